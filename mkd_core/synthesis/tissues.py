@@ -16,22 +16,22 @@ class Tissue(IntEnum):
     """Value of a voxel in an anatomy map.  0 to 21 are the heart and its vessels, 22 and up the body around it."""
 
     OUTSIDE = 0  #: not named yet; whatever surrounds the heart
-    LEFT_VENTRICLE = 1  #: blood up to the mitral and aortic valve planes
-    RIGHT_VENTRICLE = 2  #: blood up to the tricuspid and pulmonary valve planes
-    LEFT_ATRIUM = 3  #: blood, without appendage and pulmonary veins
-    RIGHT_ATRIUM = 4  #: blood with the right appendage, without the caval veins
+    LV = 1  #: blood up to the mitral and aortic valve planes
+    RV = 2  #: blood up to the tricuspid and pulmonary valve planes
+    LA = 3  #: blood, without appendage and pulmonary veins
+    RA = 4  #: blood with the right appendage, without the caval veins
     MYOCARDIUM = 5  #: wall of the left ventricle with the septum
     ASCENDING_AORTA = 6  #: blood, from the valve to the first branch of the arch
     PULMONARY_ARTERY = 7  #: blood, trunk and the first part of both branches
-    RIGHT_VENTRICLE_WALL = 8
-    LEFT_ATRIUM_WALL = 9
-    RIGHT_ATRIUM_WALL = 10
-    SUPERIOR_VENA_CAVA = 11
-    INFERIOR_VENA_CAVA = 12
-    PULMONARY_VEIN = 13
-    LEFT_ATRIAL_APPENDAGE = 14
-    DISTAL_AORTA = 15  #: blood of the arch, its branches and the descending aorta
-    HEART_FAT = 16  #: epicardial and pericardial fat
+    RV_WALL = 8
+    LA_WALL = 9
+    RA_WALL = 10
+    SVC = 11
+    IVC = 12
+    PULMONARY_VEINS = 13
+    LA_APPENDAGE = 14
+    AORTA_ARCH_DESCENDING = 15  #: blood of the arch, its branches and the descending aorta
+    FAT = 16  #: epicardial and pericardial fat
     CORONARY_SINUS = 17
     PAPILLARY_MUSCLE = 18
     DISTAL_PULMONARY_ARTERY = 19
@@ -46,18 +46,21 @@ class Tissue(IntEnum):
     SPONGY_BONE = 28
     SPINAL_CANAL = 29
     DISC = 30
-    AIRWAY_AIR = 31
+    AIRWAY = 31  #: air in trachea and bronchi
     AIRWAY_WALL = 32
     OESOPHAGUS = 33
     LIVER = 34
     STOMACH = 35  #: wall and content
-    BOWEL_GAS = 36  #: gas in stomach and bowel
+    GAS = 36  #: in stomach and bowel
     SPLEEN = 37
     KIDNEY = 38
     MEDIASTINAL_FAT = 39
-    PLEURAL_FLUID = 40  #: pleural or pericardial fluid
+    FLUID = 40  #: pleural or pericardial
     SKIN = 41
-    TABLE = 42  #: the scanner's table top
+    TABLE = 42  #: top of the scanner's table
+    CORONARY = 43  #: coronary arteries
+    HEPATIC_VEIN = 44
+    ABDOMINAL_FAT = 45
 
 
 #: Number of values an anatomy map may take; values above the last `Tissue` are free.
@@ -67,12 +70,12 @@ TISSUE_COUNT = 64
 def _target_table() -> np.ndarray:
     table = np.zeros(TISSUE_COUNT, dtype=np.uint8)
     for tissue, label in (
-        (Tissue.LEFT_VENTRICLE, 1),
+        (Tissue.LV, 1),
         (Tissue.PAPILLARY_MUSCLE, 1),
-        (Tissue.RIGHT_VENTRICLE, 2),
-        (Tissue.LEFT_ATRIUM, 3),
-        (Tissue.LEFT_ATRIAL_APPENDAGE, 3),
-        (Tissue.RIGHT_ATRIUM, 4),
+        (Tissue.RV, 2),
+        (Tissue.LA, 3),
+        (Tissue.LA_APPENDAGE, 3),
+        (Tissue.RA, 4),
         (Tissue.MYOCARDIUM, 5),
         (Tissue.ASCENDING_AORTA, 6),
         (Tissue.PULMONARY_ARTERY, 7),
