@@ -1,0 +1,44 @@
+"""Every failure that a user can cause or meet.
+
+Each error carries one sentence that a clinician understands and, where there is one, what to do next.  The panel and the command line
+show ``str(error)``; nothing else of an error reaches the user.
+"""
+
+from __future__ import annotations
+
+
+class MKDError(Exception):
+    """A failure with a sentence for the user.
+
+    Args:
+        message: what went wrong, one sentence.
+        advice: what to do next, one sentence; may be empty.
+    """
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(f"{message} {advice}".strip())
+        self.message = message
+        self.advice = advice
+
+
+class InputError(MKDError):
+    """The image cannot be segmented as it is: wrong dimension, no voxels, impossible geometry or intensities."""
+
+
+class NoHeartError(MKDError):
+    """No heart was found in the image."""
+
+
+class BundleError(MKDError):
+    """The weights bundle cannot be used: unreadable, unknown version, shapes that do not fit."""
+
+
+class DeviceError(MKDError):
+    """The computing device asked for is missing, unsupported or out of memory."""
+
+
+class Cancelled(MKDError):
+    """The user asked to stop."""
+
+    def __init__(self) -> None:
+        super().__init__("Segmentation was cancelled.")

@@ -1,0 +1,64 @@
+"""Generator of the image alignment module: translates an image of one modality into the look of the other.
+
+Convolutions, residual blocks at half resolution, up-convolution, instance normalisation, as in
+Zhu et al., "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks", ICCV 2017, in 3-D.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def _normalised(in_channels: int, out_channels: int, stride: int = 1) -> list[nn.Module]:
+    return [
+        nn.Conv3d(in_channels, out_channels, 3, stride=stride, padding=1, padding_mode="replicate", bias=False),
+        nn.InstanceNorm3d(out_channels, affine=True),
+    ]
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *_normalised(channels, channels), nn.ReLU(inplace=True), *_normalised(channels, channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.body(x)
+
+
+class Generator(nn.Module):
+    """Image-to-image translator between modalities; geometry stays, intensities change.
+
+    Args:
+        channels: features at full resolution; twice as many at half resolution.
+        blocks: residual blocks at half resolution.
+    """
+
+    def __init__(self, channels: int = 12, blocks: int = 3) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *_normalised(1, channels), nn.ReLU(inplace=True),
+            *_normalised(channels, 2 * channels, stride=2), nn.ReLU(inplace=True),
+            *[_Residual(2 * channels) for _ in range(blocks)],
+            nn.ConvTranspose3d(2 * channels, channels, 2, stride=2, bias=False),
+            nn.InstanceNorm3d(channels, affine=True), nn.ReLU(inplace=True),
+        )
+        # The last convolution also sees the image itself, so that edges need not survive the bottleneck.
+        self.head = nn.Conv3d(channels + 1, 1, 3, padding=1, padding_mode="replicate")
+
+    @property
+    def stride(self) -> int:
+        """Every side of the input must be a multiple of this."""
+        return 2
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Render the image in the other modality.
+
+        Args:
+            image: normalised image in [-1, 1], ``(N, 1, D, H, W)``, even sides.
+
+        Returns:
+            Image in [-1, 1], ``(N, 1, D, H, W)``.
+        """
+        return torch.tanh(self.head(torch.cat([self.body(image), image], dim=1)))

@@ -1,0 +1,304 @@
+"""From tissue map to image: sampling, partial volume, texture, blur, noise, bias field, streaks.
+
+``render_grid`` is the one renderer; training patches and whole volumes differ only in the grid they ask for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from mkd_core.synthesis import appearance
+from mkd_core.synthesis.appearance import Appearance
+from mkd_core.synthesis.tissues import TARGET_OF
+from mkd_core.synthesis.tissues import Tissue as T
+
+#: Target value of voxels that do not count in the loss: cuts that are conventions the image does not show, and padding.
+IGNORE = 255
+
+_NOISE_SIZE = 96
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """A tissue map in a body, ready to be sampled.
+
+    Attributes:
+        tissues: ``(Z, Y, X)`` uint8, may be memory-mapped.
+        spacing: voxel size, mm.
+        heart_low, heart_high: voxel index box of the heart's structures, (z, y, x).
+    """
+
+    tissues: np.ndarray
+    spacing: float
+    heart_low: tuple[int, int, int]
+    heart_high: tuple[int, int, int]
+
+    @classmethod
+    def from_array(cls, tissues: np.ndarray, spacing: float) -> Canvas:
+        """Measure the heart's box and keep the array."""
+        index = ndimage.find_objects((TARGET_OF[tissues[::2, ::2, ::2]] > 0).astype(np.uint8))[0]
+        return cls(tissues, spacing, tuple(2 * s.start for s in index), tuple(2 * s.stop for s in index))
+
+
+class NoiseBank:
+    """Periodic smooth random fields of unit standard deviation, made once and cut at random places."""
+
+    def __init__(self, seed: int = 0, copies: int = 3) -> None:
+        rng = np.random.default_rng(seed)
+        self._fields: dict[float, list[np.ndarray]] = {}
+        for length in (0.0, 0.7, 1.2, 2.0, 4.0):        # standard deviation of the smoothing, in voxels
+            self._fields[length] = []
+            for _ in range(copies):
+                noise = rng.standard_normal((_NOISE_SIZE,) * 3).astype(np.float32)
+                if length:
+                    noise = ndimage.gaussian_filter(noise, length, mode="wrap")
+                self._fields[length].append(noise / noise.std())
+
+    def cut(self, rng: np.random.Generator, shape: tuple[int, ...], smoothing: float) -> np.ndarray:
+        """A random piece of the field whose smoothing (voxels) is nearest."""
+        length = min(self._fields, key=lambda known: abs(known - smoothing))
+        fields = self._fields[length]
+        base = fields[rng.integers(len(fields))]
+        index = [(np.arange(n) + rng.integers(_NOISE_SIZE)) % _NOISE_SIZE for n in shape]
+        piece = base[np.ix_(*index)]
+        for axis in range(3):
+            if rng.random() < 0.5:
+                piece = np.flip(piece, axis)
+        return piece
+
+
+_bank: NoiseBank | None = None
+
+
+def _noise_bank() -> NoiseBank:
+    global _bank
+    if _bank is None:
+        _bank = NoiseBank()
+    return _bank
+
+
+def _upsample(coarse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Linear interpolation of a small field to ``shape``, ends on ends."""
+    for axis, n in enumerate(shape):
+        at = np.linspace(0, coarse.shape[axis] - 1.0001, n)
+        first = at.astype(int)
+        weight = (at - first).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+        coarse = np.take(coarse, first, axis) * (1 - weight) + np.take(coarse, first + 1, axis) * weight
+    return coarse
+
+
+def _flat_index(canvas: Canvas, axes: list[np.ndarray], matrix: np.ndarray, centre: np.ndarray, bend: np.ndarray | None) -> np.ndarray:
+    """Canvas voxel (flat) under every grid point; points outside take the nearest edge voxel.
+
+    ``axes``: grid positions in mm from the centre, per axis; ``matrix``: mm to mm; ``bend``: (3, ...) displacement in mm at low resolution.
+    """
+    shape = tuple(len(a) for a in axes)
+    scaled = (matrix / canvas.spacing).astype(np.float32)
+    flat = None
+    for row, size in enumerate(canvas.tissues.shape):
+        position = (scaled[row, 0] * axes[0].astype(np.float32)).reshape(-1, 1, 1) + (scaled[row, 1] * axes[1].astype(np.float32)).reshape(1, -1, 1)
+        position = position + (scaled[row, 2] * axes[2].astype(np.float32)).reshape(1, 1, -1)
+        position += np.float32(centre[row] + 0.5)
+        if bend is not None:
+            position += _upsample(bend[row] / canvas.spacing, shape)
+        np.clip(position, 0, size - 1, out=position)
+        index = position.astype(np.int32)
+        flat = index if flat is None else flat * size + index
+    return flat
+
+
+def render_grid(canvas: Canvas, look: Appearance, rng: np.random.Generator, axes: list[np.ndarray], spacing: float, centre: np.ndarray,
+                matrix: np.ndarray | None = None, bend: np.ndarray | None = None, noise: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Render an image and its tissues on a grid.
+
+    Args:
+        canvas: tissue map.
+        look: one draw of appearance.
+        rng: source of texture and noise.
+        axes: for z, y, x: grid positions in mm from ``centre``, steps of ``spacing``; repeated positions replicate the edge of a field of view.
+        spacing: grid step, mm.
+        centre: canvas voxel index (z, y, x), may be fractional.
+        matrix: (3, 3), grid mm to canvas mm; identity if None.
+        bend: (3, a, b, c) displacement in canvas mm on a coarse grid that spans the patch.
+        noise: False leaves out noise, for tests.
+
+    Returns:
+        (image, tissues): float32 in the units of ``look.mean``, and uint8 tissue at each grid point, both of the grid's shape.
+    """
+    matrix = np.eye(3) if matrix is None else matrix
+    shape = tuple(len(a) for a in axes)
+    source = canvas.tissues.reshape(-1)
+    tissues = source[_flat_index(canvas, axes, matrix, centre, bend)]
+    # Two sub-positions a direction, averaged: partial volume.
+    fine_axes = [(np.asarray(a)[:, None] + np.array([-0.25, 0.25]) * spacing).reshape(-1) for a in axes]
+    fine = source[_flat_index(canvas, fine_axes, matrix, centre, bend)]
+    halves = (shape[0], 2, shape[1], 2, shape[2], 2)
+    image = look.mean[fine].reshape(halves).mean(axis=(1, 3, 5), dtype=np.float32)
+    bank = _noise_bank()
+    image += look.fine[tissues] * bank.cut(rng, shape, 1.5 / spacing)
+    if look.coarse.any():
+        image += look.coarse[tissues] * bank.cut(rng, shape, 5.0 / spacing)
+    if look.streaks:
+        _add_streaks(image, tissues, look, rng, spacing)
+    sigma = [np.hypot(look.blur_mm, 0.4 * max(0.0, look.slice_mm - 1)) / spacing, look.blur_mm / spacing, look.blur_mm / spacing]
+    if max(sigma) > 0.25:
+        image = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=2.5)
+    if look.bias:
+        image *= np.exp(look.bias * _upsample(rng.standard_normal((4, 4, 4)).astype(np.float32), shape))
+    if noise and look.noise:
+        grain = look.noise * bank.cut(rng, shape, look.noise_mm / spacing)
+        if look.modality == "MR":
+            image = np.hypot(image + grain, look.noise * bank.cut(rng, shape, look.noise_mm / spacing))
+        else:
+            image += grain
+    if look.modality == "CT":
+        np.maximum(image, -1024, out=image)
+    return image.astype(np.float32, copy=False), tissues
+
+
+def _add_streaks(image: np.ndarray, tissues: np.ndarray, look: Appearance, rng: np.random.Generator, spacing: float) -> None:
+    """Dark and bright rays in axial planes from dense contrast in the SVC."""
+    where = np.argwhere(tissues == T.SVC)
+    if len(where) < 20:
+        return
+    z, y, x = where.mean(axis=0)
+    rows = np.arange(image.shape[1], dtype=np.float32).reshape(1, -1, 1) - y
+    columns = np.arange(image.shape[2], dtype=np.float32).reshape(1, 1, -1) - x
+    distance = np.hypot(rows, columns) * spacing
+    angle = ((np.arctan2(rows, columns) / (2 * np.pi) + 0.5) * 255).astype(int)
+    rays = ndimage.gaussian_filter1d(rng.standard_normal((image.shape[0], 256)), 2.0, axis=1, mode="wrap")
+    rays = ndimage.gaussian_filter1d(rays, 1.5, axis=0) * 4
+    dense = np.zeros(image.shape[0], np.float32)
+    dense[np.unique(where[:, 0])] = 1
+    strength = look.streaks * np.exp(-distance / 35) * (distance > 6)
+    levels = np.arange(image.shape[0]).reshape(-1, 1, 1)
+    image += (strength * ndimage.gaussian_filter1d(dense, 1.0).reshape(-1, 1, 1) * rays[levels, angle]).astype(np.float32)
+
+
+def _rotation(degrees: np.ndarray) -> np.ndarray:
+    a, b, c = np.deg2rad(degrees)
+    rz = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    ry = np.array([[np.cos(b), 0, -np.sin(b)], [0, 1, 0], [np.sin(b), 0, np.cos(b)]])
+    rx = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    return rz @ ry @ rx
+
+
+def _soft_cuts(tissues: np.ndarray, target: np.ndarray, spacing: float) -> None:
+    """Ignore what lies just beyond cuts that no edge in the image shows: aortic arch past the ascending aorta, veins past the left atrium."""
+    for label, beyond, reach in ((6, T.AORTA_ARCH_DESCENDING, 5.0), (3, T.PULMONARY_VEINS, 6.0), (4, T.SVC, 3.0), (4, T.IVC, 3.0)):
+        other = tissues == beyond
+        if other.any():
+            steps = max(1, round(reach / spacing))
+            near = ndimage.binary_dilation(target == label, iterations=steps)
+            target[near & other] = IGNORE
+
+
+def random_patch(canvas: Canvas, modality: str, rng: np.random.Generator, size: int | tuple[int, int, int], spacing: float, heart_bias: float = 0.85,
+                 soft_cuts: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """A training example: a turned, scaled, bent piece of a canvas, rendered, with its target.
+
+    Args:
+        canvas: heart in a body.
+        modality: ``"CT"`` or ``"MR"``.
+        rng: source of all randomness.
+        size: voxels per side, or (z, y, x).
+        spacing: mm.
+        heart_bias: share of patches centred in the heart's box; the others lie anywhere.
+        soft_cuts: mark conventional cuts as :data:`IGNORE`.
+
+    Returns:
+        (image, target): float32 in HU or MR units; uint8 0..7 or :data:`IGNORE`.
+    """
+    shape = (size,) * 3 if isinstance(size, int) else tuple(size)
+    look = appearance.draw(modality, rng)
+    matrix = _rotation(rng.normal(0, 8, 3)) @ np.diag(rng.uniform(0.86, 1.16) * rng.uniform(0.94, 1.06, 3))
+    low, high = np.array(canvas.heart_low), np.array(canvas.heart_high)
+    if rng.random() < heart_bias:
+        centre = low + (high - low) * rng.beta(2, 2, 3)
+    else:
+        centre = rng.uniform(0, np.array(canvas.tissues.shape))
+    bend = None
+    if rng.random() < 0.6:
+        bend = rng.normal(0, rng.uniform(1, 4), (3, 6, 6, 6)).astype(np.float32)
+    axes = [(np.arange(n) - (n - 1) / 2) * spacing for n in shape]
+    outside = np.zeros(shape, bool)
+    if rng.random() < 0.2:                                           # a field of view that ends inside the patch
+        for axis in rng.choice(3, rng.integers(1, 3), replace=False):
+            cut = int(rng.uniform(0.05, 0.35) * shape[axis])
+            index = [slice(None)] * 3
+            if rng.random() < 0.5:
+                axes[axis] = np.maximum(axes[axis], axes[axis][cut])
+                index[axis] = slice(0, cut)
+            else:
+                axes[axis] = np.minimum(axes[axis], axes[axis][-cut - 1])
+                index[axis] = slice(shape[axis] - cut, None)
+            outside[tuple(index)] = True
+    image, tissues = render_grid(canvas, look, rng, axes, spacing, centre, matrix, bend)
+    target = TARGET_OF[tissues]
+    if soft_cuts:
+        _soft_cuts(tissues, target, spacing)
+    target[outside] = IGNORE
+    return image, target
+
+
+def synthesize(labelmap: sitk.Image | None = None, modality: str = "CT", seed: int = 0, spacing: float = 1.0,
+               around_mm: float = 30.0) -> tuple[sitk.Image, sitk.Image]:
+    """Make one volume with its truth.
+
+    Args:
+        labelmap: tissue map of a heart (:mod:`mkd_core.synthesis.tissues`), isotropic, identity direction; None makes one by
+            :func:`mkd_core.synthesis.anatomy.make_heart`.
+        modality: ``"CT"`` (HU) or ``"MR"`` (arbitrary units, blood about 500).
+        seed: decides body, appearance and noise; same seed, same volume.
+        spacing: voxel size of the result, mm.
+        around_mm: body shown around the box of the heart map.
+
+    Returns:
+        (image int16, truth uint8 with values 0..7), same grid, LPS.
+    """
+    from mkd_core.synthesis import body
+
+    rng = np.random.default_rng(seed)
+    if labelmap is None:
+        from mkd_core.synthesis.anatomy import make_heart
+
+        labelmap = make_heart(seed)
+    canvas_image = body_canvas(labelmap, seed, body.chest_extent(labelmap, around_mm))
+    tissues, own = sitk.GetArrayFromImage(canvas_image), canvas_image.GetSpacing()[0]
+    canvas = Canvas.from_array(tissues, own)
+    count = [max(8, int(n * own / spacing)) for n in tissues.shape]
+    # First voxel on the canvas' first voxel.
+    axes = [np.arange(n) * spacing for n in count]
+    image, at = render_grid(canvas, appearance.draw(modality, rng), rng, axes, spacing, np.zeros(3))
+    if modality == "MR":
+        image = image * 500
+    results = []
+    for array, kind in ((np.clip(np.rint(image), -1024, 3071), np.int16), (TARGET_OF[at], np.uint8)):
+        result = sitk.GetImageFromArray(array.astype(kind))
+        result.SetSpacing([spacing] * 3)
+        result.SetOrigin(canvas_image.GetOrigin())
+        results.append(result)
+    return results[0], results[1]
+
+
+def body_canvas(heart: sitk.Image, seed: int, extent=None) -> sitk.Image:
+    """Heart at its own resolution in a body painted at twice its voxel size: fine where it matters, quick elsewhere."""
+    from mkd_core.synthesis import body
+
+    own = heart.GetSpacing()[0]
+    coarse = body.surround(heart, seed, 2 * own, extent)
+    canvas = sitk.Expand(coarse, [2, 2, 2], sitk.sitkNearestNeighbor)
+    tissues = sitk.GetArrayFromImage(canvas)
+    exact = sitk.GetArrayFromImage(sitk.Resample(heart, canvas, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8))
+    tissues[exact > 0] = exact[exact > 0]
+    # The coarse copy may stick out half a voxel over the exact heart; what the exact map calls outside becomes fat there.
+    spill = (exact == 0) & (tissues < T.AIR) & (sitk.GetArrayFromImage(sitk.Resample(
+        sitk.Cast(heart > 0, sitk.sitkUInt8), coarse, sitk.Transform(), sitk.sitkNearestNeighbor, 0)).repeat(2, 0).repeat(2, 1).repeat(2, 2) > 0)
+    tissues[spill] = T.FAT
+    result = sitk.GetImageFromArray(tissues)
+    result.CopyInformation(canvas)
+    return result

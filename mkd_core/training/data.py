@@ -1,0 +1,116 @@
+"""Endless training patches rendered from heart tissue maps.
+
+Bodies are painted once per heart and cached as plain ``.npy`` files, which workers map into memory; appearance and geometry are drawn anew for every patch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from mkd_core.synthesis import body, render
+from mkd_core.synthesis.render import IGNORE, Canvas
+
+
+def normalise(image: np.ndarray, modality: str, normalisation: dict) -> np.ndarray:
+    """Bring intensities to [-1, 1] as the bundle's ``normalisation`` entry of that modality says.
+
+    Args:
+        image: any shape, HU for CT.
+        modality: key of ``normalisation``.
+        normalisation: ``{modality: {"kind": "window" | "percentile", "low": float, "high": float}}``.
+    """
+    rule = normalisation[modality]
+    if rule["kind"] == "window":
+        low, high = rule["low"], rule["high"]
+    else:
+        low, high = np.percentile(image, (rule["low"], rule["high"]))
+    return np.clip((image - low) * (2.0 / max(high - low, 1e-6)) - 1.0, -1.0, 1.0).astype(np.float32)
+
+
+def prepare_canvases(hearts: Sequence[Path], cache: Path, bodies: int = 1) -> list[Path]:
+    """Paint bodies round hearts and cache them; finished ones are kept.
+
+    Args:
+        hearts: tissue maps of hearts.
+        cache: folder for ``NAME_bB.npy`` (chest, the heart's own voxel size) and ``NAME_bB_torso.npy`` (3 mm).
+        bodies: different bodies per heart.
+
+    Returns:
+        Description files (``.json``) of the canvases, one per heart and body.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    described = []
+    for path in hearts:
+        for number in range(bodies):
+            name = f"{path.name.split('.')[0]}_b{number}"
+            description = cache / f"{name}.json"
+            described.append(description)
+            if description.exists():
+                continue
+            heart = sitk.ReadImage(str(path))
+            seed = int.from_bytes(name.encode()[-8:], "little") % (2**31)
+            chest = render.body_canvas(heart, seed, body.chest_extent(heart))
+            torso = body.surround(heart, seed, 3.0, body.torso_extent(heart))
+            entry = {}
+            for kind, image in (("chest", chest), ("torso", torso)):
+                tissues = sitk.GetArrayFromImage(image)
+                canvas = Canvas.from_array(tissues, image.GetSpacing()[0])
+                np.save(cache / f"{name}_{kind}.npy", tissues)
+                entry[kind] = {"spacing": canvas.spacing, "low": [int(v) for v in canvas.heart_low], "high": [int(v) for v in canvas.heart_high]}
+            description.write_text(json.dumps(entry))
+    return described
+
+
+def open_canvas(description: Path, kind: str = "chest") -> Canvas:
+    """Map a cached canvas into memory; ``kind`` is ``"chest"`` or ``"torso"``."""
+    entry = json.loads(description.read_text())[kind]
+    tissues = np.load(description.with_name(f"{description.stem}_{kind}.npy"), mmap_mode="r")
+    return Canvas(tissues, entry["spacing"], tuple(entry["low"]), tuple(entry["high"]))
+
+
+@dataclass(frozen=True)
+class PatchSource(torch.utils.data.IterableDataset):
+    """Endless stream of pairs: a target-modality patch of one heart and an assistant-modality patch of another.
+
+    Attributes:
+        target_hearts, assistant_hearts: canvas descriptions; unpaired, so they may be different hearts.
+        size: voxels per side.
+        spacing: mm.
+        normalisation: as in the bundle.
+        modalities: (target, assistant).
+        heart_bias: share of patches centred in the heart.
+        kind: which cached canvas to use.
+        seed: start of the stream.
+    """
+
+    target_hearts: tuple[Path, ...]
+    assistant_hearts: tuple[Path, ...]
+    size: int
+    spacing: float
+    normalisation: dict
+    modalities: tuple[str, str] = ("CT", "MR")
+    heart_bias: float = 0.85
+    kind: str = "chest"
+    seed: int = 0
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        info = torch.utils.data.get_worker_info()
+        torch.set_num_threads(1)
+        rng = np.random.default_rng((self.seed, info.id if info else 0))
+        while True:
+            pair = []
+            for hearts, modality in zip((self.target_hearts, self.assistant_hearts), self.modalities):
+                canvas = open_canvas(hearts[rng.integers(len(hearts))], self.kind)
+                image, target = render.random_patch(canvas, modality, rng, self.size, self.spacing, self.heart_bias)
+                pair += [normalise(image, modality, self.normalisation)[None], target]
+            yield tuple(pair)
+
+
+__all__ = ["IGNORE", "PatchSource", "normalise", "open_canvas", "prepare_canvases"]
