@@ -1,0 +1,18 @@
+"""Fixtures of the core tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_bundles import random_state_dicts, tiny_description
+
+from mkd_core.bundle import save_bundle
+
+
+@pytest.fixture()
+def tiny_bundle_path(tmp_path: Path) -> Path:
+    """A bundle file with tiny random networks."""
+    path = tmp_path / "tiny.safetensors"
+    save_bundle(path, tiny_description(), random_state_dicts(tiny_description()))
+    return path

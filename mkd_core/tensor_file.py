@@ -1,0 +1,220 @@
+"""The .safetensors container: a JSON header and plain numbers, read and written without trusting what is in the file.
+
+Layout (https://github.com/huggingface/safetensors#format): 8 bytes header length, little endian; JSON header
+``{name: {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {str: str}}``; then the data.  Nothing in such a file is ever
+executed.  The whole header is checked against the size of the file before a byte of data is read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+#: Longest header that is read, in bytes.  A bundle of this project needs about 20 kB.
+MAX_HEADER_BYTES = 1_000_000
+
+#: Bytes per element of the number formats a bundle may hold.
+DTYPE_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+
+# First bytes of what people pick by mistake.
+_FOREIGN_FORMATS = {
+    b"PK\x03\x04": "it is a zip archive or a PyTorch checkpoint (pickle), which could run code when opened",
+    b"\x80\x02": "it is a Python pickle, which could run code when opened",
+    b"\x80\x03": "it is a Python pickle, which could run code when opened",
+    b"\x80\x04": "it is a Python pickle, which could run code when opened",
+    b"\x80\x05": "it is a Python pickle, which could run code when opened",
+    b"\x89HDF": "it is an HDF5 file",
+    b"\x1f\x8b": "it is a gzip archive",
+    b"NRRD": "it is an image (NRRD)",
+}
+
+
+class TensorFileError(ValueError):
+    """The file is not a sound .safetensors file; the text says why, as the end of a sentence."""
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """Where a tensor lies in the file.
+
+    Attributes:
+        dtype: key of :data:`DTYPE_BYTES`.
+        shape: sides; empty for a scalar.
+        begin, end: bytes, counted from the end of the header.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """Header of a .safetensors file.
+
+    Attributes:
+        tensors: entry per tensor name.
+        metadata: the free text entries.
+        data_start: position of the data in the file, in bytes.
+        data_bytes: length of the data.
+    """
+
+    tensors: dict[str, TensorEntry]
+    metadata: dict[str, str]
+    data_start: int
+    data_bytes: int
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header; the data are not touched.
+
+    Args:
+        path: the file.
+
+    Raises:
+        TensorFileError: not a file, not this format, or a header that does not describe exactly the bytes that follow it.
+    """
+    if not path.exists():
+        raise TensorFileError("there is no such file")
+    if not path.is_file():
+        raise TensorFileError("it is not a file")
+    try:
+        with path.open("rb") as file:
+            file_bytes = os.fstat(file.fileno()).st_size
+            start = file.read(8)
+            for magic, reason in _FOREIGN_FORMATS.items():
+                if start.startswith(magic):
+                    raise TensorFileError(reason)
+            if len(start) < 8:
+                raise TensorFileError("it is too short to be a .safetensors file")
+            (header_bytes,) = struct.unpack("<Q", start)
+            if header_bytes > MAX_HEADER_BYTES:
+                raise TensorFileError("it is not a .safetensors file, or its header is longer than 1 MB")
+            if 8 + header_bytes > file_bytes:
+                raise TensorFileError("it ends in the middle of its header; the download or copy may be incomplete")
+            text = file.read(header_bytes)
+    except OSError as error:
+        raise TensorFileError(f"it cannot be read ({error.strerror or error})") from error
+    return _parse_header(text, data_start=8 + header_bytes, data_bytes=file_bytes - 8 - header_bytes)
+
+
+def _parse_header(text: bytes, data_start: int, data_bytes: int) -> Header:
+    try:
+        table = json.loads(text.decode("utf-8"), object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError) as error:
+        raise TensorFileError("it is not a .safetensors file: its header is not JSON") from error
+    if not isinstance(table, dict):
+        raise TensorFileError("it is not a .safetensors file: its header is not a table")
+    metadata = table.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise TensorFileError("its metadata are not a table of texts")
+    tensors = {name: _parse_entry(name, entry) for name, entry in table.items()}
+    position = 0
+    for name, entry in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if entry.begin != position:
+            raise TensorFileError(f"the tensors in it overlap or leave a gap at {name!r}")
+        position = entry.end
+    if position != data_bytes:
+        raise TensorFileError(
+            f"it holds {data_bytes} bytes of data where its header describes {position}; the download or copy may be incomplete")
+    return Header(tensors, metadata, data_start, data_bytes)
+
+
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return table
+
+
+def _parse_entry(name: str, entry: object) -> TensorEntry:
+    def is_count(value: object) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise TensorFileError(f"its header does not describe tensor {name!r} properly")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if dtype not in DTYPE_BYTES:
+        raise TensorFileError(f"tensor {name!r} has number format {dtype!r}; only {', '.join(sorted(DTYPE_BYTES))} are allowed")
+    if not isinstance(shape, list) or not all(map(is_count, shape)) or len(shape) > 8:
+        raise TensorFileError(f"tensor {name!r} has no proper shape")
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(is_count, offsets)):
+        raise TensorFileError(f"tensor {name!r} has no proper place in the file")
+    begin, end = offsets
+    if end - begin != math.prod(shape) * DTYPE_BYTES[dtype]:
+        raise TensorFileError(f"the size of tensor {name!r} does not fit its shape")
+    return TensorEntry(dtype, tuple(shape), begin, end)
+
+
+def decode(entry: TensorEntry, data: bytes) -> np.ndarray:
+    """Numbers of a tensor as a float32 array of its shape (a copy).
+
+    Args:
+        entry: which tensor.
+        data: everything after the header.
+    """
+    raw = data[entry.begin:entry.end]
+    if entry.dtype == "BF16":  # the upper half of a float32
+        numbers = (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
+    else:
+        numbers = np.frombuffer(raw, "<f4" if entry.dtype == "F32" else "<f2").astype("<f4")
+    return numbers.reshape(entry.shape).astype(np.float32, copy=False)
+
+
+def encode(numbers: np.ndarray, dtype: str) -> bytes:
+    """Bytes of an array in number format ``dtype``; bfloat16 is rounded to nearest, ties to even.
+
+    Raises:
+        TensorFileError: a number is not finite, or too big for the format.
+    """
+    numbers = np.ascontiguousarray(numbers, "<f4")
+    if dtype == "BF16":
+        bits = numbers.view("<u4").astype(np.uint64)
+        halves = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+        stored, raw = (halves.astype("<u4") << 16).view("<f4"), halves.tobytes()
+    else:
+        with np.errstate(over="ignore"):
+            stored = numbers.astype("<f4" if dtype == "F32" else "<f2")
+        raw = stored.tobytes()
+    if not np.isfinite(stored).all():
+        raise TensorFileError(f"a number is not finite or does not fit into {dtype}")
+    return raw
+
+
+def write(path: Path, tensors: Mapping[str, tuple[np.ndarray, str]], metadata: Mapping[str, str]) -> None:
+    """Write a .safetensors file.
+
+    Args:
+        path: the file; an older one is replaced.
+        tensors: name -> (float array, number format).
+        metadata: free text entries.
+
+    Raises:
+        TensorFileError: a number does not fit, or the header grows too long to be read again.
+        OSError: the folder cannot be written.
+    """
+    table: dict[str, object] = {"__metadata__": dict(metadata)}
+    chunks, position = [], 0
+    # Wide formats first keeps every tensor aligned to its own element size, as readers that map the file expect.
+    for name, (numbers, dtype) in sorted(tensors.items(), key=lambda item: (-DTYPE_BYTES[item[1][1]], item[0])):
+        chunk = encode(numbers, dtype)
+        table[name] = {"dtype": dtype, "shape": list(numbers.shape), "data_offsets": [position, position + len(chunk)]}
+        chunks.append(chunk)
+        position += len(chunk)
+    header = json.dumps(table, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    header += b" " * (-len(header) % 8)
+    if len(header) > MAX_HEADER_BYTES:
+        raise TensorFileError("its header would be longer than 1 MB")
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        file.writelines(chunks)
+        file.flush()
+        os.fsync(file.fileno())
