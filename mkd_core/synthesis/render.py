@@ -179,7 +179,8 @@ def _add_streaks(image: np.ndarray, tissues: np.ndarray, look: Appearance, rng: 
     image += (strength * ndimage.gaussian_filter1d(dense, 1.0).reshape(-1, 1, 1) * rays[levels, angle]).astype(np.float32)
 
 
-def _rotation(degrees: np.ndarray) -> np.ndarray:
+def rotation(degrees: np.ndarray) -> np.ndarray:
+    """Rotation by angles about z, y and x, degrees; acts on (z, y, x) vectors, ``(3, 3)``."""
     a, b, c = np.deg2rad(degrees)
     rz = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     ry = np.array([[np.cos(b), 0, -np.sin(b)], [0, 1, 0], [np.sin(b), 0, np.cos(b)]])
@@ -215,7 +216,7 @@ def random_patch(canvas: Canvas, modality: str, rng: np.random.Generator, size: 
     """
     shape = (size,) * 3 if isinstance(size, int) else tuple(size)
     look = appearance.draw(modality, rng)
-    matrix = _rotation(rng.normal(0, 8, 3)) @ np.diag(rng.uniform(0.86, 1.16) * rng.uniform(0.94, 1.06, 3))
+    matrix = rotation(rng.normal(0, 8, 3)) @ np.diag(rng.uniform(0.86, 1.16) * rng.uniform(0.94, 1.06, 3))
     low, high = np.array(canvas.heart_low), np.array(canvas.heart_high)
     if rng.random() < heart_bias:
         centre = low + (high - low) * rng.beta(2, 2, 3)

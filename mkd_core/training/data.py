@@ -18,19 +18,20 @@ from mkd_core.synthesis import body, render
 from mkd_core.synthesis.render import IGNORE, Canvas
 
 
-def normalise(image: np.ndarray, modality: str, normalisation: dict) -> np.ndarray:
+def normalise(image: np.ndarray, modality: str, normalisation: dict, measured: np.ndarray | None = None) -> np.ndarray:
     """Bring intensities to [-1, 1] as the bundle's ``normalisation`` entry of that modality says.
 
     Args:
         image: any shape, HU for CT.
         modality: key of ``normalisation``.
         normalisation: ``{modality: {"kind": "window" | "percentile", "low": float, "high": float}}``.
+        measured: values that percentiles are taken of; by default all of ``image``.
     """
     rule = normalisation[modality]
     if rule["kind"] == "window":
         low, high = rule["low"], rule["high"]
     else:
-        low, high = np.percentile(image, (rule["low"], rule["high"]))
+        low, high = np.percentile(image if measured is None else measured, (rule["low"], rule["high"]))
     return np.clip((image - low) * (2.0 / max(high - low, 1e-6)) - 1.0, -1.0, 1.0).astype(np.float32)
 
 

@@ -1,0 +1,134 @@
+"""Training of the heart localiser: a small segmentor on coarse whole-torso volumes of either modality, with and without a heart in view.
+
+    python -m mkd_core.training.localiser --hearts FOLDER --out runs/localiser
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mkd_core.distillation import segmentation_loss
+from mkd_core.networks import build
+from mkd_core.synthesis import appearance, render
+from mkd_core.training.data import normalise, open_canvas, prepare_canvases
+from mkd_core.training.run import NORMALISATION, Stage, stage_rate
+
+#: Voxel size of the localiser's grid, mm.
+SPACING = 5.0
+ARCHITECTURE = {"type": "segmentor", "channels": [8, 16, 32, 64]}
+
+
+@dataclass(frozen=True)
+class TorsoSource(torch.utils.data.IterableDataset):
+    """Endless coarse volumes: whole torsos, tight hearts, and views that miss the heart.
+
+    Attributes:
+        canvases: cached canvas descriptions.
+        size: voxels per side of an example at :data:`SPACING`.
+        seed: start of the stream.
+    """
+
+    canvases: tuple[Path, ...]
+    size: int = 64
+    seed: int = 0
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        info = torch.utils.data.get_worker_info()
+        torch.set_num_threads(1)
+        rng = np.random.default_rng((self.seed, info.id if info else 0))
+        while True:
+            canvas = open_canvas(self.canvases[rng.integers(len(self.canvases))], "torso")
+            modality = "CT" if rng.random() < 0.5 else "MR"
+            yield self._example(canvas, modality, rng)
+
+    def _example(self, canvas: render.Canvas, modality: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        look = appearance.draw(modality, rng)
+        low, high = np.array(canvas.heart_low), np.array(canvas.heart_high)
+        shape = np.array(canvas.tissues.shape)
+        centre = (low + high) / 2
+        half = (high - low) / 2 * canvas.spacing                      # mm
+        kind = rng.random()
+        if kind < 0.3:                                                # a heart scan: little beyond the heart
+            reach = half * rng.uniform(0.9, 1.7, 3)
+            centre = centre + rng.uniform(-0.2, 0.2, 3) * half / canvas.spacing
+        elif kind < 0.75:                                             # thorax or whole torso
+            reach = rng.uniform(120, 260, 3)
+            centre = centre + rng.uniform(-60, 60, 3) / canvas.spacing
+        else:                                                         # abdomen or neck: the heart at most touches the view
+            reach = np.array([rng.uniform(50, 140), rng.uniform(100, 220), rng.uniform(120, 230)])
+            down = rng.random() < 0.8
+            edge = low[0] * canvas.spacing - reach[0] if down else high[0] * canvas.spacing + reach[0] + 30
+            centre = np.array([(edge - rng.uniform(-15, 60) * (1 if down else -1)) / canvas.spacing, shape[1] / 2, shape[2] / 2])
+        matrix = render.rotation(rng.normal(0, 7, 3)) @ np.diag(rng.uniform(0.85, 1.2) * rng.uniform(0.95, 1.05, 3))
+        axes, outside = [], np.zeros((self.size,) * 3, bool)
+        for axis in range(3):
+            position = (np.arange(self.size) - (self.size - 1) / 2) * SPACING
+            index = [slice(None)] * 3
+            for beyond in (position < -reach[axis], position > reach[axis]):
+                index[axis] = beyond
+                outside[tuple(index)] = True
+            axes.append(np.clip(position, -reach[axis], reach[axis]))
+        image, tissues = render.render_grid(canvas, look, rng, axes, SPACING, centre, matrix)
+        target = render.TARGET_OF[tissues]
+        target[outside] = render.IGNORE
+        # Padding repeats the edge, so it may take part in the percentiles here as it would not in a whole volume: measure inside only.
+        scaled = normalise(image, modality, NORMALISATION, image[~outside])
+        return scaled[None], target
+
+
+def train(canvases: Sequence[Path], out: Path, minutes: float, batch: int = 3, seed: int = 0) -> torch.nn.Module:
+    """Train a localiser for some minutes; writes ``out/localiser.pt`` and ``out/log.jsonl``, returns the network in eval mode."""
+    out.mkdir(parents=True, exist_ok=True)
+    network = build(ARCHITECTURE).to(memory_format=torch.channels_last_3d)
+    weights = torch.tensor((0.5, 1.0, 1.0, 1.3, 1.3, 1.0, 1.5, 1.5))
+    optimiser = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-3)
+    loader = iter(torch.utils.data.DataLoader(TorsoSource(tuple(canvases), seed=seed), batch, num_workers=1, prefetch_factor=4))
+    stage, start, step, total = Stage(minutes, SPACING, 64, batch), time.monotonic(), 0, 0.0
+    with (out / "log.jsonl").open("a", buffering=1) as log:
+        while (fraction := (time.monotonic() - start) / 60 / minutes) < 1:
+            for group in optimiser.param_groups:
+                group["lr"] = 3e-3 * stage_rate(stage, fraction)
+            image, target = next(loader)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = network(image)
+            loss = segmentation_loss(logits.float(), target, weights)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            step, total = step + 1, total + float(loss.detach())
+            if step % 50 == 0:
+                log.write(json.dumps({"step": step, "minutes": round(fraction * minutes, 2), "loss": round(total / 50, 4)}) + "\n")
+                total = 0.0
+                if step % 500 == 0:
+                    torch.save(network.state_dict(), out / "localiser.pt")
+    torch.save(network.state_dict(), out / "localiser.pt")
+    return network.eval()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line of the localiser's training."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--hearts", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--minutes", type=float, default=15.0)
+    parser.add_argument("--last-training-heart", type=int, default=200)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    hearts = [p for p in sorted(options.hearts.glob("*.nii.gz")) if int(p.name.split(".")[0].split("_")[-1]) <= options.last_training_heart]
+    train(prepare_canvases(hearts, options.cache or options.out / "canvases")[:-10], options.out, options.minutes, seed=options.seed)
+
+
+if __name__ == "__main__":
+    main()
