@@ -1,0 +1,353 @@
+import importlib
+import os
+import sys
+import time
+import unittest
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+from MKDSegmentationLib.computingSettings import ComputingSettings
+from MKDSegmentationLib.environment import EnvironmentProblem, ensureEnvironment, torchVersion
+from MKDSegmentationLib.parameters import MKDSegmentationParameterNode, RunOptions
+from MKDSegmentationLib.phantom import addHeartPhantom
+from MKDSegmentationLib.resultsTable import ResultsTable
+from MKDSegmentationLib.segmentationRun import RunOutcome, SegmentationRun, reportOf
+from MKDSegmentationLib.segmentationWriting import reasonSegmentationCannotBeUsed
+from MKDSegmentationLib.volumeTransfer import reasonVolumeCannotBeUsed
+from MKDSegmentationLib.workerProcess import WorkerProcess
+from mkd_core.structures import STRUCTURES
+
+
+#
+# MKDSegmentation
+#
+
+
+class MKDSegmentation(ScriptedLoadableModule):
+    """Tells Slicer what the module is; does nothing else until the user opens it."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("MKD Heart Segmentation")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        self.parent.dependencies = []
+        self.parent.contributors = ["MKDSegmentation contributors"]
+        self.parent.helpText = _("""
+Segments the heart in a cardiac CT or MR volume: four chambers, left ventricular myocardium, ascending aorta and pulmonary artery, with
+their volumes and with remarks on what to doubt. Load a volume, select it and click Segment.
+For research; not for clinical decisions.
+""")
+        self.parent.acknowledgementText = _("""
+The method is whole-heart segmentation by image alignment and online mutual knowledge distillation between CT and MR.
+""")
+        slicer.app.connect("startupCompleted()", registerTerminology)
+
+
+def registerTerminology():
+    """Let Slicer's terminology selector offer the seven structures with our colours."""
+    path = os.path.join(os.path.dirname(__file__), "Resources", "MKDSegmentation.term.json")
+    slicer.modules.terminologies.logic().LoadTerminologyFromFile(path)
+
+
+#
+# MKDSegmentationWidget
+#
+
+
+class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel: shows what the parameter node and the logic know, and passes clicks on to the logic."""
+
+    def __init__(self, parent=None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self._parameterNode = None
+        self._parameterNodeGuiTag = None
+        self._shownInput = None
+        self._message = ""
+
+    def setup(self) -> None:
+        """Called when the user opens the module the first time."""
+        ScriptedLoadableModuleWidget.setup(self)
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/MKDSegmentation.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+
+        self.logic = MKDSegmentationLogic()
+        self._results = ResultsTable(self.ui.resultsTable, self.ui.remarksLabel)
+        self._computing = ComputingSettings(
+            self.ui.deviceComboBox, self.ui.weightsPathLineEdit, self.ui.modelLabel, onChanged=self._updatePanel)
+
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.ui.segmentButton.connect("clicked(bool)", self.onSegmentButton)
+        self.ui.resultsTable.connect("cellClicked(int,int)", self.onResultClicked)
+        self.initializeParameterNode()
+
+    def cleanup(self) -> None:
+        """Called when the application closes and when the module is reloaded."""
+        if self.logic:
+            self.logic.close()
+        self.setParameterNode(None)
+        self.removeObservers()
+
+    def enter(self) -> None:
+        """Called each time the user opens this module."""
+        self.initializeParameterNode()
+
+    def exit(self) -> None:
+        """Called each time the user opens a different module; a run goes on."""
+        self.setParameterNode(None)
+
+    def onReload(self) -> None:
+        """Reload the module together with its packages."""
+        for name in list(sys.modules):
+            if name.split(".")[0] in ("MKDSegmentationLib", "mkd_core"):
+                del sys.modules[name]
+        importlib.invalidate_caches()
+        super().onReload()
+
+    def onSceneStartClose(self, caller, event) -> None:
+        """Called just before the scene is closed."""
+        self.setParameterNode(None)
+
+    def onSceneEndClose(self, caller, event) -> None:
+        """Called just after the scene is closed."""
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def initializeParameterNode(self) -> None:
+        """Connect the panel with the scene's parameter node; preselect the volume that the user looks at."""
+        self.setParameterNode(self.logic.getParameterNode())
+        if not self._parameterNode.inputVolume:
+            self._parameterNode.inputVolume = self.logic.preferredVolume()
+
+    def setParameterNode(self, parameterNode: MKDSegmentationParameterNode | None) -> None:
+        """Show and observe a parameter node, or none."""
+        if self._parameterNode:
+            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
+        self._parameterNode = parameterNode
+        if self._parameterNode:
+            self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
+            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
+            self._onParametersModified()
+
+    def onSegmentButton(self) -> None:
+        """Start a run, or cancel the one under way."""
+        if self.logic.isRunning:
+            self.logic.cancel()
+            return
+        self._message = ""
+        with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started."), waitCursor=True):
+            try:
+                ensureEnvironment(self.resourcePath("requirements.txt"))
+                options = RunOptions(self._parameterNode.modality, self._computing.device, self._computing.weightsPath)
+                self.logic.start(self._parameterNode.inputVolume, self._parameterNode.outputSegmentation, options,
+                                 onProgress=self.onProgress, onFinished=self.onFinished)
+            except (EnvironmentProblem, ValueError, OSError) as problem:
+                self._message = str(problem)
+        self._updatePanel()
+
+    def onProgress(self, text: str, fraction: float) -> None:
+        """Show how far the run is."""
+        self.ui.progressBar.value = round(100 * fraction)
+        self.ui.statusLabel.text = text
+
+    def onFinished(self, outcome: RunOutcome) -> None:
+        """Show how the run ended."""
+        self._message = outcome.message
+        if outcome.segmentation:
+            self.logic.getParameterNode().outputSegmentation = outcome.segmentation  # even if another module is shown meanwhile
+        self._updatePanel()
+
+    def onResultClicked(self, row: int, column: int) -> None:
+        """Bring the slice views to the structure in this row."""
+        center = self._parameterNode.outputSegmentation.GetSegmentCenterRAS(self._results.keyOfRow(row))
+        if center:
+            slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *center)
+
+    def _onParametersModified(self, caller=None, event=None) -> None:
+        """Follow the selected volume: its own segmentation is the output, so that a run never overwrites that of another volume."""
+        volume = self._parameterNode.inputVolume
+        if volume is not self._shownInput:
+            self._shownInput = volume
+            self._message = ""
+            if not self.logic.isRunning:
+                self._parameterNode.outputSegmentation = self.logic.segmentationOf(volume, self._parameterNode.outputSegmentation)
+        self._updatePanel()
+
+    def _updatePanel(self) -> None:
+        if not self._parameterNode:
+            return
+        running = self.logic.isRunning
+        volume, segmentation = self._parameterNode.inputVolume, self._parameterNode.outputSegmentation
+        obstacle = (reasonVolumeCannotBeUsed(volume) or reasonSegmentationCannotBeUsed(segmentation, volume) or self._computing.problem)
+        self.ui.segmentButton.text = _("Cancel") if running else _("Segment")
+        self.ui.segmentButton.enabled = running or not obstacle
+        self.ui.segmentButton.toolTip = _("Stop; the scene stays as it is.") if running else obstacle or _("Segment the heart.")
+        self.ui.progressBar.visible = running
+        if not running:
+            self.ui.progressBar.value = 0
+            self.ui.statusLabel.text = obstacle or self._message
+        for section in (self.ui.inputCollapsibleButton, self.ui.advancedCollapsibleButton):
+            section.enabled = not running
+        report = reportOf(segmentation)
+        self.ui.resultsCollapsibleButton.visible = bool(report) and not running
+        self.ui.show3DButton.setSegmentationNode(segmentation)
+        if report:
+            self._results.show(report)
+
+
+#
+# MKDSegmentationLogic
+#
+
+
+class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
+    """Segments hearts without the panel too.
+
+    Example, in the Python console::
+
+        logic = MKDSegmentationLogic()
+        logic.start(slicer.util.getNode("CTACardio"), onFinished=lambda outcome: print(outcome.message))
+    """
+
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        self._worker = WorkerProcess()
+        self._run = None
+
+    def getParameterNode(self) -> MKDSegmentationParameterNode:
+        return MKDSegmentationParameterNode(super().getParameterNode())
+
+    @property
+    def isRunning(self) -> bool:
+        """True from a successful start to the outcome."""
+        return self._run is not None
+
+    def start(self, inputVolume, outputSegmentation=None, options=RunOptions(), onProgress=None, onFinished=None) -> None:
+        """Segment a volume in the background; returns at once.
+
+        :param inputVolume: scalar volume node, CT or MR.
+        :param outputSegmentation: segmentation node to write into; None makes a new one when the result is there.
+        :param options: modality, device and weights.
+        :param onProgress: called with a text for the user and the fraction done (0 to 1).
+        :param onFinished: called once with a RunOutcome: done, failed or cancelled.
+        :raises ValueError: if the volume or the output cannot be used; the message says why.
+        :raises OSError: if the volume cannot be written to the temporary folder.
+        :raises RuntimeError: if a run is under way.
+        """
+        if self.isRunning:
+            raise RuntimeError("A segmentation is under way.")
+
+        def finished(outcome: RunOutcome) -> None:
+            self._run = None
+            if onFinished is not None:
+                onFinished(outcome)
+
+        self._run = SegmentationRun(self._worker, inputVolume, outputSegmentation, options, onProgress, finished)
+        try:
+            self._run.begin()
+        except Exception:
+            self._run = None
+            raise
+
+    def cancel(self) -> None:
+        """End the run, if there is one, with the outcome "cancelled"."""
+        if self._run is not None:
+            self._run.cancel()
+
+    def close(self) -> None:
+        """End the run and the worker process."""
+        self.cancel()
+        self._worker.stop()
+
+    @staticmethod
+    def preferredVolume():
+        """Return the volume shown in the slice views if it is suitable, else the first one of the scene, else None."""
+        shown = slicer.mrmlScene.GetNodeByID(slicer.app.applicationLogic().GetSelectionNode().GetActiveVolumeID() or "")
+        if shown is not None and shown.GetClassName() == "vtkMRMLScalarVolumeNode":
+            return shown
+        return slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+
+    @staticmethod
+    def segmentationOf(volumeNode, candidate=None):
+        """Return the segmentation that belongs to a volume: the candidate unless it was made on another volume, else one of ours, else None."""
+        role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+        if candidate is not None and candidate.GetNodeReference(role) in (None, volumeNode):
+            return candidate
+        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+            if reportOf(node) and volumeNode is not None and node.GetNodeReference(role) is volumeNode:
+                return node
+        return None
+
+
+#
+# MKDSegmentationTest
+#
+
+
+class MKDSegmentationTest(ScriptedLoadableModuleTest):
+    """Clicks through the panel with a synthetic heart; takes about a minute and needs no download."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear()
+        slicer.modules.mkdsegmentation.widgetRepresentation()  # makes the panel, with or without a main window
+        self.panel = slicer.modules.MKDSegmentationWidget
+        self.panel.enter()
+
+    def tearDown(self):
+        slicer.mrmlScene.Clear()
+
+    def test_EmptySceneSaysWhatIsNeeded(self):
+        self.assertFalse(self.panel.ui.segmentButton.enabled)
+        self.assertIn("Load", self.panel.ui.statusLabel.text)
+
+    def test_ClickGivesSevenSegmentsOnTheGridOfTheVolume(self):
+        self._skipWithoutTorch()
+        volume, truth = addHeartPhantom(seed=1, spacing=2.0)
+        self.panel.ui.inputSelector.setCurrentNode(volume)
+        self.panel.ui.segmentButton.click()
+        self.assertEqual(self.panel.ui.segmentButton.text, _("Cancel"))
+        self._waitUntilReady(seconds=300)
+        segmentation = self.panel.ui.outputSelector.currentNode()
+        self.assertIsNotNone(segmentation, self.panel.ui.statusLabel.text)
+        for structure in STRUCTURES:
+            found = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, structure.key, volume) > 0
+            self.assertEqual(found.shape, truth.shape)
+            overlap = 2.0 * (found & (truth == structure.label)).sum() / (found.sum() + (truth == structure.label).sum())
+            self.assertGreater(overlap, 0.5, structure.name)
+
+    def test_CancelLeavesTheSceneAsItWas(self):
+        self._skipWithoutTorch()
+        volume, _truth = addHeartPhantom(seed=2, spacing=2.0)
+        self.panel.ui.inputSelector.setCurrentNode(volume)
+        nodesBefore = slicer.mrmlScene.GetNumberOfNodes()
+        self.panel.ui.segmentButton.click()
+        self.panel.ui.segmentButton.click()
+        self._waitUntilReady(seconds=2)
+        self.assertEqual(self.panel.ui.segmentButton.text, _("Segment"))
+        self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), nodesBefore)
+
+    def _skipWithoutTorch(self):
+        if not torchVersion():
+            raise unittest.SkipTest("PyTorch is not installed: open the module and click Segment once to install it.")
+
+    def _waitUntilReady(self, seconds):
+        end = time.monotonic() + seconds
+        while self.panel.logic.isRunning and time.monotonic() < end:
+            slicer.app.processEvents()
+            time.sleep(0.02)
+        self.assertFalse(self.panel.logic.isRunning, "the segmentation takes too long")

@@ -1,0 +1,31 @@
+"""A synthetic heart as a volume node, to try the module without any data."""
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+import vtk
+
+
+def addHeartPhantom(seed: int = 1, modality: str = "CT", spacing: float = 1.0) -> tuple:
+    """Add a synthetic CT or MR of a heart to the scene.
+
+    :param seed: chooses the anatomy and the appearance.
+    :param modality: "CT" or "MR".
+    :param spacing: voxel size in mm.
+    :return: the volume node, and its true labels as a uint8 array (k, j, i) with values of mkd_core.structures.
+    """
+    from mkd_core.synthesis import synthesize
+
+    image, truth = synthesize(None, modality, seed, spacing=spacing)
+    return addVolume(image, f"Synthetic heart {modality} {seed}"), sitk.GetArrayFromImage(truth)
+
+
+def addVolume(image: sitk.Image, name: str):
+    """Add a SimpleITK image (LPS) to the scene as a scalar volume node (RAS)."""
+    ijkToRas = np.eye(4)
+    ijkToRas[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    ijkToRas[:3, 3] = image.GetOrigin()
+    ijkToRas[:2] *= -1.0
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy(ijkToRas.ravel().tolist())
+    return slicer.util.addVolumeFromArray(sitk.GetArrayFromImage(image), ijkToRAS=matrix, name=name)

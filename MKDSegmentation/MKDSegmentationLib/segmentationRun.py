@@ -1,0 +1,181 @@
+"""One run, from the click to the segments in the scene, or to a scene left as it was."""
+
+import json
+import logging
+from dataclasses import dataclass, field
+
+import slicer
+import vtk
+from mkd_core import __version__ as coreVersion
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from .parameters import RunOptions
+from .segmentationWriting import reasonSegmentationCannotBeUsed, writeSegmentation
+from .volumeTransfer import VolumeTransfer, ijkToRas, reasonVolumeCannotBeUsed
+
+#: Attribute of a segmentation node that keeps the report of the run which made it, as JSON.
+REPORT_ATTRIBUTE = "MKDSegmentation.Report"
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended.
+
+    status - "done", "failed" or "cancelled".
+    message - one or two sentences for the user.
+    segmentation - the segmentation node of a run that is done.
+    report - what the pipeline measured and doubts, if it is done.
+    """
+
+    status: str
+    message: str
+    segmentation: object = None
+    report: dict = field(default_factory=dict)
+
+
+def reportOf(segmentationNode) -> dict:
+    """Return the report that a run left on its segmentation node; empty for other nodes and for None."""
+    text = segmentationNode.GetAttribute(REPORT_ATTRIBUTE) if segmentationNode is not None else None
+    try:
+        report = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return report if isinstance(report, dict) else {}
+
+
+def progressText(stage: str, message: str) -> str:
+    """Return what the user reads during a stage of the pipeline."""
+    texts = {
+        "check": _("Checking the volume"),
+        "localise": _("Looking for the heart"),
+        "align": _("Aligning the appearance of CT and MR"),
+        "segment": _("Segmenting the heart"),
+        "restore": _("Bringing the result to the volume"),
+        "measure": _("Measuring"),
+    }
+    return texts.get(stage, message)
+
+
+class SegmentationRun(VTKObservationMixin):
+    """Send a volume to the worker and put what comes back into the scene.
+
+    The scene is touched once, when the whole result is there. Until then the run can end at any time, through :meth:`cancel`, a closed
+    scene, a removed node or a dead worker, and leaves nothing behind.
+
+    :param worker: a WorkerProcess that is not busy.
+    :param inputVolume: volume node to segment.
+    :param outputSegmentation: segmentation node to write into, or None for a new one.
+    :param options: how to compute.
+    :param onProgress: called with a text for the user and the fraction done (0 to 1).
+    :param onFinished: called once with a :class:`RunOutcome`.
+    """
+
+    def __init__(self, worker, inputVolume, outputSegmentation=None, options=RunOptions(), onProgress=None, onFinished=None) -> None:
+        super().__init__()
+        self._worker = worker
+        self._inputVolume = inputVolume
+        self._outputSegmentation = outputSegmentation
+        self._options = options
+        self._onProgress = onProgress
+        self._onFinished = onFinished
+        self._transfer = None
+        self._geometry = None
+
+    def begin(self) -> None:
+        """Write the volume for the worker and ask it to segment.
+
+        :raises ValueError: if the volume or the output cannot be used; the message says why.
+        :raises OSError: if the volume cannot be written to the temporary folder.
+        """
+        reason = (reasonVolumeCannotBeUsed(self._inputVolume)
+                  or reasonSegmentationCannotBeUsed(self._outputSegmentation, self._inputVolume))
+        if reason:
+            raise ValueError(reason)
+        self._transfer = VolumeTransfer()
+        try:
+            self._transfer.writeVolume(self._inputVolume)
+            self._geometry = self._currentGeometry()
+            self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneStartClose)
+            self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved)
+            self._worker.request(self._requestMessage(), self._onReply, self._onWorkerProgress)
+        except Exception:
+            self._release()
+            raise
+
+    def cancel(self, message: str = "") -> None:
+        """End the run now; the worker winds down in the background."""
+        transfer, self._transfer = self._transfer, None
+        self._worker.cancel(whenGone=transfer.remove if transfer else None)
+        self._finish(RunOutcome("cancelled", message or _("Cancelled. The scene is as it was.")))
+
+    def _requestMessage(self) -> dict:
+        return {
+            "op": "segment",
+            "input": self._transfer.volumePath,
+            "output": self._transfer.labelPath,
+            "bundle": self._options.weightsPath or None,
+            "modality": self._options.modality,
+            "options": {"device": self._options.device},
+        }
+
+    def _onWorkerProgress(self, stage: str, fraction: float, message: str) -> None:
+        if self._onProgress is not None:
+            self._onProgress(progressText(stage, message), fraction)
+
+    def _onReply(self, reply) -> None:
+        if reply.outcome != "result":
+            self._finish(RunOutcome("failed", reply.message))
+            return
+        try:
+            outcome = self._writeResult(reply.report)
+        except Exception:
+            logging.exception("The result of the segmentation could not be put into the scene.")
+            outcome = RunOutcome("failed", _("The result could not be put into the scene; details are in the application log."))
+        self._finish(outcome)
+
+    def _writeResult(self, report: dict) -> RunOutcome:
+        if self._currentGeometry() != self._geometry:
+            return RunOutcome("failed", _("The volume was changed during the segmentation. Click Segment again."))
+        reason = reasonSegmentationCannotBeUsed(self._outputSegmentation, self._inputVolume)
+        if reason:
+            return RunOutcome("failed", reason)
+        labels = self._transfer.readLabels(self._inputVolume)
+        if labels is None:
+            return RunOutcome("failed", _("No heart was found in this volume."))
+        report = {**report, "remarks": list(report.get("remarks", [])) + self._remarksOnTransform()}
+        segmentation = writeSegmentation(labels, self._inputVolume, self._outputSegmentation, f"MKDSegmentation {coreVersion}")
+        segmentation.SetAttribute(REPORT_ATTRIBUTE, json.dumps(report))
+        return RunOutcome("done", _("The heart is segmented."), segmentation, report)
+
+    def _remarksOnTransform(self) -> list:
+        transform = self._inputVolume.GetParentTransformNode()
+        if transform is None or transform.IsLinear():
+            return []
+        return [_("The volume is under a non-linear transform (for example of a tilted gantry); volumes in ml are measured without it.")]
+
+    def _currentGeometry(self) -> tuple:
+        image = self._inputVolume.GetImageData()
+        return (image.GetDimensions() if image else None, ijkToRas(self._inputVolume).tolist())
+
+    def _onSceneStartClose(self, caller, event) -> None:
+        self.cancel(_("Cancelled, because the scene was closed."))
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeAboutToBeRemoved(self, caller, event, node) -> None:
+        if node is self._inputVolume:
+            self.cancel(_("Cancelled, because the volume was removed."))
+        elif node is self._outputSegmentation:
+            self.cancel(_("Cancelled, because the output segmentation was removed."))
+
+    def _finish(self, outcome: RunOutcome) -> None:
+        self._release()
+        onFinished, self._onFinished, self._onProgress = self._onFinished, None, None
+        if onFinished is not None:
+            onFinished(outcome)
+
+    def _release(self) -> None:
+        self.removeObservers()
+        if self._transfer is not None:
+            self._transfer.remove()
+            self._transfer = None
