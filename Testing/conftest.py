@@ -1,0 +1,100 @@
+"""Fixtures of the stand-in GUI, for the tests that ask for them. Tests of mkd_core alone import nothing of it."""
+
+import importlib.util
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+HAS_STAND_IN = all(importlib.util.find_spec(name) for name in ("slicer", "PySide6", "vtk"))
+
+
+@pytest.fixture(scope="session")
+def runningApplication():
+    """slicer.app of the stand-in GUI, started once."""
+    if not HAS_STAND_IN:
+        pytest.skip("slicer-core and PySide6-Essentials are not installed (the extra `test`)")
+    from harness import bootstrap
+
+    return bootstrap.start()
+
+
+@pytest.fixture
+def expectedErrors():
+    """Context manager expectedErrors(pattern, atLeast=1): errors whose text matches are allowed inside, and must come."""
+    from harness import failures
+
+    return failures.expectedErrors
+
+
+@pytest.fixture
+def slicerApp(runningApplication, tmp_path):
+    """slicer.app with an empty scene, empty settings and an empty temporary folder.
+
+    The test fails on any exception in a slot or VTK observer, VTK error or warning, or logging.ERROR that it did not expect.
+    """
+    import slicer
+
+    from harness import driving, failures
+
+    app = runningApplication
+    app.userSettings().clear()
+    app.temporaryPath = str(tmp_path / "slicer-tmp")
+    Path(app.temporaryPath).mkdir()
+    _closeScene(slicer)
+    failures.take()
+    yield app
+    driving.processEvents()
+    for name in _scriptedModules(app):
+        from harness import bootstrap
+
+        bootstrap.unloadModule(name)
+    _closeScene(slicer)
+    driving.processEvents()
+    collected = failures.take()
+    assert not collected, "unexpected errors in the stand-in GUI:\n" + "\n".join(collected)
+
+
+def _closeScene(slicer):
+    slicer.mrmlScene.Clear(0)
+
+
+def _scriptedModules(app):
+    import slicer
+
+    manager = app.moduleManager()
+    return [name for name in manager.modulesNames() if isinstance(manager.module(name), slicer.qSlicerScriptedLoadableModule)]
+
+
+@pytest.fixture
+def loadModule(slicerApp):
+    """loadModule(path) -> (module, widget): a scripted module, loaded and shown; it is unloaded after the test."""
+    from harness import bootstrap
+
+    return bootstrap.loadModule
+
+
+@pytest.fixture
+def torchExtension(monkeypatch):
+    """Put a PyTorchUtils in place that says torch is installed; without this fixture the PyTorch extension is absent."""
+    extension = types.ModuleType("PyTorchUtils")
+
+    class PyTorchUtilsLogic:
+        installCalls = []
+
+        @staticmethod
+        def torchInstalled():
+            return importlib.util.find_spec("torch") is not None
+
+        def installTorch(self, askConfirmation=False, forceComputationBackend=None, torchVersionRequirement=None,
+                         torchvisionVersionRequirement=None):
+            self.installCalls.append({"askConfirmation": askConfirmation, "torchVersionRequirement": torchVersionRequirement})
+            import torch
+
+            return torch
+
+    extension.PyTorchUtilsLogic = PyTorchUtilsLogic
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", extension)
+    return extension

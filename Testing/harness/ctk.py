@@ -1,0 +1,232 @@
+"""Stand-ins for the CTK widgets that the panel uses, and the module `ctk`."""
+
+import sys
+import types
+
+from PySide6 import QtCore, QtGui, QtWidgets
+from PySide6.QtCore import Property, Signal
+
+from . import api
+from .api import standIn
+from .pythonqt import wrapperClass
+
+
+@standIn
+class ctkCollapsibleButton(QtWidgets.QAbstractButton):
+    """A header that hides and shows its child widgets; checked means not collapsed."""
+
+    contentsCollapsed = Signal(bool)
+
+    def __init__(self, *arguments):
+        text = arguments[0] if arguments and isinstance(arguments[0], str) else ""
+        super().__init__(next((argument for argument in arguments if isinstance(argument, QtWidgets.QWidget)), None))
+        self._collapsed = False
+        self.setText(text)
+        self.setCheckable(True)
+        self.setChecked(True)
+        self.setContentsMargins(0, self._headerHeight(), 0, 0)
+        self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Minimum, QtWidgets.QSizePolicy.Policy.Preferred)
+        self.toggled.connect(lambda checked: self._collapse(not checked))
+
+    def _headerHeight(self):
+        return self.fontMetrics().height() + 8
+
+    def _collapse(self, collapsed):
+        if collapsed == self._collapsed:
+            return
+        self._collapsed = collapsed
+        self._showContents()
+        self.updateGeometry()
+        self.contentsCollapsed.emit(collapsed)
+
+    def _showContents(self):
+        for child in self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindChildOption.FindDirectChildrenOnly):
+            child.setVisible(not self._collapsed)
+        self.setMaximumHeight(self._headerHeight() if self._collapsed else 16777215)
+
+    def _getCollapsed(self):
+        return self._collapsed
+
+    def _setCollapsed(self, collapsed):
+        self.setChecked(not collapsed)
+
+    collapsed = Property(bool, _getCollapsed, _setCollapsed)
+
+    def showEvent(self, event):
+        self._showContents()
+        super().showEvent(event)
+
+    def sizeHint(self):
+        header = QtCore.QSize(self.fontMetrics().horizontalAdvance(self.text()) + 40, self._headerHeight())
+        return header if self._collapsed or self.layout() is None else self.layout().sizeHint().expandedTo(header)
+
+    def minimumSizeHint(self):
+        return self.sizeHint()
+
+    def paintEvent(self, _event):
+        option = QtWidgets.QStyleOptionButton()
+        option.initFrom(self)
+        option.rect.setHeight(self._headerHeight())
+        option.text = ("\N{BLACK RIGHT-POINTING SMALL TRIANGLE} " if self._collapsed else "\N{BLACK DOWN-POINTING SMALL TRIANGLE} ") + self.text()
+        QtWidgets.QStylePainter(self).drawControl(QtWidgets.QStyle.ControlElement.CE_PushButton, option)
+
+
+@standIn
+class ctkMenuButton(QtWidgets.QPushButton):
+    """A button with a menu; the menu is not made."""
+
+
+@standIn
+class ctkComboBox(QtWidgets.QComboBox):
+    """A combo box that shows a default text while nothing is selected."""
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self._defaultText = ""
+
+    def _getDefaultText(self):
+        return self._defaultText
+
+    def _setDefaultText(self, text):
+        self._defaultText = text
+        self.setPlaceholderText(text)
+
+    defaultText = Property(str, _getDefaultText, _setDefaultText)
+
+    def _getCurrentUserData(self):
+        data = self.currentData()
+        return data if isinstance(data, str) else ""
+
+    def setCurrentUserDataAsString(self, text):
+        index = next((i for i in range(self.count()) if self.itemData(i) == text), None)
+        if index is not None:
+            self.setCurrentIndex(index)
+
+    currentUserDataAsString = Property(str, _getCurrentUserData, setCurrentUserDataAsString)
+
+
+@standIn
+class ctkPathLineEdit(QtWidgets.QWidget):
+    """A path with history and a button that opens a file dialog."""
+
+    currentPathChanged = Signal(str)
+    validInputChanged = Signal(bool)
+    # the values of QDir.Filter, which the real class repeats
+    Dirs, Files, Drives, NoSymLinks, AllEntries = 0x1, 0x2, 0x4, 0x8, 0x7
+    Readable, Writable, Executable, Hidden, NoDotAndDotDot = 0x10, 0x20, 0x40, 0x100, 0x6000
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self._label, self._settingKey, self._nameFilters = "", "", []
+        self._filters = self.AllEntries | self.NoDotAndDotDot | self.Readable | self.Executable
+        self._comboBox = QtWidgets.QComboBox(self)
+        self._comboBox.setEditable(True)
+        self._comboBox.setInsertPolicy(QtWidgets.QComboBox.InsertPolicy.NoInsert)
+        self._comboBox.setSizeAdjustPolicy(QtWidgets.QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self._browseButton = QtWidgets.QToolButton(self, text="...")
+        self._browseButton.clicked.connect(self.browse)
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._comboBox, 1)
+        layout.addWidget(self._browseButton)
+        self._comboBox.lineEdit().textChanged.connect(self._onTextChanged)
+        self._valid = False
+
+    def _onTextChanged(self, path):
+        self.currentPathChanged.emit(path)
+        if not self._valid:
+            self._valid = True
+            self.validInputChanged.emit(True)
+
+    def _getCurrentPath(self):
+        return self._comboBox.lineEdit().text()
+
+    def setCurrentPath(self, path):
+        self._comboBox.lineEdit().setText(path)
+
+    def comboBox(self):
+        return self._comboBox
+
+    def browse(self):
+        if not self._filters & self.Files:
+            path = QtWidgets.QFileDialog.getExistingDirectory(self, "Select a directory...", self.currentPath)
+        elif self._filters & self.Writable:
+            path = QtWidgets.QFileDialog.getSaveFileName(self, "Select a file to save ", self.currentPath, ";;".join(self._nameFilters))[0]
+        else:
+            path = QtWidgets.QFileDialog.getOpenFileName(self, "Open a file", self.currentPath, ";;".join(self._nameFilters))[0]
+        if path:
+            self.setCurrentPath(path)
+
+    def _historyKey(self):
+        return "ctkPathLineEdit/" + (self._settingKey or self.objectName())
+
+    def _history(self):
+        value = QtCore.QSettings().value(self._historyKey(), [])
+        return [value] if isinstance(value, str) else list(value or [])
+
+    def retrieveHistory(self):
+        path = self.currentPath
+        self._comboBox.clear()
+        self._comboBox.addItems(self._history()[:5])
+        if path:
+            self.setCurrentPath(path)
+        else:
+            self._comboBox.setCurrentIndex(0)
+
+    def addCurrentPathToHistory(self):
+        if self.currentPath:
+            history = [self.currentPath, *[path for path in self._history() if path != self.currentPath]]
+            QtCore.QSettings().setValue(self._historyKey(), history)
+            self.retrieveHistory()
+
+    def _setSettingKey(self, key):
+        self._settingKey = key
+        self.retrieveHistory()
+
+    def _assign(name):
+        return lambda self: getattr(self, name), lambda self, value: setattr(self, name, value)
+
+    currentPath = Property(str, _getCurrentPath, setCurrentPath)
+    filters = Property(int, *_assign("_filters"))
+    label = Property(str, *_assign("_label"))
+    nameFilters = Property("QStringList", *_assign("_nameFilters"))
+    settingKey = Property(str, lambda self: self._settingKey, _setSettingKey)
+    showBrowseButton = Property(bool, lambda self: not self._browseButton.isHidden(), lambda self, on: self._browseButton.setVisible(on))
+    del _assign
+
+
+@standIn
+class ctkMessageBox(QtWidgets.QMessageBox):
+    """A message box; "Don't show again" is not made."""
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self.setIcon(QtWidgets.QMessageBox.Icon.NoIcon)
+        self.setWindowIcon(QtGui.QIcon())
+
+
+def unmade(name):
+    """Return a class with the name of a real class that is not made: it can be compared with, not instantiated."""
+
+    def refuse(_self, *_arguments):
+        raise NotImplementedError(f"the stand-in GUI does not make {name}")
+
+    return type(name, (), {"__init__": refuse})
+
+
+class _CtkModule(types.ModuleType):
+    def __getattr__(self, name):
+        if name in api.standIns and name.startswith("ctk"):
+            value = wrapperClass(api.standIns[name])
+        elif name in api.CLASS_NAMES and name.startswith("ctk"):
+            value = unmade(name)
+        else:
+            raise AttributeError(f"ctk has no attribute {name!r}")
+        setattr(self, name, value)
+        return value
+
+
+def install():
+    """Put the module `ctk` in place."""
+    sys.modules["ctk"] = _CtkModule("ctk", __doc__)
+    return sys.modules["ctk"]

@@ -1,0 +1,101 @@
+"""What a user does with the panel: click, choose, wait, read. Takes and returns the widgets that the module sees."""
+
+import time
+
+from PySide6 import QtCore, QtWidgets
+from PySide6.QtTest import QTest
+
+from . import scripted  # noqa: F401  (the application's classes come first)
+from .pythonqt import unwrap, wrap
+
+
+def processEvents(seconds=0.0):
+    """Let the application work for at least `seconds`."""
+    end = time.monotonic() + seconds
+    while True:
+        QtCore.QCoreApplication.processEvents()
+        QtCore.QCoreApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete)
+        if time.monotonic() >= end:
+            return
+        time.sleep(0.005)
+
+
+def waitUntil(condition, seconds=10.0, message="the condition"):
+    """Let the application work until `condition()` is true; returns its value. Raises TimeoutError after `seconds`."""
+    end = time.monotonic() + seconds
+    while True:
+        processEvents()
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise TimeoutError(f"{message} did not come true in {seconds} s")
+        time.sleep(0.005)
+
+
+def click(widget):
+    """Click a button with the mouse, as a user can: it must be enabled and visible."""
+    raw = unwrap(widget)
+    if not raw.isVisible() or not raw.isEnabled():
+        state = "hidden" if not raw.isVisible() else "disabled"
+        raise AssertionError(f"a user cannot click {raw.objectName() or raw!r}: it is {state}")
+    point = QtCore.QPoint(min(8, raw.width() // 2), raw.height() // 2) if isinstance(raw, QtWidgets.QCheckBox) else raw.rect().center()
+    if raw.inherits("QAbstractButton") and not raw.hitButton(point):
+        point = QtCore.QPoint(raw.rect().center().x(), 8)
+    QTest.mouseClick(raw, QtCore.Qt.MouseButton.LeftButton, pos=point)
+    processEvents()
+
+
+def choose(selector, text):
+    """Choose an item by its text in a combo box or node selector, as a user does."""
+    raw = unwrap(selector)
+    comboBox = raw if isinstance(raw, QtWidgets.QComboBox) else raw.findChild(QtWidgets.QComboBox)
+    if not raw.isEnabled() or not raw.isVisible():
+        raise AssertionError(f"a user cannot choose in {raw.objectName() or raw!r}: it is disabled or hidden")
+    index = comboBox.findText(text)
+    if index < 0:
+        raise AssertionError(f"there is no item {text!r}, only {[comboBox.itemText(i) for i in range(comboBox.count())]}")
+    comboBox.setCurrentIndex(index)
+    comboBox.activated.emit(index)
+    processEvents()
+
+
+def typeText(widget, text):
+    """Replace the text of a line edit (or of the line edit inside a path selector) and press Return."""
+    raw = unwrap(widget)
+    lineEdit = raw if isinstance(raw, QtWidgets.QLineEdit) else raw.findChild(QtWidgets.QLineEdit)
+    if not lineEdit.isEnabled() or not lineEdit.isVisible() or lineEdit.isReadOnly():
+        raise AssertionError(f"a user cannot type into {raw.objectName() or raw!r}: it is disabled, hidden or read-only")
+    lineEdit.selectAll()
+    lineEdit.insert(text)  # QTest.keyClicks knows ASCII only
+    QTest.keyClick(lineEdit, QtCore.Qt.Key.Key_Return)
+    processEvents()
+
+
+def shownTexts(widget):
+    """Return every text that a user can read in the panel: labels, buttons, line edits, combo boxes, table cells, progress bars."""
+    texts = []
+    for raw in [unwrap(widget), *unwrap(widget).findChildren(QtWidgets.QWidget)]:
+        if not raw.isVisible():
+            continue
+        if isinstance(raw, QtWidgets.QTableWidget):
+            items = [raw.item(row, column) for row in range(raw.rowCount()) for column in range(raw.columnCount())]
+            texts += [item.text() for item in items if item is not None]
+        elif isinstance(raw, QtWidgets.QPlainTextEdit):
+            texts.append(raw.toPlainText())
+        elif isinstance(raw, QtWidgets.QComboBox):
+            texts.append(raw.currentText())
+        elif isinstance(raw, (QtWidgets.QLabel, QtWidgets.QAbstractButton, QtWidgets.QLineEdit, QtWidgets.QProgressBar)):
+            texts.append(raw.text())
+    return [text for text in texts if text]
+
+
+def tableTexts(table):
+    """Return the rows of a QTableWidget as lists of str."""
+    raw = unwrap(table)
+    return [[raw.item(r, c).text() if raw.item(r, c) else "" for c in range(raw.columnCount())] for r in range(raw.rowCount())]
+
+
+def openDialogs():
+    """Return the visible top-level dialogs."""
+    return [wrap(w) for w in QtWidgets.QApplication.topLevelWidgets() if isinstance(w, QtWidgets.QDialog) and w.isVisible()]
