@@ -72,7 +72,7 @@ class MutualDistillation(nn.Module):
         self.to(device)
         self.to(memory_format=torch.channels_last_3d)
         self.device = torch.device(device)
-        self.class_weights = torch.tensor(config.class_weights, device=device)
+        self.class_weights = torch.tensor(config.class_weights, dtype=torch.float32, device=device)
         self.pool_t, self.pool_a = ImagePool(config.pool, seed=1), ImagePool(config.pool, seed=2)
         self.optimisers = {
             "generators": torch.optim.Adam([*self.generator_a2t.parameters(), *self.generator_t2a.parameters()], config.generator_rate, betas=(0.5, 0.999)),
@@ -104,7 +104,8 @@ class MutualDistillation(nn.Module):
             "cycle": config.cycle_weight * (cycle_loss(x_a, self.generator_t2a(x_a2t).float()) + cycle_loss(x_t, self.generator_a2t(x_t2a).float())),
         }
         count = len(x_t)
-        # Each segmentor meets its own stream (supervised) and the other's (as pupil); only S_syn's own stream carries gradient on to G_a2t.
+        # Each segmentor meets its own stream (supervised) and the other's (as pupil) in one batch, so that batch normalisation has one set of
+        # statistics.  Only S_syn's own stream carries gradient on to G_a2t.
         real_on_t, real_on_a2t = self.segmentor_real(torch.cat([x_t, x_a2t.detach().float()])).float().split([count, len(x_a)])
         syn_on_a2t, syn_on_t = self.segmentor_syn(torch.cat([x_a2t.float(), x_t])).float().split([len(x_a), count])
         terms["real"] = segmentation_loss(real_on_t, y_t, self.class_weights)

@@ -1,0 +1,63 @@
+"""Each loss term against values computed by hand."""
+
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from mkd_core.distillation import IGNORE, distillation_loss, segmentation_loss  # noqa: E402
+from mkd_core.training.adversarial import ImagePool, cycle_loss, discriminator_loss, generator_loss  # noqa: E402
+
+
+def _two_voxels(first, second):
+    """Logits (1, 2, 1, 1, 2) of two voxels."""
+    return torch.tensor([[[[[first[0], second[0]]]], [[[first[1], second[1]]]]]], dtype=torch.float32)
+
+
+def test_the_segmentation_loss_of_undecided_logits_is_log_two_plus_half_a_dice():
+    target = torch.tensor([[[[0, 1]]]])
+    # p = 0.5 everywhere: CE = ln 2; foreground overlap 0.5, sizes 1 + 1: Dice loss 1 - (2*0.5 + 1) / (2 + 1) = 1/3.
+    assert segmentation_loss(_two_voxels((0, 0), (0, 0)), target).item() == pytest.approx(math.log(2) + 1 / 3, abs=1e-6)
+
+
+def test_a_sure_and_right_answer_costs_nothing():
+    assert segmentation_loss(_two_voxels((30, 0), (0, 30)), torch.tensor([[[[0, 1]]]])).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_ignored_voxels_change_neither_the_loss_nor_its_gradient():
+    logits = _two_voxels((0.3, -0.2), (5.0, -3.0)).requires_grad_()
+    segmentation_loss(logits, torch.tensor([[[[1, IGNORE]]]])).backward()
+    assert logits.grad[..., 1].abs().max() == 0
+    assert logits.grad[..., 0].abs().max() > 0
+
+
+def test_distillation_is_the_softened_divergence_times_the_squared_temperature():
+    teacher, student = _two_voxels((2, 0), (0, 0)), _two_voxels((0, 0), (0, 0))
+    # T = 2: teacher softmax((1, 0)) = (e/(1+e), 1/(1+e)), student (0.5, 0.5); the second voxel agrees.
+    p = math.e / (1 + math.e)
+    divergence = p * math.log(p / 0.5) + (1 - p) * math.log((1 - p) / 0.5)
+    assert distillation_loss(teacher, student, 2.0).item() == pytest.approx(4 * divergence / 2, abs=1e-6)
+
+
+def test_distillation_gives_the_teacher_no_gradient():
+    teacher, student = _two_voxels((2, 0), (1, 0)).requires_grad_(), _two_voxels((0, 1), (0, 0)).requires_grad_()
+    distillation_loss(teacher, student).backward()
+    assert teacher.grad is None
+    assert student.grad.abs().max() > 0
+
+
+def test_least_squares_gan_terms_match_their_formulas():
+    real, made = torch.tensor([0.5, 1.0]), torch.tensor([0.0, 0.5])
+    assert generator_loss(made).item() == pytest.approx((1 + 0.25) / 2)
+    assert discriminator_loss(real, made).item() == pytest.approx(0.5 * (0.25 / 2 + 0.25 / 2))
+    assert cycle_loss(real, made).item() == pytest.approx(0.5)
+
+
+def test_a_full_pool_hands_back_old_images_about_half_of_the_time():
+    pool = ImagePool(4, seed=3)
+    for value in range(4):
+        assert pool.exchange(torch.full((1, 1, 1, 1, 1), float(value))).item() == value
+    old = sum(pool.exchange(torch.full((1, 1, 1, 1, 1), 100.0 + n)).item() < 100 + n for n in range(200))
+    assert 70 < old < 130
+    assert len(pool.images) == 4

@@ -1,0 +1,116 @@
+"""Bodies and images round a heart: what is rendered is what the truth says."""
+
+import numpy as np
+import pytest
+
+sitk = pytest.importorskip("SimpleITK")
+pytest.importorskip("scipy")
+
+from mkd_core.synthesis import appearance, body, render  # noqa: E402
+from mkd_core.synthesis.tissues import TARGET_OF  # noqa: E402
+from mkd_core.synthesis.tissues import Tissue as T  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def heart():
+    from mkd_core.synthesis.anatomy import make_heart
+
+    return make_heart(3, spacing=2.0)
+
+
+@pytest.fixture(scope="module")
+def canvas(heart):
+    return render.Canvas.from_array(sitk.GetArrayFromImage(render.body_canvas(heart, 1)), 2.0)
+
+
+def test_the_heart_survives_being_put_into_a_body(heart):
+    surrounded = render.body_canvas(heart, 5)
+    inside = sitk.GetArrayFromImage(sitk.Resample(surrounded, heart, sitk.Transform(), sitk.sitkNearestNeighbor))
+    own = sitk.GetArrayFromImage(heart)
+    assert np.array_equal(inside[own > 0], own[own > 0])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_torso_has_lungs_spine_liver_and_air_where_people_have_them(heart, seed):
+    image = body.surround(heart, seed, 4.0, body.torso_extent(heart))
+    tissues = sitk.GetArrayFromImage(image)
+    where = {t: np.argwhere(tissues == t).mean(axis=0) for t in (T.LUNG, T.SPONGY_BONE, T.LIVER, T.LV, T.AIR, T.SPINAL_CANAL)}
+    assert where[T.SPINAL_CANAL][1] > where[T.LV][1], "the spine is behind"
+    assert where[T.LIVER][0] < where[T.LV][0], "the liver is below"
+    assert where[T.LIVER][2] < where[T.LV][2], "and to the right"
+    lung = tissues == T.LUNG
+    assert 1.5 < np.count_nonzero(lung) * 4.0**3 / 1e6 < 9, "litres of lung"
+    assert lung[:, :, : tissues.shape[2] // 2].any() and lung[:, :, tissues.shape[2] // 2:].any()
+
+
+def test_the_same_seed_gives_the_same_body_and_another_seed_another(heart):
+    first, again, other = (sitk.GetArrayFromImage(body.surround(heart, seed, 4.0)) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_an_appearance_without_noise_renders_each_tissues_own_value(canvas):
+    look = appearance.Appearance("CT", mean=np.arange(64, dtype=np.float32) * 10)
+    axes = [np.arange(40) * 2.0 - 40] * 3
+    centre = (np.array(canvas.heart_low) + canvas.heart_high) / 2
+    image, tissues = render.render_grid(canvas, look, np.random.default_rng(0), axes, 2.0, np.floor(centre), noise=False)
+    from scipy import ndimage
+
+    pure = ndimage.minimum_filter(tissues, 3) == ndimage.maximum_filter(tissues, 3)
+    assert pure.mean() > 0.3
+    assert np.abs(image[pure] - tissues[pure] * 10.0).max() < 1e-3
+
+
+def test_repeated_positions_replicate_the_edge_of_the_field_of_view(canvas):
+    look = appearance.Appearance("CT", mean=np.arange(64, dtype=np.float32))
+    axes = [np.arange(32) * 2.0 - 32] * 3
+    axes[0] = np.maximum(axes[0], axes[0][10])
+    centre = (np.array(canvas.heart_low) + canvas.heart_high) / 2
+    _, tissues = render.render_grid(canvas, look, np.random.default_rng(0), axes, 2.0, centre, noise=False)
+    assert (tissues[:10] == tissues[10]).all()
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_patches_are_finite_reproducible_and_show_all_structures_sooner_or_later(canvas, modality):
+    seen = set()
+    for seed in range(12):
+        image, target = render.random_patch(canvas, modality, np.random.default_rng(seed), 48, 3.0)
+        assert np.isfinite(image).all() and image.std() > 0
+        seen |= set(np.unique(target))
+    again, _ = render.random_patch(canvas, modality, np.random.default_rng(11), 48, 3.0)
+    assert np.array_equal(again, image)
+    assert set(range(8)) <= seen
+
+
+def test_blood_is_brighter_than_muscle_in_a_contrast_ct_and_air_is_black():
+    looks = [appearance.draw("CT", np.random.default_rng(seed)) for seed in range(60)]
+    brighter = [look.mean[T.LV] > look.mean[T.MYOCARDIUM] for look in looks]
+    assert np.mean(brighter) > 0.85
+    assert all(look.mean[T.AIR] <= -990 for look in looks)
+
+
+def test_an_unknown_modality_is_refused_by_name():
+    with pytest.raises(ValueError, match="PET"):
+        appearance.draw("PET", np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_a_synthesised_volume_and_its_truth_share_one_grid(heart, modality):
+    image, truth = render.synthesize(heart, modality, seed=4, spacing=2.0)
+    assert image.GetPixelID() == sitk.sitkInt16 and truth.GetPixelID() == sitk.sitkUInt8
+    for of in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        assert getattr(image, of)() == getattr(truth, of)()
+    labels = sitk.GetArrayFromImage(truth)
+    assert set(np.unique(labels)) == set(range(8))
+    own = np.bincount(TARGET_OF[sitk.GetArrayFromImage(heart)].ravel(), minlength=8)[1:]
+    found = np.bincount(labels.ravel(), minlength=8)[1:]
+    assert np.all(np.abs(found / own - 1) < 0.12)
+    values = sitk.GetArrayFromImage(image)
+    contrast = np.median(values[labels == 1]) - np.median(values[labels == 5])
+    assert contrast > 20
+
+
+def test_every_tissue_has_a_look_of_its_own_in_ct():
+    look = appearance.draw("CT", np.random.default_rng(1))
+    unset = [t.name for t in T if look.mean[t] == 0 and t not in (T.OUTSIDE,)]
+    assert unset in ([], ["SKIN"])
