@@ -138,6 +138,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._parameterNode:
             self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
+            self.removeObservers(self._updatePanel)
         self._parameterNode = parameterNode
         if self._parameterNode:
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
@@ -186,9 +187,22 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._message = ""
             if not self.logic.isRunning:
                 self._parameterNode.outputSegmentation = self.logic.segmentationOf(volume, self._parameterNode.outputSegmentation)
+        self._observeSelectedNodes()
         self._updatePanel()
 
-    def _updatePanel(self) -> None:
+    def _observeSelectedNodes(self) -> None:
+        """Notice voxels that come after their node, transforms, and segments of the user: each may allow or forbid a run."""
+        self.removeObservers(self._updatePanel)
+        volume, segmentation = self._parameterNode.inputVolume, self._parameterNode.outputSegmentation
+        if volume:
+            for event in (vtk.vtkCommand.ModifiedEvent, volume.ImageDataModifiedEvent, volume.TransformModifiedEvent):
+                self.addObserver(volume, event, self._updatePanel)
+        if segmentation:
+            for event in (vtk.vtkCommand.ModifiedEvent, segmentation.TransformModifiedEvent,
+                          slicer.vtkSegmentation.SegmentAdded, slicer.vtkSegmentation.SegmentRemoved):
+                self.addObserver(segmentation, event, self._updatePanel)
+
+    def _updatePanel(self, caller=None, event=None) -> None:
         if not self._parameterNode:
             return
         running = self.logic.isRunning

@@ -96,12 +96,13 @@ class WorkerProcess:
             whenGone()
 
     def stop(self) -> None:
-        """End the process now. No reply comes. The next request starts a new process."""
+        """End the process now, and those that a cancel left ending. No reply comes. The next request starts a new process."""
         self._idleTimer.stop()
         child, self._child = self._child, None
         self._onReply = self._onProgress = None
-        if child is not None:
-            child.kill()
+        for ending in [child, *_Child.ending]:
+            if ending is not None:
+                ending.kill()
 
     def _onMessage(self, message: dict) -> None:
         if message.get("id") != self._requestId or not self.isBusy:
@@ -139,7 +140,7 @@ def _fraction(value) -> float:
 class _Child:
     """One started process, from start to death."""
 
-    _dying = set()  # keeps a child that was told to end alive as an object until its process is gone
+    ending = set()  # those told to end, kept as objects until their process is gone
 
     def __init__(self, onMessage, onEnd) -> None:
         self._onMessage, self._onEnd = onMessage, onEnd
@@ -170,7 +171,7 @@ class _Child:
         """Ask the process to end, and kill it if it has not ended after the grace time."""
         self._whenGone = whenGone
         self._onMessage = self._onEnd = None
-        _Child._dying.add(self)
+        _Child.ending.add(self)
         self.send({"op": "cancel", "id": cancelId})
         self._process.closeWriteChannel()  # a worker whose input ends, ends
         self._killTimer.start(GRACE_MS)
@@ -179,7 +180,7 @@ class _Child:
         """End the process and its launcher now."""
         self._onMessage = self._onEnd = None
         if self._process.state() != qt.QProcess.NotRunning:
-            _Child._dying.add(self)
+            _Child.ending.add(self)
             if self._pid is not None:
                 try:
                     os.kill(self._pid, getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows knows only the latter, and it is as hard
@@ -225,7 +226,7 @@ class _Child:
 
     def _over(self, started: bool) -> None:
         self._killTimer.stop()
-        _Child._dying.discard(self)
+        _Child.ending.discard(self)
         if self._onEnd is not None:
             logging.warning("The segmentation process ended by itself. Its last words:\n%s", "\n".join(self._log))
             self._onEnd(started)

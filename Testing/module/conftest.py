@@ -1,0 +1,83 @@
+"""What the tests of the module share: its panel in the stand-in GUI, a volume, and a worker that does as told."""
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = ROOT / "MKDSegmentation" / "MKDSegmentation.py"
+
+
+@pytest.fixture
+def worker(tmp_path, monkeypatch):
+    """Function worker(mode): the next worker process is the fake one in this mode.
+
+    It is started as in Slicer, through a launcher named PythonSlicer that has a process id of its own and survives nothing but does not
+    take its child along when it is killed.
+    """
+    if sys.platform == "win32":
+        pytest.skip("the launcher of the fake worker is a shell script")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    launcher = folder / "PythonSlicer"
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+    def use(mode):
+        script = Path(__file__).with_name("fake_worker.py")
+        launcher.write_text(f"#!/bin/sh\n'{sys.executable}' '{script}' '{mode}' '{tmp_path}'\nexit $?\n")
+        launcher.chmod(launcher.stat().st_mode | stat.S_IXUSR)
+
+    return use
+
+
+@pytest.fixture
+def panel(loadModule, torchExtension, slicerApp, tiny_bundle_path):
+    """The module's widget, shown in the stand-in GUI, with tiny weights remembered from an earlier day."""
+    slicerApp.userSettings().setValue("MKDSegmentation/WeightsPath", str(tiny_bundle_path))
+    _module, widget = loadModule(MODULE)
+    return widget
+
+
+@pytest.fixture
+def volume(slicerApp):
+    """A volume that passes for a CT, as node."""
+    from panel_driving import addVolume
+
+    return addVolume()
+
+
+@pytest.fixture
+def workerProcesses(tmp_path):
+    """Function that returns the process ids of the fake workers and launchers of this test that are alive."""
+
+    def find():
+        if not Path("/proc").is_dir():
+            pytest.skip("processes are looked for in /proc")
+        alive = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (entry / "cmdline").read_bytes()
+                state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if state != "Z" and int(entry.name) != os.getpid() and str(tmp_path).encode() in command:
+                alive.append(int(entry.name))
+        return alive
+
+    return find
+
+
+@pytest.fixture
+def tiny_bundle_path(tmp_path):
+    """A weights bundle with tiny random networks, quick to make and to load."""
+    sys.path.append(str(ROOT / "Testing" / "core"))
+    from tiny_bundles import random_state_dicts, tiny_description
+
+    from mkd_core.bundle import save_bundle
+
+    path = tmp_path / "tiny.safetensors"
+    save_bundle(path, tiny_description(), random_state_dicts(tiny_description()))
+    return path

@@ -1,0 +1,124 @@
+"""A worker that speaks the protocol of mkd_core.worker and does what a test asks for: work, fail, crash, hang, talk nonsense.
+
+Usage: fake_worker.py MODE [MARK], where MARK only makes the process easy to find. "Segmenting" puts seven blocks into the volume, so a run takes a fraction of a second and needs no torch.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+KEYS = ("LV", "RV", "LA", "RA", "Myo", "AA", "PA")
+
+
+def blocks(shape: tuple) -> np.ndarray:
+    """Return the label map (k, j, i) that this worker makes of a volume of this shape: seven blocks in a row along the last axis."""
+    labels = np.zeros(shape, dtype=np.uint8)
+    width = shape[2] // 9
+    for label in range(1, 8):
+        labels[shape[0] // 4 : shape[0] // 2, shape[1] // 4 : shape[1] // 2, label * width : (label + 1) * width] = label
+    return labels
+
+
+def say(**message) -> None:
+    """Write one message."""
+    sys.stdout.buffer.write((json.dumps(message) + "\n").encode())
+    sys.stdout.buffer.flush()
+
+
+def report(labels: sitk.Image) -> dict:
+    """Return what the real worker would report, with remarks on one structure and on the whole."""
+    counts = np.bincount(sitk.GetArrayFromImage(labels).ravel(), minlength=8)
+    voxelMl = float(np.prod(labels.GetSpacing())) / 1000.0
+    structures = {
+        key: {"volume_ml": float(counts[label]) * voxelMl, "mean_intensity": 100.0, "components": 1, "touches_border": False,
+              "agreement": 0.9, "remarks": []}
+        for label, key in enumerate(KEYS, start=1)
+    }
+    structures["Myo"]["mass_g"] = structures["Myo"]["volume_ml"] * 1.05
+    structures["PA"]["remarks"] = ["It reaches the border of the volume, which may cut it."]
+    return {"structures": structures, "remarks": ["The volume may not show the whole heart."], "device": "cpu", "pid": os.getpid(),
+            "bundle": {"name": "fake", "version": "0", "sha256": "0" * 64}, "timings_s": {"total": 0.1}, "version": "0"}
+
+
+class FakeWorker:
+    """Answers requests in the manner of its mode."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode, _, self.argument = mode.partition(":")
+        self.cancelled = threading.Event()
+        self.thread = None
+
+    def run(self) -> None:
+        if self.mode == "dies-at-start":
+            sys.exit(7)
+        say(event="ready", pid=os.getpid(), version="0")
+        for line in sys.stdin.buffer:
+            message = json.loads(line)
+            if message["op"] == "cancel":
+                self.cancelled.set()
+            elif message["op"] == "segment":
+                self.cancelled.clear()
+                self.thread = threading.Thread(target=self.segment, args=(message,), daemon=True)
+                self.thread.start()
+        if self.mode == "stubborn":
+            time.sleep(600)  # neither a cancel nor the end of its input moves it
+
+    def segment(self, message: dict) -> None:
+        identifier = message["id"]
+        say(event="progress", id=identifier, stage="localise", fraction=0.25, message="Looking for the heart")
+        if self.mode in ("slow", "stubborn"):
+            while self.mode == "stubborn" or not self.cancelled.wait(0.01):
+                time.sleep(0.01)
+            say(event="cancelled", id=identifier)
+        elif self.mode == "no-heart":
+            say(event="error", id=identifier, kind="NoHeartError", message="No heart was found in this volume.",
+                advice="Check that it shows the whole heart.")
+        elif self.mode == "crash":
+            sys.stderr.write("fatal: out of everything\n")
+            sys.stderr.flush()
+            os._exit(3)
+        elif self.mode == "crash-once" and not Path(self.argument).exists():
+            Path(self.argument).touch()
+            os.abort()
+        else:
+            if self.mode == "garbage":
+                self.talkNonsense(identifier)
+            self.answer(message)
+
+    @staticmethod
+    def talkNonsense(identifier: int) -> None:
+        for line in (b"\xff\xfe not UTF-8 \xe9", b"plain words", b"{broken json", b"[1, 2]", b"3", b'{"event": "result"}', b"",
+                     b'{"event": "progress", "id": %d, "fraction": "many"}' % identifier, b"x" * 300_000,
+                     b'{"event": "result", "id": %d, "report": {}}' % (identifier + 40)):
+            sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.flush()
+        sys.stderr.buffer.write(b"warning: \xff\xfe\n")
+        sys.stderr.buffer.flush()
+
+    def answer(self, message: dict) -> None:
+        volume = sitk.ReadImage(message["input"])
+        labels = blocks(volume.GetSize()[::-1])
+        if self.mode == "empty":
+            labels[:] = 0
+        if self.mode == "without-PA":
+            labels[labels == 7] = 0
+        if self.mode == "wrong-grid":
+            labels = labels[1:]
+        image = sitk.GetImageFromArray(labels)
+        image.SetSpacing(volume.GetSpacing())
+        if self.mode == "waits-for":
+            while not Path(self.argument).exists():
+                time.sleep(0.01)
+        sitk.WriteImage(image, message["output"])
+        say(event="progress", id=message["id"], stage="measure", fraction=1.0, message="Measuring")
+        say(event="result", id=message["id"], report={**report(image), "request": message})
+
+
+if __name__ == "__main__":
+    FakeWorker(sys.argv[1]).run()

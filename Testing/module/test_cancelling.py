@@ -1,0 +1,182 @@
+"""However a run is broken off, the scene is as before, the panel is ready and no process is left: the module in the stand-in GUI."""
+
+import os
+import time
+
+import pytest
+
+pytest.importorskip("slicer")
+pytest.importorskip("PySide6")
+from panel_driving import driving, sceneContent, segment, segmentations, waitForStage, waitUntilReady  # noqa: E402
+
+
+@pytest.fixture
+def started(panel, volume, worker):
+    """Function started(mode): a run under way in a worker of this mode; returns the content of the scene before."""
+
+    def start(mode):
+        worker(mode)
+        before = sceneContent()
+        driving.click(panel.ui.segmentButton)
+        waitForStage(panel, "Looking for the heart")
+        return before
+
+    return start
+
+
+@pytest.mark.parametrize("mode", ["slow", "stubborn"])
+def test_cancel_gives_back_panel_scene_processes_and_files_within_two_seconds(panel, started, workerProcesses, slicerApp, mode):
+    before = started(mode)
+    assert len(workerProcesses()) == 2, "launcher and worker"
+    clicked = time.monotonic()
+    driving.click(panel.ui.segmentButton)
+    waitUntilReady(panel, 2)
+    driving.waitUntil(lambda: not workerProcesses(), 2, "the end of the worker")
+    assert time.monotonic() - clicked < 2.0
+    assert panel.ui.statusLabel.text == "Cancelled. The scene is as it was."
+    assert sceneContent() == before
+    driving.waitUntil(lambda: not os.listdir(slicerApp.temporaryPath), 1, "an empty temporary folder")
+
+
+def test_cancel_before_the_worker_is_ready_leaves_nothing(panel, volume, worker, workerProcesses, slicerApp):
+    worker("slow")
+    driving.click(panel.ui.segmentButton)
+    driving.click(panel.ui.segmentButton)
+    waitUntilReady(panel, 2)
+    driving.waitUntil(lambda: not workerProcesses() and not os.listdir(slicerApp.temporaryPath), 2, "the end of the worker and its files")
+    assert segmentations() == []
+
+
+def test_a_new_run_can_start_at_once_after_a_cancel(panel, started, worker):
+    started("stubborn")
+    driving.click(panel.ui.segmentButton)
+    worker("good")
+    segment(panel)
+    assert len(segmentations()) == 1 and "segmented" in panel.ui.statusLabel.text
+
+
+def test_a_cancelled_second_run_leaves_the_first_result(panel, volume, worker):
+    worker("good")
+    segment(panel)
+    before = sceneContent()
+    voxels = segmentations()[0].GetSegmentation().GetMTime()
+    driving.click(panel.ui.segmentButton)
+    driving.click(panel.ui.segmentButton)
+    waitUntilReady(panel, 2)
+    assert sceneContent() == before and segmentations()[0].GetSegmentation().GetMTime() == voxels
+    assert panel.ui.resultsTable.visible
+
+
+def test_closing_the_scene_ends_the_run(panel, started, workerProcesses):
+    import slicer
+
+    started("stubborn")
+    slicer.mrmlScene.Clear()
+    assert panel.ui.segmentButton.text == "Segment" and not panel.ui.segmentButton.enabled
+    driving.waitUntil(lambda: not workerProcesses(), 2, "the end of the worker")
+    assert segmentations() == []
+
+
+def test_removing_the_volume_ends_the_run_with_a_reason(panel, volume, started, workerProcesses):
+    import slicer
+
+    started("slow")
+    slicer.mrmlScene.RemoveNode(volume)
+    assert panel.ui.segmentButton.text == "Segment"
+    driving.waitUntil(lambda: not workerProcesses(), 2, "the end of the worker")
+    assert segmentations() == []
+
+
+def test_removing_the_chosen_output_ends_the_run_with_a_reason(panel, volume, worker, workerProcesses):
+    import slicer
+
+    worker("good")
+    segment(panel)
+    driving.waitUntil(workerProcesses, 2, "the warm worker")
+    driving.click(panel.ui.segmentButton)
+    slicer.mrmlScene.RemoveNode(segmentations()[0])
+    assert panel.ui.segmentButton.text == "Segment"
+    assert "output segmentation was removed" in panel.ui.statusLabel.text
+    assert segmentations() == []
+
+
+def test_removing_another_node_does_not_disturb_the_run(panel, volume, worker, tmp_path):
+    import slicer
+
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    worker(f"waits-for:{tmp_path / 'go'}")
+    driving.click(panel.ui.segmentButton)
+    waitForStage(panel, "Looking for the heart")
+    slicer.mrmlScene.RemoveNode(other)
+    (tmp_path / "go").touch()
+    waitUntilReady(panel)
+    assert len(segmentations()) == 1
+
+
+@pytest.mark.parametrize("mode", ["crash", "dies-at-start"])
+def test_a_worker_that_dies_is_told_in_a_sentence_and_changes_nothing(panel, volume, worker, slicerApp, mode):
+    worker(mode)
+    before = sceneContent()
+    segment(panel)
+    assert "ended unexpectedly" in panel.ui.statusLabel.text
+    assert sceneContent() == before and os.listdir(slicerApp.temporaryPath) == []
+
+
+def test_after_a_crash_the_next_click_starts_a_new_worker(panel, volume, worker, tmp_path):
+    worker(f"crash-once:{tmp_path / 'crashed'}")
+    segment(panel)
+    assert "ended unexpectedly" in panel.ui.statusLabel.text
+    segment(panel)
+    assert len(segmentations()) == 1
+
+
+def test_a_worker_that_talks_nonsense_does_not_disturb_the_run(panel, volume, worker):
+    worker("garbage")
+    segment(panel)
+    assert len(segmentations()) == 1
+
+
+def test_a_launcher_that_cannot_start_is_told_in_a_sentence(panel, volume, worker, tmp_path):
+    worker("good")
+    (tmp_path / "bin" / "PythonSlicer").write_text("#!/nowhere/sh\n")
+    before = sceneContent()
+    segment(panel)
+    assert "could not be started" in panel.ui.statusLabel.text
+    assert sceneContent() == before
+
+
+def test_unloading_the_module_during_a_run_leaves_no_process(panel, started, workerProcesses):
+    from harness import bootstrap
+
+    before = started("stubborn")
+    bootstrap.unloadModule("MKDSegmentation")
+    assert workerProcesses() == []
+    assert sceneContent() == before
+
+
+def test_reloading_the_module_during_a_run_gives_a_working_panel_with_new_code(panel, started, worker, workerProcesses):
+    import sys
+
+    import slicer
+
+    started("stubborn")
+    library = sys.modules["MKDSegmentationLib.workerProcess"]
+    panel.onReload()
+    assert workerProcesses() == []
+    assert sys.modules["MKDSegmentationLib.workerProcess"] is not library
+    reloaded = slicer.modules.MKDSegmentationWidget
+    assert reloaded is not panel
+    driving.processEvents()
+    worker("good")
+    segment(reloaded)
+    assert len(segmentations()) == 1
+
+
+def test_a_warm_worker_ends_with_the_module(panel, volume, worker, workerProcesses):
+    from harness import bootstrap
+
+    worker("good")
+    segment(panel)
+    assert workerProcesses()
+    bootstrap.unloadModule("MKDSegmentation")
+    assert workerProcesses() == []

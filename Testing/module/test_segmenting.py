@@ -1,0 +1,221 @@
+"""From the click to the segments in the stand-in GUI, with a worker that is quick and obedient."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from fake_worker import blocks
+
+from mkd_core.structures import STRUCTURES
+
+pytest.importorskip("slicer")
+pytest.importorskip("PySide6")
+from panel_driving import SHAPE, addVolume, driving, sceneContent, segment, segmentations, voxelsOf, waitForStage, waitUntilReady  # noqa: E402
+
+
+def test_a_click_turns_the_volume_into_seven_exact_segments(panel, volume, worker):
+    worker("good")
+    segment(panel)
+    (segmentation,) = segmentations()
+    for structure in STRUCTURES:
+        assert np.array_equal(voxelsOf(segmentation, structure.key, volume), blocks(SHAPE) == structure.label), structure.name
+    assert panel.ui.outputSelector.currentNode() is segmentation
+    assert "segmented" in panel.ui.statusLabel.text
+
+
+def test_the_new_segmentation_is_named_after_its_volume_and_stands_beside_it(panel, volume, worker):
+    import slicer
+
+    worker("good")
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    study = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), "Study")
+    hierarchy.SetItemParent(hierarchy.GetItemByDataNode(volume), study)
+    segment(panel)
+    (segmentation,) = segmentations()
+    assert segmentation.GetName() == "CT heart"
+    assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(segmentation)) == study
+
+
+def test_the_parent_transform_of_the_volume_moves_the_segments_along(panel, volume, worker):
+    import slicer
+    import vtk
+
+    transform = vtk.vtkTransform()
+    transform.RotateWXYZ(25, 0.2, 0.9, 0.1)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    node.SetMatrixTransformToParent(transform.GetMatrix())
+    volume.SetAndObserveTransformNodeID(node.GetID())
+    worker("good")
+    segment(panel)
+    (segmentation,) = segmentations()
+    assert segmentation.GetParentTransformNode() is node
+    assert np.array_equal(voxelsOf(segmentation, "LV", volume), blocks(SHAPE) == 1)
+
+
+def test_a_transform_applied_during_the_run_is_that_of_the_segmentation(panel, volume, worker, tmp_path):
+    import slicer
+
+    worker(f"waits-for:{tmp_path / 'go'}")
+    driving.click(panel.ui.segmentButton)
+    waitForStage(panel, "Looking for the heart")
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    volume.SetAndObserveTransformNodeID(node.GetID())
+    (tmp_path / "go").touch()
+    waitUntilReady(panel)
+    assert segmentations()[0].GetParentTransformNode() is node
+
+
+def test_a_second_click_replaces_our_segments_in_the_same_node_and_keeps_those_of_the_user(panel, volume, worker):
+    import slicer
+
+    worker("good")
+    segment(panel)
+    (segmentation,) = segmentations()
+    mine = np.zeros(SHAPE, np.uint8)
+    mine[2:6, 2:20, 3:30] = 1
+    segmentation.GetSegmentation().AddEmptySegment("mine", "My measurement")
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mine, segmentation, "mine", volume)
+    segment(panel)
+    assert segmentations() == [segmentation]
+    assert sorted(segmentation.GetSegmentation().GetSegmentIDs()) == sorted([structure.key for structure in STRUCTURES] + ["mine"])
+    assert np.array_equal(voxelsOf(segmentation, "mine", volume), mine > 0)
+
+
+def test_the_worker_stays_warm_between_clicks(panel, volume, worker):
+    worker("good")
+    segment(panel)
+    first = json.loads(segmentations()[0].GetAttribute("MKDSegmentation.Report"))["pid"]
+    segment(panel)
+    assert json.loads(segmentations()[0].GetAttribute("MKDSegmentation.Report"))["pid"] == first
+
+
+def test_the_worker_is_asked_for_what_the_panel_shows(panel, volume, worker, tiny_bundle_path):
+    worker("good")
+    driving.choose(panel.ui.modalityComboBox, "MR")
+    driving.click(panel.ui.advancedCollapsibleButton)
+    driving.choose(panel.ui.deviceComboBox, "Processor (CPU)")
+    driving.typeText(panel.ui.weightsPathLineEdit, str(tiny_bundle_path))
+    segment(panel)
+    request = json.loads(segmentations()[0].GetAttribute("MKDSegmentation.Report"))["request"]
+    assert request["op"] == "segment" and request["modality"] == "MR"
+    assert request["options"] == {"device": "cpu"} and request["bundle"] == str(tiny_bundle_path)
+
+
+def test_each_volume_keeps_its_own_segmentation(panel, volume, worker):
+    worker("good")
+    segment(panel)
+    first = segmentations()[0]
+    addVolume("Second")
+    driving.choose(panel.ui.inputSelector, "Second")
+    assert panel.ui.outputSelector.currentNode() is None
+    segment(panel)
+    assert len(segmentations()) == 2
+    driving.choose(panel.ui.inputSelector, "CT")
+    assert panel.ui.outputSelector.currentNode() is first
+
+
+def test_a_segmentation_chosen_by_the_user_receives_the_segments(panel, volume, worker):
+    import slicer
+
+    mine = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
+    worker("good")
+    driving.click(panel.ui.advancedCollapsibleButton)
+    driving.choose(panel.ui.outputSelector, "Mine")
+    segment(panel)
+    assert segmentations() == [mine]
+    assert mine.GetSegmentation().GetNumberOfSegments() == 7
+
+
+def test_slicer_stays_responsive_while_the_worker_works(panel, volume, worker, tmp_path):
+    import qt
+
+    worker(f"waits-for:{tmp_path / 'go'}")
+    ticks = []
+    timer = qt.QTimer()
+    timer.connect("timeout()", lambda: ticks.append(1))
+    driving.click(panel.ui.segmentButton)
+    waitForStage(panel, "Looking for the heart")
+    assert panel.ui.progressBar.visible and panel.ui.progressBar.value == 25
+    timer.start(5)
+    driving.processEvents(0.2)
+    assert len(ticks) > 10
+    timer.stop()
+    (tmp_path / "go").touch()
+    waitUntilReady(panel)
+    assert not panel.ui.progressBar.visible
+
+
+def test_a_run_goes_on_while_the_user_looks_at_another_module(panel, volume, worker, tmp_path):
+    worker(f"waits-for:{tmp_path / 'go'}")
+    driving.click(panel.ui.segmentButton)
+    waitForStage(panel, "Looking for the heart")
+    panel.parent.exit()
+    (tmp_path / "go").touch()
+    driving.waitUntil(segmentations, 10, "the segmentation")
+    panel.parent.enter()
+    assert panel.ui.segmentButton.text == "Segment"
+    assert panel.ui.outputSelector.currentNode() is segmentations()[0]
+    assert panel.ui.resultsTable.rowCount == 7
+
+
+@pytest.mark.parametrize("mode, sentence", [
+    ("no-heart", "No heart was found in this volume. Check that it shows the whole heart."),
+    ("empty", "No heart was found in this volume."),
+])
+def test_a_volume_without_a_heart_gives_a_sentence_and_no_node(panel, volume, worker, mode, sentence):
+    worker(mode)
+    before = sceneContent()
+    segment(panel)
+    assert panel.ui.statusLabel.text == sentence
+    assert sceneContent() == before
+    assert not panel.ui.resultsTable.visible
+
+
+def test_a_label_map_on_another_grid_changes_nothing_in_the_scene(panel, volume, worker, expectedErrors):
+    worker("wrong-grid")
+    before = sceneContent()
+    with expectedErrors("could not be put into the scene"):
+        segment(panel)
+    assert "could not be put into the scene" in panel.ui.statusLabel.text
+    assert sceneContent() == before
+
+
+def test_a_volume_whose_grid_changes_during_the_run_gets_no_segmentation(panel, volume, worker, tmp_path):
+    worker(f"waits-for:{tmp_path / 'go'}")
+    before = sceneContent()
+    driving.click(panel.ui.segmentButton)
+    waitForStage(panel, "Looking for the heart")
+    volume.SetSpacing(1.0, 1.0, 1.0)
+    (tmp_path / "go").touch()
+    waitUntilReady(panel)
+    assert "changed during the segmentation" in panel.ui.statusLabel.text
+    assert sceneContent() == before
+
+
+def test_a_volume_under_a_non_linear_transform_is_segmented_with_a_remark(panel, volume, worker):
+    import slicer
+    import vtk
+
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode")
+    spline = vtk.vtkThinPlateSplineTransform()
+    for points in (spline.SetSourceLandmarks, spline.SetTargetLandmarks):
+        landmarks = vtk.vtkPoints()
+        for point in ((0, 0, 0), (50, 0, 0), (0, 50, 0), (0, 0, 50), (20, 20, 30 if points == spline.SetTargetLandmarks else 20)):
+            landmarks.InsertNextPoint(point)
+        points(landmarks)
+    node.SetAndObserveTransformToParent(spline)
+    volume.SetAndObserveTransformNodeID(node.GetID())
+    worker("good")
+    segment(panel)
+    assert segmentations()[0].GetParentTransformNode() is node
+    assert "non-linear transform" in panel.ui.remarksLabel.text
+
+
+def test_nothing_is_left_in_the_temporary_folder(panel, volume, worker, slicerApp):
+    worker("good")
+    segment(panel)
+    assert os.listdir(slicerApp.temporaryPath) == []
+    worker("no-heart")
+    segment(panel)
+    assert os.listdir(slicerApp.temporaryPath) == []
