@@ -35,37 +35,20 @@ def slicerApp(runningApplication, tmp_path):
 
     The test fails on any exception in a slot or VTK observer, VTK error or warning, or logging.ERROR that it did not expect.
     """
-    import slicer
-
-    from harness import driving, failures
+    from harness import bootstrap, driving, failures
 
     app = runningApplication
     app.userSettings().clear()
     app.temporaryPath = str(tmp_path / "slicer-tmp")
     Path(app.temporaryPath).mkdir()
-    _closeScene(slicer)
+    bootstrap.clear()
     failures.take()
     yield app
     driving.processEvents()
-    for name in _scriptedModules(app):
-        from harness import bootstrap
-
-        bootstrap.unloadModule(name)
-    _closeScene(slicer)
+    bootstrap.clear()
     driving.processEvents()
     collected = failures.take()
     assert not collected, "unexpected errors in the stand-in GUI:\n" + "\n".join(collected)
-
-
-def _closeScene(slicer):
-    slicer.mrmlScene.Clear(0)
-
-
-def _scriptedModules(app):
-    import slicer
-
-    manager = app.moduleManager()
-    return [name for name in manager.modulesNames() if isinstance(manager.module(name), slicer.qSlicerScriptedLoadableModule)]
 
 
 @pytest.fixture

@@ -50,6 +50,19 @@ def start():
     return slicer.app
 
 
+def clear():
+    """Unload all scripted modules and close the scene, parameter nodes included: nothing of one test reaches the next."""
+    manager = slicer.app.moduleManager()
+    for name in manager.modulesNames():
+        if isinstance(manager.module(name), slicer.qSlicerScriptedLoadableModule):
+            unloadModule(name)
+    manager.disconnect("moduleAboutToBeUnloaded(QString)")
+    slicer.app.disconnect("startupCompleted()")
+    slicer.mrmlScene.Clear(0)
+    for node in slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode"):
+        slicer.mrmlScene.RemoveNode(node)
+
+
 def slicerSource():
     """Return the folder of Slicer's own Python files if SLICER_SOURCE_DIR names a checkout, else None."""
     checkout = os.environ.get("SLICER_SOURCE_DIR")
@@ -82,6 +95,7 @@ def _startScene(raw):
     logic.SetMRMLScene(scene)
     logic.GetColorLogic().SetMRMLScene(scene)
     logic.GetColorLogic().AddDefaultColorNodes()
+    logic.SetModuleLogic("Colors", logic.GetColorLogic())  # the volumes logic asks for it by this name
     layout = raw.layoutManager()
     logic.SetSliceLogics(layout.mrmlSliceLogics())
     logic.SetViewLogics(vtk.vtkCollection())

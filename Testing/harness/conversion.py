@@ -45,6 +45,15 @@ def accepts(cppType, value):
     return _acceptsValueClass(kind, value)
 
 
+def converted(cppType, value):
+    """Return an accepted `value` as PySide takes it: tuples become lists, NumPy's whole numbers become int."""
+    if isinstance(value, tuple):
+        return list(value)
+    if cppType in _INTEGERS and not isinstance(value, int):
+        return operator.index(value)
+    return value
+
+
 def _isInteger(value):
     try:
         operator.index(value)

@@ -5,7 +5,7 @@ import time
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtTest import QTest
 
-from . import scripted  # noqa: F401  (the application's classes come first)
+from . import failures, scripted  # noqa: F401  (the application's classes come first)
 from .pythonqt import unwrap, wrap
 
 
@@ -21,13 +21,18 @@ def processEvents(seconds=0.0):
 
 
 def waitUntil(condition, seconds=10.0, message="the condition"):
-    """Let the application work until `condition()` is true; returns its value. Raises TimeoutError after `seconds`."""
+    """Let the application work until `condition()` is true; returns its value.
+
+    Raises TimeoutError after `seconds`, and AssertionError at once if an unexpected error was collected meanwhile.
+    """
     end = time.monotonic() + seconds
     while True:
         processEvents()
         value = condition()
         if value:
             return value
+        if failures.pending():
+            raise AssertionError(f"while waiting for {message}:\n" + "\n".join(failures.pending()))
         if time.monotonic() > end:
             raise TimeoutError(f"{message} did not come true in {seconds} s")
         time.sleep(0.005)

@@ -18,12 +18,13 @@ _allowed = []
 
 
 def record(kind, text):
-    """Note one failure, unless an `expectedErrors` block now open allows its text."""
+    """Note one failure, unless an `expectedErrors` block now open allows it."""
+    entry = f"{kind}: {text.strip()}"
     for allowance in _allowed:
-        if allowance["pattern"].search(text):
-            allowance["seen"].append(text)
+        if allowance["pattern"].search(entry):
+            allowance["seen"].append(entry)
             return
-    _collected.append(f"{kind}: {text.strip()}")
+    _collected.append(entry)
 
 
 def recordException(kind, error=None):
@@ -41,9 +42,14 @@ def take():
     return taken
 
 
+def pending():
+    """Return what was collected since the last `take`, without forgetting it."""
+    return list(_collected)
+
+
 @contextmanager
 def expectedErrors(pattern, atLeast=1):
-    """Allow failures whose text matches the regular expression `pattern` inside the block.
+    """Allow failures whose kind and text ("logging.ERROR: ...") match the regular expression `pattern` inside the block.
 
     Raises AssertionError at the end if fewer than `atLeast` such failures came. Yields the list of the texts seen.
     """

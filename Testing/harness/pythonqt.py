@@ -310,7 +310,7 @@ def _writeProperty(raw, name, value):
         raise AttributeError(f"property {name!r} of {type(raw).__name__} object is not writable")
     if not conversion.accepts(kind, value):
         raise AttributeError(f"property {name!r} of type {kind!r} does not accept an object of type {type(value).__name__} ({value!r})")
-    value = list(value) if isinstance(value, tuple) else value
+    value = conversion.converted(kind, value)
     if _isDeclaredInPython(raw, name):
         setattr(raw, name, value)
     elif not raw.setProperty(name, value):

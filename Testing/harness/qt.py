@@ -129,7 +129,7 @@ def install():
     module = _QtModule("qt", __doc__)
     module.SIGNAL = lambda signature: f"2{connections.normalized(signature)}"
     module.SLOT = lambda signature: f"1{connections.normalized(signature)}"
-    for name in ("widget", "layout"):
-        setattr(QtWidgets.QLayoutItem, name, _LayoutItemMethod(getattr(QtWidgets.QLayoutItem, name)))
+    for itemClass, name in ((QtWidgets.QLayoutItem, "widget"), (QtWidgets.QWidgetItem, "widget"), (QtWidgets.QLayoutItem, "layout")):
+        setattr(itemClass, name, _LayoutItemMethod(getattr(itemClass, name)))
     sys.modules["qt"] = module
     return module

@@ -153,13 +153,20 @@ def loadModule(path):
 
 
 def unloadModule(name):
-    """Leave a scripted module and unload it as the application does when it closes."""
+    """Leave a scripted module and unload it as the application does when it closes.
+
+    Observations that the module's widget leaves behind are ended and noted as a failure: they would call a panel that is gone.
+    """
     manager = slicer.app.moduleManager()._raw
     raw = manager._modules.pop(name)
     if raw._widget is not None:
         if raw._widget.isEntered:
             raw._widget.exit()
         manager.moduleAboutToBeUnloaded.emit(name)
+        left = list(getattr(raw._widget.self(), "Observations", ()))
+        if left:
+            raw._widget.self().removeObservers()
+            failures.record("observations left behind", f"{name}Widget.cleanup() left {len(left)}: {left}")
         shiboken6.delete(raw._widget)
     for attribute in (name + "Instance", name + "Widget", name.lower()):
         if hasattr(slicer.modules, attribute):

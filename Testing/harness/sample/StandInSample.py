@@ -43,6 +43,8 @@ class StandInSampleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self._parameterNode = None
         self._guiTag = None
+        self.timer = qt.QTimer()
+        self.timer.singleShot = True
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -54,13 +56,11 @@ class StandInSampleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.ui.applyButton.connect("clicked(bool)", self.onApply)
-        self.timer = qt.QTimer()
-        self.timer.interval = 1
-        self.timer.singleShot = True
         self.timer.connect("timeout()", self.onTimeout)
         self.initializeParameterNode()
 
     def cleanup(self):
+        self.timer.stop()
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -68,6 +68,7 @@ class StandInSampleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.initializeParameterNode()
 
     def exit(self):
+        self.timer.stop()
         self.setParameterNode(None)
 
     def onSceneStartClose(self, caller, event):
@@ -101,7 +102,7 @@ class StandInSampleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onApply(self):
         with slicer.util.tryWithErrorDisplay(_("Counting failed."), waitCursor=True):
             self.ui.statusLabel.text = _("Counting...")
-            self.timer.start()
+            self.timer.start(1)
 
     def onTimeout(self):
         count = self.logic.count(self._parameterNode.inputVolume, self._parameterNode.threshold)
