@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
 from mkd_core.synthesis.solids import FAR, Space, smooth_max, smooth_min
 from mkd_core.synthesis.tissues import Tissue as T
@@ -26,8 +27,8 @@ _AORTIC = np.array([-27.5, -2.0, 29.0]), np.array([-0.51, -0.39, 0.69])
 _TRICUSPID = np.array([-52.5, -9.0, 2.0]), np.array([-0.62, 0.50, 0.54])
 _PULMONARY = np.array([-15.0, -30.0, 42.0]), np.array([-0.10, 0.30, 0.90])
 
-#: Long axis of the left ventricle, from the base to the apex.
-_LONG_AXIS = np.array([0.50, -0.52, -0.69])
+#: Long axis of the left ventricle, from the base to the apex, and the direction in which it is thinnest.
+_LONG_AXIS, _SHORT_AXIS = np.array([0.46, -0.55, -0.70]), np.array([0.78, 0.56, 0.08])
 
 #: Centres about which chambers grow, and the reach of the growth in mm.
 _GROWTH = {
@@ -66,9 +67,9 @@ class HeartShape:
     lv_wall: float = 9.0
     rv_wall: float = 3.5
     atrial_wall: float = 2.0
-    aorta: float = 17.0
+    aorta: float = 17.4
     pulmonary_trunk: float = 13.5
-    fat: float = 3.0
+    fat: float = 2.2
     bending: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
@@ -81,21 +82,21 @@ class HeartShape:
         size = normal(1.0, 0.09, 0.83, 1.2)
         return cls(
             scale=size * np.clip(rng.normal(1.0, 0.04, 3), 0.92, 1.08),
-            body_turn=np.clip(rng.normal(0.0, 5.0, 3), -10, 10),
-            heart_turn=np.clip(rng.normal(0.0, 7.0, 3), -16, 16),
+            body_turn=rng.uniform(-10.0, 10.0, 3),
+            heart_turn=rng.uniform(-18.0, 18.0, 3),
             growth={
-                "lv": normal(1.0, 0.12, 0.75, 1.3),
+                "lv": normal(1.0, 0.13, 0.75, 1.3),
                 "rv": normal(1.0, 0.10, 0.8, 1.25),
-                "la": normal(1.0, 0.13, 0.75, 1.35),
-                "ra": normal(1.0, 0.13, 0.75, 1.35),
+                "la": normal(1.0, 0.16, 0.72, 1.4),
+                "ra": normal(1.0, 0.16, 0.72, 1.4),
             },
-            lv_wall=normal(9.0, 1.4, 6.0, 13.0),
+            lv_wall=normal(9.0, 1.5, 6.0, 13.0),
             rv_wall=normal(3.5, 0.4, 2.6, 4.5),
             atrial_wall=normal(2.0, 0.25, 1.5, 2.6),
-            aorta=normal(17.0, 2.0, 12.5, 22.0),
+            aorta=normal(17.4, 2.0, 12.5, 22.0),
             pulmonary_trunk=normal(13.5, 1.5, 10.5, 17.5),
-            fat=normal(3.0, 1.5, 0.8, 6.0),
-            bending=(normal(2.2, 0.5, 1.2, 3.2), normal(0.7, 0.2, 0.3, 1.1)),
+            fat=normal(2.2, 1.4, 0.4, 5.0),
+            bending=(normal(2.5, 0.5, 1.5, 3.5), normal(0.7, 0.2, 0.3, 1.1)),
         )
 
 
@@ -215,12 +216,11 @@ def _solids(points: np.ndarray, shape: HeartShape, details: tuple[np.ndarray, np
     return _Solids(blood, ends, walls, _fat(blood, ends, walls, fat_thickness))
 
 
-def _frame(axis: np.ndarray) -> np.ndarray:
-    """Right-handed unit vectors as rows, the first along ``axis``."""
-    first = axis / np.linalg.norm(axis)
-    second = np.cross(first, [0.0, 0.0, 1.0])
-    second /= np.linalg.norm(second)
-    return np.stack([first, second, np.cross(first, second)])
+def _frame(first: np.ndarray, third: np.ndarray) -> np.ndarray:
+    """Right-handed unit vectors as rows: along ``first``, across both, and as near to ``third`` as can be."""
+    second = np.cross(third, first)
+    axes = np.stack([first, second, np.cross(first, second)])
+    return axes / np.linalg.norm(axes, axis=1, keepdims=True)
 
 
 def _raw_blood(space: Space, shape: HeartShape, rough: np.ndarray) -> tuple[dict, dict, np.ndarray]:
@@ -229,33 +229,33 @@ def _raw_blood(space: Space, shape: HeartShape, rough: np.ndarray) -> tuple[dict
     blood: dict[T, np.ndarray] = {}
 
     # Left ventricle: an ellipsoid cut at the base, with its inflow and outflow.  The outer surface is the inner one plus the wall.
-    frame = _frame(_LONG_AXIS)
+    frame = _frame(_LONG_AXIS, _SHORT_AXIS)
     centre = -4.5 * frame[0]
-    inner, wall = np.array([48.0, 29.0, 28.0]), shape.lv_wall
+    inner, wall = np.array([54.0, 30.0, 25.5]), shape.lv_wall / shape.growth["lv"] ** 0.8  # the growth thickens the wall again
     endocardium = smooth_max(space.ellipsoid(centre, inner, frame) + rough, mitral + 4.0, 9.0)
     inflow = np.maximum(space.tube([_MITRAL[0] - 18 * _MITRAL[1], _MITRAL[0] + 4 * _MITRAL[1]], [17.0, 14.0]), mitral - 0.5)
     outflow = np.maximum(space.tube([(-13.0, 2.0, 14.0), _AORTIC[0] - 4 * _AORTIC[1], _AORTIC[0] + 4 * _AORTIC[1]],
-                                    [15.0, shape.aorta * 0.84, shape.aorta * 0.84]), aortic - 0.5)
+                                    [16.0, shape.aorta * 0.95, shape.aorta * 0.95]), aortic - 0.5)
     blood[T.LV] = smooth_min(smooth_min(endocardium, inflow, 4.0), outflow, 5.0)
     epicardium = smooth_max(space.ellipsoid(centre, inner + [0.85 * wall, wall, wall], frame), mitral + 0.5, 7.0)
     epicardium = smooth_min(epicardium, np.maximum(outflow + -3.0, aortic + 0.5), 4.0)
 
     # Right ventricle: a body in front and to the right of the left ventricle, an apex, an inflow and an outflow that turns up and left.
-    body = space.ellipsoid((-37.0, -29.0, -4.0), (37.0, 29.0, 33.0))
-    apex = space.tube([(-30.0, -34.0, -12.0), (-14.0, -42.0, -24.0), (-4.0, -43.0, -30.0)], [20.0, 13.0, 10.0])
+    body = space.ellipsoid((-33.0, -28.0, -7.0), (39.0, 29.0, 33.0))
+    apex = space.tube([(-30.0, -34.0, -12.0), (-18.0, -39.0, -22.0), (-9.0, -41.0, -28.0)], [20.0, 15.0, 11.0])
     entry = np.maximum(space.tube([_TRICUSPID[0] - 20 * _TRICUSPID[1], _TRICUSPID[0] + 5 * _TRICUSPID[1]], [20.0, 15.5]), tricuspid - 0.5)
     exit_ = np.maximum(space.tube([(-44.0, -42.0, 8.0), (-32.0, -42.0, 26.0), _PULMONARY[0] - 3 * _PULMONARY[1], _PULMONARY[0] + 4 * _PULMONARY[1]],
-                                  [20.0, 18.0, shape.pulmonary_trunk + 0.8, shape.pulmonary_trunk]), pulmonary - 0.5)
+                                  [20.0, 18.0, 1.1 * shape.pulmonary_trunk, 1.06 * shape.pulmonary_trunk]), pulmonary - 0.5)
     blood[T.RV] = smooth_min(smooth_min(body, apex, 12.0), smooth_min(entry, exit_, 8.0), 8.0) + rough
 
     # Atria: ellipsoids with funnels to their valve and to their veins.
-    left = space.ellipsoid((-34.0, 29.0, 40.0), (35.0, 20.0, 28.0))
+    left = space.ellipsoid((-34.0, 29.0, 41.5), (34.0, 20.5, 28.0))
     for corner in _VEINS.values():
         left = smooth_min(left, space.tube(corner[:2], [10.0, 7.5]), 9.0)
     funnel = space.tube([(-30.0, 27.0, 33.0), _MITRAL[0] - 5 * _MITRAL[1]], [18.0, 14.0])
     blood[T.LA] = np.maximum(smooth_min(left, funnel, 8.0), -mitral - 0.5)
-    right = space.ellipsoid((-70.0, 3.0, 18.0), (18.5, 25.0, 30.0))
-    ear = space.tube([(-74.0, -8.0, 32.0), (-73.0, -24.0, 46.0), (-64.0, -33.0, 56.0), (-54.0, -35.0, 60.0)], [14.0, 11.0, 8.0, 5.0])
+    right = space.ellipsoid((-70.0, 3.0, 19.0), (18.0, 24.0, 31.0))
+    ear = space.tube([(-73.0, -6.0, 32.0), (-74.0, -18.0, 44.0), (-68.0, -29.0, 54.0), (-58.0, -35.0, 60.0)], [15.0, 13.0, 10.0, 6.0])
     funnel = space.tube([(-66.0, 0.0, 12.0), _TRICUSPID[0] - 5 * _TRICUSPID[1]], [20.0, 15.5])
     blood[T.RA] = smooth_min(np.maximum(smooth_min(right, funnel, 8.0), -tricuspid - 0.5), ear, 8.0)
     blood[T.LA_APPENDAGE] = space.tube([(-14.0, 19.0, 49.0), (-3.0, 11.0, 53.0), (9.0, 1.0, 55.0), (18.0, -9.0, 52.0), (20.0, -17.0, 45.0)],
@@ -267,10 +267,10 @@ def _raw_blood(space: Space, shape: HeartShape, rough: np.ndarray) -> tuple[dict
             (-43.0, -3.0, 102.0), (-35.0, 10.0, 111.0), (-25.0, 27.0, 113.0), (-15.0, 43.0, 106.0), (-9.0, 56.0, 92.0), (-8.0, 63.0, 70.0),
             (-10.0, 65.0, 45.0), (-13.0, 66.0, 10.0), (-17.0, 64.0, -30.0), (-22.0, 60.0, -70.0), (-27.0, 58.0, -120.0)]
     d = 0.55 * r + 3.0
-    radii = [0.86 * r, 1.1 * r, r, r, r, 0.97 * r, 0.93 * r, 0.5 * (0.9 * r + d), d + 0.5, d, d, d, d - 0.3, d - 0.6, d - 1.0, d - 1.5]
+    radii = [0.95 * r, 1.1 * r, r, r, r, 0.97 * r, 0.93 * r, 0.5 * (0.9 * r + d), d + 0.5, d, d, d, d - 0.3, d - 0.6, d - 1.0, d - 1.5]
     tube, arc = space.tube_with_arc(line, radii)
     tube = np.where(arc < 40.0, np.maximum(tube, -aortic - 0.5), tube)
-    aortic_end = arc - np.float32(84.0 + 0.7 * r)
+    aortic_end = arc - np.float32(78.0 + 0.7 * r)
     branches = np.minimum.reduce([
         space.tube([(-36.0, 8.0, 112.0), (-44.0, 2.0, 138.0), (-50.0, -2.0, 175.0)], [6.0, 5.5, 5.0]),
         space.tube([(-28.0, 21.0, 114.0), (-23.0, 16.0, 140.0), (-22.0, 12.0, 175.0)], [4.5, 4.0, 3.5]),
@@ -284,15 +284,15 @@ def _raw_blood(space: Space, shape: HeartShape, rough: np.ndarray) -> tuple[dict
     trunk, arc = space.tube_with_arc(
         [_PULMONARY[0] - 6 * _PULMONARY[1], _PULMONARY[0] + 8 * _PULMONARY[1], (-9.0, -21.0, 64.0), (-5.0, -4.0, 76.0), (-2.0, 13.0, 82.0),
          (8.0, 27.0, 83.0), (19.0, 38.0, 78.0), (28.0, 46.0, 66.0), (33.0, 52.0, 48.0), (36.0, 55.0, 25.0)],
-        [p, 1.03 * p, p, 0.98 * p, 0.85 * p, 0.75 * p, 0.68 * p, 0.6 * p, 0.45 * p, 0.3 * p])
+        [1.05 * p, 1.05 * p, p, 0.98 * p, 0.92 * p, 0.84 * p, 0.76 * p, 0.66 * p, 0.5 * p, 0.35 * p])
     trunk = np.where(arc < 30.0, np.maximum(trunk, -pulmonary - 0.5), trunk)
     right, right_arc = space.tube_with_arc(
         [(-4.0, 8.0, 80.0), (-18.0, 17.0, 82.0), (-38.0, 22.0, 81.0), (-58.0, 23.0, 80.0), (-76.0, 23.0, 78.0), (-92.0, 25.0, 70.0), (-104.0, 30.0, 52.0)],
-        [0.75 * p, 0.74 * p, 0.7 * p, 0.66 * p, 0.62 * p, 0.52 * p, 0.38 * p])
+        [0.82 * p, 0.82 * p, 0.78 * p, 0.74 * p, 0.68 * p, 0.56 * p, 0.42 * p])
     branches = np.minimum(
         space.tube([(-80.0, 22.0, 79.0), (-92.0, 18.0, 92.0), (-102.0, 15.0, 112.0)], [0.42 * p, 0.38 * p, 0.3 * p]),
         space.tube([(18.0, 37.0, 79.0), (30.0, 38.0, 92.0), (40.0, 36.0, 110.0)], [0.42 * p, 0.38 * p, 0.3 * p]))
-    pulmonary_end = np.where(np.minimum(right, branches) < trunk, right_arc - np.float32(30.0), arc - np.float32(84.0))
+    pulmonary_end = np.where(np.minimum(right, branches) < trunk, right_arc - np.float32(25.0), arc - np.float32(78.0))
     blood[T.PULMONARY_ARTERY] = smooth_min(smooth_min(trunk, right, 4.0), branches, 4.0)
 
     # Veins.
@@ -304,7 +304,7 @@ def _raw_blood(space: Space, shape: HeartShape, rough: np.ndarray) -> tuple[dict
                               [10.5, 11.0, 11.5, 11.5, 12.0])
     blood[T.PULMONARY_VEINS] = np.minimum.reduce([space.tube(line, np.linspace(6.8, 4.5, len(line))) for line in _VEINS.values()])
     blood[T.CORONARY_SINUS] = space.tube([(-58.0, 20.0, 2.0), (-42.0, 33.0, 5.0), (-22.0, 39.0, 9.0), (-2.0, 36.0, 19.0), (9.0, 26.0, 31.0), (12.0, 14.0, 41.0)],
-                                         [4.2, 4.0, 3.6, 3.2, 2.6, 2.0])
+                                         [4.6, 4.5, 4.1, 3.6, 3.0, 2.4])
     ends = {T.ASCENDING_AORTA: (T.AORTA_ARCH_DESCENDING, aortic_end), T.PULMONARY_ARTERY: (T.DISTAL_PULMONARY_ARTERY, pulmonary_end)}
     return blood, {t: (beyond, np.clip(value, -FAR, FAR)) for t, (beyond, value) in ends.items()}, epicardium
 
@@ -410,7 +410,36 @@ def _paint(solids: _Solids, axes, fine) -> np.ndarray:
             labels[within][deeper & (draw(end, within) > 0)] = beyond
     within, value = draw(papillary)
     labels[within][(value < 0) & (labels[within] == T.LV)] = T.PAPILLARY_MUSCLE
+    _dissolve_crumbs(labels, fine[0][1] - fine[0][0])
     return labels
+
+
+#: Tissues that are one piece, or as many as the box makes of them.
+_CONNECTED = (T.MYOCARDIUM, T.RV, T.LA, T.RA, T.LA_APPENDAGE, T.ASCENDING_AORTA, T.PULMONARY_ARTERY, T.DISTAL_PULMONARY_ARTERY,
+              T.RV_WALL, T.SVC, T.IVC, T.PULMONARY_VEINS, T.CORONARY_SINUS)
+
+
+def _dissolve_crumbs(labels: np.ndarray, spacing: float) -> None:
+    """Give pieces of less than 0.3 ml that hang on nothing of their kind to what surrounds them."""
+    places = ndimage.find_objects(labels, max_label=max(_CONNECTED))
+    for tissue in _CONNECTED:
+        place = places[tissue - 1]
+        if place is None:
+            continue
+        part = labels[place]
+        pieces, count = ndimage.label(part == tissue)
+        if count < 2:
+            continue
+        sizes = np.bincount(pieces.ravel())
+        sizes[0] = 0
+        small = (sizes * spacing**3 < 300.0) & (sizes < sizes.max())
+        for piece, where in enumerate(ndimage.find_objects(pieces), start=1):
+            if not small[piece]:
+                continue
+            around = tuple(slice(max(w.start - 1, 0), w.stop + 1) for w in where)
+            crumb = pieces[around] == piece
+            rim = ndimage.binary_dilation(crumb) & ~crumb
+            part[around][crumb] = np.bincount(part[around][rim]).argmax()
 
 
 class _Interpolator:
