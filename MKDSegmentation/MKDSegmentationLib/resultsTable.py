@@ -24,6 +24,7 @@ class ResultsTable:
         header.setSectionResizeMode(_COLUMN_VOLUME, qt.QHeaderView.ResizeToContents)
         header.setSectionResizeMode(_COLUMN_CHECK, qt.QHeaderView.ResizeToContents)
         table.verticalHeader().hide()
+        table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 8)
 
     def show(self, report: dict) -> None:
         """Show a report of the pipeline; rows stand in the order of the label values."""
@@ -34,9 +35,9 @@ class ResultsTable:
             remarks = entry.get("remarks") or []
             self._setItem(row, _COLUMN_STRUCTURE, _(structure.name), icon=_swatch(structure.color))
             self._setItem(row, _COLUMN_VOLUME, _volumeText(entry), alignRight=True)
-            self._setItem(row, _COLUMN_CHECK, _("check") if remarks else "", toolTip="\n".join(remarks))
+            self._setItem(row, _COLUMN_CHECK, "\N{WARNING SIGN}" if remarks else "", toolTip="\n".join(remarks))
         self._fitHeight()
-        self._remarksLabel.text = _remarksText(report)
+        self._remarksLabel.text = _massText(report) + _remarksText(report)
 
     def keyOfRow(self, row: int) -> str:
         """Return the key of the structure in a row."""
@@ -68,9 +69,12 @@ def _volumeText(entry: dict) -> str:
     volume = entry.get("volume_ml")
     if not volume:
         return _("not found")
-    text = f"{volume:.0f}" if volume >= 10 else f"{volume:.1f}"
-    mass = entry.get("mass_g")
-    return _("{volume} ({mass} g)").format(volume=text, mass=f"{mass:.0f}") if mass else text
+    return f"{volume:.0f}" if volume >= 10 else f"{volume:.1f}"
+
+
+def _massText(report: dict) -> str:
+    mass = (report.get("structures", {}).get("Myo") or {}).get("mass_g")
+    return html.escape(_("Left ventricular mass: {mass} g").format(mass=f"{mass:.0f}")) + "<br>" if mass else ""
 
 
 def _remarksText(report: dict) -> str:

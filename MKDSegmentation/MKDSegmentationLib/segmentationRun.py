@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from dataclasses import dataclass, field
 
 import slicer
@@ -81,6 +82,7 @@ class SegmentationRun(VTKObservationMixin):
         self._onFinished = onFinished
         self._transfer = None
         self._geometry = None
+        self._startTime = 0.0
 
     def begin(self) -> None:
         """Write the volume for the worker and ask it to segment.
@@ -92,6 +94,7 @@ class SegmentationRun(VTKObservationMixin):
                   or reasonSegmentationCannotBeUsed(self._outputSegmentation, self._inputVolume))
         if reason:
             raise ValueError(reason)
+        self._startTime = time.monotonic()
         self._transfer = VolumeTransfer()
         try:
             self._transfer.writeVolume(self._inputVolume)
@@ -146,7 +149,9 @@ class SegmentationRun(VTKObservationMixin):
         report = {**report, "remarks": list(report.get("remarks", [])) + self._remarksOnTransform()}
         segmentation = writeSegmentation(labels, self._inputVolume, self._outputSegmentation, f"MKDSegmentation {coreVersion}")
         segmentation.SetAttribute(REPORT_ATTRIBUTE, json.dumps(report))
-        return RunOutcome("done", _("The heart is segmented."), segmentation, report)
+        message = _("The heart is segmented ({seconds} s on {device}).").format(
+            seconds=max(1, round(time.monotonic() - self._startTime)), device=str(report.get("device", "")).upper())
+        return RunOutcome("done", message, segmentation, report)
 
     def _remarksOnTransform(self) -> list:
         transform = self._inputVolume.GetParentTransformNode()

@@ -84,7 +84,7 @@ def _fill(segmentationNode, labels: LabelBlock, volumeNode, algorithmName: str) 
     present = np.bincount(labels.values.ravel(), minlength=len(STRUCTURES) + 1)
     ids = vtk.vtkStringArray()  # the n-th id receives label n; an empty one is passed over
     for structure in STRUCTURES:
-        if present[structure.label] == 0:
+        if present[structure.label] == 0 and structure.key in segmentation.GetSegmentIDs():
             segmentation.RemoveSegment(structure.key)
         ids.InsertNextValue(structure.key if present[structure.label] else "")
     logic = slicer.vtkSlicerSegmentationsModuleLogic

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-MODULE = ROOT / "MKDSegmentation" / "MKDSegmentation.py"
 
 
 @pytest.fixture
@@ -34,8 +32,10 @@ def worker(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def panel(loadModule, torchExtension, slicerApp, tiny_bundle_path):
+def panel(loadModule, slicerApp, tiny_bundle_path):
     """The module's widget, shown in the stand-in GUI, with tiny weights remembered from an earlier day."""
+    from panel_driving import MODULE
+
     slicerApp.userSettings().setValue("MKDSegmentation/WeightsPath", str(tiny_bundle_path))
     _module, widget = loadModule(MODULE)
     return widget
@@ -73,7 +73,7 @@ def workerProcesses(tmp_path):
 @pytest.fixture
 def tiny_bundle_path(tmp_path):
     """A weights bundle with tiny random networks, quick to make and to load."""
-    sys.path.append(str(ROOT / "Testing" / "core"))
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "core"))
     from tiny_bundles import random_state_dicts, tiny_description
 
     from mkd_core.bundle import save_bundle

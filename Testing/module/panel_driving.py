@@ -1,10 +1,14 @@
 """What a user does with our panel, and what a user sees of the scene."""
 
+from pathlib import Path
+
 import numpy as np
 import slicer
 import vtk
 from harness import bootstrap, driving  # noqa: F401  (the application comes before every other use of Qt)
 
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = ROOT / "MKDSegmentation" / "MKDSegmentation.py"
 SHAPE = (20, 24, 36)
 
 

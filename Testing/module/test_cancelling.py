@@ -180,3 +180,14 @@ def test_a_warm_worker_ends_with_the_module(panel, volume, worker, workerProcess
     assert workerProcesses()
     bootstrap.unloadModule("MKDSegmentation")
     assert workerProcesses() == []
+
+
+def test_a_worker_without_work_gives_its_memory_back_after_a_while(panel, volume, worker, workerProcesses, monkeypatch):
+    import sys
+
+    monkeypatch.setattr(sys.modules["MKDSegmentationLib.workerProcess"], "IDLE_MS", 50)
+    worker("good")
+    segment(panel)
+    driving.waitUntil(lambda: not workerProcesses(), 3, "the end of the idle worker")
+    segment(panel)
+    assert "segmented" in panel.ui.statusLabel.text

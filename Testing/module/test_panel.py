@@ -1,0 +1,205 @@
+"""What the panel shows and remembers: the module in the stand-in GUI."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mkd_core.structures import STRUCTURES
+
+pytest.importorskip("slicer")
+pytest.importorskip("PySide6")
+from panel_driving import MODULE, SHAPE, addVolume, driving, segment, segmentations, waitForStage, waitUntilReady  # noqa: E402
+
+
+def reason(panel):
+    """Return why Segment cannot be clicked, as the user reads it; None if it can be clicked."""
+    if panel.ui.segmentButton.enabled:
+        return None
+    assert panel.ui.statusLabel.text == panel.ui.segmentButton.toolTip, "the reason stands beside the button and in its tool tip"
+    return panel.ui.statusLabel.text
+
+
+def test_an_empty_scene_says_what_to_do_first(panel):
+    assert "Load a CT or MR volume" in reason(panel)
+
+
+def test_a_loaded_volume_is_preselected_so_that_one_click_is_enough(panel):
+    addVolume("CT")
+    driving.processEvents()
+    assert panel.ui.inputSelector.currentNode().GetName() == "CT"
+    assert reason(panel) is None
+
+
+def test_the_volume_that_the_user_looks_at_is_preselected(loadModule, slicerApp):
+    import slicer
+
+    addVolume("First")
+    looked = addVolume("Second")
+    slicer.app.applicationLogic().GetSelectionNode().SetActiveVolumeID(looked.GetID())
+    _module, widget = loadModule(MODULE)
+    assert widget.ui.inputSelector.currentNode() is looked
+
+
+def test_label_maps_cannot_be_selected(panel):
+    import slicer
+
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Labels")
+    driving.processEvents()
+    assert panel.ui.inputSelector.currentNode() is None
+
+
+def test_a_volume_whose_voxels_come_later_can_be_segmented_once_they_are_there(panel):
+    import slicer
+
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Late")
+    driving.choose(panel.ui.inputSelector, "Late")
+    assert "no voxels" in reason(panel)
+    slicer.util.updateVolumeFromArray(volume, np.zeros(SHAPE, np.int16))
+    assert reason(panel) is None
+
+
+def test_a_single_slice_is_refused_with_a_reason(panel):
+    addVolume("Slice", shape=(1, 64, 64))
+    driving.processEvents()
+    assert "too few slices" in reason(panel)
+
+
+def test_weights_that_do_not_exist_are_refused_with_a_reason_until_they_are_put_right(panel, volume, tmp_path, tiny_bundle_path):
+    driving.click(panel.ui.advancedCollapsibleButton)
+    driving.typeText(panel.ui.weightsPathLineEdit, str(tmp_path / "nowhere.safetensors"))
+    assert "nowhere.safetensors" in reason(panel)
+    (tmp_path / "text.safetensors").write_text("these are no weights")
+    driving.typeText(panel.ui.weightsPathLineEdit, str(tmp_path / "text.safetensors"))
+    assert reason(panel)
+    driving.typeText(panel.ui.weightsPathLineEdit, str(tiny_bundle_path))
+    assert reason(panel) is None
+    assert "<b>" in panel.ui.modelLabel.text, "the model card is shown"
+
+
+def test_weights_and_device_are_remembered_on_this_computer_and_not_in_the_scene(panel, volume, loadModule, tiny_bundle_path):
+    import slicer
+
+    driving.click(panel.ui.advancedCollapsibleButton)
+    driving.choose(panel.ui.deviceComboBox, "Processor (CPU)")
+    parameterNode = slicer.mrmlScene.GetSingletonNode("MKDSegmentation", "vtkMRMLScriptedModuleNode")
+    assert str(tiny_bundle_path) not in json.dumps([parameterNode.GetParameter(name) for name in parameterNode.GetParameterNames()])
+    _module, again = loadModule(MODULE)
+    assert again.ui.deviceComboBox.currentText == "Processor (CPU)"
+    assert again.ui.weightsPathLineEdit.currentPath == str(tiny_bundle_path)
+
+
+def test_the_modality_belongs_to_the_scene(panel, volume):
+    import slicer
+
+    driving.choose(panel.ui.modalityComboBox, "MR")
+    parameterNode = slicer.mrmlScene.GetSingletonNode("MKDSegmentation", "vtkMRMLScriptedModuleNode")
+    assert parameterNode.GetParameter("modality") == "MR"
+    slicer.mrmlScene.Clear()
+    assert panel.ui.modalityComboBox.currentText == "CT"
+
+
+def test_an_output_that_would_harm_segments_of_the_user_is_refused_with_a_reason(panel, volume):
+    import slicer
+
+    mine = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
+    driving.click(panel.ui.advancedCollapsibleButton)
+    driving.choose(panel.ui.outputSelector, "Mine")
+    assert reason(panel) is None
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    mine.SetAndObserveTransformNodeID(transform.GetID())
+    mine.GetSegmentation().AddEmptySegment("tumour")
+    assert "another transform" in reason(panel)
+    mine.GetSegmentation().RemoveSegment("tumour")
+    assert reason(panel) is None
+
+
+def test_the_results_table_tells_name_volume_and_where_to_look(panel, volume, worker):
+    worker("good")
+    assert not panel.ui.resultsTable.visible
+    segment(panel)
+    assert panel.ui.resultsTable.visible
+    rows = driving.tableTexts(panel.ui.resultsTable)
+    assert [row[0] for row in rows] == [structure.name for structure in STRUCTURES]
+    voxels = (SHAPE[0] // 4) * (SHAPE[1] // 4) * (SHAPE[2] // 9)
+    assert rows[0][1] == f"{voxels * 8 / 1000:.1f}", "2 mm voxels"
+    assert [row[2] for row in rows] == ["", "", "", "", "", "", "\N{WARNING SIGN}"]
+    assert "Left ventricular mass: 1 g" in panel.ui.remarksLabel.text
+    assert "Pulmonary artery" in panel.ui.remarksLabel.text and "reaches the border" in panel.ui.remarksLabel.text
+    assert "may not show the whole heart" in panel.ui.remarksLabel.text
+
+
+def test_a_structure_that_was_not_found_is_told_as_such(panel, volume, worker):
+    worker("without-PA")
+    segment(panel)
+    assert driving.tableTexts(panel.ui.resultsTable)[6][1] == "not found"
+    assert "PA" not in segmentations()[0].GetSegmentation().GetSegmentIDs()
+
+
+def test_the_results_come_back_with_the_volume_they_belong_to(panel, volume, worker):
+    worker("good")
+    segment(panel)
+    addVolume("Second")
+    driving.choose(panel.ui.inputSelector, "Second")
+    assert not panel.ui.resultsTable.visible
+    driving.choose(panel.ui.inputSelector, "CT")
+    assert panel.ui.resultsTable.visible
+
+
+def test_a_click_on_a_row_brings_the_slice_views_to_the_structure(panel, volume, worker):
+    import slicer
+
+    worker("good")
+    segment(panel)
+    panel.ui.resultsTable.cellClicked.emit(6, 0)
+    center = segmentations()[0].GetSegmentCenterRAS("PA")
+    red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
+    assert red.GetSliceToRAS().GetElement(2, 3) == pytest.approx(center[2], abs=0.01)
+
+
+def test_show_3d_makes_surfaces(panel, volume, worker):
+    worker("good")
+    segment(panel)
+    driving.click(panel.ui.show3DButton)
+    assert segmentations()[0].GetSegmentation().ContainsRepresentation("Closed surface")
+
+
+def test_choices_cannot_be_changed_during_a_run(panel, volume, worker, tmp_path):
+    worker(f"waits-for:{tmp_path / 'go'}")
+    driving.click(panel.ui.segmentButton)
+    waitForStage(panel, "Looking for the heart")
+    assert panel.ui.segmentButton.text == "Cancel"
+    for widget in (panel.ui.inputSelector, panel.ui.modalityComboBox, panel.ui.outputSelector, panel.ui.weightsPathLineEdit):
+        assert not widget.enabled
+    (tmp_path / "go").touch()
+    waitUntilReady(panel)
+    assert panel.ui.inputSelector.enabled
+
+
+def test_every_control_has_a_tool_tip_and_the_panel_fits_350_pixels(panel, volume, worker):
+    worker("good")
+    segment(panel)
+    driving.click(panel.ui.advancedCollapsibleButton)
+    for name in ("inputSelector", "modalityComboBox", "segmentButton", "progressBar", "resultsTable", "show3DButton", "outputSelector",
+                 "deviceComboBox", "weightsPathLineEdit"):
+        assert getattr(panel.ui, name).toolTip, name
+    assert panel.parent.minimumSizeHint.width() <= 350
+
+
+def test_the_module_says_what_it_is(panel, slicerApp):
+    import slicer
+
+    module = slicer.modules.mkdsegmentation
+    assert module.title and module.categories == ("Segmentation",) and module.contributors
+    assert "research" in module.helpText and module.acknowledgementText
+    assert not module.icon.isNull()
+    assert "MKDSegmentation whole heart" in terminologyNames()
+
+
+def terminologyNames():
+    import vtk
+    import slicer
+
+    names = vtk.vtkStringArray()
+    slicer.modules.terminologies.logic().GetLoadedTerminologyNames(names)
+    return [names.GetValue(index) for index in range(names.GetNumberOfValues())]
