@@ -28,39 +28,42 @@ ARCHITECTURE = {"type": "segmentor", "channels": [8, 16, 32, 64]}
 
 @dataclass(frozen=True)
 class TorsoSource(torch.utils.data.IterableDataset):
-    """Endless coarse volumes: whole torsos, tight hearts, and views that miss the heart.
+    """Endless batches of coarse volumes: whole torsos and views that miss the heart on a large grid, tight heart scans on a small one.
 
     Attributes:
         canvases: cached canvas descriptions.
-        size: voxels per side of an example at :data:`SPACING`.
+        wide, tight: (voxels per side at :data:`SPACING`, examples per batch) of either kind.
         seed: start of the stream.
     """
 
     canvases: tuple[Path, ...]
-    size: int = 64
+    wide: tuple[int, int] = (56, 2)
+    tight: tuple[int, int] = (32, 6)
     seed: int = 0
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         info = torch.utils.data.get_worker_info()
         torch.set_num_threads(1)
         rng = np.random.default_rng((self.seed, info.id if info else 0))
         while True:
-            canvas = open_canvas(self.canvases[rng.integers(len(self.canvases))], "torso")
-            modality = "CT" if rng.random() < 0.5 else "MR"
-            yield self._example(canvas, modality, rng)
+            is_tight = rng.random() < 0.5
+            size, count = self.tight if is_tight else self.wide
+            batch = [self._example(size, is_tight, rng) for _ in range(count)]
+            yield tuple(torch.from_numpy(np.stack(arrays)) for arrays in zip(*batch))
 
-    def _example(self, canvas: render.Canvas, modality: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _example(self, size: int, tight: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        canvas = open_canvas(self.canvases[rng.integers(len(self.canvases))], "torso")
+        modality = "CT" if rng.random() < 0.5 else "MR"
         look = appearance.draw(modality, rng)
         low, high = np.array(canvas.heart_low), np.array(canvas.heart_high)
         shape = np.array(canvas.tissues.shape)
         centre = (low + high) / 2
         half = (high - low) / 2 * canvas.spacing                      # mm
-        kind = rng.random()
-        if kind < 0.3:                                                # a heart scan: little beyond the heart
-            reach = half * rng.uniform(0.9, 1.7, 3)
-            centre = centre + rng.uniform(-0.2, 0.2, 3) * half / canvas.spacing
-        elif kind < 0.75:                                             # thorax or whole torso
-            reach = rng.uniform(120, 260, 3)
+        if tight:                                                     # a heart scan: little beyond the heart, or less than the heart
+            reach = half * rng.uniform(0.55, 1.5, 3)
+            centre = centre + rng.uniform(-0.35, 0.35, 3) * half / canvas.spacing
+        elif rng.random() < 0.65:                                     # thorax or whole torso
+            reach = rng.uniform(100, 260, 3)
             centre = centre + rng.uniform(-60, 60, 3) / canvas.spacing
         else:                                                         # abdomen or neck: the heart at most touches the view
             reach = np.array([rng.uniform(50, 140), rng.uniform(100, 220), rng.uniform(120, 230)])
@@ -68,30 +71,34 @@ class TorsoSource(torch.utils.data.IterableDataset):
             edge = low[0] * canvas.spacing - reach[0] if down else high[0] * canvas.spacing + reach[0] + 30
             centre = np.array([(edge - rng.uniform(-15, 60) * (1 if down else -1)) / canvas.spacing, shape[1] / 2, shape[2] / 2])
         matrix = render.rotation(rng.normal(0, 7, 3)) @ np.diag(rng.uniform(0.85, 1.2) * rng.uniform(0.95, 1.05, 3))
-        axes, outside = [], np.zeros((self.size,) * 3, bool)
+        axes, outside = [], np.zeros((size,) * 3, bool)
         for axis in range(3):
-            position = (np.arange(self.size) - (self.size - 1) / 2) * SPACING
+            position = (np.arange(size) - (size - 1) / 2) * SPACING
             index = [slice(None)] * 3
-            for beyond in (position < -reach[axis], position > reach[axis]):
-                index[axis] = beyond
-                outside[tuple(index)] = True
+            index[axis] = np.abs(position) > reach[axis]
+            outside[tuple(index)] = True
             axes.append(np.clip(position, -reach[axis], reach[axis]))
         image, tissues = render.render_grid(canvas, look, rng, axes, SPACING, centre, matrix)
         target = render.TARGET_OF[tissues]
         target[outside] = render.IGNORE
-        # Padding repeats the edge, so it may take part in the percentiles here as it would not in a whole volume: measure inside only.
-        scaled = normalise(image, modality, NORMALISATION, image[~outside])
-        return scaled[None], target
+        # Padding repeats the edge; a whole volume at inference has none, so percentiles are taken inside only.
+        return normalise(image, modality, NORMALISATION, image[~outside])[None], target
 
 
-def train(canvases: Sequence[Path], out: Path, minutes: float, batch: int = 3, seed: int = 0) -> torch.nn.Module:
-    """Train a localiser for some minutes; writes ``out/localiser.pt`` and ``out/log.jsonl``, returns the network in eval mode."""
+def train(canvases: Sequence[Path], out: Path, minutes: float, seed: int = 0) -> torch.nn.Module:
+    """Train a localiser for some minutes, from ``out/localiser.pt`` if that is there.
+
+    Writes ``out/localiser.pt`` and ``out/log.jsonl``; returns the network in evaluation mode.
+    """
     out.mkdir(parents=True, exist_ok=True)
     network = build(ARCHITECTURE).to(memory_format=torch.channels_last_3d)
+    weights_file = out / "localiser.pt"
+    if weights_file.exists():
+        network.load_state_dict(torch.load(weights_file, weights_only=True))
     weights = torch.tensor((0.5, 1.0, 1.0, 1.3, 1.3, 1.0, 1.5, 1.5))
     optimiser = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-3)
-    loader = iter(torch.utils.data.DataLoader(TorsoSource(tuple(canvases), seed=seed), batch, num_workers=1, prefetch_factor=4))
-    stage, start, step, total = Stage(minutes, SPACING, 64, batch), time.monotonic(), 0, 0.0
+    loader = iter(torch.utils.data.DataLoader(TorsoSource(tuple(canvases), seed=seed), None, num_workers=1, prefetch_factor=4))
+    stage, start, step, total = Stage(minutes, SPACING, 64, 2), time.monotonic(), 0, 0.0
     with (out / "log.jsonl").open("a", buffering=1) as log:
         while (fraction := (time.monotonic() - start) / 60 / minutes) < 1:
             for group in optimiser.param_groups:
@@ -107,9 +114,9 @@ def train(canvases: Sequence[Path], out: Path, minutes: float, batch: int = 3, s
             if step % 50 == 0:
                 log.write(json.dumps({"step": step, "minutes": round(fraction * minutes, 2), "loss": round(total / 50, 4)}) + "\n")
                 total = 0.0
-                if step % 500 == 0:
-                    torch.save(network.state_dict(), out / "localiser.pt")
-    torch.save(network.state_dict(), out / "localiser.pt")
+                if step % 250 == 0:
+                    torch.save(network.state_dict(), weights_file)
+    torch.save(network.state_dict(), weights_file)
     return network.eval()
 
 
