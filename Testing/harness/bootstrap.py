@@ -7,6 +7,8 @@ import types
 from pathlib import Path
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
+    os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 
 from . import qt as _qt  # noqa: E402  (sets how PySide makes enumerations, so it comes before every other use of PySide)
 import slicer  # noqa: E402
@@ -98,7 +100,8 @@ def _startScene(raw):
     logic.SetModuleLogic("Colors", logic.GetColorLogic())  # the volumes logic asks for it by this name
     layout = raw.layoutManager()
     logic.SetSliceLogics(layout.mrmlSliceLogics())
-    logic.SetViewLogics(vtk.vtkCollection())
+    viewLogics = vtk.vtkCollection()
+    logic.SetViewLogics(viewLogics)
     for factory in (slicer.vtkMRMLSliceViewDisplayableManagerFactory, slicer.vtkMRMLThreeDViewDisplayableManagerFactory):
         factory.GetInstance().SetMRMLApplicationLogic(logic)
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
@@ -109,6 +112,11 @@ def _startScene(raw):
         sliceLogic.AddSliceNode(name)
         layout.mrmlSliceLogics().AddItem(sliceLogic)
         layout._sliceWidgets[name] = application.qMRMLSliceWidget(sliceLogic)
+    viewLogic = slicer.vtkMRMLViewLogic()
+    viewLogic.SetMRMLApplicationLogic(logic)
+    viewLogic.SetMRMLScene(scene)
+    viewLogic.AddViewNode("1")
+    viewLogics.AddItem(viewLogic)
     return logic
 
 

@@ -58,7 +58,7 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
 
     def sizeHint(self):
         header = QtCore.QSize(self.fontMetrics().horizontalAdvance(self.text()) + 40, self._headerHeight())
-        return header if self._collapsed or self.layout() is None else self.layout().sizeHint().expandedTo(header)
+        return header if self._collapsed or self.layout() is None else self.layout().totalSizeHint().expandedTo(header)
 
     def minimumSizeHint(self):
         return self.sizeHint()

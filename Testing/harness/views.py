@@ -1,0 +1,150 @@
+"""Pictures of what Slicer's views would show: its real displayable managers, rendered off screen, and the panel as Qt draws it."""
+
+import os
+from pathlib import Path
+
+from PySide6 import QtCore, QtGui
+import slicer
+import vtk
+from vtk.util import numpy_support
+
+from . import driving
+from .pythonqt import unwrap
+
+SLICE_MANAGERS = ("vtkMRMLModelSliceDisplayableManager", "vtkMRMLSegmentationsDisplayableManager2D")
+THREED_MANAGERS = ("vtkMRMLCameraDisplayableManager", "vtkMRMLViewDisplayableManager", "vtkMRMLModelDisplayableManager",
+                   "vtkMRMLSegmentationsDisplayableManager3D")
+ORIENTATIONS = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
+
+
+def sliceImage(name="Green", point=None, size=(480, 480), field=None):
+    """Return a QImage of a slice view ("Red" axial, "Yellow" sagittal, "Green" coronal).
+
+    :param point: RAS position in mm through which the slice goes; by default the middle of the background volume.
+    :param field: width of the picture in mm around `point`; by default the whole volume is shown.
+    The background is what slicer.util.setSliceViewerLayers chose; segmentations show by their own display settings.
+    """
+    logic = slicer.app.layoutManager().sliceWidget(name).sliceLogic()
+    sliceNode = logic.GetSliceNode()
+    sliceNode.SetOrientation(ORIENTATIONS[name])
+    logic.ResizeSliceNode(*size)
+    logic.FitSliceToBackground(*size)
+    logic.SnapSliceOffsetToIJK()
+    if point is not None:
+        sliceNode.JumpSliceByCentering(*point)
+        if field is None:
+            logic.FitSliceToBackground(*size)
+            sliceNode.JumpSliceByOffsetting(*point)
+        else:
+            sliceNode.SetFieldOfView(field, field * size[1] / size[0], sliceNode.GetFieldOfView()[2])
+    renderer, window = _window(size)
+    overlay = vtk.vtkRenderer()  # as in Slicer: the image below, what lies over it in a layer of its own
+    overlay.SetLayer(1)
+    window.SetNumberOfLayers(2)
+    window.AddRenderer(overlay)
+    factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
+    with _Group(factory, SLICE_MANAGERS, overlay, sliceNode):
+        mapper = vtk.vtkImageMapper()
+        mapper.SetColorWindow(255)
+        mapper.SetColorLevel(127.5)
+        mapper.SetInputConnection(logic.GetImageDataConnection())
+        picture = vtk.vtkActor2D()
+        picture.SetMapper(mapper)
+        picture.GetProperty().SetDisplayLocationToBackground()
+        if logic.GetBackgroundLayer().GetVolumeNode() is not None:
+            renderer.AddViewProp(picture)
+        return _render(window)
+
+
+def threeDImage(direction=(-0.35, 1.0, 0.25), size=(480, 480), zoom=1.15):
+    """Return a QImage of the 3D view, seen from `direction` in RAS: by default the patient's front, a little from the right and above."""
+    viewNode = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLViewNode")
+    viewNode.SetBoxVisible(False)
+    viewNode.SetAxisLabelsVisible(False)  # they would count when the camera is fitted
+    renderer, window = _window(size)
+    with _Group(slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance(), THREED_MANAGERS, renderer, viewNode):
+        renderer.GradientBackgroundOn()
+        renderer.SetBackground(viewNode.GetBackgroundColor())
+        renderer.SetBackground2(viewNode.GetBackgroundColor2())
+        window.Render()
+        camera = renderer.GetActiveCamera()
+        camera.SetFocalPoint(0, 0, 0)
+        camera.SetPosition(*direction)
+        camera.SetViewUp(0, 0, 1)
+        renderer.ResetCamera()
+        camera.Zoom(zoom)
+        renderer.ResetCameraClippingRange()
+        return _render(window)
+
+
+def panelImage(widget, width=440):
+    """Return a QImage of a module's panel (the widget that `loadModule` returns) in `width` pixels."""
+    raw = unwrap(widget.parent)
+    raw.resize(width, max(raw.sizeHint().height(), raw.minimumSizeHint().height()))
+    driving.processEvents(0.05)
+    return raw.grab().toImage()
+
+
+def screenshot(path, widget, point=None, field=None, view=400):
+    """Write a PNG laid out like Slicer's window: the panel on the left; axial, 3D, coronal and sagittal views on the right."""
+    panel = panelImage(widget)
+    images = (("Red", sliceImage("Red", point, (view, view), field)), ("3D", threeDImage(size=(view, view))),
+              ("Green", sliceImage("Green", point, (view, view), field)), ("Yellow", sliceImage("Yellow", point, (view, view), field)))
+    canvas = QtGui.QImage(panel.width() + 2 * view + 12, max(panel.height(), 2 * view + 4), QtGui.QImage.Format.Format_RGB32)
+    canvas.fill(QtGui.QColor(60, 60, 60))
+    painter = QtGui.QPainter(canvas)
+    painter.drawImage(0, 0, panel)
+    for index, (_name, image) in enumerate(images):
+        painter.drawImage(panel.width() + 8 + (index % 2) * (view + 4), (index // 2) * (view + 4), image)
+    painter.end()
+    save(canvas, path)
+
+
+def save(image, path):
+    """Write a QImage; raises OSError if that fails."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    if not image.save(os.fspath(path)):
+        raise OSError(f"could not write {path}")
+
+
+class _Group:
+    """The displayable managers of one view, for as long as the block lasts."""
+
+    def __init__(self, factory, managers, renderer, node):
+        for manager in managers:
+            if not factory.IsDisplayableManagerRegistered(manager):
+                factory.RegisterDisplayableManager(manager)
+        self._group = slicer.vtkMRMLDisplayableManagerGroup()
+        self._group.Initialize(factory, renderer)
+        self._group.SetMRMLDisplayableNode(node)
+
+    def __enter__(self):
+        return self._group
+
+    def __exit__(self, *_error):
+        self._group.SetMRMLDisplayableNode(None)
+
+
+def _window(size):
+    renderer = vtk.vtkRenderer()
+    window = vtk.vtkRenderWindow()
+    window.SetOffScreenRendering(1)
+    window.SetMultiSamples(4)
+    window.SetSize(*size)
+    window.AddRenderer(renderer)
+    interactor = vtk.vtkRenderWindowInteractor()  # the displayable managers ask for one
+    interactor.SetRenderWindow(window)
+    return renderer, window
+
+
+def _render(window):
+    window.Render()
+    grabber = vtk.vtkWindowToImageFilter()
+    grabber.SetInput(window)
+    grabber.ReadFrontBufferOff()
+    grabber.Update()
+    image = grabber.GetOutput()
+    width, height, _depth = image.GetDimensions()
+    pixels = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(height, width, 3)[::-1].copy()
+    window.Finalize()
+    return QtGui.QImage(pixels.data, width, height, 3 * width, QtGui.QImage.Format.Format_RGB888).copy()
