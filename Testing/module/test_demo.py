@@ -1,0 +1,50 @@
+"""The demo works from the command line; the worker is the quick one here, so this says nothing about the weights."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("slicer")
+pytest.importorskip("PySide6")
+from panel_driving import ROOT  # noqa: E402
+
+
+@pytest.fixture
+def demo(worker, tmp_path, tiny_bundle_path):
+    """Function that runs the demo with these arguments and returns the finished process."""
+
+    def run(*arguments, mode="good"):
+        worker(mode)
+        command = [sys.executable, "-m", "Testing.demo", "--out", tmp_path / "out", "--weights", tiny_bundle_path, *arguments]
+        return subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True)
+
+    return run
+
+
+def test_the_demo_makes_a_heart_and_leaves_segmentation_picture_and_report(demo, tmp_path):
+    run = demo("--spacing", "4")
+    assert run.returncode == 0, run.stderr
+    assert "Left ventricle" in run.stdout and "Dice" in run.stdout
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["heart.png", "heart.seg.nrrd", "report.json", "volume.nrrd"]
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["structures"]["LV"]["volume_ml"] > 0
+
+
+def test_the_demo_takes_a_volume_of_the_user(demo, tmp_path):
+    import numpy as np
+    import SimpleITK as sitk
+
+    path = tmp_path / "my heart.nii.gz"
+    sitk.WriteImage(sitk.GetImageFromArray(np.random.default_rng(0).integers(-1000, 1000, (20, 24, 36)).astype(np.int16)), str(path))
+    run = demo("--ct", path)
+    assert run.returncode == 0, run.stderr
+    assert "Dice" not in run.stdout
+    assert not (tmp_path / "out" / "volume.nrrd").exists()
+
+
+def test_the_demo_tells_why_there_is_no_result_and_fails(demo, tmp_path):
+    run = demo("--spacing", "4", mode="no-heart")
+    assert run.returncode == 1
+    assert "No heart was found" in run.stderr
+    assert not (tmp_path / "out" / "heart.seg.nrrd").exists()
