@@ -254,7 +254,7 @@ def _raw_blood(space: Space, shape: HeartShape, rough: np.ndarray) -> tuple[dict
         left = smooth_min(left, space.tube(corner[:2], [10.0, 7.5]), 9.0)
     funnel = space.tube([(-30.0, 27.0, 33.0), _MITRAL[0] - 5 * _MITRAL[1]], [18.0, 14.0])
     blood[T.LA] = np.maximum(smooth_min(left, funnel, 8.0), -mitral - 0.5)
-    right = space.ellipsoid((-70.0, 3.0, 19.0), (18.0, 24.0, 31.0))
+    right = space.ellipsoid((-70.0, 3.0, 20.0), (18.5, 25.5, 28.0))
     ear = space.tube([(-73.0, -6.0, 32.0), (-74.0, -18.0, 44.0), (-68.0, -29.0, 54.0), (-58.0, -35.0, 60.0)], [15.0, 13.0, 10.0, 6.0])
     funnel = space.tube([(-66.0, 0.0, 12.0), _TRICUSPID[0] - 5 * _TRICUSPID[1]], [20.0, 15.5])
     blood[T.RA] = smooth_min(np.maximum(smooth_min(right, funnel, 8.0), -tricuspid - 0.5), ear, 8.0)
