@@ -1,0 +1,52 @@
+"""Image alignment (IAM) at inference: what each of the two segmentors is shown.
+
+S_real was trained on real images of the target modality, S_syn on images of the assistant modality translated by G_a2t.  Training of the generators
+is in :mod:`mkd_core.training`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the segmentors see; several views of one segmentor are averaged after softmax.
+
+    Attributes:
+        real: images for S_real, each ``(1, 1, D, H, W)`` in [-1, 1].
+        synthetic: images for S_syn.
+        rendered: the image as rendered by the generators, or None if none was made.
+    """
+
+    real: list[torch.Tensor]
+    synthetic: list[torch.Tensor]
+    rendered: torch.Tensor | None
+
+
+def align_for_segmentors(image: torch.Tensor, policy: str, run: Callable[[str, torch.Tensor], torch.Tensor]) -> Views:
+    """Render an image for the segmentors.
+
+    Args:
+        image: normalised image, ``(1, 1, D, H, W)``.
+        policy: for a target volume "cycle" (S_syn sees it rendered there and back, G_a2t(G_t2a(x))), "none" (both see x) or "mean" (S_syn sees
+            both); for an assistant volume "translate" (both see G_a2t(x)) or "none".
+        run: applies the network of that name to an image.
+
+    Raises:
+        ValueError: unknown policy.
+    """
+    if policy == "none":
+        return Views([image], [image], None)
+    if policy == "translate":
+        translated = run("generator_a2t", image)
+        return Views([translated], [translated], translated)
+    if policy in ("cycle", "mean"):
+        there_and_back = run("generator_a2t", run("generator_t2a", image))
+        return Views([image], [there_and_back] if policy == "cycle" else [image, there_and_back], there_and_back)
+    raise ValueError(f"unknown alignment policy {policy!r}")

@@ -1,0 +1,96 @@
+"""Is this a volume that can be segmented?  Refusals and doubts, in the user's words, before any network runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+
+from mkd_core.errors import InputError
+
+#: Fewest voxels along each axis.
+MIN_VOXELS = 8
+
+#: Voxel sizes outside of this range are mistakes of units, mm.
+SPACING_RANGE = (0.02, 30.0)
+
+#: A field of view longer than this shows more than a person, mm.
+MAX_EXTENT = 2500.0
+
+#: Every CT that shows a chest has voxels below this: lung, or air around the body.  HU.
+_AIR_OR_LUNG = -300.0
+
+_EXAMINED_SLICES = 64
+
+
+def check_image(image: sitk.Image, modality: str) -> list[str]:
+    """Refuse what cannot be segmented.
+
+    Args:
+        image: the volume.
+        modality: "CT" or "MR".
+
+    Returns:
+        Doubts that do not stop the segmentation, one sentence each.
+
+    Raises:
+        InputError: with the reason and what to do.
+    """
+    _check_kind(image)
+    _check_grid(image)
+    return _check_intensities(sitk.GetArrayViewFromImage(image), modality)
+
+
+def _check_kind(image: sitk.Image) -> None:
+    if image.GetDimension() == 4:
+        raise InputError("The volume is a time series.", "Choose one frame of it.")
+    if image.GetDimension() != 3:
+        raise InputError(f"The image has {image.GetDimension()} dimensions where a volume has 3.", "Choose a volume, not a single slice.")
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError("The volume has colours or vectors, not plain intensities.", "Choose the original CT or MR volume.")
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise InputError("The volume holds complex numbers.", "Choose its magnitude.")
+
+
+def _check_grid(image: sitk.Image) -> None:
+    size, spacing = image.GetSize(), image.GetSpacing()
+    if min(size) < MIN_VOXELS:
+        raise InputError(f"The volume has only {' x '.join(map(str, size))} voxels.", "Choose a whole series, not a few slices.")
+    low, high = SPACING_RANGE
+    if not all(low <= step <= high for step in spacing):
+        raise InputError(f"The voxel size {' x '.join(f'{step:.4g}' for step in spacing)} mm cannot be right.",
+                         "Check the volume's spacing in the Volumes module.")
+    longest = max(count * step for count, step in zip(size, spacing))
+    if longest > MAX_EXTENT:
+        raise InputError(f"The volume is {longest / 1000:.1f} m long, which cannot be right.", "Check the volume's spacing in the Volumes module.")
+    if not np.isfinite(image.GetOrigin()).all():
+        raise InputError("The volume's position is not a number.", "Centre the volume in the Volumes module.")
+
+
+def _check_intensities(voxels: np.ndarray, modality: str) -> list[str]:
+    if voxels.dtype.kind == "f":
+        for voxels_of_slice in voxels:
+            if not np.isfinite(voxels_of_slice).all():
+                kind = "NaN (not a number)" if np.isnan(voxels_of_slice).any() else "infinite"
+                raise InputError(f"The volume holds voxels that are {kind}.", "Replace them, for example by the Threshold Scalar Volume module.")
+    # The few slices are spread over all axes' middle, whatever the axes are.
+    step = max(1, len(voxels) // _EXAMINED_SLICES)
+    some = voxels[::step]
+    low, high = float(some.min()), float(some.max())
+    if low == high:
+        raise InputError("All voxels of the volume have the same value.", "Choose another volume.")
+    if modality == "CT":
+        return _check_hounsfield(some, low, high)
+    if low < -900 and np.mean(some[:, ::4, ::4] < -800) > 0.02:
+        return ["The intensities look like CT in Hounsfield units, but the volume was segmented as MR."]
+    return []
+
+
+def _check_hounsfield(some: np.ndarray, low: float, high: float) -> list[str]:
+    if low >= 0:
+        raise InputError("The intensities are not Hounsfield units: no voxel is below zero.",
+                         "Choose the modality MR for an MR volume; load a CT from its DICOM files.")
+    if high < 50:
+        raise InputError("The intensities are not Hounsfield units: no voxel is as bright as soft tissue.", "Load the CT from its DICOM files.")
+    if low > _AIR_OR_LUNG:
+        return ["The volume shows neither air nor lung, which is unusual for a CT in Hounsfield units: check that it is one."]
+    return []

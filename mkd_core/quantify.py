@@ -1,0 +1,171 @@
+"""Volumes, masses, and what to doubt.
+
+Remarks are for a clinician: short, plain, about what can be seen from the numbers alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mkd_core.geometry import Field, Grid
+from mkd_core.structures import BY_KEY, CLASS_COUNT, MYOCARDIUM_DENSITY, STRUCTURES, Structure
+
+#: Parts of a heart that a result must show most of, or it is none.
+CHAMBERS_AND_MYOCARDIUM = ("LV", "RV", "LA", "RA", "Myo")
+
+_FEWEST_OF_THEM = 4
+_LEAST_TOTAL_ML = 100.0
+_LEAST_PART_ML = 1.0
+
+#: Dice overlap of the two segmentors below which a structure is doubtful.
+_LOW_AGREEMENT = 0.7
+
+#: Blood darker than this in all of LV, LA and AA has no contrast agent in it, HU.
+_UNENHANCED = 100.0
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Figures of one structure.
+
+    Attributes:
+        volume_ml: ml.
+        mean_intensity: of the input's voxels in it, HU for CT; None where the structure is empty.
+        touches_border: it has voxels in the outermost layer of the volume, so part of it may be cut off.
+        components: connected parts at the segmentors' resolution.
+        agreement: Dice overlap of the two segmentors' answers, None where neither found it.
+        centre: (z, y, x) in the local frame, mm; None where the structure is empty.
+    """
+
+    volume_ml: float
+    mean_intensity: float | None
+    touches_border: bool
+    components: int
+    agreement: float | None
+    centre: tuple[float, float, float] | None
+
+
+def measure(
+    labels: np.ndarray, field: Field, block: tuple[slice, slice, slice], coarse: np.ndarray, grid: Grid, agreements: Sequence[float | None],
+) -> dict[str, Measurement]:
+    """Measure every structure.
+
+    Args:
+        labels: label map of the volume, the anatomical way round.
+        field: the volume.
+        block: where labels can be other than 0.
+        coarse: labels on the segmentors' grid.
+        grid: the segmentors' grid.
+        agreements: of the two segmentors, per label.
+    """
+    from mkd_core.ensemble import parts
+
+    counts, sums = np.zeros(CLASS_COUNT), np.zeros(CLASS_COUNT)
+    for slab, values in zip(labels[block], field.voxels[block]):
+        found = slab.nonzero()
+        inside = slab[found]
+        counts += np.bincount(inside, minlength=CLASS_COUNT)
+        sums += np.bincount(inside, values[found], minlength=CLASS_COUNT)
+    at_border = _labels_at_border(labels)
+    measured = {}
+    for structure in STRUCTURES:
+        label = structure.label
+        mask = coarse == label
+        count = counts[label]
+        measured[structure.key] = Measurement(
+            volume_ml=float(count * field.voxel_ml),
+            mean_intensity=float(sums[label] / count) if count else None,
+            touches_border=label in at_border,
+            components=len(parts(mask)[1]) - 1 if mask.any() else 0,
+            agreement=agreements[label],
+            centre=_centre(mask, grid),
+        )
+    return measured
+
+
+def _labels_at_border(labels: np.ndarray) -> set[int]:
+    faces = (labels[0], labels[-1], labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1])
+    return {int(label) for face in faces for label in np.unique(face)}
+
+
+def _centre(mask: np.ndarray, grid: Grid) -> tuple[float, float, float] | None:
+    points = np.argwhere(mask)
+    if len(points) == 0:
+        return None
+    z, y, x = points.mean(axis=0) * grid.spacing + np.asarray(grid.start)
+    return float(z), float(y), float(x)
+
+
+def is_heart(measured: Mapping[str, Measurement]) -> bool:
+    """Could this be a heart at all?  False for results that must not be shown to anyone."""
+    present = sum(measured[key].volume_ml >= _LEAST_PART_ML for key in CHAMBERS_AND_MYOCARDIUM)
+    return present >= _FEWEST_OF_THEM and sum(measurement.volume_ml for measurement in measured.values()) >= _LEAST_TOTAL_ML
+
+
+def structure_report(structure: Structure, measurement: Measurement) -> dict:
+    """Figures and remarks of one structure, ready for JSON."""
+    entry = {"volume_ml": round(measurement.volume_ml, 3)}
+    if structure.key == "Myo":
+        entry["mass_g"] = round(measurement.volume_ml * MYOCARDIUM_DENSITY, 3)
+    return entry | {
+        "mean_intensity": None if measurement.mean_intensity is None else round(measurement.mean_intensity, 2),
+        "components": measurement.components,
+        "touches_border": measurement.touches_border,
+        "agreement": None if measurement.agreement is None else round(measurement.agreement, 4),
+        "remarks": _structure_remarks(structure, measurement),
+    }
+
+
+def _structure_remarks(structure: Structure, measurement: Measurement) -> list[str]:
+    if measurement.volume_ml == 0:
+        return ["Not found." if measurement.agreement is None else "Not found, though one of the two segmentors saw it."]
+    remarks = []
+    smallest, largest = structure.plausible_ml
+    usual = f"(usual in an adult: {smallest:.0f} to {largest:.0f} ml)"
+    if measurement.touches_border:
+        remarks.append("Reaches the edge of the volume: part of it may be missing.")
+    elif measurement.volume_ml < smallest:
+        remarks.append(f"Unusually small {usual}.")
+    if measurement.volume_ml > largest:
+        remarks.append(f"Unusually large {usual}.")
+    if measurement.components > 1:
+        remarks.append(f"Found in {measurement.components} separate parts.")
+    if measurement.agreement is not None and measurement.agreement < _LOW_AGREEMENT:
+        remarks.append(f"The two segmentors differ here (overlap {measurement.agreement:.2f}): check the outline.")
+    return remarks
+
+
+def whole_remarks(measured: Mapping[str, Measurement], modality: str) -> list[str]:
+    """Doubts about the result as a whole."""
+    remarks = []
+    misplaced = [text for text, wrong in _ORDER if wrong(measured)]
+    if misplaced:
+        remarks.append(f"{' and '.join(misplaced).capitalize()}: the volume's orientation may be wrong.")
+    blood = [measured[key].mean_intensity for key in ("LV", "LA", "AA") if measured[key].mean_intensity is not None]
+    if modality == "CT" and blood and max(blood) < _UNENHANCED:
+        remarks.append(f"The blood is not enhanced by contrast agent (at most {max(blood):.0f} HU): borders inside the heart are guesses.")
+    return remarks
+
+
+def _lies(first: str, second: str, axis: int, sign: int):
+    """Whether the centre of ``first`` lies beyond that of ``second`` along an axis (0 head, 1 back, 2 left), where both exist."""
+    def wrong(measured: Mapping[str, Measurement]) -> bool:
+        a, b = measured[first].centre, measured[second].centre
+        return a is not None and b is not None and sign * (a[axis] - b[axis]) > 0
+
+    return wrong
+
+
+def _name(key: str) -> str:
+    return BY_KEY[key].name.lower()
+
+
+# What holds in every heart that lies as hearts do.
+_ORDER = (
+    (f"the {_name('RA')} lies left of the {_name('LV')}", _lies("RA", "LV", 2, 1)),
+    (f"the {_name('LA')} lies in front of the {_name('RV')}", _lies("LA", "RV", 1, -1)),
+    (f"the {_name('AA')} lies below the {_name('LV')}", _lies("AA", "LV", 0, -1)),
+)
