@@ -18,6 +18,7 @@ from slicer.util import VTKObservationMixin
 
 from MKDSegmentationLib.computingSettings import ComputingSettings
 from MKDSegmentationLib.environment import EnvironmentProblem, ensureEnvironment, torchVersion
+from MKDSegmentationLib.nodeSelection import preferredVolume, segmentationOf
 from MKDSegmentationLib.parameters import MKDSegmentationParameterNode, RunOptions
 from MKDSegmentationLib.phantom import addHeartPhantom
 from MKDSegmentationLib.resultsTable import ResultsTable
@@ -131,7 +132,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Connect the panel with the scene's parameter node; preselect the volume that the user looks at."""
         self.setParameterNode(self.logic.getParameterNode())
         if not self._parameterNode.inputVolume:
-            self._parameterNode.inputVolume = self.logic.preferredVolume()
+            self._parameterNode.inputVolume = preferredVolume()
 
     def setParameterNode(self, parameterNode: MKDSegmentationParameterNode | None) -> None:
         """Show and observe a parameter node, or none."""
@@ -186,7 +187,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._shownInput = volume
             self._message = ""
             if not self.logic.isRunning:
-                self._parameterNode.outputSegmentation = self.logic.segmentationOf(volume, self._parameterNode.outputSegmentation)
+                self._parameterNode.outputSegmentation = segmentationOf(volume, self._parameterNode.outputSegmentation)
         self._observeSelectedNodes()
         self._updatePanel()
 
@@ -287,25 +288,6 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
         """End the run and the worker process."""
         self.cancel()
         self._worker.stop()
-
-    @staticmethod
-    def preferredVolume():
-        """Return the volume shown in the slice views if it is suitable, else the first one of the scene, else None."""
-        shown = slicer.mrmlScene.GetNodeByID(slicer.app.applicationLogic().GetSelectionNode().GetActiveVolumeID() or "")
-        if shown is not None and shown.GetClassName() == "vtkMRMLScalarVolumeNode":
-            return shown
-        return slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-
-    @staticmethod
-    def segmentationOf(volumeNode, candidate=None):
-        """Return the segmentation that belongs to a volume: the candidate unless it was made on another volume, else one of ours, else None."""
-        role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-        if candidate is not None and candidate.GetNodeReference(role) in (None, volumeNode):
-            return candidate
-        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
-            if reportOf(node) and volumeNode is not None and node.GetNodeReference(role) is volumeNode:
-                return node
-        return None
 
 
 #

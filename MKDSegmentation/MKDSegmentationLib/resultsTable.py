@@ -33,7 +33,7 @@ class ResultsTable:
         for row, structure in enumerate(STRUCTURES):
             entry = measured.get(structure.key) or {}
             remarks = entry.get("remarks") or []
-            self._setItem(row, _COLUMN_STRUCTURE, _(structure.name), icon=_swatch(structure.color))
+            self._setItem(row, _COLUMN_STRUCTURE, structure.name, icon=_swatch(structure.color))
             self._setItem(row, _COLUMN_VOLUME, _volumeText(entry), alignRight=True)
             self._setItem(row, _COLUMN_CHECK, "\N{WARNING SIGN}" if remarks else "", toolTip="\n".join(remarks))
         self._fitHeight()
@@ -81,7 +81,7 @@ def _remarksText(report: dict) -> str:
     remarks = [html.escape(remark) for remark in report.get("remarks", [])]
     for key, entry in report.get("structures", {}).items():
         for remark in entry.get("remarks") or []:
-            remarks.append(f"<b>{html.escape(_(BY_KEY[key].name))}:</b> {html.escape(remark)}")
+            remarks.append(f"<b>{html.escape(BY_KEY[key].name)}:</b> {html.escape(remark)}")
     if not remarks:
         return _("Nothing conspicuous was found. Look at the contours before you use the volumes.")
     return _("Please check:") + "".join(f"<br>• {remark}" for remark in remarks)

@@ -81,7 +81,7 @@ class SegmentationRun(VTKObservationMixin):
         self._onProgress = onProgress
         self._onFinished = onFinished
         self._transfer = None
-        self._geometry = None
+        self._stateAtStart = None
         self._startTime = 0.0
 
     def begin(self) -> None:
@@ -98,7 +98,7 @@ class SegmentationRun(VTKObservationMixin):
         self._transfer = VolumeTransfer()
         try:
             self._transfer.writeVolume(self._inputVolume)
-            self._geometry = self._currentGeometry()
+            self._stateAtStart = self._inputState()
             self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneStartClose)
             self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved)
             self._worker.request(self._requestMessage(), self._onReply, self._onWorkerProgress)
@@ -138,7 +138,7 @@ class SegmentationRun(VTKObservationMixin):
         self._finish(outcome)
 
     def _writeResult(self, report: dict) -> RunOutcome:
-        if self._currentGeometry() != self._geometry:
+        if self._inputState() != self._stateAtStart:
             return RunOutcome("failed", _("The volume was changed during the segmentation. Click Segment again."))
         reason = reasonSegmentationCannotBeUsed(self._outputSegmentation, self._inputVolume)
         if reason:
@@ -149,8 +149,10 @@ class SegmentationRun(VTKObservationMixin):
         report = {**report, "remarks": list(report.get("remarks", [])) + self._remarksOnTransform()}
         segmentation = writeSegmentation(labels, self._inputVolume, self._outputSegmentation, f"MKDSegmentation {coreVersion}")
         segmentation.SetAttribute(REPORT_ATTRIBUTE, json.dumps(report))
-        message = _("The heart is segmented ({seconds} s on {device}).").format(
-            seconds=max(1, round(time.monotonic() - self._startTime)), device=str(report.get("device", "")).upper())
+        seconds, device = time.monotonic() - self._startTime, str(report.get("device", "")).upper()
+        bundle = report.get("bundle") or {}
+        logging.info("Heart segmented in %.1f s on %s with weights %s %s", seconds, device, bundle.get("name"), bundle.get("version"))
+        message = _("The heart is segmented ({seconds} s on {device}).").format(seconds=max(1, round(seconds)), device=device)
         return RunOutcome("done", message, segmentation, report)
 
     def _remarksOnTransform(self) -> list:
@@ -159,9 +161,11 @@ class SegmentationRun(VTKObservationMixin):
             return []
         return [_("The volume is under a non-linear transform (for example of a tilted gantry); volumes in ml are measured without it.")]
 
-    def _currentGeometry(self) -> tuple:
+    def _inputState(self) -> tuple:
+        """Return what must not change while the worker works: the volume's grid and voxels."""
         image = self._inputVolume.GetImageData()
-        return (image.GetDimensions() if image else None, ijkToRas(self._inputVolume).tolist())
+        scalars = image.GetPointData().GetScalars() if image else None
+        return (image.GetDimensions() if image else None, scalars.GetMTime() if scalars else None, ijkToRas(self._inputVolume).tolist())
 
     def _onSceneStartClose(self, caller, event) -> None:
         self.cancel(_("Cancelled, because the scene was closed."))

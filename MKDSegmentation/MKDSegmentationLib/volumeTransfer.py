@@ -63,18 +63,24 @@ def ijkToRas(volumeNode) -> np.ndarray:
 
 
 class VolumeTransfer:
-    """A private folder for one run; call :meth:`remove` when the run is over, however it ends."""
+    """A private folder for one run; call :meth:`remove` when the run is over, however it ends.
+
+    :raises OSError: if the folder cannot be made; the message is for the user.
+    """
 
     def __init__(self) -> None:
-        # mkdtemp gives a folder that only this user can enter
-        self.folder = tempfile.mkdtemp(prefix="mkd-", dir=slicer.app.temporaryPath or None)
+        try:
+            # mkdtemp gives a folder that only this user can enter
+            self.folder = tempfile.mkdtemp(prefix="mkd-", dir=slicer.app.temporaryPath or None)
+        except OSError as error:
+            raise _cannotWrite(slicer.app.temporaryPath, error) from error
         self.volumePath = os.path.join(self.folder, "volume.nrrd")
         self.labelPath = os.path.join(self.folder, "labels.nrrd")
 
     def writeVolume(self, volumeNode) -> None:
         """Write the voxels, uncompressed because reading and writing is then faster than any compression.
 
-        :raises OSError: if the disk is full or the folder cannot be written.
+        :raises OSError: if the disk is full or the folder cannot be written; the message is for the user.
         """
         matrix = ijkToRas(volumeNode)
         spacing = np.linalg.norm(matrix[:3, :3], axis=0)
@@ -85,7 +91,10 @@ class VolumeTransfer:
         voxelBytes = image.GetNumberOfPixels() * image.GetSizeOfPixelComponent()
         if shutil.disk_usage(self.folder).free < 2 * voxelBytes:
             raise OSError(_("There is not enough free space in the temporary folder {folder}.").format(folder=self.folder))
-        sitk.WriteImage(image, self.volumePath, useCompression=False)
+        try:
+            sitk.WriteImage(image, self.volumePath, useCompression=False)
+        except RuntimeError as error:  # SimpleITK's only kind
+            raise _cannotWrite(self.folder, error) from error
 
     def readLabels(self, volumeNode) -> LabelBlock | None:
         """Read the worker's label map and cut it to its labels; None if nothing is labelled.
@@ -109,3 +118,8 @@ class VolumeTransfer:
     def remove(self) -> None:
         """Delete the folder with all that is in it."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _cannotWrite(folder: str, error: Exception) -> OSError:
+    return OSError(_("The temporary folder {folder} cannot be written ({reason}). Choose another in the application settings.").format(
+        folder=folder, reason=str(error).strip().splitlines()[-1]))

@@ -138,9 +138,9 @@ def test_slicer_stays_responsive_while_the_worker_works(panel, volume, worker, t
     waitForStage(panel, "Looking for the heart")
     assert panel.ui.progressBar.visible and panel.ui.progressBar.value == 25
     timer.start(5)
-    driving.processEvents(0.2)
-    assert len(ticks) > 10
+    driving.waitUntil(lambda: len(ticks) > 10, 5, "ten turns of the event loop")
     timer.stop()
+    assert panel.ui.segmentButton.text == "Cancel"
     (tmp_path / "go").touch()
     waitUntilReady(panel)
     assert not panel.ui.progressBar.visible
@@ -181,12 +181,19 @@ def test_a_label_map_on_another_grid_changes_nothing_in_the_scene(panel, volume,
     assert sceneContent() == before
 
 
-def test_a_volume_whose_grid_changes_during_the_run_gets_no_segmentation(panel, volume, worker, tmp_path):
+@pytest.mark.parametrize("changed", ["grid", "voxels"])
+def test_a_volume_that_changes_during_the_run_gets_no_segmentation(panel, volume, worker, tmp_path, changed):
+    import slicer
+
     worker(f"waits-for:{tmp_path / 'go'}")
     before = sceneContent()
     driving.click(panel.ui.segmentButton)
     waitForStage(panel, "Looking for the heart")
-    volume.SetSpacing(1.0, 1.0, 1.0)
+    if changed == "grid":
+        volume.SetSpacing(1.0, 1.0, 1.0)
+    else:
+        slicer.util.arrayFromVolume(volume)[:] = 7
+        slicer.util.arrayFromVolumeModified(volume)
     (tmp_path / "go").touch()
     waitUntilReady(panel)
     assert "changed during the segmentation" in panel.ui.statusLabel.text
@@ -219,3 +226,26 @@ def test_nothing_is_left_in_the_temporary_folder(panel, volume, worker, slicerAp
     worker("no-heart")
     segment(panel)
     assert os.listdir(slicerApp.temporaryPath) == []
+
+
+def test_a_temporary_folder_that_cannot_be_written_is_told_in_a_sentence(panel, volume, worker, slicerApp, tmp_path):
+    worker("good")
+    slicerApp.temporaryPath = str(tmp_path / "gone")
+    driving.click(panel.ui.segmentButton)
+    assert "temporary folder" in panel.ui.statusLabel.text
+    assert panel.ui.segmentButton.text == "Segment" and panel.ui.segmentButton.enabled
+
+
+def test_a_script_can_segment_without_the_panel(slicerApp, panel, volume, worker):
+    from MKDSegmentation import MKDSegmentationLogic
+    from MKDSegmentationLib.parameters import RunOptions
+
+    worker("good")
+    logic, outcomes = MKDSegmentationLogic(), []
+    logic.start(volume, options=RunOptions(modality="MR"), onFinished=outcomes.append)
+    with pytest.raises(RuntimeError):
+        logic.start(volume)
+    driving.waitUntil(lambda: outcomes, 10, "the outcome")
+    logic.close()
+    assert outcomes[0].status == "done" and outcomes[0].segmentation is segmentations()[0]
+    assert outcomes[0].report["request"]["modality"] == "MR"
