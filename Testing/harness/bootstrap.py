@@ -14,7 +14,7 @@ from . import qt as _qt  # noqa: E402  (sets how PySide makes enumerations, so i
 import slicer  # noqa: E402
 import vtk  # noqa: E402
 
-from . import api, application, ctk, failures, files, qmrml, scripted  # noqa: E402, F401  (qmrml registers its classes)
+from . import api, application, ctk, failures, files, node_selector, qmrml, scripted  # noqa: E402, F401  (some only register classes)
 from .pythonqt import wrap, wrapperClass  # noqa: E402
 from .scripted import loadModule, unloadModule  # noqa: E402, F401  (part of this module's interface)
 

@@ -89,7 +89,17 @@ class ctkComboBox(QtWidgets.QComboBox):
 
     def _setDefaultText(self, text):
         self._defaultText = text
-        self.setPlaceholderText(text)
+        self.update()
+
+    def paintEvent(self, _event):
+        # not by placeholderText: with one, Qt would not select the first item that comes
+        option = QtWidgets.QStyleOptionComboBox()
+        self.initStyleOption(option)
+        if self.currentIndex() < 0:
+            option.currentText = self._defaultText
+        painter = QtWidgets.QStylePainter(self)
+        painter.drawComplexControl(QtWidgets.QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QtWidgets.QStyle.ControlElement.CE_ComboBoxLabel, option)
 
     defaultText = Property(str, _getDefaultText, _setDefaultText)
 

@@ -37,7 +37,7 @@ IN_PYTHON = {
     "VTK reports an error": (STATUS, 'slicer.mrmlScene.AddNewNodeByClass("vtkMRMLNoSuchNode")', "VTK error: .*vtkMRMLNoSuchNode"),
     "VTK reports a warning": (STATUS, 'vtk.vtkOutputWindow.GetInstance().DisplayWarningText("odd")', "VTK warning: odd"),
     "a parameter gets a wrong type": (STATUS, 'self._parameterNode.threshold = "5"', "Value must be of type"),
-    "a parameter has a type that no node can keep": ("note: str | None", "note: qt.QWidget", "QWidget"),
+    "a parameter has a type that no node can keep": ("note: str | None", "note: qt.QWidget", "QWidget|member note"),
 }
 
 IN_UI = {
