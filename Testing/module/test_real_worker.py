@@ -1,0 +1,123 @@
+"""The click with the real worker process and the real pipeline, in the stand-in GUI.
+
+With the weights that come with the extension these tests take minutes on two cores; those on real images need MKD_DATA.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from mkd_core.bundle import default_bundle_path
+from mkd_core.structures import STRUCTURES
+
+pytest.importorskip("slicer")
+pytest.importorskip("PySide6")
+pytest.importorskip("torch")
+from panel_driving import MODULE, ROOT, addVolume, driving, sceneContent, segment, segmentations, voxelsOf, waitForStage, waitUntilReady  # noqa: E402
+
+DATA = Path(os.environ.get("MKD_DATA", ROOT.parent / "shared" / "data"))
+SLOW_S = 600
+
+needsWeights = pytest.mark.skipif(not default_bundle_path().exists(), reason="there are no default weights")
+
+
+@pytest.fixture
+def dataFile():
+    """Function that returns the path of a file of real data, or skips the test."""
+
+    def find(name):
+        path = DATA / name
+        if not path.exists():
+            pytest.skip(f"no real data: {path} is missing (set MKD_DATA)")
+        return path
+
+    return find
+
+
+@pytest.fixture
+def shippedPanel(loadModule):
+    """The panel as a new user has it, with the weights that come with the extension."""
+    _module, widget = loadModule(MODULE)
+    return widget
+
+
+def pythonChildren():
+    """Return the process ids of our children that run a worker."""
+    tasks = Path(f"/proc/{os.getpid()}/task")
+    if not tasks.is_dir():
+        pytest.skip("processes are looked for in /proc")
+    children = {pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
+    return [pid for pid in children if b"mkd_core.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_the_real_worker_answers_a_click_with_a_sentence(panel):
+    addVolume(shape=(40, 40, 40), spacing=3.0)
+    before = sceneContent()
+    segment(panel, SLOW_S)
+    assert "heart" in panel.ui.statusLabel.text, "random weights find a heart or do not, but the pipeline gets through"
+    if not segmentations():
+        assert sceneContent() == before
+
+
+def test_the_real_worker_can_be_cancelled_while_it_starts(panel):
+    addVolume(shape=(40, 40, 40), spacing=3.0)
+    before = sceneContent()
+    driving.click(panel.ui.segmentButton)
+    driving.click(panel.ui.segmentButton)
+    waitUntilReady(panel, 2)
+    driving.waitUntil(lambda: not pythonChildren(), 2, "the end of the worker")
+    assert sceneContent() == before
+
+
+@needsWeights
+def test_the_modules_own_test_passes(shippedPanel):
+    import slicer
+
+    slicer.selfTests["MKDSegmentation"](msec=1)
+
+
+@needsWeights
+def test_cancel_in_the_middle_of_a_real_run_leaves_no_process_within_two_seconds(shippedPanel, dataFile):
+    import slicer
+
+    slicer.util.loadVolume(str(dataFile("ct_thorax/ct.nii.gz")))
+    before = sceneContent()
+    driving.click(shippedPanel.ui.segmentButton)
+    waitForStage(shippedPanel, "Segmenting the heart", SLOW_S)
+    driving.click(shippedPanel.ui.segmentButton)
+    waitUntilReady(shippedPanel, 2)
+    driving.waitUntil(lambda: not pythonChildren(), 2, "the end of the worker")
+    assert sceneContent() == before
+
+
+@needsWeights
+def test_click_and_command_give_identical_labels_on_a_real_ct(shippedPanel, dataFile, tmp_path):
+    import slicer
+
+    source = dataFile("ct_thorax/ct.nii.gz")
+    subprocess.run([sys.executable, "-m", "mkd_core", "segment", str(source), str(tmp_path / "heart.nii.gz")], cwd=ROOT, check=True)
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "heart.nii.gz")))
+    volume = slicer.util.loadVolume(str(source))
+    segment(shippedPanel, SLOW_S)
+    (segmentation,) = segmentations()
+    for structure in STRUCTURES:
+        assert np.array_equal(voxelsOf(segmentation, structure.key, volume), labels == structure.label), structure.name
+        assert (labels == structure.label).any(), structure.name
+
+
+@needsWeights
+@pytest.mark.parametrize("name, modality", [("no_heart/ct_abdomen.nii.gz", "CT"), ("no_heart/mr_abdomen.nii.gz", "MR")])
+def test_an_abdomen_is_refused_and_nothing_is_left(shippedPanel, dataFile, name, modality):
+    import slicer
+
+    slicer.util.loadVolume(str(dataFile(name)))
+    driving.choose(shippedPanel.ui.modalityComboBox, modality)
+    before = sceneContent()
+    segment(shippedPanel, SLOW_S)
+    assert "No heart was found" in shippedPanel.ui.statusLabel.text
+    assert sceneContent() == before
