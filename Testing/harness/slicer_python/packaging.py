@@ -18,10 +18,9 @@ def load_pyproject_dependencies(path):
     return [Requirement(text) for text in tomllib.loads(Path(path).read_text())["project"].get("dependencies", [])]
 
 
-def pip_check(requirements):
-    """Tell whether all requirements are met by installed packages, their own requirements included."""
-    if isinstance(requirements, (str, Requirement)):
-        requirements = [requirements]
+def pip_check(req):
+    """Tell whether the requirement, or all of a list, are met by installed packages and the extras that they ask for."""
+    requirements = [req] if isinstance(req, (str, Requirement)) else req
     return all(_isMet(Requirement(str(requirement)), set()) for requirement in requirements)
 
 
