@@ -177,6 +177,22 @@ def train(model: MutualDistillation, stages: Sequence[Stage], train_canvases: Se
     _replace(out / "networks.pt", {name: network.state_dict() for name, network in model.bundle_parts().items()})
 
 
+#: Seeds of :func:`mkd_core.synthesis.anatomy.make_heart` that training uses; demonstrations and tests use smaller ones.
+FIRST_OWN_SEED = 10001
+
+
+def make_own_hearts(count: int, folder: Path) -> list[Path]:
+    """Tissue maps of hearts of our own anatomy, made once and kept in ``folder``."""
+    from mkd_core.synthesis.anatomy import make_heart
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"own_{FIRST_OWN_SEED + number}.nii.gz" for number in range(count)]
+    for number, path in enumerate(paths):
+        if not path.exists():
+            sitk.WriteImage(make_heart(FIRST_OWN_SEED + number), str(path), True)
+    return paths
+
+
 #: The run that made the first default bundle: coarse first, where a step is cheap and sees the whole heart, then at the bundle's resolution.
 DEFAULT_STAGES = (Stage(30, 3.0, 48, 2, 1.0, 0.3), Stage(70, 2.0, 64, 1, 0.6, 0.0))
 
@@ -187,6 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--hearts", type=Path, required=True, help="folder of heart tissue maps; the last ten of the training split validate")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--cache", type=Path, help="folder of painted bodies; default OUT/canvases")
+    parser.add_argument("--own-hearts", type=int, default=40, help="hearts of mkd_core.synthesis.anatomy to add to the folder's")
     parser.add_argument("--last-training-heart", type=int, default=200, help="hearts numbered above it are never read")
     parser.add_argument("--minutes", type=float, nargs="*", help="wall minutes of each stage instead of the default")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -195,11 +212,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     hearts = [p for p in sorted(options.hearts.glob("*.nii.gz")) if int(p.name.split(".")[0].split("_")[-1]) <= options.last_training_heart]
-    canvases = prepare_canvases(hearts, options.cache or options.out / "canvases")
+    cache = options.cache or options.out / "canvases"
+    canvases = prepare_canvases(hearts, cache)
+    own = prepare_canvases(make_own_hearts(options.own_hearts, cache / "hearts"), cache)
     stages = list(DEFAULT_STAGES)
     if options.minutes:
         stages = [Stage(**{**asdict(s), "minutes": m}) for s, m in zip(stages, options.minutes)]
-    train(MutualDistillation(MKDConfig()), stages, canvases[:-10], canvases[-10::3], options.out, seed=options.seed)
+    train(MutualDistillation(MKDConfig()), stages, canvases[:-10] + own, canvases[-10::3], options.out, seed=options.seed)
 
 
 if __name__ == "__main__":
