@@ -14,25 +14,22 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from mkd_core import normalisation as normalisation_rule
 from mkd_core.synthesis import body, render
 from mkd_core.synthesis.render import IGNORE, Canvas
 
 
 def normalise(image: np.ndarray, modality: str, normalisation: dict, measured: np.ndarray | None = None) -> np.ndarray:
-    """Bring intensities to [-1, 1] as the bundle's ``normalisation`` entry of that modality says.
+    """Bring an array to [-1, 1] just as inference does, see :func:`mkd_core.normalisation.normalise`.
 
     Args:
         image: any shape, HU for CT.
         modality: key of ``normalisation``.
-        normalisation: ``{modality: {"kind": "window" | "percentile", "low": float, "high": float}}``.
+        normalisation: rules by modality, as in a bundle.
         measured: values that percentiles are taken of; by default all of ``image``.
     """
-    rule = normalisation[modality]
-    if rule["kind"] == "window":
-        low, high = rule["low"], rule["high"]
-    else:
-        low, high = np.percentile(image if measured is None else measured, (rule["low"], rule["high"]))
-    return np.clip((image - low) * (2.0 / max(high - low, 1e-6)) - 1.0, -1.0, 1.0).astype(np.float32)
+    counted = None if measured is None else torch.from_numpy(measured)
+    return normalisation_rule.normalise(torch.from_numpy(image), normalisation[modality], counted).numpy()
 
 
 def prepare_canvases(hearts: Sequence[Path], cache: Path, bodies: int = 1) -> list[Path]:
