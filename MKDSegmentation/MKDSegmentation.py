@@ -328,7 +328,7 @@ class MKDSegmentationTest(ScriptedLoadableModuleTest):
 
     def test_CancelLeavesTheSceneAsItWas(self):
         self._skipWithoutTorch()
-        volume, _truth = addHeartPhantom(seed=2, spacing=2.0)
+        volume, _truth = addHeartPhantom(seed=2, spacing=3.0)
         self.panel.ui.inputSelector.setCurrentNode(volume)
         nodesBefore = slicer.mrmlScene.GetNumberOfNodes()
         self.panel.ui.segmentButton.click()
