@@ -281,6 +281,8 @@ def _dynamicProperties(raw):
 
 def _propertyOf(raw, name):
     """Return (C++ type, writable, metaobject name) of a property, None if the object has no such property."""
+    if name == "singleShot" and isinstance(raw, QtCore.QTimer):
+        return None  # PythonQt leaves this property out, in favour of the static QTimer.singleShot: there is setSingleShot()
     name = "objectName" if name == "name" and raw.metaObject().indexOfProperty("name") < 0 else name
     index = raw.metaObject().indexOfProperty(name)
     if index < 0:

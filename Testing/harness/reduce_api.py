@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 MADE = (
-    "ctkCollapsibleButton", "ctkCollapsibleGroupBox", "ctkComboBox", "ctkMenuButton", "ctkMessageBox", "ctkPathLineEdit",
-    "qMRMLLayoutManager", "qMRMLNodeComboBox", "qMRMLNodeFactory", "qMRMLSegmentationShow3DButton", "qMRMLSliceWidget",
-    "qMRMLSliceControllerWidget", "qMRMLWidget",
+    "ctkCollapsibleButton", "ctkComboBox", "ctkMenuButton", "ctkMessageBox", "ctkPathLineEdit",
+    "qMRMLLayoutManager", "qMRMLNodeComboBox", "qMRMLSegmentationShow3DButton", "qMRMLSliceWidget",
+    "qMRMLWidget",
     "qSlicerAbstractCoreModule", "qSlicerAbstractModule", "qSlicerAbstractModuleFactoryManager", "qSlicerAbstractModuleWidget",
     "qSlicerApplication", "qSlicerCoreApplication", "qSlicerCoreIOManager", "qSlicerIOManager", "qSlicerLayoutManager",
     "qSlicerLoadableModule", "qSlicerModuleFactoryManager", "qSlicerModuleManager", "qSlicerScriptedLoadableModule",

@@ -38,6 +38,7 @@ REFUSED = {
     "button.enabled = 'no'": "str",
     "button.setEnabled = None": "'setEnabled' can not be overwritten",
     "button.clicked = None": "'clicked' can not be overwritten",
+    "timer.singleShot = True": "'singleShot' can not be overwritten on QTimer",
     "button.connect = None": "'connect' can not be overwritten",
     "button.connect('klicked()', print)": "no signal klicked",
     "button.connect('clicked(int)', print)": "no signal clicked",
@@ -190,7 +191,7 @@ def test_a_timer_and_a_single_shot_fire(names):
     from harness import driving
 
     seen = []
-    names["timer"].singleShot = True
+    names["timer"].setSingleShot(True)
     names["timer"].connect("timeout()", lambda: seen.append("timer"))
     names["timer"].start(1)
     names["qt"].QTimer.singleShot(0, lambda: seen.append("shot"))

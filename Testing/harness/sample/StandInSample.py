@@ -44,7 +44,7 @@ class StandInSampleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNode = None
         self._guiTag = None
         self.timer = qt.QTimer()
-        self.timer.singleShot = True
+        self.timer.setSingleShot(True)
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
