@@ -1,7 +1,6 @@
 """A synthetic heart as a volume node, to try the module without any data."""
 
 import numpy as np
-import SimpleITK as sitk
 import slicer
 import vtk
 
@@ -14,14 +13,17 @@ def addHeartPhantom(seed: int = 1, modality: str = "CT", spacing: float = 1.0) -
     :param spacing: voxel size in mm.
     :return: the volume node, and its true labels as a uint8 array (k, j, i) with values of mkd_core.structures.
     """
+    import SimpleITK as sitk  # here, because it takes a while and Slicer loads this file at its start
     from mkd_core.synthesis import synthesize
 
     image, truth = synthesize(None, modality, seed, spacing=spacing)
     return addVolume(image, f"Synthetic heart {modality} {seed}"), sitk.GetArrayFromImage(truth)
 
 
-def addVolume(image: sitk.Image, name: str):
+def addVolume(image, name: str):
     """Add a SimpleITK image (LPS) to the scene as a scalar volume node (RAS)."""
+    import SimpleITK as sitk
+
     ijkToRas = np.eye(4)
     ijkToRas[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     ijkToRas[:3, 3] = image.GetOrigin()

@@ -10,7 +10,6 @@ import tempfile
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -82,6 +81,8 @@ class VolumeTransfer:
 
         :raises OSError: if the disk is full or the folder cannot be written; the message is for the user.
         """
+        import SimpleITK as sitk  # here, because it takes a while and Slicer loads this file at its start
+
         matrix = ijkToRas(volumeNode)
         spacing = np.linalg.norm(matrix[:3, :3], axis=0)
         image = sitk.GetImageFromArray(slicer.util.arrayFromVolume(volumeNode))
@@ -101,6 +102,8 @@ class VolumeTransfer:
 
         :raises ValueError: if the label map is not on the volume's grid.
         """
+        import SimpleITK as sitk
+
         image = sitk.ReadImage(self.labelPath)
         if image.GetSize() != volumeNode.GetImageData().GetDimensions():
             raise ValueError("The label map is not on the grid of the volume.")

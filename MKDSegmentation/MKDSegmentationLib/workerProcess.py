@@ -56,7 +56,7 @@ class WorkerProcess:
         self._onReply = None
         self._onProgress = None
         self._idleTimer = qt.QTimer()
-        self._idleTimer.singleShot = True
+        self._idleTimer.setSingleShot(True)
         self._idleTimer.connect("timeout()", self.stop)
 
     @property
@@ -149,7 +149,7 @@ class _Child:
         self._unfinished = b""
         self._log = collections.deque(maxlen=_LOG_LINES)
         self._killTimer = qt.QTimer()
-        self._killTimer.singleShot = True
+        self._killTimer.setSingleShot(True)
         self._killTimer.connect("timeout()", self.kill)
         self._process = qt.QProcess()
         self._process.setProcessEnvironment(_environment())
@@ -184,7 +184,7 @@ class _Child:
             if self._pid is not None:
                 try:
                     os.kill(self._pid, getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows knows only the latter, and it is as hard
-                except (ProcessLookupError, PermissionError):
+                except OSError:
                     logging.debug("The segmentation process %d was already gone.", self._pid)
             self._process.kill()
             self._process.waitForFinished(1000)
