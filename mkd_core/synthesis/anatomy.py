@@ -45,7 +45,7 @@ _EXTENT = np.array([-135.0, -100.0, -105.0]), np.array([80.0, 105.0, 175.0])  # 
 
 @dataclass(frozen=True)
 class HeartShape:
-    """What a seed decides.  Lengths in mm, angles in degrees, growth factors are linear (1 = template).
+    """What a seed decides.  Lengths in mm before `scale` (but `lv_wall` after it), angles in degrees, growth factors are linear.
 
     Attributes:
         scale: size along x, y, z.
@@ -79,13 +79,15 @@ class HeartShape:
         def normal(mean: float, deviation: float, low: float, high: float) -> float:
             return float(np.clip(rng.normal(mean, deviation), low, high))
 
-        size = normal(1.0, 0.09, 0.83, 1.2)
+        size = normal(1.0, 0.08, 0.84, 1.18)
+        body_turn = rng.uniform(-9.0, 9.0, 3)
+        heart_turn = np.clip(rng.uniform(-17.0, 17.0, 3) + body_turn, -19.0, 19.0) - body_turn  # upright in the end
         return cls(
             scale=size * np.clip(rng.normal(1.0, 0.04, 3), 0.92, 1.08),
-            body_turn=rng.uniform(-10.0, 10.0, 3),
-            heart_turn=rng.uniform(-18.0, 18.0, 3),
+            body_turn=body_turn,
+            heart_turn=heart_turn,
             growth={
-                "lv": normal(1.0, 0.13, 0.75, 1.3),
+                "lv": normal(1.0, 0.13, 0.75, 1.27),
                 "rv": normal(1.0, 0.10, 0.8, 1.25),
                 "la": normal(1.0, 0.16, 0.72, 1.4),
                 "ra": normal(1.0, 0.16, 0.72, 1.4),
@@ -231,7 +233,8 @@ def _raw_blood(space: Space, shape: HeartShape, rough: np.ndarray) -> tuple[dict
     # Left ventricle: an ellipsoid cut at the base, with its inflow and outflow.  The outer surface is the inner one plus the wall.
     frame = _frame(_LONG_AXIS, _SHORT_AXIS)
     centre = -4.5 * frame[0]
-    inner, wall = np.array([54.0, 30.0, 25.5]), shape.lv_wall / shape.growth["lv"] ** 0.8  # the growth thickens the wall again
+    inner = np.array([54.0, 30.0, 25.5])
+    wall = shape.lv_wall / (shape.growth["lv"] ** 0.8 * float(np.mean(shape.scale)))  # growth and scale thicken it again
     endocardium = smooth_max(space.ellipsoid(centre, inner, frame) + rough, mitral + 4.0, 9.0)
     inflow = np.maximum(space.tube([_MITRAL[0] - 18 * _MITRAL[1], _MITRAL[0] + 4 * _MITRAL[1]], [17.0, 14.0]), mitral - 0.5)
     outflow = np.maximum(space.tube([(-13.0, 2.0, 14.0), _AORTIC[0] - 4 * _AORTIC[1], _AORTIC[0] + 4 * _AORTIC[1]],
