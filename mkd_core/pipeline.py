@@ -22,8 +22,8 @@ import SimpleITK as sitk
 import mkd_core
 from mkd_core import quantify
 from mkd_core.bundle import Bundle, default_bundle_path, load_bundle
-from mkd_core.bundle_metadata import ASSISTANT_POLICIES, MODALITIES, TARGET_POLICIES
-from mkd_core.errors import Cancelled, InputError, NoHeartError
+from mkd_core.bundle_metadata import ASSISTANT_POLICIES, MODALITIES, PARTS, TARGET_POLICIES
+from mkd_core.errors import Cancelled, DeviceError, InputError, NoHeartError
 from mkd_core.geometry import Field, Grid, box_grid, covered, covering_grid, sample, write_labels
 from mkd_core.input_check import check_image
 from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES
@@ -159,16 +159,15 @@ def segment(
     field = Field(image)
 
     clock.enter("check", "Loading the weights")
-    if not isinstance(bundle, Bundle) and (bundle is None or isinstance(bundle, (str, Path))):
+    require_torch()  # after everything that can be refused without it
+    from mkd_core.execution import thread_count
+
+    if not isinstance(bundle, Bundle):
         bundle = load_bundle(bundle or default_bundle_path())
     options.check(modality, bundle.target)
-    from mkd_core import execution  # torch comes in here, after everything that can be refused without it
+    executor = _executor(bundle, options)
 
-    device = execution.choose_device(options.device)
-    precision = execution.choose_precision(options.precision, device)
-    executor = execution.executor_for(bundle, device, precision, options.device == "auto")
-
-    with execution.thread_count(options.threads) as threads:
+    with thread_count(options.threads) as threads:
         clock.enter("localise", "Looking for the heart")
         low, high = _locate_heart(field, bundle, modality, executor, clock)
         stride = math.lcm(*(bundle.network(part).stride for part in ("generator_a2t", "generator_t2a", "segmentor_real", "segmentor_syn")))
@@ -219,6 +218,43 @@ def segment(
         disagreement=field.grid_to_image(answer.disagreement.numpy(), grid) if options.with_disagreement else None,
         aligned=_aligned_image(views.rendered, field, grid, bundle) if options.with_aligned else None,
     )
+
+
+def warm(bundle: Bundle, options: SegmentationOptions) -> dict[str, Any]:
+    """Get all networks of a bundle ready, so that the next :func:`segment` need not.
+
+    Returns:
+        ``seconds`` it took, ``device``, ``precision`` and ``bundle``, plain values.
+
+    Raises:
+        DeviceError: the device is missing or out of memory.
+    """
+    start = time.perf_counter()
+    executor = _executor(bundle, options)
+    for part in PARTS:
+        executor.prepare(part)
+    return {
+        "seconds": round(time.perf_counter() - start, 3),
+        "device": str(executor.device),
+        "precision": str(executor.precision).removeprefix("torch."),
+        "bundle": {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256},
+    }
+
+
+def require_torch() -> None:
+    """Raise :class:`DeviceError` if torch cannot be imported."""
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError) as error:  # OSError: a library of torch does not load
+        raise DeviceError("PyTorch, which computes the segmentation, is not installed or does not start.",
+                          "Install it through the PyTorch extension of 3D Slicer, or by “pip install torch”.") from error
+
+
+def _executor(bundle: Bundle, options: SegmentationOptions) -> Executor:
+    from mkd_core import execution
+
+    device = execution.choose_device(options.device)
+    return execution.executor_for(bundle, device, execution.choose_precision(options.precision, device), options.device == "auto")
 
 
 def _locate_heart(field: Field, bundle: Bundle, modality: str, executor: Executor, clock: _Clock) -> tuple[np.ndarray, np.ndarray]:

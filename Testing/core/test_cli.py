@@ -1,0 +1,191 @@
+"""The command: files, exit codes, sentences."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from known_heart import BALLS, KnownBundle, known_volume
+
+from mkd_core import cli, pipeline
+from mkd_core.structures import BY_LABEL
+
+
+@pytest.fixture()
+def known_weights(monkeypatch):
+    """Weights that classify by intensity, whatever file is named."""
+    monkeypatch.setattr(pipeline, "load_bundle", lambda path: KnownBundle())
+
+
+@pytest.fixture()
+def ct(tmp_path):
+    """The known CT as a file in a folder of its own."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    sitk.WriteImage(known_volume((44, 36, 40), (5, 5, 5))[0], str(folder / "ct.nii.gz"))
+    return folder / "ct.nii.gz"
+
+
+def refused(capsys, *arguments) -> str:
+    """What the command says when it fails."""
+    assert cli.main([str(argument) for argument in arguments]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("mkd: ") and printed.err.count("\n") == 1
+    return printed.err
+
+
+def test_a_volume_is_segmented_with_report_picture_and_table(known_weights, ct, tmp_path, capsys):
+    paths = {name: tmp_path / name for name in ("labels.nrrd", "report.json", "picture.png", "doubt.nii.gz", "aligned.mha")}
+    code = cli.main(["segment", str(ct), str(paths["labels.nrrd"]), "--report", str(paths["report.json"]), "--preview", str(paths["picture.png"]),
+                     "--disagreement", str(paths["doubt.nii.gz"]), "--aligned", str(paths["aligned.mha"]), "--threads", "1", "--device", "cpu"])
+    printed = capsys.readouterr()
+    assert (code, printed.err) == (0, "")
+    labels = sitk.ReadImage(str(paths["labels.nrrd"]))
+    expected = pipeline.segment(sitk.ReadImage(str(ct)), KnownBundle(), options=pipeline.SegmentationOptions(device="cpu", threads=1))
+    assert np.array_equal(sitk.GetArrayViewFromImage(labels), sitk.GetArrayViewFromImage(expected.labels))
+    report = json.loads(paths["report.json"].read_text())
+    assert report["structures"] == expected.report["structures"]
+    for label in BALLS:
+        assert BY_LABEL[label].name in printed.out
+    assert f"{report['structures']['LV']['volume_ml']:.1f} ml" in printed.out
+    assert sitk.ReadImage(str(paths["picture.png"])).GetNumberOfComponentsPerPixel() == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*paths, "in"])
+
+
+def test_only_the_structures_asked_for_are_written_and_quiet_is_quiet(known_weights, ct, tmp_path, capsys):
+    assert cli.main(["segment", str(ct), str(tmp_path / "o.nii.gz"), "--structures", "LV", "AA", "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+    assert set(np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "o.nii.gz"))))) == {0, 1, 6}
+
+
+def test_a_folder_with_one_dicom_series_is_read(known_weights, tmp_path, capsys):
+    image = known_volume((44, 36, 40), (5, 5, 5))[0]
+    folder = tmp_path / "dicom"
+    folder.mkdir()
+
+    def write_series(number):
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        for z in range(image.GetDepth()):
+            part = image[:, :, z]
+            tags = {"0008|0016": "1.2.840.10008.5.1.4.1.1.2", "0008|0018": f"1.2.3.{number}.{z + 1}", "0020|000d": "1.2.3", "0020|000e": f"1.2.3.{number}",
+                    "0008|0060": "CT", "0020|0013": str(z), "0028|1052": "0", "0028|1053": "1",
+                    "0020|0037": "1\\0\\0\\0\\1\\0", "0020|0032": "\\".join(map(str, image.TransformIndexToPhysicalPoint((0, 0, z))))}
+            for tag, value in tags.items():
+                part.SetMetaData(tag, value)
+            writer.SetFileName(str(folder / f"{number}_{z:03d}.dcm"))
+            writer.Execute(part)
+
+    assert "holds no DICOM series" in refused(capsys, "segment", folder, tmp_path / "o.nrrd")
+    write_series(1)
+    assert cli.main(["segment", str(folder), str(tmp_path / "o.nrrd"), "--quiet"]) == 0
+    labels = sitk.ReadImage(str(tmp_path / "o.nrrd"))
+    assert labels.GetSize() == image.GetSize()
+    assert np.allclose(labels.GetOrigin(), image.GetOrigin(), atol=1e-3)
+    capsys.readouterr()
+    write_series(2)
+    assert "holds 2 DICOM series" in refused(capsys, "segment", folder, tmp_path / "p.nrrd")
+
+
+def test_failures_have_a_sentence_exit_code_one_and_leave_no_file(known_weights, ct, tmp_path, capsys):
+    out = tmp_path / "o.nii.gz"
+    (tmp_path / "text.nrrd").write_text("hello")
+    assert "There is no file" in refused(capsys, "segment", tmp_path / "none.nrrd", out)
+    assert "cannot be read as a volume" in refused(capsys, "segment", tmp_path / "text.nrrd", out)
+    assert "not a name for a volume" in refused(capsys, "segment", ct, tmp_path / "o.jpg")
+    assert "There is no folder" in refused(capsys, "segment", ct, tmp_path / "none" / "o.nrrd")
+    assert "There is no folder" in refused(capsys, "segment", ct, out, "--report", tmp_path / "none" / "r.json")
+    assert "not a name for a picture" in refused(capsys, "segment", ct, out, "--preview", tmp_path / "p.tif")
+    assert "no structure “spleen”" in refused(capsys, "segment", ct, out, "--structures", "spleen")
+    assert "not an alignment for CT" in refused(capsys, "segment", ct, out, "--alignment", "translate")
+    assert "is not a computing device" in refused(capsys, "segment", ct, out, "--device", "abacus")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "text.nrrd"]
+
+
+def test_no_heart_gives_exit_code_one_and_no_file(known_weights, tmp_path, capsys):
+    noise = sitk.GetImageFromArray(np.random.default_rng(0).integers(-1000, 100, (30, 30, 30)).astype(np.int16))
+    sitk.WriteImage(noise, str(tmp_path / "noise.nrrd"))
+    message = refused(capsys, "segment", tmp_path / "noise.nrrd", tmp_path / "o.nrrd", "--report", tmp_path / "r.json", "--preview", tmp_path / "p.png")
+    assert "No heart was found in this volume." in message
+    assert [path.name for path in tmp_path.iterdir()] == ["noise.nrrd"]
+
+
+def test_if_one_file_cannot_be_written_none_is_left(known_weights, ct, tmp_path, capsys, monkeypatch):
+    def full(pixels, path):
+        path.write_bytes(b"half a picture")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mkd_core.preview.write_png", full)
+    message = refused(capsys, "segment", ct, tmp_path / "o.nrrd", "--report", tmp_path / "r.json", "--preview", tmp_path / "p.png")
+    assert "p.png” cannot be written" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_weights_that_cannot_be_used_are_refused(ct, tmp_path, capsys):
+    assert "no such file" in refused(capsys, "segment", ct, tmp_path / "o.nrrd", "--weights", tmp_path / "none.safetensors")
+    assert "no such file" in refused(capsys, "info", tmp_path / "none.safetensors")
+
+
+def test_an_interrupted_run_ends_with_code_130(ct, tmp_path, capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "segment", interrupt)
+    assert cli.main(["segment", str(ct), str(tmp_path / "o.nrrd")]) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["segment"], ["segment", "a"], ["segment", "a", "b", "--modality", "PET"],
+                                       ["synthesize", "a", "b", "c", "d"]])
+def test_wrong_usage_ends_with_code_two(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert "usage: mkd" in capsys.readouterr().err
+
+
+def test_info_describes_a_bundle_for_people_and_for_programs(tiny_bundle_path, capsys):
+    assert cli.main(["info", str(tiny_bundle_path)]) == 0
+    text = capsys.readouterr().out
+    assert "tiny 0.0.1" in text and "2 mm" in text and "CT: cycle, MR: translate" in text
+    assert cli.main(["info", str(tiny_bundle_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "tiny"
+
+
+@pytest.fixture()
+def synthesis_calls(monkeypatch):
+    """Replaces the renderer; gives what it was asked for."""
+    import mkd_core.synthesis
+
+    calls = []
+
+    def synthesize(labelmap, modality, seed, spacing):
+        calls.append((None if labelmap is None else labelmap.GetSize(), modality, seed, spacing))
+        image, truth = known_volume((12, 12, 12), (5, 5, 5))
+        return image, truth
+
+    monkeypatch.setattr(mkd_core.synthesis, "synthesize", synthesize, raising=False)
+    return calls
+
+
+def test_synthesize_writes_image_and_truth_again_and_again(synthesis_calls, tmp_path):
+    image, truth = tmp_path / "i.nii.gz", tmp_path / "t.nii.gz"
+    for _ in range(2):  # the image of the first run is not taken for a label map in the second
+        assert cli.main(["synthesize", str(image), str(truth), "--modality", "MR", "--seed", "5", "--spacing", "1.5"]) == 0
+    assert synthesis_calls == [(None, "MR", 5, 1.5)] * 2
+    assert sitk.ReadImage(str(image)).GetPixelID() == sitk.sitkInt16
+    assert sitk.ReadImage(str(truth)).GetPixelID() == sitk.sitkUInt8
+
+
+def test_synthesize_takes_a_label_map_first(synthesis_calls, tmp_path, capsys):
+    labelmap = tmp_path / "l.nii.gz"
+    sitk.WriteImage(sitk.Image([9, 10, 11], sitk.sitkUInt8), str(labelmap))
+    assert cli.main(["synthesize", str(labelmap), str(tmp_path / "i.nrrd")]) == 0
+    assert cli.main(["synthesize", str(labelmap), str(tmp_path / "j.nrrd"), str(tmp_path / "t.nrrd")]) == 0
+    assert synthesis_calls == [((9, 10, 11), "CT", 0, 1.0)] * 2
+    assert "is not a label map" in refused(capsys, "synthesize", tmp_path / "i.nrrd", tmp_path / "k.nrrd", tmp_path / "u.nrrd")
+    assert "There is no file" in refused(capsys, "synthesize", tmp_path / "none.nrrd", tmp_path / "k.nrrd", tmp_path / "u.nrrd")
+    assert "not a name for a volume" in refused(capsys, "synthesize", tmp_path / "i.png")

@@ -1,0 +1,54 @@
+"""What this Python and this computer offer, for the panel and for bug reports.  Works without torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+from mkd_core import __version__
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions and devices, plain values.
+
+    Returns:
+        ``mkd_core``, ``python``, ``platform``, ``cores``, version of ``numpy``, ``scipy``, ``SimpleITK`` and ``torch`` (None where missing); with torch
+        also ``devices`` that can be chosen and what "auto" means: ``device``, ``precision`` and ``threads``; without it ``torch_problem``.
+    """
+    report: dict[str, Any] = {
+        "mkd_core": __version__, "python": platform.python_version(), "platform": platform.platform(), "cores": os.cpu_count(),
+    } | {name: _version(name) for name in ("numpy", "scipy", "SimpleITK", "torch")}
+    try:
+        import torch
+
+        from mkd_core.execution import choose_device, choose_precision
+    except (ImportError, OSError) as error:
+        return report | {"torch_problem": str(error)}
+    device = choose_device("auto")
+    return report | {
+        "torch": torch.__version__,
+        "devices": _devices(torch),
+        "device": str(device),
+        "precision": str(choose_precision("auto", device)).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _devices(torch) -> list[dict[str, Any]]:
+    devices = [{"device": "cpu", "name": platform.processor() or platform.machine()}]
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(number)
+            devices.append({"device": f"cuda:{number}", "name": properties.name, "memory_gb": round(properties.total_memory / 2**30, 1)})
+    if torch.backends.mps.is_available():
+        devices.append({"device": "mps", "name": "Metal"})
+    return devices

@@ -1,0 +1,92 @@
+"""Volumes on disk: read with reasons, written all or nothing."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from mkd_core.errors import InputError
+
+#: File names that volumes can be written to.
+WRITABLE = (".nrrd", ".nii.gz", ".nii", ".mha")
+
+
+def read_volume(path: Path | str) -> sitk.Image:
+    """Read a volume from an image file, or from a folder that holds one DICOM series.
+
+    Raises:
+        InputError: no such file, several series, or nothing that can be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"There is no file “{path}”.")
+    try:
+        if path.is_dir():
+            return sitk.ReadImage(_series_files(path))
+        return sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise InputError(f"“{path.name}” cannot be read as a volume.", "Choose a NRRD, NIfTI or MetaImage file, or a folder with one DICOM series.") from error
+
+
+def _series_files(folder: Path) -> tuple[str, ...]:
+    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    if not series:
+        raise InputError(f"The folder “{folder.name}” holds no DICOM series.", "Choose an image file, or a folder with one DICOM series.")
+    if len(series) > 1:
+        raise InputError(f"The folder “{folder.name}” holds {len(series)} DICOM series.", "Put the wanted series into a folder of its own.")
+    return sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
+
+
+def check_writable(path: Path | str) -> None:
+    """Refuse an output path before the work is done for it.
+
+    Raises:
+        InputError: a file name that means no volume format, or a folder that is not there or closed to us.
+    """
+    path = Path(path)
+    if not path.name.lower().endswith(WRITABLE):
+        raise InputError(f"“{path.name}” is not a name for a volume.", f"End it in one of {', '.join(WRITABLE)}.")
+    check_folder(path)
+
+
+def check_folder(path: Path | str) -> None:
+    """Refuse a path in a folder that is not there or closed to us.
+
+    Raises:
+        InputError: with the folder's name.
+    """
+    path = Path(path)
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"There is no folder “{folder}”.")
+    if path.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f"“{path}” cannot be written.")
+
+
+def write_volume(image: sitk.Image, path: Path | str, *, compress: bool = True) -> None:
+    """Write a volume under a temporary name and give it its own when it is complete.
+
+    Args:
+        image: the volume.
+        path: ends in one of :data:`WRITABLE`.
+        compress: smaller and slower; ``.nii.gz`` is always compressed.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    path = Path(path)
+    suffix = next((ending for ending in WRITABLE if path.name.lower().endswith(ending)), path.suffix)
+    handle, name = tempfile.mkstemp(prefix=".", suffix=suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        sitk.WriteImage(image, name, useCompression=compress)
+        temporary.chmod(0o644)  # temporary files are private
+        os.replace(temporary, path)
+    except (RuntimeError, OSError) as error:
+        raise InputError(f"“{path}” cannot be written.", "Check the folder and the space on the disk.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
