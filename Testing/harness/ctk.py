@@ -67,7 +67,8 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
         option = QtWidgets.QStyleOptionButton()
         option.initFrom(self)
         option.rect.setHeight(self._headerHeight())
-        option.text = ("\N{BLACK RIGHT-POINTING SMALL TRIANGLE} " if self._collapsed else "\N{BLACK DOWN-POINTING SMALL TRIANGLE} ") + self.text()
+        triangle = "\N{BLACK RIGHT-POINTING SMALL TRIANGLE}" if self._collapsed else "\N{BLACK DOWN-POINTING SMALL TRIANGLE}"
+        option.text = f"{triangle} {self.text()}"
         QtWidgets.QStylePainter(self).drawControl(QtWidgets.QStyle.ControlElement.CE_PushButton, option)
 
 

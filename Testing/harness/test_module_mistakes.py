@@ -44,7 +44,8 @@ IN_UI = {
     "a widget has an unknown class": ('class="ctkPathLineEdit"', 'class="ctkPathEdit"', NO_UI),
     "a property does not exist": ('<property name="addEnabled">', '<property name="createEnabled">', NO_UI),
     "a parameter name does not exist": ("<string>weights</string>", "<string>wheights</string>", "wheights"),
-    "a parameter is bound to a widget that cannot show it": ("<string>weights</string>", "<string>threshold</string>", "threshold|ctkPathLineEdit"),
+    "a parameter is bound to a widget that cannot show it":
+        ("<string>weights</string>", "<string>threshold</string>", "threshold|ctkPathLineEdit"),
     "a widget that the code uses has another name": ('name="statusLabel"', 'name="stateLabel"', "has no attribute 'statusLabel'"),
     "a connected signal does not exist": ("<signal>mrmlSceneChanged(vtkMRMLScene*)", "<signal>mrmlSceneSet(vtkMRMLScene*)", NO_UI),
     "a connected slot does not exist": ("<slot>setMRMLScene(vtkMRMLScene*)", "<slot>setScene(vtkMRMLScene*)", NO_UI),

@@ -1,4 +1,4 @@
-"""The rules of PythonQt hold for qt, ctk, MRML widgets and slicer.app in the stand-in GUI: what works, what is refused, and in which words."""
+"""The rules of PythonQt hold for qt, ctk, MRML widgets and slicer.app in the stand-in GUI: what works, what is refused, in which words."""
 
 import pathlib
 
@@ -99,7 +99,7 @@ ACCEPTED = (
     "assert selector.className() == 'qMRMLNodeComboBox' and type(selector) == slicer.qMRMLNodeComboBox",
     "selector.nodeTypes = ['vtkMRMLModelNode']; assert selector.nodeTypes == ('vtkMRMLModelNode',)",
     "assert qt.QProcess().state() == qt.QProcess.NotRunning == 0 and int(qt.Qt.AlignLeft) == 1",
-    "parent = qt.QWidget(); child = qt.QLabel(parent); child.objectName = 'inner'; assert parent.inner == child and child.parent() == parent",
+    "parent = qt.QWidget(); child = qt.QLabel(parent); child.name = 'inner'; assert parent.inner == child and child.parent() == parent",
     "parent = qt.QWidget(); child = qt.QLabel(parent); assert parent.findChildren(qt.QLabel) == (child,) == parent.findChildren('QLabel')",
     "layout = qt.QVBoxLayout(); layout.addWidget(label); assert layout.itemAt(0).widget() == label and layout.count() == 1",
     "button.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed)",

@@ -36,7 +36,8 @@ def _pixels(image):
     from PySide6 import QtGui
 
     image = image.convertToFormat(QtGui.QImage.Format.Format_RGB888)
-    return numpy.array(image.constBits()).reshape(image.height(), image.bytesPerLine())[:, :image.width() * 3].reshape(image.height(), -1, 3).astype(int)
+    rows = numpy.array(image.constBits()).reshape(image.height(), image.bytesPerLine())
+    return rows[:, :image.width() * 3].reshape(image.height(), -1, 3).astype(int)
 
 
 def _centre(pixels, color):
