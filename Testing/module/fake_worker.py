@@ -10,14 +10,16 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
-import SimpleITK as sitk
-
 KEYS = ("LV", "RV", "LA", "RA", "Myo", "AA", "PA")
 
 
-def blocks(shape: tuple) -> np.ndarray:
+# As in the real worker, numpy and SimpleITK are imported when a request needs them: "ready" comes at once.
+
+
+def blocks(shape: tuple):
     """Return the label map (k, j, i) that this worker makes of a volume of this shape: seven blocks in a row along the last axis."""
+    import numpy as np
+
     labels = np.zeros(shape, dtype=np.uint8)
     width = shape[2] // 9
     for label in range(1, 8):
@@ -31,8 +33,11 @@ def say(**message) -> None:
     sys.stdout.buffer.flush()
 
 
-def report(labels: sitk.Image) -> dict:
-    """Return what the real worker would report, with remarks on one structure and on the whole."""
+def report(labels) -> dict:
+    """Return what the real worker would report of a label map (SimpleITK), with remarks on one structure and on the whole."""
+    import numpy as np
+    import SimpleITK as sitk
+
     counts = np.bincount(sitk.GetArrayFromImage(labels).ravel(), minlength=8)
     voxelMl = float(np.prod(labels.GetSpacing())) / 1000.0
     structures = {
@@ -102,6 +107,8 @@ class FakeWorker:
         sys.stderr.buffer.flush()
 
     def answer(self, message: dict) -> None:
+        import SimpleITK as sitk
+
         volume = sitk.ReadImage(message["input"])
         labels = blocks(volume.GetSize()[::-1])
         if self.mode == "empty":
