@@ -157,10 +157,10 @@ def main(arguments: Sequence[str] | None = None) -> dict:
         figures["real CT order"] = anatomical_order(result.labels)
         figures["real CT ml"] = {key: entry["volume_ml"] for key, entry in result.report["structures"].items()}
         if options.pictures:
-            from mkd_core.preview import write_preview
+            from mkd_core.preview import picture, write_png
 
             options.pictures.mkdir(parents=True, exist_ok=True)
-            write_preview(sitk.ReadImage(str(thorax / "ct.nii.gz")), result.labels, options.pictures / "real-ct.png")
+            write_png(picture(sitk.ReadImage(str(thorax / "ct.nii.gz")), result.labels), options.pictures / "real-ct.png")
     if (options.data / "hearts").exists() and options.hearts:
         for modality in ("CT", "MR"):
             figures[f"rendered {modality}"] = rendered_hearts(bundle, options.data / "hearts", modality, options.hearts)
