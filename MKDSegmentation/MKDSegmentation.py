@@ -176,16 +176,17 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onResultClicked(self, row: int, column: int) -> None:
         """Bring the slice views to the structure in this row."""
-        center = self._parameterNode.outputSegmentation.GetSegmentCenterRAS(self._results.keyOfRow(row))
-        if center:
-            slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *center)
+        segmentation, key = self._parameterNode.outputSegmentation, self._results.keyOfRow(row)
+        if key in segmentation.GetSegmentation().GetSegmentIDs():
+            slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *segmentation.GetSegmentCenterRAS(key))
 
     def _onParametersModified(self, caller=None, event=None) -> None:
         """Follow the selected volume: its own segmentation is the output, so that a run never overwrites that of another volume."""
         volume = self._parameterNode.inputVolume
         if volume is not self._shownInput:
+            if volume and (not self._shownInput or slicer.mrmlScene.IsNodePresent(self._shownInput)):
+                self._message = ""  # but what is told of a volume that was removed stays
             self._shownInput = volume
-            self._message = ""
             if not self.logic.isRunning:
                 self._parameterNode.outputSegmentation = segmentationOf(volume, self._parameterNode.outputSegmentation)
         self._observeSelectedNodes()
@@ -215,7 +216,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.progressBar.visible = running
         if not running:
             self.ui.progressBar.value = 0
-            self.ui.statusLabel.text = obstacle or self._message
+            self.ui.statusLabel.text = " ".join(text for text in (self._message, obstacle) if text)
         for section in (self.ui.inputCollapsibleButton, self.ui.advancedCollapsibleButton):
             section.enabled = not running
         report = reportOf(segmentation)

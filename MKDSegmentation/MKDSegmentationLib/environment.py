@@ -53,7 +53,8 @@ def _installTorch() -> None:
 def _checkTorch() -> None:
     version = torchVersion()
     if not version:
-        raise EnvironmentProblem(_("PyTorch is not installed. Click Segment again to install it; the log tells why an installation failed."))
+        raise EnvironmentProblem(
+            _("PyTorch is not installed. Click Segment again to install it; the log tells why an installation failed."))
     try:
         tooOld = Version(version) < Version(MINIMUM_TORCH)
     except InvalidVersion:

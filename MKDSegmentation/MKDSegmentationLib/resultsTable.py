@@ -19,6 +19,7 @@ class ResultsTable:
     def __init__(self, table, remarksLabel) -> None:
         self._table = table
         self._remarksLabel = remarksLabel
+        self._report = None
         header = table.horizontalHeader()
         header.setSectionResizeMode(_COLUMN_STRUCTURE, qt.QHeaderView.Stretch)
         header.setSectionResizeMode(_COLUMN_VOLUME, qt.QHeaderView.ResizeToContents)
@@ -28,6 +29,9 @@ class ResultsTable:
 
     def show(self, report: dict) -> None:
         """Show a report of the pipeline; rows stand in the order of the label values."""
+        if report == self._report:
+            return  # what the user selected in the table stays selected
+        self._report = report
         measured = report.get("structures", {})
         self._table.setRowCount(len(STRUCTURES))
         for row, structure in enumerate(STRUCTURES):
@@ -42,11 +46,6 @@ class ResultsTable:
     def keyOfRow(self, row: int) -> str:
         """Return the key of the structure in a row."""
         return STRUCTURES[row].key
-
-    def clear(self) -> None:
-        """Show nothing."""
-        self._table.setRowCount(0)
-        self._remarksLabel.text = ""
 
     def _setItem(self, row: int, column: int, text: str, icon=None, alignRight: bool = False, toolTip: str = "") -> None:
         item = qt.QTableWidgetItem(text)

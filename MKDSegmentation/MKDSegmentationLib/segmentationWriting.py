@@ -139,8 +139,9 @@ def _sharesGrid(segmentationNode, volumeNode) -> bool:
         return False
     matrix = vtk.vtkMatrix4x4()
     reference.GetImageToWorldMatrix(matrix)
-    directions = np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
-    return reference.GetDimensions() == volumeNode.GetImageData().GetDimensions() and np.allclose(directions, ijkToRas(volumeNode), atol=1e-3)
+    geometry = np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+    sameSize = reference.GetDimensions() == volumeNode.GetImageData().GetDimensions()
+    return sameSize and np.allclose(geometry, ijkToRas(volumeNode), atol=1e-3)
 
 
 def _placeBeside(volumeNode, segmentationNode) -> None:

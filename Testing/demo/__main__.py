@@ -140,8 +140,9 @@ def printVolumes(report: dict, segmentation, volume, truth) -> None:
             overlap = 2.0 * np.count_nonzero(mask & true) / max(1, np.count_nonzero(mask) + np.count_nonzero(true))
             line += f"{np.count_nonzero(true) * voxelMl:10.1f}{overlap:8.3f}"
         print(line)
-    remarks = list(report.get("remarks", [])) + [
-        f"{structure.name}: {remark}" for structure in STRUCTURES for remark in (report["structures"].get(structure.key) or {}).get("remarks") or []]
+    remarks = list(report.get("remarks", []))
+    for structure in STRUCTURES:
+        remarks += [f"{structure.name}: {remark}" for remark in (report["structures"].get(structure.key) or {}).get("remarks") or []]
     print("\nRemarks:" if remarks else "\nNo remarks.", *remarks, sep="\n  ")
 
 

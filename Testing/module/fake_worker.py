@@ -1,6 +1,7 @@
 """A worker that speaks the protocol of mkd_core.worker and does what a test asks for: work, fail, crash, hang, talk nonsense.
 
-Usage: fake_worker.py MODE [MARK], where MARK only makes the process easy to find. "Segmenting" puts seven blocks into the volume, so a run takes a fraction of a second and needs no torch.
+Usage: fake_worker.py MODE [MARK], where MARK only makes the process easy to find.  "Segmenting" puts seven blocks into the volume, so a
+run takes a fraction of a second and needs no torch.
 """
 
 import json

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import driving, sceneContent, segment, segmentations, waitForStage, waitUntilReady  # noqa: E402
+from panel_driving import addVolume, driving, sceneContent, segment, segmentations, waitForStage, waitUntilReady  # noqa: E402
 
 
 @pytest.fixture
@@ -73,6 +73,7 @@ def test_closing_the_scene_ends_the_run(panel, started, workerProcesses):
     started("stubborn")
     slicer.mrmlScene.Clear()
     assert panel.ui.segmentButton.text == "Segment" and not panel.ui.segmentButton.enabled
+    assert "the scene was closed" in panel.ui.statusLabel.text
     driving.waitUntil(lambda: not workerProcesses(), 2, "the end of the worker")
     assert segmentations() == []
 
@@ -83,8 +84,22 @@ def test_removing_the_volume_ends_the_run_with_a_reason(panel, volume, started, 
     started("slow")
     slicer.mrmlScene.RemoveNode(volume)
     assert panel.ui.segmentButton.text == "Segment"
+    assert "the volume was removed" in panel.ui.statusLabel.text
     driving.waitUntil(lambda: not workerProcesses(), 2, "the end of the worker")
     assert segmentations() == []
+
+
+def test_after_the_volume_was_removed_the_next_one_is_ready_to_be_segmented(panel, volume, started, worker):
+    import slicer
+
+    addVolume("Next")
+    started("slow")
+    slicer.mrmlScene.RemoveNode(volume)
+    assert panel.ui.statusLabel.text == "Cancelled, because the volume was removed."
+    assert panel.ui.inputSelector.currentNode().GetName() == "Next"
+    worker("good")
+    segment(panel)
+    assert segmentations()[0].GetName() == "Next heart"
 
 
 def test_removing_the_chosen_output_ends_the_run_with_a_reason(panel, volume, worker, workerProcesses):

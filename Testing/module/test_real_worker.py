@@ -18,7 +18,8 @@ from mkd_core.structures import STRUCTURES
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 pytest.importorskip("torch")
-from panel_driving import MODULE, ROOT, addVolume, driving, sceneContent, segment, segmentations, voxelsOf, waitForStage, waitUntilReady  # noqa: E402
+from panel_driving import (  # noqa: E402
+    MODULE, ROOT, addVolume, driving, sceneContent, segment, segmentations, voxelsOf, waitForStage, waitUntilReady)
 
 DATA = Path(os.environ.get("MKD_DATA", ROOT.parent / "shared" / "data"))
 SLOW_S = 600

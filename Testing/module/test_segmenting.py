@@ -11,7 +11,8 @@ from mkd_core.structures import STRUCTURES
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import SHAPE, addVolume, driving, sceneContent, segment, segmentations, voxelsOf, waitForStage, waitUntilReady  # noqa: E402
+from panel_driving import (  # noqa: E402
+    SHAPE, addVolume, driving, sceneContent, segment, segmentations, voxelsOf, waitForStage, waitUntilReady)
 
 
 def test_a_click_turns_the_volume_into_seven_exact_segments(panel, volume, worker):
