@@ -1,7 +1,7 @@
 """What CMake installs is what the source tree holds.
 
-Slicer installs exactly the files a CMakeLists.txt names: a forgotten one is missed only after installation.  The last tests configure, build
-and install the extension with a small stand-in for Slicer's CMake package (Testing/cmake) and use the installed tree.
+Slicer installs exactly the files a CMakeLists.txt names: a forgotten one is missed only after installation.  The last tests configure,
+build and install the extension with a small stand-in for Slicer's CMake package (Testing/cmake) and use the installed tree.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def sources() -> str:
     """All product code with the pieces of wrapped string literals joined."""
-    text = "\n".join(path.read_text(encoding="utf-8") for folder in ("MKDSegmentation", "mkd_core") for path in sorted((ROOT / folder).rglob("*.py")))
+    files = [path for folder in ("MKDSegmentation", "mkd_core") for path in sorted((ROOT / folder).rglob("*.py"))]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
     return re.sub(r'"\s*\n\s*f?"', "", text)
 
 

@@ -94,13 +94,14 @@ class Space:
         result[keep] = np.minimum(value * (value - 1.0) / np.maximum(slope, 1e-6), FAR)
         return result
 
-    def tube(self, points, radii) -> np.ndarray:
-        """Tube with round ends along a smooth curve; see `spline` for the arguments."""
-        return self.tube_with_arc(points, radii)[0]
+    def tube(self, points) -> np.ndarray:
+        """Tube with round ends along a smooth curve through points ``(x, y, z, radius)``."""
+        return self.tube_with_arc(points)[0]
 
-    def tube_with_arc(self, points, radii) -> tuple[np.ndarray, np.ndarray]:
+    def tube_with_arc(self, points) -> tuple[np.ndarray, np.ndarray]:
         """A tube, and the arc length in mm at the nearest point of its centre line (infinite far away)."""
-        curve, radius, arc = spline(np.asarray(points, dtype=np.float64), np.asarray(radii, dtype=np.float64))
+        points = np.asarray(points, dtype=np.float64)
+        curve, radius, arc = spline(points[:, :3], points[:, 3])
         widest = radius.max()
         keep = self._near(curve.min(axis=0) - widest, curve.max(axis=0) + widest)
         found, nearest = cKDTree(curve).query(self.points[:, keep].T, distance_upper_bound=widest + _REACH)
