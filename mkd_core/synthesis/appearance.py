@@ -71,7 +71,7 @@ def ct(rng: np.random.Generator) -> Appearance:
     right = max(right, 35.0)
     atrial = right + rng.normal(0, 40)
     muscle = u(60, 150) if left > 200 else u(35, 90)
-    caval = max(35.0, right + (u(0, 1300) if rng.random() < 0.5 else rng.normal(0, 80)))
+    caval = max(35.0, right + (u(100, 1500) if rng.random() < 0.65 else rng.normal(0, 80)))  # injected through an arm, mostly dense
     below = float(np.clip(right * u(0.2, 0.9), 35, 350))
     mixing = u(60, 400) if rng.random() < 0.35 else u(0, 40)
     soft, fat, lung = u(30, 70), u(-125, -75), u(-930, -700)
