@@ -58,7 +58,7 @@ class HeartShape:
                 "lv": normal(1.0, 0.12, 0.82, 1.27),
                 "rv": normal(1.0, 0.10, 0.82, 1.25),
                 "la": normal(1.0, 0.15, 0.76, 1.4),
-                "ra": normal(1.0, 0.15, 0.76, 1.4),
+                "ra": normal(1.04, 0.15, 0.8, 1.4),
             },
             lv_wall=normal(9.0, 1.5, 6.0, 13.0),
             rv_wall=normal(3.5, 0.4, 2.6, 4.5),
