@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -87,8 +88,13 @@ def anatomical_order(labels: sitk.Image) -> dict[str, bool]:
     if any(len(p) == 0 for p in place.values()):
         return {"every structure is there": False}
     centre = {key: p.mean(axis=0) for key, p in place.items()}
-    aortic_root = place["AA"][place["AA"][:, 2] <= np.percentile(place["AA"][:, 2], 25)].mean(axis=0)
-    pulmonary_root = place["PA"][place["PA"][:, 2] <= np.percentile(place["PA"][:, 2], 25)].mean(axis=0)
+
+    def root(vessel: str, ventricle: str) -> np.ndarray:
+        """Middle of the tenth of a vessel that lies nearest to the ventricle it leaves."""
+        distance, _ = KDTree(place[ventricle][::7]).query(place[vessel])
+        return place[vessel][distance <= np.percentile(distance, 10)].mean(axis=0)
+
+    aortic_root, pulmonary_root = root("AA", "LV"), root("PA", "RV")
     # Apex: the end of the left ventricle's long axis away from the left atrium.
     axis = centre["LV"] - centre["LA"]
     along = (place["Myo"] - centre["LA"]) @ (axis / np.linalg.norm(axis))

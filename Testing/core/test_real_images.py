@@ -1,0 +1,108 @@
+"""The bundle that ships, on real images: what a clinician would get.  Skipped visibly without the data folder (MKD_DATA)."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sitk = pytest.importorskip("SimpleITK")
+pytest.importorskip("torch")
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import accuracy  # noqa: E402
+
+import mkd_core  # noqa: E402
+from mkd_core import cli  # noqa: E402
+
+DATA = accuracy.data_folder()
+THORAX = DATA / "ct_thorax"
+needs_thorax = pytest.mark.skipif(not THORAX.exists(), reason="no real CT here: set MKD_DATA to the data folder")
+needs_abdomen = pytest.mark.skipif(not (DATA / "no_heart").exists(), reason="no volumes without a heart here: set MKD_DATA to the data folder")
+
+
+@pytest.fixture(scope="module")
+def thorax():
+    return sitk.ReadImage(str(THORAX / "ct.nii.gz"))
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return mkd_core.load_bundle(mkd_core.default_bundle_path())
+
+
+@pytest.fixture(scope="module")
+def result(thorax, bundle):
+    return mkd_core.segment(thorax, bundle)
+
+
+@needs_thorax
+def test_the_real_heart_is_found_where_the_reference_masks_say(result):
+    score = accuracy.score_real_ct(result.labels, THORAX)
+    assert score["inside"] >= 0.95, score
+    assert score["cover"] >= 0.80, score
+    assert score["pulmonary_artery"] >= 0.4, score
+    assert score["ascending_aorta"] >= 0.85, score
+    assert score["blood_minus_muscle"] >= 100, score
+
+
+@needs_thorax
+def test_all_seven_structures_are_there_on_exactly_the_inputs_grid(thorax, result):
+    assert set(np.unique(sitk.GetArrayViewFromImage(result.labels))) == set(range(8))
+    for of in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        assert getattr(result.labels, of)() == getattr(thorax, of)()
+
+
+@needs_thorax
+def test_the_anatomy_is_the_right_way_round(result):
+    order = accuracy.anatomical_order(result.labels)
+    assert len(order) > 1 and all(order.values()), order
+
+
+def _flipped(image):
+    return sitk.Flip(image, [True, False, True])
+
+
+def _permuted(image):
+    return sitk.PermuteAxes(sitk.Flip(image, [False, True, False]), [2, 0, 1])
+
+
+@needs_thorax
+@pytest.mark.parametrize("rearranged", [_flipped, _permuted])
+def test_flipped_and_permuted_axes_give_exactly_the_same_labels_in_space(thorax, bundle, result, rearranged):
+    other = mkd_core.segment(rearranged(thorax), bundle).labels
+    expected = sitk.GetArrayFromImage(rearranged(result.labels))
+    assert np.array_equal(sitk.GetArrayFromImage(other), expected)
+
+
+@needs_thorax
+def test_an_oblique_grid_gives_the_same_anatomy_in_space(thorax, bundle, result):
+    turn = sitk.Euler3DTransform()
+    turn.SetRotation(0.2, -0.15, 0.35)
+    direction = turn.GetMatrix()
+    centre = np.array(thorax.TransformContinuousIndexToPhysicalPoint([n / 2 for n in thorax.GetSize()]))
+    size = [int(n * 1.25) for n in thorax.GetSize()]
+    origin = centre - np.array(direction).reshape(3, 3) @ (np.array(size) / 2 * np.array(thorax.GetSpacing()))
+    grid = (size, sitk.Transform(), sitk.sitkLinear, origin.tolist(), thorax.GetSpacing(), direction, -1024)
+    labels = mkd_core.segment(sitk.Resample(thorax, *grid), bundle).labels
+    back = sitk.GetArrayFromImage(sitk.Resample(labels, thorax, sitk.Transform(), sitk.sitkNearestNeighbor))
+    plain = sitk.GetArrayFromImage(result.labels)
+    for label in range(1, 8):
+        assert accuracy.dice(back == label, plain == label) >= (0.95 if label in (1, 2, 3, 4) else 0.88), label
+    assert accuracy.dice(back > 0, plain > 0) >= 0.95
+
+
+@needs_thorax
+def test_the_same_volume_gives_the_same_labels_again(thorax, bundle, result):
+    again = mkd_core.segment(thorax, bundle).labels
+    assert np.array_equal(sitk.GetArrayViewFromImage(again), sitk.GetArrayViewFromImage(result.labels))
+
+
+@needs_abdomen
+@pytest.mark.parametrize(("name", "modality"), [("ct_abdomen", "CT"), ("mr_abdomen", "MR")])
+def test_the_command_refuses_an_abdomen_and_writes_no_file(tmp_path, capsys, name, modality):
+    out = tmp_path / "heart.nii.gz"
+    assert cli.main(["segment", str(DATA / "no_heart" / f"{name}.nii.gz"), str(out), "--modality", modality]) != 0
+    assert "No heart was found" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
