@@ -35,7 +35,8 @@ MODALITIES = ("CT", "MR")
 #: Networks that every bundle holds.
 PARTS = ("localiser", "generator_a2t", "generator_t2a", "segmentor_real", "segmentor_syn")
 
-#: What the segmentor of translated images sees of a target volume: the volume rendered there and back, the volume itself, or both, averaged.
+#: What the segmentor of translated images sees of a target volume: the volume rendered there and back, the volume itself, or both,
+#: averaged.
 TARGET_POLICIES = ("cycle", "none", "mean")
 
 #: What both segmentors see of an assistant volume: its translation, or the volume itself.
@@ -107,13 +108,15 @@ def _check_modalities(metadata: dict[str, Any]) -> None:
     rules = _table(metadata, "normalisation")
     for modality in MODALITIES:
         rule = rules.get(modality)
-        _require(isinstance(rule, dict) and rule.get("kind") in ("window", "percentile"), f"its description does not say how to normalise {modality}")
+        _require(isinstance(rule, dict) and rule.get("kind") in ("window", "percentile"),
+                 f"its description does not say how to normalise {modality}")
         low, high = rule.get("low"), rule.get("high")
         _require(_is_number(low) and _is_number(high) and low < high, f"its intensity range of {modality} is not a range")
         _require(rule["kind"] == "window" or (0 <= low and high <= 100), f"its percentiles of {modality} do not lie in 0 to 100")
     alignment = _table(metadata, "alignment")
     _require(alignment.get("target") in TARGET_POLICIES, f"its alignment of target volumes is not one of {', '.join(TARGET_POLICIES)}")
-    _require(alignment.get("assistant") in ASSISTANT_POLICIES, f"its alignment of assistant volumes is not one of {', '.join(ASSISTANT_POLICIES)}")
+    _require(alignment.get("assistant") in ASSISTANT_POLICIES,
+             f"its alignment of assistant volumes is not one of {', '.join(ASSISTANT_POLICIES)}")
 
 
 def _check_networks(networks: Any) -> None:

@@ -47,7 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     segment.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     segment.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    segment.add_argument("--alignment", choices=("cycle", "none", "mean", "translate"), help="what the segmentors see (default: as the weights say)")
+    segment.add_argument("--alignment", choices=("cycle", "none", "mean", "translate"),
+                         help="what the segmentors see (default: as the weights say)")
     segment.add_argument("--structures", nargs="+", metavar="KEY", help="only these structures")
     segment.add_argument("--report", type=Path, help="figures, remarks and provenance as JSON")
     segment.add_argument("--preview", type=Path, help="picture of slices through the heart (.png)")
@@ -149,7 +150,8 @@ def _print_report(report: dict) -> None:
         print(f"{BY_KEY[key].name:<28}{entry['volume_ml']:8.1f} ml  {' '.join(entry['remarks'])}".rstrip())
     for remark in report["remarks"]:
         print(remark)
-    print(f"{report['timings_s']['total']:.1f} s on {report['device']} ({report['precision']}), weights {report['bundle']['name']} {report['bundle']['version']}")
+    weights, seconds = report["bundle"], report["timings_s"]["total"]
+    print(f"{seconds:.1f} s on {report['device']} ({report['precision']}), weights {weights['name']} {weights['version']}")
 
 
 def _info(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -164,7 +166,8 @@ def _info(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     print(f"Target modality   {description['target']} (assistant {description['assistant']})")
     print(f"Structures        {', '.join(description['structures'])}")
     print(f"Grid              {description['segmentor']['spacing_mm']:g} mm; heart found at {description['localiser']['spacing_mm']:g} mm")
-    print(f"Alignment         {description['target']}: {description['alignment']['target']}, {description['assistant']}: {description['alignment']['assistant']}")
+    alignment = description["alignment"]
+    print(f"Alignment         {description['target']}: {alignment['target']}, {description['assistant']}: {alignment['assistant']}")
     print(f"Intended use      {description['intended_use']}")
     print(f"Licence           {description['licence']}")
     for title in ("quality", "training"):

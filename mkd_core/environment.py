@@ -14,8 +14,9 @@ def describe_environment() -> dict[str, Any]:
     """Versions and devices, plain values.
 
     Returns:
-        ``mkd_core``, ``python``, ``platform``, ``cores``, version of ``numpy``, ``scipy``, ``SimpleITK`` and ``torch`` (None where missing); with torch
-        also ``devices`` that can be chosen and what "auto" means: ``device``, ``precision`` and ``threads``; without it ``torch_problem``.
+        ``mkd_core``, ``python``, ``platform``, ``cores``, version of ``numpy``, ``scipy``, ``SimpleITK`` and ``torch`` (None where missing).
+        With torch also ``devices`` that can be chosen and what "auto" means: ``device``, ``precision`` and ``threads``; without it
+        ``torch_problem``.
     """
     report: dict[str, Any] = {
         "mkd_core": __version__, "python": platform.python_version(), "platform": platform.platform(), "cores": os.cpu_count(),

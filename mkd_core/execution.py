@@ -1,7 +1,7 @@
 """How networks are run: device, precision, threads, memory layout; prompt stop.
 
-Measured on CPU: batch normalisation folded into the convolutions and bfloat16 weights in channels-last layout make a segmentor 2.4 times as fast;
-instance normalisation is slow in that layout, so generators keep the plain one.
+Batch normalisation is folded into the convolutions.  Channels-last layout and, where the processor computes in it, bfloat16 make a segmentor
+about 2.5 times as fast as plain float32; generators gain from bfloat16 and do not care about the layout.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ class Executor:
             return self._forward(part, image, poll)
         except (torch.OutOfMemoryError, MemoryError) as error:
             if not (self.may_fall_back and self.device.type != "cpu"):
-                raise DeviceError(f"The device “{self.device}” ran out of memory.", "Choose the device “cpu”, or close other programs.") from error
+                raise DeviceError(f"The device “{self.device}” ran out of memory.",
+                                  "Choose the device “cpu”, or close other programs.") from error
         except RuntimeError as error:
             if "allocate memory" in str(error):  # how torch says it on the CPU
                 raise DeviceError("This computer ran out of memory.", "Close other programs, or crop the volume to the chest.") from error

@@ -61,7 +61,8 @@ def _check_grid(image: sitk.Image) -> None:
                          "Check the volume's spacing in the Volumes module.")
     longest = max(count * step for count, step in zip(size, spacing))
     if longest > MAX_EXTENT:
-        raise InputError(f"The volume is {longest / 1000:.1f} m long, which cannot be right.", "Check the volume's spacing in the Volumes module.")
+        raise InputError(f"The volume is {longest / 1000:.1f} m long, which cannot be right.",
+                         "Check the volume's spacing in the Volumes module.")
     if not np.isfinite(image.GetOrigin()).all():
         raise InputError("The volume's position is not a number.", "Centre the volume in the Volumes module.")
 
@@ -71,7 +72,8 @@ def _check_intensities(voxels: np.ndarray, modality: str) -> list[str]:
         for voxels_of_slice in voxels:
             if not np.isfinite(voxels_of_slice).all():
                 kind = "NaN (not a number)" if np.isnan(voxels_of_slice).any() else "infinite"
-                raise InputError(f"The volume holds voxels that are {kind}.", "Replace them, for example by the Threshold Scalar Volume module.")
+                raise InputError(f"The volume holds voxels that are {kind}.",
+                                 "Replace them, for example by the Threshold Scalar Volume module.")
     # The few slices are spread over all axes' middle, whatever the axes are.
     step = max(1, len(voxels) // _EXAMINED_SLICES)
     some = voxels[::step]
@@ -90,7 +92,8 @@ def _check_hounsfield(some: np.ndarray, low: float, high: float) -> list[str]:
         raise InputError("The intensities are not Hounsfield units: no voxel is below zero.",
                          "Choose the modality MR for an MR volume; load a CT from its DICOM files.")
     if high < 50:
-        raise InputError("The intensities are not Hounsfield units: no voxel is as bright as soft tissue.", "Load the CT from its DICOM files.")
+        raise InputError("The intensities are not Hounsfield units: no voxel is as bright as soft tissue.",
+                         "Load the CT from its DICOM files.")
     if low > _AIR_OR_LUNG:
         return ["The volume shows neither air nor lung, which is unusual for a CT in Hounsfield units: check that it is one."]
     return []

@@ -15,7 +15,8 @@ def normalise(values: torch.Tensor, rule: dict[str, Any], reference: torch.Tenso
 
     Args:
         values: intensities of a whole image or box, any shape, HU for CT.
-        rule: ``{"kind": "window", "low", "high"}`` in intensities, or ``{"kind": "percentile", "low", "high"}`` in percent of the reference.
+        rule: ``{"kind": "window", "low", "high"}`` in intensities, or ``{"kind": "percentile", "low", "high"}`` in percent of the
+            reference.
         reference: the values of which percentiles are taken, without padding for example; None for all of ``values``.
     """
     low, high = _range(values if reference is None else reference, rule)

@@ -20,18 +20,20 @@ import numpy as np
 import SimpleITK as sitk
 
 import mkd_core
-from mkd_core import quantify
+from mkd_core import ensemble, quantify
+from mkd_core.alignment import Views, align_for_segmentors
 from mkd_core.bundle import Bundle, default_bundle_path, load_bundle
 from mkd_core.bundle_metadata import ASSISTANT_POLICIES, MODALITIES, PARTS, TARGET_POLICIES
 from mkd_core.errors import Cancelled, DeviceError, InputError, NoHeartError
-from mkd_core.geometry import Field, Grid, box_grid, covered, covering_grid, sample, write_labels
+from mkd_core.geometry import Field, Grid, box_grid, covered, covering_grid
 from mkd_core.input_check import check_image
+from mkd_core.normalisation import denormalise, normalise
+from mkd_core.resampling import sample, write_labels
 from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES
 
 if TYPE_CHECKING:
     import torch
 
-    from mkd_core.alignment import Views
     from mkd_core.execution import Executor
 
 #: Share of the whole that is done when a stage begins, as measured on CPU; for progress bars.
@@ -57,8 +59,8 @@ class SegmentationOptions:
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "float32" or "bfloat16".
         threads: CPU threads, None for all cores.
-        alignment: what the segmentors see, None for what the bundle says: "cycle", "none" or "mean" for volumes of the target modality, "translate"
-            or "none" for the other.
+        alignment: what the segmentors see, None for what the bundle says: "cycle", "none" or "mean" for volumes of the target modality,
+            "translate" or "none" for the other.
         structures: keys of the structures wanted, None for all seven.
         with_disagreement: also return the map of disagreement of the two segmentors.
         with_aligned: also return the volume as the generators rendered it.
@@ -176,7 +178,8 @@ def segment(
             remarks.append("The heart is larger than the box that these weights work on: its ends are missing.")
 
         clock.enter("align", "Aligning the image")
-        views = _align(field, grid, bundle, modality, options, executor, clock)
+        policy = options.alignment or bundle.alignment(modality)
+        views = _align(field, grid, bundle, modality, policy, executor, clock)
 
         clock.enter("segment", "Segmenting")
         answer = _segment_box(views, executor, clock)
@@ -202,7 +205,7 @@ def segment(
         "structures": {structure.key: quantify.structure_report(structure, measured[structure.key]) for structure in wanted},
         "remarks": remarks,
         "modality": modality,
-        "alignment": options.alignment or bundle.alignment(modality),
+        "alignment": policy,
         "timings_s": clock.timings(),
         "device": str(executor.device),
         "precision": str(executor.precision).removeprefix("torch."),
@@ -259,21 +262,19 @@ def _executor(bundle: Bundle, options: SegmentationOptions) -> Executor:
 
 def _locate_heart(field: Field, bundle: Bundle, modality: str, executor: Executor, clock: _Clock) -> tuple[np.ndarray, np.ndarray]:
     """Box round the heart, with its margin: corners (z, y, x) in mm."""
-    from mkd_core.ensemble import parts
-    from mkd_core.normalisation import normalise
-
     grid = covering_grid(field, bundle.localiser_spacing, bundle.network("localiser").stride)
     if math.prod(grid.size) > _MOST_COARSE_VOXELS:
-        raise InputError("The volume's field of view is larger than a person.", "Crop it to the chest (Crop Volume), and check its spacing.")
+        raise InputError("The volume's field of view is larger than a person.",
+                         "Crop it to the chest (Crop Volume), and check its spacing.")
     values = sample(field, grid)
     clock.advance(0.4, "Looking for the heart")
     inside = _voxels_inside(grid, field)
     image = normalise(values, bundle.normalisation(modality), values[inside])
     logits = executor.run("localiser", image[None, None], clock.poll)[0]
     labels = np.zeros(grid.size, np.uint8)
-    labels[inside] = logits.argmax(dim=0).numpy()[inside]
+    labels[inside] = ensemble.best_class(logits).numpy()[inside]
 
-    labelled, sizes = parts(labels > 0)
+    labelled, sizes = ensemble.parts(labels > 0)
     sizes[0] = 0
     largest = int(sizes.argmax())
     heart = np.where(labelled == largest, labels, 0) if largest else np.zeros_like(labels)
@@ -295,11 +296,8 @@ def _voxels_inside(grid: Grid, field: Field) -> tuple[slice, ...]:
     return tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last))
 
 
-def _align(field: Field, grid: Grid, bundle: Bundle, modality: str, options: SegmentationOptions, executor: Executor, clock: _Clock) -> Views:
+def _align(field: Field, grid: Grid, bundle: Bundle, modality: str, policy: str, executor: Executor, clock: _Clock) -> Views:
     """Image of the box, normalised, and what IAM makes of it."""
-    from mkd_core.alignment import align_for_segmentors
-    from mkd_core.normalisation import normalise
-
     image = normalise(sample(field, grid), bundle.normalisation(modality))[None, None]
     steps = iter((0.1, 0.5, 1.0))
 
@@ -307,7 +305,7 @@ def _align(field: Field, grid: Grid, bundle: Bundle, modality: str, options: Seg
         clock.advance(next(steps), "Aligning the image")
         return executor.run(part, given, clock.poll)
 
-    return align_for_segmentors(image, options.alignment or bundle.alignment(modality), render)
+    return align_for_segmentors(image, policy, render)
 
 
 @dataclass(frozen=True)
@@ -321,17 +319,15 @@ class _Answer:
 
 
 def _segment_box(views: Views, executor: Executor, clock: _Clock) -> _Answer:
-    from mkd_core import ensemble
-
     real = [executor.run("segmentor_real", view, clock.poll)[0] for view in views.real]
     clock.advance(0.4, "Segmenting")
     synthetic = [executor.run("segmentor_syn", view, clock.poll)[0] for view in views.synthetic]
     clock.advance(0.8, "Segmenting")
     mean, from_real, from_synthetic = ensemble.ensemble(real, synthetic)
-    agreements = ensemble.agreement(from_real.argmax(dim=0).numpy(), from_synthetic.argmax(dim=0).numpy())
+    agreements = ensemble.agreement(*(ensemble.best_class(answer).numpy() for answer in (from_real, from_synthetic)))
     disagreement = ensemble.disagreement(from_real, from_synthetic)
     mean = ensemble.remove_islands(mean)
-    return _Answer(mean, mean.argmax(dim=0).numpy(), disagreement, agreements)
+    return _Answer(mean, ensemble.best_class(mean).numpy(), disagreement, agreements)
 
 
 def _keep_only(stored: np.ndarray, wanted: list[int]) -> None:
@@ -341,8 +337,6 @@ def _keep_only(stored: np.ndarray, wanted: list[int]) -> None:
 
 
 def _aligned_image(rendered: torch.Tensor | None, field: Field, grid: Grid, bundle: Bundle) -> sitk.Image | None:
-    from mkd_core.normalisation import denormalise
-
     if rendered is None:
         return None
     return field.grid_to_image(denormalise(rendered[0, 0], bundle.normalisation(bundle.target)).numpy(), grid)

@@ -23,7 +23,8 @@ _OPACITY = 0.35
 #: Grey values of CT, HU.
 _CT_WINDOW = (-250.0, 650.0)
 
-# Per slice: its name, the axes of LPS that run to the right and down in the picture, and the sign of each.  As radiologists look: the patient's left is on
+# Per slice: its name, the axes of LPS that run to the right and down in the picture, and the sign of each.  As radiologists look: the
+# patient's left is on
 # the right, the back below in axial slices, the head above in the others.
 _VIEWS = (
     ("axial", (0, 1), (1, 1)),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mkd_core.ensemble import parts
 from mkd_core.geometry import Field, Grid
 from mkd_core.structures import BY_KEY, CLASS_COUNT, MYOCARDIUM_DENSITY, STRUCTURES, Structure
 
@@ -61,8 +62,6 @@ def measure(
         grid: the segmentors' grid.
         agreements: of the two segmentors, per label.
     """
-    from mkd_core.ensemble import parts
-
     counts, sums = np.zeros(CLASS_COUNT), np.zeros(CLASS_COUNT)
     for slab, values in zip(labels[block], field.voxels[block]):
         found = slab.nonzero()

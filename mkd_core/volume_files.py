@@ -28,7 +28,8 @@ def read_volume(path: Path | str) -> sitk.Image:
             return sitk.ReadImage(_series_files(path))
         return sitk.ReadImage(str(path))
     except RuntimeError as error:
-        raise InputError(f"“{path.name}” cannot be read as a volume.", "Choose a NRRD, NIfTI or MetaImage file, or a folder with one DICOM series.") from error
+        raise InputError(f"“{path.name}” cannot be read as a volume.",
+                         "Choose a NRRD, NIfTI or MetaImage file, or a folder with one DICOM series.") from error
 
 
 def _series_files(folder: Path) -> tuple[str, ...]:

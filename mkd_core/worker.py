@@ -138,10 +138,12 @@ class Worker:
             reply = _error(number, type(error).__name__, error.message, error.advice)
         except MemoryError:
             traceback.print_exc()
-            reply = _error(number, "DeviceError", "This computer ran out of memory.", "Close other programs, or crop the volume to the chest.")
+            reply = _error(number, "DeviceError", "This computer ran out of memory.",
+                           "Close other programs, or crop the volume to the chest.")
         except Exception:  # whatever it is, the worker goes on and the user gets a sentence
             traceback.print_exc()
-            reply = _error(number, "InternalError", "The segmentation failed because of an error in the program.", "Details are in the application log.")
+            reply = _error(number, "InternalError", "The segmentation failed because of an error in the program.",
+                           "Details are in the application log.")
         del self._cancels[number]
         self._reply(reply)
 

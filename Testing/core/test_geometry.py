@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings, strategies
 from torch.nn import functional
 
-from mkd_core import geometry
+from mkd_core import geometry, resampling
 from mkd_core.errors import InputError
 from mkd_core.geometry import Field, Grid
 
@@ -114,7 +114,7 @@ def test_sheared_axes_are_refused():
 def test_interpolation_weights_add_up_to_one_and_reproduce_straight_lines(count, spacing, width, positions):
     width = max(width, spacing)
     positions = np.sort(np.array(positions))
-    matrix = geometry.weights(count, spacing, positions, width)
+    matrix = resampling.weights(count, spacing, positions, width)
     assert matrix.min() >= 0
     assert np.allclose(matrix.sum(axis=1), 1, atol=1e-5)
     samples = spacing * np.arange(count)
@@ -130,7 +130,7 @@ def test_interpolation_weights_add_up_to_one_and_reproduce_straight_lines(count,
 def test_an_upright_volume_is_sampled_as_by_antialiased_interpolation(size, spacing, step, stride):
     field = Field(random_image(size, spacing))
     grid = geometry.covering_grid(field, step, stride)
-    values = geometry.sample(field, grid).double()
+    values = resampling.sample(field, grid).double()
     expected = torch.from_numpy(field.voxels.astype(np.float64))
     for axis in range(3):
         positions = grid.start[axis] + grid.spacing * np.arange(grid.size[axis])
@@ -157,7 +157,7 @@ def test_sampling_a_ramp_gives_the_ramp_whatever_the_directions(direction, spaci
     middle = (low + high) / 2
     step = 0.1 * min(count * s for count, s in zip(size, spacing))  # so that no kernel reaches the edge
     grid = Grid((3, 3, 3), tuple(middle - step), step)
-    sampled = geometry.sample(field, grid).numpy()
+    sampled = resampling.sample(field, grid).numpy()
     for k, j, i in itertools.product(range(3), repeat=3):
         world = field.to_world(np.array(grid.start) + np.array((k, j, i)) * grid.spacing)
         # A triangle of few samples is not exactly even: a tenth of a sample's width at most.
@@ -166,11 +166,11 @@ def test_sampling_a_ramp_gives_the_ramp_whatever_the_directions(direction, spaci
 
 def test_averaging_lowers_noise_as_much_for_oblique_as_for_upright_volumes():
     image = random_image((48, 48, 48), (1, 1, 1))
-    upright = geometry.sample(Field(image), Grid((12, 12, 12), (12, 12, 12), 2.0)).std()
+    upright = resampling.sample(Field(image), Grid((12, 12, 12), (12, 12, 12), 2.0)).std()
     image.SetDirection(rotation((0.3, 0.2, -0.3)).ravel().tolist())
     field = Field(image)
     low, high = field.bounds()
-    turned = geometry.sample(field, Grid((12, 12, 12), tuple((low + high) / 2 - 11), 2.0)).std()
+    turned = resampling.sample(field, Grid((12, 12, 12), tuple((low + high) / 2 - 11), 2.0)).std()
     assert turned == pytest.approx(float(upright), rel=0.25)
     assert upright < 0.4 * np.std(sitk.GetArrayViewFromImage(image))
 
@@ -200,7 +200,7 @@ def test_class_scores_come_back_as_by_interpolating_all_of_them(seed, spacing, d
     grid = Grid(shape, start, 2.0)
     stored, labels = field.empty_labels()
     labels[...] = 99
-    assert list(geometry.write_labels(scores, grid, field, labels))[-1:] in ([], [1.0])
+    assert list(resampling.write_labels(scores, grid, field, labels))[-1:] in ([], [1.0])
     expected, gap = dense_labels(scores, grid, field)
     outside = expected < 0
     # Voxels exactly on the grid's border may fall on either side by rounding; near-ties may go either way.
@@ -219,7 +219,7 @@ def test_a_grid_beside_the_volume_writes_nothing():
     for direction in (None, rotation((0.3, 0, 0))):
         field = Field(random_image((8, 8, 8), (1, 1, 1), direction))
         stored, labels = field.empty_labels()
-        list(geometry.write_labels(random_scores((4, 4, 4)), Grid((4, 4, 4), (500, 0, 0), 2.0), field, labels))
+        list(resampling.write_labels(random_scores((4, 4, 4)), Grid((4, 4, 4), (500, 0, 0), 2.0), field, labels))
         assert not stored.any()
 
 

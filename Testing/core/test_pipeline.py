@@ -308,7 +308,7 @@ def test_unenhanced_blood_is_remarked(plain):
     assert any("not enhanced by contrast agent" in remark for remark in result.report["remarks"])
 
 
-# ---- refusals ----------------------------------------------------------------------------------------------------------------------------------------
+# ---- refusals ----
 
 
 def changed(image, change):

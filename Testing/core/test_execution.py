@@ -1,0 +1,89 @@
+"""Running networks: folding and lower precision change next to nothing, layers are polled, devices are chosen in plain words."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from known_heart import KnownBundle
+
+from mkd_core import execution, networks
+from mkd_core.bundle import load_bundle
+from mkd_core.errors import Cancelled
+
+
+def trained_like(architecture: dict) -> torch.nn.Module:
+    """A network whose batch statistics are not those of the beginning."""
+    torch.manual_seed(0)
+    network = networks.build(architecture)
+    for _ in range(3):
+        network(torch.randn(2, 1, 16, 16, 16) * 2 + 1)
+    return network.eval()
+
+
+def test_folding_batch_normalisation_changes_nothing_and_leaves_none():
+    network = trained_like({"type": "segmentor", "channels": [4, 8, 8]})
+    image = torch.randn(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        expected = network(image)
+        execution.fold_batch_norm(network)
+        assert torch.allclose(network(image), expected, atol=1e-4)
+    assert not any(isinstance(module, torch.nn.BatchNorm3d) for module in network.modules())
+
+
+@pytest.mark.parametrize("part", ["segmentor_real", "generator_a2t", "localiser"])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_an_executor_gives_what_the_network_gives(tiny_bundle_path, part, precision):
+    bundle = load_bundle(tiny_bundle_path)
+    image = torch.rand(1, 1, 16, 8, 12) * 2 - 1
+    with torch.no_grad():
+        expected = bundle.network(part)(image)
+    executor = execution.Executor(bundle, torch.device("cpu"), precision)
+    given = executor.run(part, image)
+    assert given.dtype == torch.float32 and given.device.type == "cpu"
+    tolerance = 1e-5 if precision == torch.float32 else 0.03
+    assert (given - expected).abs().max() < tolerance * max(1.0, float(expected.abs().max()))
+    assert torch.equal(executor.run(part, image), given)
+    assert executor.prepare(part) is executor.prepare(part)
+    assert any(isinstance(m, torch.nn.BatchNorm3d) for m in bundle.network("localiser").modules())  # the bundle's own is untouched
+
+
+def test_a_poll_that_raises_stops_between_layers_and_the_network_works_again(tiny_bundle_path):
+    executor = execution.Executor(load_bundle(tiny_bundle_path), torch.device("cpu"), torch.float32)
+    image = torch.zeros(1, 1, 8, 8, 8)
+    calls = []
+
+    def stop_at_the_fifth():
+        calls.append(1)
+        if len(calls) == 5:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        executor.run("segmentor_real", image, stop_at_the_fifth)
+    assert len(calls) == 5
+    assert executor.run("segmentor_real", image).shape == (1, 8, 8, 8, 8)
+    assert len(calls) == 5
+
+
+def test_the_executor_is_kept_for_the_same_purpose_only():
+    bundle, cpu = KnownBundle(), torch.device("cpu")
+    first = execution.executor_for(bundle, cpu, torch.float32, True)
+    assert execution.executor_for(bundle, cpu, torch.float32, True) is first
+    assert execution.executor_for(bundle, cpu, torch.bfloat16, True) is not first
+    again = execution.executor_for(bundle, cpu, torch.float32, True)
+    again.fell_back = True
+    assert execution.executor_for(bundle, cpu, torch.float32, True) is not again  # memory may be free again
+    assert execution.executor_for(KnownBundle(), cpu, torch.float32, True).bundle is not bundle
+
+
+def test_threads_are_set_inside_the_block_only():
+    before = torch.get_num_threads()
+    with execution.thread_count(1) as threads:
+        assert threads == torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+
+
+def test_half_precision_is_never_chosen_by_itself():
+    assert execution.choose_precision("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)
+    assert execution.choose_precision("auto", torch.device("mps")) == torch.float32
+    assert execution.choose_precision("bfloat16", torch.device("cpu")) == torch.bfloat16
+    assert execution.choose_device("cpu").type == "cpu"

@@ -1,0 +1,44 @@
+"""What may be imported where: the core knows nothing of Slicer, and is quick until a network is needed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "mkd_core").rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of all modules that a file imports anywhere."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_file_of_the_core_imports_anything_of_slicer_or_unpickles(path):
+    assert not imported(path) & {"slicer", "qt", "ctk", "vtk", "mrml", "sitkUtils", "PySide6", "pickle"}
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Heavy modules that a statement loads."""
+    code = f"{statement}\nimport sys; print(*sorted({{'torch', 'numpy', 'scipy', 'SimpleITK', 'safetensors', 'matplotlib'}} & set(sys.modules)))"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout.split())
+
+
+@pytest.mark.parametrize(("statement", "allowed"), [
+    ("import mkd_core, mkd_core.structures, mkd_core.errors, mkd_core.worker, mkd_core.cli", set()),
+    ("from mkd_core.bundle import read_description, default_bundle_path", {"numpy"}),
+    ("from mkd_core import segment, SegmentationOptions, preview", {"numpy", "scipy", "SimpleITK"}),
+])
+def test_nothing_heavy_is_loaded_before_it_is_needed(statement, allowed):
+    assert loaded_by(statement) <= allowed

@@ -1,0 +1,76 @@
+"""Remarks on figures, in words for a clinician."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from mkd_core import quantify
+from mkd_core.quantify import Measurement
+from mkd_core.structures import BY_KEY, STRUCTURES
+
+CENTRES = {"LV": (0, 0, 20), "RV": (0, -30, -10), "LA": (20, 30, 10), "RA": (0, 0, -30), "Myo": (-5, 0, 25), "AA": (50, 0, -5), "PA": (50, -20, 10)}
+
+
+def measurement(key: str, **changes) -> Measurement:
+    """A measurement that raises no remark."""
+    smallest, largest = BY_KEY[key].plausible_ml
+    usual = Measurement((smallest + largest) / 2, 300.0, False, 1, 0.95, CENTRES[key])
+    return dataclasses.replace(usual, **changes)
+
+
+def heart(**changes) -> dict[str, Measurement]:
+    """All seven measurements, some replaced."""
+    return {structure.key: measurement(structure.key) for structure in STRUCTURES} | changes
+
+
+def remarks(key: str, **changes) -> list[str]:
+    """Remarks on one structure."""
+    return quantify.structure_report(BY_KEY[key], measurement(key, **changes))["remarks"]
+
+
+def test_a_usual_heart_raises_no_remark():
+    assert quantify.is_heart(heart())
+    assert quantify.whole_remarks(heart(), "CT") == []
+    assert not any(remarks(structure.key) for structure in STRUCTURES)
+
+
+def test_each_doubt_has_its_sentence():
+    assert remarks("LV", volume_ml=20.0) == ["Unusually small (usual in an adult: 40 to 350 ml)."]
+    assert remarks("LV", volume_ml=400.0) == ["Unusually large (usual in an adult: 40 to 350 ml)."]
+    assert remarks("AA", volume_ml=5.0, touches_border=True) == ["Reaches the edge of the volume: part of it may be missing."]
+    assert remarks("PA", components=2) == ["Found in 2 separate parts."]
+    assert remarks("RA", agreement=0.5) == ["The two segmentors differ here (overlap 0.50): check the outline."]
+    missing = {"volume_ml": 0.0, "mean_intensity": None, "centre": None, "components": 0}
+    assert remarks("RA", **missing, agreement=None) == ["Not found."]
+    assert remarks("RA", **missing, agreement=0.0) == ["Not found, though one of the two segmentors saw it."]
+
+
+def test_mass_is_given_for_muscle_only():
+    assert quantify.structure_report(BY_KEY["Myo"], measurement("Myo", volume_ml=100.0))["mass_g"] == pytest.approx(105.0)
+    assert "mass_g" not in quantify.structure_report(BY_KEY["LV"], measurement("LV"))
+
+
+def test_too_few_parts_or_too_little_of_them_is_no_heart():
+    nothing = {"volume_ml": 0.0, "centre": None}
+    assert quantify.is_heart(heart(LA=measurement("LA", **nothing)))
+    assert not quantify.is_heart(heart(LA=measurement("LA", **nothing), RA=measurement("RA", **nothing)))
+    assert not quantify.is_heart({key: measurement(key, volume_ml=12.0) for key in CENTRES})
+
+
+@pytest.mark.parametrize(("key", "centre", "words"), [
+    ("RA", (0, 0, 60), "The right atrium lies left of the left ventricle: "),
+    ("LA", (20, -60, 10), "The left atrium lies in front of the right ventricle: "),
+    ("AA", (-60, 0, -5), "The ascending aorta lies below the left ventricle: "),
+])
+def test_chambers_out_of_order_question_the_orientation(key, centre, words):
+    (remark,) = quantify.whole_remarks(heart(**{key: measurement(key, centre=centre)}), "CT")
+    assert remark == words + "the volume's orientation may be wrong."
+
+
+def test_dark_blood_is_remarked_in_ct_only():
+    dark = {key: measurement(key, mean_intensity=45.0) for key in ("LV", "LA", "AA")}
+    assert quantify.whole_remarks(heart(**dark), "MR") == []
+    (remark,) = quantify.whole_remarks(heart(**dark), "CT")
+    assert "not enhanced by contrast agent (at most 45 HU)" in remark

@@ -1,0 +1,220 @@
+"""Values from a volume to a box, and class scores back to the volume.
+
+Volumes are large: voxels are converted a few slices at a time, and scores of all classes are never held at the volume's resolution.
+Triples are (z, y, x), in the local frame of :mod:`mkd_core.geometry`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mkd_core.ensemble import best_class
+from mkd_core.geometry import Field, Grid, covered
+
+if TYPE_CHECKING:
+    import torch
+
+#: Slices converted to floating point at a time.
+_SLICES = 16
+
+#: Side, in box voxels, of the tiles in which class scores are brought back.
+_TILE = 12
+
+#: Marks a cell whose corners do not agree.
+_UNSURE = 255
+
+
+def weights(count: int, spacing: float, positions: np.ndarray, width: float) -> np.ndarray:
+    """Matrix of linear interpolation with averaging, along one axis; the edge values continue for ever.
+
+    Args:
+        count: samples, at 0, spacing, 2 spacing...
+        spacing: of the samples, mm.
+        positions: where values are wanted, mm, ascending.
+        width: half width of the triangular kernel, mm: ``spacing`` interpolates; more averages, as is needed when values are wanted farther
+            apart than samples lie.
+
+    Returns:
+        ``(len(positions), count)``, float32, rows add up to 1.
+    """
+    reach = math.ceil(width / spacing) + 1
+    nearest = np.floor(positions / spacing).astype(np.int64)
+    samples = nearest[:, None] + np.arange(-reach + 1, reach + 1)
+    kernel = np.maximum(0.0, 1.0 - np.abs(samples * spacing - positions[:, None]) / width)
+    kernel /= kernel.sum(axis=1, keepdims=True)
+    matrix = np.zeros((len(positions), count))
+    rows = np.broadcast_to(np.arange(len(positions))[:, None], samples.shape)
+    np.add.at(matrix, (rows, np.clip(samples, 0, count - 1)), kernel)
+    return matrix.astype(np.float32)
+
+
+def sample(field: Field, grid: Grid) -> torch.Tensor:
+    """Voxel values on a grid: linear interpolation, averaging where the volume is finer than the grid, edges continued outside.
+
+    Returns:
+        ``(D, H, W)``, float32.
+    """
+    positions = [start + grid.spacing * np.arange(count) for start, count in zip(grid.start, grid.size)]
+    if field.is_upright:
+        return _contract(field.voxels, [
+            weights(count, step, where, max(step, grid.spacing)) for count, step, where in zip(field.size, field.spacing, positions)])
+    return _sample_oblique(field, grid, positions)
+
+
+def _contract(voxels: np.ndarray, matrices: Sequence[np.ndarray]) -> torch.Tensor:
+    """Apply one interpolation matrix per axis; only voxels with any weight are read, a few slices at a time."""
+    import torch
+
+    used = [np.flatnonzero(matrix.any(axis=0)) for matrix in matrices]
+    region = voxels[tuple(slice(columns[0], columns[-1] + 1) for columns in used)]
+    along_z, along_y, along_x = (
+        torch.from_numpy(np.ascontiguousarray(matrix[:, columns[0]:columns[-1] + 1])) for matrix, columns in zip(matrices, used))
+    depth, height, width = region.shape
+    summed = torch.zeros(len(along_z), height * width)
+    slices = torch.empty(min(_SLICES, depth), height * width)
+    for first in range(0, depth, _SLICES):
+        chunk = region[first:first + _SLICES]
+        np.copyto(slices[:len(chunk)].numpy().reshape(chunk.shape), chunk, casting="unsafe")
+        kernel = along_z[:, first:first + len(chunk)]
+        rows = kernel.any(dim=1).nonzero()
+        if len(rows):
+            touched = slice(int(rows[0]), int(rows[-1]) + 1)
+            summed[touched].addmm_(kernel[touched], slices[:len(chunk)])
+    return along_y @ summed.view(-1, height, width) @ along_x.T
+
+
+def _sample_oblique(field: Field, grid: Grid, positions: Sequence[np.ndarray]) -> torch.Tensor:
+    """Averaging along the volume's own axes first, then interpolation on the turned grid.
+
+    Each step smooths with a triangle; two of half width spacing/sqrt(2) have the variance of the one used for upright volumes.
+    """
+    import torch
+    from torch.nn import functional
+
+    steps = np.maximum(field.spacing, grid.spacing / math.sqrt(2))
+    counts = [max(2, math.ceil(count * own / step)) for count, own, step in zip(field.size, field.spacing, steps)]
+    starts = [0.5 * ((count - 1) * own - (many - 1) * step) for count, own, many, step in zip(field.size, field.spacing, counts, steps)]
+    smooth = _contract(field.voxels, [
+        weights(count, own, start + step * np.arange(many), max(own, step))
+        for count, own, start, step, many in zip(field.size, field.spacing, starts, steps, counts)])
+    z, y, x = (torch.from_numpy(axis.astype(np.float32)) for axis in positions)
+    # Along an axis of the volume, a position is the sum of one term per axis of the grid.
+    turned = torch.from_numpy(field.rotation.T.astype(np.float32))
+    where = []
+    for axis in (2, 1, 0):  # grid_sample wants (x, y, z)
+        along = turned[axis, 0] * z[:, None, None] + turned[axis, 1] * y[:, None] + turned[axis, 2] * x
+        where.append((along - starts[axis]) * (2.0 / (steps[axis] * (counts[axis] - 1))) - 1.0)
+    return functional.grid_sample(smooth[None, None], torch.stack(where, dim=-1)[None], padding_mode="border", align_corners=True)[0, 0]
+
+
+def write_labels(scores: torch.Tensor, grid: Grid, field: Field, labels: np.ndarray) -> Iterator[float]:
+    """Bring class scores from a grid back to a volume: trilinear interpolation of every class, then the best class of every voxel.
+
+    Slab by slab, and only where the answer is open, so that no stack of interpolated scores is ever held: a class that stays below one
+    eighth cannot be the best of eight that add up to one, and a cell whose corners agree has that class throughout, because
+    interpolation weights are convex.
+
+    Args:
+        scores: ``(8, D, H, W)`` on ``grid``, adding up to 1 over classes.
+        grid: of the scores.
+        field: the volume.
+        labels: uint8 array of the volume's size the anatomical way round; voxels inside the grid are written.
+
+    Yields:
+        Done share, 0 to 1, after every slab.
+    """
+    if field.is_upright:
+        yield from _write_upright(scores, grid, field, labels)
+    else:
+        yield from _write_oblique(scores, grid, field, labels)
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Voxels ``[first, last)`` along one axis that lie in one tile of the scores, and the interpolation matrix from that tile to them."""
+
+    first: int
+    last: int
+    tile: slice
+    matrix: np.ndarray
+
+
+def _stretches(inside: slice, spacing: float, start: float, step: float, many: int) -> list[_Stretch]:
+    positions = spacing * np.arange(inside.start, inside.stop) - start
+    cells = np.clip(np.floor(positions / step), 0, many - 2).astype(int)
+    tiles = cells // _TILE
+    matrix = weights(many, step, positions, step)
+    found = []
+    for tile in np.unique(tiles):
+        members = np.flatnonzero(tiles == tile)
+        columns = slice(int(tile) * _TILE, min(int(tile) * _TILE + _TILE + 1, many))
+        first, last = int(members[0]), int(members[-1]) + 1
+        found.append(_Stretch(inside.start + first, inside.start + last, columns, matrix[first:last, columns].copy()))
+    return found
+
+
+def _write_upright(scores: torch.Tensor, grid: Grid, field: Field, labels: np.ndarray) -> Iterator[float]:
+    import torch
+
+    slabs, rows, columns = (
+        _stretches(inside, spacing, start, grid.spacing, many)
+        for inside, spacing, start, many in zip(covered(grid, field), field.spacing, grid.start, grid.size))
+    for number, slab in enumerate(slabs):
+        for row, column in itertools.product(rows, columns):
+            tile = scores[:, slab.tile, row.tile, column.tile]
+            open_classes = (tile.amax(dim=(1, 2, 3)) >= 0.124).nonzero().flatten().tolist()
+            target = labels[slab.first:slab.last, row.first:row.last, column.first:column.last]
+            if len(open_classes) == 1:
+                target[...] = open_classes[0]
+                continue
+            values = torch.from_numpy(row.matrix) @ tile[open_classes] @ torch.from_numpy(column.matrix).T
+            values = torch.matmul(torch.from_numpy(slab.matrix), values.flatten(2)).view(len(open_classes), *target.shape)
+            target[...] = best_class(values, open_classes).numpy()
+        yield (number + 1) / len(slabs)
+
+
+def _write_oblique(scores: torch.Tensor, grid: Grid, field: Field, labels: np.ndarray) -> Iterator[float]:
+    import torch
+    from torch.nn import functional
+
+    block = covered(grid, field)
+    certain = _certain_labels(scores)
+    _, height, width = certain.shape
+    turned = torch.from_numpy(field.rotation.astype(np.float32))
+    k, j, i = (torch.arange(inside.start, inside.stop, dtype=torch.float32) * float(step) for inside, step in zip(block, field.spacing))
+    many = torch.tensor(grid.size)
+    for begin in range(0, len(k), _SLICES):
+        slab = k[begin:begin + _SLICES]
+        coordinates, inside = [], True
+        for axis in range(3):
+            along = turned[axis, 0] * slab[:, None, None] + turned[axis, 1] * j[:, None] + turned[axis, 2] * i
+            along = (along - grid.start[axis]) / grid.spacing
+            inside = (along >= -0.5) & (along <= grid.size[axis] - 0.5) & inside
+            coordinates.append(along)
+        points = torch.stack([along[inside] for along in coordinates], dim=1)
+        cells = torch.minimum(points.floor().clamp_(min=0).long(), many - 2)
+        found = certain.flatten()[(cells[:, 0] * height + cells[:, 1]) * width + cells[:, 2]]
+        unsure = (found == _UNSURE).nonzero().flatten()
+        where = (points[unsure] * (2.0 / (many - 1)) - 1.0).flip(1)
+        values = functional.grid_sample(scores[None], where[None, None, None], padding_mode="border", align_corners=True)[0, :, 0, 0]
+        found[unsure] = best_class(values)
+        target = labels[block][begin:begin + len(slab)]
+        target[inside.numpy()] = found.numpy()
+        yield min(1.0, (begin + _SLICES) / len(k))
+
+
+def _certain_labels(scores: torch.Tensor) -> torch.Tensor:
+    """Class of every cell between eight voxels if all eight agree, else 255.  ``(C, D, H, W)`` to ``(D-1, H-1, W-1)``, uint8."""
+    labels = best_class(scores)
+    low, high = labels, labels
+    for axis in range(3):
+        count = labels.shape[axis] - 1
+        low = low.narrow(axis, 0, count).minimum(low.narrow(axis, 1, count))
+        high = high.narrow(axis, 0, count).maximum(high.narrow(axis, 1, count))
+    return low.masked_fill(low != high, _UNSURE)
