@@ -32,6 +32,11 @@ def normalise(image: np.ndarray, modality: str, normalisation: dict, measured: n
     return normalisation_rule.normalise(torch.from_numpy(image), normalisation[modality], counted).numpy()
 
 
+def training_hearts(folder: Path, last: int) -> list[Path]:
+    """Tissue maps ``NAME_NUMBER.nii.gz`` in a folder, in order, those numbered above ``last`` left out: they are for tests."""
+    return [path for path in sorted(folder.glob("*.nii.gz")) if int(path.name.split(".")[0].split("_")[-1]) <= last]
+
+
 def prepare_canvases(hearts: Sequence[Path], cache: Path, bodies: int = 1) -> list[Path]:
     """Paint bodies round hearts and cache them; finished ones are kept.
 
@@ -111,4 +116,4 @@ class PatchSource(torch.utils.data.IterableDataset):
             yield tuple(pair)
 
 
-__all__ = ["IGNORE", "PatchSource", "normalise", "open_canvas", "prepare_canvases"]
+__all__ = ["IGNORE", "PatchSource", "normalise", "open_canvas", "prepare_canvases", "training_hearts"]

@@ -18,7 +18,7 @@ import torch
 from mkd_core.distillation import segmentation_loss
 from mkd_core.networks import build
 from mkd_core.synthesis import appearance, render
-from mkd_core.training.data import normalise, open_canvas, prepare_canvases
+from mkd_core.training.data import normalise, open_canvas, prepare_canvases, training_hearts
 from mkd_core.training.run import NORMALISATION, Stage, stage_rate
 
 #: Voxel size of the localiser's grid, mm.
@@ -133,8 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    hearts = [p for p in sorted(options.hearts.glob("*.nii.gz")) if int(p.name.split(".")[0].split("_")[-1]) <= options.last_training_heart]
-    train(prepare_canvases(hearts, options.cache or options.out / "canvases")[:-10], options.out, options.minutes, seed=options.seed)
+    canvases = prepare_canvases(training_hearts(options.hearts, options.last_training_heart), options.cache or options.out / "canvases")
+    train(canvases[:-10], options.out, options.minutes, seed=options.seed)
 
 
 if __name__ == "__main__":

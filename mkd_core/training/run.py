@@ -22,7 +22,7 @@ import torch
 
 from mkd_core.structures import STRUCTURES
 from mkd_core.synthesis import render
-from mkd_core.training.data import PatchSource, normalise, open_canvas, prepare_canvases
+from mkd_core.training.data import PatchSource, normalise, open_canvas, prepare_canvases, training_hearts
 from mkd_core.training.mkd import MKDConfig, MutualDistillation
 
 NORMALISATION = {"CT": {"kind": "window", "low": -300.0, "high": 700.0}, "MR": {"kind": "percentile", "low": 1.0, "high": 99.5}}
@@ -214,9 +214,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    hearts = [p for p in sorted(options.hearts.glob("*.nii.gz")) if int(p.name.split(".")[0].split("_")[-1]) <= options.last_training_heart]
     cache = options.cache or options.out / "canvases"
-    canvases = prepare_canvases(hearts, cache)
+    canvases = prepare_canvases(training_hearts(options.hearts, options.last_training_heart), cache)
     own = prepare_canvases(make_own_hearts(options.own_hearts, cache / "hearts"), cache)
     stages = list(DEFAULT_STAGES)
     if options.minutes:
