@@ -52,6 +52,7 @@ def score_real_ct(labels: sitk.Image, folder: Path) -> dict[str, float]:
         ascending_aorta: share inside the reference aorta; chambers: share of the five heart labels within 3 mm of the heart mask; blood_minus_muscle: least difference
         of median HU; components: largest number of pieces of a structure (pulmonary artery left out).
     """
+
     def mask(name: str) -> np.ndarray:
         return sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"{name}.nii.gz"))) > 0
 
@@ -124,7 +125,12 @@ def rendered_hearts(bundle, folder: Path, modality: str, count: int, seed: int =
             print(f"  {path.name} {modality}: {error}")
             found = np.zeros_like(truth)
         rows.append([dice(found == s.label, truth == s.label) for s in STRUCTURES])
-        print(f"  {path.name} {modality}: " + " ".join(f"{s.abbreviation} {v:.3f}" for s, v in zip(STRUCTURES, rows[-1])) + f"  mean {np.mean(rows[-1]):.3f}", flush=True)
+        print(
+            f"  {path.name} {modality}: "
+            + " ".join(f"{s.abbreviation} {v:.3f}" for s, v in zip(STRUCTURES, rows[-1]))
+            + f"  mean {np.mean(rows[-1]):.3f}",
+            flush=True,
+        )
     mean = np.mean(rows, axis=0)
     return {s.key: float(v) for s, v in zip(STRUCTURES, mean)} | {"mean": float(mean.mean()), "cases": len(rows)}
 
@@ -140,7 +146,13 @@ def real_left_atria(bundle, folder: Path, count: int) -> dict[str, float]:
         except MKDError as error:
             print(f"  {path.name}: {error}")
             values.append(0.0)
-    return {"mean": float(np.mean(values)), "median": float(np.median(values)), "lowest": float(np.min(values)), "highest": float(np.max(values)), "cases": len(values)}
+    return {
+        "mean": float(np.mean(values)),
+        "median": float(np.median(values)),
+        "lowest": float(np.min(values)),
+        "highest": float(np.max(values)),
+        "cases": len(values),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> dict:
@@ -173,7 +185,10 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     if (options.data / "mr_left_atrium").exists() and options.mr:
         figures["real MR left atrium"] = real_left_atria(bundle, options.data / "mr_left_atrium", options.mr)
     refused = {}
-    for path, modality in ((options.data / "no_heart" / "ct_abdomen.nii.gz", "CT"), (options.data / "no_heart" / "mr_abdomen.nii.gz", "MR")):
+    for path, modality in (
+        (options.data / "no_heart" / "ct_abdomen.nii.gz", "CT"),
+        (options.data / "no_heart" / "mr_abdomen.nii.gz", "MR"),
+    ):
         if path.exists():
             try:
                 mkd_core.segment(sitk.ReadImage(str(path)), bundle, modality=modality)
@@ -182,7 +197,9 @@ def main(arguments: Sequence[str] | None = None) -> dict:
                 refused[path.name] = True
     figures["refused without a heart"] = refused
     for name, entry in figures.items():
-        print(f"{name}: " + ", ".join(f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}" for key, value in entry.items()))
+        print(
+            f"{name}: " + ", ".join(f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}" for key, value in entry.items())
+        )
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(figures, indent=1) + "\n")

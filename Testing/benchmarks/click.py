@@ -93,11 +93,26 @@ def main() -> None:
         if not panel.ui.resultsTable.visible:
             sys.exit(f"Not segmented: {panel.ui.statusLabel.text}")
         report = json.loads(panel.ui.outputSelector.currentNode().GetAttribute("MKDSegmentation.Report"))
-        clicks.append({"wall s": round(wall, 2), "worker CPU s": round(sum(map(cpu_seconds, workers())) - before, 2),
-                       "worker peak MiB": round(sum(map(peak_mib, workers()))), "threads": report["threads"], "precision": report["precision"],
-                       "timings s": {stage: round(value, 2) for stage, value in report["timings_s"].items()}})
-    machine = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), platform.processor())
-    figures = {"size": list(options.size), "machine": f"{machine}, {os.cpu_count()} cores", "first click": clicks[0], "second click": clicks[1]}
+        clicks.append(
+            {
+                "wall s": round(wall, 2),
+                "worker CPU s": round(sum(map(cpu_seconds, workers())) - before, 2),
+                "worker peak MiB": round(sum(map(peak_mib, workers()))),
+                "threads": report["threads"],
+                "precision": report["precision"],
+                "timings s": {stage: round(value, 2) for stage, value in report["timings_s"].items()},
+            }
+        )
+    machine = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")),
+        platform.processor(),
+    )
+    figures = {
+        "size": list(options.size),
+        "machine": f"{machine}, {os.cpu_count()} cores",
+        "first click": clicks[0],
+        "second click": clicks[1],
+    }
     print(json.dumps(figures, indent=1))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)

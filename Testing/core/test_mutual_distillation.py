@@ -6,8 +6,11 @@ torch = pytest.importorskip("torch")
 
 from mkd_core.training.mkd import MKDConfig, MutualDistillation  # noqa: E402
 
-SMALL = {"segmentor": {"type": "segmentor", "channels": [8, 16, 16]}, "generator": {"type": "generator", "channels": 4, "blocks": 1},
-         "discriminator": {"type": "discriminator", "channels": 4}}
+SMALL = {
+    "segmentor": {"type": "segmentor", "channels": [8, 16, 16]},
+    "generator": {"type": "generator", "channels": 4, "blocks": 1},
+    "discriminator": {"type": "discriminator", "channels": 4},
+}
 
 
 def _model(**switches):
@@ -18,8 +21,8 @@ def _model(**switches):
 def _pair(size=16):
     generator = torch.Generator().manual_seed(1)
     labels = torch.zeros(1, size, size, size, dtype=torch.uint8)
-    for label in range(1, 8):                       # seven slabs of two planes
-        labels[:, 2 * label - 1: 2 * label + 1, 3:-3, 3:-3] = label
+    for label in range(1, 8):  # seven slabs of two planes
+        labels[:, 2 * label - 1 : 2 * label + 1, 3:-3, 3:-3] = label
     levels = torch.tensor([-0.9, -0.5, -0.1, 0.2, 0.5, 0.8, -0.3, 0.0])
     other = torch.tensor([-1.0, 0.6, 0.9, -0.2, 0.1, -0.6, 0.4, -0.4])
     noise = 0.02 * torch.randn(1, 1, size, size, size, generator=generator)
@@ -34,15 +37,18 @@ def _touched(model, term):
     return {name for name in parts if any(p.grad is not None and p.grad.abs().max() > 0 for p in getattr(model, name).parameters())}
 
 
-@pytest.mark.parametrize(("term", "parts"), [
-    ("adversarial", {"generator_a2t", "generator_t2a"}),
-    ("cycle", {"generator_a2t", "generator_t2a"}),
-    ("real", {"segmentor_real"}),
-    ("syn", {"segmentor_syn", "generator_a2t"}),
-    ("syn to real", {"segmentor_real"}),
-    # S_syn sees its own stream in the same batch, so that batch normalisation has one set of statistics; through them a trace reaches G_a2t.
-    ("real to syn", {"segmentor_syn", "generator_a2t"}),
-])
+@pytest.mark.parametrize(
+    ("term", "parts"),
+    [
+        ("adversarial", {"generator_a2t", "generator_t2a"}),
+        ("cycle", {"generator_a2t", "generator_t2a"}),
+        ("real", {"segmentor_real"}),
+        ("syn", {"segmentor_syn", "generator_a2t"}),
+        ("syn to real", {"segmentor_real"}),
+        # S_syn sees its own stream in the same batch, so that batch normalisation has one set of statistics; through them a trace reaches G_a2t.
+        ("real to syn", {"segmentor_syn", "generator_a2t"}),
+    ],
+)
 def test_each_loss_reaches_just_the_networks_that_the_method_names(term, parts):
     assert _touched(_model(), term) == parts
 

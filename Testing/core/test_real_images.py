@@ -19,7 +19,9 @@ from mkd_core import cli  # noqa: E402
 DATA = accuracy.data_folder()
 THORAX = DATA / "ct_thorax"
 needs_thorax = pytest.mark.skipif(not THORAX.exists(), reason="no real CT here: set MKD_DATA to the data folder")
-needs_abdomen = pytest.mark.skipif(not (DATA / "no_heart").exists(), reason="no volumes without a heart here: set MKD_DATA to the data folder")
+needs_abdomen = pytest.mark.skipif(
+    not (DATA / "no_heart").exists(), reason="no volumes without a heart here: set MKD_DATA to the data folder"
+)
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def test_a_torso_has_lungs_spine_liver_and_air_where_people_have_them(heart, see
     assert where[T.LIVER][2] < where[T.LV][2], "and to the right"
     lung = tissues == T.LUNG
     assert 1.5 < np.count_nonzero(lung) * 4.0**3 / 1e6 < 9, "litres of lung"
-    assert lung[:, :, : tissues.shape[2] // 2].any() and lung[:, :, tissues.shape[2] // 2:].any()
+    assert lung[:, :, : tissues.shape[2] // 2].any() and lung[:, :, tissues.shape[2] // 2 :].any()
 
 
 def test_the_same_seed_gives_the_same_body_and_another_seed_another(heart):

@@ -14,8 +14,11 @@ from mkd_core.training import localiser, make_bundle, run  # noqa: E402
 from mkd_core.training.data import PatchSource, open_canvas, prepare_canvases, training_hearts  # noqa: E402
 from mkd_core.training.mkd import MKDConfig, MutualDistillation  # noqa: E402
 
-SMALL = MKDConfig(segmentor={"type": "segmentor", "channels": [4, 8, 8]}, generator={"type": "generator", "channels": 2, "blocks": 1},
-                  discriminator={"type": "discriminator", "channels": 2})
+SMALL = MKDConfig(
+    segmentor={"type": "segmentor", "channels": [4, 8, 8]},
+    generator={"type": "generator", "channels": 2, "blocks": 1},
+    discriminator={"type": "discriminator", "channels": 2},
+)
 STAGE = run.Stage(minutes=0.03, spacing=8.0, size=16, batch=1)
 
 

@@ -19,11 +19,14 @@ class Discriminator(nn.Module):
     def __init__(self, channels: int = 16) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv3d(1, channels, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv3d(1, channels, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
             nn.Conv3d(channels, 2 * channels, 4, stride=2, padding=1, bias=False),
-            nn.InstanceNorm3d(2 * channels, affine=True), nn.LeakyReLU(0.2, inplace=True),
+            nn.InstanceNorm3d(2 * channels, affine=True),
+            nn.LeakyReLU(0.2, inplace=True),
             nn.Conv3d(2 * channels, 4 * channels, 3, padding=1, bias=False),
-            nn.InstanceNorm3d(4 * channels, affine=True), nn.LeakyReLU(0.2, inplace=True),
+            nn.InstanceNorm3d(4 * channels, affine=True),
+            nn.LeakyReLU(0.2, inplace=True),
             nn.Conv3d(4 * channels, 1, 3, padding=1),
         )
 

@@ -20,8 +20,7 @@ def _normalised(in_channels: int, out_channels: int, stride: int = 1) -> list[nn
 class _Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            *_normalised(channels, channels), nn.ReLU(inplace=True), *_normalised(channels, channels))
+        self.body = nn.Sequential(*_normalised(channels, channels), nn.ReLU(inplace=True), *_normalised(channels, channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.body(x)
@@ -38,11 +37,14 @@ class Generator(nn.Module):
     def __init__(self, channels: int = 12, blocks: int = 3) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            *_normalised(1, channels), nn.ReLU(inplace=True),
-            *_normalised(channels, 2 * channels, stride=2), nn.ReLU(inplace=True),
+            *_normalised(1, channels),
+            nn.ReLU(inplace=True),
+            *_normalised(channels, 2 * channels, stride=2),
+            nn.ReLU(inplace=True),
             *[_Residual(2 * channels) for _ in range(blocks)],
             nn.ConvTranspose3d(2 * channels, channels, 2, stride=2, bias=False),
-            nn.InstanceNorm3d(channels, affine=True), nn.ReLU(inplace=True),
+            nn.InstanceNorm3d(channels, affine=True),
+            nn.ReLU(inplace=True),
         )
         # The last convolution also sees the image itself, so that edges need not survive the bottleneck.
         self.head = nn.Conv3d(channels + 1, 1, 3, padding=1, padding_mode="replicate")

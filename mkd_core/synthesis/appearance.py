@@ -16,8 +16,24 @@ from mkd_core.synthesis.tissues import Tissue as T
 
 TISSUE_SLOTS = TISSUE_COUNT
 
-_BLOOD = (T.LV, T.RV, T.LA, T.RA, T.ASCENDING_AORTA, T.PULMONARY_ARTERY, T.SVC, T.IVC, T.PULMONARY_VEINS, T.LA_APPENDAGE,
-          T.AORTA_ARCH_DESCENDING, T.CORONARY_SINUS, T.DISTAL_PULMONARY_ARTERY, T.LUNG_VESSEL, T.HEPATIC_VEIN, T.CORONARY)
+_BLOOD = (
+    T.LV,
+    T.RV,
+    T.LA,
+    T.RA,
+    T.ASCENDING_AORTA,
+    T.PULMONARY_ARTERY,
+    T.SVC,
+    T.IVC,
+    T.PULMONARY_VEINS,
+    T.LA_APPENDAGE,
+    T.AORTA_ARCH_DESCENDING,
+    T.CORONARY_SINUS,
+    T.DISTAL_PULMONARY_ARTERY,
+    T.LUNG_VESSEL,
+    T.HEPATIC_VEIN,
+    T.CORONARY,
+)
 
 
 @dataclass
@@ -59,15 +75,15 @@ def ct(rng: np.random.Generator) -> Appearance:
     left = u(180, 620) if rng.random() < 0.92 else u(40, 180)
     phase = rng.random()
     if phase < 0.45:
-        right = left + rng.normal(0, 60)             # late or triphasic: both sides alike
+        right = left + rng.normal(0, 60)  # late or triphasic: both sides alike
     elif phase < 0.75:
-        right = left * u(0.25, 0.8)                  # coronary phase, right side washed out
+        right = left * u(0.25, 0.8)  # coronary phase, right side washed out
     elif phase < 0.90:
-        right = left + u(50, 450)                    # early: pulmonary phase
+        right = left + u(50, 450)  # early: pulmonary phase
         if rng.random() < 0.4:
             left *= u(0.4, 0.9)
     else:
-        right = u(35, 110)                           # hardly any contrast on the right
+        right = u(35, 110)  # hardly any contrast on the right
     right = max(right, 35.0)
     atrial = right + rng.normal(0, 40)
     muscle = u(60, 150) if left > 200 else u(35, 90)
@@ -81,25 +97,55 @@ def ct(rng: np.random.Generator) -> Appearance:
         return float(rng.normal(0, sigma))
 
     blood = u(2, 18)
-    _fill(look, {
-        T.OUTSIDE: (lung, 20, 0),
-        T.LV: (left + jitter(20), blood, u(0, 20)), T.LA: (left + jitter(25), blood, u(0, 15)),
-        T.ASCENDING_AORTA: (left + jitter(25), blood, 5), T.AORTA_ARCH_DESCENDING: (left + jitter(35), blood, 5),
-        T.PULMONARY_VEINS: (left + jitter(30), blood, 5), T.LA_APPENDAGE: (left * (u(0.3, 1) if rng.random() < 0.25 else 1) + jitter(15), blood, 10),
-        T.RV: (right + jitter(40), blood, 0.5 * mixing), T.RA: (max(30.0, atrial), blood, mixing),
-        T.PULMONARY_ARTERY: (right + jitter(30), blood, 0.15 * mixing), T.SVC: (caval, blood, 0.6 * mixing),
-        T.IVC: (below, blood, 0.6 * mixing), T.CORONARY_SINUS: (u(60, max(70.0, right)), blood, 5),
-        T.MYOCARDIUM: (muscle, u(4, 16), u(0, 12)), T.PAPILLARY_MUSCLE: (muscle + jitter(10), 8, 0), T.RV_WALL: (muscle + jitter(15), 8, 5),
-        T.LA_WALL: (u(20, 110), 8, 0), T.RA_WALL: (u(20, 110), 8, 0), T.AORTIC_WALL: (u(30, 90), 15, 0),
-        T.PULMONARY_ARTERY_WALL: (u(20, 90), 10, 0), T.FAT: (fat, 15, 15), T.MEDIASTINAL_FAT: (fat + u(0, 50), 15, 25),
-        T.SUBCUTANEOUS_FAT: (fat, 10, 8), T.ABDOMINAL_FAT: (fat, 12, 10), T.MUSCLE: (soft, 10, 10), T.AIR: (-1000, 3, 0), T.LUNG: (lung, 35, 40),
-        T.CORTICAL_BONE: (u(350, 1100), 60, 40), T.SPONGY_BONE: (u(90, 350), 50, 30), T.DISC: (u(60, 120), 10, 5),
-        T.SPINAL_CANAL: (u(10, 50), 8, 0), T.AIRWAY: (-990, 8, 0), T.AIRWAY_WALL: (u(0, 60), 15, 0), T.OESOPHAGUS: (u(10, 60), 15, 40),
-        T.LIVER: (liver, 6, 8), T.HEPATIC_VEIN: (liver + u(-15, 90), 6, 0), T.STOMACH: (u(0, 90), 15, 30), T.GAS: (-950, 10, 0),
-        T.SPLEEN: (u(50, 180), 8, 15), T.KIDNEY: (u(40, 250), 10, 30), T.FLUID: (u(0, 35), 5, 3), T.TABLE: (u(-400, 300), 20, 0),
-        T.CORONARY: (left + u(-80, 300), 20, 0),
-    })
-    vessel = (right if rng.random() < 0.5 else left)
+    _fill(
+        look,
+        {
+            T.OUTSIDE: (lung, 20, 0),
+            T.LV: (left + jitter(20), blood, u(0, 20)),
+            T.LA: (left + jitter(25), blood, u(0, 15)),
+            T.ASCENDING_AORTA: (left + jitter(25), blood, 5),
+            T.AORTA_ARCH_DESCENDING: (left + jitter(35), blood, 5),
+            T.PULMONARY_VEINS: (left + jitter(30), blood, 5),
+            T.LA_APPENDAGE: (left * (u(0.3, 1) if rng.random() < 0.25 else 1) + jitter(15), blood, 10),
+            T.RV: (right + jitter(40), blood, 0.5 * mixing),
+            T.RA: (max(30.0, atrial), blood, mixing),
+            T.PULMONARY_ARTERY: (right + jitter(30), blood, 0.15 * mixing),
+            T.SVC: (caval, blood, 0.6 * mixing),
+            T.IVC: (below, blood, 0.6 * mixing),
+            T.CORONARY_SINUS: (u(60, max(70.0, right)), blood, 5),
+            T.MYOCARDIUM: (muscle, u(4, 16), u(0, 12)),
+            T.PAPILLARY_MUSCLE: (muscle + jitter(10), 8, 0),
+            T.RV_WALL: (muscle + jitter(15), 8, 5),
+            T.LA_WALL: (u(20, 110), 8, 0),
+            T.RA_WALL: (u(20, 110), 8, 0),
+            T.AORTIC_WALL: (u(30, 90), 15, 0),
+            T.PULMONARY_ARTERY_WALL: (u(20, 90), 10, 0),
+            T.FAT: (fat, 15, 15),
+            T.MEDIASTINAL_FAT: (fat + u(0, 50), 15, 25),
+            T.SUBCUTANEOUS_FAT: (fat, 10, 8),
+            T.ABDOMINAL_FAT: (fat, 12, 10),
+            T.MUSCLE: (soft, 10, 10),
+            T.AIR: (-1000, 3, 0),
+            T.LUNG: (lung, 35, 40),
+            T.CORTICAL_BONE: (u(350, 1100), 60, 40),
+            T.SPONGY_BONE: (u(90, 350), 50, 30),
+            T.DISC: (u(60, 120), 10, 5),
+            T.SPINAL_CANAL: (u(10, 50), 8, 0),
+            T.AIRWAY: (-990, 8, 0),
+            T.AIRWAY_WALL: (u(0, 60), 15, 0),
+            T.OESOPHAGUS: (u(10, 60), 15, 40),
+            T.LIVER: (liver, 6, 8),
+            T.HEPATIC_VEIN: (liver + u(-15, 90), 6, 0),
+            T.STOMACH: (u(0, 90), 15, 30),
+            T.GAS: (-950, 10, 0),
+            T.SPLEEN: (u(50, 180), 8, 15),
+            T.KIDNEY: (u(40, 250), 10, 30),
+            T.FLUID: (u(0, 35), 5, 3),
+            T.TABLE: (u(-400, 300), 20, 0),
+            T.CORONARY: (left + u(-80, 300), 20, 0),
+        },
+    )
+    vessel = right if rng.random() < 0.5 else left
     look.mean[T.DISTAL_PULMONARY_ARTERY] = look.mean[T.PULMONARY_ARTERY] + jitter(25)
     look.fine[T.DISTAL_PULMONARY_ARTERY] = blood
     look.mean[T.LUNG_VESSEL], look.fine[T.LUNG_VESSEL] = max(30.0, vessel * u(0.6, 1.0)), 40
@@ -114,7 +160,7 @@ def mr(rng: np.random.Generator) -> Appearance:
     """Draw an MR: bright-blood or late-enhancement contrast, or any contrast at all; bias field, mottled blood, noise."""
     u, look = rng.uniform, Appearance("MR")
     kind = rng.random()
-    if kind < 0.12:                                          # anything
+    if kind < 0.12:  # anything
         look.mean[:] = rng.uniform(0.05, 1.2, TISSUE_SLOTS)
         same = u(0.5, 1.2)
         for tissue in _BLOOD:
@@ -134,18 +180,40 @@ def mr(rng: np.random.Generator) -> Appearance:
         look.mean[T.CORONARY] = u(0.4, 1.1)
     lung = u(0.01, 0.15)
     around = u(0.15, 0.7)
-    _fill(look, {
-        T.OUTSIDE: (lung, 0.01, 0), T.AIR: (0.01, 0, 0), T.LUNG: (lung, 0.02, 0.02), T.AIRWAY: (0.01, 0, 0), T.GAS: (0.01, 0, 0),
-        T.MYOCARDIUM: (muscle, 0.03, u(0.01, 0.06)), T.PAPILLARY_MUSCLE: (muscle + rng.normal(0, 0.05), 0.03, 0.02),
-        T.RV_WALL: (muscle + rng.normal(0, 0.06), 0.03, 0.02), T.LA_WALL: (muscle + u(-0.1, 0.45), 0.05, 0.05),
-        T.RA_WALL: (muscle + u(-0.1, 0.3), 0.05, 0.03), T.AORTIC_WALL: (muscle + u(-0.15, 0.2), 0.05, 0),
-        T.PULMONARY_ARTERY_WALL: (muscle + u(-0.15, 0.2), 0.05, 0), T.FAT: (fat, 0.05, 0.08), T.MEDIASTINAL_FAT: (fat * u(0.6, 1.1), 0.06, 0.12),
-        T.SUBCUTANEOUS_FAT: (fat * u(0.9, 1.5), 0.05, 0.05), T.ABDOMINAL_FAT: (fat, 0.05, 0.05), T.MUSCLE: (around, 0.04, 0.05), T.CORTICAL_BONE: (u(0.02, 0.25), 0.03, 0.02),
-        T.SPONGY_BONE: (u(0.15, 0.9), 0.06, 0.05), T.DISC: (u(0.1, 0.9), 0.04, 0.03), T.SPINAL_CANAL: (u(0.2, 1.4), 0.04, 0.02),
-        T.AIRWAY_WALL: (u(0.2, 0.6), 0.05, 0), T.OESOPHAGUS: (u(0.2, 0.8), 0.08, 0.1), T.LIVER: (u(0.25, 0.9), 0.03, 0.04),
-        T.STOMACH: (u(0.1, 0.9), 0.05, 0.15), T.SPLEEN: (u(0.3, 1.1), 0.03, 0.03), T.KIDNEY: (u(0.3, 1.2), 0.05, 0.08),
-        T.FLUID: (u(0.1, 1.5), 0.03, 0.02), T.TABLE: (0.01, 0, 0),
-    })
+    _fill(
+        look,
+        {
+            T.OUTSIDE: (lung, 0.01, 0),
+            T.AIR: (0.01, 0, 0),
+            T.LUNG: (lung, 0.02, 0.02),
+            T.AIRWAY: (0.01, 0, 0),
+            T.GAS: (0.01, 0, 0),
+            T.MYOCARDIUM: (muscle, 0.03, u(0.01, 0.06)),
+            T.PAPILLARY_MUSCLE: (muscle + rng.normal(0, 0.05), 0.03, 0.02),
+            T.RV_WALL: (muscle + rng.normal(0, 0.06), 0.03, 0.02),
+            T.LA_WALL: (muscle + u(-0.1, 0.45), 0.05, 0.05),
+            T.RA_WALL: (muscle + u(-0.1, 0.3), 0.05, 0.03),
+            T.AORTIC_WALL: (muscle + u(-0.15, 0.2), 0.05, 0),
+            T.PULMONARY_ARTERY_WALL: (muscle + u(-0.15, 0.2), 0.05, 0),
+            T.FAT: (fat, 0.05, 0.08),
+            T.MEDIASTINAL_FAT: (fat * u(0.6, 1.1), 0.06, 0.12),
+            T.SUBCUTANEOUS_FAT: (fat * u(0.9, 1.5), 0.05, 0.05),
+            T.ABDOMINAL_FAT: (fat, 0.05, 0.05),
+            T.MUSCLE: (around, 0.04, 0.05),
+            T.CORTICAL_BONE: (u(0.02, 0.25), 0.03, 0.02),
+            T.SPONGY_BONE: (u(0.15, 0.9), 0.06, 0.05),
+            T.DISC: (u(0.1, 0.9), 0.04, 0.03),
+            T.SPINAL_CANAL: (u(0.2, 1.4), 0.04, 0.02),
+            T.AIRWAY_WALL: (u(0.2, 0.6), 0.05, 0),
+            T.OESOPHAGUS: (u(0.2, 0.8), 0.08, 0.1),
+            T.LIVER: (u(0.25, 0.9), 0.03, 0.04),
+            T.STOMACH: (u(0.1, 0.9), 0.05, 0.15),
+            T.SPLEEN: (u(0.3, 1.1), 0.03, 0.03),
+            T.KIDNEY: (u(0.3, 1.2), 0.05, 0.08),
+            T.FLUID: (u(0.1, 1.5), 0.03, 0.02),
+            T.TABLE: (0.01, 0, 0),
+        },
+    )
     look.mean[T.HEPATIC_VEIN] = look.mean[T.LIVER] + u(-0.1, 0.35)
     mottled = float(rng.gamma(1.5, 0.05))
     for tissue in _BLOOD:

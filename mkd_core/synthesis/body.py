@@ -18,8 +18,18 @@ from scipy import ndimage
 from mkd_core.synthesis.tissues import Tissue as T
 
 _HEART = np.array([T.LV, T.RV, T.LA, T.RA, T.MYOCARDIUM, T.RV_WALL, T.LA_WALL, T.RA_WALL, T.LA_APPENDAGE])
-_VESSELS = np.array([T.ASCENDING_AORTA, T.PULMONARY_ARTERY, T.SVC, T.IVC, T.AORTA_ARCH_DESCENDING, T.DISTAL_PULMONARY_ARTERY,
-                     T.AORTIC_WALL, T.PULMONARY_ARTERY_WALL])
+_VESSELS = np.array(
+    [
+        T.ASCENDING_AORTA,
+        T.PULMONARY_ARTERY,
+        T.SVC,
+        T.IVC,
+        T.AORTA_ARCH_DESCENDING,
+        T.DISTAL_PULMONARY_ARTERY,
+        T.AORTIC_WALL,
+        T.PULMONARY_ARTERY_WALL,
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -34,9 +44,9 @@ class Extent:
 class _Landmarks:
     """Where things are, in mm, read off the heart's tissue map."""
 
-    low: np.ndarray          # lower corner of chambers and walls (x, y, z)
-    high: np.ndarray         # upper corner
-    aorta_line: np.ndarray   # descending aorta: x = a0 + a1 z, y = b0 + b1 z; rows (a0, a1), (b0, b1)
+    low: np.ndarray  # lower corner of chambers and walls (x, y, z)
+    high: np.ndarray  # upper corner
+    aorta_line: np.ndarray  # descending aorta: x = a0 + a1 z, y = b0 + b1 z; rows (a0, a1), (b0, b1)
     aorta_radius: float
     left_atrium: np.ndarray  # centroid
     left_atrium_top: float
@@ -113,7 +123,9 @@ class _Painter:
     def paint(self, where: np.ndarray, tissue: int) -> None:
         self.labels[where] = tissue
 
-    def tube(self, start, end, r0: float, r1: float, tissue: int, over: tuple[int, ...] | None = None, wall: tuple[float, int] | None = None) -> None:
+    def tube(
+        self, start, end, r0: float, r1: float, tissue: int, over: tuple[int, ...] | None = None, wall: tuple[float, int] | None = None
+    ) -> None:
         """Paint a tapering tube, computed in its own bounding box only."""
         start, end = np.asarray(start, float), np.asarray(end, float)
         reach = max(r0, r1) + (wall[0] if wall else 0) + self.spacing
@@ -136,19 +148,19 @@ def _trunk(p: _Painter, mark: _Landmarks, rng: np.random.Generator) -> dict[str,
     """Skin, fat, muscle, ribs, lungs, diaphragm and abdomen; returns the measures that later parts need."""
     x, y, z = p.x, p.y, p.z
     u = rng.uniform
-    aorta_x, aorta_y = (mark.aorta_line[:, 0] + mark.aorta_line[:, 1] * mark.left_atrium[2])
+    aorta_x, aorta_y = mark.aorta_line[:, 0] + mark.aorta_line[:, 1] * mark.left_atrium[2]
     spine_x = aorta_x - mark.aorta_radius - u(8, 18)
     spine_y = aorta_y + u(6, 18)
-    front = mark.low[1] - u(4, 22)               # inner face of the sternum
-    back = spine_y + u(14, 24)                   # inner face of the chest behind, beside the vertebra
-    wall = u(12, 24)                             # rib, intercostal and chest muscle
+    front = mark.low[1] - u(4, 22)  # inner face of the sternum
+    back = spine_y + u(14, 24)  # inner face of the chest behind, beside the vertebra
+    wall = u(12, 24)  # rib, intercostal and chest muscle
     fat = float(np.clip(rng.gamma(2.0, 6.0), 2, 45))
     inner_w = max(u(112, 150), (mark.high[0] - spine_x) + u(8, 30))
     inner_d, inner_y = (back - front) / 2, (back + front) / 2
     power = u(2.1, 3.0)
 
     middle = mark.low[2] + u(10, 40)
-    top = mark.arch_top + u(45, 90)              # apex of the lungs
+    top = mark.arch_top + u(45, 90)  # apex of the lungs
     narrowing = np.sqrt(np.clip(1 - (np.clip(z - middle, 0, None) / (top - middle)) ** 2.5, 0.0, 1))
     narrowing = np.where(z > middle, 0.12 + 0.88 * narrowing, 1.0).astype(np.float32)
     lean = u(-0.12, 0.12)
@@ -195,7 +207,11 @@ def _trunk(p: _Painter, mark: _Landmarks, rng: np.random.Generator) -> dict[str,
     if rng.random() < 0.5:
         size, height = u(35, 75), mark.low[2] + u(-10, 50)
         for side in (-1, 1):
-            breast = ((x - spine_x - side * u(70, 95)) / size) ** 2 + ((y - skin_front - 5) / (size * u(0.5, 0.9))) ** 2 + ((z - height) / size) ** 2
+            breast = (
+                ((x - spine_x - side * u(70, 95)) / size) ** 2
+                + ((y - skin_front - 5) / (size * u(0.5, 0.9))) ** 2
+                + ((z - height) / size) ** 2
+            )
             p.paint((breast < 1) & (p.labels == T.AIR), T.SUBCUTANEOUS_FAT)
             p.paint((breast < 0.25) & (p.noise(rng, 12) > 0.3) & (p.labels == T.SUBCUTANEOUS_FAT), T.MUSCLE)
     if rng.random() < 0.2:
@@ -209,8 +225,18 @@ def _trunk(p: _Painter, mark: _Landmarks, rng: np.random.Generator) -> dict[str,
     if rng.random() < 0.8:
         table = back + wall + fat + u(12, 30)
         p.paint((np.abs(y - table) < 3) & (p.labels == T.AIR) & (np.abs(x - spine_x) < 230), T.TABLE)
-    return {"spine_x": spine_x, "spine_y": spine_y, "front": front, "back": back, "top": top, "inner": inner, "lung": lung, "wall": wall,
-            "diaphragm": diaphragm, "inner_y": inner_y}
+    return {
+        "spine_x": spine_x,
+        "spine_y": spine_y,
+        "front": front,
+        "back": back,
+        "top": top,
+        "inner": inner,
+        "lung": lung,
+        "wall": wall,
+        "diaphragm": diaphragm,
+        "inner_y": inner_y,
+    }
 
 
 def _abdomen(p: _Painter, rng: np.random.Generator, inner, diaphragm, spine_x: float, inner_y: float, inner_d: float) -> None:
@@ -225,16 +251,26 @@ def _abdomen(p: _Painter, rng: np.random.Generator, inner, diaphragm, spine_x: f
     bowel = below & (bumps > 0.1) & (z < floor + 60)
     p.paint(bowel, T.STOMACH)
     p.paint(bowel & (bumps > 1.2), T.GAS)
-    spleen = ((x - spine_x - u(95, 115)) / u(28, 40)) ** 2 + ((y - inner_y - u(15, 35)) / u(35, 50)) ** 2 + ((z - floor - u(80, 120)) / u(40, 60)) ** 2
+    spleen = (
+        ((x - spine_x - u(95, 115)) / u(28, 40)) ** 2
+        + ((y - inner_y - u(15, 35)) / u(35, 50)) ** 2
+        + ((z - floor - u(80, 120)) / u(40, 60)) ** 2
+    )
     p.paint((spleen < 1) & below, T.SPLEEN)
-    stomach = ((x - spine_x - u(50, 75)) / u(35, 55)) ** 2 + ((y - inner_y + u(0, 30)) / u(40, 60)) ** 2 + ((z - floor - u(90, 130)) / u(35, 60)) ** 2
+    stomach = (
+        ((x - spine_x - u(50, 75)) / u(35, 55)) ** 2
+        + ((y - inner_y + u(0, 30)) / u(40, 60)) ** 2
+        + ((z - floor - u(90, 130)) / u(35, 60)) ** 2
+    )
     p.paint((stomach < 1) & below, T.STOMACH)
     p.paint((stomach < 0.8) & below & (y < inner_y - u(-10, 25)), T.GAS)
     for side in (-1, 1):
         kidney = ((x - spine_x - side * u(50, 65)) / 28) ** 2 + ((y - inner_y - u(25, 40)) / 28) ** 2 + ((z - floor - u(-30, 10)) / 55) ** 2
         p.paint((kidney < 1) & below, T.KIDNEY)
-    reach = spine_x + u(10, 60)                                   # how far the left lobe goes
-    liver = below & (x < reach - 0.5 * np.clip(y - inner_y + inner_d * 0.3, 0, None)) & (z > floor + 0.5 * (x - spine_x + 60)) & (inner < 0.97)
+    reach = spine_x + u(10, 60)  # how far the left lobe goes
+    liver = (
+        below & (x < reach - 0.5 * np.clip(y - inner_y + inner_d * 0.3, 0, None)) & (z > floor + 0.5 * (x - spine_x + 60)) & (inner < 0.97)
+    )
     p.paint(liver, T.LIVER)
     p.paint(liver & (np.abs(p.noise(rng, 22)) < 0.10) & (np.abs(p.noise(rng, 22)) < 0.35), T.HEPATIC_VEIN)
 
@@ -279,7 +315,9 @@ def _mediastinum(p: _Painter, heart: np.ndarray, trunk: dict, mark: _Landmarks, 
     spine_x = trunk["spine_x"]
     half = np.clip(u(8, 20) + 0.12 * (z - mark.left_atrium_top), u(3, 10), 32) + 4 * p.noise(rng, 40)
     band = (np.abs(x - spine_x - u(0, 10)) < half) & (y < trunk["back"])
-    behind = (np.abs(x - spine_x - 8) < u(24, 36)) & (y > mark.left_atrium[1]) & (y < trunk["spine_y"] + 8) & (z < mark.left_atrium_top + 25)
+    behind = (
+        (np.abs(x - spine_x - 8) < u(24, 36)) & (y > mark.left_atrium[1]) & (y < trunk["spine_y"] + 8) & (z < mark.left_atrium_top + 25)
+    )
     p.paint((near > u(0.16, 0.4)) & lung, T.MEDIASTINAL_FAT)
     p.paint((band | behind) & lung, T.MEDIASTINAL_FAT)
     # Soft tissue (nodes, thymus) in the fat.
@@ -307,22 +345,23 @@ def _mediastinum(p: _Painter, heart: np.ndarray, trunk: dict, mark: _Landmarks, 
     gullet = np.array([spine_x + u(4, 16), trunk["spine_y"] - u(18, 26), carina[2]])
     p.tube(gullet, gullet + np.array([u(-8, 0), u(-6, 4), 200.0]), 7, 7, T.OESOPHAGUS, over)
     p.tube(gullet, gullet + np.array([u(5, 20), u(-14, 4), -(carina[2] - mark.low[2]) - 10]), u(6, 9), u(7, 11), T.OESOPHAGUS, over)
-    p.tube(gullet + np.array([-14, 8, -150]), gullet + np.array([-14, 8, 60.0]), 3, 4, T.LUNG_VESSEL, over)    # azygos
+    p.tube(gullet + np.array([-14, 8, -150]), gullet + np.array([-14, 8, 60.0]), 3, 4, T.LUNG_VESSEL, over)  # azygos
 
-    if rng.random() < 0.2:                                                   # pleural effusion
+    if rng.random() < 0.2:  # pleural effusion
         level = trunk["inner_y"] + u(20, 60)
         side = (x > spine_x) if rng.random() < 0.5 else (x < spine_x)
         p.paint(lung & side & (y > level + 0.25 * (z - mark.low[2])), T.FLUID)
-    if rng.random() < 0.2:                                                   # consolidated or collapsed lung
+    if rng.random() < 0.2:  # consolidated or collapsed lung
         p.paint((p.labels == T.LUNG) & (p.noise(rng, 45) > u(1.2, 2.0)) & (z < mark.left_atrium[2]), T.MUSCLE)
-    if rng.random() < 0.15:                                                  # pericardial effusion
+    if rng.random() < 0.15:  # pericardial effusion
         chambers = np.isin(heart, np.append(_HEART, T.FAT)).astype(np.float32)
         around = ndimage.gaussian_filter(chambers, u(3, 6) / p.spacing) > u(0.1, 0.35)
         p.paint(around & (heart == 0) & np.isin(p.labels, over), T.FLUID)
 
 
-def _continue_vessels(p: _Painter, labels: np.ndarray, origin: np.ndarray, spacing: float, mark: _Landmarks, trunk: dict,
-                      rng: np.random.Generator) -> None:
+def _continue_vessels(
+    p: _Painter, labels: np.ndarray, origin: np.ndarray, spacing: float, mark: _Landmarks, trunk: dict, rng: np.random.Generator
+) -> None:
     """Continue what the heart's box cuts: aorta down and out of the back, arch branches and SVC up, IVC down, lung vessels outwards."""
     u = rng.uniform
     extent = np.array(labels.shape[::-1]) * spacing
@@ -333,9 +372,25 @@ def _continue_vessels(p: _Painter, labels: np.ndarray, origin: np.ndarray, spaci
         return np.array([a0 + a1 * height, b0 + b1 * height, height])
 
     wall = (2.0, T.AORTIC_WALL)
-    p.tube(aorta_at(mark.left_atrium[2] + 20), aorta_at(mark.low[2] - 20), mark.aorta_radius, mark.aorta_radius, T.AORTA_ARCH_DESCENDING, soft, wall)
+    p.tube(
+        aorta_at(mark.left_atrium[2] + 20),
+        aorta_at(mark.low[2] - 20),
+        mark.aorta_radius,
+        mark.aorta_radius,
+        T.AORTA_ARCH_DESCENDING,
+        soft,
+        wall,
+    )
     lowest = aorta_at(mark.low[2] - 20)
-    p.tube(lowest, lowest + np.array([trunk["spine_x"] + 12 - lowest[0], -8, -260.0]), mark.aorta_radius, mark.aorta_radius * 0.8, T.AORTA_ARCH_DESCENDING, soft, wall)
+    p.tube(
+        lowest,
+        lowest + np.array([trunk["spine_x"] + 12 - lowest[0], -8, -260.0]),
+        mark.aorta_radius,
+        mark.aorta_radius * 0.8,
+        T.AORTA_ARCH_DESCENDING,
+        soft,
+        wall,
+    )
 
     def face_centres(face: np.ndarray, tissue: int, minimum: int = 12):
         """(centroid in face indices, equivalent radius in mm) of each piece of a tissue on a face."""
@@ -360,7 +415,15 @@ def _continue_vessels(p: _Painter, labels: np.ndarray, origin: np.ndarray, spaci
             row, column = part.mean(axis=0)
             start = origin + np.array([column * spacing, row * spacing, extent[2]])
             p.tube(start - [0, 0, 3], start + [0, 0, 4], min(radius, 9) / (1 if many == 1 else 1.3), 5, T.AORTA_ARCH_DESCENDING, soft, wall)
-            p.tube(start, start + np.array([u(-18, 18), u(-12, 6), 80.0]), u(4, 6), u(3, 5), T.AORTA_ARCH_DESCENDING, soft, (1.0, T.AORTIC_WALL))
+            p.tube(
+                start,
+                start + np.array([u(-18, 18), u(-12, 6), 80.0]),
+                u(4, 6),
+                u(3, 5),
+                T.AORTA_ARCH_DESCENDING,
+                soft,
+                (1.0, T.AORTIC_WALL),
+            )
     for face, sign, index in ((labels[:, :, 0], -1, 0.0), (labels[:, :, -1], 1, extent[0])):
         for tissue in (T.PULMONARY_VEINS, T.DISTAL_PULMONARY_ARTERY):
             for (level, row), radius, _ in face_centres(face, tissue, 8):
@@ -390,9 +453,19 @@ def surround(heart: sitk.Image, seed: int, spacing: float = 2.0, extent: Extent 
     if extent is None:
         extent = chest_extent(heart)
     p = _Painter(extent, spacing)
-    inside = sitk.GetArrayFromImage(sitk.Resample(
-        heart, [int(n) for n in p.labels.shape[::-1]], sitk.Transform(), sitk.sitkNearestNeighbor, [float(v) for v in p.low],
-        [spacing] * 3, (1, 0, 0, 0, 1, 0, 0, 0, 1), 0, sitk.sitkUInt8))
+    inside = sitk.GetArrayFromImage(
+        sitk.Resample(
+            heart,
+            [int(n) for n in p.labels.shape[::-1]],
+            sitk.Transform(),
+            sitk.sitkNearestNeighbor,
+            [float(v) for v in p.low],
+            [spacing] * 3,
+            (1, 0, 0, 0, 1, 0, 0, 0, 1),
+            0,
+            sitk.sitkUInt8,
+        )
+    )
     trunk = _trunk(p, mark, rng)
     _spine_and_sternum(p, trunk, rng)
     _mediastinum(p, inside, trunk, mark, rng)

@@ -50,7 +50,7 @@ class NoiseBank:
     def __init__(self, seed: int = 0, copies: int = 3) -> None:
         rng = np.random.default_rng(seed)
         self._fields: dict[float, list[np.ndarray]] = {}
-        for length in (0.0, 0.7, 1.2, 2.0, 4.0):        # standard deviation of the smoothing, in voxels
+        for length in (0.0, 0.7, 1.2, 2.0, 4.0):  # standard deviation of the smoothing, in voxels
             self._fields[length] = []
             for _ in range(copies):
                 noise = rng.standard_normal((_NOISE_SIZE,) * 3).astype(np.float32)
@@ -100,7 +100,9 @@ def _flat_index(canvas: Canvas, axes: list[np.ndarray], matrix: np.ndarray, cent
     scaled = (matrix / canvas.spacing).astype(np.float32)
     flat = None
     for row, size in enumerate(canvas.tissues.shape):
-        position = (scaled[row, 0] * axes[0].astype(np.float32)).reshape(-1, 1, 1) + (scaled[row, 1] * axes[1].astype(np.float32)).reshape(1, -1, 1)
+        position = (scaled[row, 0] * axes[0].astype(np.float32)).reshape(-1, 1, 1) + (scaled[row, 1] * axes[1].astype(np.float32)).reshape(
+            1, -1, 1
+        )
         position = position + (scaled[row, 2] * axes[2].astype(np.float32)).reshape(1, 1, -1)
         position += np.float32(centre[row] + 0.5)
         if bend is not None:
@@ -111,8 +113,17 @@ def _flat_index(canvas: Canvas, axes: list[np.ndarray], matrix: np.ndarray, cent
     return flat
 
 
-def render_grid(canvas: Canvas, look: Appearance, rng: np.random.Generator, axes: list[np.ndarray], spacing: float, centre: np.ndarray,
-                matrix: np.ndarray | None = None, bend: np.ndarray | None = None, noise: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def render_grid(
+    canvas: Canvas,
+    look: Appearance,
+    rng: np.random.Generator,
+    axes: list[np.ndarray],
+    spacing: float,
+    centre: np.ndarray,
+    matrix: np.ndarray | None = None,
+    bend: np.ndarray | None = None,
+    noise: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
     """Render an image and its tissues on a grid.
 
     Args:
@@ -198,8 +209,15 @@ def _soft_cuts(tissues: np.ndarray, target: np.ndarray, spacing: float) -> None:
             target[near & other] = IGNORE
 
 
-def random_patch(canvas: Canvas, modality: str, rng: np.random.Generator, size: int | tuple[int, int, int], spacing: float, heart_bias: float = 0.85,
-                 soft_cuts: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def random_patch(
+    canvas: Canvas,
+    modality: str,
+    rng: np.random.Generator,
+    size: int | tuple[int, int, int],
+    spacing: float,
+    heart_bias: float = 0.85,
+    soft_cuts: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
     """A training example: a turned, scaled, bent piece of a canvas, rendered, with its target.
 
     Args:
@@ -227,7 +245,7 @@ def random_patch(canvas: Canvas, modality: str, rng: np.random.Generator, size: 
         bend = rng.normal(0, rng.uniform(1, 4), (3, 6, 6, 6)).astype(np.float32)
     axes = [(np.arange(n) - (n - 1) / 2) * spacing for n in shape]
     outside = np.zeros(shape, bool)
-    if rng.random() < 0.2:                                           # a field of view that ends inside the patch
+    if rng.random() < 0.2:  # a field of view that ends inside the patch
         for axis in rng.choice(3, rng.integers(1, 3), replace=False):
             cut = int(rng.uniform(0.05, 0.35) * shape[axis])
             index = [slice(None)] * 3
@@ -246,8 +264,9 @@ def random_patch(canvas: Canvas, modality: str, rng: np.random.Generator, size: 
     return image, target
 
 
-def synthesize(labelmap: sitk.Image | None = None, modality: str = "CT", seed: int = 0, spacing: float = 1.0,
-               around_mm: float = 30.0) -> tuple[sitk.Image, sitk.Image]:
+def synthesize(
+    labelmap: sitk.Image | None = None, modality: str = "CT", seed: int = 0, spacing: float = 1.0, around_mm: float = 30.0
+) -> tuple[sitk.Image, sitk.Image]:
     """Make one volume with its truth.
 
     Args:
@@ -297,8 +316,19 @@ def body_canvas(heart: sitk.Image, seed: int, extent=None) -> sitk.Image:
     exact = sitk.GetArrayFromImage(sitk.Resample(heart, canvas, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8))
     tissues[exact > 0] = exact[exact > 0]
     # The coarse copy may stick out half a voxel over the exact heart; what the exact map calls outside becomes fat there.
-    spill = (exact == 0) & (tissues < T.AIR) & (sitk.GetArrayFromImage(sitk.Resample(
-        sitk.Cast(heart > 0, sitk.sitkUInt8), coarse, sitk.Transform(), sitk.sitkNearestNeighbor, 0)).repeat(2, 0).repeat(2, 1).repeat(2, 2) > 0)
+    spill = (
+        (exact == 0)
+        & (tissues < T.AIR)
+        & (
+            sitk.GetArrayFromImage(
+                sitk.Resample(sitk.Cast(heart > 0, sitk.sitkUInt8), coarse, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+            )
+            .repeat(2, 0)
+            .repeat(2, 1)
+            .repeat(2, 2)
+            > 0
+        )
+    )
     tissues[spill] = T.FAT
     result = sitk.GetImageFromArray(tissues)
     result.CopyInformation(canvas)

@@ -66,7 +66,11 @@ def prepare_canvases(hearts: Sequence[Path], cache: Path, bodies: int = 1) -> li
                 tissues = sitk.GetArrayFromImage(image)
                 canvas = Canvas.from_array(tissues, image.GetSpacing()[0])
                 np.save(cache / f"{name}_{kind}.npy", tissues)
-                entry[kind] = {"spacing": canvas.spacing, "low": [int(v) for v in canvas.heart_low], "high": [int(v) for v in canvas.heart_high]}
+                entry[kind] = {
+                    "spacing": canvas.spacing,
+                    "low": [int(v) for v in canvas.heart_low],
+                    "high": [int(v) for v in canvas.heart_high],
+                }
             description.write_text(json.dumps(entry))
     return described
 

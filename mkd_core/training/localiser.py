@@ -1,6 +1,6 @@
 """Training of the heart localiser: a small segmentor on coarse whole-torso volumes of either modality, with and without a heart in view.
 
-    python -m mkd_core.training.localiser --hearts FOLDER --out runs/localiser
+python -m mkd_core.training.localiser --hearts FOLDER --out runs/localiser
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ class TorsoSource(torch.utils.data.IterableDataset):
         low, high = np.array(canvas.heart_low), np.array(canvas.heart_high)
         shape = np.array(canvas.tissues.shape)
         centre = (low + high) / 2
-        half = (high - low) / 2 * canvas.spacing                      # mm
-        if tight:                                                     # a heart scan: little beyond the heart, or less than the heart
+        half = (high - low) / 2 * canvas.spacing  # mm
+        if tight:  # a heart scan: little beyond the heart, or less than the heart
             reach = half * rng.uniform(0.55, 1.5, 3)
             centre = centre + rng.uniform(-0.35, 0.35, 3) * half / canvas.spacing
-        elif rng.random() < 0.65:                                     # thorax or whole torso
+        elif rng.random() < 0.65:  # thorax or whole torso
             reach = rng.uniform(100, 260, 3)
             centre = centre + rng.uniform(-60, 60, 3) / canvas.spacing
-        else:                                                         # abdomen or neck: the heart at most touches the view
+        else:  # abdomen or neck: the heart at most touches the view
             reach = np.array([rng.uniform(50, 140), rng.uniform(100, 220), rng.uniform(120, 230)])
             down = rng.random() < 0.8
             edge = low[0] * canvas.spacing - reach[0] if down else high[0] * canvas.spacing + reach[0] + 30

@@ -1,6 +1,6 @@
 """Put the networks of a finished (or still running) training into a weights bundle.
 
-    python -m mkd_core.training.make_bundle --run runs/first --localiser runs/localiser --out mkd_core/weights/default.safetensors
+python -m mkd_core.training.make_bundle --run runs/first --localiser runs/localiser --out mkd_core/weights/default.safetensors
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ _TRAINING_DATA = (
     "200 computer-made hearts deformed from a published statistical shape model (Rodero et al. 2021, PLOS Computational Biology 17(4): e1008851; "
     "MaciejPMarciniak/CardiacMeshConstruction), put into bodies and rendered as CT and MR by mkd_core.synthesis. No image of a person was used."
 )
-_INTENDED_USE = "Research on contrast-enhanced cardiac CT (and bright-blood cardiac MR) of adults. Not a medical device; not for clinical decisions."
+_INTENDED_USE = (
+    "Research on contrast-enhanced cardiac CT (and bright-blood cardiac MR) of adults. Not a medical device; not for clinical decisions."
+)
 
 
 def networks_of_run(run: Path) -> tuple[dict[str, dict], dict]:
@@ -39,7 +41,9 @@ def networks_of_run(run: Path) -> tuple[dict[str, dict], dict]:
     return parts, checkpoint["done"]
 
 
-def make_bundle(run: Path, localiser_run: Path, out: Path, *, name: str, version: str, alignment: str = "cycle", quality: dict | None = None) -> None:
+def make_bundle(
+    run: Path, localiser_run: Path, out: Path, *, name: str, version: str, alignment: str = "cycle", quality: dict | None = None
+) -> None:
     """Write a bundle.
 
     Args:
@@ -54,18 +58,31 @@ def make_bundle(run: Path, localiser_run: Path, out: Path, *, name: str, version
     parts, done = networks_of_run(run)
     parts["localiser"] = torch.load(localiser_run / "localiser.pt", weights_only=True)
     metadata = {
-        "format": 1, "name": name, "version": version, "created": datetime.date.today().isoformat(),
-        "target": "CT", "assistant": "MR", "structures": [s.key for s in STRUCTURES],
+        "format": 1,
+        "name": name,
+        "version": version,
+        "created": datetime.date.today().isoformat(),
+        "target": "CT",
+        "assistant": "MR",
+        "structures": [s.key for s in STRUCTURES],
         "networks": {
-            "localiser": localiser.ARCHITECTURE, "generator_a2t": config.generator, "generator_t2a": config.generator,
-            "segmentor_real": config.segmentor, "segmentor_syn": config.segmentor,
+            "localiser": localiser.ARCHITECTURE,
+            "generator_a2t": config.generator,
+            "generator_t2a": config.generator,
+            "segmentor_real": config.segmentor,
+            "segmentor_syn": config.segmentor,
         },
         "localiser": {"spacing_mm": localiser.SPACING, "min_heart_ml": 150.0, "margin_mm": 20.0},
         "segmentor": {"spacing_mm": DEFAULT_STAGES[-1].spacing, "max_box_mm": [256.0, 256.0, 320.0]},
         "normalisation": NORMALISATION,
         "alignment": {"target": alignment, "assistant": "translate"},
-        "training": {"data": _TRAINING_DATA, "scheme": "online mutual knowledge distillation, Li, Yu, Wang, Heng, AAAI 2020", "steps": done["step"],
-                     "distillation_images": config.distillation_images, "distillation_weight": config.distillation_weight},
+        "training": {
+            "data": _TRAINING_DATA,
+            "scheme": "online mutual knowledge distillation, Li, Yu, Wang, Heng, AAAI 2020",
+            "steps": done["step"],
+            "distillation_images": config.distillation_images,
+            "distillation_weight": config.distillation_weight,
+        },
         "quality": quality or {},
         "licence": "Apache-2.0; cite the shape model named under training data",
         "intended_use": _INTENDED_USE,
@@ -85,7 +102,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quality", type=Path, help="JSON of measured figures to store (Testing/benchmarks/accuracy.py --json)")
     options = parser.parse_args(arguments)
     quality = json.loads(options.quality.read_text()) if options.quality else None
-    make_bundle(options.run, options.localiser, options.out, name=options.name, version=options.version, alignment=options.alignment, quality=quality)
+    make_bundle(
+        options.run,
+        options.localiser,
+        options.out,
+        name=options.name,
+        version=options.version,
+        alignment=options.alignment,
+        quality=quality,
+    )
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
 
 

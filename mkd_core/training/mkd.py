@@ -75,9 +75,15 @@ class MutualDistillation(nn.Module):
         self.class_weights = torch.tensor(config.class_weights, dtype=torch.float32, device=device)
         self.pool_t, self.pool_a = ImagePool(config.pool, seed=1), ImagePool(config.pool, seed=2)
         self.optimisers = {
-            "generators": torch.optim.Adam([*self.generator_a2t.parameters(), *self.generator_t2a.parameters()], config.generator_rate, betas=(0.5, 0.999)),
-            "discriminators": torch.optim.Adam([*self.discriminator_t.parameters(), *self.discriminator_a.parameters()], config.generator_rate, betas=(0.5, 0.999)),
-            "segmentors": torch.optim.AdamW([*self.segmentor_real.parameters(), *self.segmentor_syn.parameters()], config.segmentor_rate, weight_decay=1e-3),
+            "generators": torch.optim.Adam(
+                [*self.generator_a2t.parameters(), *self.generator_t2a.parameters()], config.generator_rate, betas=(0.5, 0.999)
+            ),
+            "discriminators": torch.optim.Adam(
+                [*self.discriminator_t.parameters(), *self.discriminator_a.parameters()], config.generator_rate, betas=(0.5, 0.999)
+            ),
+            "segmentors": torch.optim.AdamW(
+                [*self.segmentor_real.parameters(), *self.segmentor_syn.parameters()], config.segmentor_rate, weight_decay=1e-3
+            ),
         }
 
     def set_rate(self, factor: float) -> None:
@@ -87,7 +93,9 @@ class MutualDistillation(nn.Module):
             for group in optimiser.param_groups:
                 group["lr"] = peak * factor
 
-    def losses(self, x_t: torch.Tensor, y_t: torch.Tensor, x_a: torch.Tensor, y_a: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+    def losses(
+        self, x_t: torch.Tensor, y_t: torch.Tensor, x_a: torch.Tensor, y_a: torch.Tensor
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
         """Losses of generators and segmentors.
 
         Args:
@@ -100,8 +108,10 @@ class MutualDistillation(nn.Module):
         config = self.config
         x_a2t, x_t2a = self.generator_a2t(x_a), self.generator_t2a(x_t)
         terms = {
-            "adversarial": config.adversarial_weight * (generator_loss(self.discriminator_t(x_a2t).float()) + generator_loss(self.discriminator_a(x_t2a).float())),
-            "cycle": config.cycle_weight * (cycle_loss(x_a, self.generator_t2a(x_a2t).float()) + cycle_loss(x_t, self.generator_a2t(x_t2a).float())),
+            "adversarial": config.adversarial_weight
+            * (generator_loss(self.discriminator_t(x_a2t).float()) + generator_loss(self.discriminator_a(x_t2a).float())),
+            "cycle": config.cycle_weight
+            * (cycle_loss(x_a, self.generator_t2a(x_a2t).float()) + cycle_loss(x_t, self.generator_a2t(x_t2a).float())),
         }
         count = len(x_t)
         # Each segmentor meets its own stream (supervised) and the other's (as pupil) in one batch, so that batch normalisation has one set of
@@ -142,7 +152,9 @@ class MutualDistillation(nn.Module):
         self.optimisers["discriminators"].zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16):
             loss = discriminator_loss(self.discriminator_t(x_t).float(), self.discriminator_t(self.pool_t.exchange(x_a2t).float()).float())
-            loss = loss + discriminator_loss(self.discriminator_a(x_a).float(), self.discriminator_a(self.pool_a.exchange(x_t2a).float()).float())
+            loss = loss + discriminator_loss(
+                self.discriminator_a(x_a).float(), self.discriminator_a(self.pool_a.exchange(x_t2a).float()).float()
+            )
         loss.backward()
         self.optimisers["discriminators"].step()
         return {name: float(value.detach()) for name, value in {**terms, "discriminators": loss}.items()}
@@ -159,6 +171,9 @@ class MutualDistillation(nn.Module):
 
     def bundle_parts(self) -> dict[str, nn.Module]:
         """Networks that a bundle holds, by the bundle's part names."""
-        return {"generator_a2t": self.generator_a2t, "generator_t2a": self.generator_t2a,
-                "segmentor_real": self.segmentor_real, "segmentor_syn": self.segmentor_syn}
-
+        return {
+            "generator_a2t": self.generator_a2t,
+            "generator_t2a": self.generator_t2a,
+            "segmentor_real": self.segmentor_real,
+            "segmentor_syn": self.segmentor_syn,
+        }

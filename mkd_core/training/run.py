@@ -68,7 +68,9 @@ class ValidationHearts:
                 axes = [(np.arange(size) - (size - 1) / 2) * spacing] * 3
                 centre = (np.array(canvas.heart_low) + np.array(canvas.heart_high)) / 2
                 image, tissues = render.render_grid(canvas, look, rng, axes, spacing, centre)
-                self.cases.append((modality, torch.from_numpy(normalise(image, modality, NORMALISATION))[None, None], render.TARGET_OF[tissues]))
+                self.cases.append(
+                    (modality, torch.from_numpy(normalise(image, modality, NORMALISATION))[None, None], render.TARGET_OF[tissues])
+                )
 
     def dice(self, model: MutualDistillation) -> dict[str, dict[str, float]]:
         """Dice per structure of S_real, S_syn and their mean; MR goes through G_a2t, CT reaches S_syn through the cycle."""
@@ -83,14 +85,24 @@ class ValidationHearts:
                     aligned = model.generator_a2t(image).float()
                     views = {"real": (aligned, None), "syn": (None, aligned), "ensemble": (aligned, aligned)}
                 for name, (for_real, for_syn) in views.items():
-                    parts = [net(x).float().softmax(1) for net, x in ((model.segmentor_real, for_real), (model.segmentor_syn, for_syn)) if x is not None]
+                    parts = [
+                        net(x).float().softmax(1)
+                        for net, x in ((model.segmentor_real, for_real), (model.segmentor_syn, for_syn))
+                        if x is not None
+                    ]
                     labels = sum(parts).argmax(1)[0].numpy()
-                    per_structure = [2 * np.count_nonzero((labels == s.label) & (truth == s.label)) /
-                                     max(1, np.count_nonzero(labels == s.label) + np.count_nonzero(truth == s.label)) for s in STRUCTURES]
+                    per_structure = [
+                        2
+                        * np.count_nonzero((labels == s.label) & (truth == s.label))
+                        / max(1, np.count_nonzero(labels == s.label) + np.count_nonzero(truth == s.label))
+                        for s in STRUCTURES
+                    ]
                     scores.setdefault(f"{modality} {name}", []).append(per_structure)
         model.train()
-        return {name: {s.key: round(float(v), 3) for s, v in zip(STRUCTURES, np.mean(rows, axis=0))} | {"mean": round(float(np.mean(rows)), 4)}
-                for name, rows in scores.items()}
+        return {
+            name: {s.key: round(float(v), 3) for s, v in zip(STRUCTURES, np.mean(rows, axis=0))} | {"mean": round(float(np.mean(rows)), 4)}
+            for name, rows in scores.items()
+        }
 
     def panel(self, model: MutualDistillation, path: Path) -> None:
         """Picture: each case's image, translation, cycle, ensemble and truth, middle axial slices."""
@@ -119,8 +131,18 @@ def _replace(path: Path, content: dict) -> None:
     os.replace(partial, path)
 
 
-def train(model: MutualDistillation, stages: Sequence[Stage], train_canvases: Sequence[Path], validation: Sequence[Path], out: Path, *, seed: int = 0,
-          workers: int = 1, checkpoint_minutes: float = 4.0, validate_minutes: float = 12.0) -> None:
+def train(
+    model: MutualDistillation,
+    stages: Sequence[Stage],
+    train_canvases: Sequence[Path],
+    validation: Sequence[Path],
+    out: Path,
+    *,
+    seed: int = 0,
+    workers: int = 1,
+    checkpoint_minutes: float = 4.0,
+    validate_minutes: float = 12.0,
+) -> None:
     """Run the stages, continuing from ``out/checkpoint.pt`` if it is there.
 
     Args:
@@ -146,7 +168,9 @@ def train(model: MutualDistillation, stages: Sequence[Stage], train_canvases: Se
     for number in range(done["stage"], len(stages)):
         stage = stages[number]
         held_out = ValidationHearts(validation, stage.spacing, 80 if stage.spacing <= 2 else 64)
-        source = PatchSource(tuple(train_canvases), tuple(train_canvases), stage.size, stage.spacing, NORMALISATION, seed=seed + 7919 * done["step"] + number)
+        source = PatchSource(
+            tuple(train_canvases), tuple(train_canvases), stage.size, stage.spacing, NORMALISATION, seed=seed + 7919 * done["step"] + number
+        )
         loader = iter(torch.utils.data.DataLoader(source, stage.batch, num_workers=workers, prefetch_factor=3 if workers else None))
         model.class_weights = torch.tensor(model.config.class_weights, dtype=torch.float32, device=model.device) ** stage.weighting
         model.train()
@@ -203,7 +227,9 @@ DEFAULT_STAGES = (Stage(30, 3.0, 48, 2, 1.0, 0.3), Stage(60, 2.0, 64, 1, 0.6, 0.
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of a run."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--hearts", type=Path, required=True, help="folder of heart tissue maps; the last ten of the training split validate")
+    parser.add_argument(
+        "--hearts", type=Path, required=True, help="folder of heart tissue maps; the last ten of the training split validate"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--cache", type=Path, help="folder of painted bodies; default OUT/canvases")
     parser.add_argument("--own-hearts", type=int, default=40, help="hearts of mkd_core.synthesis.anatomy to add to the folder's")
