@@ -64,7 +64,7 @@ class HeartShape:
             rv_wall=normal(3.5, 0.4, 2.6, 4.5),
             atrial_wall=normal(2.0, 0.25, 1.5, 2.6),
             aorta=normal(17.4, 2.0, 12.5, 22.0),
-            pulmonary_trunk=normal(13.5, 1.5, 10.5, 17.5),
+            pulmonary_trunk=normal(13.4, 1.2, 10.5, 15.5),
             fat=normal(2.2, 1.4, 0.4, 5.0),
             bending=(normal(2.5, 0.5, 1.5, 3.5), normal(0.7, 0.2, 0.3, 1.1)),
         )
