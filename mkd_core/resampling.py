@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: Slices converted to floating point at a time.
 _SLICES = 16
 
+#: Slices of an oblique volume that are brought back at a time: few, so that they stay in the processor's cache.
+_THIN = 2
+
 #: Side, in box voxels, of the tiles in which class scores are brought back.
 _TILE = 12
 
@@ -185,28 +188,30 @@ def _write_oblique(scores: torch.Tensor, grid: Grid, field: Field, labels: np.nd
 
     block = covered(grid, field)
     certain = _certain_labels(scores)
-    _, height, width = certain.shape
-    turned = torch.from_numpy(field.rotation.astype(np.float32))
-    k, j, i = (torch.arange(inside.start, inside.stop, dtype=torch.float32) * float(step) for inside, step in zip(block, field.spacing))
-    many = torch.tensor(grid.size)
-    for begin in range(0, len(k), _SLICES):
-        slab = k[begin:begin + _SLICES]
-        coordinates, inside = [], True
-        for axis in range(3):
-            along = turned[axis, 0] * slab[:, None, None] + turned[axis, 1] * j[:, None] + turned[axis, 2] * i
-            along = (along - grid.start[axis]) / grid.spacing
-            inside = (along >= -0.5) & (along <= grid.size[axis] - 0.5) & inside
-            coordinates.append(along)
-        points = torch.stack([along[inside] for along in coordinates], dim=1)
-        cells = torch.minimum(points.floor().clamp_(min=0).long(), many - 2)
-        found = certain.flatten()[(cells[:, 0] * height + cells[:, 1]) * width + cells[:, 2]]
-        unsure = (found == _UNSURE).nonzero().flatten()
-        where = (points[unsure] * (2.0 / (many - 1)) - 1.0).flip(1)
-        values = functional.grid_sample(scores[None], where[None, None, None], padding_mode="border", align_corners=True)[0, :, 0, 0]
-        found[unsure] = best_class(values)
-        target = labels[block][begin:begin + len(slab)]
-        target[inside.numpy()] = found.numpy()
-        yield min(1.0, (begin + _SLICES) / len(k))
+    # Coordinates on the grid, in its voxels, are sums of one term per axis of the volume.
+    turned = field.rotation * field.spacing / grid.spacing
+    shift = np.asarray(grid.start) / grid.spacing
+    terms = [[torch.from_numpy((turned[axis, along] * np.arange(inside.start, inside.stop)).astype(np.float32))
+              for along, inside in enumerate(block)] for axis in range(3)]
+    depth = block[0].stop - block[0].start
+    for begin in range(0, depth, _THIN):
+        coordinates = []
+        for axis, (k, j, i) in enumerate(terms):
+            coordinates.append((k[begin:begin + _THIN, None, None] - float(shift[axis]) + j[:, None]) + i)
+        cell = torch.zeros(coordinates[0].shape, dtype=torch.int32)
+        inside = torch.ones(cell.shape, dtype=torch.bool)
+        for coordinate, count, cells in zip(coordinates, grid.size, certain.shape):
+            inside &= (coordinate - (0.5 * count - 0.5)).abs_() <= 0.5 * count
+            cell.mul_(cells).add_(coordinate.clamp(0, cells - 1).int())
+        found = certain.flatten().index_select(0, cell.flatten())
+        unsure = ((found == _UNSURE) & inside.flatten()).nonzero().flatten()
+        where = torch.stack([coordinate.flatten()[unsure] * (2.0 / (count - 1)) - 1.0 for coordinate, count in zip(coordinates, grid.size)])
+        values = functional.grid_sample(scores[None], where.flip(0).T[None, None, None], padding_mode="border", align_corners=True)
+        found[unsure] = best_class(values[0, :, 0, 0])
+        target = labels[block][begin:begin + _THIN]
+        np.copyto(target, found.view(cell.shape).numpy(), where=inside.numpy())
+        if begin % _SLICES == 0 or begin + _THIN >= depth:
+            yield min(1.0, (begin + _THIN) / depth)
 
 
 def _certain_labels(scores: torch.Tensor) -> torch.Tensor:
