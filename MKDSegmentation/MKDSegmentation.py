@@ -154,7 +154,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._message = ""
         with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started."), waitCursor=True):
             try:
-                ensureEnvironment(self.resourcePath("requirements.txt"))
+                ensureEnvironment()
                 options = RunOptions(self._parameterNode.modality, self._computing.device, self._computing.weightsPath)
                 self.logic.start(self._parameterNode.inputVolume, self._parameterNode.outputSegmentation, options,
                                  onProgress=self.onProgress, onFinished=self.onFinished)

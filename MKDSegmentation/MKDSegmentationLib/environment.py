@@ -1,10 +1,9 @@
-"""What the worker needs besides Slicer: PyTorch through the PyTorch extension, and the packages of Resources/requirements.txt.
+"""What the worker needs besides Slicer: PyTorch, through the PyTorch extension, and nothing else.
 
-Both are looked for when the user clicks Segment, never at start-up, and only by their metadata: PyTorch is not imported into Slicer.
+It is looked for when the user clicks Segment, never at start-up, and only by its metadata: PyTorch is not imported into Slicer.
 """
 
 import importlib.metadata
-import subprocess
 import sys
 
 from packaging.version import InvalidVersion, Version
@@ -27,16 +26,14 @@ def torchVersion() -> str:
         return ""
 
 
-def ensureEnvironment(requirementsPath: str) -> None:
+def ensureEnvironment() -> None:
     """Make sure that the worker can run; asks the user before anything is installed.
 
-    :param requirementsPath: the module's requirements.txt.
     :raises EnvironmentProblem: if something is still missing afterwards.
     """
     if not torchVersion():
         _installTorch()
     _checkTorch()
-    _ensurePackages(requirementsPath)
 
 
 def _installTorch() -> None:
@@ -64,16 +61,3 @@ def _checkTorch() -> None:
             _("PyTorch {version} is installed, but {minimum} or newer is needed. Uninstall it in the module PyTorch Utils, "
               "restart Slicer and click Segment again.").format(version=version, minimum=MINIMUM_TORCH))
 
-
-def _ensurePackages(requirementsPath: str) -> None:
-    from slicer.packaging import load_requirements, pip_check, pip_ensure
-
-    requirements = load_requirements(requirementsPath)
-    try:
-        pip_ensure(requirements, requester="MKDSegmentation")
-    except (RuntimeError, subprocess.CalledProcessError) as error:  # declined by the user, or failed
-        raise EnvironmentProblem(_("Python packages could not be installed: {reason}").format(reason=error)) from error
-    missing = [str(requirement) for requirement in requirements if not pip_check(requirement)]
-    if missing:
-        raise EnvironmentProblem(_("These Python packages are needed and could not be installed: {packages}.").format(
-            packages=", ".join(missing)))

@@ -63,9 +63,8 @@ def test_the_module_file_stands_alone_in_its_folder():
 
 def test_the_names_of_installed_resources_tell_whose_they_are():
     # All modules of an extension share one Resources folder after installation.
-    shared_names = {"requirements.txt"}
     for name in cmake_variable(MODULE, "MODULE_PYTHON_RESOURCES"):
-        assert Path(name).name.startswith("MKDSegmentation") or Path(name).name in shared_names or "/MKDSegmentation/" in name, name
+        assert Path(name).name.startswith("MKDSegmentation") or "/MKDSegmentation/" in name, name
 
 
 def test_pictures_named_for_the_extension_catalogue_are_in_the_repository():

@@ -1,4 +1,4 @@
-"""PyTorch and packages are asked for at the click, never earlier: the module in the stand-in GUI on machines that lack them."""
+"""PyTorch is asked for at the click, never earlier: the module in the stand-in GUI on machines that lack it."""
 
 import importlib.metadata
 import subprocess
@@ -88,12 +88,6 @@ def test_a_torch_that_is_too_old_is_told_with_both_versions(panel, volume, worke
     installed["torch"] = "1.13.1"
     driving.click(panel.ui.segmentButton)
     assert "1.13.1" in panel.ui.statusLabel.text and "or newer is needed" in panel.ui.statusLabel.text
-
-
-def test_packages_that_cannot_be_installed_are_told_by_name(panel, volume, worker, installed):
-    installed["safetensors"] = None
-    driving.click(panel.ui.segmentButton)
-    assert "safetensors" in panel.ui.statusLabel.text
 
 
 def test_loading_the_module_imports_nothing_heavy_and_starts_no_process():

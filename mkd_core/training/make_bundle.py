@@ -20,8 +20,9 @@ from mkd_core.training.mkd import MKDConfig
 from mkd_core.training.run import DEFAULT_STAGES, NORMALISATION
 
 _TRAINING_DATA = (
-    "200 computer-made hearts deformed from a published statistical shape model (Rodero et al. 2021, PLOS Computational Biology 17(4): e1008851; "
-    "MaciejPMarciniak/CardiacMeshConstruction), put into bodies and rendered as CT and MR by mkd_core.synthesis. No image of a person was used."
+    "190 computer-made hearts deformed from a published statistical shape model (Rodero et al. 2021, PLOS Computational Biology 17(4): e1008851; "
+    "MaciejPMarciniak/CardiacMeshConstruction) and 30 hearts of mkd_core.synthesis.anatomy, put into bodies and rendered as CT and MR by "
+    "mkd_core.synthesis. No image of a person was used for training."
 )
 _INTENDED_USE = (
     "Research on contrast-enhanced cardiac CT (and bright-blood cardiac MR) of adults. Not a medical device; not for clinical decisions."
