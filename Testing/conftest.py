@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import harness  # noqa: E402, F401  (the package alone: it tells PySide6 how to be imported, before any test file imports it)
+
 HAS_STAND_IN = all(importlib.util.find_spec(name) for name in ("slicer", "PySide6", "vtk"))
 
 

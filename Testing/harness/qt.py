@@ -6,14 +6,11 @@ import types
 from pathlib import Path
 from xml.etree import ElementTree
 
-# makes Qt's enumerations whole numbers, as PythonQt's are; PySide reads it when it is first imported
-sys.pyside6_option_python_enum = 0x3
+from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
+import shiboken6
 
-from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets  # noqa: E402
-import shiboken6  # noqa: E402
-
-from . import api, connections  # noqa: E402
-from .pythonqt import wrap, wrapperClass  # noqa: E402
+from . import api, connections
+from .pythonqt import wrap, wrapperClass
 
 _MODULES = (QtCore, QtGui, QtWidgets)
 _NOT_IN_PYTHONQT = {"Signal", "Slot", "Property", "QtMsgType", "ClassInfo", "QEnum", "QFlag", "SignalInstance"}
