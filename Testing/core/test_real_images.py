@@ -90,8 +90,8 @@ def test_an_oblique_grid_gives_the_same_anatomy_in_space(thorax, bundle, result)
     labels = mkd_core.segment(sitk.Resample(thorax, *grid), bundle).labels
     back = sitk.GetArrayFromImage(sitk.Resample(labels, thorax, sitk.Transform(), sitk.sitkNearestNeighbor))
     plain = sitk.GetArrayFromImage(result.labels)
-    for label in range(1, 8):
-        assert accuracy.dice(back == label, plain == label) >= (0.95 if label in (1, 2, 3, 4) else 0.88), label
+    overlaps = [accuracy.dice(back == label, plain == label) for label in range(1, 8)]
+    assert np.mean(overlaps) >= 0.95 and min(overlaps) >= 0.9, overlaps
     assert accuracy.dice(back > 0, plain > 0) >= 0.95
 
 
