@@ -12,8 +12,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-#: Target value that counts in no loss.
-IGNORE = 255
+from mkd_core.structures import IGNORE
 
 
 def segmentation_loss(logits: torch.Tensor, target: torch.Tensor, class_weights: torch.Tensor | None = None) -> torch.Tensor:
@@ -21,7 +20,7 @@ def segmentation_loss(logits: torch.Tensor, target: torch.Tensor, class_weights:
 
     Args:
         logits: ``(N, C, D, H, W)``.
-        target: ``(N, D, H, W)`` integer classes; :data:`IGNORE` voxels count nowhere.
+        target: ``(N, D, H, W)`` integer classes; :data:`mkd_core.structures.IGNORE` voxels count nowhere.
         class_weights: ``(C,)`` weights of the cross-entropy; None weighs all alike.
 
     Returns:

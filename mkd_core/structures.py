@@ -64,6 +64,9 @@ STRUCTURES: tuple[Structure, ...] = (
 #: Number of classes a segmentor tells apart: background and the seven structures.
 CLASS_COUNT = len(STRUCTURES) + 1
 
+#: Value in training targets of voxels that count in no loss: cuts that are conventions the image does not show, and padding.
+IGNORE = 255
+
 BY_LABEL: dict[int, Structure] = {s.label: s for s in STRUCTURES}
 BY_KEY: dict[str, Structure] = {s.key: s for s in STRUCTURES}
 

@@ -53,6 +53,19 @@ class _Landmarks:
     arch_top: float
 
 
+@dataclass(frozen=True)
+class _Trunk:
+    """Measures of the trunk that later parts need, mm: axis of the spine, middle of the chest, its inner faces before and behind, apex of the lungs."""
+
+    spine_x: float
+    spine_y: float
+    inner_y: float
+    front: float
+    back: float
+    top: float
+    diaphragm: np.ndarray  # height above every point, (1, y, x) or the canvas' shape
+
+
 def _landmarks(labels: np.ndarray, origin: np.ndarray, spacing: float) -> _Landmarks:
     step = max(1, round(2.0 / spacing))
     coarse, size = labels[::step, ::step, ::step], spacing * step
@@ -144,7 +157,7 @@ class _Painter:
         view[(distance < 0) & allowed] = tissue
 
 
-def _trunk(p: _Painter, mark: _Landmarks, rng: np.random.Generator) -> dict[str, float | np.ndarray]:
+def _trunk(p: _Painter, mark: _Landmarks, rng: np.random.Generator) -> _Trunk:
     """Skin, fat, muscle, ribs, lungs, diaphragm and abdomen; returns the measures that later parts need."""
     x, y, z = p.x, p.y, p.z
     u = rng.uniform
@@ -225,18 +238,7 @@ def _trunk(p: _Painter, mark: _Landmarks, rng: np.random.Generator) -> dict[str,
     if rng.random() < 0.8:
         table = back + wall + fat + u(12, 30)
         p.paint((np.abs(y - table) < 3) & (p.labels == T.AIR) & (np.abs(x - spine_x) < 230), T.TABLE)
-    return {
-        "spine_x": spine_x,
-        "spine_y": spine_y,
-        "front": front,
-        "back": back,
-        "top": top,
-        "inner": inner,
-        "lung": lung,
-        "wall": wall,
-        "diaphragm": diaphragm,
-        "inner_y": inner_y,
-    }
+    return _Trunk(spine_x, spine_y, inner_y, front, back, top, diaphragm)
 
 
 def _abdomen(p: _Painter, rng: np.random.Generator, inner, diaphragm, spine_x: float, inner_y: float, inner_d: float) -> None:
@@ -275,10 +277,10 @@ def _abdomen(p: _Painter, rng: np.random.Generator, inner, diaphragm, spine_x: f
     p.paint(liver & (np.abs(p.noise(rng, 22)) < 0.10) & (np.abs(p.noise(rng, 22)) < 0.35), T.HEPATIC_VEIN)
 
 
-def _spine_and_sternum(p: _Painter, trunk: dict, rng: np.random.Generator) -> None:
+def _spine_and_sternum(p: _Painter, trunk: _Trunk, rng: np.random.Generator) -> None:
     x, y, z = p.x, p.y, p.z
     u = rng.uniform
-    sx, sy = trunk["spine_x"], trunk["spine_y"]
+    sx, sy = trunk.spine_x, trunk.spine_y
     radius, period = u(14, 19), u(22, 29)
     bend = u(-6, 6) * np.sin(z / u(60, 120))
     body = np.sqrt(((x - sx - bend * 0.3) / 1.15) ** 2 + (y - sy - bend) ** 2)
@@ -297,27 +299,25 @@ def _spine_and_sternum(p: _Painter, trunk: dict, rng: np.random.Generator) -> No
     transverse = (np.abs(y - canal_y) < 6) & (np.abs(x - sx) < u(28, 38)) & (np.abs(x - sx) > 8) & (np.mod(z, period) < 9)
     p.paint(transverse, T.SPONGY_BONE)
     thick, width = u(8, 13), u(15, 22)
-    middle = trunk["front"] - thick / 2 - u(0, 4)
+    middle = trunk.front - thick / 2 - u(0, 4)
     lean = u(-0.15, 0.05) * (z - np.mean(z))
     plate = np.maximum(np.abs(y - middle - lean) / (thick / 2), np.abs(x - sx) / width)
-    length = (z > trunk["diaphragm"].min() + u(20, 80)) & (z < trunk["top"] - 20)
+    length = (z > trunk.diaphragm.min() + u(20, 80)) & (z < trunk.top - 20)
     p.paint((plate < 1) & length, T.CORTICAL_BONE)
     p.paint((plate < 0.72) & length, T.SPONGY_BONE)
 
 
-def _mediastinum(p: _Painter, heart: np.ndarray, trunk: dict, mark: _Landmarks, rng: np.random.Generator) -> None:
+def _mediastinum(p: _Painter, heart: np.ndarray, trunk: _Trunk, mark: _Landmarks, rng: np.random.Generator) -> None:
     """Fat between the vessels and in the midline, trachea, bronchi, oesophagus, lung vessels, fluid; ``heart``: tissue map on the canvas."""
     x, y, z = p.x, p.y, p.z
     u = rng.uniform
     lung = p.labels == T.LUNG
     solid = np.isin(heart, np.concatenate([_HEART, _VESSELS, [T.FAT]])).astype(np.float32)
     near = ndimage.gaussian_filter(solid, u(6, 10) / p.spacing)
-    spine_x = trunk["spine_x"]
+    spine_x = trunk.spine_x
     half = np.clip(u(8, 20) + 0.12 * (z - mark.left_atrium_top), u(3, 10), 32) + 4 * p.noise(rng, 40)
-    band = (np.abs(x - spine_x - u(0, 10)) < half) & (y < trunk["back"])
-    behind = (
-        (np.abs(x - spine_x - 8) < u(24, 36)) & (y > mark.left_atrium[1]) & (y < trunk["spine_y"] + 8) & (z < mark.left_atrium_top + 25)
-    )
+    band = (np.abs(x - spine_x - u(0, 10)) < half) & (y < trunk.back)
+    behind = (np.abs(x - spine_x - 8) < u(24, 36)) & (y > mark.left_atrium[1]) & (y < trunk.spine_y + 8) & (z < mark.left_atrium_top + 25)
     p.paint((near > u(0.16, 0.4)) & lung, T.MEDIASTINAL_FAT)
     p.paint((band | behind) & lung, T.MEDIASTINAL_FAT)
     # Soft tissue (nodes, thymus) in the fat.
@@ -333,7 +333,7 @@ def _mediastinum(p: _Painter, heart: np.ndarray, trunk: dict, mark: _Landmarks, 
 
     # Airways: trachea in front of the spine, bronchi leaving it above the left atrium.
     over = (T.LUNG, T.LUNG_VESSEL, T.MEDIASTINAL_FAT, T.MUSCLE)
-    carina = np.array([spine_x + u(-2, 10), min(trunk["spine_y"] - u(20, 34), mark.left_atrium[1] + 35), mark.left_atrium_top + u(14, 30)])
+    carina = np.array([spine_x + u(-2, 10), min(trunk.spine_y - u(20, 34), mark.left_atrium[1] + 35), mark.left_atrium_top + u(14, 30)])
     upper = carina + np.array([u(-6, 6), u(-26, -6), 220.0])
     wall = (1.8, T.AIRWAY_WALL)
     p.tube(carina, upper, u(7, 10), u(7, 10), T.AIRWAY, over, wall)
@@ -342,13 +342,13 @@ def _mediastinum(p: _Painter, heart: np.ndarray, trunk: dict, mark: _Landmarks, 
         p.tube(carina, hilar, u(5.5, 7.5), u(4.5, 6), T.AIRWAY, over + (T.AIRWAY,), wall)
         p.tube(hilar, hilar + np.array([side * u(8, 30), u(5, 30), -u(35, 70)]), u(4, 5), 2, T.AIRWAY, over, wall)
         p.tube(hilar, hilar + np.array([side * u(25, 45), -u(5, 40), u(-10, 40)]), u(3, 5), 2, T.AIRWAY, over, wall)
-    gullet = np.array([spine_x + u(4, 16), trunk["spine_y"] - u(18, 26), carina[2]])
+    gullet = np.array([spine_x + u(4, 16), trunk.spine_y - u(18, 26), carina[2]])
     p.tube(gullet, gullet + np.array([u(-8, 0), u(-6, 4), 200.0]), 7, 7, T.OESOPHAGUS, over)
     p.tube(gullet, gullet + np.array([u(5, 20), u(-14, 4), -(carina[2] - mark.low[2]) - 10]), u(6, 9), u(7, 11), T.OESOPHAGUS, over)
     p.tube(gullet + np.array([-14, 8, -150]), gullet + np.array([-14, 8, 60.0]), 3, 4, T.LUNG_VESSEL, over)  # azygos
 
     if rng.random() < 0.2:  # pleural effusion
-        level = trunk["inner_y"] + u(20, 60)
+        level = trunk.inner_y + u(20, 60)
         side = (x > spine_x) if rng.random() < 0.5 else (x < spine_x)
         p.paint(lung & side & (y > level + 0.25 * (z - mark.low[2])), T.FLUID)
     if rng.random() < 0.2:  # consolidated or collapsed lung
@@ -360,7 +360,7 @@ def _mediastinum(p: _Painter, heart: np.ndarray, trunk: dict, mark: _Landmarks, 
 
 
 def _continue_vessels(
-    p: _Painter, labels: np.ndarray, origin: np.ndarray, spacing: float, mark: _Landmarks, trunk: dict, rng: np.random.Generator
+    p: _Painter, labels: np.ndarray, origin: np.ndarray, spacing: float, mark: _Landmarks, trunk: _Trunk, rng: np.random.Generator
 ) -> None:
     """Continue what the heart's box cuts: aorta down and out of the back, arch branches and SVC up, IVC down, lung vessels outwards."""
     u = rng.uniform
@@ -384,7 +384,7 @@ def _continue_vessels(
     lowest = aorta_at(mark.low[2] - 20)
     p.tube(
         lowest,
-        lowest + np.array([trunk["spine_x"] + 12 - lowest[0], -8, -260.0]),
+        lowest + np.array([trunk.spine_x + 12 - lowest[0], -8, -260.0]),
         mark.aorta_radius,
         mark.aorta_radius * 0.8,
         T.AORTA_ARCH_DESCENDING,
@@ -472,9 +472,8 @@ def surround(heart: sitk.Image, seed: int, spacing: float = 2.0, extent: Extent 
     _continue_vessels(p, labels, origin, own, mark, trunk, rng)
     covered = inside > 0
     p.labels[covered] = inside[covered]
-    fat = (p.labels == T.FAT) | (p.labels == T.MEDIASTINAL_FAT)
-    near = ndimage.gaussian_filter((inside > 0).astype(np.float32), 4 / spacing) > 0.3
-    p.paint((p.labels == T.FAT) & near & (np.abs(p.noise(rng, 16)) < 0.13) & (np.abs(p.noise(rng, 16)) < 0.13) & fat, T.CORONARY)
+    # Coronary arteries: filaments in the fat of the grooves.
+    p.paint((p.labels == T.FAT) & (np.abs(p.noise(rng, 16)) < 0.13) & (np.abs(p.noise(rng, 16)) < 0.13), T.CORONARY)
     result = sitk.GetImageFromArray(p.labels)
     result.SetOrigin([float(v) for v in p.low])
     result.SetSpacing([float(spacing)] * 3)

@@ -11,13 +11,11 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from mkd_core.structures import IGNORE
 from mkd_core.synthesis import appearance
 from mkd_core.synthesis.appearance import Appearance
 from mkd_core.synthesis.tissues import TARGET_OF
 from mkd_core.synthesis.tissues import Tissue as T
-
-#: Target value of voxels that do not count in the loss: cuts that are conventions the image does not show, and padding.
-IGNORE = 255
 
 _NOISE_SIZE = 96
 

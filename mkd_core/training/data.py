@@ -16,7 +16,7 @@ import torch
 
 from mkd_core import normalisation as normalisation_rule
 from mkd_core.synthesis import body, render
-from mkd_core.synthesis.render import IGNORE, Canvas
+from mkd_core.synthesis.render import Canvas
 
 
 def normalise(image: np.ndarray, modality: str, normalisation: dict, measured: np.ndarray | None = None) -> np.ndarray:
@@ -118,6 +118,3 @@ class PatchSource(torch.utils.data.IterableDataset):
                 image, target = render.random_patch(canvas, modality, rng, self.size, self.spacing, self.heart_bias)
                 pair += [normalise(image, modality, self.normalisation)[None], target]
             yield tuple(pair)
-
-
-__all__ = ["IGNORE", "PatchSource", "normalise", "open_canvas", "prepare_canvases", "training_hearts"]

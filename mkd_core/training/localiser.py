@@ -17,6 +17,7 @@ import torch
 
 from mkd_core.distillation import segmentation_loss
 from mkd_core.networks import build
+from mkd_core.structures import IGNORE
 from mkd_core.synthesis import appearance, render
 from mkd_core.training.data import normalise, open_canvas, prepare_canvases, training_hearts
 from mkd_core.training.run import NORMALISATION, Stage, stage_rate
@@ -80,7 +81,7 @@ class TorsoSource(torch.utils.data.IterableDataset):
             axes.append(np.clip(position, -reach[axis], reach[axis]))
         image, tissues = render.render_grid(canvas, look, rng, axes, SPACING, centre, matrix)
         target = render.TARGET_OF[tissues]
-        target[outside] = render.IGNORE
+        target[outside] = IGNORE
         # Padding repeats the edge; a whole volume at inference has none, so percentiles are taken inside only.
         return normalise(image, modality, NORMALISATION, image[~outside])[None], target
 
