@@ -75,6 +75,9 @@ def test_a_run_writes_its_log_pictures_and_networks_and_becomes_a_bundle(canvase
     assert bundle.name == "Small" and bundle.metadata["quality"] == {"dice": 0.5}
     made = bundle.network("segmentor_real")(torch.zeros(1, 1, 16, 16, 16))
     assert made.shape == (1, 8, 16, 16, 16) and torch.isfinite(made).all()
+    model = MutualDistillation(SMALL)
+    run.start_from(model, bundle)
+    assert torch.equal(model.segmentor_syn.eval()(torch.ones(1, 1, 16, 16, 16)), bundle.network("segmentor_syn")(torch.ones(1, 1, 16, 16, 16)))
 
 
 def test_a_stopped_run_continues_where_its_checkpoint_left_it(canvases, tmp_path):

@@ -20,6 +20,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from mkd_core.bundle import Bundle, load_bundle
 from mkd_core.structures import STRUCTURES
 from mkd_core.synthesis import render
 from mkd_core.training.data import PatchSource, normalise, open_canvas, prepare_canvases, training_hearts
@@ -204,6 +205,16 @@ def train(
     _replace(out / "networks.pt", {name: network.state_dict() for name, network in model.bundle_parts().items()})
 
 
+def start_from(model: MutualDistillation, bundle: Bundle) -> None:
+    """Copy a bundle's generators and segmentors into a model of the same architectures.
+
+    Raises:
+        RuntimeError: the architectures differ.
+    """
+    for part, network in model.bundle_parts().items():
+        network.load_state_dict(bundle.network(part).state_dict())
+
+
 #: Seeds of :func:`mkd_core.synthesis.anatomy.make_heart` that training uses; demonstrations and tests use smaller ones.
 FIRST_OWN_SEED = 10001
 
@@ -234,6 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path, help="folder of painted bodies; default OUT/canvases")
     parser.add_argument("--own-hearts", type=int, default=40, help="hearts of mkd_core.synthesis.anatomy to add to the folder's")
     parser.add_argument("--last-training-heart", type=int, default=200, help="hearts numbered above it are never read")
+    parser.add_argument("--start", type=Path, help="bundle whose generators and segmentors the run starts from; the discriminators start anew")
     parser.add_argument("--minutes", type=float, nargs="*", help="wall minutes of each stage instead of the default")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seed", type=int, default=0)
@@ -246,7 +258,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stages = list(DEFAULT_STAGES)
     if options.minutes:
         stages = [Stage(**{**asdict(s), "minutes": m}) for s, m in zip(stages, options.minutes)]
-    train(MutualDistillation(MKDConfig()), stages, canvases[:-10] + own, canvases[-10::3], options.out, seed=options.seed)
+    model = MutualDistillation(MKDConfig())
+    if options.start:
+        start_from(model, load_bundle(options.start))
+    train(model, stages, canvases[:-10] + own, canvases[-10::3], options.out, seed=options.seed)
 
 
 if __name__ == "__main__":
