@@ -85,7 +85,7 @@ def _landmarks(labels: np.ndarray, origin: np.ndarray, spacing: float) -> _Landm
         radius = float(np.clip(np.sqrt(np.percentile(areas, 90) / np.pi), 8, 18))
         line = []
         for axis in range(2):
-            slope, offset = np.polyfit(levels, centres[:, axis], 1) if len(levels) > 8 else (0.0, centres[:, axis].mean())
+            slope = np.polyfit(levels, centres[:, axis], 1)[0] if len(levels) > 8 else 0.0
             slope = float(np.clip(slope, -0.35, 0.35))
             line.append((centres[:, axis].mean() - slope * levels.mean(), slope))
     else:

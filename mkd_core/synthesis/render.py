@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from mkd_core.structures import IGNORE
-from mkd_core.synthesis import appearance
+from mkd_core.synthesis import appearance, body
 from mkd_core.synthesis.appearance import Appearance
 from mkd_core.synthesis.tissues import TARGET_OF
 from mkd_core.synthesis.tissues import Tissue as T
@@ -278,8 +278,6 @@ def synthesize(
     Returns:
         (image int16, truth uint8 with values 0..7), same grid, LPS.
     """
-    from mkd_core.synthesis import body
-
     rng = np.random.default_rng(seed)
     if labelmap is None:
         from mkd_core.synthesis.anatomy import make_heart
@@ -303,10 +301,8 @@ def synthesize(
     return results[0], results[1]
 
 
-def body_canvas(heart: sitk.Image, seed: int, extent=None) -> sitk.Image:
+def body_canvas(heart: sitk.Image, seed: int, extent: body.Extent | None = None) -> sitk.Image:
     """Heart at its own resolution in a body painted at twice its voxel size: fine where it matters, quick elsewhere."""
-    from mkd_core.synthesis import body
-
     own = heart.GetSpacing()[0]
     coarse = body.surround(heart, seed, 2 * own, extent)
     canvas = sitk.Expand(coarse, [2, 2, 2], sitk.sitkNearestNeighbor)

@@ -1,6 +1,6 @@
 """Training of the heart localiser: a small segmentor on coarse whole-torso volumes of either modality, with and without a heart in view.
 
-python -m mkd_core.training.localiser --hearts FOLDER --out runs/localiser
+    python -m mkd_core.training.localiser --hearts FOLDER --out runs/localiser
 """
 
 from __future__ import annotations

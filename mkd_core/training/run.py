@@ -231,8 +231,9 @@ def make_own_hearts(count: int, folder: Path) -> list[Path]:
     return paths
 
 
-#: The run that made the first default bundle: coarse first, where a step is cheap and sees the whole heart, then at the bundle's resolution.
-DEFAULT_STAGES = (Stage(30, 3.0, 48, 2, 1.0, 0.3), Stage(60, 2.0, 64, 1, 0.6, 0.0, weighting=0.2))
+#: Coarse first, where a step is cheap and sees the whole heart, then at the bundle's resolution.  The first default bundle had stages of this length; its class
+#: weights faded in the last 24 minutes only.
+DEFAULT_STAGES = (Stage(30, 3.0, 48, 2, 1.0, 0.3), Stage(64, 2.0, 64, 1, 0.6, 0.0, weighting=0.2))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -243,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--cache", type=Path, help="folder of painted bodies; default OUT/canvases")
-    parser.add_argument("--own-hearts", type=int, default=40, help="hearts of mkd_core.synthesis.anatomy to add to the folder's")
+    parser.add_argument("--own-hearts", type=int, default=30, help="hearts of mkd_core.synthesis.anatomy to add to the folder's")
     parser.add_argument("--last-training-heart", type=int, default=200, help="hearts numbered above it are never read")
     parser.add_argument("--start", type=Path, help="bundle whose generators and segmentors the run starts from; the discriminators start anew")
     parser.add_argument("--minutes", type=float, nargs="*", help="wall minutes of each stage instead of the default")
