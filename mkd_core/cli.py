@@ -3,6 +3,8 @@
     mkd segment ct.nii.gz heart.nii.gz --report report.json --preview picture.png
     mkd info [BUNDLE]
     mkd synthesize [LABELMAP] image.nii.gz [truth.nii.gz] --modality CT --seed 1
+    mkd train CONFIG.toml [--out runs/mine]
+    mkd experiment paper-table --out runs/paper-table
 
 Exit code 0: done.  1: refused or failed, with a sentence on stderr; no output file is left.  2: wrong usage.  130: interrupted.
 """
@@ -10,6 +12,7 @@ Exit code 0: done.  1: refused or failed, with a sentence on stderr; no output f
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -69,6 +72,23 @@ def _parser() -> argparse.ArgumentParser:
     synthesize.add_argument("--seed", type=int, default=0)
     synthesize.add_argument("--spacing", type=float, default=1.0, help="voxel size, mm")
     synthesize.set_defaults(run=_synthesize)
+
+    train = commands.add_parser("train", help="train weights on labelled CT and unpaired labelled MR, or on rendered hearts")
+    train.add_argument("config", type=Path, nargs="?", help="settings of the run (.toml)")
+    train.add_argument("--out", type=Path, help="folder of the run, instead of the one that the settings name")
+    train.add_argument("--settings", action="store_true", help="print all settings with their defaults and units, as a file to start from")
+    train.set_defaults(run=_train)
+
+    experiment = commands.add_parser("experiment", help="reproduce the paper's comparison on synthetic data")
+    experiment.add_argument("name", choices=("paper-table",))
+    experiment.add_argument("--out", type=Path, default=Path("runs/paper-table"), help="folder for volumes, runs and results")
+    experiment.add_argument("--results", type=Path, help="folder for table, plot and paper-table.json (default: the folder of the experiment)")
+    experiment.add_argument("--scale", choices=("tiny", "small", "full"), default="small",
+                            help="tiny: minutes, shows that it works; small: hours on two cores; full: for a graphics card")
+    experiment.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    experiment.add_argument("--threads", type=int, default=1, help="CPU threads of each run")
+    experiment.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    experiment.set_defaults(run=_experiment)
     return parser
 
 
@@ -195,6 +215,33 @@ def _synthesize(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> 
         outputs.write(image_path, lambda path: write_volume(image, path))
         for path in truth_path:
             outputs.write(path, lambda path: write_volume(truth, path))
+
+
+def _train(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    from mkd_core.pipeline import require_torch
+    from mkd_core.training.config import load_config, settings_text
+
+    if chosen.settings:
+        print(settings_text())
+        return
+    if chosen.config is None:
+        parser.error("train needs a file of settings; mkd train --settings prints one to start from")
+    config = load_config(chosen.config)
+    require_torch()
+    from mkd_core.training.trainer import train
+
+    train(dataclasses.replace(config, out=str(chosen.out)) if chosen.out else config)
+
+
+def _experiment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    from mkd_core.pipeline import require_torch
+
+    require_torch()
+    from mkd_core.training.experiments import paper_table, paper_table_report
+
+    results = paper_table.run_all(
+        paper_table.SCALES[chosen.scale], chosen.out, chosen.jobs, chosen.threads, chosen.device, lambda text: print(text, flush=True))
+    print(paper_table_report.write(results, chosen.scale, chosen.results or chosen.out))
 
 
 def _is_labelmap(path: Path) -> bool:

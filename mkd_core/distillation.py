@@ -9,35 +9,48 @@ Kullback-Leibler term is Hinton, Vinyals, Dean, "Distilling the Knowledge in a N
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 
 from mkd_core.structures import IGNORE
 
 
-def segmentation_loss(logits: torch.Tensor, target: torch.Tensor, class_weights: torch.Tensor | None = None) -> torch.Tensor:
+def segmentation_loss(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    class_weights: torch.Tensor | None = None,
+    total: Callable[[torch.Tensor], torch.Tensor] = lambda values: values,
+) -> torch.Tensor:
     """Cross-entropy plus soft Dice loss.
 
     Args:
         logits: ``(N, C, D, H, W)``.
         target: ``(N, D, H, W)`` integer classes; :data:`mkd_core.structures.IGNORE` voxels count nowhere.
         class_weights: ``(C,)`` weights of the cross-entropy; None weighs all alike.
+        total: completes sums over voxels of this batch where it is part of a larger one, see
+            :func:`mkd_core.training.across_processes.sum_over_processes`.
 
     Returns:
-        Scalar.  The Dice part averages over the foreground classes present in the batch's targets:
-        ``1 - 2 sum(p g) / (sum p + sum g)``, Milletari et al., "V-Net", 2016.
+        Scalar.  The cross-entropy is the weighted mean over voxels; 0 where no voxel counts.  The Dice part averages over the foreground
+        classes present in the batch's targets: ``1 - 2 sum(p g) / (sum p + sum g)``, Milletari et al., "V-Net", 2016.
     """
     counted = target != IGNORE
-    cross_entropy = F.cross_entropy(logits, target.long(), weight=class_weights, ignore_index=IGNORE)
+    classes = torch.where(counted, target, 0).long()
+    if class_weights is None:
+        class_weights = torch.ones(logits.shape[1], dtype=logits.dtype, device=logits.device)
+    surprise = F.cross_entropy(logits, target.long(), weight=class_weights, ignore_index=IGNORE, reduction="sum")
     probability = logits.softmax(dim=1) * counted.unsqueeze(1)
-    truth = F.one_hot(torch.where(counted, target, 0).long(), logits.shape[1]).movedim(-1, 1) * counted.unsqueeze(1)
+    truth = F.one_hot(classes, logits.shape[1]).movedim(-1, 1) * counted.unsqueeze(1)
     axes = (0, 2, 3, 4)
-    overlap = (probability * truth).sum(axes)[1:]
-    size = (probability.sum(axes) + truth.sum(axes))[1:]
-    present = truth.sum(axes)[1:] > 0
+    overlap, predicted, true = (probability * truth).sum(axes), probability.sum(axes), truth.sum(axes).to(logits.dtype)
+    surprise, overlap, predicted, true = total(torch.cat([surprise.view(1), overlap, predicted, true])).split([1, *[len(true)] * 3])
+    cross_entropy = surprise[0] / (true * class_weights).sum().clamp(min=1e-6)
+    present = true[1:] > 0
     if not present.any():
         return cross_entropy
-    dice = 1 - (2 * overlap + 1) / (size + 1)
+    dice = 1 - (2 * overlap[1:] + 1) / (predicted[1:] + true[1:] + 1)
     return cross_entropy + dice[present].mean()
 
 

@@ -54,6 +54,40 @@ def test_least_squares_gan_terms_match_their_formulas():
     assert cycle_loss(real, made).item() == pytest.approx(0.5)
 
 
+def test_the_other_form_of_the_gan_is_cross_entropy_of_logits():
+    real, made = torch.tensor([0.0]), torch.tensor([1.0])
+    assert generator_loss(made, "cross-entropy").item() == pytest.approx(math.log(1 + math.exp(-1)))
+    assert discriminator_loss(real, made, "cross-entropy").item() == pytest.approx(0.5 * (math.log(2) + math.log(1 + math.e)))
+
+
+def test_class_weights_weigh_the_cross_entropy_and_not_the_dice():
+    target, logits = torch.tensor([[[[0, 1]]]]), _two_voxels((1, 0), (0, 0))
+    weights = torch.tensor([1.0, 3.0])
+    plain = segmentation_loss(logits, target).item()
+    # CE of the voxels: ln(1 + e^-1) and ln 2.
+    first, second = math.log(1 + math.exp(-1)), math.log(2)
+    expected = plain - (first + second) / 2 + (first + 3 * second) / 4
+    assert segmentation_loss(logits, target, weights).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_batch_in_which_nothing_counts_costs_nothing():
+    logits = _two_voxels((1, 2), (3, 4)).requires_grad_()
+    loss = segmentation_loss(logits, torch.tensor([[[[IGNORE, IGNORE]]]]))
+    loss.backward()
+    assert loss.item() == 0 and logits.grad.abs().max() == 0
+
+
+def test_images_of_another_size_begin_a_new_pool_and_a_pool_survives_being_saved():
+    pool = ImagePool(4, seed=3)
+    pool.exchange(torch.zeros(2, 1, 4, 4, 4))
+    assert pool.exchange(torch.ones(1, 1, 8, 8, 8)).shape == (1, 1, 8, 8, 8) and len(pool.images) == 1
+    twin = ImagePool(4, seed=9)
+    twin.restore(pool.state(), torch.device("cpu"))
+    for value in range(20):
+        image = torch.full((1, 1, 8, 8, 8), float(value))
+        assert torch.equal(pool.exchange(image), twin.exchange(image))
+
+
 def test_a_full_pool_hands_back_old_images_about_half_of_the_time():
     pool = ImagePool(4, seed=3)
     for value in range(4):

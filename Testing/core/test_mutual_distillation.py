@@ -4,18 +4,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mkd_core.training.mkd import MKDConfig, MutualDistillation  # noqa: E402
+from mkd_core.training.baselines import SingleSegmentor  # noqa: E402
+from mkd_core.training.config import MethodConfig, NetworksConfig  # noqa: E402
+from mkd_core.training.mkd import MutualDistillation  # noqa: E402
 
-SMALL = {
-    "segmentor": {"type": "segmentor", "channels": [8, 16, 16]},
-    "generator": {"type": "generator", "channels": 4, "blocks": 1},
-    "discriminator": {"type": "discriminator", "channels": 4},
-}
+SMALL = NetworksConfig(segmentor=(8, 16, 16), generator=4, generator_blocks=1, discriminator=4)
 
 
 def _model(**switches):
     torch.manual_seed(0)
-    return MutualDistillation(MKDConfig(**SMALL, **switches))
+    return MutualDistillation(MethodConfig(**switches), SMALL)
 
 
 def _pair(size=16):
@@ -31,7 +29,7 @@ def _pair(size=16):
 
 def _touched(model, term):
     model.zero_grad(set_to_none=True)
-    terms, _, _ = model.losses(*_pair())
+    terms, _ = model.losses(*_pair())
     terms[term].backward()
     parts = ("generator_a2t", "generator_t2a", "segmentor_real", "segmentor_syn")
     return {name for name in parts if any(p.grad is not None and p.grad.abs().max() > 0 for p in getattr(model, name).parameters())}
@@ -45,8 +43,7 @@ def _touched(model, term):
         ("real", {"segmentor_real"}),
         ("syn", {"segmentor_syn", "generator_a2t"}),
         ("syn to real", {"segmentor_real"}),
-        # S_syn sees its own stream in the same batch, so that batch normalisation has one set of statistics; through them a trace reaches G_a2t.
-        ("real to syn", {"segmentor_syn", "generator_a2t"}),
+        ("real to syn", {"segmentor_syn"}),
     ],
 )
 def test_each_loss_reaches_just_the_networks_that_the_method_names(term, parts):
@@ -58,8 +55,85 @@ def test_teaching_on_the_students_own_stream_lets_distillation_reach_the_generat
     assert _touched(_model(distillation_images="student-stream"), "syn to real") == {"segmentor_real"}
 
 
+@pytest.mark.parametrize(("direction", "terms"), [
+    ("both", {"syn to real", "real to syn"}), ("syn-to-real", {"syn to real"}), ("real-to-syn", {"real to syn"}), ("none", set())])
+def test_each_direction_of_distillation_can_be_switched_off(direction, terms):
+    found, _ = _model(distillation=direction).losses(*_pair())
+    assert set(found) - {"adversarial", "cycle", "real", "syn"} == terms
+
+
+def test_both_streams_teach_with_the_mean_of_their_lessons():
+    lessons = {stream: _model(distillation_images=stream).losses(*_pair())[0] for stream in ("teacher-stream", "student-stream", "both")}
+    for term in ("syn to real", "real to syn"):
+        mean = (lessons["teacher-stream"][term] + lessons["student-stream"][term]) / 2
+        assert lessons["both"][term].item() == pytest.approx(mean.item(), rel=1e-5)
+
+
+def test_distillation_rises_along_its_ramp():
+    model = _model(distillation_ramp=4)
+    assert model.losses(*_pair())[0]["syn to real"].item() == 0
+    model.steps_done = 2
+    half = model.losses(*_pair())[0]["syn to real"].item()
+    model.steps_done = 9
+    assert half == pytest.approx(model.losses(*_pair())[0]["syn to real"].item() / 2, rel=1e-5) and half > 0
+
+
+def test_without_alignment_s_syn_sees_the_assistants_images_and_no_generator_moves():
+    model = _model(alignment=False)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    assert set(model.step(*_pair())) == {"real", "syn", "syn to real", "real to syn"}
+    moved = {name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {"segmentor_real", "segmentor_syn"}
+    assert torch.equal(model.losses(*_pair())[1]["a2t"], _pair()[2])
+
+
+def test_the_identity_term_asks_generators_to_leave_their_own_modality_alone():
+    assert "identity" not in _model().losses(*_pair())[0]
+    model = _model(identity_weight=5.0)
+    x_t, _, x_a, _ = pair = _pair()
+    expected = 5 * ((x_t - model.generator_a2t(x_t)).abs().mean() + (x_a - model.generator_t2a(x_a)).abs().mean())
+    assert model.losses(*pair)[0]["identity"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_untrained_generators_leave_images_nearly_as_they_are():
+    model = _model()
+    x_a = _pair()[2]
+    assert (model.generator_a2t(x_a) - x_a).abs().mean() < 0.25
+    assert torch.corrcoef(torch.stack([model.generator_a2t(x_a).flatten(), x_a.flatten()]))[0, 1] > 0.9
+
+
+def test_inference_statistics_are_those_of_target_images():
+    model = _model()
+    x_t, y_t, x_a, y_a = _pair()
+    for segmentor in (model.segmentor_real, model.segmentor_syn):
+        for module in segmentor.modules():
+            if isinstance(module, torch.nn.BatchNorm3d):
+                module.momentum = 1.0
+    model.losses(x_t, y_t, x_a, y_a)
+    for segmentor in (model.segmentor_real, model.segmentor_syn):
+        first = segmentor.encoder[0][1]
+        assert torch.allclose(first.running_mean, segmentor.encoder[0][0](x_t).mean((0, 2, 3, 4)), atol=1e-4)
+        assert first.momentum == 1.0
+
+
+@pytest.mark.parametrize(("scheme", "expected"), [("target-only", [True, True]), ("joint", [True, True]), ("fine-tune", [False, True])])
+def test_the_single_segmentors_see_what_their_scheme_says(scheme, expected):
+    torch.manual_seed(0)
+    model = SingleSegmentor(MethodConfig(scheme=scheme), SMALL, steps=2)
+    x_t, y_t, x_a, y_a = _pair()
+    seen = []
+    for _ in range(2):
+        images = []
+        handle = model.segmentor.register_forward_pre_hook(lambda _, given, images=images: images.append(given[0]))
+        model.step(x_t, y_t, x_a, y_a)
+        handle.remove()
+        seen.append(bool((images[0][:1] == x_t).all()))
+        assert len(images[0]) == (2 if scheme == "joint" else 1)
+    assert seen == expected
+
+
 def test_without_distillation_there_are_no_distillation_terms():
-    terms, _, _ = _model(distillation_weight=0.0).losses(*_pair())
+    terms, _ = _model(distillation_weight=0.0).losses(*_pair())
     assert set(terms) == {"adversarial", "cycle", "real", "syn"}
 
 
@@ -75,7 +149,7 @@ def test_the_discriminators_step_leaves_generators_untouched_and_moves_discrimin
 
 
 def test_training_learns_one_pair_by_heart():
-    model = _model(segmentor_rate=6e-3, class_weights=(1.0,) * 8)
+    model = _model(segmentor_rate=6e-3, generator_rate=4e-4, class_weights=(1.0,) * 8)
     pair = _pair()
     for step in range(180):
         model.set_rate(1.0 if step < 140 else 0.2)
@@ -96,7 +170,7 @@ def test_a_restored_model_continues_as_the_one_that_was_saved():
     model.step(*pair)
     twin = _model()
     twin.restore(model.state())
-    twin.pool_t, twin.pool_a = model.pool_t, model.pool_a
-    terms, _, _ = model.losses(*pair)
-    others, _, _ = twin.losses(*pair)
+    twin.restore_pools(model.pools())
+    terms, _ = model.losses(*pair)
+    others, _ = twin.losses(*pair)
     assert {name: value.item() for name, value in terms.items()} == {name: value.item() for name, value in others.items()}

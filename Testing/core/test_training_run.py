@@ -1,100 +1,308 @@
-"""A run in small: hearts to canvases to networks to a bundle that loads; stopped runs continue."""
+"""A training run in small: from labelled volumes or rendered hearts to a bundle that segments; stopped, killed and shared runs."""
 
+import dataclasses
+import io
 import json
-import shutil
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-sitk = pytest.importorskip("SimpleITK")
+for package in ("monai", "lightning_fabric", "tensorboard", "tqdm"):
+    pytest.importorskip(package)
+import SimpleITK as sitk  # noqa: E402
 
 import mkd_core  # noqa: E402
+from mkd_core import cli  # noqa: E402
+from mkd_core.cases import Case  # noqa: E402
+from mkd_core.errors import InputError  # noqa: E402
 from mkd_core.synthesis.anatomy import make_heart  # noqa: E402
-from mkd_core.training import localiser, make_bundle, run  # noqa: E402
-from mkd_core.training.data import PatchSource, open_canvas, prepare_canvases, training_hearts  # noqa: E402
-from mkd_core.training.mkd import MKDConfig, MutualDistillation  # noqa: E402
+from mkd_core.training.config import (  # noqa: E402
+    AugmentationConfig, DataConfig, MethodConfig, NetworksConfig, RunConfig, Stage, TrainingConfig, config_from)
+from mkd_core.training.datasets import LabelledData, memory_of_each, open_data  # noqa: E402
+from mkd_core.training.trainer import Trainer, learning_rate, train  # noqa: E402
 
-SMALL = MKDConfig(
-    segmentor={"type": "segmentor", "channels": [4, 8, 8]},
-    generator={"type": "generator", "channels": 2, "blocks": 1},
-    discriminator={"type": "discriminator", "channels": 2},
-)
-STAGE = run.Stage(minutes=0.03, spacing=8.0, size=16, batch=1)
+ROOT = Path(__file__).resolve().parents[2]
+NETWORKS = NetworksConfig(segmentor=(4, 8, 8), generator=2, generator_blocks=1, discriminator=2)
+
+
+def _volume(number, modality):
+    """Seven bars side by side in a box, their brightness by modality; labels as MM-WHS writes them."""
+    labels = np.zeros((24, 20, 22), np.uint8)
+    labels[4:20, 4:16, 4:18] = np.repeat(np.arange(1, 8), 2)
+    levels = {"CT": [-100, 400, 300, 380, 280, 120, 450, 330], "MR": [90, 600, 560, 620, 580, 200, 640, 540]}[modality]
+    image = np.array(levels)[labels] + np.random.default_rng(number).normal(0, 8, labels.shape)
+    mmwhs = np.array([0, 500, 600, 420, 550, 205, 820, 850])[labels]
+    volumes = sitk.GetImageFromArray(image.astype(np.int16)), sitk.GetImageFromArray(mmwhs.astype(np.int16))
+    for volume in volumes:
+        volume.SetSpacing((4.0, 4.0, 4.0))
+    return volumes
 
 
 @pytest.fixture(scope="module")
-def hearts(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hearts")
-    for number in (1, 2, 201):
-        sitk.WriteImage(make_heart(number, spacing=3.0), str(folder / f"heart_{number:04d}.nii.gz"))
+def mmwhs(tmp_path_factory):
+    """Two CT and two MR cases named as MM-WHS names them."""
+    folder = tmp_path_factory.mktemp("MMWHS")
+    for modality in ("CT", "MR"):
+        for number in (1001, 1002):
+            for volume, kind in zip(_volume(number, modality), ("image", "label")):
+                sitk.WriteImage(volume, str(folder / f"{modality.lower()}_train_{number}_{kind}.nii.gz"))
     return folder
 
 
-@pytest.fixture(scope="module")
-def canvases(hearts, tmp_path_factory):
-    return prepare_canvases(training_hearts(hearts, last=200), tmp_path_factory.mktemp("canvases"))
+def _config(mmwhs, out, *, steps=4, **changes):
+    """A run of a few steps; ``changes`` are tables of settings."""
+    tables = {
+        "data": DataConfig(cases=str(mmwhs), validation=0.0),
+        "networks": NETWORKS,
+        "stages": (Stage(steps=steps, spacing_mm=4.0, patch=16, batch=2),),
+        "run": RunConfig(threads=1, readers=0, precision="float32", checkpoint_minutes=0.0),
+    }
+    return TrainingConfig(out=str(out), **{**tables, **changes})
 
 
-def _train(canvases, out):
-    torch.manual_seed(0)
-    model = MutualDistillation(SMALL)
-    run.train(model, [STAGE, STAGE], canvases, canvases[:1], out, workers=0)
-    return model
+def _log(out):
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-def test_test_hearts_are_never_read_by_training(hearts):
-    assert [path.name for path in training_hearts(hearts, last=200)] == ["heart_0001.nii.gz", "heart_0002.nii.gz"]
+def _losses(out):
+    return {entry["step"]: entry["real"] for entry in _log(out) if "real" in entry}
 
 
-def test_canvases_are_painted_once_and_know_where_the_heart_is(canvases, hearts):
-    before = canvases[0].stat().st_mtime_ns
-    assert prepare_canvases(training_hearts(hearts, last=200), canvases[0].parent) == canvases
-    assert canvases[0].stat().st_mtime_ns == before
-    canvas = open_canvas(canvases[0])
-    assert all(0 < low < high < size for low, high, size in zip(canvas.heart_low, canvas.heart_high, canvas.tissues.shape))
+@pytest.mark.parametrize("target", ["CT", "MR"])
+def test_either_modality_of_mmwhs_can_be_the_target_and_the_run_ends_in_a_bundle_for_it(mmwhs, tmp_path, target):
+    config = _config(mmwhs, tmp_path / "run", target=target, stages=(
+        Stage(steps=3, spacing_mm=8.0, patch=8, batch=2), Stage(steps=2, spacing_mm=4.0, patch=16, batch=2)))
+    bundle = mkd_core.load_bundle(train(config))
+    assert bundle.target == target and bundle.spacing == 4.0 and bundle.name == "run"
+    assert bundle.metadata["training"]["data"] == "2 labelled CT and 2 labelled MR volumes"
+    assert bundle.metadata["training"]["steps"] == 5
+    assert bundle.alignment(target) == "cycle" and bundle.alignment("MR" if target == "CT" else "CT") == "translate"
+    assert [path.name for path in sorted((tmp_path / "run" / "panels").iterdir())] == ["step_0000003.png", "step_0000005.png"]
 
 
-def test_the_stream_gives_unpaired_normalised_patches_and_repeats_for_a_seed(canvases):
-    source = PatchSource(tuple(canvases), tuple(canvases), 16, 8.0, run.NORMALISATION, seed=4)
-    x_t, y_t, x_a, y_a = next(iter(source))
-    assert x_t.shape == x_a.shape == (1, 16, 16, 16) and y_t.shape == y_a.shape == (16, 16, 16)
-    assert -1 <= x_t.min() < x_t.max() <= 1 and -1 <= x_a.min() < x_a.max() <= 1
-    assert (next(iter(source))[0] == x_t).all()
+def test_a_run_shows_its_losses_on_the_output_in_a_log_and_in_tensorboard(mmwhs, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    shown = io.StringIO()
+    Trainer(_config(mmwhs, tmp_path, steps=30), stream=shown).run()
+    lines = shown.getvalue().splitlines()
+    assert lines[0].startswith("Stage 1: 30 steps of 2 pairs at 4 mm") and "2 labelled CT" in lines[0]
+    assert lines[1].startswith("step 25 of 30, 0 min left  adversarial ") and "syn to real" in lines[1]
+    assert lines[-1] == f"Done: {tmp_path / 'last.safetensors'}"
+    assert list(_losses(tmp_path)) == [25, 30]
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert {"loss/real", "loss/syn", "loss/cycle", "loss/real to syn", "rate"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("loss/real")] == [25, 30]
+    assert events.Tags()["images"] == ["panel"]
 
 
-def test_a_run_writes_its_log_pictures_and_networks_and_becomes_a_bundle(canvases, tmp_path, monkeypatch):
-    out = tmp_path / "run"
-    _train(canvases, out)
-    entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    assert [entry["end_of_stage"] for entry in entries if "end_of_stage" in entry] == [0, 1]
-    assert (out / "panel_stage1.png").stat().st_size > 1000
-    localiser.train(canvases, tmp_path / "localiser", minutes=0.03)
-    monkeypatch.setattr(make_bundle, "MKDConfig", lambda: SMALL)
-    make_bundle.make_bundle(out, tmp_path / "localiser", tmp_path / "bundle.safetensors", name="Small", version="1", quality={"dice": 0.5})
-    bundle = mkd_core.load_bundle(tmp_path / "bundle.safetensors")
-    assert bundle.name == "Small" and bundle.metadata["quality"] == {"dice": 0.5}
-    made = bundle.network("segmentor_real")(torch.zeros(1, 1, 16, 16, 16))
-    assert made.shape == (1, 8, 16, 16, 16) and torch.isfinite(made).all()
-    model = MutualDistillation(SMALL)
-    run.start_from(model, bundle)
-    assert torch.equal(model.segmentor_syn.eval()(torch.ones(1, 1, 16, 16, 16)), bundle.network("segmentor_syn")(torch.ones(1, 1, 16, 16, 16)))
+def test_validation_runs_the_deployed_pipeline_and_the_best_bundle_and_alignment_are_kept(mmwhs, tmp_path):
+    config = _config(mmwhs, tmp_path / "run", data=DataConfig(cases=str(mmwhs), validation=0.5),
+                     run=RunConfig(threads=1, readers=0, precision="float32", validate_every=2))
+    shown = io.StringIO()
+    path = Trainer(config, stream=shown).run()
+    bundle = mkd_core.load_bundle(path)
+    assert path.name == "best.safetensors"
+    by_alignment = bundle.metadata["quality"]["validation Dice by alignment"]
+    assert set(by_alignment) == {"cycle", "none", "mean"}
+    assert by_alignment[bundle.alignment("CT")] == max(by_alignment.values()) == bundle.metadata["quality"]["validation Dice"]["mean"]
+    assert [entry["step"] for entry in _log(tmp_path / "run") if "dice" in entry] == [2, 4]
+    assert "Dice 0.0000" in shown.getvalue()  # bars are no heart, and the pipeline says so
+    assert "1 labelled CT and 2 labelled MR" in bundle.metadata["training"]["data"]
 
 
-def test_a_stopped_run_continues_where_its_checkpoint_left_it(canvases, tmp_path):
-    first = _train(canvases, tmp_path / "run")
-    saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
-    assert saved["done"]["stage"] == 2 and saved["done"]["step"] > 0
-    # As if it had been killed after the first stage.
-    saved["done"].update(stage=1, minutes=0.0)
-    shutil.rmtree(tmp_path / "run")
-    (tmp_path / "run").mkdir()
-    torch.save(saved, tmp_path / "run" / "checkpoint.pt")
-    again = _train(canvases, tmp_path / "run")
-    entries = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert all(entry["stage"] == 1 for entry in entries) and entries[-1]["step"] > saved["done"]["step"]
-    assert not torch.equal(next(again.segmentor_real.parameters()), next(first.segmentor_real.parameters()))
+@pytest.mark.parametrize("scheme", ["target-only", "joint", "fine-tune"])
+def test_the_schemes_that_the_method_is_compared_with_make_bundles_too(mmwhs, tmp_path, scheme):
+    bundle = mkd_core.load_bundle(train(_config(mmwhs, tmp_path, method=MethodConfig(scheme=scheme))))
+    assert bundle.metadata["training"]["scheme"] == scheme and bundle.alignment("CT") == "none"
+    image = torch.rand(1, 1, 16, 16, 16)
+    assert torch.equal(bundle.network("segmentor_real")(image), bundle.network("segmentor_syn")(image))
 
 
-def test_the_rate_falls_along_a_cosine():
-    stage = run.Stage(10, 2.0, 64, 1, rate_from=1.0, rate_to=0.2)
-    assert [round(run.stage_rate(stage, f), 6) for f in (0.0, 0.5, 1.0, 2.0)] == [1.0, 0.6, 0.2, 0.2]
+def test_hearts_are_rendered_as_the_run_goes_and_test_hearts_are_never_read(tmp_path):
+    hearts = tmp_path / "hearts"
+    hearts.mkdir()
+    for number in (1, 2, 3, 4, 201):
+        sitk.WriteImage(make_heart(number, spacing=3.0), str(hearts / f"heart_{number:04d}.nii.gz"))
+    config = _config("", tmp_path / "run", steps=2, data=DataConfig(hearts=str(hearts), own_hearts=1, validation_cases=1))
+    bundle = mkd_core.load_bundle(train(config))
+    assert "3 hearts of the folder hearts and 1 of mkd_core.synthesis.anatomy" in bundle.metadata["training"]["data"]
+    prepared = {path.name.split("_b0")[0] for path in (tmp_path / "run" / "prepared").glob("*_b0.json")}
+    assert prepared == {"heart_0001", "heart_0002", "heart_0003", "heart_0004", "own_10001"}
+    assert [entry["step"] for entry in _log(tmp_path / "run") if "dice" in entry] == [2]
+
+
+def _command(config_file, *more):
+    return [sys.executable, "-m", "mkd_core", "train", str(config_file), *more]
+
+
+def _write_config(path, mmwhs, *, steps, **run):
+    """The same run as a file of settings."""
+    settings = {"threads": 1, "readers": 1, "precision": '"float32"', "checkpoint_minutes": 0.0, **run}
+    lines = ['out = "run"', "[data]", f'cases = "{mmwhs}"', "validation = 0.0", "[networks]", "segmentor = [4, 8, 8]", "generator = 2", "generator_blocks = 1",
+             "discriminator = 2", "[[stages]]", f"steps = {steps}", "spacing_mm = 4.0", "patch = 16", "batch = 2", "[run]"]
+    path.write_text("\n".join(lines + [f"{name} = {value}" for name, value in settings.items()]) + "\n")
+    return path
+
+
+def _wait_for(condition, process, seconds=90):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the run ended"
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def _saved_step(out):
+    try:
+        return torch.load(out / "checkpoint.pt", weights_only=True)["step"]
+    except (OSError, EOFError, RuntimeError):
+        return 0
+
+
+def test_a_killed_run_continues_to_the_same_curve(mmwhs, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        folder.mkdir()
+        _write_config(folder / "run.toml", mmwhs, steps=50)
+    subprocess.run(_command(whole / "run.toml"), cwd=ROOT, check=True, capture_output=True)
+    killed = subprocess.Popen(_command(broken / "run.toml"), cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True)
+    _wait_for(lambda: _saved_step(broken / "run") >= 8, killed)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert 8 <= _saved_step(broken / "run") < 50
+    subprocess.run(_command(broken / "run.toml"), cwd=ROOT, check=True, capture_output=True)
+    expected, found = _losses(whole / "run"), _losses(broken / "run")
+    assert list(found) == list(expected)[-len(found):] and 50 in found
+    # The last record after the kill covers steps of the new start only, so compare what was learnt.
+    weights = [mkd_core.load_bundle(folder / "run" / "last.safetensors").network("segmentor_real").state_dict() for folder in (whole, broken)]
+    assert all(torch.allclose(value, weights[1][name], atol=2e-3) for name, value in weights[0].items())
+
+
+def test_ctrl_c_leaves_a_bundle_and_the_same_command_goes_on(mmwhs, tmp_path):
+    config_file = _write_config(tmp_path / "run.toml", mmwhs, steps=100000, checkpoint_minutes=60.0)
+    process = subprocess.Popen(_command(config_file), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    _wait_for(lambda: (tmp_path / "run" / "log.jsonl").exists() and (tmp_path / "run" / "log.jsonl").read_text(), process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in errors and errors.strip().endswith("mkd: interrupted")
+    steps = mkd_core.load_bundle(tmp_path / "run" / "last.safetensors").metadata["training"]["steps"]
+    assert steps == _saved_step(tmp_path / "run") >= 25
+    again = Trainer(dataclasses.replace(_config(mmwhs, tmp_path / "run", steps=steps + 1), run=RunConfig(threads=1, readers=0, precision="float32")))
+    again.run()
+    assert again.step == steps + 1
+
+
+def test_two_processes_share_the_batch_and_survive_a_kill(mmwhs, tmp_path):
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    for folder, processes in ((alone, 1), (shared, 2)):
+        folder.mkdir()
+        _write_config(folder / "run.toml", mmwhs, steps=30, processes=processes)
+    subprocess.run(_command(alone / "run.toml"), cwd=ROOT, check=True, capture_output=True)
+    killed = subprocess.Popen(_command(shared / "run.toml"), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+    _wait_for(lambda: _saved_step(shared / "run") >= 3, killed)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    subprocess.run(_command(shared / "run.toml"), cwd=ROOT, check=True, capture_output=True)
+    weights = [mkd_core.load_bundle(folder / "run" / "last.safetensors").network("segmentor_real").state_dict() for folder in (alone, shared)]
+    assert all(torch.allclose(value, weights[1][name], atol=2e-2) for name, value in weights[0].items())
+    assert (shared / "run" / "pools_1.pt").exists()
+
+
+def test_a_folder_with_a_run_of_other_settings_is_refused(mmwhs, tmp_path):
+    train(_config(mmwhs, tmp_path))
+    with pytest.raises(InputError, match=r"holds a run with other settings \(method\)"):
+        train(_config(mmwhs, tmp_path, method=MethodConfig(temperature=3.0)))
+
+
+def test_a_run_can_start_from_a_bundle_of_the_same_sizes_only(mmwhs, tmp_path):
+    first = train(_config(mmwhs, tmp_path / "first"))
+    run = RunConfig(threads=1, readers=0, precision="float32", start=str(first))
+    started = Trainer(_config(mmwhs, tmp_path / "second", run=run))
+    image = torch.rand(1, 1, 16, 16, 16)
+    assert torch.equal(started.method.segmentor_real.eval()(image), mkd_core.load_bundle(first).network("segmentor_real")(image))
+    with pytest.raises(InputError, match="have other sizes"):
+        Trainer(_config(mmwhs, tmp_path / "third", run=run, networks=dataclasses.replace(NETWORKS, segmentor=(4, 8, 16))))
+
+
+def test_cases_that_a_table_marks_as_test_are_never_read(mmwhs, tmp_path):
+    rows = ["image,label,modality,split"]
+    for modality, splits in (("ct", ("train", "test")), ("mr", ("train", "validation"))):
+        for number, split in zip((1001, 1002), splits):
+            rows.append(f"{mmwhs}/{modality}_train_{number}_image.nii.gz,{mmwhs}/{modality}_train_{number}_label.nii.gz,{modality.upper()},{split}")
+    (tmp_path / "cases.csv").write_text("\n".join(rows))
+    data = open_data(config_from({"data": {"cases": str(tmp_path / "cases.csv")}}), tmp_path)
+    assert [case.name for case in data.training] == ["ct_train_1001", "mr_train_1001"] and data.validation == []
+
+
+def test_missing_assistants_are_refused_before_anything_is_written_and_not_missed_by_the_target_alone(mmwhs, tmp_path):
+    (tmp_path / "cases.csv").write_text(
+        f"image,label,modality\n{mmwhs}/ct_train_1001_image.nii.gz,{mmwhs}/ct_train_1001_label.nii.gz,CT\n")
+    config = _config(tmp_path / "cases.csv", tmp_path / "run")
+    with pytest.raises(InputError, match="There is no MR among the labelled volumes"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+    train(dataclasses.replace(config, method=MethodConfig(scheme="target-only")))
+
+
+def test_bad_data_is_refused_in_one_sentence_with_the_files_name(mmwhs, tmp_path, capsys):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for path in mmwhs.iterdir():
+        (folder / path.name).symlink_to(path)
+    label = sitk.ReadImage(str(mmwhs / "mr_train_1002_label.nii.gz"))
+    (folder / "mr_train_1002_label.nii.gz").unlink()
+    label[0, 0, 0] = 77
+    sitk.WriteImage(label, str(folder / "mr_train_1002_label.nii.gz"))
+    config_file = _write_config(tmp_path / "run.toml", folder, steps=2)
+    assert cli.main(["train", str(config_file)]) == 1
+    assert "mkd: “mr_train_1002_label.nii.gz” has the value 77, which means no structure." in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(mmwhs, tmp_path):
+    with pytest.raises(InputError, match="A batch of 2 cannot be shared evenly by 3 processes"):
+        train(_config(mmwhs, tmp_path, run=RunConfig(processes=3)))
+
+
+def test_settings_without_data_or_folder_are_refused():
+    with pytest.raises(InputError, match="The settings name no data"):
+        train(TrainingConfig(out="somewhere"))
+    with pytest.raises(InputError, match="The run has no folder"):
+        train(TrainingConfig())
+
+
+def test_the_rate_warms_up_and_falls_along_a_cosine_in_every_stage():
+    config = TrainingConfig(stages=(Stage(steps=100, rate_from=1.0, rate_to=0.2), Stage(steps=100, rate_from=0.5, rate_to=0.0)))
+    rates = [learning_rate(config, step) for step in (0, 24, 100, 150)]
+    assert rates[0] == pytest.approx(0.02) and rates[1] < 0.5
+    assert rates[2:] == pytest.approx([0.5, 0.25])
+
+
+def test_the_memory_for_volumes_is_shared_by_all_who_read_them():
+    config = TrainingConfig(data=DataConfig(cache_gb=8.0), run=RunConfig(processes=2, readers=2))
+    assert memory_of_each(config) == 1e9
+
+
+def test_training_learns_labelled_volumes_by_heart(mmwhs, tmp_path):
+    still = AugmentationConfig(rotation_deg=0, scale=0, elastic_mm=0, noise=0, blur=0, contrast=0, brightness=0)
+    config = _config(
+        mmwhs, tmp_path, augmentation=still, stages=(Stage(steps=220, spacing_mm=4.0, patch=24, batch=1),), networks=dataclasses.replace(NETWORKS, segmentor=(8, 16, 16)),
+        method=MethodConfig(segmentor_rate=8e-3, class_weights=(1.0,) * 8), data=DataConfig(cases=str(mmwhs), validation=0.0, heart_share=1.0))
+    bundle = mkd_core.load_bundle(train(config))
+    image, labels = _volume(1001, "CT")
+    values = torch.from_numpy(sitk.GetArrayFromImage(image).astype(np.float32))[None, None, :, 2:18, 3:19]
+    values = ((values + 300) / 500 - 1).clamp(-1, 1)
+    truth = sitk.GetArrayFromImage(labels)[:, 2:18, 3:19]
+    found = bundle.network("segmentor_real")(values).argmax(1)[0].numpy()
+    for label, value in enumerate((500, 600, 420, 550, 205, 820, 850), 1):
+        a, b = found == label, truth == value
+        assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.95, label

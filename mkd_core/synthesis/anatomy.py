@@ -28,19 +28,20 @@ _MARGIN_MM = 15.0  # kept around chambers, ascending aorta and pulmonary artery
 _EXTENT = np.array([-135.0, -100.0, -105.0]), np.array([80.0, 105.0, 175.0])  # holds every heart that can be drawn, mm
 
 
-def make_heart(seed: int, spacing: float = 1.0) -> sitk.Image:
+def make_heart(seed: int, spacing: float = 1.0, spread: float = 1.0) -> sitk.Image:
     """Draw a heart.
 
     Args:
         seed: decides the heart; the same seed gives the same heart at any spacing.
         spacing: voxel size of the result in mm.
+        spread: how far sizes may lie from the average, see `HeartShape.draw`.
 
     Returns:
         Tissue map (`mkd_core.synthesis.tissues.Tissue`, values 0 to 21), uint8, isotropic, identity direction in LPS.  The box is the
         heart with the ascending aorta and the pulmonary artery and about 15 mm around; other vessels are cut where it ends.
     """
     rng = np.random.default_rng(seed)
-    return draw_heart(HeartShape.draw(rng), rng, spacing)
+    return draw_heart(HeartShape.draw(rng, spread), rng, spacing)
 
 
 def draw_heart(shape: HeartShape, rng: np.random.Generator, spacing: float = 1.0) -> sitk.Image:

@@ -39,11 +39,17 @@ class HeartShape:
     bending: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> HeartShape:
-        """A random heart: mostly ordinary ones, some dilated, small, thick- or thin-walled."""
+    def draw(cls, rng: np.random.Generator, spread: float = 1.0) -> HeartShape:
+        """A random heart: mostly ordinary ones, some dilated, small, thick- or thin-walled.
+
+        Args:
+            rng: decides it.
+            spread: how far sizes may lie from the average, as a multiple of what is usual.
+        """
 
         def normal(mean: float, deviation: float, low: float, high: float) -> float:
-            return float(np.clip(rng.normal(mean, deviation), low, high))
+            drawn = np.clip(rng.normal(mean, deviation), low, high)
+            return float(mean + spread * (drawn - mean))
 
         size = normal(1.0, 0.08, 0.86, 1.17)
         body_turn = rng.uniform(-9.0, 9.0, 3)
@@ -51,7 +57,7 @@ class HeartShape:
         limit = np.array([19.0, 16.0, 9.0])
         heart_turn = np.clip(rng.uniform(-17.0, 17.0, 3) + body_turn, -limit, limit) - body_turn
         return cls(
-            scale=size * np.clip(rng.normal(1.0, 0.04, 3), 0.92, 1.08),
+            scale=size * (1.0 + spread * (np.clip(rng.normal(1.0, 0.04, 3), 0.92, 1.08) - 1.0)),
             body_turn=body_turn,
             heart_turn=heart_turn,
             growth={

@@ -9,15 +9,28 @@ from __future__ import annotations
 import random
 
 import torch
+import torch.nn.functional as F
 
 
-def generator_loss(score_of_made: torch.Tensor) -> torch.Tensor:
-    """Least-squares loss of a generator: its images should score 1.  ``score_of_made``: any shape; returns a scalar."""
+def generator_loss(score_of_made: torch.Tensor, form: str = "least-squares") -> torch.Tensor:
+    """Loss of a generator: its images should score 1, or be taken for real.
+
+    Args:
+        score_of_made: the discriminator's scores, any shape.
+        form: ``"least-squares"``, or ``"cross-entropy"``, which takes scores for logits (Goodfellow et al., 2014, non-saturating).
+
+    Returns:
+        Scalar.
+    """
+    if form == "cross-entropy":
+        return F.softplus(-score_of_made).mean()
     return (score_of_made - 1).square().mean()
 
 
-def discriminator_loss(score_of_real: torch.Tensor, score_of_made: torch.Tensor) -> torch.Tensor:
-    """Least-squares loss of a discriminator: real scores 1, made scores 0; halved as in CycleGAN.  Returns a scalar."""
+def discriminator_loss(score_of_real: torch.Tensor, score_of_made: torch.Tensor, form: str = "least-squares") -> torch.Tensor:
+    """Loss of a discriminator: real scores 1, made scores 0; halved as in CycleGAN.  ``form`` as for :func:`generator_loss`; returns a scalar."""
+    if form == "cross-entropy":
+        return 0.5 * (F.softplus(-score_of_real).mean() + F.softplus(score_of_made).mean())
     return 0.5 * ((score_of_real - 1).square().mean() + score_of_made.square().mean())
 
 
@@ -40,10 +53,15 @@ class ImagePool:
         self._random = random.Random(seed)
 
     def exchange(self, images: torch.Tensor) -> torch.Tensor:
-        """Hand in new images ``(N, 1, D, H, W)``, get as many back: each new one, or with even chance an old one that it replaces."""
+        """Hand in new images ``(N, 1, D, H, W)``, get as many back: each new one, or with even chance an old one that it replaces.
+
+        Images of another size than those before begin a new pool.
+        """
         images = images.detach()
         if self.size == 0:
             return images
+        if self.images and self.images[0].shape != images[0].shape:
+            self.images.clear()
         out = []
         for image in images.unbind(0):
             if len(self.images) < self.size:
@@ -56,3 +74,14 @@ class ImagePool:
             else:
                 out.append(image)
         return torch.stack(out)
+
+    def state(self) -> dict:
+        """What it holds and where its draws are; images in half precision."""
+        images = torch.stack(self.images).half() if self.images else torch.empty(0)
+        return {"images": images, "random": self._random.getstate()}
+
+    def restore(self, state: dict, device: torch.device) -> None:
+        """Continue from :meth:`state`."""
+        self.images = list(state["images"].to(device, torch.float32).unbind(0))
+        version, numbers, gauss = state["random"]
+        self._random.setstate((version, tuple(numbers), gauss))

@@ -19,12 +19,16 @@ from mkd_core.distillation import segmentation_loss
 from mkd_core.networks import build
 from mkd_core.structures import IGNORE
 from mkd_core.synthesis import appearance, render
-from mkd_core.training.data import normalise, open_canvas, prepare_canvases, training_hearts
-from mkd_core.training.run import NORMALISATION, Stage, stage_rate
+from mkd_core.training.config import DataConfig
+from mkd_core.training.rendered_hearts import normalise, open_canvas, prepare_canvases, training_hearts
 
 #: Voxel size of the localiser's grid, mm.
 SPACING = 5.0
 ARCHITECTURE = {"type": "segmentor", "channels": [8, 16, 32, 64]}
+NORMALISATION = DataConfig().normalisation()
+#: What else a bundle says of its localiser.
+DESCRIPTION = {"spacing_mm": SPACING, "min_heart_ml": 150.0, "margin_mm": 20.0}
+_PEAK_RATE = 3e-3
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class TorsoSource(torch.utils.data.IterableDataset):
         target = render.TARGET_OF[tissues]
         target[outside] = IGNORE
         # Padding repeats the edge; a whole volume at inference has none, so percentiles are taken inside only.
-        return normalise(image, modality, NORMALISATION, image[~outside])[None], target
+        return normalise(image, NORMALISATION[modality], image[~outside])[None], target
 
 
 def train(canvases: Sequence[Path], out: Path, minutes: float, seed: int = 0) -> torch.nn.Module:
@@ -97,13 +101,13 @@ def train(canvases: Sequence[Path], out: Path, minutes: float, seed: int = 0) ->
     if weights_file.exists():
         network.load_state_dict(torch.load(weights_file, weights_only=True))
     weights = torch.tensor((0.5, 1.0, 1.0, 1.3, 1.3, 1.0, 1.5, 1.5))
-    optimiser = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-3)
+    optimiser = torch.optim.AdamW(network.parameters(), _PEAK_RATE, weight_decay=1e-3)
     loader = iter(torch.utils.data.DataLoader(TorsoSource(tuple(canvases), seed=seed), None, num_workers=1, prefetch_factor=4))
-    stage, start, step, total = Stage(minutes, SPACING, 64, 2), time.monotonic(), 0, 0.0
+    start, step, total = time.monotonic(), 0, 0.0
     with (out / "log.jsonl").open("a", buffering=1) as log:
         while (fraction := (time.monotonic() - start) / 60 / minutes) < 1:
             for group in optimiser.param_groups:
-                group["lr"] = 3e-3 * stage_rate(stage, fraction)
+                group["lr"] = _PEAK_RATE * 0.5 * (1 + float(np.cos(np.pi * fraction)))
             image, target = next(loader)
             with torch.autocast("cpu", torch.bfloat16):
                 logits = network(image)

@@ -3,56 +3,25 @@
 One step, in the paper's terms (``t`` target, ``a`` assistant):
 
     x_a2t = G_a2t(x_a),  x_t2a = G_t2a(x_t),  cycles back
-    L_G    = adversarial + cycle                          -> both generators
+    L_G    = adversarial + cycle                                    -> both generators
     L_syn  = CE + Dice on (x_a2t, y_a) + w KD(S_real -> S_syn)      -> S_syn, and its supervised part also G_a2t
     L_real = CE + Dice on (x_t, y_t)   + w KD(S_syn -> S_real)      -> S_real
-    L_D    on real and (pooled) made images               -> discriminators
+    L_D    on real and (pooled) made images                         -> discriminators
 
 Li, Yu, Wang, Heng, AAAI 2020.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
-
 import torch
 from torch import nn
 
 from mkd_core.distillation import distillation_loss, segmentation_loss
 from mkd_core.networks import build
+from mkd_core.training.across_processes import running_statistics, share_batch_norm, sum_over_processes
 from mkd_core.training.adversarial import ImagePool, cycle_loss, discriminator_loss, generator_loss
-
-
-@dataclass
-class MKDConfig:
-    """Switches of the method; defaults are the paper's where known, CycleGAN's elsewhere.
-
-    Attributes:
-        segmentor, generator, discriminator: architectures, see :func:`mkd_core.networks.build`.
-        cycle_weight: of the L1 cycle term, both ways.
-        adversarial_weight: of the generators' GAN term.
-        distillation_weight: w.
-        temperature: T of the softened probabilities.
-        distillation_images: which images a distillation term sees: those the teacher is supervised on (``"teacher-stream"``), those the student
-            is supervised on (``"student-stream"``), or ``"both"``.
-        pool: past translated images each discriminator is shown.
-        class_weights: weights of the cross-entropy, background first.
-        segmentor_rate, generator_rate: peak learning rates (AdamW; Adam with beta1 0.5).
-    """
-
-    segmentor: dict = field(default_factory=lambda: {"type": "segmentor", "channels": [16, 32, 64, 128, 160]})
-    generator: dict = field(default_factory=lambda: {"type": "generator", "channels": 8, "blocks": 3})
-    discriminator: dict = field(default_factory=lambda: {"type": "discriminator", "channels": 16})
-    cycle_weight: float = 10.0
-    adversarial_weight: float = 1.0
-    distillation_weight: float = 0.5
-    temperature: float = 2.0
-    distillation_images: Literal["teacher-stream", "student-stream", "both"] = "teacher-stream"
-    pool: int = 50
-    class_weights: tuple[float, ...] = (0.6, 1.0, 1.2, 1.5, 1.5, 1.2, 2.2, 2.5)
-    segmentor_rate: float = 2e-3
-    generator_rate: float = 4e-4
+from mkd_core.training.config import MethodConfig, NetworksConfig
+from mkd_core.training.updates import update
 
 
 class MutualDistillation(nn.Module):
@@ -60,31 +29,44 @@ class MutualDistillation(nn.Module):
 
     Args:
         config: switches.
+        networks: sizes.
         device: where the networks live.
+        precision: number format of the networks' arithmetic; losses and weights stay float32.
+        seed: of the pools' draws.
     """
 
-    def __init__(self, config: MKDConfig, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        config: MethodConfig,
+        networks: NetworksConfig,
+        device: torch.device | str = "cpu",
+        precision: torch.dtype = torch.bfloat16,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         self.config = config
-        self.generator_a2t, self.generator_t2a = build(config.generator), build(config.generator)
-        self.discriminator_t, self.discriminator_a = build(config.discriminator), build(config.discriminator)
-        self.segmentor_real, self.segmentor_syn = build(config.segmentor), build(config.segmentor)
+        self.precision = precision
+        self.generator_a2t, self.generator_t2a, self.discriminator_t, self.discriminator_a, self.segmentor_real, self.segmentor_syn = (
+            build(networks.architecture(kind)) for kind in ("generator",) * 2 + ("discriminator",) * 2 + ("segmentor",) * 2)
+        share_batch_norm(self)
         self.to(device)
         self.to(memory_format=torch.channels_last_3d)
         self.device = torch.device(device)
-        self.class_weights = torch.tensor(config.class_weights, dtype=torch.float32, device=device)
-        self.pool_t, self.pool_a = ImagePool(config.pool, seed=1), ImagePool(config.pool, seed=2)
-        self.optimisers = {
-            "generators": torch.optim.Adam(
-                [*self.generator_a2t.parameters(), *self.generator_t2a.parameters()], config.generator_rate, betas=(0.5, 0.999)
-            ),
-            "discriminators": torch.optim.Adam(
-                [*self.discriminator_t.parameters(), *self.discriminator_a.parameters()], config.generator_rate, betas=(0.5, 0.999)
-            ),
-            "segmentors": torch.optim.AdamW(
-                [*self.segmentor_real.parameters(), *self.segmentor_syn.parameters()], config.segmentor_rate, weight_decay=1e-3
-            ),
+        self.class_weights = torch.tensor(config.class_weights, device=device)
+        self.pool_t, self.pool_a = ImagePool(config.pool, seed=2 * seed + 1), ImagePool(config.pool, seed=2 * seed + 2)
+        self.steps_done = 0
+        parts = {
+            "generators": (self.generator_a2t, self.generator_t2a),
+            "segmentors": (self.segmentor_real, self.segmentor_syn),
+            "discriminators": (self.discriminator_t, self.discriminator_a),
         }
+        self._parameters_of = {name: [p for network in group for p in network.parameters()] for name, group in parts.items()}
+        self.optimisers: dict[str, torch.optim.Optimizer] = {
+            "segmentors": torch.optim.AdamW(self._parameters_of["segmentors"], config.segmentor_rate, weight_decay=1e-3)}
+        if config.alignment:
+            for name in ("generators", "discriminators"):
+                self.optimisers[name] = torch.optim.Adam(
+                    self._parameters_of[name], config.generator_rate, betas=(config.generator_momentum, 0.999))
 
     def set_rate(self, factor: float) -> None:
         """Scale all learning rates to ``factor`` times their peak."""
@@ -93,9 +75,13 @@ class MutualDistillation(nn.Module):
             for group in optimiser.param_groups:
                 group["lr"] = peak * factor
 
+    def set_weighting(self, power: float) -> None:
+        """Raise the class weights of the cross-entropy to a power."""
+        self.class_weights = torch.tensor(self.config.class_weights, device=self.device) ** power
+
     def losses(
         self, x_t: torch.Tensor, y_t: torch.Tensor, x_a: torch.Tensor, y_a: torch.Tensor
-    ) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Losses of generators and segmentors.
 
         Args:
@@ -103,77 +89,111 @@ class MutualDistillation(nn.Module):
             y_t, y_a: their targets, ``(N, D, H, W)``.
 
         Returns:
-            (terms to minimise by name, x_a2t, x_t2a).
+            (terms to minimise by name, images by name: "t", "a2t" and, with alignment, "t2a").
         """
+        images = {"t": x_t, "a2t": x_a}
+        terms = {}
+        if self.config.alignment:
+            images |= {"a2t": self.generator_a2t(x_a), "t2a": self.generator_t2a(x_t)}
+            terms = self._alignment_losses(x_t, x_a, images)
+        return terms | self._segmentor_losses(images, {"real": y_t, "syn": y_a}), images
+
+    def _alignment_losses(self, x_t: torch.Tensor, x_a: torch.Tensor, images: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         config = self.config
-        x_a2t, x_t2a = self.generator_a2t(x_a), self.generator_t2a(x_t)
+        made = ((self.discriminator_t, images["a2t"]), (self.discriminator_a, images["t2a"]))
         terms = {
-            "adversarial": config.adversarial_weight
-            * (generator_loss(self.discriminator_t(x_a2t).float()) + generator_loss(self.discriminator_a(x_t2a).float())),
+            "adversarial": config.adversarial_weight * sum(generator_loss(judge(image).float(), config.gan) for judge, image in made),
             "cycle": config.cycle_weight
-            * (cycle_loss(x_a, self.generator_t2a(x_a2t).float()) + cycle_loss(x_t, self.generator_a2t(x_t2a).float())),
+            * (cycle_loss(x_a, self.generator_t2a(images["a2t"]).float()) + cycle_loss(x_t, self.generator_a2t(images["t2a"]).float())),
         }
-        count = len(x_t)
-        # Each segmentor meets its own stream (supervised) and the other's (as pupil) in one batch, so that batch normalisation has one set of
-        # statistics.  Only S_syn's own stream carries gradient on to G_a2t.
-        real_on_t, real_on_a2t = self.segmentor_real(torch.cat([x_t, x_a2t.detach().float()])).float().split([count, len(x_a)])
-        syn_on_a2t, syn_on_t = self.segmentor_syn(torch.cat([x_a2t.float(), x_t])).float().split([len(x_a), count])
-        terms["real"] = segmentation_loss(real_on_t, y_t, self.class_weights)
-        terms["syn"] = segmentation_loss(syn_on_a2t, y_a, self.class_weights)
-        if config.distillation_weight:
-            weight, temperature = config.distillation_weight, config.temperature
-            to_real, to_syn = [], []
-            if config.distillation_images in ("teacher-stream", "both"):
-                to_real.append(distillation_loss(syn_on_a2t, real_on_a2t, temperature))
-                to_syn.append(distillation_loss(real_on_t, syn_on_t, temperature))
-            if config.distillation_images in ("student-stream", "both"):
-                to_real.append(distillation_loss(syn_on_t, real_on_t, temperature))
-                to_syn.append(distillation_loss(real_on_a2t, syn_on_a2t, temperature))
-            terms["syn to real"] = weight * sum(to_real) / len(to_real)
-            terms["real to syn"] = weight * sum(to_syn) / len(to_syn)
-        return terms, x_a2t, x_t2a
+        if config.identity_weight:
+            unchanged = cycle_loss(x_t, self.generator_a2t(x_t).float()) + cycle_loss(x_a, self.generator_t2a(x_a).float())
+            terms["identity"] = config.identity_weight * unchanged
+        return terms
 
-    def step(self, x_t: torch.Tensor, y_t: torch.Tensor, x_a: torch.Tensor, y_a: torch.Tensor) -> dict[str, float]:
+    def _segmentor_losses(self, images: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        own = {"real": "t", "syn": "a2t"}
+        lessons = [
+            (teacher, student, stream)
+            for teacher, student in (("syn", "real"), ("real", "syn"))
+            if self.config.distillation in ("both", f"{teacher}-to-{student}") and self.config.distillation_weight
+            for stream in {"teacher-stream": (own[teacher],), "student-stream": (own[student],)}.get(
+                self.config.distillation_images, ("t", "a2t"))
+        ]
+        logits = {}
+        for name, network in (("real", self.segmentor_real), ("syn", self.segmentor_syn)):
+            streams = dict.fromkeys([own[name], *(stream for *pair, stream in lessons if name in pair)])
+            for stream in streams:
+                # Only S_syn's own stream carries gradient on to G_a2t.
+                image = images[stream] if (name, stream) == ("syn", "a2t") else images[stream].detach()
+                # Every stream is normalised by itself; what is kept for inference is how target images look, where the segmentor sees any.
+                with running_statistics(network, kept=stream == "t" or "t" not in streams):
+                    logits[name, stream] = network(image.float()).float()
+        terms = {
+            name: segmentation_loss(logits[name, own[name]], targets[name], self.class_weights, sum_over_processes) for name in own}
+        for teacher, student, stream in lessons:
+            term = f"{teacher} to {student}"
+            lesson = distillation_loss(logits[teacher, stream], logits[student, stream], self.config.temperature)
+            terms[term] = terms.get(term, 0.0) + self._distillation_weight() * lesson / sum((teacher, student) == one[:2] for one in lessons)
+        return terms
+
+    def _distillation_weight(self) -> float:
+        ramp = self.config.distillation_ramp
+        return self.config.distillation_weight * (min(1.0, self.steps_done / ramp) if ramp else 1.0)
+
+    def step(self, x_t: torch.Tensor, y_t: torch.Tensor, x_a: torch.Tensor, y_a: torch.Tensor) -> dict[str, torch.Tensor]:
         """One update of every part, in turn.  Arguments as for :meth:`losses`; returns the value of each term."""
-        for network in (self.discriminator_t, self.discriminator_a):
+        discriminators = (self.discriminator_t, self.discriminator_a)
+        for network in discriminators:
             network.requires_grad_(False)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            terms, x_a2t, x_t2a = self.losses(x_t, y_t, x_a, y_a)
-        for name in ("generators", "segmentors"):
-            self.optimisers[name].zero_grad(set_to_none=True)
-        sum(terms.values()).backward()
-        nn.utils.clip_grad_norm_([*self.segmentor_real.parameters(), *self.segmentor_syn.parameters()], 5.0)
-        nn.utils.clip_grad_norm_([*self.generator_a2t.parameters(), *self.generator_t2a.parameters()], 5.0)
-        for name in ("generators", "segmentors"):
-            self.optimisers[name].step()
-
-        for network in (self.discriminator_t, self.discriminator_a):
+        with self._autocast():
+            terms, images = self.losses(x_t, y_t, x_a, y_a)
+        update(sum(terms.values()), {self.optimisers[name]: self._parameters_of[name] for name in self.optimisers if name != "discriminators"})
+        for network in discriminators:
             network.requires_grad_(True)
-        self.optimisers["discriminators"].zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            loss = discriminator_loss(self.discriminator_t(x_t).float(), self.discriminator_t(self.pool_t.exchange(x_a2t).float()).float())
-            loss = loss + discriminator_loss(
-                self.discriminator_a(x_a).float(), self.discriminator_a(self.pool_a.exchange(x_t2a).float()).float()
-            )
-        loss.backward()
-        self.optimisers["discriminators"].step()
-        return {name: float(value.detach()) for name, value in {**terms, "discriminators": loss}.items()}
+        if self.config.alignment:
+            terms["discriminators"] = self._discriminator_loss(x_t, x_a, images)
+            update(terms["discriminators"], {self.optimisers["discriminators"]: self._parameters_of["discriminators"]}, None)
+        self.steps_done += 1
+        return {name: value.detach() for name, value in terms.items()}
+
+    def _discriminator_loss(self, x_t: torch.Tensor, x_a: torch.Tensor, images: dict[str, torch.Tensor]) -> torch.Tensor:
+        shown = ((self.discriminator_t, x_t, self.pool_t.exchange(images["a2t"])), (self.discriminator_a, x_a, self.pool_a.exchange(images["t2a"])))
+        with self._autocast():
+            return sum(discriminator_loss(judge(real).float(), judge(made.float()).float(), self.config.gan) for judge, real, made in shown)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Networks that a bundle holds, by the bundle's part names."""
+        return {name: getattr(self, name) for name in ("generator_a2t", "generator_t2a", "segmentor_real", "segmentor_syn")}
+
+    @property
+    def aligns(self) -> bool:
+        """Whether the generators are trained."""
+        return self.config.alignment
 
     def state(self) -> dict:
-        """Everything a resumed run needs but the data stream."""
-        return {"networks": self.state_dict(), "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()}}
+        """Everything that a resumed run needs, but for the data and the pools."""
+        return {
+            "networks": self.state_dict(),
+            "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
+            "steps_done": self.steps_done,
+        }
 
     def restore(self, state: dict) -> None:
         """Continue from :meth:`state`."""
         self.load_state_dict(state["networks"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
+        self.steps_done = state["steps_done"]
 
-    def bundle_parts(self) -> dict[str, nn.Module]:
-        """Networks that a bundle holds, by the bundle's part names."""
-        return {
-            "generator_a2t": self.generator_a2t,
-            "generator_t2a": self.generator_t2a,
-            "segmentor_real": self.segmentor_real,
-            "segmentor_syn": self.segmentor_syn,
-        }
+    def pools(self) -> dict:
+        """What the pools hold; every process has its own."""
+        return {"t": self.pool_t.state(), "a": self.pool_a.state()}
+
+    def restore_pools(self, state: dict) -> None:
+        """Continue from :meth:`pools`."""
+        self.pool_t.restore(state["t"], self.device)
+        self.pool_a.restore(state["a"], self.device)

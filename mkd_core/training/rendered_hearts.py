@@ -1,4 +1,4 @@
-"""Endless training patches rendered from heart tissue maps.
+"""Training patches rendered from heart tissue maps.
 
 Bodies are painted once per heart and cached as plain ``.npy`` files, which workers map into memory; appearance and geometry are drawn anew for every patch.
 """
@@ -6,7 +6,7 @@ Bodies are painted once per heart and cached as plain ``.npy`` files, which work
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,17 +19,16 @@ from mkd_core.synthesis import body, render
 from mkd_core.synthesis.render import Canvas
 
 
-def normalise(image: np.ndarray, modality: str, normalisation: dict, measured: np.ndarray | None = None) -> np.ndarray:
+def normalise(image: np.ndarray, rule: dict, measured: np.ndarray | None = None) -> np.ndarray:
     """Bring an array to [-1, 1] just as inference does, see :func:`mkd_core.normalisation.normalise`.
 
     Args:
         image: any shape, HU for CT.
-        modality: key of ``normalisation``.
-        normalisation: rules by modality, as in a bundle.
+        rule: intensity rule of its modality.
         measured: values that percentiles are taken of; by default all of ``image``.
     """
     counted = None if measured is None else torch.from_numpy(measured)
-    return normalisation_rule.normalise(torch.from_numpy(image), normalisation[modality], counted).numpy()
+    return normalisation_rule.normalise(torch.from_numpy(image), rule, counted).numpy()
 
 
 def training_hearts(folder: Path, last: int) -> list[Path]:
@@ -83,38 +82,27 @@ def open_canvas(description: Path, kind: str = "chest") -> Canvas:
 
 
 @dataclass(frozen=True)
-class PatchSource(torch.utils.data.IterableDataset):
-    """Endless stream of pairs: a target-modality patch of one heart and an assistant-modality patch of another.
+class RenderedHearts:
+    """Patches of one modality rendered from hearts in bodies; appearance and geometry are drawn anew for every patch.
 
     Attributes:
-        target_hearts, assistant_hearts: canvas descriptions; unpaired, so they may be different hearts.
+        canvases: descriptions, see :func:`prepare_canvases`.
+        modality: "CT" or "MR".
         size: voxels per side.
         spacing: mm.
-        normalisation: as in the bundle.
-        modalities: (target, assistant).
-        heart_bias: share of patches centred in the heart.
-        kind: which cached canvas to use.
-        seed: start of the stream.
+        rule: intensity rule of the modality, see :func:`mkd_core.normalisation.normalise`.
+        heart_share: share of patches centred in the heart.
     """
 
-    target_hearts: tuple[Path, ...]
-    assistant_hearts: tuple[Path, ...]
+    canvases: tuple[Path, ...]
+    modality: str
     size: int
     spacing: float
-    normalisation: dict
-    modalities: tuple[str, str] = ("CT", "MR")
-    heart_bias: float = 0.85
-    kind: str = "chest"
-    seed: int = 0
+    rule: dict
+    heart_share: float = 0.85
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-        info = torch.utils.data.get_worker_info()
-        torch.set_num_threads(1)
-        rng = np.random.default_rng((self.seed, info.id if info else 0))
-        while True:
-            pair = []
-            for hearts, modality in zip((self.target_hearts, self.assistant_hearts), self.modalities):
-                canvas = open_canvas(hearts[rng.integers(len(hearts))], self.kind)
-                image, target = render.random_patch(canvas, modality, rng, self.size, self.spacing, self.heart_bias)
-                pair += [normalise(image, modality, self.normalisation)[None], target]
-            yield tuple(pair)
+    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A patch: image ``(1, d, d, d)`` in [-1, 1], float32; target ``(d, d, d)``, uint8 with :data:`mkd_core.structures.IGNORE`."""
+        canvas = open_canvas(self.canvases[rng.integers(len(self.canvases))])
+        image, target = render.random_patch(canvas, self.modality, rng, self.size, self.spacing, self.heart_share)
+        return normalise(image, self.rule)[None], target

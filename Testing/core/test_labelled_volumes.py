@@ -1,0 +1,112 @@
+"""Labelled volumes on the training grid: at the right place, the right way round, within the memory that was allowed."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+import SimpleITK as sitk  # noqa: E402
+
+from mkd_core.cases import Case  # noqa: E402
+from mkd_core.errors import InputError  # noqa: E402
+from mkd_core.structures import IGNORE  # noqa: E402
+from mkd_core.training.labelled_volumes import ArrayCache, LabelledVolumes, PreparedVolume, prepare_volume  # noqa: E402
+
+CT = {"kind": "window", "low": -300.0, "high": 700.0}
+MR = {"kind": "percentile", "low": 0.0, "high": 100.0}
+
+
+def _case(folder, image, labels, name="one"):
+    paths = folder / f"{name}_image.nrrd", folder / f"{name}_label.nrrd"
+    for volume, path in zip((image, labels), paths):
+        sitk.WriteImage(volume, str(path))
+    return Case(name, *paths, "CT")
+
+
+def _blocks(shape=(20, 24, 28), spacing=(1.0, 1.0, 1.0)):
+    """A volume whose seven blocks of 4 voxels along x carry labels 1 to 7 and brightness 100 times that; axes (z, y, x)."""
+    labels = np.zeros(shape, np.uint8)
+    labels[4:16, 4:20] = np.repeat(np.arange(1, 8), 4)
+    volumes = sitk.GetImageFromArray(labels.astype(np.int16) * 100), sitk.GetImageFromArray(labels)
+    for volume in volumes:
+        volume.SetSpacing(spacing)
+    return volumes
+
+
+def test_a_volume_keeps_its_labels_on_its_own_grid_and_halves_evenly(tmp_path):
+    image, labels = _blocks()
+    case = _case(tmp_path, image, labels)
+    same = prepare_volume(case, 1.0, CT, tmp_path / "prepared")
+    assert (np.load(same.labels) == sitk.GetArrayFromImage(labels)).all()
+    assert np.allclose(np.load(same.image), sitk.GetArrayFromImage(image) / 500.0 - 0.4, atol=2e-3)
+    assert same.heart_low == (4, 4, 0) and same.heart_high == (16, 20, 28)
+    half = np.load(prepare_volume(case, 2.0, CT, tmp_path / "prepared").labels)
+    assert (half == sitk.GetArrayFromImage(labels)[::2, ::2, ::2]).all()
+
+
+def test_storage_order_and_direction_make_no_difference(tmp_path):
+    image, labels = _blocks(spacing=(1.0, 1.5, 2.0))
+    turned = [sitk.Flip(sitk.PermuteAxes(volume, [1, 2, 0]), [True, False, True]) for volume in (image, labels)]
+    straight = prepare_volume(_case(tmp_path, image, labels, "straight"), 1.5, CT, tmp_path / "prepared")
+    other = prepare_volume(_case(tmp_path, *turned, "turned"), 1.5, CT, tmp_path / "prepared")
+    assert (np.load(straight.labels) == np.load(other.labels)).all()
+    assert (np.load(straight.image) == np.load(other.image)).all()
+
+
+def test_percentiles_are_taken_round_the_heart_not_of_a_bright_arm(tmp_path):
+    labels = np.zeros((60, 60, 60), np.uint8)
+    labels[28:32, 28:32, 28:35] = np.arange(1, 8)
+    image = labels.astype(np.float32) * 10
+    image[0, 0, 0] = 1e4
+    case = _case(tmp_path, sitk.GetImageFromArray(image), sitk.GetImageFromArray(labels))
+    values = np.load(prepare_volume(case, 1.0, MR, tmp_path / "prepared").image)
+    assert values[30, 30, 34] == 1.0 and values[5, 5, 5] == -1.0
+
+
+def test_work_is_done_once_and_anew_when_the_file_changes(tmp_path):
+    image, labels = _blocks()
+    case = _case(tmp_path, image, labels)
+    first = prepare_volume(case, 2.0, CT, tmp_path / "prepared")
+    stamp = first.image.stat().st_mtime_ns
+    assert prepare_volume(case, 2.0, CT, tmp_path / "prepared") == first and first.image.stat().st_mtime_ns == stamp
+    sitk.WriteImage(image + 100, str(case.image))
+    again = prepare_volume(case, 2.0, CT, tmp_path / "prepared")
+    assert again.image != first.image and np.load(again.image).min() > np.load(first.image).min()
+
+
+def test_a_case_without_any_label_is_refused(tmp_path):
+    image, labels = _blocks()
+    with pytest.raises(InputError, match="“one_label.nrrd” labels nothing"):
+        prepare_volume(_case(tmp_path, image, labels * 0), 2.0, CT, tmp_path / "prepared")
+
+
+@pytest.fixture()
+def volumes(tmp_path):
+    made = []
+    for number in range(3):
+        paths = tmp_path / f"{number}_image.npy", tmp_path / f"{number}_labels.npy"
+        np.save(paths[0], np.full((10, 12, 14), number / 4, np.float16))
+        np.save(paths[1], np.full((10, 12, 14), number + 1, np.uint8))
+        made.append(PreparedVolume(*paths, (3, 3, 3), (7, 7, 7)))
+    return made
+
+
+def test_patches_carry_the_volumes_labels_and_count_nothing_outside_it(volumes):
+    source = LabelledVolumes(volumes, 16, heart_share=0.5, budget=1e9)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        image, labels = source.draw(rng)
+        assert image.shape == (1, 16, 16, 16) and image.dtype == np.float32 and labels.dtype == np.uint8
+        inside = labels != IGNORE
+        assert inside.any() and not inside.all()  # the patch is larger than the volume
+        assert len(set(labels[inside])) == 1 and image.min() == image.max() == (labels[inside][0] - 1) / 4
+
+
+def test_memory_stays_within_its_budget_and_what_does_not_fit_is_still_read(volumes):
+    one = np.load(volumes[0].image).nbytes
+    cache = ArrayCache(2.5 * one)
+    for volume in volumes * 3:
+        assert (cache.get(volume.image) == np.load(volume.image)).all()
+        assert cache.held <= 2.5 * one
+    assert cache.held == 2 * one
+    nothing = ArrayCache(0)
+    assert (nothing.get(volumes[1].image) == 0.25).all() and nothing.held == 0

@@ -1,0 +1,93 @@
+"""One batch over several processes: sums, batch normalisation and gradients as if a single process held all of it.
+
+Every process holds the same number of patches.  With no process group, or one of a single process, all of this costs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as collective
+from torch import nn
+
+
+def process_count() -> int:
+    """Training processes, on all machines."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
+    """Element-wise sum over processes, any shape; gradients flow back to every process."""
+    return collective.all_reduce(values) if process_count() > 1 else values
+
+
+class SharedBatchNorm3d(nn.BatchNorm3d):
+    """Batch normalisation with the statistics of all processes' patches, on any device.
+
+    Parameters and buffers are those of ``torch.nn.BatchNorm3d``; ``torch.nn.SyncBatchNorm`` does the same on GPUs only.
+    """
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Normalise ``(N, C, D, H, W)``."""
+        if not self.training or process_count() == 1:
+            return super().forward(values)
+        wide = values.float()
+        count = wide.numel() // wide.shape[1] * process_count()
+        axes = (0, 2, 3, 4)
+        mean = sum_over_processes(wide.sum(axes)) / count
+        variance = sum_over_processes((wide - mean.view(1, -1, 1, 1, 1)).square().sum(axes)) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        normalised = (wide - mean.view(1, -1, 1, 1, 1)) * torch.rsqrt(variance + self.eps).view(1, -1, 1, 1, 1)
+        return (normalised * self.weight.view(1, -1, 1, 1, 1) + self.bias.view(1, -1, 1, 1, 1)).to(values.dtype)
+
+
+def share_batch_norm(network: nn.Module) -> nn.Module:
+    """Give every batch normalisation of a network the statistics of all processes, in place."""
+    for module in network.modules():
+        if type(module) is nn.BatchNorm3d:
+            module.__class__ = SharedBatchNorm3d
+    return network
+
+
+@contextlib.contextmanager
+def running_statistics(network: nn.Module, kept: bool) -> Iterator[None]:
+    """Batch normalisation inside the ``with`` block adds to its running statistics only if ``kept``."""
+    modules = [] if kept else [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
+    momenta = [module.momentum for module in modules]
+    for module in modules:
+        module.momentum = 0.0
+    try:
+        yield
+    finally:
+        for module, momentum in zip(modules, momenta):
+            module.momentum = momentum
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace gradients by their mean over processes, in one message."""
+    if process_count() == 1:
+        return
+    gradients = [p.grad if p.grad is not None else p.new_zeros(p.shape) for p in parameters if p.requires_grad]
+    if not gradients:
+        return
+    together = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(together)
+    together /= process_count()
+    for gradient, mean in zip(gradients, together.split([gradient.numel() for gradient in gradients])):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set in any process; all get the same answer."""
+    if process_count() == 1:
+        return flag
+    votes = torch.tensor(float(flag), device=device)
+    dist.all_reduce(votes)
+    return bool(votes > 0)
+

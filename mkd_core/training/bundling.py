@@ -1,0 +1,88 @@
+"""From a run's networks to a weights bundle."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mkd_core.bundle import Bundle, default_bundle_path, load_bundle, save_bundle
+from mkd_core.structures import STRUCTURES
+from mkd_core.training.config import TrainingConfig
+
+
+class BundleMaker:
+    """Writes the bundles of a run.
+
+    Args:
+        config: of the run.
+        data: the training data in words, unless the settings say them.
+    """
+
+    def __init__(self, config: TrainingConfig, data: str) -> None:
+        self._config = config
+        self._data = config.bundle.data or data
+        # The heart is found at 5 mm by a network of its own, which is trained apart (mkd_core.training.localiser).
+        self._localiser: Bundle = load_bundle(config.run.localiser or default_bundle_path())
+
+    def write(
+        self, path: Path, parts: Mapping[str, nn.Module], *, steps: int, alignment: str, translate: bool, quality: Mapping[str, Any] | None = None,
+    ) -> Bundle:
+        """Write a bundle; one that is there already is replaced when the new one is complete.
+
+        Args:
+            path: file to write.
+            parts: both generators and both segmentors.
+            steps: how far the run is.
+            alignment: what S_syn sees of a target volume, see :mod:`mkd_core.alignment`.
+            translate: whether volumes of the assistant modality are translated.
+            quality: measured figures.
+
+        Returns:
+            The bundle as it was read back.
+        """
+        config = self._config
+        stage, _, _ = config.stage_at(max(0, min(steps, config.steps) - 1))
+        architectures = {
+            part: config.networks.architecture("generator" if part.startswith("generator") else "segmentor") for part in parts}
+        metadata = {
+            "format": 1,
+            "name": config.bundle.name or Path(config.out).name or "unnamed",
+            "version": config.bundle.version,
+            "created": datetime.date.today().isoformat(),
+            "target": config.target,
+            "assistant": config.assistant,
+            "structures": [structure.key for structure in STRUCTURES],
+            "networks": {"localiser": self._localiser.metadata["networks"]["localiser"], **architectures},
+            "localiser": self._localiser.metadata["localiser"],
+            "segmentor": {"spacing_mm": stage.spacing_mm, "max_box_mm": list(config.bundle.box_mm)},
+            # The localiser and the other networks are shown the same image range.
+            "normalisation": config.data.normalisation(),
+            "alignment": {"target": alignment, "assistant": "translate" if translate else "none"},
+            "training": {
+                "data": self._data,
+                "scheme": "online mutual knowledge distillation, Li, Yu, Wang, Heng, AAAI 2020"
+                if config.method.scheme == "mutual-distillation" else config.method.scheme,
+                "steps": steps,
+                "seed": config.run.seed,
+                "distillation": config.method.distillation,
+                "distillation_images": config.method.distillation_images,
+                "distillation_weight": config.method.distillation_weight,
+            },
+            "quality": dict(quality or {}),
+            "licence": config.bundle.licence,
+            "intended_use": config.bundle.intended_use,
+        }
+        weights = {"localiser": self._localiser.network("localiser").state_dict()}
+        weights |= {part: network.state_dict() for part, network in parts.items()}
+        return save_bundle(path, metadata, weights, dtype="float16")
+
+
+def describe_anew(bundle: Bundle, alignment: str, quality: Mapping[str, Any]) -> Bundle:
+    """Replace a bundle by itself with another alignment of target volumes and other measured figures; returns it as it was read back."""
+    metadata = bundle.metadata | {"alignment": bundle.metadata["alignment"] | {"target": alignment}, "quality": dict(quality)}
+    weights = {part: bundle.network(part).state_dict() for part in metadata["networks"]}
+    return save_bundle(bundle.path, metadata, weights, dtype="float16")

@@ -1,0 +1,315 @@
+"""Settings of a training run: every one with its unit, its default and the values that make sense.
+
+A run is described by a TOML file; its tables are the classes of this file::
+
+    target = "CT"
+    out = "runs/mine"
+    [data]
+    cases = "MMWHS"
+    [[stages]]
+    steps = 6000
+    spacing_mm = 2.0
+    patch = 64
+
+``mkd train --settings`` prints all of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import tomllib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mkd_core.errors import InputError
+from mkd_core.structures import CLASS_COUNT
+
+
+def _setting(default: Any, meaning: str, unit: str = "", least: float = -math.inf, most: float = math.inf) -> Any:
+    return field(default=default, metadata={"meaning": meaning, "unit": unit, "least": least, "most": most})
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where images and labels come from: labelled volumes (``cases``) or hearts that are rendered as the run goes (``hearts``)."""
+
+    cases: str = _setting("", "MM-WHS folder as downloaded, or a CSV file with the columns image, label, modality, split")
+    hearts: str = _setting("", "folder of tissue maps NAME_NUMBER.nii.gz, rendered as CT and MR as the run goes")
+    last_heart: int = _setting(200, "hearts with a higher number are never read", least=0)
+    own_hearts: int = _setting(30, "hearts drawn by mkd_core.synthesis.anatomy that join those of the folder", least=0)
+    validation: float = _setting(0.2, "share of the target's cases that validate, where the CSV does not say", least=0.0, most=0.9)
+    validation_cases: int = _setting(5, "most cases that a validation segments", "cases", least=0)
+    cache_gb: float = _setting(4.0, "memory in which volumes are kept, of all processes that read them together", "GB", least=0.0)
+    folder: str = _setting("", "folder for volumes on the training grid and painted bodies; default OUT/prepared")
+    heart_share: float = _setting(0.85, "share of the patches that are centred in the heart", least=0.0, most=1.0)
+    ct_window: tuple[float, float] = _setting((-300.0, 700.0), "range of CT that the networks see", "HU", least=-2000.0, most=10000.0)
+    mr_percentiles: tuple[float, float] = _setting((1.0, 99.5), "range of MR that the networks see", "%", least=0.0, most=100.0)
+
+    def normalisation(self) -> dict[str, dict[str, Any]]:
+        """Rules by modality, as a bundle holds them, see :func:`mkd_core.normalisation.normalise`."""
+        return {
+            "CT": {"kind": "window", "low": self.ct_window[0], "high": self.ct_window[1]},
+            "MR": {"kind": "percentile", "low": self.mr_percentiles[0], "high": self.mr_percentiles[1]},
+        }
+
+
+@dataclass(frozen=True)
+class NetworksConfig:
+    """Sizes of the networks."""
+
+    segmentor: tuple[int, ...] = _setting((16, 32, 64, 128, 160), "features of each level of the segmentors", least=1, most=1024)
+    generator: int = _setting(8, "features of the generators at full resolution", least=1, most=512)
+    generator_blocks: int = _setting(3, "residual blocks of the generators", least=0, most=32)
+    discriminator: int = _setting(16, "features of the discriminators' first layer", least=1, most=512)
+
+    def architecture(self, kind: str) -> dict[str, Any]:
+        """Description of a network for :func:`mkd_core.networks.build`."""
+        return {
+            "segmentor": {"type": "segmentor", "channels": list(self.segmentor)},
+            "generator": {"type": "generator", "channels": self.generator, "blocks": self.generator_blocks},
+            "discriminator": {"type": "discriminator", "channels": self.discriminator},
+        }[kind]
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """Switches of the method; defaults are the paper's where known, CycleGAN's elsewhere."""
+
+    scheme: Literal["mutual-distillation", "target-only", "joint", "fine-tune"] = _setting(
+        "mutual-distillation", "the method, or one segmentor to compare it with: trained on the target alone, on both modalities at once, or "
+        "on the assistant first and then on the target")
+    alignment: bool = _setting(True, "IAM: translate the assistant's images; false shows S_syn the assistant's images as they are")
+    gan: Literal["least-squares", "cross-entropy"] = _setting("least-squares", "form of the adversarial loss")
+    adversarial_weight: float = _setting(1.0, "weight of the generators' adversarial loss", least=0.0)
+    cycle_weight: float = _setting(10.0, "weight of the L1 cycle loss, both ways", least=0.0)
+    identity_weight: float = _setting(0.0, "weight of the identity loss; CycleGAN's is half the cycle's", least=0.0)
+    pool: int = _setting(50, "past translated images that each discriminator is shown", "images", least=0)
+    distillation: Literal["both", "syn-to-real", "real-to-syn", "none"] = _setting("both", "which segmentor teaches which")
+    distillation_images: Literal["teacher-stream", "student-stream", "both"] = _setting(
+        "teacher-stream", "images that distillation looks at: those the teacher is supervised on, those the student is, or both")
+    distillation_weight: float = _setting(0.5, "weight w of both distillation losses", least=0.0)
+    distillation_ramp: int = _setting(0, "steps over which w rises from nothing", "steps", least=0)
+    temperature: float = _setting(2.0, "T of the softened probabilities", least=0.1, most=100.0)
+    class_weights: tuple[float, ...] = _setting(
+        (0.6, 1.0, 1.2, 1.5, 1.5, 1.2, 2.2, 2.5), "weights of the cross-entropy: background, then the structures in their order", least=0.0)
+    segmentor_rate: float = _setting(2e-3, "peak learning rate of the segmentors (AdamW)", least=0.0, most=1.0)
+    generator_rate: float = _setting(2e-4, "peak learning rate of generators and discriminators (Adam)", least=0.0, most=1.0)
+    generator_momentum: float = _setting(0.5, "beta1 of generators and discriminators", least=0.0, most=0.999)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Part of a run at one resolution."""
+
+    steps: int = _setting(6000, "length", "steps", least=1)
+    spacing_mm: float = _setting(2.0, "voxel size", "mm", least=0.3, most=10.0)
+    patch: int = _setting(64, "side of a patch, a multiple of the networks' stride", "voxels", least=8, most=512)
+    batch: int = _setting(2, "patches of either modality per step, of all processes together", "patches", least=1)
+    rate_from: float = _setting(1.0, "learning rate at the start, of its peak; falls along a cosine", least=0.0, most=1.0)
+    rate_to: float = _setting(0.0, "learning rate at the end, of its peak", least=0.0, most=1.0)
+    weighting: float = _setting(
+        1.0, "power of the class weights: 1 wakes small structures early, 0 lets borders settle where they are likeliest", least=0.0, most=2.0)
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Random changes of patches of labelled volumes (MONAI); patches of rendered hearts vary of themselves."""
+
+    rotation_deg: float = _setting(12.0, "largest turn about each axis", "degrees", least=0.0, most=180.0)
+    scale: float = _setting(0.15, "largest growth or shrinkage", least=0.0, most=0.8)
+    elastic_mm: float = _setting(6.0, "largest elastic displacement of the patch's middle, roughly", "mm", least=0.0, most=50.0)
+    elastic_share: float = _setting(0.5, "share of the patches that are bent", least=0.0, most=1.0)
+    noise: float = _setting(0.05, "largest standard deviation of added noise; the images' range is 2", least=0.0, most=1.0)
+    blur: float = _setting(0.8, "largest standard deviation of smoothing", "voxels", least=0.0, most=10.0)
+    contrast: float = _setting(0.3, "largest change of gamma; 0.3 draws from 0.7 to 1.3", least=0.0, most=0.9)
+    brightness: float = _setting(0.15, "largest shift and change of scale; the images' range is 2", least=0.0, most=1.0)
+    share: float = _setting(0.5, "share of the patches that each change of intensity meets", least=0.0, most=1.0)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How the run is carried out."""
+
+    seed: int = _setting(0, "decides weights, patches and augmentation", least=0)
+    device: str = _setting("auto", "auto, cpu, cuda, cuda:N or mps")
+    precision: Literal["auto", "float32", "bfloat16"] = _setting("auto", "number format of the networks' arithmetic")
+    processes: int = _setting(1, "training processes on this machine; under torchrun its own count", least=1, most=64)
+    threads: int = _setting(0, "CPU threads of each process; 0 shares all cores", "threads", least=0, most=1024)
+    readers: int = _setting(1, "processes that cut or render patches for each training process", least=0, most=64)
+    average_decay: float = _setting(0.999, "decay of the exponential moving average of weights", least=0.0, most=0.99999)
+    checkpoint_minutes: float = _setting(4.0, "time between checkpoints", "min", least=0.0)
+    validate_every: int = _setting(500, "steps between validations", "steps", least=1)
+    localiser: str = _setting("", "bundle whose heart localiser is taken; default: the one that comes with this package")
+    start: str = _setting("", "bundle whose generators and segmentors the run starts from")
+
+
+@dataclass(frozen=True)
+class BundleConfig:
+    """What the run's bundle says about itself."""
+
+    name: str = _setting("", "name of the weights; default: the name of the run's folder")
+    version: str = _setting("1.0", "version of the weights")
+    licence: str = _setting("not stated", "licence of the weights")
+    data: str = _setting("", "training data in words")
+    alignment: Literal["measured", "cycle", "none", "mean"] = _setting(
+        "measured", "what S_syn sees of a target volume: its rendering there and back, itself, or both; measured takes what validates best")
+    intended_use: str = _setting("Research. Not a medical device; not for clinical decisions.", "what the weights are for")
+    box_mm: tuple[float, float, float] = _setting((256.0, 256.0, 320.0), "largest box that is segmented (x, y, z)", "mm", least=32.0, most=1000.0)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A training run."""
+
+    target: Literal["CT", "MR"] = _setting("CT", "modality that is to be segmented; the other one is the assistant")
+    out: str = _setting("", "folder of the run")
+    data: DataConfig = field(default_factory=DataConfig)
+    networks: NetworksConfig = field(default_factory=NetworksConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    stages: tuple[Stage, ...] = (Stage(),)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    bundle: BundleConfig = field(default_factory=BundleConfig)
+
+    @property
+    def assistant(self) -> str:
+        """The other modality."""
+        return "MR" if self.target == "CT" else "CT"
+
+    @property
+    def steps(self) -> int:
+        """Length of the run."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> tuple[Stage, int, int]:
+        """(stage, its number, its first step) of a step."""
+        first = 0
+        for number, stage in enumerate(self.stages):
+            if step < first + stage.steps:
+                return stage, number, first
+            first += stage.steps
+        raise ValueError(f"the run ends at step {first}")
+
+
+def load_config(path: Path | str) -> TrainingConfig:
+    """Read and check the settings of a run; relative paths in them count from the file's folder.
+
+    Raises:
+        InputError: no such file, not TOML, or whatever :func:`config_from` refuses.
+    """
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"“{path}” cannot be read.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"“{path.name}” is not a TOML file: {error}.") from error
+    config = config_from(values)
+    here = path.absolute().parent
+    data = {name: str(here / value) for name in ("cases", "hearts", "folder") if (value := getattr(config.data, name))}
+    run = {name: str(here / value) for name in ("localiser", "start") if (value := getattr(config.run, name))}
+    return dataclasses.replace(
+        config, out=str(here / config.out) if config.out else "",
+        data=dataclasses.replace(config.data, **data), run=dataclasses.replace(config.run, **run))
+
+
+def config_from(values: dict[str, Any]) -> TrainingConfig:
+    """Settings from plain values, such as come from TOML; what is not named keeps its default.
+
+    Raises:
+        InputError: an unknown setting, a value of the wrong kind or out of range, or settings that contradict each other; names it.
+    """
+    config = _build(TrainingConfig, values, "")
+    _check_together(config)
+    return config
+
+
+def _build(kind: type, values: Any, place: str) -> Any:
+    if not isinstance(values, dict):
+        raise InputError(f"“{place}” must be a table of settings.")
+    hints = typing.get_type_hints(kind)
+    settings = {one.name: one for one in dataclasses.fields(kind)}
+    for name in values:
+        if name not in settings:
+            near = difflib.get_close_matches(name, settings, 1)
+            raise InputError(f"There is no setting “{_join(place, name)}”.", f"Did you mean “{_join(place, near[0])}”?" if near else "")
+    return kind(**{name: _value(hints[name], value, _join(place, name), settings[name].metadata) for name, value in values.items()})
+
+
+def _join(place: str, name: str) -> str:
+    return f"{place}.{name}" if place else name
+
+
+def _value(kind: Any, value: Any, place: str, limits: typing.Mapping[str, Any]) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _build(kind, value, place)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)) or not value:
+            raise InputError(f"“{place}” must be a list.")
+        many = arguments[-1] is Ellipsis
+        if not many and len(value) != len(arguments):
+            raise InputError(f"“{place}” must hold {len(arguments)} values, not {len(value)}.")
+        kinds = [arguments[0]] * len(value) if many else arguments
+        return tuple(_value(one, item, f"{place}[{number}]", limits) for number, (one, item) in enumerate(zip(kinds, value)))
+    if origin is Literal:
+        if value not in arguments:
+            raise InputError(f"“{place}” cannot be {value!r}.", f"Choose one of {', '.join(map(repr, arguments))}.")
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        named = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+        raise InputError(f"“{place}” must be {named}, not {value!r}.")
+    if kind in (int, float) and not limits["least"] <= value <= limits["most"]:
+        unit = f" {limits['unit']}" if limits["unit"] else ""
+        bounds = f"at least {limits['least']:g}" if math.isinf(limits["most"]) else f"from {limits['least']:g} to {limits['most']:g}"
+        raise InputError(f"“{place}” must be {bounds}{unit}, not {value:g}.")
+    return value
+
+
+def _check_together(config: TrainingConfig) -> None:
+    if config.data.cases and config.data.hearts:
+        raise InputError("Both “data.cases” and “data.hearts” are set.", "Choose one: labelled volumes, or hearts that are rendered.")
+    if len(config.method.class_weights) != CLASS_COUNT or not any(config.method.class_weights):
+        raise InputError(f"“method.class_weights” must hold {CLASS_COUNT} numbers that are not all 0.")
+    for name in ("ct_window", "mr_percentiles"):
+        low, high = getattr(config.data, name)
+        if low >= high:
+            raise InputError(f"“data.{name}” must rise: {low:g} is not below {high:g}.")
+    stride = 2 ** (len(config.networks.segmentor) - 1)
+    for number, stage in enumerate(config.stages):
+        if stage.patch % stride:
+            raise InputError(f"“stages[{number}].patch” must be a multiple of {stride}, not {stage.patch}: the segmentors halve it "
+                             f"{len(config.networks.segmentor) - 1} times.")
+
+
+def settings_text(kind: type = TrainingConfig, place: str = "") -> str:
+    """All settings with default, unit and meaning, one a line, grouped as in the TOML file."""
+    lines, tables = [], []
+    hints = typing.get_type_hints(kind)
+    for one in dataclasses.fields(kind):
+        hint = hints[one.name]
+        inner = typing.get_args(hint)[0] if typing.get_origin(hint) is tuple else hint
+        if dataclasses.is_dataclass(inner):
+            heading = f"[[{one.name}]]" if inner is not hint else f"[{one.name}]"
+            tables.append(f"\n{heading}  # {(inner.__doc__ or '').splitlines()[0]}\n{settings_text(inner, one.name)}")
+            continue
+        unit = f", {one.metadata['unit']}" if one.metadata["unit"] else ""
+        choices = f" ({', '.join(typing.get_args(hint))})" if typing.get_origin(hint) is Literal else ""
+        lines.append(f"{one.name} = {_toml(one.default)}  # {one.metadata['meaning']}{choices}{unit}")
+    return "\n".join(lines + tables)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return f"{value:g}" if isinstance(value, float) and value >= 1 else str(value)

@@ -1,0 +1,83 @@
+"""Dice of trained networks on test volumes, on the training grid and in the box of the heart: what was learnt, apart from localising and resampling.
+
+Images are aligned and answers put together by the functions that a click uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from mkd_core import ensemble
+from mkd_core.alignment import align_for_segmentors
+from mkd_core.bundle_metadata import TARGET_POLICIES
+from mkd_core.structures import STRUCTURES
+from mkd_core.training.labelled_volumes import PreparedVolume
+from mkd_core.training.validation import dice_of_labels
+
+#: Left round the heart, mm.
+_MARGIN_MM = 20.0
+
+
+def score(parts: Mapping[str, nn.Module], volumes: Sequence[PreparedVolume], spacing: float, aligns: bool, precision: torch.dtype) -> dict[str, list[list[float]]]:
+    """Segment test volumes.
+
+    Args:
+        parts: networks as a bundle holds them.
+        volumes: test volumes of the target modality on the training grid.
+        spacing: of the grid, mm.
+        aligns: whether the generators were trained; without, every segmentor sees the volume itself.
+        precision: number format.
+
+    Returns:
+        Dice by answer (``"S_real"``, ``"S_syn POLICY"``, ``"ensemble POLICY"``), volume and structure.
+    """
+    for network in parts.values():
+        network.eval()
+    stride = max(getattr(network, "stride", 1) for network in parts.values())
+    rows: dict[str, list[list[float]]] = {}
+    for volume in volumes:
+        image, truth = _heart_box(volume, spacing, stride)
+        for name, labels in _answers(parts, image, aligns, precision).items():
+            dice = dice_of_labels(labels, truth)
+            rows.setdefault(name, []).append([round(dice[s.key], 4) for s in STRUCTURES])
+    return rows
+
+
+def _heart_box(volume: PreparedVolume, spacing: float, stride: int) -> tuple[torch.Tensor, np.ndarray]:
+    image, labels = np.load(volume.image, mmap_mode="r"), np.load(volume.labels, mmap_mode="r")
+    margin = round(_MARGIN_MM / spacing)
+    index = []
+    for low, high, length in zip(volume.heart_low, volume.heart_high, image.shape):
+        side = -(-(high - low + 2 * margin) // stride) * stride
+        index.append(np.clip((low + high - side) // 2 + np.arange(side), 0, length - 1))
+    box = np.ix_(*index)
+    return torch.from_numpy(image[box].astype(np.float32))[None, None], np.array(labels[box])
+
+
+@torch.inference_mode()
+def _answers(parts: Mapping[str, nn.Module], image: torch.Tensor, aligns: bool, precision: torch.dtype) -> dict[str, np.ndarray]:
+    known: dict[tuple[str, int], torch.Tensor] = {}  # policies share most of their work
+    kept = [image]
+
+    def run(part: str, given: torch.Tensor) -> torch.Tensor:
+        key = (part, id(given))
+        if key not in known:
+            with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+                known[key] = parts[part](given).float()
+            kept.append(given)  # an id is good as long as its tensor lives
+        return known[key]
+
+    def labels(probabilities: torch.Tensor) -> np.ndarray:
+        return ensemble.best_class(ensemble.remove_islands(probabilities.clone())).numpy()
+
+    found = {}
+    for policy in TARGET_POLICIES if aligns else ("none",):
+        views = align_for_segmentors(image, policy, run)
+        together, real, synthetic = ensemble.ensemble(
+            [run("segmentor_real", view)[0] for view in views.real], [run("segmentor_syn", view)[0] for view in views.synthetic])
+        found |= {"S_real": labels(real), f"S_syn {policy}": labels(synthetic), f"ensemble {policy}": labels(together)}
+    return found

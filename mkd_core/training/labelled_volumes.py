@@ -1,0 +1,155 @@
+"""Training patches cut from labelled volumes.
+
+Every volume is brought to the training grid once, by the very functions that inference uses, and kept as plain ``.npy`` files, so that a run needs little
+memory however many volumes it has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from mkd_core.cases import Case, read_case
+from mkd_core.errors import InputError
+from mkd_core.geometry import Field, Grid, covering_grid
+from mkd_core.normalisation import normalise
+from mkd_core.resampling import sample
+from mkd_core.structures import CLASS_COUNT, IGNORE
+from mkd_core.training.checkpoint import replacing
+
+#: Surroundings of the heart of which percentiles are taken, as inference takes them of the box round the heart, mm.
+_AROUND_HEART_MM = 20.0
+
+
+@dataclass(frozen=True)
+class PreparedVolume:
+    """A labelled volume on a training grid.
+
+    Attributes:
+        image: file of intensities in [-1, 1], ``(D, H, W)``, float16, axes to the head, the back and the left.
+        labels: file of labels, ``(D, H, W)``, uint8.
+        heart_low, heart_high: voxel index box of all labels, (z, y, x).
+    """
+
+    image: Path
+    labels: Path
+    heart_low: tuple[int, int, int]
+    heart_high: tuple[int, int, int]
+
+
+def prepare_volume(case: Case, spacing: float, rule: dict[str, Any], folder: Path) -> PreparedVolume:
+    """Bring a case to a cubic grid and normalise it; done once, kept in ``folder``.
+
+    Args:
+        case: image and labels.
+        spacing: voxel size, mm.
+        rule: intensity rule of the case's modality, see :func:`mkd_core.normalisation.normalise`; percentiles are taken round the heart.
+        folder: for the files.
+
+    Raises:
+        InputError: the case cannot be read, or has no label at all.
+    """
+    stamp = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in (case.image, case.label)]
+    key = hashlib.sha256(json.dumps([stamp, spacing, rule]).encode()).hexdigest()[:12]
+    description = folder / f"{case.name}_{spacing:g}mm_{key}.json"
+    image_file, labels_file = (description.with_name(f"{description.stem}_{kind}.npy") for kind in ("image", "labels"))
+    if not description.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        image, labels = read_case(case)
+        image_field = Field(image)
+        grid = covering_grid(image_field, spacing, 1)
+        on_grid = _labels_on_grid(labels, grid)
+        heart = np.argwhere(on_grid)
+        if not len(heart):
+            raise InputError(f"“{case.label.name}” labels nothing.")
+        low, high = heart.min(axis=0), heart.max(axis=0) + 1
+        values = sample(image_field, grid)
+        reach = round(_AROUND_HEART_MM / spacing)
+        near = values[tuple(slice(max(0, a - reach), b + reach) for a, b in zip(low, high))]
+        for path, array in ((image_file, normalise(values, rule, near).numpy().astype(np.float16)), (labels_file, on_grid)):
+            with replacing(path) as file:
+                np.save(file, array)
+        with replacing(description) as file:
+            file.write(json.dumps({"low": low.tolist(), "high": high.tolist()}).encode())
+    box = json.loads(description.read_text())
+    return PreparedVolume(image_file, labels_file, tuple(box["low"]), tuple(box["high"]))
+
+
+def _labels_on_grid(labels: sitk.Image, grid: Grid) -> np.ndarray:
+    """Label with the largest share of every voxel of the grid."""
+    result, largest = np.zeros(grid.size, np.uint8), np.zeros(grid.size, np.float32)
+    for label in range(CLASS_COUNT):
+        share = sample(Field(labels == label), grid).numpy()
+        result[share > largest] = label
+        np.maximum(largest, share, out=largest)
+    return result
+
+
+class ArrayCache:
+    """Arrays from files, the latest used kept in memory within a budget; the others are mapped and read as needed.
+
+    Args:
+        budget: bytes.
+    """
+
+    def __init__(self, budget: float) -> None:
+        self.budget = budget
+        self.held = 0
+        self._arrays: OrderedDict[Path, np.ndarray] = OrderedDict()
+
+    def get(self, path: Path) -> np.ndarray:
+        """The array of a ``.npy`` file, read-only."""
+        if path in self._arrays:
+            self._arrays.move_to_end(path)
+            return self._arrays[path]
+        array = np.load(path, mmap_mode="r")
+        if array.nbytes > self.budget:
+            return array
+        while self.held + array.nbytes > self.budget:
+            self.held -= self._arrays.popitem(last=False)[1].nbytes
+        self._arrays[path] = np.array(array)
+        self.held += array.nbytes
+        return self._arrays[path]
+
+
+class LabelledVolumes:
+    """Patches of labelled volumes of one modality.
+
+    Args:
+        volumes: on the training grid.
+        size: voxels per side.
+        heart_share: share of the patches that are centred in the box of the labels; the others lie anywhere.
+        budget: bytes of memory in which volumes may be kept.
+    """
+
+    def __init__(self, volumes: Sequence[PreparedVolume], size: int, heart_share: float, budget: float) -> None:
+        self._volumes = tuple(volumes)
+        self._size = size
+        self._heart_share = heart_share
+        self._cache = ArrayCache(budget)
+
+    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A patch: image ``(1, d, d, d)`` in [-1, 1], float32; labels ``(d, d, d)``, uint8, :data:`IGNORE` outside the volume."""
+        volume = self._volumes[rng.integers(len(self._volumes))]
+        image, labels = self._cache.get(volume.image), self._cache.get(volume.labels)
+        low, high = np.array(volume.heart_low), np.array(volume.heart_high)
+        if rng.random() < self._heart_share:
+            centre = low + (high - low) * rng.beta(2, 2, 3)
+        else:
+            centre = rng.uniform(0, image.shape)
+        first = np.round(centre - self._size / 2).astype(int)
+        wanted = [start + np.arange(self._size) for start in first]
+        index = np.ix_(*[np.clip(positions, 0, length - 1) for positions, length in zip(wanted, image.shape)])
+        target = np.array(labels[index])
+        for axis, (positions, length) in enumerate(zip(wanted, image.shape)):
+            outside = (positions < 0) | (positions >= length)
+            target[(slice(None),) * axis + (outside,)] = IGNORE
+        return image[index].astype(np.float32)[None], target
