@@ -28,6 +28,9 @@ def read_volume(path: Path | str) -> sitk.Image:
             return sitk.ReadImage(_series_files(path))
         return sitk.ReadImage(str(path))
     except RuntimeError as error:
+        if "orthonormal" in str(error):
+            raise InputError(f"The axes of “{path.name}” are not at right angles.",
+                             "Resample it; or, if that is no more than rounding, set the environment variable ITK_NIFTI_SFORM_PERMISSIVE to YES.") from error
         raise InputError(f"“{path.name}” cannot be read as a volume.",
                          "Choose a NRRD, NIfTI or MetaImage file, or a folder with one DICOM series.") from error
 
