@@ -70,6 +70,20 @@ def check_folder(path: Path | str) -> None:
         raise InputError(f"“{path}” cannot be written.")
 
 
+def check_output_folder(path: Path | str) -> None:
+    """Refuse a folder that results cannot be written to; it need not be there yet.
+
+    Raises:
+        InputError: with the folder's name.
+    """
+    path = Path(path).absolute()
+    nearest = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not nearest.is_dir():
+        raise InputError(f"“{nearest}” is a file where a folder for results is needed.")
+    if not os.access(nearest, os.W_OK):
+        raise InputError(f"The folder “{path}” cannot be written.")
+
+
 def write_volume(image: sitk.Image, path: Path | str, *, compress: bool = True) -> None:
     """Write a volume under a temporary name and give it its own when it is complete.
 
