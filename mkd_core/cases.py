@@ -23,6 +23,7 @@ import SimpleITK as sitk
 
 from mkd_core.errors import InputError
 from mkd_core.input_check import check_image
+from mkd_core.nifti_file import check_nifti, is_nifti
 from mkd_core.structures import STRUCTURES
 from mkd_core.volume_files import read_volume
 
@@ -275,6 +276,9 @@ def _corners(volume: _Grid) -> np.ndarray:
 
 
 def _check_voxels(case: Case, require_all: bool) -> list[str]:
+    for path in (case.image, case.label):
+        if is_nifti(path):
+            check_nifti(path)
     image, labels = read_case(case)
     try:
         doubts = check_image(image, case.modality)

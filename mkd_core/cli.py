@@ -1,6 +1,7 @@
 """The command ``mkd``.
 
     mkd segment ct.nii.gz heart.nii.gz --report report.json --preview picture.png
+    mkd evaluate BUNDLE DATA --out evaluation
     mkd info [BUNDLE]
     mkd synthesize [LABELMAP] image.nii.gz [truth.nii.gz] --modality CT --seed 1
     mkd train CONFIG.toml [--out runs/mine]
@@ -47,11 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("output", type=Path, help="label map to write (.nii.gz, .nrrd, .mha): 1 LV, 2 RV, 3 LA, 4 RA, 5 Myo, 6 AA, 7 PA")
     segment.add_argument("--weights", type=Path, help="weights bundle (default: the one that comes with this package)")
     segment.add_argument("--modality", choices=("CT", "MR"), default="CT")
-    segment.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    segment.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
-    segment.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    segment.add_argument("--alignment", choices=("cycle", "none", "mean", "translate"),
-                         help="what the segmentors see (default: as the weights say)")
+    _add_computing(segment)
     segment.add_argument("--structures", nargs="+", metavar="KEY", help="only these structures")
     segment.add_argument("--report", type=Path, help="figures, remarks and provenance as JSON")
     segment.add_argument("--preview", type=Path, help="picture of slices through the heart (.png)")
@@ -59,6 +56,19 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("--aligned", type=Path, help="the volume as the generators rendered it")
     segment.add_argument("--quiet", action="store_true", help="print nothing but errors")
     segment.set_defaults(run=_segment)
+
+    evaluate = commands.add_parser("evaluate", help="measure how good a weights bundle is on labelled volumes")
+    evaluate.add_argument("bundle", type=Path, help="weights bundle, or the word “default” for the one that comes with this package")
+    evaluate.add_argument("data", type=Path, help="MM-WHS folder as downloaded, or CSV file with the columns image, label, modality, split")
+    evaluate.add_argument("--out", type=Path, default=Path("evaluation"), metavar="FOLDER",
+                          help="folder for results (default: evaluation); the same command continues there after a stop")
+    evaluate.add_argument("--modality", choices=("CT", "MR"), help="only cases of this modality (default: both)")
+    evaluate.add_argument("--split", help="only cases of this split, such as test (default: all)")
+    evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N cases")
+    _add_computing(evaluate)
+    evaluate.add_argument("--no-figure", action="store_true", help="draw no figure; matplotlib is then not needed")
+    evaluate.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    evaluate.set_defaults(run=_evaluate)
 
     info = commands.add_parser("info", help="say what a weights bundle is")
     info.add_argument("bundle", type=Path, nargs="?", help="weights bundle (default: the one that comes with this package)")
@@ -90,6 +100,14 @@ def _parser() -> argparse.ArgumentParser:
     experiment.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     experiment.set_defaults(run=_experiment)
     return parser
+
+
+def _add_computing(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    command.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+    command.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    command.add_argument("--alignment", choices=("cycle", "none", "mean", "translate"),
+                         help="what the segmentors see (default: as the weights say)")
 
 
 class _Outputs:
@@ -172,6 +190,43 @@ def _print_report(report: dict) -> None:
         print(remark)
     weights, seconds = report["bundle"], report["timings_s"]["total"]
     print(f"{seconds:.1f} s on {report['device']} ({report['precision']}), weights {weights['name']} {weights['version']}")
+
+
+def _evaluate(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    from mkd_core import bundle as bundles
+    from mkd_core.cases import find_cases
+    from mkd_core.evaluation import figure, report, run
+    from mkd_core.pipeline import SegmentationOptions, require_torch
+    from mkd_core.volume_files import check_output_folder
+
+    if not chosen.no_figure:
+        figure.require_matplotlib()
+    check_output_folder(chosen.out)
+    cases = run.choose_cases(find_cases(chosen.data), chosen.modality, chosen.split, chosen.limit)
+    require_torch()
+    weights = bundles.load_bundle(bundles.default_bundle_path() if str(chosen.bundle) == "default" else chosen.bundle)
+    options = SegmentationOptions(chosen.device, chosen.precision, chosen.threads, chosen.alignment)
+    show = _ProgressLine(enabled=not chosen.quiet and sys.stderr.isatty())
+
+    def finished(result) -> None:
+        show.clear()
+        if not chosen.quiet:
+            print(report.case_line(result), flush=True)
+
+    try:
+        evaluation = run.evaluate(weights, cases, chosen.out, options=options, progress=show, finished=finished)
+        paths = report.write_report(evaluation, chosen.out)
+        if not chosen.no_figure:
+            show("figure", 1.0, "Drawing the figure")
+            paths += figure.write_figure(evaluation, chosen.out)
+    finally:
+        show.clear()
+    if not chosen.quiet:
+        if evaluation.kept:
+            print(f"{evaluation.kept} of {len(cases)} cases were finished before.")
+        for summary in report.summarise(evaluation.results):
+            print(*["", *report.modality_table(summary)], sep="\n")
+        print("", *map(str, paths), sep="\n")
 
 
 def _info(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

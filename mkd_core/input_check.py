@@ -83,7 +83,7 @@ def _check_intensities(voxels: np.ndarray, modality: str) -> list[str]:
     if modality == "CT":
         return _check_hounsfield(some, low, high)
     if low < -900 and np.mean(some[:, ::4, ::4] < -800) > 0.02:
-        return ["The intensities look like CT in Hounsfield units, but the volume was segmented as MR."]
+        return ["The intensities look like CT in Hounsfield units, but the volume is taken for an MR."]
     return []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,15 +45,35 @@ def picture(image: sitk.Image, labels: sitk.Image, modality: str = "CT") -> np.n
     Returns:
         ``(height, width, 3)``, uint8.
     """
-    low, high, middle = _extent(labels)
-    grey_range = _CT_WINDOW if modality == "CT" else tuple(np.percentile(sitk.GetArrayViewFromImage(image)[::4, ::4, ::4], (1, 99.5)))
     plain, painted = [], []
-    for _, axes, signs in _VIEWS:
-        grid = _slice_grid(axes, signs, low, high, middle)
-        grey = _grey(_resample(image, grid, sitk.sitkLinear, float(grey_range[0])), grey_range)
+    for _, grid, grey in _slices(image, labels, modality):
+        shown = _resample(labels, grid, sitk.sitkNearestNeighbor, 0.0)
         plain.append(np.repeat(grey[..., None], 3, axis=2))
-        painted.append(_paint(grey, _resample(labels, grid, sitk.sitkNearestNeighbor, 0.0)))
+        painted.append(_paint(grey, shown, _outline(shown)))
     return _stack([_stack(plain, axis=1), _stack(painted, axis=1)], axis=0)
+
+
+def comparison(image: sitk.Image, truth: sitk.Image, labels: sitk.Image | None, modality: str = "CT") -> dict[str, np.ndarray]:
+    """Draw a segmentation filled and the truth as outlines, both in the colours of the structures.
+
+    Args:
+        image: the volume.
+        truth: its true labels, 0 to 7.
+        labels: the segmentation; None if there is none.
+        modality: as in :func:`picture`.
+
+    Returns:
+        Slices ``(height, width, 3)``, uint8, all of the same size, by "axial", "coronal" and "sagittal"; none if nothing is labelled.
+    """
+    labels = truth * 0 if labels is None else labels
+    either = sitk.Maximum(truth, labels)
+    if not sitk.GetArrayViewFromImage(either).any():
+        return {}
+    slices = {}
+    for name, grid, grey in _slices(image, either, modality):
+        filled, outlined = (_resample(one, grid, sitk.sitkNearestNeighbor, 0.0) for one in (labels, truth))
+        slices[name] = _paint(grey, filled, _thickened(_outline(outlined)), outlined)
+    return slices
 
 
 def write_png(pixels: np.ndarray, path: Path | str) -> None:
@@ -68,6 +89,15 @@ def _extent(labels: sitk.Image) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     start, size = np.array(shape.GetBoundingBox(1)).reshape(2, 3)
     corners = [labels.TransformContinuousIndexToPhysicalPoint((start + np.array(c) * (size - 1)).tolist()) for c in np.ndindex(2, 2, 2)]
     return np.min(corners, axis=0) - _MARGIN, np.max(corners, axis=0) + _MARGIN, np.array(shape.GetCentroid(1))
+
+
+def _slices(image: sitk.Image, labels: sitk.Image, modality: str) -> Iterator[tuple[str, sitk.Image, np.ndarray]]:
+    """Name, grid and grey values of the slices through the middle of all labels."""
+    low, high, middle = _extent(labels)
+    grey_range = _CT_WINDOW if modality == "CT" else tuple(np.percentile(sitk.GetArrayViewFromImage(image)[::4, ::4, ::4], (1, 99.5)))
+    for name, axes, signs in _VIEWS:
+        grid = _slice_grid(axes, signs, low, high, middle)
+        yield name, grid, _grey(_resample(image, grid, sitk.sitkLinear, float(grey_range[0])), grey_range)
 
 
 def _slice_grid(axes: tuple[int, int], signs: tuple[int, int], low: np.ndarray, high: np.ndarray, middle: np.ndarray) -> sitk.Image:
@@ -95,12 +125,18 @@ def _grey(values: np.ndarray, grey_range: tuple[float, float]) -> np.ndarray:
     return np.clip((values.astype(np.float32) - low) * (255.0 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
 
 
-def _paint(grey: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _paint(grey: np.ndarray, filled: np.ndarray, line: np.ndarray, outlined: np.ndarray | None = None) -> np.ndarray:
+    """Fill labels thinly, and draw the pixels of ``line`` fully in the colours of ``outlined``: the same labels if None."""
     colours = np.zeros((CLASS_COUNT, 3), np.float32)
     for structure in STRUCTURES:
         colours[structure.label] = structure.color
-    opacity = np.where(labels > 0, np.where(_outline(labels), 1.0, _OPACITY), 0.0)[..., None]
-    return (grey[..., None] * (1 - opacity) + colours[labels] * opacity).astype(np.uint8)
+    pixels = _blend(np.repeat(grey[..., None], 3, axis=2), colours[filled], np.where(filled > 0, _OPACITY, 0.0))
+    outlined = filled if outlined is None else outlined
+    return _blend(pixels, colours[outlined], np.where(line & (outlined > 0), 1.0, 0.0)).astype(np.uint8)
+
+
+def _blend(below: np.ndarray, above: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+    return below * (1 - opacity[..., None]) + above * opacity[..., None]
 
 
 def _outline(labels: np.ndarray) -> np.ndarray:
@@ -108,6 +144,12 @@ def _outline(labels: np.ndarray) -> np.ndarray:
     padded = np.pad(labels, 1, mode="edge")
     neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
     return np.any([neighbour != labels for neighbour in neighbours], axis=0)
+
+
+def _thickened(line: np.ndarray) -> np.ndarray:
+    """A line with the pixels beside it."""
+    padded = np.pad(line, 1)
+    return line | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
 
 
 def _stack(tiles: list[np.ndarray], axis: int) -> np.ndarray:

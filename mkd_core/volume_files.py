@@ -28,6 +28,9 @@ def read_volume(path: Path | str) -> sitk.Image:
             return sitk.ReadImage(_series_files(path))
         return sitk.ReadImage(str(path))
     except RuntimeError as error:
+        if "orthonormal" in str(error):
+            raise InputError(f"The axes of “{path.name}” are not at right angles.",
+                             "Resample it; or, if that is no more than rounding, set the environment variable ITK_NIFTI_SFORM_PERMISSIVE to YES.") from error
         raise InputError(f"“{path.name}” cannot be read as a volume.",
                          "Choose a NRRD, NIfTI or MetaImage file, or a folder with one DICOM series.") from error
 
@@ -65,6 +68,20 @@ def check_folder(path: Path | str) -> None:
         raise InputError(f"There is no folder “{folder}”.")
     if path.is_dir() or not os.access(folder, os.W_OK):
         raise InputError(f"“{path}” cannot be written.")
+
+
+def check_output_folder(path: Path | str) -> None:
+    """Refuse a folder that results cannot be written to; it need not be there yet.
+
+    Raises:
+        InputError: with the folder's name.
+    """
+    path = Path(path).absolute()
+    nearest = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not nearest.is_dir():
+        raise InputError(f"“{nearest}” is a file where a folder for results is needed.")
+    if not os.access(nearest, os.W_OK):
+        raise InputError(f"The folder “{path}” cannot be written.")
 
 
 def write_volume(image: sitk.Image, path: Path | str, *, compress: bool = True) -> None:

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from dicom_series import write_series
 from known_heart import BALLS, KnownBundle, known_volume
 
 from mkd_core import cli, pipeline
@@ -66,27 +67,14 @@ def test_a_folder_with_one_dicom_series_is_read(known_weights, tmp_path, capsys)
     folder = tmp_path / "dicom"
     folder.mkdir()
 
-    def write_series(number):
-        writer = sitk.ImageFileWriter()
-        writer.KeepOriginalImageUIDOn()
-        for z in range(image.GetDepth()):
-            part = image[:, :, z]
-            tags = {"0008|0016": "1.2.840.10008.5.1.4.1.1.2", "0008|0018": f"1.2.3.{number}.{z + 1}", "0020|000d": "1.2.3", "0020|000e": f"1.2.3.{number}",
-                    "0008|0060": "CT", "0020|0013": str(z), "0028|1052": "0", "0028|1053": "1",
-                    "0020|0037": "1\\0\\0\\0\\1\\0", "0020|0032": "\\".join(map(str, image.TransformIndexToPhysicalPoint((0, 0, z))))}
-            for tag, value in tags.items():
-                part.SetMetaData(tag, value)
-            writer.SetFileName(str(folder / f"{number}_{z:03d}.dcm"))
-            writer.Execute(part)
-
     assert "holds no DICOM series" in refused(capsys, "segment", folder, tmp_path / "o.nrrd")
-    write_series(1)
+    write_series(image, folder, 1)
     assert cli.main(["segment", str(folder), str(tmp_path / "o.nrrd"), "--quiet"]) == 0
     labels = sitk.ReadImage(str(tmp_path / "o.nrrd"))
     assert labels.GetSize() == image.GetSize()
     assert np.allclose(labels.GetOrigin(), image.GetOrigin(), atol=1e-3)
     capsys.readouterr()
-    write_series(2)
+    write_series(image, folder, 2)
     assert "holds 2 DICOM series" in refused(capsys, "segment", folder, tmp_path / "p.nrrd")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 from known_heart import BALLS, known_volume
 from test_geometry import rotation, stored_otherwise
 
-from mkd_core.preview import picture, write_png
+from mkd_core.preview import comparison, picture, write_png
 from mkd_core.structures import BY_LABEL
 
 
@@ -80,3 +81,30 @@ def test_an_mr_is_windowed_by_its_own_intensities():
     scaled = sitk.Cast((sitk.Cast(image, sitk.sitkFloat32) + 1000) * 0.01, sitk.sitkFloat32)
     grey = picture(scaled, truth, "MR")
     assert grey.max() > 200 and len(np.unique(grey)) > 5
+
+
+def test_a_comparison_fills_the_segmentation_and_outlines_the_truth():
+    image, truth = level_volume()
+    moved = sitk.GetImageFromArray(np.roll(sitk.GetArrayFromImage(truth), 8, axis=2))  # 16 mm to the left: balls half beside themselves
+    moved.CopyInformation(truth)
+    slices = comparison(image, truth, moved)
+    assert list(slices) == ["axial", "coronal", "sagittal"]
+    assert len({pixels.shape for pixels in slices.values()}) == 1
+    axial, colour = slices["axial"], BY_LABEL[1].color
+    line = np.argwhere((axial == colour).all(axis=-1))
+    assert np.ptp(line, axis=0).tolist() == pytest.approx([62, 62], abs=4)  # balls of 32 mm, pixels of half a millimetre
+    row = axial[round(line[:, 0].mean())].astype(int)
+    tinted = np.flatnonzero(np.ptp(row, axis=1))
+    assert tinted.max() - line[:, 1].max() == pytest.approx(32, abs=3)  # the filling reaches 16 mm further to the left
+    between = row[(line[:, 1].max() + tinted.max()) // 2]
+    assert between.argmax() == np.argmax(colour) and not np.array_equal(between, colour)
+
+
+def test_a_comparison_without_a_segmentation_shows_the_truth_alone_and_without_labels_nothing():
+    image, truth = level_volume()
+    pixels = comparison(image, truth, None)["axial"].astype(int)
+    coloured = np.ptp(pixels, axis=-1) > 0
+    pure = np.any([(pixels == structure.color).all(axis=-1) for structure in BY_LABEL.values()], axis=0)
+    assert coloured.any() and np.array_equal(coloured, coloured & pure)
+    assert comparison(image, truth * 0, None) == {}
+    assert comparison(image, truth * 0, truth) != {}

@@ -1,0 +1,165 @@
+"""Segment labelled volumes by the pipeline itself and measure what comes out."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import SimpleITK as sitk
+
+import mkd_core
+from mkd_core.bundle import Bundle
+from mkd_core.cases import Case, check_cases, read_case
+from mkd_core.errors import Cancelled, InputError, NoHeartError
+from mkd_core.evaluation.measures import measure_case
+from mkd_core.evaluation.results import CaseResult, ResultFolder
+from mkd_core.pipeline import SegmentationOptions, segment
+
+#: Called as ``progress(stage, fraction, message)``.
+Progress = Callable[[str, float, str], None]
+
+#: Options that change how fast a case is done, but not what comes out.
+_OF_NO_CONSEQUENCE = ("threads", "with_disagreement", "with_aligned")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation.
+
+    Attributes:
+        bundle: the weights.
+        options: how cases were segmented.
+        results: one per case, in the order of the cases.
+        folder: where results and segmentations are kept.
+        kept: cases whose results were there from an earlier run.
+    """
+
+    bundle: Bundle
+    options: SegmentationOptions
+    results: list[CaseResult]
+    folder: ResultFolder
+    kept: int
+
+
+def choose_cases(cases: Iterable[Case], modality: str | None = None, split: str | None = None, limit: int | None = None) -> list[Case]:
+    """Some of the cases.
+
+    Args:
+        cases: to choose from.
+        modality: "CT" or "MR"; None for both.
+        split: only cases of this split; None for all.
+        limit: only the first so many of what is left.
+
+    Raises:
+        InputError: no case is left, or the limit is no number of cases.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"{limit} is not a number of cases.", "Choose a number from 1.")
+    cases = list(cases)
+    chosen = [case for case in cases if modality in (None, case.modality) and (split is None or case.split == split.strip().lower())]
+    if not chosen:
+        wanted = " and ".join([f"modality {modality}"] * (modality is not None) + [f"split “{split}”"] * (split is not None))
+        splits = sorted({case.split for case in cases if case.split})
+        raise InputError(f"None of the {len(cases)} cases has {wanted or 'labels'}.",
+                         f"The splits are {', '.join(splits)}." if split is not None and splits else "")
+    return chosen[:limit]
+
+
+def evaluate(
+    bundle: Bundle, cases: Sequence[Case], folder: Path, *, options: SegmentationOptions | None = None, progress: Progress | None = None,
+    finished: Callable[[CaseResult], None] | None = None, cancelled: Callable[[], bool] | None = None,
+) -> Evaluation:
+    """Segment and measure cases.  All are checked before the first is segmented; what an earlier run finished is not done again.
+
+    A case in which no heart is found, or that the pipeline refuses, counts with Dice 0 and its reason.
+
+    Args:
+        bundle: weights.
+        cases: labelled volumes, of one modality or both.
+        folder: for results.
+        options: how to segment; all structures.
+        progress: how far we are, and the time left.
+        finished: called with the result of every case that was segmented now.
+        cancelled: polled all the time; True stops the run.  What is finished is kept.
+
+    Raises:
+        InputError: a case or an option cannot be used, or the folder cannot be written.
+        DeviceError: the device is missing or out of memory.
+        Cancelled: ``cancelled`` said so.
+    """
+    options = dataclasses.replace(options or SegmentationOptions(), structures=None, with_disagreement=False, with_aligned=False)
+    for modality in {case.modality for case in cases}:
+        options.check(modality, bundle.target)
+    results = ResultFolder(folder, _setting(bundle, options))
+    known = {case: result for case in cases if (result := _find(results, case)) is not None}
+    pending = [case for case in cases if case not in known]
+    report = progress or (lambda stage, fraction, message: None)
+    cancelled = cancelled or (lambda: False)
+
+    def checking(done: int, count: int) -> None:
+        if cancelled():
+            raise Cancelled()
+        report("check", 0.0, f"Checking volume {done + 1} of {count}")
+
+    check_cases(pending, progress=checking)
+    clock = _RemainingTime(len(pending))
+    for number, case in enumerate(pending):
+        def show(stage: str, fraction: float, message: str, number: int = number, case: Case = case) -> None:
+            done = (number + fraction) / len(pending)
+            report(stage, done, ", ".join(filter(None, (f"{case.name} ({number + 1} of {len(pending)})", message, clock.left(done)))))
+
+        result, labels = _evaluate_case(bundle, case, options, show, cancelled)
+        results.keep(result, labels)
+        known[case] = result
+        if finished is not None:
+            finished(result)
+    return Evaluation(bundle, options, [known[case] for case in cases], results, len(cases) - len(pending))
+
+
+def _find(results: ResultFolder, case: Case) -> CaseResult | None:
+    # A file that is missing is for the check to refuse.
+    return results.find(case) if case.image.exists() and case.label.exists() else None
+
+
+def _setting(bundle: Bundle, options: SegmentationOptions) -> dict:
+    chosen = {name: value for name, value in dataclasses.asdict(options).items() if name not in _OF_NO_CONSEQUENCE}
+    return {"bundle": bundle.sha256, "version": mkd_core.__version__, "options": chosen}
+
+
+def _evaluate_case(
+    bundle: Bundle, case: Case, options: SegmentationOptions, progress: Progress, cancelled: Callable[[], bool],
+) -> tuple[CaseResult, sitk.Image | None]:
+    progress("read", 0.0, "Reading")
+    image, truth = read_case(case)
+    spacing = image.GetSpacing()[::-1]
+    known = sitk.GetArrayViewFromImage(truth)
+    start = time.perf_counter()
+    try:
+        answer = segment(image, bundle, modality=case.modality, options=options, progress=progress, cancelled=cancelled)
+    except (NoHeartError, InputError) as error:
+        return CaseResult(case, measure_case(None, known, spacing), error.message, seconds=time.perf_counter() - start), None
+    seconds = time.perf_counter() - start
+    progress("measure", 1.0, "Comparing with the truth")
+    measured = measure_case(sitk.GetArrayViewFromImage(answer.labels), known, spacing)
+    return CaseResult(case, measured, "", tuple(answer.report["remarks"]), round(seconds, 3), answer.report["device"]), answer.labels
+
+
+class _RemainingTime:
+    """Time left, from the time that the finished cases took."""
+
+    def __init__(self, count: int) -> None:
+        self._start = time.monotonic()
+        self._least = 1.0 / max(1, count)
+
+    def left(self, done: float) -> str:
+        """In words; empty before the first case is finished, since stages of a case take their time unevenly."""
+        if done < self._least:
+            return ""
+        seconds = (time.monotonic() - self._start) / done * (1 - done)
+        if seconds < 60:
+            return f"{seconds:.0f} s left"
+        minutes = round(seconds / 60)
+        return f"{minutes} min left" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min left"
