@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     experiment = commands.add_parser("experiment", help="reproduce the paper's comparison on synthetic data")
     experiment.add_argument("name", choices=("paper-table",))
     experiment.add_argument("--out", type=Path, default=Path("runs/paper-table"), help="folder for volumes, runs and results")
-    experiment.add_argument("--results", type=Path, help="folder for table, plot and paper-table.json (default: the folder of the experiment)")
+    experiment.add_argument("--results", type=Path, help="folder for table, plot, paper-table.json and what every run gave (default: the folder of the experiment)")
     experiment.add_argument("--scale", choices=("tiny", "small", "full"), default="small",
                             help="tiny: minutes, shows that it works; small: hours on two cores; full: for a graphics card")
     experiment.add_argument("--jobs", type=int, default=2, help="runs at a time")
@@ -294,9 +294,11 @@ def _experiment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> 
     require_torch()
     from mkd_core.training.experiments import paper_table, paper_table_report
 
+    folder = chosen.results or chosen.out
     results = paper_table.run_all(
-        paper_table.SCALES[chosen.scale], chosen.out, chosen.jobs, chosen.threads, chosen.device, lambda text: print(text, flush=True))
-    print(paper_table_report.write(results, chosen.scale, chosen.results or chosen.out))
+        paper_table.SCALES[chosen.scale], chosen.out, folder / f"paper-table-{chosen.scale}", jobs=chosen.jobs, threads=chosen.threads, device=chosen.device,
+        say=lambda text: print(text, flush=True))
+    print(paper_table_report.write(results, chosen.scale, folder))
 
 
 def _is_labelmap(path: Path) -> bool:

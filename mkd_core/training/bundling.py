@@ -4,14 +4,48 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from mkd_core.bundle import Bundle, default_bundle_path, load_bundle, save_bundle
+from mkd_core.bundle_metadata import MODALITIES
+from mkd_core.errors import InputError
 from mkd_core.structures import STRUCTURES
+from mkd_core.training import localiser
 from mkd_core.training.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class _Localiser:
+    """The heart localiser, a network of its own that is trained apart: architecture, what a bundle says of it, weights."""
+
+    architecture: dict[str, Any]
+    description: dict[str, Any]
+    weights: Mapping[str, torch.Tensor]
+
+
+def _localiser(config: TrainingConfig) -> _Localiser:
+    """The localiser that the settings name: of a bundle, or fresh from :mod:`mkd_core.training.localiser`.
+
+    Raises:
+        InputError: it was trained on another range of intensities than the run's.
+    """
+    path = Path(config.run.localiser or default_bundle_path())
+    if path.suffix == ".pt":
+        found = _Localiser(localiser.ARCHITECTURE, localiser.DESCRIPTION, torch.load(path, map_location="cpu", weights_only=True))
+        seen = localiser.NORMALISATION
+    else:
+        bundle = load_bundle(path)
+        found = _Localiser(bundle.metadata["networks"]["localiser"], bundle.metadata["localiser"], bundle.network("localiser").state_dict())
+        seen = {modality: bundle.normalisation(modality) for modality in MODALITIES}
+    if seen != config.data.normalisation():
+        raise InputError(f"The heart localiser of “{path.name}” was trained on other ranges of intensities than “data.ct_window” and "
+                         "“data.mr_percentiles” say.", "Set them back, or train a localiser of your own (mkd_core.training.localiser).")
+    return found
 
 
 class BundleMaker:
@@ -25,8 +59,7 @@ class BundleMaker:
     def __init__(self, config: TrainingConfig, data: str) -> None:
         self._config = config
         self._data = config.bundle.data or data
-        # The heart is found at 5 mm by a network of its own, which is trained apart (mkd_core.training.localiser).
-        self._localiser: Bundle = load_bundle(config.run.localiser or default_bundle_path())
+        self._localiser = _localiser(config)
 
     def write(
         self, path: Path, parts: Mapping[str, nn.Module], *, steps: int, alignment: str, translate: bool, quality: Mapping[str, Any] | None = None,
@@ -56,10 +89,9 @@ class BundleMaker:
             "target": config.target,
             "assistant": config.assistant,
             "structures": [structure.key for structure in STRUCTURES],
-            "networks": {"localiser": self._localiser.metadata["networks"]["localiser"], **architectures},
-            "localiser": self._localiser.metadata["localiser"],
+            "networks": {"localiser": self._localiser.architecture, **architectures},
+            "localiser": self._localiser.description,
             "segmentor": {"spacing_mm": stage.spacing_mm, "max_box_mm": list(config.bundle.box_mm)},
-            # The localiser and the other networks are shown the same image range.
             "normalisation": config.data.normalisation(),
             "alignment": {"target": alignment, "assistant": "translate" if translate else "none"},
             "training": {
@@ -76,7 +108,7 @@ class BundleMaker:
             "licence": config.bundle.licence,
             "intended_use": config.bundle.intended_use,
         }
-        weights = {"localiser": self._localiser.network("localiser").state_dict()}
+        weights = {"localiser": self._localiser.weights}
         weights |= {part: network.state_dict() for part, network in parts.items()}
         return save_bundle(path, metadata, weights, dtype="float16")
 

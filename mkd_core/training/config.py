@@ -143,7 +143,7 @@ class RunConfig:
     average_decay: float = _setting(0.999, "decay of the exponential moving average of weights", least=0.0, most=0.99999)
     checkpoint_minutes: float = _setting(4.0, "time between checkpoints", "min", least=0.0)
     validate_every: int = _setting(500, "steps between validations", "steps", least=1)
-    localiser: str = _setting("", "bundle whose heart localiser is taken; default: the one that comes with this package")
+    localiser: str = _setting("", "bundle whose heart localiser is taken, or localiser.pt of mkd_core.training.localiser; default: the bundle that comes with this package")
     start: str = _setting("", "bundle whose generators and segmentors the run starts from")
 
 

@@ -16,6 +16,9 @@ from mkd_core.preview import write_png
 #: Time between lines where the output is no terminal, s.
 _LINE_SECONDS = 60.0
 
+#: Height of a panel's row on disk, pixels.
+_PANEL_ROW = 192
+
 
 class Progress:
     """Shows and records a run.
@@ -48,11 +51,13 @@ class Progress:
         self._bar = tqdm(total=steps, initial=done, unit="step", file=stream, dynamic_ncols=True, disable=not terminal, smoothing=0.05)
         self._terminal = terminal
         self._begun, self._said, self._first, self._steps = time.monotonic(), 0.0, done, steps
+        self._done = done
         self._dice: float | None = None
 
     def step(self, done: int) -> None:
         """One more step is done."""
         if self._enabled:
+            self._done = done
             self._bar.update(done - self._bar.n if self._terminal else 0)
 
     def terms(self, step: int, rate: float, terms: Mapping[str, float]) -> None:
@@ -91,7 +96,8 @@ class Progress:
         if not self._enabled:
             return
         (self._out / "panels").mkdir(exist_ok=True)
-        write_png(pixels.repeat(2, axis=0).repeat(2, axis=1), self._out / "panels" / f"step_{step:07d}.png")
+        larger = max(1, round(_PANEL_ROW / (pixels.shape[0] / 2)))
+        write_png(pixels.repeat(larger, axis=0).repeat(larger, axis=1), self._out / "panels" / f"step_{step:07d}.png")
         self._writer.add_image("panel", pixels, step, dataformats="HWC")
 
     def notice(self, text: str, fraction: float) -> None:
@@ -105,8 +111,9 @@ class Progress:
             self._bar.write(text, file=self._stream)
 
     def stage(self, number: int, description: str) -> None:
-        """A stage begins."""
+        """A stage begins; the time left is estimated from its steps alone."""
         if self._enabled:
+            self._begun, self._first = time.monotonic(), self._done
             self._bar.set_description_str(f"stage {number + 1}")
             self.say(description)
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from mkd_core.bundle import Bundle
 from mkd_core.cases import Case, read_case
-from mkd_core.ensemble import best_class
+from mkd_core.ensemble import agreement, best_class
 from mkd_core.errors import InputError, NoHeartError
 from mkd_core.pipeline import SegmentationOptions, segment
 from mkd_core.structures import BY_LABEL, CLASS_COUNT, STRUCTURES
@@ -19,9 +19,8 @@ from mkd_core.structures import BY_LABEL, CLASS_COUNT, STRUCTURES
 
 def dice_of_labels(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Dice per structure of two label arrays of the same shape; NaN for a structure that neither has."""
-    sizes = np.bincount(found.ravel(), minlength=CLASS_COUNT) + np.bincount(truth.ravel(), minlength=CLASS_COUNT)
-    common = np.bincount(found[found == truth].ravel(), minlength=CLASS_COUNT)
-    return {s.key: float(2 * common[s.label] / sizes[s.label]) if sizes[s.label] else float("nan") for s in STRUCTURES}
+    values = agreement(np.asarray(found), np.asarray(truth))
+    return {s.key: float("nan") if (value := values[s.label]) is None else value for s in STRUCTURES}
 
 
 def validate(bundle: Bundle, cases: Sequence[Case], options: SegmentationOptions, stop: Callable[[], bool] = lambda: False) -> dict[str, float]:
@@ -45,7 +44,7 @@ def validate(bundle: Bundle, cases: Sequence[Case], options: SegmentationOptions
             continue
         except InputError as error:
             raise InputError(f"“{case.image.name}” cannot validate: {error.message}", error.advice) from error
-        rows.append(list(dice_of_labels(np.asarray(found), sitk.GetArrayViewFromImage(truth)).values()))
+        rows.append(list(dice_of_labels(found, sitk.GetArrayViewFromImage(truth)).values()))
     mean = np.nanmean(np.array(rows), axis=0)
     return {s.key: round(float(value), 4) for s, value in zip(STRUCTURES, mean)} | {"mean": round(float(np.nanmean(mean)), 4)}
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -67,6 +67,7 @@ class Scale:
         assistants: assistant volumes; and what the study of their number looks at.
         tested, validating: volumes.
         seeds: of training.
+        segmentor_rate, generator_rate: peak learning rates; short runs need faster ones.
     """
 
     stage: Stage
@@ -77,11 +78,13 @@ class Scale:
     tested: int = 20
     validating: int = 8
     seeds: tuple[int, ...] = (0, 1)
+    segmentor_rate: float = MethodConfig.segmentor_rate
+    generator_rate: float = MethodConfig.generator_rate
 
 
 SCALES = {
     "tiny": Scale(Stage(4, 8.0, 16, 2), NetworksConfig((4, 8, 8), 2, 1, 2), (2,), 2, (), 2, 1, (0,)),
-    "small": Scale(Stage(1000, 5.0, 32, 2), NetworksConfig((8, 16, 32, 64), 6, 2, 8)),
+    "small": Scale(Stage(2000, 5.0, 32, 2), NetworksConfig((8, 16, 32, 64), 4, 2, 8), segmentor_rate=5e-3, generator_rate=4e-4),
     "full": Scale(Stage(20000, 2.0, 64, 2), NetworksConfig()),
 }
 
@@ -122,12 +125,15 @@ def runs_of(scale: Scale) -> Iterator[Run]:
                 yield Run(row, "CT", labelled, scale.assistants, seed)
 
 
-def run_all(scale: Scale, out: Path, jobs: int, threads: int, device: str, say) -> list[dict[str, Any]]:
+def run_all(
+    scale: Scale, out: Path, kept: Path, *, jobs: int = 1, threads: int = 1, device: str = "auto", say: Callable[[str], None] = print,
+) -> list[dict[str, Any]]:
     """Carry out what is missing.
 
     Args:
         scale: size of the runs.
-        out: folder of the experiment.
+        out: folder for volumes and runs.
+        kept: folder for the result of every run, a small file each.
         jobs: runs at a time.
         threads: CPU threads of each.
         device: "auto", "cpu", "cuda" or "mps".
@@ -136,20 +142,20 @@ def run_all(scale: Scale, out: Path, jobs: int, threads: int, device: str, say) 
     Returns:
         Results, one a run, in the order of :func:`runs_of`.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    kept.mkdir(parents=True, exist_ok=True)
     runs = list(dict.fromkeys(runs_of(scale)))
     say("Generating the benchmark's volumes")
     for part in _parts(scale):
         make_part(part, out / "volumes", jobs)
-    missing = [run for run in runs if not _result_file(out, run).exists()]
+    missing = [run for run in runs if not _result_file(kept, run).exists()]
     say(f"{len(runs)} runs, {len(runs) - len(missing)} of them done")
     begun = time.monotonic()
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(_carry_out, run, scale, out, threads, device): run for run in missing}
+        futures = {pool.submit(_carry_out, run, scale, out, kept, threads, device): run for run in missing}
         for number, future in enumerate(as_completed(futures), 1):
             left = (time.monotonic() - begun) / number * (len(missing) - number) / 60
             say(f"{futures[future].name}: {future.result()}; {number} of {len(missing)}, about {left:.0f} min left")
-    return [json.loads(_result_file(out, run).read_text()) for run in runs]
+    return [json.loads(_result_file(kept, run).read_text()) for run in runs]
 
 
 def _parts(scale: Scale) -> Iterator[Part]:
@@ -161,11 +167,11 @@ def _parts(scale: Scale) -> Iterator[Part]:
         yield Part("test", target, scale.tested)
 
 
-def _result_file(out: Path, run: Run) -> Path:
-    return out / "results" / f"{run.name}.json"
+def _result_file(kept: Path, run: Run) -> Path:
+    return kept / f"{run.name}.json"
 
 
-def _carry_out(run: Run, scale: Scale, out: Path, threads: int, device: str) -> str:
+def _carry_out(run: Run, scale: Scale, out: Path, kept: Path, threads: int, device: str) -> str:
     """Train and test; returns what to say about it."""
     config = _config(run, scale, out, threads, device)
     modalities = {"labelled": run.target, "assistant": config.assistant, "validation": run.target, "test": run.target}
@@ -183,10 +189,8 @@ def _carry_out(run: Run, scale: Scale, out: Path, threads: int, device: str) -> 
     for kind in ("test", "validation"):
         volumes = [prepare_volume(case, scale.stage.spacing_mm, rule, out / "prepared") for case in cases[kind]]
         result[kind] = score(parts, volumes, scale.stage.spacing_mm, aligns, choose_precision("auto", torch.device("cpu")))
-    file = _result_file(out, run)
-    file.parent.mkdir(exist_ok=True)
-    with replacing(file) as content:
-        content.write(json.dumps(result).encode())
+    with replacing(_result_file(kept, run)) as file:
+        file.write(json.dumps(result).encode())
     return ", ".join(f"{name} {_mean(rows):.4f}" for name, rows in result["test"].items())
 
 
@@ -210,8 +214,7 @@ def _config(run: Run, scale: Scale, out: Path, threads: int, device: str) -> Tra
         target=run.target,
         out=str(out / "runs" / run.name),
         networks=scale.networks,
-        # A short run needs faster generators than CycleGAN's hundreds of epochs.
-        method=replace(MethodConfig(generator_rate=4e-4), **ROWS[run.row]),
+        method=replace(MethodConfig(segmentor_rate=scale.segmentor_rate, generator_rate=scale.generator_rate), **ROWS[run.row]),
         stages=(scale.stage,),
         augmentation=AugmentationConfig(),
         run=RunConfig(seed=run.seed, threads=threads, readers=0, device=device, validate_every=10**9),

@@ -1,0 +1,107 @@
+"""The paper's comparison: which runs it takes, that they run and resume, and that its table says what the numbers say."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+torch = pytest.importorskip("torch")
+for package in ("monai", "lightning_fabric", "tensorboard", "tqdm"):
+    pytest.importorskip(package)
+
+from mkd_core.structures import STRUCTURES  # noqa: E402
+from mkd_core.training.experiments import paper_table_report  # noqa: E402
+from mkd_core.training.experiments.benchmark_data import render_person  # noqa: E402
+from mkd_core.training.experiments.paper_table import ROWS, SCALES, run_all, runs_of  # noqa: E402
+
+
+def test_the_comparison_has_every_row_at_few_and_more_labels_twice():
+    runs = list(runs_of(SCALES["small"]))
+    assert len(set(runs)) == len(runs) and len({run.name for run in runs}) == len(runs)
+    compared = ["target only", "fine-tuned from the assistant", "joint training", "IAM images, no distillation", "MKD without IAM", "MKD without s->r",
+                "MKD without r->s", "MKD"]
+    for labelled in (4, 10):
+        for row in compared:
+            assert {run.seed for run in runs if (run.row, run.target, run.labelled, run.assistants) == (row, "CT", labelled, 20)} == {0, 1}
+    assert {run.assistants for run in runs if run.row == "MKD" and run.target == "CT"} == {5, 10, 20}
+    assert {run.row for run in runs if run.target == "MR"} == {"target only", "MKD"}
+    assert {"MKD, student's stream", "MKD, both streams"} < {run.row for run in runs}
+
+
+def test_people_of_the_benchmark_look_like_their_modality_and_are_whole():
+    for modality, blood in (("CT", (250, 560)), ("MR", (350, 700))):
+        image, truth = render_person(52001, modality)
+        values, labels = sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(truth)
+        assert set(np.unique(labels)) == set(range(8)) and image.GetSize() == truth.GetSize()
+        assert blood[0] < np.median(values[labels == 1]) < blood[1]
+        assert np.median(values[labels == 5]) < np.median(values[labels == 1]) - 80
+    assert np.array_equal(sitk.GetArrayFromImage(render_person(52001, "CT")[1]), labels)  # one seed is one person in whatever modality
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The whole experiment with networks and runs too small to learn anything."""
+    folder = tmp_path_factory.mktemp("paper-table")
+    return folder, run_all(SCALES["tiny"], folder, folder / "kept", jobs=2, device="cpu", say=lambda text: None)
+
+
+def test_every_row_trains_and_is_tested_with_every_answer_it_can_give(tiny):
+    _, results = tiny
+    assert {result["row"] for result in results} == set(ROWS)
+    for result in results:
+        aligned = result["row"].startswith(("MKD", "IAM")) and result["row"] != "MKD without IAM"
+        policies = ("cycle", "none", "mean") if aligned else ("none",)
+        expected = {"S_real"} | {f"{answer} {policy}" for answer in ("S_syn", "ensemble") for policy in policies}
+        assert set(result["test"]) == set(result["validation"]) == expected
+        assert all(np.shape(rows) == (2, 7) for rows in result["test"].values())
+
+
+def test_finished_runs_are_kept_and_missing_ones_carried_out(tiny):
+    folder, results = tiny
+    files = sorted((folder / "kept").iterdir())
+    stamps = [path.stat().st_mtime_ns for path in files[1:]]
+    files[0].unlink()
+    said = []
+    again = run_all(SCALES["tiny"], folder, folder / "kept", device="cpu", say=said.append)
+    assert f"{len(results)} runs, {len(results) - 1} of them done" in said
+    assert [path.stat().st_mtime_ns for path in files[1:]] == stamps and files[0].exists()
+    for first, second in zip(results, again):
+        assert {k: v for k, v in first.items() if k != "cpu_seconds"} == {k: v for k, v in second.items() if k != "cpu_seconds"}
+
+
+def test_table_plot_and_json_are_written(tiny, tmp_path):
+    pytest.importorskip("matplotlib")
+    _, results = tiny
+    text = paper_table_report.write(results, "tiny", tmp_path)
+    assert text == (tmp_path / "paper-table.md").read_text() and "| joint training | 2 |" in text
+    assert (tmp_path / "paper-table.png").stat().st_size > 5000
+    assert len(json.loads((tmp_path / "paper-table.json").read_text())["rows"]) == len(results)
+
+
+def _result(row, seed, real, syn, both, labelled=4, assistants=20):
+    answers = {"S_real": real}
+    for policy, shift in (("cycle", 0.0), ("none", 0.02), ("mean", 0.01)):
+        answers |= {f"S_syn {policy}": syn + shift, f"ensemble {policy}": both + shift}
+    scores = {name: [[value] * 7] * 3 for name, value in answers.items()}
+    return {"row": row, "target": "CT", "labelled": labelled, "assistants": assistants, "seed": seed, "cpu_seconds": 1.0, "test": scores, "validation": scores}
+
+
+def test_the_summary_averages_over_seeds_with_the_alignment_that_validated_best():
+    results = [_result("MKD", 0, 0.80, 0.70, 0.82), _result("MKD", 1, 0.84, 0.74, 0.86), _result("target only", 0, 0.78, 0.78, 0.75), _result("MKD", 0, 0.7, 0.6, 0.72, assistants=5)]
+    summary = paper_table_report.summarise(results, "small")
+    assert summary["alignment at inference"]["kept"] == "none"
+    row = summary["rows"][0]
+    assert (row["S_real"]["mean"], row["S_syn"]["mean"], row["ensemble"]["mean"]) == (0.82, 0.74, 0.86)
+    assert row["ensemble"]["by seed"] == [0.84, 0.88] and row["ensemble"]["by structure"] == {s.key: 0.86 for s in STRUCTURES}
+    claims = {one["claim"]: (one["points"], one["holds"]) for one in summary["claims"]}
+    assert claims["4 labelled CT: MKD's ensemble over the target alone"] == (9.0, True)
+    assert claims["4 labelled CT: MKD's ensemble over S_real"] == (4.0, True)
+    assert claims["4 labelled CT: 20 assistant volumes over 5"] == (12.0, True)
+    assert not any("competitor" in claim for claim in claims)
+
+
+def test_a_claim_that_does_not_hold_is_said_not_to():
+    results = [_result("MKD", 0, 0.80, 0.70, 0.78), _result("joint training", 0, 0.85, 0.85, 0.83)]
+    text = paper_table_report._text(paper_table_report.summarise(results, "small"))
+    assert "| 4 labelled CT: MKD's ensemble over every competitor | -5.00 | no |" in text
