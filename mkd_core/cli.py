@@ -224,9 +224,7 @@ def _evaluate(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> No
     if not chosen.quiet:
         if evaluation.kept:
             print(f"{evaluation.kept} of {len(cases)} cases were finished before.")
-        for summary in report.summarise(evaluation.results):
-            print(*["", *report.modality_table(summary)], sep="\n")
-        print("", *map(str, paths), sep="\n")
+        print(*report.tables(evaluation.results), *paths, sep="\n")
 
 
 def _info(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

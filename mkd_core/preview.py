@@ -1,4 +1,4 @@
-"""A picture of a segmentation: axial, coronal and sagittal slices through the heart, plain above, with the structures below."""
+"""A picture of a segmentation: axial, coronal and sagittal slices through the heart, plain above, with the structures below; or with the truth."""
 
 from __future__ import annotations
 

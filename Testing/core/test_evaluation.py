@@ -225,7 +225,8 @@ def test_a_structure_that_the_truth_lacks_is_counted_not_dropped(known_weights, 
     assert evaluated(tmp_path / "data", "--out", tmp_path / "out", "--no-figure") == 0
     row = rows(tmp_path / "out")["ct_train_1001", "LA"]
     assert (row["dice"], row["hd95_mm"], row["truth_ml"]) == ("0", "", "0") and float(row["volume_ml"]) > 10
-    assert "- No distances: LA in 1 of 2 cases." in (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
+    text = (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
+    assert "- Not labelled in the truth: LA in 1 of 2 cases." in text and "- No distances: LA in 1 of 2 cases." in text
 
 
 def test_modality_and_split_choose_cases_and_modalities_are_summed_up_apart(known_weights, tmp_path):

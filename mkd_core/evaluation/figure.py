@@ -85,7 +85,8 @@ def _draw(evaluation: Evaluation) -> Figure:
     for (modality, results), block in zip(groups, blocks):
         title, boxes, volumes, slices = block.subfigures(
             4, 1, height_ratios=(_TITLE_HEIGHT, _DICE_HEIGHT, _VOLUMES_HEIGHT, _SLICES_HEIGHT))
-        title.text(0.5, 0.35, f"{evaluation.bundle.name} {evaluation.bundle.version} on {len(results)} {modality}", ha="center", va="center", fontsize=12)
+        title.text(0.5, 0.35, f"{evaluation.bundle.name} {evaluation.bundle.version} on {len(results)} {modality}", ha="center", va="center", fontsize=12,
+                   parse_math=False)
         _draw_dice(boxes, results)
         _draw_volumes(volumes, results)
         _draw_slices(slices, results, evaluation)

@@ -39,12 +39,19 @@ _DEFINITIONS = (
 
 @dataclass(frozen=True)
 class StructureSummary:
-    """Measures of one structure over cases."""
+    """Measures of one structure over cases.
+
+    Attributes:
+        dice, hd95_mm, assd_mm: overlap and distances.
+        volume_ml: segmentation against truth.
+        unlabelled: cases whose truth has no voxel of the structure.
+    """
 
     dice: Distribution
     hd95_mm: Distribution
     assd_mm: Distribution
     volume_ml: Agreement
+    unlabelled: int
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,8 @@ def _summarise_modality(modality: str, results: Sequence[CaseResult]) -> Summary
         measured = [result.structures[structure.key] for result in results]
         structures[structure.key] = StructureSummary(
             **{name: distribution([getattr(one, name) for one in measured]) for name, *_ in MEASURES},
-            volume_ml=agreement([one.volume_ml for one in measured], [one.truth_ml for one in measured]))
+            volume_ml=agreement([one.volume_ml for one in measured], [one.truth_ml for one in measured]),
+            unlabelled=sum(one.truth_ml == 0 for one in measured))
     mean = {}
     for name, *_ in MEASURES:
         missing = sum(getattr(summary, name).missing for summary in structures.values())
@@ -133,6 +141,11 @@ def case_line(result: CaseResult) -> str:
         return f"{result.case.name:<20} {result.failure}"
     figures = "Dice –" if dice is None else f"Dice {dice:.3f}" + ("" if distance is None else f"  HD95 {distance:5.1f} mm")
     return f"{result.case.name:<20} {figures}  {result.seconds:6.1f} s"
+
+
+def tables(results: Sequence[CaseResult]) -> list[str]:
+    """Lines of the table of every modality, an empty one before each and after all, for the terminal."""
+    return [line for summary in summarise(results) for line in ("", *modality_table(summary), *_shortcomings(summary))] + [""]
 
 
 def summary_values(evaluation: Evaluation, summaries: Sequence[Summary]) -> dict[str, Any]:
@@ -198,9 +211,10 @@ def _shortcomings(summary: Summary) -> list[str]:
     """Lines on cases that failed and on values that are not in the means."""
     lines = [f"- Not segmented: {name}. {reason}" for name, reason in summary.failures.items()]
     counted: tuple[tuple[str, Callable[[StructureSummary], int]], ...] = (
-        ("No distances", lambda one: one.hd95_mm.missing), ("No Dice", lambda one: one.dice.missing), ("No volumes", lambda one: one.volume_ml.missing))
-    for words, missing in counted:
-        found = [f"{BY_KEY[key].abbreviation} in {missing(one)}" for key, one in summary.structures.items() if missing(one)]
+        ("Not labelled in the truth", lambda one: one.unlabelled), ("No distances", lambda one: one.hd95_mm.missing), ("No Dice", lambda one: one.dice.missing),
+        ("No volumes", lambda one: one.volume_ml.missing))
+    for words, number in counted:
+        found = [f"{BY_KEY[key].abbreviation} in {number(one)}" for key, one in summary.structures.items() if number(one)]
         if found:
             lines.append(f"- {words}: {', '.join(found)} of {summary.cases} cases.")
     return ["", *lines] if lines else []
