@@ -32,7 +32,7 @@ def imported_packages(folder: Path) -> set[str]:
 
 def test_every_import_of_the_package_is_declared():
     declared = names(PROJECT["dependencies"])
-    needed = {name.lower() for name in imported_packages(ROOT / "mkd_core")}
+    needed = {name.lower().replace("_", "-") for name in imported_packages(ROOT / "mkd_core")}
     assert needed <= declared | names(PROJECT["optional-dependencies"]["train"])
 
 

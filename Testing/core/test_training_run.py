@@ -20,12 +20,13 @@ import SimpleITK as sitk  # noqa: E402
 
 import mkd_core  # noqa: E402
 from mkd_core import cli  # noqa: E402
-from mkd_core.cases import Case  # noqa: E402
 from mkd_core.errors import InputError  # noqa: E402
 from mkd_core.synthesis.anatomy import make_heart  # noqa: E402
+from mkd_core.training import localiser  # noqa: E402
 from mkd_core.training.config import (  # noqa: E402
     AugmentationConfig, DataConfig, MethodConfig, NetworksConfig, RunConfig, Stage, TrainingConfig, config_from)
 from mkd_core.training.datasets import LabelledData, memory_of_each, open_data  # noqa: E402
+from mkd_core.training.rendered_hearts import prepare_canvases, training_hearts  # noqa: E402
 from mkd_core.training.trainer import Trainer, learning_rate, train  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,7 +93,8 @@ def test_a_run_shows_its_losses_on_the_output_in_a_log_and_in_tensorboard(mmwhs,
 
     shown = io.StringIO()
     Trainer(_config(mmwhs, tmp_path, steps=30), stream=shown).run()
-    lines = shown.getvalue().splitlines()
+    checking, *lines = shown.getvalue().splitlines()
+    assert checking == "Checking the settings and the data"
     assert lines[0].startswith("Stage 1: 30 steps of 2 pairs at 4 mm") and "2 labelled CT" in lines[0]
     assert lines[1].startswith("step 25 of 30, 0 min left  adversarial ") and "syn to real" in lines[1]
     assert lines[-1] == f"Done: {tmp_path / 'last.safetensors'}"
@@ -201,6 +203,20 @@ def test_ctrl_c_leaves_a_bundle_and_the_same_command_goes_on(mmwhs, tmp_path):
     assert again.step == steps + 1
 
 
+def test_a_run_that_is_stopped_while_it_prepares_ends_at_once(mmwhs, tmp_path, monkeypatch):
+    trainer = Trainer(_config(mmwhs, tmp_path))
+    prepare = LabelledData.prepare
+
+    def interrupted(self, stage, notice):
+        os.kill(os.getpid(), signal.SIGINT)
+        prepare(self, stage, notice)
+
+    monkeypatch.setattr(LabelledData, "prepare", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert not (tmp_path / "prepared").exists() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_two_processes_share_the_batch_and_survive_a_kill(mmwhs, tmp_path):
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     for folder, processes in ((alone, 1), (shared, 2)):
@@ -221,6 +237,24 @@ def test_a_folder_with_a_run_of_other_settings_is_refused(mmwhs, tmp_path):
     train(_config(mmwhs, tmp_path))
     with pytest.raises(InputError, match=r"holds a run with other settings \(method\)"):
         train(_config(mmwhs, tmp_path, method=MethodConfig(temperature=3.0)))
+
+
+def test_a_localiser_can_be_trained_and_taken_into_a_bundle(mmwhs, tmp_path):
+    sitk.WriteImage(make_heart(1, spacing=3.0), str(tmp_path / "heart_0001.nii.gz"))
+    canvases = prepare_canvases(training_hearts(tmp_path, 200), tmp_path / "canvases")
+    network = localiser.train(canvases, tmp_path / "localiser", minutes=0.02)
+    run = RunConfig(threads=1, readers=0, precision="float32", localiser=str(tmp_path / "localiser" / "localiser.pt"))
+    bundle = mkd_core.load_bundle(train(_config(mmwhs, tmp_path / "run", steps=1, run=run)))
+    image = torch.rand(1, 1, 16, 16, 16)
+    assert torch.allclose(bundle.network("localiser")(image), network(image), atol=0.05)
+    assert bundle.localiser_spacing == localiser.SPACING
+
+
+def test_a_localiser_of_other_intensity_ranges_is_refused(mmwhs, tmp_path):
+    data = DataConfig(cases=str(mmwhs), validation=0.0, ct_window=(-500.0, 1000.0))
+    with pytest.raises(InputError, match="localiser of “default.safetensors” was trained on other ranges"):
+        train(_config(mmwhs, tmp_path / "run", data=data))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_can_start_from_a_bundle_of_the_same_sizes_only(mmwhs, tmp_path):

@@ -70,7 +70,11 @@ class Trainer:
             raise InputError("The run has no folder.", "Set “out” in the settings, or use --out.")
         self.config = config
         self.out = Path(config.out)
-        self.data = data or datasets.open_data(config, Path(config.data.folder) if config.data.folder else self.out / "prepared")
+        if data is None:
+            if os.environ.get("LOCAL_RANK", "0") == "0":
+                print("Checking the settings and the data", file=stream, flush=True)
+            data = datasets.open_data(config, Path(config.data.folder) if config.data.folder else self.out / "prepared")
+        self.data = data
         self.fabric = _launch(config)
         self.device = self.fabric.device
         self.is_first = self.fabric.is_global_zero
@@ -108,7 +112,7 @@ class Trainer:
         with _stop_on_signal() as asked_to_stop:
             while self.step < config.steps:
                 stage, number, first = config.stage_at(self.step)
-                self._enter_stage(stage, number)
+                self._enter_stage(stage, number, asked_to_stop)
                 sums: dict[str, torch.Tensor] = {}
                 counted = 0
                 for pairs in self._pairs(stage, number, first):
@@ -137,10 +141,16 @@ class Trainer:
         self._finish()
         return self.bundle_path
 
-    def _enter_stage(self, stage: Stage, number: int) -> None:
+    def _enter_stage(self, stage: Stage, number: int, asked_to_stop: Callable[[], bool]) -> None:
+        def notice(text: str, fraction: float) -> None:
+            self.progress.notice(text, fraction)
+            if asked_to_stop():  # files that are complete are kept
+                self.progress.close()
+                raise KeyboardInterrupt
+
         self.method.set_weighting(stage.weighting)
         if self.is_first:
-            self.data.prepare(stage, self.progress.notice)
+            self.data.prepare(stage, notice)
         self.fabric.barrier()
         config, patch = self.config.augmentation, stage.patch
         self._cut = Augmentation.cut_size(config, patch) if self.data.augments else patch
