@@ -24,6 +24,8 @@ from MKDSegmentationLib.phantom import addHeartPhantom
 from MKDSegmentationLib.resultsTable import ResultsTable
 from MKDSegmentationLib.segmentationRun import RunOutcome, SegmentationRun, reportOf
 from MKDSegmentationLib.segmentationWriting import reasonSegmentationCannotBeUsed
+from MKDSegmentationLib.sequenceRun import SequenceRun
+from MKDSegmentationLib.sequenceSection import SequenceSection
 from MKDSegmentationLib.volumeTransfer import reasonVolumeCannotBeUsed
 from MKDSegmentationLib.workerProcess import WorkerProcess
 from mkd_core.structures import STRUCTURES
@@ -87,12 +89,14 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         self.logic = MKDSegmentationLogic()
         self._results = ResultsTable(self.ui.resultsTable, self.ui.remarksLabel)
+        self._sequence = SequenceSection(self.ui)
         self._computing = ComputingSettings(
             self.ui.deviceComboBox, self.ui.weightsPathLineEdit, self.ui.modelLabel, onChanged=self._updatePanel)
 
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.ui.segmentButton.connect("clicked(bool)", self.onSegmentButton)
+        self.ui.segmentSequenceButton.connect("clicked(bool)", self.onSegmentSequenceButton)
         self.ui.resultsTable.connect("cellClicked(int,int)", self.onResultClicked)
         self.initializeParameterNode()
 
@@ -162,6 +166,18 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self._message = str(problem)
         self._updatePanel()
 
+    def onSegmentSequenceButton(self) -> None:
+        """Start a run over all frames of the sequence that the volume belongs to."""
+        self._message = ""
+        with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started."), waitCursor=True):
+            try:
+                ensureEnvironment()
+                options = RunOptions(self._parameterNode.modality, self._computing.device, self._computing.weightsPath)
+                self.logic.startSequence(self._parameterNode.inputVolume, options, onProgress=self.onProgress, onFinished=self.onFinished)
+            except (EnvironmentProblem, ValueError, OSError) as problem:
+                self._message = str(problem)
+        self._updatePanel()
+
     def onProgress(self, text: str, fraction: float) -> None:
         """Show how far the run is."""
         self.ui.progressBar.value = round(100 * fraction)
@@ -217,13 +233,14 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if not running:
             self.ui.progressBar.value = 0
             self.ui.statusLabel.text = " ".join(text for text in (self._message, obstacle) if text)
-        for section in (self.ui.inputCollapsibleButton, self.ui.advancedCollapsibleButton):
+        for section in (self.ui.inputCollapsibleButton, self.ui.sequenceCollapsibleButton, self.ui.advancedCollapsibleButton):
             section.enabled = not running
         report = reportOf(segmentation)
         self.ui.resultsCollapsibleButton.visible = bool(report) and not running
         self.ui.show3DButton.setSegmentationNode(segmentation)
         if report:
             self._results.show(report)
+        self._sequence.update(volume, running, obstacle)
 
 
 #
@@ -265,6 +282,26 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
         :raises OSError: if the volume cannot be written to the temporary folder.
         :raises RuntimeError: if a run is under way.
         """
+        self._begin(lambda finished: SegmentationRun(
+            self._worker, inputVolume, outputSegmentation, options, onProgress, finished), onFinished)
+
+    def startSequence(self, inputVolume, options=RunOptions(), onProgress=None, onFinished=None) -> None:
+        """Segment every frame of the sequence that a volume belongs to, in the background; returns at once.
+
+        The segmentations become a sequence in the same browser. Each frame is kept as soon as it is finished, also if the run is cancelled.
+
+        :param inputVolume: scalar volume node that a sequence browser shows.
+        :param options: modality, device and weights.
+        :param onProgress: called with a text for the user and the fraction done (0 to 1).
+        :param onFinished: called once with a RunOutcome; its segmentation shows the selected frame, and ``report["function"]`` has the
+            ejection fractions, volumes and mass (see mkd_core.cardiac_function).
+        :raises ValueError: if the volume is none of a sequence or cannot be used; the message says why.
+        :raises OSError: if a frame cannot be written to the temporary folder.
+        :raises RuntimeError: if a run is under way.
+        """
+        self._begin(lambda finished: SequenceRun(self._worker, inputVolume, options, onProgress, finished), onFinished)
+
+    def _begin(self, makeRun, onFinished) -> None:
         if self.isRunning:
             raise RuntimeError("A segmentation is under way.")
 
@@ -273,7 +310,7 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
             if onFinished is not None:
                 onFinished(outcome)
 
-        self._run = SegmentationRun(self._worker, inputVolume, outputSegmentation, options, onProgress, finished)
+        self._run = makeRun(finished)
         try:
             self._run.begin()
         except Exception:

@@ -30,6 +30,7 @@ _LOGICS = {
     "Texts": "vtkSlicerTextsLogic",
     "Sequences": "vtkSlicerSequencesLogic",
     "Markups": "vtkSlicerMarkupsLogic",
+    "Plots": "vtkSlicerPlotsLogic",
     "Units": "vtkSlicerUnitsLogic",
 }
 _SLICER_PYTHON = Path(__file__).with_name("slicer_python")
