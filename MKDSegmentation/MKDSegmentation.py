@@ -22,6 +22,7 @@ from MKDSegmentationLib.nodeSelection import preferredVolume, segmentationOf
 from MKDSegmentationLib.parameters import MKDSegmentationParameterNode, RunOptions
 from MKDSegmentationLib.phantom import addHeartPhantom
 from MKDSegmentationLib.resultsTable import ResultsTable
+from MKDSegmentationLib.sampleData import registerSampleData
 from MKDSegmentationLib.segmentationRun import RunOutcome, SegmentationRun, reportOf
 from MKDSegmentationLib.segmentationWriting import reasonSegmentationCannotBeUsed
 from MKDSegmentationLib.sequenceRun import SequenceRun
@@ -54,12 +55,21 @@ For research; not for clinical decisions.
 The method is whole-heart segmentation by image alignment and online mutual knowledge distillation between CT and MR.
 """)
         slicer.app.connect("startupCompleted()", registerTerminology)
+        slicer.app.connect("startupCompleted()", registerSamples)
 
 
 def registerTerminology():
     """Let Slicer's terminology selector offer the seven structures with our colours."""
-    path = os.path.join(os.path.dirname(__file__), "Resources", "MKDSegmentation.term.json")
-    slicer.modules.terminologies.logic().LoadTerminologyFromFile(path)
+    slicer.modules.terminologies.logic().LoadTerminologyFromFile(_resource("MKDSegmentation.term.json"))
+
+
+def registerSamples():
+    """Offer synthetic hearts in the module Sample Data; they are made when someone asks for them."""
+    registerSampleData(_resource("Icons"))
+
+
+def _resource(name: str) -> str:
+    return os.path.join(os.path.dirname(__file__), "Resources", name)
 
 
 #

@@ -71,13 +71,12 @@ class FrameSequence:
         self.browser.SetPlaybackActive(False)
         self.browser.SetSelectedItemByIndexValue(self.volumes.GetNthIndexValue(frame), False)
 
-    def keep(self, segmentationNode, indexValue: str, name: str, volumeNode) -> None:
+    def keep(self, segmentationNode, indexValue: str, name: str) -> None:
         """Keep a copy of a segmentation as that of a frame; the first one makes the sequence and the node that shows it.
 
         :param segmentationNode: segmentation to copy; with its attributes, so that the report of a frame comes and goes with the frame.
         :param indexValue: the frame's.
         :param name: of the sequence and the node, if they are made.
-        :param volumeNode: the volume node that shows the frames; gives the parent transform.
         """
         segmentations = self.segmentations()
         if segmentations is not None:
@@ -90,10 +89,11 @@ class FrameSequence:
         segmentations.SetNumericIndexValueTolerance(self.volumes.GetNumericIndexValueTolerance())
         segmentations.SetNodeReferenceID(_VOLUMES_ROLE, self.volumes.GetID())
         segmentations.SetDataNodeAtValue(segmentationNode, indexValue)
-        self._show(segmentations, volumeNode)
+        self._show(segmentations)
 
-    def _show(self, segmentations, volumeNode) -> None:
-        """Let the browser show the segmentation of the selected frame in a node of its own."""
+    def _show(self, segmentations) -> None:
+        """Let the browser show the segmentation of the selected frame in a node of its own, under the transform of the volume."""
+        volumeNode = self.browser.GetProxyNode(self.volumes)
         proxy = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", segmentations.GetName())
         proxy.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
         proxy.SetNodeReferenceID(proxy.GetReferenceImageGeometryReferenceRole(), volumeNode.GetID())

@@ -120,7 +120,7 @@ class SequenceRun(VTKObservationMixin):
             self.cancel(outcome.message)
             return
         if outcome.status == "done":
-            self._frames.keep(outcome.segmentation, self._indexValues[frame], self._name(), self._volumeNode)
+            self._frames.keep(outcome.segmentation, self._indexValues[frame], self._name())
             self._finishedFrames += 1
         else:
             self._failures[frame] = outcome.message
@@ -149,9 +149,8 @@ class SequenceRun(VTKObservationMixin):
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeAboutToBeRemoved(self, caller, event, node) -> None:
-        if node is self._volumeNode:
-            self._end("cancelled", _("Cancelled, because the volume was removed."), givesResult=False)
-        elif node in (self._frames.browser, self._frames.volumes):
+        # A volume that is removed comes back: the browser makes it anew, and frames are read from the sequence anyway.
+        if node in (self._frames.browser, self._frames.volumes):
             self._end("cancelled", _("Cancelled, because the sequence was removed."), givesResult=False)
         elif node in (self._frames.segmentations(), self._frames.segmentationNode()):
             self._end("cancelled", _("Cancelled, because the segmentations were removed."), givesResult=False)
