@@ -1,4 +1,6 @@
+import dataclasses
 import importlib
+import json
 import os
 import sys
 import time
@@ -18,17 +20,19 @@ from slicer.util import VTKObservationMixin
 
 from MKDSegmentationLib.computingSettings import ComputingSettings
 from MKDSegmentationLib.environment import EnvironmentProblem, ensureEnvironment, torchVersion
+from MKDSegmentationLib.frameSequence import FrameSequence
 from MKDSegmentationLib.nodeSelection import preferredVolume, segmentationOf
 from MKDSegmentationLib.parameters import MKDSegmentationParameterNode, RunOptions
 from MKDSegmentationLib.phantom import addHeartPhantom
 from MKDSegmentationLib.resultsTable import ResultsTable
-from MKDSegmentationLib.sampleData import registerSampleData
+from MKDSegmentationLib.sampleData import BEAT, CT, TRUTH_ATTRIBUTE, loadSample, registerSampleData
 from MKDSegmentationLib.segmentationRun import RunOutcome, SegmentationRun, reportOf
 from MKDSegmentationLib.segmentationWriting import reasonSegmentationCannotBeUsed
 from MKDSegmentationLib.sequenceRun import SequenceRun
 from MKDSegmentationLib.sequenceSection import SequenceSection
 from MKDSegmentationLib.volumeTransfer import reasonVolumeCannotBeUsed
 from MKDSegmentationLib.workerProcess import WorkerProcess
+from mkd_core.cardiac_function import cardiac_function
 from mkd_core.structures import STRUCTURES
 
 
@@ -373,6 +377,32 @@ class MKDSegmentationTest(ScriptedLoadableModuleTest):
             self.assertEqual(found.shape, truth.shape)
             overlap = 2.0 * (found & (truth == structure.label)).sum() / (found.sum() + (truth == structure.label).sum())
             self.assertGreater(overlap, 0.5, structure.name)
+
+    def test_VolumesOfASampleAreNearTheTruth(self):
+        self._skipWithoutTorch()
+        volume = loadSample(dataclasses.replace(CT, spacing=2.0))
+        self.panel.ui.inputSelector.setCurrentNode(volume)
+        self.panel.ui.segmentButton.click()
+        self._waitUntilReady(seconds=300)
+        report = reportOf(self.panel.ui.outputSelector.currentNode())
+        self.assertTrue(report, self.panel.ui.statusLabel.text)
+        for key, trueMl in json.loads(volume.GetAttribute(TRUTH_ATTRIBUTE)).items():
+            self.assertLess(abs(report["structures"][key]["volume_ml"] / trueMl - 1.0), 0.25, key)
+
+    def test_AllFramesOfABeatGiveTheEjectionFraction(self):
+        self._skipWithoutTorch()
+        volume = loadSample(dataclasses.replace(BEAT, spacing=2.5, frames=3))
+        self.panel.ui.inputSelector.setCurrentNode(volume)
+        self.panel.ui.segmentSequenceButton.click()
+        self._waitUntilReady(seconds=300)
+        frames = FrameSequence.of(volume)
+        self.assertIsNotNone(frames.segmentations(), self.panel.ui.statusLabel.text)
+        truth = json.loads(frames.volumes.GetAttribute(TRUTH_ATTRIBUTE))
+        expected = cardiac_function([{"structures": {key: {"volume_ml": ml} for key, ml in frame.items()}} for frame in truth])
+        measured = cardiac_function(frames.reports())
+        self.assertEqual((measured.end_diastole, measured.end_systole), (expected.end_diastole, expected.end_systole))
+        self.assertLess(abs(measured.left.ejection_fraction - expected.left.ejection_fraction), 0.15)
+        self.assertEqual(self.panel.ui.functionTable.item(3, 1).text(), f"{100 * measured.left.ejection_fraction:.0f}")
 
     def test_CancelLeavesTheSceneAsItWas(self):
         self._skipWithoutTorch()
