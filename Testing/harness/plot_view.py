@@ -18,8 +18,8 @@ def plotImage(chartNode, size=(480, 480)):
     chart = vtk.vtkChartXY()
     chart.SetTitle(chartNode.GetTitle() or "")
     chart.SetShowLegend(chartNode.GetLegendVisibility())
-    chart.GetAxis(vtk.vtkAxis.BOTTOM).SetTitle(chartNode.GetXAxisTitle())
-    chart.GetAxis(vtk.vtkAxis.LEFT).SetTitle(chartNode.GetYAxisTitle())
+    chart.GetAxis(vtk.vtkAxis.BOTTOM).SetTitle(chartNode.GetXAxisTitle() or "")
+    chart.GetAxis(vtk.vtkAxis.LEFT).SetTitle(chartNode.GetYAxisTitle() or "")
     for index in range(chartNode.GetNumberOfPlotSeriesNodes()):
         _addSeries(chart, chartNode.GetNthPlotSeriesNode(index))
     renderer, window = views._window(size)
