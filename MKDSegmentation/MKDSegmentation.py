@@ -109,6 +109,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
         self.ui.segmentButton.connect("clicked(bool)", self.onSegmentButton)
         self.ui.segmentSequenceButton.connect("clicked(bool)", self.onSegmentSequenceButton)
         self.ui.resultsTable.connect("cellClicked(int,int)", self.onResultClicked)
@@ -145,6 +146,10 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Called just after the scene is closed."""
         if self.parent.isEntered:
             self.initializeParameterNode()
+
+    def onSceneEndImport(self, caller, event) -> None:
+        """Called when a scene is loaded: what belongs to a volume, as the frames of its sequence, may have come after it."""
+        self._updatePanel()
 
     def initializeParameterNode(self) -> None:
         """Connect the panel with the scene's parameter node; preselect the volume that the user looks at."""

@@ -87,7 +87,7 @@ def cardiac_function(frames: Sequence[Mapping | None]) -> CardiacFunction:
     """Derive the pump function from the reports of a sequence's frames, in their order, None for a frame without a result."""
     curve = volume_curve(frames, "LV")
     known = [frame for frame, volume in enumerate(curve) if volume is not None]
-    remarks = _missing_frames(frames)
+    remarks = _missing_frames(frames) + _mixed_origins(frames)
     if len(known) < 2:
         return CardiacFunction(remarks=[*remarks, "At least two frames with a left ventricle are needed for its function."])
     diastole, systole = max(known, key=curve.__getitem__), min(known, key=curve.__getitem__)
@@ -119,6 +119,11 @@ def _missing_frames(frames: Sequence[Mapping | None]) -> list[str]:
         return []
     which = f"Frame {missing[0]} is" if len(missing) == 1 else f"Frames {', '.join(missing)} are"
     return [f"{which} not segmented: end-diastole or end-systole may be among what is missing."]
+
+
+def _mixed_origins(frames: Sequence[Mapping | None]) -> list[str]:
+    weights = {(report.get("bundle") or {}).get("sha256") for report in frames if report}
+    return ["The frames were segmented with different weights: segment all of them again."] if len(weights) > 1 else []
 
 
 def _frame_remarks(frames: Sequence[Mapping | None], diastole: int, systole: int) -> list[str]:

@@ -42,10 +42,13 @@ def writeFunctionNodes(frames: FrameSequence) -> CardiacFunction:
     """Measure the function and put it, and the volumes over time, into table and chart nodes; those of an earlier run are used again."""
     segmentations, reports = frames.segmentations(), frames.reports()
     function = cardiac_function(reports)
-    volumes = _node(segmentations, _VOLUMES_ROLE, "vtkMRMLTableNode", _("{name} volumes"))
+    with slicer.util.NodeModify(segmentations):  # each change of a sequence lets its browser copy the whole volume
+        volumes = _node(segmentations, _VOLUMES_ROLE, "vtkMRMLTableNode", _("{name} volumes"))
+        table = _node(segmentations, _FUNCTION_ROLE, "vtkMRMLTableNode", _("{name} function"))
+        chart = _node(segmentations, _CHART_ROLE, "vtkMRMLPlotChartNode", _("{name} volume-time curves"))
     _fillVolumes(volumes, frames, reports)
-    _fillFunction(_node(segmentations, _FUNCTION_ROLE, "vtkMRMLTableNode", _("{name} function")), function)
-    _fillChart(_node(segmentations, _CHART_ROLE, "vtkMRMLPlotChartNode", _("{name} volume-time curves")), volumes, segmentations.GetName())
+    _fillFunction(table, function)
+    _fillChart(chart, volumes, segmentations.GetName())
     return function
 
 

@@ -52,7 +52,7 @@ class SequenceRun(VTKObservationMixin):
         self._startTime = 0.0
         self._nextTimer = qt.QTimer()
         self._nextTimer.setSingleShot(True)
-        self._nextTimer.connect("timeout()", self._beginFrame)
+        self._nextTimer.connect("timeout()", self._goOn)
 
     def begin(self) -> None:
         """Begin with the first frame.
@@ -99,8 +99,11 @@ class SequenceRun(VTKObservationMixin):
     def _name(self) -> str:
         return _("{volume} heart").format(volume=self._frames.volumes.GetName())
 
-    def _beginFrame(self) -> None:
-        """Begin with the next frame, from the event loop so that the panel never waits for two frames in a row."""
+    def _goOn(self) -> None:
+        """Begin with the next frame or end the run; from the event loop, so that the panel never waits for two steps in a row."""
+        if self._frame == len(self._indexValues) or self._isHopeless():
+            self._complete()
+            return
         self._onFrameProgress(self._frame, _("Reading the volume"), 0.0)
         try:
             self._makeFrameRun()
@@ -125,10 +128,7 @@ class SequenceRun(VTKObservationMixin):
         else:
             self._failures[frame] = outcome.message
         self._frame += 1
-        if self._frame == len(self._indexValues) or self._isHopeless():
-            self._complete()
-        else:
-            self._nextTimer.start(0)
+        self._nextTimer.start(0)
 
     def _isHopeless(self) -> bool:
         return not self._finishedFrames and len(self._failures) >= _HOPELESS and len(set(self._failures.values())) == 1

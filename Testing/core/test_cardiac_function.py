@@ -89,6 +89,14 @@ def test_a_ventricle_cut_at_end_systole_is_told_with_its_frame(beat):
     assert cardiac_function(beat).remarks == [], "no figure comes from frame 3"
 
 
+def test_frames_of_different_weights_are_told(beat):
+    for frame in beat:
+        frame["bundle"] = {"sha256": "a"}
+    assert cardiac_function(beat).remarks == []
+    beat[5]["bundle"] = {"sha256": "b"}
+    assert cardiac_function(beat).remarks == ["The frames were segmented with different weights: segment all of them again."]
+
+
 def test_a_missing_right_ventricle_has_no_figures_and_a_remark(beat):
     del beat[0]["structures"]["RV"]
     function = cardiac_function(beat)
