@@ -10,6 +10,8 @@ from slicer.i18n import tr as _
 from .frameSequence import FrameSequence
 from .functionNodes import chartOf, functionRows
 
+_SURFACE = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
+
 
 class SequenceSection:
     """Shows the frames behind the selected volume, if it is one of a sequence, and the function that was measured in them.
@@ -21,6 +23,7 @@ class SequenceSection:
         self._ui = ui
         self._frames = None
         self._measured = (None, None)  # what the function was derived from, and the function
+        self._shown = (None, "")  # sequence of segmentations, and the index value of the frame that is shown
         header = ui.functionTable.horizontalHeader()
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
         for column in (1, 2):
@@ -45,11 +48,30 @@ class SequenceSection:
         ui.segmentSequenceButton.text = _("Segment all {count} frames").format(count=count)
         ui.segmentSequenceButton.enabled = not running and not obstacle
         ui.segmentSequenceButton.toolTip = obstacle or _("Segment every frame; frames that are finished are kept if you cancel.")
+        self._keepSurfaces()
         function = None if running else self._function()
         for widget in (ui.functionTable, ui.functionRemarksLabel, ui.showPlotButton):
             widget.visible = function is not None
         if function is not None:
             self._show(function)
+
+    def _keepSurfaces(self) -> None:
+        """Let a frame that comes into view have surfaces if the one before it had: "Show 3D" is about what is seen, not about a frame."""
+        sequence, browser = self._frames.segmentations(), self._frames.browser
+        (shownSequence, shownValue), node = self._shown, self._frames.segmentationNode()
+        value = self._frames.volumes.GetNthIndexValue(max(0, browser.GetSelectedItemNumber()))
+        self._shown = (sequence, value)
+        if node is None or sequence is not shownSequence or value == shownValue:
+            return
+        before = self._frames.segmentationOfFrame(shownValue)
+        segmentation = node.GetSegmentation()
+        if before is None or segmentation.GetNumberOfSegments() == 0:
+            return
+        wanted = before.GetSegmentation().ContainsRepresentation(_SURFACE)
+        if wanted and not segmentation.ContainsRepresentation(_SURFACE):
+            node.CreateClosedSurfaceRepresentation()
+        elif not wanted:
+            segmentation.RemoveRepresentation(_SURFACE)
 
     def _function(self) -> CardiacFunction | None:
         """Return the function told by the reports of the frames, None if no frame has one."""

@@ -145,6 +145,24 @@ def test_the_results_follow_the_selected_frame(panel, sequence, worker):
     assert seen == ["2.4", "1.7", "1.0", "1.4", "2.2"]
 
 
+def test_show_3d_holds_for_every_frame_that_comes_into_view(panel, sequence, worker):
+    worker("beat")
+    segmentAll(panel)
+    browser, (shown,) = browserOf(sequence), segmentations()
+
+    def hasSurfaces():
+        return shown.GetSegmentation().ContainsRepresentation("Closed surface")
+
+    driving.click(panel.ui.show3DButton)
+    for frame in (1, 2, 0):
+        browser.SetSelectedItemNumber(frame)
+        assert hasSurfaces(), f"frame {frame}"
+    driving.click(panel.ui.show3DButton)
+    for frame in (1, 2, 0):
+        browser.SetSelectedItemNumber(frame)
+        assert not hasSurfaces(), f"frame {frame}"
+
+
 def test_cancel_keeps_the_frames_that_are_finished(panel, sequence, worker, slicerApp, tmp_path):
     worker(f"beat-until:{tmp_path / 'go'}")
     driving.click(panel.ui.segmentSequenceButton)
