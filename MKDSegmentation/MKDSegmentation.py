@@ -1,4 +1,6 @@
+import dataclasses
 import importlib
+import json
 import os
 import sys
 import time
@@ -18,14 +20,19 @@ from slicer.util import VTKObservationMixin
 
 from MKDSegmentationLib.computingSettings import ComputingSettings
 from MKDSegmentationLib.environment import EnvironmentProblem, ensureEnvironment, torchVersion
+from MKDSegmentationLib.frameSequence import FrameSequence
 from MKDSegmentationLib.nodeSelection import preferredVolume, segmentationOf
 from MKDSegmentationLib.parameters import MKDSegmentationParameterNode, RunOptions
 from MKDSegmentationLib.phantom import addHeartPhantom
 from MKDSegmentationLib.resultsTable import ResultsTable
+from MKDSegmentationLib.sampleData import BEAT, CT, TRUTH_ATTRIBUTE, loadSample, registerSampleData
 from MKDSegmentationLib.segmentationRun import RunOutcome, SegmentationRun, reportOf
 from MKDSegmentationLib.segmentationWriting import reasonSegmentationCannotBeUsed
+from MKDSegmentationLib.sequenceRun import SequenceRun
+from MKDSegmentationLib.sequenceSection import SequenceSection
 from MKDSegmentationLib.volumeTransfer import reasonVolumeCannotBeUsed
 from MKDSegmentationLib.workerProcess import WorkerProcess
+from mkd_core.cardiac_function import cardiac_function
 from mkd_core.structures import STRUCTURES
 
 
@@ -52,12 +59,21 @@ For research; not for clinical decisions.
 The method is whole-heart segmentation by image alignment and online mutual knowledge distillation between CT and MR.
 """)
         slicer.app.connect("startupCompleted()", registerTerminology)
+        slicer.app.connect("startupCompleted()", registerSamples)
 
 
 def registerTerminology():
     """Let Slicer's terminology selector offer the seven structures with our colours."""
-    path = os.path.join(os.path.dirname(__file__), "Resources", "MKDSegmentation.term.json")
-    slicer.modules.terminologies.logic().LoadTerminologyFromFile(path)
+    slicer.modules.terminologies.logic().LoadTerminologyFromFile(_resource("MKDSegmentation.term.json"))
+
+
+def registerSamples():
+    """Offer synthetic hearts in the module Sample Data; they are made when someone asks for them."""
+    registerSampleData(_resource("Icons"))
+
+
+def _resource(name: str) -> str:
+    return os.path.join(os.path.dirname(__file__), "Resources", name)
 
 
 #
@@ -87,12 +103,15 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         self.logic = MKDSegmentationLogic()
         self._results = ResultsTable(self.ui.resultsTable, self.ui.remarksLabel)
+        self._sequence = SequenceSection(self.ui)
         self._computing = ComputingSettings(
             self.ui.deviceComboBox, self.ui.weightsPathLineEdit, self.ui.modelLabel, onChanged=self._updatePanel)
 
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
         self.ui.segmentButton.connect("clicked(bool)", self.onSegmentButton)
+        self.ui.segmentSequenceButton.connect("clicked(bool)", self.onSegmentSequenceButton)
         self.ui.resultsTable.connect("cellClicked(int,int)", self.onResultClicked)
         self.initializeParameterNode()
 
@@ -128,6 +147,10 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parent.isEntered:
             self.initializeParameterNode()
 
+    def onSceneEndImport(self, caller, event) -> None:
+        """Called when a scene is loaded: what belongs to a volume, as the frames of its sequence, may have come after it."""
+        self._updatePanel()
+
     def initializeParameterNode(self) -> None:
         """Connect the panel with the scene's parameter node; preselect the volume that the user looks at."""
         self.setParameterNode(self.logic.getParameterNode())
@@ -158,6 +181,18 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 options = RunOptions(self._parameterNode.modality, self._computing.device, self._computing.weightsPath)
                 self.logic.start(self._parameterNode.inputVolume, self._parameterNode.outputSegmentation, options,
                                  onProgress=self.onProgress, onFinished=self.onFinished)
+            except (EnvironmentProblem, ValueError, OSError) as problem:
+                self._message = str(problem)
+        self._updatePanel()
+
+    def onSegmentSequenceButton(self) -> None:
+        """Start a run over all frames of the sequence that the volume belongs to."""
+        self._message = ""
+        with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started."), waitCursor=True):
+            try:
+                ensureEnvironment()
+                options = RunOptions(self._parameterNode.modality, self._computing.device, self._computing.weightsPath)
+                self.logic.startSequence(self._parameterNode.inputVolume, options, onProgress=self.onProgress, onFinished=self.onFinished)
             except (EnvironmentProblem, ValueError, OSError) as problem:
                 self._message = str(problem)
         self._updatePanel()
@@ -217,13 +252,14 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if not running:
             self.ui.progressBar.value = 0
             self.ui.statusLabel.text = " ".join(text for text in (self._message, obstacle) if text)
-        for section in (self.ui.inputCollapsibleButton, self.ui.advancedCollapsibleButton):
+        for section in (self.ui.inputCollapsibleButton, self.ui.sequenceCollapsibleButton, self.ui.advancedCollapsibleButton):
             section.enabled = not running
         report = reportOf(segmentation)
         self.ui.resultsCollapsibleButton.visible = bool(report) and not running
         self.ui.show3DButton.setSegmentationNode(segmentation)
         if report:
             self._results.show(report)
+        self._sequence.update(volume, running, obstacle)
 
 
 #
@@ -265,6 +301,26 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
         :raises OSError: if the volume cannot be written to the temporary folder.
         :raises RuntimeError: if a run is under way.
         """
+        self._begin(lambda finished: SegmentationRun(
+            self._worker, inputVolume, outputSegmentation, options, onProgress, finished), onFinished)
+
+    def startSequence(self, inputVolume, options=RunOptions(), onProgress=None, onFinished=None) -> None:
+        """Segment every frame of the sequence that a volume belongs to, in the background; returns at once.
+
+        The segmentations become a sequence in the same browser. Each frame is kept as soon as it is finished, also if the run is cancelled.
+
+        :param inputVolume: scalar volume node that a sequence browser shows.
+        :param options: modality, device and weights.
+        :param onProgress: called with a text for the user and the fraction done (0 to 1).
+        :param onFinished: called once with a RunOutcome; its segmentation shows the selected frame, and ``report["function"]`` has the
+            ejection fractions, volumes and mass (see mkd_core.cardiac_function).
+        :raises ValueError: if the volume is none of a sequence or cannot be used; the message says why.
+        :raises OSError: if a frame cannot be written to the temporary folder.
+        :raises RuntimeError: if a run is under way.
+        """
+        self._begin(lambda finished: SequenceRun(self._worker, inputVolume, options, onProgress, finished), onFinished)
+
+    def _begin(self, makeRun, onFinished) -> None:
         if self.isRunning:
             raise RuntimeError("A segmentation is under way.")
 
@@ -273,7 +329,7 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
             if onFinished is not None:
                 onFinished(outcome)
 
-        self._run = SegmentationRun(self._worker, inputVolume, outputSegmentation, options, onProgress, finished)
+        self._run = makeRun(finished)
         try:
             self._run.begin()
         except Exception:
@@ -326,6 +382,32 @@ class MKDSegmentationTest(ScriptedLoadableModuleTest):
             self.assertEqual(found.shape, truth.shape)
             overlap = 2.0 * (found & (truth == structure.label)).sum() / (found.sum() + (truth == structure.label).sum())
             self.assertGreater(overlap, 0.5, structure.name)
+
+    def test_VolumesOfASampleAreNearTheTruth(self):
+        self._skipWithoutTorch()
+        volume = loadSample(dataclasses.replace(CT, spacing=2.0))
+        self.panel.ui.inputSelector.setCurrentNode(volume)
+        self.panel.ui.segmentButton.click()
+        self._waitUntilReady(seconds=300)
+        report = reportOf(self.panel.ui.outputSelector.currentNode())
+        self.assertTrue(report, self.panel.ui.statusLabel.text)
+        for key, trueMl in json.loads(volume.GetAttribute(TRUTH_ATTRIBUTE)).items():
+            self.assertLess(abs(report["structures"][key]["volume_ml"] / trueMl - 1.0), 0.25, key)
+
+    def test_AllFramesOfABeatGiveTheEjectionFraction(self):
+        self._skipWithoutTorch()
+        volume = loadSample(dataclasses.replace(BEAT, spacing=2.5, frames=3))
+        self.panel.ui.inputSelector.setCurrentNode(volume)
+        self.panel.ui.segmentSequenceButton.click()
+        self._waitUntilReady(seconds=300)
+        frames = FrameSequence.of(volume)
+        self.assertIsNotNone(frames.segmentations(), self.panel.ui.statusLabel.text)
+        truth = json.loads(frames.volumes.GetAttribute(TRUTH_ATTRIBUTE))
+        expected = cardiac_function([{"structures": {key: {"volume_ml": ml} for key, ml in frame.items()}} for frame in truth])
+        measured = cardiac_function(frames.reports())
+        self.assertEqual((measured.end_diastole, measured.end_systole), (expected.end_diastole, expected.end_systole))
+        self.assertLess(abs(measured.left.ejection_fraction - expected.left.ejection_fraction), 0.15)
+        self.assertEqual(self.panel.ui.functionTable.item(3, 1).text(), f"{100 * measured.left.ejection_fraction:.0f}")
 
     def test_CancelLeavesTheSceneAsItWas(self):
         self._skipWithoutTorch()

@@ -3,7 +3,7 @@
     mkd segment ct.nii.gz heart.nii.gz --report report.json --preview picture.png
     mkd evaluate BUNDLE DATA --out evaluation
     mkd info [BUNDLE]
-    mkd synthesize [LABELMAP] image.nii.gz [truth.nii.gz] --modality CT --seed 1
+    mkd synthesize [LABELMAP] image.nii.gz [truth.nii.gz] --modality CT --seed 1 --frames 10
     mkd train CONFIG.toml [--out runs/mine]
     mkd experiment paper-table --out runs/paper-table
 
@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     synthesize.add_argument("--modality", choices=("CT", "MR"), default="CT")
     synthesize.add_argument("--seed", type=int, default=0)
     synthesize.add_argument("--spacing", type=float, default=1.0, help="voxel size, mm")
+    synthesize.add_argument("--frames", type=int, help="make the frames of one heartbeat, end-diastole first: IMAGE_00, IMAGE_01 and so on")
     synthesize.set_defaults(run=_synthesize)
 
     train = commands.add_parser("train", help="train weights on labelled CT and unpaired labelled MR, or on rendered hearts")
@@ -259,15 +260,35 @@ def _synthesize(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> 
     image_path, *truth_path = chosen.paths[has_labelmap:]
     for path in (image_path, *truth_path):
         check_writable(path)
-    from mkd_core.synthesis import synthesize
-
+    if chosen.frames is not None and chosen.frames < 1:
+        parser.error("a heartbeat has at least one frame")
     if labelmap is not None and labelmap.exists() and not _is_labelmap(labelmap):
         raise InputError(f"“{labelmap.name}” is not a label map: its voxels are not 8-bit numbers.")
-    image, truth = synthesize(None if labelmap is None else read_volume(labelmap), chosen.modality, chosen.seed, spacing=chosen.spacing)
+    heart = None if labelmap is None else read_volume(labelmap)
     with _Outputs() as outputs:
-        outputs.write(image_path, lambda path: write_volume(image, path))
-        for path in truth_path:
-            outputs.write(path, lambda path: write_volume(truth, path))
+        for suffix, (image, truth) in _synthetic(heart, chosen):
+            outputs.write(_numbered(image_path, suffix), lambda path, image=image: write_volume(image, path))
+            for path in truth_path:
+                outputs.write(_numbered(path, suffix), lambda path, truth=truth: write_volume(truth, path))
+
+
+def _synthetic(heart, chosen: argparse.Namespace):
+    """Yield a suffix for the files' names, and image and truth, one volume or one frame after the other."""
+    if chosen.frames is None:
+        from mkd_core.synthesis import synthesize
+
+        yield "", synthesize(heart, chosen.modality, chosen.seed, spacing=chosen.spacing)
+    else:
+        from mkd_core.synthesis.heartbeat import synthesize_beat
+
+        beat = synthesize_beat(heart, chosen.modality, chosen.seed, chosen.spacing, chosen.frames)
+        yield from ((f"_{number:02d}", frame) for number, frame in enumerate(beat))
+
+
+def _numbered(path: Path, suffix: str) -> Path:
+    """The path with a suffix before the ending, ``.nii.gz`` counting as one."""
+    ending = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix
+    return path.with_name(path.name[: len(path.name) - len(ending)] + suffix + path.name[len(path.name) - len(ending) :])
 
 
 def _train(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

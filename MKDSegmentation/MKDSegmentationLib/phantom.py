@@ -3,6 +3,7 @@
 import numpy as np
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
 
 def addHeartPhantom(seed: int = 1, modality: str = "CT", spacing: float = 1.0) -> tuple:
@@ -22,6 +23,14 @@ def addHeartPhantom(seed: int = 1, modality: str = "CT", spacing: float = 1.0) -
 
 def addVolume(image, name: str):
     """Add a SimpleITK image (LPS) to the scene as a scalar volume node (RAS)."""
+    volumeNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    setVolumeFromImage(volumeNode, image)
+    volumeNode.CreateDefaultDisplayNodes()
+    return volumeNode
+
+
+def setVolumeFromImage(volumeNode, image) -> None:
+    """Give a scalar volume node the voxels and the geometry of a SimpleITK image (LPS)."""
     import SimpleITK as sitk
 
     ijkToRas = np.eye(4)
@@ -30,4 +39,25 @@ def addVolume(image, name: str):
     ijkToRas[:2] *= -1.0
     matrix = vtk.vtkMatrix4x4()
     matrix.DeepCopy(ijkToRas.ravel().tolist())
-    return slicer.util.addVolumeFromArray(sitk.GetArrayFromImage(image), ijkToRAS=matrix, name=name)
+    slicer.util.updateVolumeFromArray(volumeNode, sitk.GetArrayFromImage(image))
+    volumeNode.SetIJKToRASMatrix(matrix)
+
+
+def addSequence(images: list, name: str, indexName: str, indexUnit: str, indexValues: list) -> tuple:
+    """Add SimpleITK images (LPS) to the scene as a sequence of scalar volumes with a browser.
+
+    :param indexValues: the index of each image, as text.
+    :return: the volume node that shows the selected frame, and the sequence node.
+    """
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", slicer.mrmlScene.GenerateUniqueName(name))
+    sequence.SetIndexName(indexName)
+    sequence.SetIndexUnit(indexUnit)
+    frame = slicer.vtkMRMLScalarVolumeNode()
+    frame.SetName(name)
+    for image, value in zip(images, indexValues):
+        setVolumeFromImage(frame, image)
+        sequence.SetDataNodeAtValue(frame, value)
+    browser = slicer.mrmlScene.AddNewNodeByClass(
+        "vtkMRMLSequenceBrowserNode", slicer.mrmlScene.GenerateUniqueName(_("{name} browser").format(name=name)))
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    return browser.GetProxyNode(sequence), sequence

@@ -131,19 +131,21 @@ class SegmentationRun(VTKObservationMixin):
             self._finish(RunOutcome("failed", reply.message))
             return
         try:
-            outcome = self._writeResult(reply.report)
+            outcome = self._outcomeOf(reply.report)
         except Exception:
             logging.exception("The result of the segmentation could not be put into the scene.")
             outcome = RunOutcome("failed", _("The result could not be put into the scene; details are in the application log."))
         self._finish(outcome)
 
-    def _writeResult(self, report: dict) -> RunOutcome:
+    def _outcomeOf(self, report: dict) -> RunOutcome:
         if self._inputState() != self._stateAtStart:
             return RunOutcome("failed", _("The volume was changed during the segmentation. Click Segment again."))
+        return self._writeResult(self._transfer.readLabels(self._inputVolume), report)
+
+    def _writeResult(self, labels, report: dict) -> RunOutcome:
         reason = reasonSegmentationCannotBeUsed(self._outputSegmentation, self._inputVolume)
         if reason:
             return RunOutcome("failed", reason)
-        labels = self._transfer.readLabels(self._inputVolume)
         if labels is None:
             return RunOutcome("failed", _("No heart was found in this volume."))
         report = {**report, "remarks": list(report.get("remarks", [])) + self._remarksOnTransform()}

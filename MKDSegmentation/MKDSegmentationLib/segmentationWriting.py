@@ -64,7 +64,7 @@ def writeSegmentation(labels: LabelBlock, volumeNode, segmentationNode=None, alg
             slicer.mrmlScene.RemoveNode(segmentationNode)
         raise
     if isNew:
-        _placeBeside(volumeNode, segmentationNode)
+        placeBeside(volumeNode, segmentationNode)
     return segmentationNode
 
 
@@ -144,7 +144,8 @@ def _sharesGrid(segmentationNode, volumeNode) -> bool:
     return sameSize and np.allclose(geometry, ijkToRas(volumeNode), atol=1e-3)
 
 
-def _placeBeside(volumeNode, segmentationNode) -> None:
+def placeBeside(volumeNode, segmentationNode) -> None:
+    """Put a segmentation into the folder of the subject hierarchy that its volume is in."""
     hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
     if hierarchy is None:
         return

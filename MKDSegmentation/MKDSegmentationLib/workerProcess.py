@@ -19,9 +19,14 @@ IDLE_MS = 10 * 60 * 1000  # a worker without work gives its memory back after th
 _LOG_LINES = 40
 
 
+def pythonCommand(*arguments: str) -> list:
+    """Return a command line of Python. In Slicer, PythonSlicer starts it with Slicer's own environment."""
+    return [shutil.which("PythonSlicer") or sys.executable, *arguments]
+
+
 def workerCommand() -> list:
-    """Return the command line of the worker. In Slicer, PythonSlicer starts Python with Slicer's own environment."""
-    return [shutil.which("PythonSlicer") or sys.executable, "-m", "mkd_core.worker"]
+    """Return the command line of the worker."""
+    return pythonCommand("-m", "mkd_core.worker")
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,7 @@ class _Child:
         self._killTimer.setSingleShot(True)
         self._killTimer.connect("timeout()", self.kill)
         self._process = qt.QProcess()
-        self._process.setProcessEnvironment(_environment())
+        self._process.setProcessEnvironment(coreEnvironment())
         self._process.connect("readyReadStandardOutput()", self._onStandardOutput)
         self._process.connect("readyReadStandardError()", self._onStandardError)
         self._process.connect("finished(int,QProcess::ExitStatus)", self._onFinished)
@@ -235,7 +240,8 @@ class _Child:
         self._process.deleteLater()  # drops its connections to this object
 
 
-def _environment():
+def coreEnvironment():
+    """Return the environment (QProcessEnvironment) in which a Python process finds mkd_core."""
     environment = qt.QProcessEnvironment.systemEnvironment()
     searchPath = [coreSearchPath(), environment.value("PYTHONPATH", "")]
     environment.insert("PYTHONPATH", os.pathsep.join(path for path in searchPath if path))

@@ -177,3 +177,25 @@ def test_synthesize_takes_a_label_map_first(synthesis_calls, tmp_path, capsys):
     assert "is not a label map" in refused(capsys, "synthesize", tmp_path / "i.nrrd", tmp_path / "k.nrrd", tmp_path / "u.nrrd")
     assert "There is no file" in refused(capsys, "synthesize", tmp_path / "none.nrrd", tmp_path / "k.nrrd", tmp_path / "u.nrrd")
     assert "not a name for a volume" in refused(capsys, "synthesize", tmp_path / "i.png")
+
+
+def test_synthesize_writes_the_frames_of_a_beat_as_numbered_files(monkeypatch, tmp_path):
+    from mkd_core.synthesis import heartbeat
+
+    def synthesize_beat(labelmap, modality, seed, spacing, frames):
+        assert (labelmap, modality, seed, spacing) == (None, "CT", 7, 2.0)
+        for frame in range(frames):
+            yield sitk.GetImageFromArray(np.full((8, 8, 8), frame, np.int16)), sitk.GetImageFromArray(np.full((8, 8, 8), frame, np.uint8))
+
+    monkeypatch.setattr(heartbeat, "synthesize_beat", synthesize_beat)
+    arguments = ["synthesize", str(tmp_path / "beat.nii.gz"), str(tmp_path / "truth.nrrd"), "--frames", "3", "--seed", "7", "--spacing", "2"]
+    assert cli.main(arguments) == 0
+    names = [f"beat_{frame:02d}.nii.gz" for frame in range(3)] + [f"truth_{frame:02d}.nrrd" for frame in range(3)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "beat_02.nii.gz"))).max() == 2
+
+
+def test_a_beat_without_frames_is_wrong_usage(tmp_path):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["synthesize", str(tmp_path / "beat.nrrd"), "--frames", "0"])
+    assert left.value.code == 2

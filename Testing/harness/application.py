@@ -26,8 +26,9 @@ class qSlicerCoreApplication(QtWidgets.QApplication):
     def __init__(self, arguments):
         super().__init__(arguments)
         self._folder = tempfile.TemporaryDirectory(prefix="slicer-stand-in-")
-        self._temporaryPath = str(Path(self._folder.name) / "tmp")
-        Path(self._temporaryPath).mkdir()
+        self._temporaryPath, self._cachePath = (str(Path(self._folder.name) / name) for name in ("tmp", "cache"))
+        for path in (self._temporaryPath, self._cachePath):
+            Path(path).mkdir()
         self.setOrganizationName("StandIn")
         self.setApplicationName("Slicer")
         QtCore.QSettings.setDefaultFormat(QtCore.QSettings.Format.IniFormat)
@@ -86,6 +87,7 @@ class qSlicerCoreApplication(QtWidgets.QApplication):
         self._temporaryPath = path
 
     temporaryPath = Property(str, lambda self: self._temporaryPath, _setTemporaryPath)
+    cachePath = Property(str, lambda self: self._cachePath)
     slicerHome = Property(str, lambda self: self._folder.name)
     documentationBaseUrl = constant(str, "https://slicer.readthedocs.io/en/latest/")
     mainApplicationName = constant(str, "Slicer")

@@ -30,6 +30,7 @@ _LOGICS = {
     "Texts": "vtkSlicerTextsLogic",
     "Sequences": "vtkSlicerSequencesLogic",
     "Markups": "vtkSlicerMarkupsLogic",
+    "Plots": "vtkSlicerPlotsLogic",
     "Units": "vtkSlicerUnitsLogic",
 }
 _SLICER_PYTHON = Path(__file__).with_name("slicer_python")
@@ -92,6 +93,10 @@ def _unmadeClass(name):
 def _startScene(raw):
     scene = slicer.vtkMRMLScene()
     slicer.mrmlScene = scene
+    raw._remoteIO = slicer.vtkMRMLRemoteIOLogic()  # scene bundles and sequences are unpacked into its cache
+    raw._remoteIO.SetMRMLScene(scene)
+    raw._remoteIO.GetCacheManager().SetRemoteCacheDirectory(raw.cachePath)
+    raw._remoteIO.AddDataIOToScene()
     logic = slicer.vtkSlicerApplicationLogic()
     logic.SetTemporaryPath(raw.temporaryPath)
     logic.SetMRMLScene(scene)

@@ -28,6 +28,24 @@ def blocks(shape: tuple):
     return labels
 
 
+#: Width in voxels of the ventricles in each frame of a beat: the frame is the value of the first voxel.
+BEAT_WIDTHS = (10, 7, 4, 6, 9)
+
+
+def beatingBlocks(voxels):
+    """Return the label map that this worker makes of a frame of a beat: ventricles as wide as the frame says, the others of 4 voxels."""
+    import numpy as np
+
+    labels = np.zeros(voxels.shape, dtype=np.uint8)
+    width = BEAT_WIDTHS[int(voxels[0, 0, 0])]
+    for label in range(1, 8):
+        rows = slice(2, 7) if label < 4 else slice(9, 14)
+        first = 1 + 11 * ((label - 1) % 3) if label < 7 else 1
+        columns = slice(3, 9) if label < 7 else slice(12, 18)
+        labels[rows, columns, first : first + (width if label < 3 else 4)] = label
+    return labels
+
+
 def say(**message) -> None:
     """Write one message."""
     sys.stdout.buffer.write((json.dumps(message) + "\n").encode())
@@ -112,6 +130,13 @@ class FakeWorker:
 
         volume = sitk.ReadImage(message["input"])
         labels = blocks(volume.GetSize()[::-1])
+        if self.mode.startswith("beat"):
+            voxels = sitk.GetArrayFromImage(volume)
+            labels = beatingBlocks(voxels)
+            if self.mode == "beat-without-third" and voxels[0, 0, 0] == 2 and not Path(self.argument or "nowhere").exists():
+                labels[:] = 0
+            while self.mode == "beat-until" and voxels[0, 0, 0] >= 2 and not Path(self.argument).exists():
+                time.sleep(0.01)
         if self.mode == "empty":
             labels[:] = 0
         if self.mode == "without-PA":

@@ -48,3 +48,20 @@ def test_the_demo_tells_why_there_is_no_result_and_fails(demo, tmp_path):
     assert run.returncode == 1
     assert "No heart was found" in run.stderr
     assert not (tmp_path / "out" / "heart.seg.nrrd").exists()
+
+
+def test_the_demo_of_a_beating_heart_draws_its_curves(worker, tmp_path):
+    import os
+
+    worker("good")
+    program = ("import sys, runpy; from pathlib import Path; sys.path[:0] = [{testing!r}, {module!r}]\n"
+               "from harness import bootstrap; bootstrap.start()\n"
+               "import MKDSegmentationLib.sampleData as samples\n"
+               "samples.pythonCommand = lambda *arguments: [sys.executable, *arguments]  # the phantom is made by the real program\n"
+               "sys.argv = ['beat', '--spacing', '4', '--frames', '2', '--out', {picture!r}]\n"
+               "runpy.run_module('Testing.demo.beat', run_name='__main__')")
+    code = program.format(testing=str(ROOT / "Testing"), module=str(ROOT / "MKDSegmentation"), picture=str(tmp_path / "beat.png"))
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=os.environ)
+    assert run.returncode == 0, run.stderr
+    assert "All 2 frames are segmented" in run.stdout and "Ejection fraction (%)" in run.stdout
+    assert (tmp_path / "beat.png").read_bytes().startswith(b"\x89PNG")

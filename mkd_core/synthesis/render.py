@@ -279,24 +279,38 @@ def synthesize(
         (image int16, truth uint8 with values 0..7), same grid, LPS.
     """
     rng = np.random.default_rng(seed)
+    canvas, origin = canvas_around(labelmap, seed, around_mm)
+    axes = grid_axes(canvas, spacing)
+    image, tissues = render_grid(canvas, appearance.draw(modality, rng), rng, axes, spacing, np.zeros(3))
+    return as_images(image, tissues, modality, spacing, origin)
+
+
+def canvas_around(labelmap: sitk.Image | None, seed: int, around_mm: float) -> tuple[Canvas, tuple[float, float, float]]:
+    """The canvas of a heart (one made from the seed if None) with ``around_mm`` of body around it, and the place of its first voxel, LPS mm."""
     if labelmap is None:
         from mkd_core.synthesis.anatomy import make_heart
 
         labelmap = make_heart(seed)
-    canvas_image = body_canvas(labelmap, seed, body.chest_extent(labelmap, around_mm))
-    tissues, own = sitk.GetArrayFromImage(canvas_image), canvas_image.GetSpacing()[0]
-    canvas = Canvas.from_array(tissues, own)
-    count = [max(8, int(n * own / spacing)) for n in tissues.shape]
-    # First voxel on the canvas' first voxel.
-    axes = [np.arange(n) * spacing for n in count]
-    image, at = render_grid(canvas, appearance.draw(modality, rng), rng, axes, spacing, np.zeros(3))
+    image = body_canvas(labelmap, seed, body.chest_extent(labelmap, around_mm))
+    return Canvas.from_array(sitk.GetArrayFromImage(image), image.GetSpacing()[0]), image.GetOrigin()
+
+
+def grid_axes(canvas: Canvas, spacing: float) -> list[np.ndarray]:
+    """Positions (z, y, x) in mm of the voxels of an image that shows the whole canvas, the first voxel on the canvas' first voxel."""
+    return [np.arange(max(8, int(n * canvas.spacing / spacing))) * spacing for n in canvas.tissues.shape]
+
+
+def as_images(
+    image: np.ndarray, tissues: np.ndarray, modality: str, spacing: float, origin: tuple[float, float, float]
+) -> tuple[sitk.Image, sitk.Image]:
+    """Turn what `render_grid` returned into (image int16, truth uint8 with values 0..7)."""
     if modality == "MR":
         image = image * 500
     results = []
-    for array, kind in ((np.clip(np.rint(image), -1024, 3071), np.int16), (TARGET_OF[at], np.uint8)):
+    for array, kind in ((np.clip(np.rint(image), -1024, 3071), np.int16), (TARGET_OF[tissues], np.uint8)):
         result = sitk.GetImageFromArray(array.astype(kind))
         result.SetSpacing([spacing] * 3)
-        result.SetOrigin(canvas_image.GetOrigin())
+        result.SetOrigin(origin)
         results.append(result)
     return results[0], results[1]
 

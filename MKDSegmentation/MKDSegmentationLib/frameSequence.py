@@ -1,0 +1,107 @@
+"""A sequence of volumes and the sequence of segmentations that belongs to it, as the Sequences module browses them."""
+
+import slicer
+
+from .segmentationRun import reportOf
+from .segmentationWriting import placeBeside
+
+#: Role by which a sequence of segmentations refers to the sequence of volumes it was made of.
+_VOLUMES_ROLE = "MKDSegmentation.Volumes"
+
+
+class FrameSequence:
+    """The frames behind a volume that a sequence browser shows.
+
+    Example::
+
+        frames = FrameSequence.of(volumeNode)
+        if frames is not None:
+            print(frames.count, frames.reports())
+
+    :param browser: sequence browser node.
+    :param volumes: sequence node of the volumes; its proxy in the browser is the volume node.
+    """
+
+    def __init__(self, browser, volumes) -> None:
+        self.browser = browser
+        self.volumes = volumes
+
+    @classmethod
+    def of(cls, volumeNode):
+        """Return the frames behind a volume node, or None if it is none of a sequence of at least two volumes."""
+        if volumeNode is None:
+            return None
+        browser = slicer.modules.sequences.logic().GetFirstBrowserNodeForProxyNode(volumeNode)
+        volumes = browser.GetSequenceNode(volumeNode) if browser is not None else None
+        return cls(browser, volumes) if volumes is not None and volumes.GetNumberOfDataNodes() > 1 else None
+
+    @property
+    def count(self) -> int:
+        """Number of frames."""
+        return self.volumes.GetNumberOfDataNodes()
+
+    def indexValues(self) -> list:
+        """Return the index value (str, for example a time) of each frame."""
+        return [self.volumes.GetNthIndexValue(frame) for frame in range(self.count)]
+
+    def segmentations(self):
+        """Return the sequence node of the segmentations made of these volumes, or None. It is one of the same browser."""
+        for sequence in slicer.util.getNodesByClass("vtkMRMLSequenceNode"):
+            if (sequence.GetNodeReference(_VOLUMES_ROLE) is self.volumes
+                    and self.browser.IsSynchronizedSequenceNodeID(sequence.GetID(), True)):
+                return sequence
+        return None
+
+    def segmentationNode(self):
+        """Return the segmentation node that shows the segmentation of the selected frame, or None."""
+        segmentations = self.segmentations()
+        return self.browser.GetProxyNode(segmentations) if segmentations is not None else None
+
+    def segmentationOfFrame(self, indexValue: str):
+        """Return the segmentation kept for a frame, None if there is none yet. It belongs to the sequence, not to the scene."""
+        segmentations = self.segmentations()
+        return segmentations.GetDataNodeAtValue(indexValue, True) if segmentations is not None else None
+
+    def reports(self) -> list:
+        """Return the report of each frame, None for a frame that was not segmented."""
+        return [reportOf(self.segmentationOfFrame(value)) or None for value in self.indexValues()]
+
+    def select(self, frame: int) -> None:
+        """Show a frame in the views; playback stops there."""
+        self.browser.SetPlaybackActive(False)
+        self.browser.SetSelectedItemByIndexValue(self.volumes.GetNthIndexValue(frame), False)
+
+    def keep(self, segmentationNode, indexValue: str, name: str) -> None:
+        """Keep a copy of a segmentation as that of a frame; the first one makes the sequence and the node that shows it.
+
+        :param segmentationNode: segmentation to copy; with its attributes, so that the report of a frame comes and goes with the frame.
+        :param indexValue: the frame's.
+        :param name: of the sequence and the node, if they are made.
+        """
+        segmentations = self.segmentations()
+        if segmentations is not None:
+            segmentations.SetDataNodeAtValue(segmentationNode, indexValue)
+            return
+        segmentations = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", slicer.mrmlScene.GenerateUniqueName(name))
+        segmentations.SetIndexName(self.volumes.GetIndexName())
+        segmentations.SetIndexUnit(self.volumes.GetIndexUnit())
+        segmentations.SetIndexType(self.volumes.GetIndexType())
+        segmentations.SetNumericIndexValueTolerance(self.volumes.GetNumericIndexValueTolerance())
+        segmentations.SetNodeReferenceID(_VOLUMES_ROLE, self.volumes.GetID())
+        segmentations.SetDataNodeAtValue(segmentationNode, indexValue)
+        self._show(segmentations)
+
+    def _show(self, segmentations) -> None:
+        """Let the browser show the segmentation of the selected frame in a node of its own, under the transform of the volume."""
+        volumeNode = self.browser.GetProxyNode(self.volumes)
+        proxy = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", segmentations.GetName())
+        proxy.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+        proxy.SetNodeReferenceID(proxy.GetReferenceImageGeometryReferenceRole(), volumeNode.GetID())
+        with slicer.util.NodeModify(self.browser):  # nothing is browsed before all is set
+            slicer.modules.sequences.logic().AddSynchronizedNode(segmentations, proxy, self.browser)
+            # What a user corrects in the segment editor is kept in the frame.
+            self.browser.SetSaveChanges(segmentations, True)
+            self.browser.SetOverwriteProxyName(segmentations, False)
+            # A frame that was not segmented shows nothing, not its neighbour; and what a user draws there is kept too.
+            self.browser.SetMissingItemMode(segmentations, self.browser.MissingItemCreateFromDefault)
+        placeBeside(volumeNode, proxy)

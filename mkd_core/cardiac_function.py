@@ -1,0 +1,172 @@
+"""What a sequence of segmented frames says about the heart as a pump: ejection fraction, stroke volume, mass, and what to doubt.
+
+End-diastole is the frame with the largest volume of the left ventricle, end-systole the one with the smallest; the right ventricle is read
+at the same two frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mkd_core.structures import BY_KEY, MYOCARDIUM_DENSITY
+
+#: Frames of a beat below which end-systole is likely to lie between two of them.
+_FEWEST_FRAMES = 8
+
+#: Without leaks and shunts both ventricles give off the same volume; difference, as a share of their mean, that raises a doubt.
+_STROKE_DIFFERENCE = 0.25
+
+#: Muscle cannot be compressed; change of its volume from end-diastole to end-systole that raises a doubt.
+_MYOCARDIUM_CHANGE = 0.2
+
+#: A ventricle that changes by less than this share does not beat, or the frames do not show a beat.
+_LEAST_CHANGE = 0.05
+
+#: Ejection fractions outside raise a doubt.
+_USUAL_EJECTION = (0.10, 0.85)
+
+#: Departure of a frame from its two neighbours' mean, as a share of the range of the curve, that no beat has.
+_JUMP = 0.6
+
+#: What the figures are made of.
+_MEASURED = ("LV", "RV", "Myo")
+
+
+@dataclass(frozen=True)
+class VentricleFunction:
+    """Pump function of one ventricle.
+
+    Attributes:
+        end_diastolic_ml, end_systolic_ml: volumes in ml.
+        stroke_volume_ml: their difference in ml.
+        ejection_fraction: stroke volume as a share of the end-diastolic volume.
+    """
+
+    end_diastolic_ml: float
+    end_systolic_ml: float
+    stroke_volume_ml: float
+    ejection_fraction: float
+
+
+@dataclass(frozen=True)
+class CardiacFunction:
+    """Figures of a sequence.
+
+    Attributes:
+        end_diastole, end_systole: frame numbers from 0; None where no two frames with a left ventricle are there.
+        left, right: the ventricles; None where a volume is missing.
+        myocardial_mass_g: mass of the left ventricular myocardium at end-diastole, at 1.05 g/ml; None where it is missing.
+        remarks: what to doubt, sentences for a clinician.
+    """
+
+    end_diastole: int | None = None
+    end_systole: int | None = None
+    left: VentricleFunction | None = None
+    right: VentricleFunction | None = None
+    myocardial_mass_g: float | None = None
+    remarks: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as tables of numbers and texts, ready for JSON."""
+        return asdict(self)
+
+
+def volume_curve(frames: Sequence[Mapping | None], key: str) -> list[float | None]:
+    """Volume of a structure in ml in each frame, None where the frame or the structure is missing.
+
+    Args:
+        frames: the pipeline's report of each frame, None for a frame without a result.
+        key: structure, see `mkd_core.structures`.
+    """
+    return [_structure(report, key).get("volume_ml") or None for report in frames]
+
+
+def cardiac_function(frames: Sequence[Mapping | None]) -> CardiacFunction:
+    """Derive the pump function from the reports of a sequence's frames, in their order, None for a frame without a result."""
+    curve = volume_curve(frames, "LV")
+    known = [frame for frame, volume in enumerate(curve) if volume is not None]
+    remarks = _missing_frames(frames) + _mixed_origins(frames)
+    if len(known) < 2:
+        return CardiacFunction(remarks=[*remarks, "At least two frames with a left ventricle are needed for its function."])
+    diastole, systole = max(known, key=curve.__getitem__), min(known, key=curve.__getitem__)
+    if (curve[diastole] - curve[systole]) < _LEAST_CHANGE * curve[diastole]:
+        remarks.append("The volume of the left ventricle hardly changes: these frames do not show a heartbeat.")
+    left, right = (_ventricle(volume_curve(frames, key), diastole, systole) for key in ("LV", "RV"))
+    muscle = volume_curve(frames, "Myo")
+    remarks += _frame_remarks(frames, diastole, systole)
+    remarks += _curve_remarks(curve, diastole, systole)
+    remarks += _figure_remarks(left, right, muscle[diastole], muscle[systole])
+    mass = None if muscle[diastole] is None else muscle[diastole] * MYOCARDIUM_DENSITY
+    return CardiacFunction(diastole, systole, left, right, mass, remarks)
+
+
+def _structure(report: Mapping | None, key: str) -> Mapping:
+    return ((report or {}).get("structures") or {}).get(key) or {}
+
+
+def _ventricle(curve: Sequence[float | None], diastole: int, systole: int) -> VentricleFunction | None:
+    full, empty = curve[diastole], curve[systole]
+    if full is None or empty is None:
+        return None
+    return VentricleFunction(full, empty, full - empty, (full - empty) / full)
+
+
+def _missing_frames(frames: Sequence[Mapping | None]) -> list[str]:
+    missing = [str(frame + 1) for frame, report in enumerate(frames) if not report]
+    if not missing:
+        return []
+    which = f"Frame {missing[0]} is" if len(missing) == 1 else f"Frames {', '.join(missing)} are"
+    return [f"{which} not segmented: end-diastole or end-systole may be among what is missing."]
+
+
+def _mixed_origins(frames: Sequence[Mapping | None]) -> list[str]:
+    weights = {(report.get("bundle") or {}).get("sha256") for report in frames if report}
+    return ["The frames were segmented with different weights: segment all of them again."] if len(weights) > 1 else []
+
+
+def _frame_remarks(frames: Sequence[Mapping | None], diastole: int, systole: int) -> list[str]:
+    """Doubts about the two frames that all figures come from."""
+    remarks = []
+    for when, frame in (("end-diastole", diastole), ("end-systole", systole)):
+        for key in _MEASURED:
+            name, entry = BY_KEY[key].name, _structure(frames[frame], key)
+            if not entry.get("volume_ml"):
+                remarks.append(f"{name} was not found at {when} (frame {frame + 1}).")
+            elif entry.get("touches_border"):
+                remarks.append(f"{name} reaches the edge of the volume at {when} (frame {frame + 1}): part of it may be missing.")
+    return remarks
+
+
+def _curve_remarks(curve: Sequence[float | None], diastole: int, systole: int) -> list[str]:
+    remarks = []
+    if len(curve) < _FEWEST_FRAMES:
+        remarks.append(f"Only {len(curve)} frames: end-systole may lie between two of them, and the ejection fraction be higher.")
+    height = curve[diastole] - curve[systole]
+    for frame in range(1, len(curve) - 1):
+        before, here, after = curve[frame - 1 : frame + 2]
+        if None not in (before, here, after) and height > 0 and abs(here - 0.5 * (before + after)) > _JUMP * height:
+            remarks.append(f"The volume of the left ventricle jumps at frame {frame + 1}: check its outline there.")
+    return remarks
+
+
+def _figure_remarks(
+    left: VentricleFunction | None, right: VentricleFunction | None, muscle_full: float | None, muscle_empty: float | None
+) -> list[str]:
+    remarks = []
+    lowest, highest = _USUAL_EJECTION
+    for name, ventricle in (("left", left), ("right", right)):
+        if ventricle is not None and not lowest <= ventricle.ejection_fraction <= highest:
+            remarks.append(f"An ejection fraction of {ventricle.ejection_fraction:.0%} of the {name} ventricle is unusual: check its outlines.")
+    if left is not None and right is not None:
+        difference = abs(left.stroke_volume_ml - right.stroke_volume_ml)
+        mean = 0.5 * (left.stroke_volume_ml + right.stroke_volume_ml)
+        if difference > _STROKE_DIFFERENCE * abs(mean):
+            remarks.append(f"The stroke volumes of left and right ventricle differ by {difference:.0f} ml: without a leak or shunt they are equal.")
+    if muscle_full is not None and muscle_empty is not None:
+        change = abs(muscle_empty - muscle_full) / muscle_full
+        if change > _MYOCARDIUM_CHANGE:
+            remarks.append(f"The volume of the myocardium changes by {change:.0%} from end-diastole to end-systole, which muscle does not: "
+                           "check its outlines.")
+    return remarks
