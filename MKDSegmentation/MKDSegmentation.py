@@ -17,14 +17,22 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from MKDSegmentationLib.computingSettings import ComputingSettings
+from MKDSegmentationLib.costEstimate import CostEstimate
 from MKDSegmentationLib.environment import EnvironmentProblem, ensureEnvironment, torchVersion
 from MKDSegmentationLib.nodeSelection import preferredVolume, segmentationOf
+from MKDSegmentationLib.outputChoices import OutputChoices
+from MKDSegmentationLib.overlayChoice import OverlayChoice
 from MKDSegmentationLib.parameters import MKDSegmentationParameterNode, RunOptions
 from MKDSegmentationLib.phantom import addHeartPhantom
+from MKDSegmentationLib.provenance import reportOf
 from MKDSegmentationLib.resultsTable import ResultsTable
-from MKDSegmentationLib.segmentationRun import RunOutcome, SegmentationRun, reportOf
+from MKDSegmentationLib.runProgress import RunProgress
+from MKDSegmentationLib.segmentationRun import RunOutcome, SegmentationRun
 from MKDSegmentationLib.segmentationWriting import reasonSegmentationCannotBeUsed
+from MKDSegmentationLib.volumeAdvice import VolumeAdvice
 from MKDSegmentationLib.volumeTransfer import reasonVolumeCannotBeUsed
+from MKDSegmentationLib.weightsDownload import WeightsDownload
+from MKDSegmentationLib.weightsSettings import WeightsSettings
 from MKDSegmentationLib.workerProcess import WorkerProcess
 from mkd_core.structures import STRUCTURES
 
@@ -86,9 +94,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         uiWidget.setMRMLScene(slicer.mrmlScene)
 
         self.logic = MKDSegmentationLogic()
-        self._results = ResultsTable(self.ui.resultsTable, self.ui.remarksLabel)
-        self._computing = ComputingSettings(
-            self.ui.deviceComboBox, self.ui.weightsPathLineEdit, self.ui.modelLabel, onChanged=self._updatePanel)
+        self._createCollaborators()
 
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
@@ -96,10 +102,28 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.resultsTable.connect("cellClicked(int,int)", self.onResultClicked)
         self.initializeParameterNode()
 
+    def _createCollaborators(self) -> None:
+        """Give each subject of the panel its widgets."""
+        ui = self.ui
+        self._advice = VolumeAdvice(ui.adviceFrame, ui.adviceLabel, ui.switchModalityButton, onSwitch=self.onSwitchModality)
+        self._estimate = CostEstimate(ui.estimateLabel)
+        self._progress = RunProgress(ui.progressBar, ui.statusLabel, ui.timeLabel, ui.logTextEdit)
+        self._results = ResultsTable(ui.resultsTable, ui.remarksLabel, ui.provenanceLabel, ui.copyButton, ui.saveTableButton)
+        self._overlay = OverlayChoice(ui.overlayLabel, ui.overlayComboBox)
+        self._choices = OutputChoices(ui.structuresList, ui.segmentorComboBox)
+        self._computing = ComputingSettings(
+            ui.deviceComboBox, ui.checkEnvironmentButton, ui.environmentTextEdit, onChanged=self._updatePanel)
+        self._weights = WeightsSettings(ui.weightsPathLineEdit, ui.modelLabel, ui.removeWeightsButton, onChanged=self._updatePanel)
+        self._download = WeightsDownload(
+            ui.urlLineEdit, ui.sha256LineEdit, ui.folderLineEdit, ui.downloadButton, ui.downloadProgressBar, ui.downloadLabel,
+            onDownloaded=self._weights.choose, onFolderChanged=self._weights.refresh)
+
     def cleanup(self) -> None:
         """Called when the application closes and when the module is reloaded."""
         if self.logic:
             self.logic.close()
+            self._computing.close()
+            self._download.close()
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -138,11 +162,13 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Show and observe a parameter node, or none."""
         if self._parameterNode:
             self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+            self._choices.setParameterNode(None)
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
             self.removeObservers(self._updatePanel)
         self._parameterNode = parameterNode
         if self._parameterNode:
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
+            self._choices.setParameterNode(self._parameterNode)
             self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
             self._onParametersModified()
 
@@ -155,24 +181,34 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started."), waitCursor=True):
             try:
                 ensureEnvironment()
-                options = RunOptions(self._parameterNode.modality, self._computing.device, self._computing.weightsPath)
-                self.logic.start(self._parameterNode.inputVolume, self._parameterNode.outputSegmentation, options,
-                                 onProgress=self.onProgress, onFinished=self.onFinished)
+                volume = self._parameterNode.inputVolume
+                seconds = self._estimate.expectedSeconds(volume, self._computing.device, self.logic.isWarm)
+                self.logic.start(volume, self._parameterNode.outputSegmentation, self._chosenOptions(),
+                                 onProgress=self._progress.update, onFinished=self.onFinished, onLog=self._progress.log)
+                self._progress.begin(_("Handing the volume over"), seconds)
             except (EnvironmentProblem, ValueError, OSError) as problem:
                 self._message = str(problem)
         self._updatePanel()
 
-    def onProgress(self, text: str, fraction: float) -> None:
-        """Show how far the run is."""
-        self.ui.progressBar.value = round(100 * fraction)
-        self.ui.statusLabel.text = text
+    def onSwitchModality(self, modality: str) -> None:
+        """Take the other modality, which the volume looks like."""
+        self._parameterNode.modality = modality
 
     def onFinished(self, outcome: RunOutcome) -> None:
         """Show how the run ended."""
         self._message = outcome.message
+        self._progress.end(outcome.message)
         if outcome.segmentation:
             self.logic.getParameterNode().outputSegmentation = outcome.segmentation  # even if another module is shown meanwhile
+            self._estimate.learn(outcome.report, self._computing.device)
         self._updatePanel()
+        if outcome.segmentation and self._parameterNode:
+            self._overlay.showFirst()
+
+    def _chosenOptions(self) -> RunOptions:
+        chosen = self._parameterNode
+        return RunOptions(chosen.modality, self._computing.device, self._weights.path, self._choices.structures, chosen.segmentor,
+                          chosen.withDisagreement, chosen.withAligned)
 
     def onResultClicked(self, row: int, column: int) -> None:
         """Bring the slice views to the structure in this row."""
@@ -189,6 +225,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._shownInput = volume
             if not self.logic.isRunning:
                 self._parameterNode.outputSegmentation = segmentationOf(volume, self._parameterNode.outputSegmentation)
+        self._choices.show(self._parameterNode)
         self._observeSelectedNodes()
         self._updatePanel()
 
@@ -207,23 +244,34 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _updatePanel(self, caller=None, event=None) -> None:
         if not self._parameterNode:
             return
-        running = self.logic.isRunning
-        volume, segmentation = self._parameterNode.inputVolume, self._parameterNode.outputSegmentation
-        obstacle = (reasonVolumeCannotBeUsed(volume) or reasonSegmentationCannotBeUsed(segmentation, volume) or self._computing.problem)
+        running, obstacle = self.logic.isRunning, self._obstacle()
         self.ui.segmentButton.text = _("Cancel") if running else _("Segment")
         self.ui.segmentButton.enabled = running or not obstacle
         self.ui.segmentButton.toolTip = _("Stop; the scene stays as it is.") if running else obstacle or _("Segment the heart.")
-        self.ui.progressBar.visible = running
+        for widget in (self.ui.progressBar, self.ui.timeLabel):
+            widget.visible = running
         if not running:
-            self.ui.progressBar.value = 0
             self.ui.statusLabel.text = " ".join(text for text in (self._message, obstacle) if text)
-        for section in (self.ui.inputCollapsibleButton, self.ui.advancedCollapsibleButton):
+        for section in (self.ui.inputCollapsibleButton, self.ui.advancedCollapsibleButton, self.ui.weightsCollapsibleButton):
             section.enabled = not running
+        self._showResult(running)
+
+    def _obstacle(self) -> str:
+        """Show what is to know of the volume before a run; return why there can be none, or an empty string."""
+        volume, segmentation = self._parameterNode.inputVolume, self._parameterNode.outputSegmentation
+        suitable = None if reasonVolumeCannotBeUsed(volume) else volume
+        remark = self._estimate.show(suitable, self._computing.device, self.logic.isWarm)
+        return (self._advice.look(volume, self._parameterNode.modality, remark)
+                or reasonSegmentationCannotBeUsed(segmentation, volume) or self._choices.problem or self._weights.problem)
+
+    def _showResult(self, running: bool) -> None:
+        segmentation = self._parameterNode.outputSegmentation
         report = reportOf(segmentation)
         self.ui.resultsCollapsibleButton.visible = bool(report) and not running
         self.ui.show3DButton.setSegmentationNode(segmentation)
+        self._overlay.offer(segmentation, self._parameterNode.inputVolume)
         if report:
-            self._results.show(report)
+            self._results.show(report, segmentation.GetName())
 
 
 #
@@ -234,16 +282,22 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
     """Segments hearts without the panel too.
 
-    Example, in the Python console::
+    In a script, waiting for the result::
 
         logic = MKDSegmentationLogic()
+        outcome = logic.segment(slicer.util.getNode("CTACardio"))
+        print(outcome.report["structures"]["LV"]["volume_ml"])
+
+    In the background, with the application usable meanwhile::
+
         logic.start(slicer.util.getNode("CTACardio"), onFinished=lambda outcome: print(outcome.message))
     """
 
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
-        self._worker = WorkerProcess()
+        self._worker = WorkerProcess(onLog=self._onWorkerLog)
         self._run = None
+        self._onLog = None
 
     def getParameterNode(self) -> MKDSegmentationParameterNode:
         return MKDSegmentationParameterNode(super().getParameterNode())
@@ -253,14 +307,41 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
         """True from a successful start to the outcome."""
         return self._run is not None
 
-    def start(self, inputVolume, outputSegmentation=None, options=RunOptions(), onProgress=None, onFinished=None) -> None:
+    @property
+    def isWarm(self) -> bool:
+        """True while a worker process is there, with the weights of its last run loaded."""
+        return self._worker.isAlive
+
+    def segment(self, inputVolume, outputSegmentation=None, options=RunOptions(), onProgress=None) -> RunOutcome:
+        """Segment a volume and return when it is done; the application handles events meanwhile.
+
+        :param inputVolume: scalar volume node, CT or MR.
+        :param outputSegmentation: segmentation node to write into; None makes a new one.
+        :param options: modality, device, weights and what to give.
+        :param onProgress: called with a text for the user and the fraction done (0 to 1).
+        :return: the outcome, with segmentation node, table node and report.
+        :raises ValueError: if the volume or the output cannot be used; the message says why.
+        :raises OSError: if the volume cannot be written to the temporary folder.
+        :raises RuntimeError: if a run is under way, or if this one fails or is cancelled; the message says why.
+        """
+        outcomes = []
+        self.start(inputVolume, outputSegmentation, options, onProgress, outcomes.append)
+        while not outcomes:
+            slicer.app.processEvents()
+            time.sleep(0.01)
+        if outcomes[0].status != "done":
+            raise RuntimeError(outcomes[0].message)
+        return outcomes[0]
+
+    def start(self, inputVolume, outputSegmentation=None, options=RunOptions(), onProgress=None, onFinished=None, onLog=None) -> None:
         """Segment a volume in the background; returns at once.
 
         :param inputVolume: scalar volume node, CT or MR.
         :param outputSegmentation: segmentation node to write into; None makes a new one when the result is there.
-        :param options: modality, device and weights.
+        :param options: modality, device, weights and what to give.
         :param onProgress: called with a text for the user and the fraction done (0 to 1).
         :param onFinished: called once with a RunOutcome: done, failed or cancelled.
+        :param onLog: called with each line that the worker process writes besides its messages.
         :raises ValueError: if the volume or the output cannot be used; the message says why.
         :raises OSError: if the volume cannot be written to the temporary folder.
         :raises RuntimeError: if a run is under way.
@@ -273,6 +354,7 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
             if onFinished is not None:
                 onFinished(outcome)
 
+        self._onLog = onLog
         self._run = SegmentationRun(self._worker, inputVolume, outputSegmentation, options, onProgress, finished)
         try:
             self._run.begin()
@@ -289,6 +371,10 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
         """End the run and the worker process."""
         self.cancel()
         self._worker.stop()
+
+    def _onWorkerLog(self, line: str) -> None:
+        if self._onLog is not None:
+            self._onLog(line)
 
 
 #

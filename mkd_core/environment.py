@@ -38,6 +38,33 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
+def available_memory() -> int | None:
+    """Bytes of memory that programs can still get, None where this computer does not tell."""
+    try:
+        if platform.system() == "Linux":
+            with open("/proc/meminfo", encoding="ascii", errors="replace") as info:
+                return next(int(line.split()[1]) * 1024 for line in info if line.startswith("MemAvailable:"))
+        if platform.system() == "Windows":
+            return _available_on_windows()
+    except (OSError, StopIteration, ValueError):
+        pass
+    return None
+
+
+def _available_on_windows() -> int:
+    import ctypes
+
+    class MemoryStatus(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_uint32), ("load", ctypes.c_uint32)] + [
+            (name, ctypes.c_uint64) for name in ("total", "available", "total_page", "available_page", "total_virtual", "available_virtual",
+                                                 "available_extended")]
+
+    status = MemoryStatus(length=ctypes.sizeof(MemoryStatus))
+    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+        raise OSError("the memory status is not told")
+    return status.available
+
+
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)

@@ -209,6 +209,7 @@ def segment(
         "structures": {structure.key: quantify.structure_report(structure, measured[structure.key]) for structure in wanted},
         "remarks": remarks,
         "modality": modality,
+        "target": bundle.target,
         "alignment": policy,
         "timings_s": clock.timings(),
         "device": str(executor.device),

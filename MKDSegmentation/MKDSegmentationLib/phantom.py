@@ -1,8 +1,8 @@
 """A synthetic heart as a volume node, to try the module without any data."""
 
-import numpy as np
 import slicer
-import vtk
+
+from .volumeTransfer import setVolumeFromImage
 
 
 def addHeartPhantom(seed: int = 1, modality: str = "CT", spacing: float = 1.0) -> tuple:
@@ -22,12 +22,7 @@ def addHeartPhantom(seed: int = 1, modality: str = "CT", spacing: float = 1.0) -
 
 def addVolume(image, name: str):
     """Add a SimpleITK image (LPS) to the scene as a scalar volume node (RAS)."""
-    import SimpleITK as sitk
-
-    ijkToRas = np.eye(4)
-    ijkToRas[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
-    ijkToRas[:3, 3] = image.GetOrigin()
-    ijkToRas[:2] *= -1.0
-    matrix = vtk.vtkMatrix4x4()
-    matrix.DeepCopy(ijkToRas.ravel().tolist())
-    return slicer.util.addVolumeFromArray(sitk.GetArrayFromImage(image), ijkToRAS=matrix, name=name)
+    volumeNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    setVolumeFromImage(volumeNode, image)
+    volumeNode.CreateDefaultDisplayNodes()
+    return volumeNode

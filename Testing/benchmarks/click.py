@@ -80,7 +80,7 @@ def main() -> None:
     volume = addVolume(heart_ct(tuple(options.size)), "Heart CT")
     driving.choose(panel.ui.inputSelector, volume.GetName())
     if options.weights:
-        driving.click(panel.ui.advancedCollapsibleButton)
+        driving.click(panel.ui.weightsCollapsibleButton)
         driving.typeText(panel.ui.weightsPathLineEdit, str(options.weights.resolve()))
     clicks = []
     for _ in range(2):

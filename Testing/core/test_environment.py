@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import platform
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from mkd_core.environment import describe_environment  # noqa: E402
+from mkd_core.environment import available_memory, describe_environment  # noqa: E402
 
 
 @pytest.mark.parametrize(("cuda", "mps", "words"), [
@@ -21,3 +24,11 @@ def test_the_reason_for_having_no_graphics_card_is_told(monkeypatch, cuda, mps, 
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     report = describe_environment()
     assert report["device"] == "cpu" and words in report["no_gpu"]
+
+
+@pytest.mark.skipif(platform.system() not in ("Linux", "Windows"), reason="other systems do not tell in a simple way")
+def test_free_memory_is_told_in_bytes():
+    free = available_memory()
+    assert 10 * 2**20 < free < 2**50
+    if platform.system() == "Linux":
+        assert free <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -86,6 +86,7 @@ class qSlicerCoreApplication(QtWidgets.QApplication):
         self._temporaryPath = path
 
     temporaryPath = Property(str, lambda self: self._temporaryPath, _setTemporaryPath)
+    slicerUserSettingsFilePath = Property(str, lambda self: self._userSettings.fileName())
     slicerHome = Property(str, lambda self: self._folder.name)
     documentationBaseUrl = constant(str, "https://slicer.readthedocs.io/en/latest/")
     mainApplicationName = constant(str, "Slicer")

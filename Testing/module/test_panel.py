@@ -55,7 +55,7 @@ def test_a_volume_whose_voxels_come_later_can_be_segmented_once_they_are_there(p
     volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Late")
     driving.choose(panel.ui.inputSelector, "Late")
     assert "no voxels" in reason(panel)
-    slicer.util.updateVolumeFromArray(volume, np.zeros(SHAPE, np.int16))
+    slicer.util.updateVolumeFromArray(volume, np.random.default_rng(0).integers(-1000, 1000, SHAPE).astype(np.int16))
     assert reason(panel) is None
 
 
@@ -66,7 +66,7 @@ def test_a_single_slice_is_refused_with_a_reason(panel):
 
 
 def test_weights_that_do_not_exist_are_refused_with_a_reason_until_they_are_put_right(panel, volume, tmp_path, tiny_bundle_path):
-    driving.click(panel.ui.advancedCollapsibleButton)
+    driving.click(panel.ui.weightsCollapsibleButton)
     driving.typeText(panel.ui.weightsPathLineEdit, str(tmp_path / "nowhere.safetensors"))
     assert "nowhere.safetensors" in reason(panel)
     (tmp_path / "text.safetensors").write_text("these are no weights")
@@ -123,7 +123,7 @@ def test_the_results_table_tells_name_volume_and_where_to_look(panel, volume, wo
     assert [row[0] for row in rows] == [structure.name for structure in STRUCTURES]
     voxels = (SHAPE[0] // 4) * (SHAPE[1] // 4) * (SHAPE[2] // 9)
     assert rows[0][1] == f"{voxels * 8 / 1000:.1f}", "2 mm voxels"
-    assert [row[2] for row in rows] == ["", "", "", "", "", "", "\N{WARNING SIGN}"]
+    assert [row[4] for row in rows] == ["", "", "", "", "", "", "\N{WARNING SIGN}"]
     assert "Left ventricular mass: 1 g" in panel.ui.remarksLabel.text
     assert "Pulmonary artery" in panel.ui.remarksLabel.text and "reaches the border" in panel.ui.remarksLabel.text
     assert "may not show the whole heart" in panel.ui.remarksLabel.text
