@@ -96,8 +96,11 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = MKDSegmentationLogic()
         self._createCollaborators()
 
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        scene = slicer.mrmlScene
+        for event in (scene.StartCloseEvent, scene.StartImportEvent):
+            self.addObserver(scene, event, self.onSceneStartChange)
+        for event in (scene.EndCloseEvent, scene.EndImportEvent):
+            self.addObserver(scene, event, self.onSceneEndChange)
         self.ui.segmentButton.connect("clicked(bool)", self.onSegmentButton)
         self.ui.resultsTable.connect("cellClicked(int,int)", self.onResultClicked)
         self.initializeParameterNode()
@@ -143,12 +146,12 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         importlib.invalidate_caches()
         super().onReload()
 
-    def onSceneStartClose(self, caller, event) -> None:
-        """Called just before the scene is closed."""
+    def onSceneStartChange(self, caller, event) -> None:
+        """Called just before the scene is closed or filled from a file: selectors must not write into the parameter node meanwhile."""
         self.setParameterNode(None)
 
-    def onSceneEndClose(self, caller, event) -> None:
-        """Called just after the scene is closed."""
+    def onSceneEndChange(self, caller, event) -> None:
+        """Called just after the scene was closed or filled from a file."""
         if self.parent.isEntered:
             self.initializeParameterNode()
 

@@ -22,7 +22,7 @@ class OutputChoices:
             item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable | qt.Qt.ItemIsUserCheckable)
             item.setCheckState(qt.Qt.Checked)
             structuresList.addItem(item)
-        structuresList.setFixedHeight(len(STRUCTURES) * (structuresList.fontMetrics().height() + 4) + 2 * structuresList.frameWidth + 2)
+        structuresList.setFixedHeight(len(STRUCTURES) * structuresList.sizeHintForRow(0) + 2 * structuresList.frameWidth + 4)
         texts = {"ensemble": _("Both segmentors together"), "real": _("S_real alone (trained on images as they are)"),
                  "synthetic": _("S_syn alone (trained on translated images)")}
         for segmentor in SEGMENTORS:

@@ -190,6 +190,21 @@ class SegmentationRun(VTKObservationMixin):
             return RunOutcome("failed", _("No heart was found in this volume."))
         overlays = self._readOverlays()  # what cannot be read must fail before the scene is touched
         report = {**report, "remarks": list(report.get("remarks", [])) + self._remarksOnTransform()}
+        before = _nodesOfScene()
+        try:
+            segmentation, table, report = self._writeNodes(labels, overlays, report)
+        except Exception:
+            for node in _nodesOfScene() - before:
+                slicer.mrmlScene.RemoveNode(node)
+            raise
+        seconds, device = time.monotonic() - self._startTime, str(report.get("device", "")).upper()
+        bundle = report.get("bundle") or {}
+        logging.info("Heart segmented in %.1f s on %s with weights %s %s", seconds, device, bundle.get("name"), bundle.get("version"))
+        message = _("The heart is segmented ({seconds} s on {device}).").format(seconds=max(1, round(seconds)), device=device)
+        return RunOutcome("done", message, segmentation, table, report)
+
+    def _writeNodes(self, labels, overlays: dict, report: dict) -> tuple:
+        """Put the result into the scene; return segmentation node, table node and the report as it was stored."""
         segmentation = writeSegmentation(labels, self._inputVolume, self._outputSegmentation, f"MKDSegmentation {coreVersion}")
         report = keepReport(segmentation, report)
         table = writeMeasurementsTable(report, segmentation)
@@ -198,11 +213,7 @@ class SegmentationRun(VTKObservationMixin):
                 writeOverlay(kind, overlays[kind], segmentation, self._inputVolume, report.get("target", "CT"))
             else:
                 removeOverlay(kind, segmentation)
-        seconds, device = time.monotonic() - self._startTime, str(report.get("device", "")).upper()
-        bundle = report.get("bundle") or {}
-        logging.info("Heart segmented in %.1f s on %s with weights %s %s", seconds, device, bundle.get("name"), bundle.get("version"))
-        message = _("The heart is segmented ({seconds} s on {device}).").format(seconds=max(1, round(seconds)), device=device)
-        return RunOutcome("done", message, segmentation, table, report)
+        return segmentation, table, report
 
     def _readOverlays(self) -> dict:
         """Return the images that were asked for and came; alignment may have made none."""
@@ -248,3 +259,8 @@ class SegmentationRun(VTKObservationMixin):
         if self._transfer is not None:
             self._transfer.remove()
             self._transfer = None
+
+
+def _nodesOfScene() -> set:
+    scene = slicer.mrmlScene
+    return {scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes())}

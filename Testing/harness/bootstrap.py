@@ -92,6 +92,7 @@ def _unmadeClass(name):
 def _startScene(raw):
     scene = slicer.vtkMRMLScene()
     slicer.mrmlScene = scene
+    _startFileCache(raw, scene)
     logic = slicer.vtkSlicerApplicationLogic()
     logic.SetTemporaryPath(raw.temporaryPath)
     logic.SetMRMLScene(scene)
@@ -118,6 +119,15 @@ def _startScene(raw):
     viewLogic.AddViewNode("1")
     viewLogics.AddItem(viewLogic)
     return logic
+
+
+def _startFileCache(raw, scene):
+    """A scene bundle (.mrb) is read only where the scene knows a folder for files from elsewhere."""
+    cache, transfers = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
+    cache.SetRemoteCacheDirectory(raw.temporaryPath)
+    transfers.SetCacheManager(cache)
+    scene.SetCacheManager(cache)
+    scene.SetDataIOManager(transfers)
 
 
 def _startLogics(raw):
