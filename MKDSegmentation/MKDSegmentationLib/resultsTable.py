@@ -33,7 +33,7 @@ class ResultsTable:
         header = table.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         header.setSectionResizeMode(_STRUCTURE, qt.QHeaderView.Stretch)
-        header.setMinimumSectionSize(20)
+        header.minimumSectionSize = 20
         table.verticalHeader().hide()
         table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 8)
         copyButton.connect("clicked(bool)", self._onCopy)

@@ -26,7 +26,7 @@ class RunProgress:
 
     def __init__(self, progressBar, statusLabel, timeLabel, logTextEdit) -> None:
         self._progressBar, self._statusLabel, self._timeLabel, self._logTextEdit = progressBar, statusLabel, timeLabel, logTextEdit
-        logTextEdit.setMaximumBlockCount(1000)
+        logTextEdit.maximumBlockCount = 1000
         self._start, self._fraction, self._expected, self._stage = 0.0, 0.0, 0.0, ""
         self._timer = qt.QTimer()
         self._timer.setInterval(_REFRESH_MS)
