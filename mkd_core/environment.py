@@ -15,8 +15,8 @@ def describe_environment() -> dict[str, Any]:
 
     Returns:
         ``mkd_core``, ``python``, ``platform``, ``cores``, version of ``numpy``, ``scipy``, ``SimpleITK`` and ``torch`` (None where missing).
-        With torch also ``devices`` that can be chosen, what "auto" means: ``device``, ``precision`` and ``threads``, and ``no_gpu``, why no
-        graphics card is used (empty if one is); without it ``torch_problem``.
+        With torch also ``devices`` that can be chosen, what "auto" means: ``device``, ``precision`` and ``threads``, and ``no_gpu``, why
+        no graphics card is used (empty if one is); without it ``torch_problem``.
     """
     report: dict[str, Any] = {
         "mkd_core": __version__, "python": platform.python_version(), "platform": platform.platform(), "cores": os.cpu_count(),

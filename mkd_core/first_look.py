@@ -1,7 +1,7 @@
 """A first look at a volume, before anything is computed: what would a reader of the images notice?
 
-Quick on any size (a few hundred thousand voxels are looked at), needs numpy alone, and asks for nothing: findings are codes with figures, to
-be put into words by whoever shows them.  :mod:`mkd_core.input_check` judges the same things exactly when a run begins.
+Quick on any size (a few hundred thousand voxels are looked at), needs numpy alone, and asks for nothing: findings are codes with figures,
+to be put into words by whoever shows them.  :mod:`mkd_core.input_check` judges the same things exactly when a run begins.
 """
 
 from __future__ import annotations

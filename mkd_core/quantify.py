@@ -25,8 +25,8 @@ _LEAST_PART_ML = 1.0
 _LOW_AGREEMENT = 0.7
 
 #: Islands that were left out are worth a remark from this share of the structure and from so many ml on.
-_STRAY_SHARE = 0.05
-_STRAY_ML = 1.0
+_STRAY_SHARE = 0.1
+_STRAY_ML = 2.0
 
 #: Blood darker than this in all of LV, LA and AA has no contrast agent in it, HU.
 _UNENHANCED = 100.0

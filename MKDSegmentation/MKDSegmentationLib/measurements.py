@@ -28,8 +28,8 @@ def measurementRows(report: dict) -> list:
     for key, entry in report.get("structures", {}).items():
         agreement = entry.get("agreement")
         rows.append([
-            BY_KEY[key].name, round(entry.get("volume_ml") or 0.0, 1), _rounded(entry.get("mass_g"), 1), _rounded(entry.get("mean_intensity"), 0),
-            None if agreement is None else round(100.0 * agreement, 0), " ".join(entry.get("remarks") or [])])
+            BY_KEY[key].name, round(entry.get("volume_ml") or 0.0, 1), _rounded(entry.get("mass_g"), 1),
+            _rounded(entry.get("mean_intensity"), 0), None if agreement is None else round(100.0 * agreement, 0), " ".join(entry.get("remarks") or [])])
     return rows
 
 

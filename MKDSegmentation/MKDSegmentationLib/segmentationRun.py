@@ -217,9 +217,12 @@ class SegmentationRun(VTKObservationMixin):
 
     def _readOverlays(self) -> dict:
         """Return the images that were asked for and came; alignment may have made none."""
-        import SimpleITK as sitk  # here, because it takes a while and Slicer loads this file at its start
+        paths = {kind: path for kind, path in self._overlayPaths().items() if os.path.exists(path)}
+        if not paths:
+            return {}
+        import SimpleITK as sitk  # only here: importing it keeps the application busy for a moment
 
-        return {kind: sitk.ReadImage(path) for kind, path in self._overlayPaths().items() if os.path.exists(path)}
+        return {kind: sitk.ReadImage(path) for kind, path in paths.items()}
 
     def _remarksOnTransform(self) -> list:
         transform = self._inputVolume.GetParentTransformNode()

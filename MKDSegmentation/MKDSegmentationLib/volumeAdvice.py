@@ -14,14 +14,15 @@ def adviceText(finding) -> str:
         "spacing": _("A voxel size of {mm:g} mm cannot be right. Check the volume's spacing in the module Volumes."),
         "extent": _("The volume is {m:.1f} m long, which cannot be right. Check its spacing in the module Volumes."),
         "constant": _("All voxels of the volume have the same value."),
-        "labels": _("This looks like a label map ({values:.0f} different values), not like an image. Select the CT or MR that belongs to it."),
+        "labels": _("This looks like a label map ({values:.0f} different values), not like an image. "
+                    "Select the CT or MR that belongs to it."),
         "looks_like_mr": _("This looks like MR: no value lies below zero, as air does in CT. Segment it as MR?"),
         "no_air": _("The volume shows neither air nor lung. Is it really a CT in Hounsfield units? An MR must be segmented as MR."),
         "looks_like_ct": _("This looks like CT, with air at -1000. Segment it as CT?"),
         "stored_ct": _("This looks like a CT whose values are not Hounsfield units: water lies near 1000 instead of 0. "
                        "Load it from its DICOM files."),
-        "heart_cut": _("The volume is only {mm:.0f} mm wide in one direction. A whole heart with its vessels needs more than {needed_mm:.0f} mm: "
-                       "parts that are cut off get no volume."),
+        "heart_cut": _("The volume is only {mm:.0f} mm wide in one direction. A whole heart with its vessels needs more than "
+                       "{needed_mm:.0f} mm: parts that are cut off get no volume."),
         "thick": _("The slices are {mm:.1f} mm thick: thin walls will be blurred and volumes less exact."),
     }
     return texts[finding.code].format(**finding.figures)

@@ -2,8 +2,8 @@
 
     python Testing/benchmarks/click.py [--weights BUNDLE] [--size 512 512 300] [--json FILE]
 
-Prints wall seconds from the click to the finished panel, CPU seconds and peak memory of the worker (and of its children), the worker's own timings, and the
-longest time that the application's thread worked without looking at its events.
+Prints wall seconds from the click to the finished panel, CPU seconds and peak memory of the worker (and of its children), the worker's own
+timings, and the longest time that the application's thread worked without looking at its events.
 Linux only: CPU time and memory are read from /proc.
 """
 

@@ -291,11 +291,11 @@ def test_a_piece_apart_from_its_structure_is_left_out_and_told(plain):
     voxels = sitk.GetArrayFromImage(image)
     truth = sitk.GetArrayFromImage(plain[1])
     corner = np.argwhere(truth == 4).min(axis=0)
-    voxels[tuple(slice(at - 5, at - 1) for at in corner)] = LEVELS[1]  # a piece of "left ventricle" behind the right atrium
+    voxels[tuple(slice(at - 7, at - 1) for at in corner)] = LEVELS[1]  # a piece of "left ventricle" behind the right atrium
     changed = sitk.GetImageFromArray(voxels)
     changed.CopyInformation(image)
     entry = mkd_core.segment(changed, KnownBundle(), options=PLAIN).report["structures"]["LV"]
-    assert entry["components"] == 1 and entry["stray_ml"] > 1
+    assert entry["components"] == 1 and entry["stray_ml"] > 4
     assert [remark for remark in entry["remarks"] if "left out" in remark] == [
         f"Further pieces were found apart from it and left out ({entry['stray_ml']:.0f} ml)."]
 

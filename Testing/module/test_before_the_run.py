@@ -122,7 +122,8 @@ def test_the_estimate_names_the_chosen_device(panel):
     assert "NVIDIA graphics card" in panel.ui.estimateLabel.text and "GB there" in panel.ui.estimateLabel.text
 
 
-def test_check_environment_tells_torch_device_why_no_graphics_card_and_where_the_weights_are(panel, worker, workerProcesses, tiny_bundle_path):
+def test_check_environment_tells_torch_device_why_no_graphics_card_and_where_the_weights_are(
+        panel, worker, workerProcesses, tiny_bundle_path):
     worker("good")
     driving.click(panel.ui.advancedCollapsibleButton)
     assert not panel.ui.environmentTextEdit.visible

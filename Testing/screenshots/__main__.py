@@ -2,8 +2,8 @@
 
 Usage: python -m Testing.screenshots [--out FOLDER] [--only STATE ...]
 
-Writes one PNG per state: no volume, ready, a warning, running, done, not found, what is folded away, and the dark theme. Synthetic hearts are
-segmented with the weights that come with the extension, so nothing is needed from anywhere; it takes about a minute.
+Writes one PNG per state: no volume, ready, a warning, running, done, not found, what is folded away, and the dark theme. Synthetic hearts
+are segmented with the weights that come with the extension, so nothing is needed from anywhere; it takes about a minute.
 """
 
 import argparse
