@@ -263,7 +263,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Show what is to know of the volume before a run; return why there can be none, or an empty string."""
         volume, segmentation = self._parameterNode.inputVolume, self._parameterNode.outputSegmentation
         suitable = None if reasonVolumeCannotBeUsed(volume) else volume
-        remark = self._estimate.show(suitable, self._computing.device, self.logic.isWarm)
+        remark = "" if self.logic.isRunning else self._estimate.show(suitable, self._computing.device, self.logic.isWarm)
         return (self._advice.look(volume, self._parameterNode.modality, remark)
                 or reasonSegmentationCannotBeUsed(segmentation, volume) or self._choices.problem or self._weights.problem)
 

@@ -14,8 +14,8 @@ from .parameters import MachineSettings
 _SECONDS_TO_START = 4.0  # Python, torch and weights
 _SECONDS = {"cpu": 1.8, "cuda": 0.8, "mps": 1.5}  # of the networks, whose work does not depend on the volume
 _SECONDS_PER_GIGAVOXEL = 9.0
-_GIGABYTES = 0.75
-_GIGABYTES_PER_GIGAVOXEL = 3.0
+_GIGABYTES = 0.87
+_GIGABYTES_PER_GIGAVOXEL = 2.0
 _GRAPHICS_GIGABYTES = 1.5
 
 

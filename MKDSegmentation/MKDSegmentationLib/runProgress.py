@@ -6,7 +6,6 @@ import qt
 from slicer.i18n import tr as _
 
 _REFRESH_MS = 500
-_TRUSTED_FRACTION = 0.2  # from here on the run's own pace tells more than the estimate
 
 
 def clock(seconds: float) -> str:
@@ -67,8 +66,8 @@ class RunProgress:
 
     def _showTimes(self) -> None:
         elapsed = time.monotonic() - self._start
-        if self._fraction < _TRUSTED_FRACTION:
-            left = self._expected - elapsed
-        else:
-            left = elapsed * (1.0 - self._fraction) / self._fraction
+        left = max(0.0, self._expected - elapsed)
+        if self._fraction > 0:  # the further the run is, the more its own pace tells
+            atThisPace = elapsed * (1.0 - self._fraction) / self._fraction
+            left += self._fraction * (atThisPace - left)
         self._timeLabel.text = _("{elapsed} elapsed, about {left} left").format(elapsed=clock(elapsed), left=clock(max(1.0, left)))

@@ -98,6 +98,7 @@ def main() -> None:
         while panel.ui.segmentButton.text == "Cancel":
             driving.processEvents(0.01)
         wall = time.perf_counter() - start
+        driving.processEvents(0.1)  # the last turn counts too
         if not panel.ui.resultsTable.visible:
             sys.exit(f"Not segmented: {panel.ui.statusLabel.text}")
         report = json.loads(panel.ui.outputSelector.currentNode().GetAttribute("MKDSegmentation.Report"))
