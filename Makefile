@@ -1,5 +1,6 @@
 # make demo   makes a heart CT, segments it by a click in the panel, saves pictures, prints volumes   (CT=path uses your own volume)
 # make test   runs every test
+# make screenshots   makes the pictures of the panel in Resources/Screenshots
 # Both set up what they need in .venv on first use.  PYTHON=python3.12 picks another interpreter.
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test clean
+.PHONY: help setup demo test screenshots clean
 
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +34,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+screenshots: $(READY)
+	$(BIN)/python -m Testing.screenshots
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .hypothesis out

@@ -19,18 +19,26 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from MKDSegmentationLib.computingSettings import ComputingSettings
+from MKDSegmentationLib.costEstimate import CostEstimate
 from MKDSegmentationLib.environment import EnvironmentProblem, ensureEnvironment, torchVersion
 from MKDSegmentationLib.frameSequence import FrameSequence
 from MKDSegmentationLib.nodeSelection import preferredVolume, segmentationOf
+from MKDSegmentationLib.outputChoices import OutputChoices
+from MKDSegmentationLib.overlayChoice import OverlayChoice
 from MKDSegmentationLib.parameters import MKDSegmentationParameterNode, RunOptions
 from MKDSegmentationLib.phantom import addHeartPhantom
+from MKDSegmentationLib.provenance import reportOf
 from MKDSegmentationLib.resultsTable import ResultsTable
+from MKDSegmentationLib.runProgress import RunProgress
 from MKDSegmentationLib.sampleData import BEAT, CT, TRUTH_ATTRIBUTE, loadSample, registerSampleData
-from MKDSegmentationLib.segmentationRun import RunOutcome, SegmentationRun, reportOf
+from MKDSegmentationLib.segmentationRun import RunOutcome, SegmentationRun
 from MKDSegmentationLib.segmentationWriting import reasonSegmentationCannotBeUsed
 from MKDSegmentationLib.sequenceRun import SequenceRun
 from MKDSegmentationLib.sequenceSection import SequenceSection
+from MKDSegmentationLib.volumeAdvice import VolumeAdvice
 from MKDSegmentationLib.volumeTransfer import reasonVolumeCannotBeUsed
+from MKDSegmentationLib.weightsDownload import WeightsDownload
+from MKDSegmentationLib.weightsSettings import WeightsSettings
 from MKDSegmentationLib.workerProcess import WorkerProcess
 from mkd_core.cardiac_function import cardiac_function
 from mkd_core.structures import STRUCTURES
@@ -102,23 +110,41 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         uiWidget.setMRMLScene(slicer.mrmlScene)
 
         self.logic = MKDSegmentationLogic()
-        self._results = ResultsTable(self.ui.resultsTable, self.ui.remarksLabel)
-        self._sequence = SequenceSection(self.ui)
-        self._computing = ComputingSettings(
-            self.ui.deviceComboBox, self.ui.weightsPathLineEdit, self.ui.modelLabel, onChanged=self._updatePanel)
+        self._createCollaborators()
 
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
+        scene = slicer.mrmlScene
+        for event in (scene.StartCloseEvent, scene.StartImportEvent):
+            self.addObserver(scene, event, self.onSceneStartChange)
+        for event in (scene.EndCloseEvent, scene.EndImportEvent):
+            self.addObserver(scene, event, self.onSceneEndChange)
         self.ui.segmentButton.connect("clicked(bool)", self.onSegmentButton)
         self.ui.segmentSequenceButton.connect("clicked(bool)", self.onSegmentSequenceButton)
         self.ui.resultsTable.connect("cellClicked(int,int)", self.onResultClicked)
         self.initializeParameterNode()
 
+    def _createCollaborators(self) -> None:
+        """Give each subject of the panel its widgets."""
+        ui = self.ui
+        self._advice = VolumeAdvice(ui.adviceFrame, ui.adviceLabel, ui.switchModalityButton, onSwitch=self.onSwitchModality)
+        self._estimate = CostEstimate(ui.estimateLabel)
+        self._progress = RunProgress(ui.progressBar, ui.statusLabel, ui.timeLabel, ui.logTextEdit)
+        self._results = ResultsTable(ui.resultsTable, ui.remarksLabel, ui.provenanceLabel, ui.copyButton, ui.saveTableButton)
+        self._sequence = SequenceSection(ui)
+        self._overlay = OverlayChoice(ui.overlayLabel, ui.overlayComboBox)
+        self._choices = OutputChoices(ui.structuresList, ui.segmentorComboBox)
+        self._computing = ComputingSettings(
+            ui.deviceComboBox, ui.checkEnvironmentButton, ui.environmentTextEdit, onChanged=self._updatePanel)
+        self._weights = WeightsSettings(ui.weightsPathLineEdit, ui.modelLabel, ui.removeWeightsButton, onChanged=self._updatePanel)
+        self._download = WeightsDownload(
+            ui.urlLineEdit, ui.sha256LineEdit, ui.folderLineEdit, ui.downloadButton, ui.downloadProgressBar, ui.downloadLabel,
+            onDownloaded=self._weights.choose, onFolderChanged=self._weights.refresh)
+
     def cleanup(self) -> None:
         """Called when the application closes and when the module is reloaded."""
         if self.logic:
             self.logic.close()
+            self._computing.close()
+            self._download.close()
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -138,18 +164,14 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         importlib.invalidate_caches()
         super().onReload()
 
-    def onSceneStartClose(self, caller, event) -> None:
-        """Called just before the scene is closed."""
+    def onSceneStartChange(self, caller, event) -> None:
+        """Called just before the scene is closed or filled from a file: selectors must not write into the parameter node meanwhile."""
         self.setParameterNode(None)
 
-    def onSceneEndClose(self, caller, event) -> None:
-        """Called just after the scene is closed."""
+    def onSceneEndChange(self, caller, event) -> None:
+        """Called just after the scene was closed or filled from a file."""
         if self.parent.isEntered:
             self.initializeParameterNode()
-
-    def onSceneEndImport(self, caller, event) -> None:
-        """Called when a scene is loaded: what belongs to a volume, as the frames of its sequence, may have come after it."""
-        self._updatePanel()
 
     def initializeParameterNode(self) -> None:
         """Connect the panel with the scene's parameter node; preselect the volume that the user looks at."""
@@ -161,11 +183,13 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Show and observe a parameter node, or none."""
         if self._parameterNode:
             self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+            self._choices.setParameterNode(None)
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
             self.removeObservers(self._updatePanel)
         self._parameterNode = parameterNode
         if self._parameterNode:
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
+            self._choices.setParameterNode(self._parameterNode)
             self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
             self._onParametersModified()
 
@@ -174,40 +198,49 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.logic.isRunning:
             self.logic.cancel()
             return
-        self._message = ""
-        with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started."), waitCursor=True):
-            try:
-                ensureEnvironment()
-                options = RunOptions(self._parameterNode.modality, self._computing.device, self._computing.weightsPath)
-                self.logic.start(self._parameterNode.inputVolume, self._parameterNode.outputSegmentation, options,
-                                 onProgress=self.onProgress, onFinished=self.onFinished)
-            except (EnvironmentProblem, ValueError, OSError) as problem:
-                self._message = str(problem)
-        self._updatePanel()
+        self._start(lambda: self.logic.start(
+            self._parameterNode.inputVolume, self._parameterNode.outputSegmentation, self._chosenOptions(),
+            onProgress=self._progress.update, onFinished=self.onFinished, onLog=self._progress.log))
 
     def onSegmentSequenceButton(self) -> None:
         """Start a run over all frames of the sequence that the volume belongs to."""
+        volume = self._parameterNode.inputVolume
+        self._start(lambda: self.logic.startSequence(
+            volume, self._chosenOptions(), onProgress=self._progress.update, onFinished=self.onFinished, onLog=self._progress.log),
+            frames=FrameSequence.of(volume).count)
+
+    def _start(self, startRun, frames: int = 1) -> None:
+        """Start a run and show its progress; say why where it cannot be started."""
         self._message = ""
         with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started."), waitCursor=True):
             try:
                 ensureEnvironment()
-                options = RunOptions(self._parameterNode.modality, self._computing.device, self._computing.weightsPath)
-                self.logic.startSequence(self._parameterNode.inputVolume, options, onProgress=self.onProgress, onFinished=self.onFinished)
+                seconds = self._estimate.expectedSeconds(self._parameterNode.inputVolume, self._computing.device, self.logic.isWarm)
+                startRun()
+                self._progress.begin(_("Handing the volume over"), frames * seconds)
             except (EnvironmentProblem, ValueError, OSError) as problem:
                 self._message = str(problem)
         self._updatePanel()
 
-    def onProgress(self, text: str, fraction: float) -> None:
-        """Show how far the run is."""
-        self.ui.progressBar.value = round(100 * fraction)
-        self.ui.statusLabel.text = text
+    def onSwitchModality(self, modality: str) -> None:
+        """Take the other modality, which the volume looks like."""
+        self._parameterNode.modality = modality
 
     def onFinished(self, outcome: RunOutcome) -> None:
         """Show how the run ended."""
         self._message = outcome.message
+        self._progress.end(outcome.message)
         if outcome.segmentation:
             self.logic.getParameterNode().outputSegmentation = outcome.segmentation  # even if another module is shown meanwhile
+            self._estimate.learn(outcome.report, self._computing.device)
         self._updatePanel()
+        if outcome.segmentation and self._parameterNode:
+            self._overlay.showFirst()
+
+    def _chosenOptions(self) -> RunOptions:
+        chosen = self._parameterNode
+        return RunOptions(chosen.modality, self._computing.device, self._weights.path, self._choices.structures, chosen.segmentor,
+                          chosen.withDisagreement, chosen.withAligned)
 
     def onResultClicked(self, row: int, column: int) -> None:
         """Bring the slice views to the structure in this row."""
@@ -224,6 +257,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._shownInput = volume
             if not self.logic.isRunning:
                 self._parameterNode.outputSegmentation = segmentationOf(volume, self._parameterNode.outputSegmentation)
+        self._choices.show(self._parameterNode)
         self._observeSelectedNodes()
         self._updatePanel()
 
@@ -242,24 +276,36 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _updatePanel(self, caller=None, event=None) -> None:
         if not self._parameterNode:
             return
-        running = self.logic.isRunning
-        volume, segmentation = self._parameterNode.inputVolume, self._parameterNode.outputSegmentation
-        obstacle = (reasonVolumeCannotBeUsed(volume) or reasonSegmentationCannotBeUsed(segmentation, volume) or self._computing.problem)
+        running, obstacle = self.logic.isRunning, self._obstacle()
         self.ui.segmentButton.text = _("Cancel") if running else _("Segment")
         self.ui.segmentButton.enabled = running or not obstacle
         self.ui.segmentButton.toolTip = _("Stop; the scene stays as it is.") if running else obstacle or _("Segment the heart.")
-        self.ui.progressBar.visible = running
+        for widget in (self.ui.progressBar, self.ui.timeLabel):
+            widget.visible = running
         if not running:
-            self.ui.progressBar.value = 0
             self.ui.statusLabel.text = " ".join(text for text in (self._message, obstacle) if text)
-        for section in (self.ui.inputCollapsibleButton, self.ui.sequenceCollapsibleButton, self.ui.advancedCollapsibleButton):
+        for section in (self.ui.inputCollapsibleButton, self.ui.sequenceCollapsibleButton, self.ui.advancedCollapsibleButton,
+                        self.ui.weightsCollapsibleButton):
             section.enabled = not running
+        self._showResult(running)
+        self._sequence.update(self._parameterNode.inputVolume, running, obstacle)
+
+    def _obstacle(self) -> str:
+        """Show what is to know of the volume before a run; return why there can be none, or an empty string."""
+        volume, segmentation = self._parameterNode.inputVolume, self._parameterNode.outputSegmentation
+        suitable = None if reasonVolumeCannotBeUsed(volume) else volume
+        remark = "" if self.logic.isRunning else self._estimate.show(suitable, self._computing.device, self.logic.isWarm)
+        return (self._advice.look(volume, self._parameterNode.modality, remark)
+                or reasonSegmentationCannotBeUsed(segmentation, volume) or self._choices.problem or self._weights.problem)
+
+    def _showResult(self, running: bool) -> None:
+        segmentation = self._parameterNode.outputSegmentation
         report = reportOf(segmentation)
         self.ui.resultsCollapsibleButton.visible = bool(report) and not running
         self.ui.show3DButton.setSegmentationNode(segmentation)
+        self._overlay.offer(segmentation, self._parameterNode.inputVolume)
         if report:
-            self._results.show(report)
-        self._sequence.update(volume, running, obstacle)
+            self._results.show(report, segmentation.GetName())
 
 
 #
@@ -270,16 +316,22 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
     """Segments hearts without the panel too.
 
-    Example, in the Python console::
+    In a script, waiting for the result::
 
         logic = MKDSegmentationLogic()
+        outcome = logic.segment(slicer.util.getNode("CTACardio"))
+        print(outcome.report["structures"]["LV"]["volume_ml"])
+
+    In the background, with the application usable meanwhile::
+
         logic.start(slicer.util.getNode("CTACardio"), onFinished=lambda outcome: print(outcome.message))
     """
 
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
-        self._worker = WorkerProcess()
+        self._worker = WorkerProcess(onLog=self._onWorkerLog)
         self._run = None
+        self._onLog = None
 
     def getParameterNode(self) -> MKDSegmentationParameterNode:
         return MKDSegmentationParameterNode(super().getParameterNode())
@@ -289,22 +341,49 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
         """True from a successful start to the outcome."""
         return self._run is not None
 
-    def start(self, inputVolume, outputSegmentation=None, options=RunOptions(), onProgress=None, onFinished=None) -> None:
+    @property
+    def isWarm(self) -> bool:
+        """True while a worker process is there, with the weights of its last run loaded."""
+        return self._worker.isAlive
+
+    def segment(self, inputVolume, outputSegmentation=None, options=RunOptions(), onProgress=None) -> RunOutcome:
+        """Segment a volume and return when it is done; the application handles events meanwhile.
+
+        :param inputVolume: scalar volume node, CT or MR.
+        :param outputSegmentation: segmentation node to write into; None makes a new one.
+        :param options: modality, device, weights and what to give.
+        :param onProgress: called with a text for the user and the fraction done (0 to 1).
+        :return: the outcome, with segmentation node, table node and report.
+        :raises ValueError: if the volume or the output cannot be used; the message says why.
+        :raises OSError: if the volume cannot be written to the temporary folder.
+        :raises RuntimeError: if a run is under way, or if this one fails or is cancelled; the message says why.
+        """
+        outcomes = []
+        self.start(inputVolume, outputSegmentation, options, onProgress, outcomes.append)
+        while not outcomes:
+            slicer.app.processEvents()
+            time.sleep(0.01)
+        if outcomes[0].status != "done":
+            raise RuntimeError(outcomes[0].message)
+        return outcomes[0]
+
+    def start(self, inputVolume, outputSegmentation=None, options=RunOptions(), onProgress=None, onFinished=None, onLog=None) -> None:
         """Segment a volume in the background; returns at once.
 
         :param inputVolume: scalar volume node, CT or MR.
         :param outputSegmentation: segmentation node to write into; None makes a new one when the result is there.
-        :param options: modality, device and weights.
+        :param options: modality, device, weights and what to give.
         :param onProgress: called with a text for the user and the fraction done (0 to 1).
         :param onFinished: called once with a RunOutcome: done, failed or cancelled.
+        :param onLog: called with each line that the worker process writes besides its messages.
         :raises ValueError: if the volume or the output cannot be used; the message says why.
         :raises OSError: if the volume cannot be written to the temporary folder.
         :raises RuntimeError: if a run is under way.
         """
         self._begin(lambda finished: SegmentationRun(
-            self._worker, inputVolume, outputSegmentation, options, onProgress, finished), onFinished)
+            self._worker, inputVolume, outputSegmentation, options, onProgress, finished), onFinished, onLog)
 
-    def startSequence(self, inputVolume, options=RunOptions(), onProgress=None, onFinished=None) -> None:
+    def startSequence(self, inputVolume, options=RunOptions(), onProgress=None, onFinished=None, onLog=None) -> None:
         """Segment every frame of the sequence that a volume belongs to, in the background; returns at once.
 
         The segmentations become a sequence in the same browser. Each frame is kept as soon as it is finished, also if the run is cancelled.
@@ -314,13 +393,14 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
         :param onProgress: called with a text for the user and the fraction done (0 to 1).
         :param onFinished: called once with a RunOutcome; its segmentation shows the selected frame, and ``report["function"]`` has the
             ejection fractions, volumes and mass (see mkd_core.cardiac_function).
+        :param onLog: called with each line that the worker process writes besides its messages.
         :raises ValueError: if the volume is none of a sequence or cannot be used; the message says why.
         :raises OSError: if a frame cannot be written to the temporary folder.
         :raises RuntimeError: if a run is under way.
         """
-        self._begin(lambda finished: SequenceRun(self._worker, inputVolume, options, onProgress, finished), onFinished)
+        self._begin(lambda finished: SequenceRun(self._worker, inputVolume, options, onProgress, finished), onFinished, onLog)
 
-    def _begin(self, makeRun, onFinished) -> None:
+    def _begin(self, makeRun, onFinished, onLog) -> None:
         if self.isRunning:
             raise RuntimeError("A segmentation is under way.")
 
@@ -329,6 +409,7 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
             if onFinished is not None:
                 onFinished(outcome)
 
+        self._onLog = onLog
         self._run = makeRun(finished)
         try:
             self._run.begin()
@@ -345,6 +426,10 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
         """End the run and the worker process."""
         self.cancel()
         self._worker.stop()
+
+    def _onWorkerLog(self, line: str) -> None:
+        if self._onLog is not None:
+            self._onLog(line)
 
 
 #

@@ -50,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("--modality", choices=("CT", "MR"), default="CT")
     _add_computing(segment)
     segment.add_argument("--structures", nargs="+", metavar="KEY", help="only these structures")
+    segment.add_argument("--segmentor", choices=("ensemble", "real", "synthetic"), default="ensemble",
+                         help="whose answer counts: both together, S_real's or S_syn's")
     segment.add_argument("--report", type=Path, help="figures, remarks and provenance as JSON")
     segment.add_argument("--preview", type=Path, help="picture of slices through the heart (.png)")
     segment.add_argument("--disagreement", type=Path, help="map of where the two segmentors differ, 0 to 1")
@@ -148,7 +150,7 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
         raise InputError(f"“{chosen.preview.name}” is not a name for a picture.", "End it in .png.")
     options = pipeline.SegmentationOptions(
         chosen.device, chosen.precision, chosen.threads, chosen.alignment, tuple(chosen.structures) if chosen.structures else None,
-        with_disagreement=chosen.disagreement is not None, with_aligned=chosen.aligned is not None)
+        segmentor=chosen.segmentor, with_disagreement=chosen.disagreement is not None, with_aligned=chosen.aligned is not None)
     image = read_volume(chosen.input)
     show = _ProgressLine(enabled=not chosen.quiet and sys.stderr.isatty())
     try:

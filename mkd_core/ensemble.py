@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: A further part of the pulmonary artery is kept if it has this share of the largest one: slices between trunk and branches can be thin.
 _KEPT_SHARE = 0.2
 
+#: Whose answer can be asked for, in the order in which :func:`ensemble` gives them.
+ANSWERS = ("ensemble", "real", "synthetic")
+
 _PULMONARY_ARTERY = BY_KEY["PA"].label
 
 _ALL_NEIGHBOURS = np.ones((3, 3, 3), bool)

@@ -37,6 +37,10 @@ class DeviceError(MKDError):
     """The computing device asked for is missing, unsupported or out of memory."""
 
 
+class DownloadError(MKDError):
+    """A weights bundle could not be fetched, or is not the one expected."""
+
+
 class Cancelled(MKDError):
     """The user asked to stop."""
 

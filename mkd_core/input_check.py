@@ -6,18 +6,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from mkd_core.errors import InputError
+from mkd_core.first_look import AIR_OR_LUNG, MAX_EXTENT, SPACING_RANGE
 
 #: Fewest voxels along each axis.
 MIN_VOXELS = 8
-
-#: Voxel sizes outside of this range are mistakes of units, mm.
-SPACING_RANGE = (0.02, 30.0)
-
-#: A field of view longer than this shows more than a person, mm.
-MAX_EXTENT = 2500.0
-
-#: Every CT that shows a chest has voxels below this: lung, or air around the body.  HU.
-_AIR_OR_LUNG = -300.0
 
 _EXAMINED_SLICES = 64
 
@@ -94,6 +86,6 @@ def _check_hounsfield(some: np.ndarray, low: float, high: float) -> list[str]:
     if high < 50:
         raise InputError("The intensities are not Hounsfield units: no voxel is as bright as soft tissue.",
                          "Load the CT from its DICOM files.")
-    if low > _AIR_OR_LUNG:
+    if low > AIR_OR_LUNG:
         return ["The volume shows neither air nor lung, which is unusual for a CT in Hounsfield units: check that it is one."]
     return []

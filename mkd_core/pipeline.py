@@ -62,6 +62,7 @@ class SegmentationOptions:
         alignment: what the segmentors see, None for what the bundle says: "cycle", "none" or "mean" for volumes of the target modality,
             "translate" or "none" for the other.
         structures: keys of the structures wanted, None for all seven.
+        segmentor: whose answer counts: "ensemble" for both together, "real" for S_real alone, "synthetic" for S_syn alone.
         with_disagreement: also return the map of disagreement of the two segmentors.
         with_aligned: also return the volume as the generators rendered it.
     """
@@ -71,6 +72,7 @@ class SegmentationOptions:
     threads: int | None = None
     alignment: str | None = None
     structures: tuple[str, ...] | None = None
+    segmentor: str = "ensemble"
     with_disagreement: bool = False
     with_aligned: bool = False
 
@@ -82,7 +84,7 @@ class SegmentationOptions:
             InputError: an unknown option, or a value of the wrong kind.
         """
         kinds = {"device": str, "precision": str, "threads": int, "alignment": str, "structures": (list, tuple),
-                 "with_disagreement": bool, "with_aligned": bool}
+                 "segmentor": str, "with_disagreement": bool, "with_aligned": bool}
         optional = ("threads", "alignment", "structures")
         for name, value in values.items():
             if name not in kinds:
@@ -104,6 +106,8 @@ class SegmentationOptions:
         unknown = [key for key in self.structures or () if key not in BY_KEY]
         if unknown:
             raise InputError(f"There is no structure “{unknown[0]}”.", f"Choose from {', '.join(BY_KEY)}.")
+        if self.segmentor not in ensemble.ANSWERS:
+            raise InputError(f"There is no segmentor “{self.segmentor}”.", f"Choose one of {', '.join(ensemble.ANSWERS)}.")
         if self.threads is not None and (isinstance(self.threads, bool) or not 1 <= self.threads <= 1024):
             raise InputError(f"{self.threads} is not a number of threads.", "Choose a number from 1 to 1024.")
 
@@ -182,7 +186,7 @@ def segment(
         views = _align(field, grid, bundle, modality, policy, executor, clock)
 
         clock.enter("segment", "Segmenting")
-        answer = _segment_box(views, executor, clock)
+        answer = _segment_box(views, options.segmentor, executor, clock)
 
         clock.enter("restore", "Bringing the result to the volume's grid")
         stored, labels = field.empty_labels()
@@ -190,7 +194,7 @@ def segment(
             clock.advance(done, "Bringing the result to the volume's grid")
 
         clock.enter("measure", "Measuring")
-        measured = quantify.measure(labels, field, covered(grid, field), answer.labels, grid, answer.agreements)
+        measured = quantify.measure(labels, field, covered(grid, field), answer.labels, grid, answer.agreements, answer.strays)
         if not quantify.is_heart(measured):
             raise NoHeartError(_NO_HEART, _NO_HEART_ADVICE)
         remarks += quantify.whole_remarks(measured, modality)
@@ -205,6 +209,7 @@ def segment(
         "structures": {structure.key: quantify.structure_report(structure, measured[structure.key]) for structure in wanted},
         "remarks": remarks,
         "modality": modality,
+        "target": bundle.target,
         "alignment": policy,
         "timings_s": clock.timings(),
         "device": str(executor.device),
@@ -310,15 +315,19 @@ def _align(field: Field, grid: Grid, bundle: Bundle, modality: str, policy: str,
 
 @dataclass(frozen=True)
 class _Answer:
-    """What the two segmentors say about the box: (8, D, H, W) probabilities, (D, H, W) labels and disagreement, agreement per label."""
+    """What the segmentors say about the box.
+
+    (8, D, H, W) probabilities, (D, H, W) labels and disagreement; per label, the agreement of the two and the voxels of left-out islands.
+    """
 
     probabilities: torch.Tensor
     labels: np.ndarray
     disagreement: torch.Tensor
     agreements: list[float | None]
+    strays: np.ndarray
 
 
-def _segment_box(views: Views, executor: Executor, clock: _Clock) -> _Answer:
+def _segment_box(views: Views, segmentor: str, executor: Executor, clock: _Clock) -> _Answer:
     real = [executor.run("segmentor_real", view, clock.poll)[0] for view in views.real]
     clock.advance(0.4, "Segmenting")
     synthetic = [executor.run("segmentor_syn", view, clock.poll)[0] for view in views.synthetic]
@@ -326,8 +335,12 @@ def _segment_box(views: Views, executor: Executor, clock: _Clock) -> _Answer:
     mean, from_real, from_synthetic = ensemble.ensemble(real, synthetic)
     agreements = ensemble.agreement(*(ensemble.best_class(answer).numpy() for answer in (from_real, from_synthetic)))
     disagreement = ensemble.disagreement(from_real, from_synthetic)
-    mean = ensemble.remove_islands(mean)
-    return _Answer(mean, ensemble.best_class(mean).numpy(), disagreement, agreements)
+    chosen = dict(zip(ensemble.ANSWERS, (mean, from_real, from_synthetic)))[segmentor]
+    first_labels = ensemble.best_class(chosen).numpy()
+    chosen = ensemble.remove_islands(chosen)
+    labels = ensemble.best_class(chosen).numpy()
+    strays = np.bincount(first_labels[labels != first_labels], minlength=CLASS_COUNT)
+    return _Answer(chosen, labels, disagreement, agreements, strays)
 
 
 def _keep_only(stored: np.ndarray, wanted: list[int]) -> None:

@@ -24,6 +24,10 @@ _LEAST_PART_ML = 1.0
 #: Dice overlap of the two segmentors below which a structure is doubtful.
 _LOW_AGREEMENT = 0.7
 
+#: Islands that were left out are worth a remark from this share of the structure and from so many ml on.
+_STRAY_SHARE = 0.1
+_STRAY_ML = 2.0
+
 #: Blood darker than this in all of LV, LA and AA has no contrast agent in it, HU.
 _UNENHANCED = 100.0
 
@@ -38,6 +42,7 @@ class Measurement:
         touches_border: it has voxels in the outermost layer of the volume, so part of it may be cut off.
         components: connected parts at the segmentors' resolution.
         agreement: Dice overlap of the two segmentors' answers, None where neither found it.
+        stray_ml: volume of islands of it that were left out, ml.
         centre: (z, y, x) in the local frame, mm; None where the structure is empty.
     """
 
@@ -47,10 +52,12 @@ class Measurement:
     components: int
     agreement: float | None
     centre: tuple[float, float, float] | None
+    stray_ml: float = 0.0
 
 
 def measure(
     labels: np.ndarray, field: Field, block: tuple[slice, slice, slice], coarse: np.ndarray, grid: Grid, agreements: Sequence[float | None],
+    strays: Sequence[int],
 ) -> dict[str, Measurement]:
     """Measure every structure.
 
@@ -61,6 +68,7 @@ def measure(
         coarse: labels on the segmentors' grid.
         grid: the segmentors' grid.
         agreements: of the two segmentors, per label.
+        strays: voxels of left-out islands on the segmentors' grid, per label.
     """
     counts, sums = np.zeros(CLASS_COUNT), np.zeros(CLASS_COUNT)
     for slab, values in zip(labels[block], field.voxels[block]):
@@ -81,6 +89,7 @@ def measure(
             components=len(parts(mask)[1]) - 1 if mask.any() else 0,
             agreement=agreements[label],
             centre=_centre(mask, grid),
+            stray_ml=float(strays[label] * grid.voxel_ml),
         )
     return measured
 
@@ -113,6 +122,7 @@ def structure_report(structure: Structure, measurement: Measurement) -> dict:
         "mean_intensity": None if measurement.mean_intensity is None else round(measurement.mean_intensity, 2),
         "components": measurement.components,
         "touches_border": measurement.touches_border,
+        "stray_ml": round(measurement.stray_ml, 3),
         "agreement": None if measurement.agreement is None else round(measurement.agreement, 4),
         "remarks": _structure_remarks(structure, measurement),
     }
@@ -132,8 +142,11 @@ def _structure_remarks(structure: Structure, measurement: Measurement) -> list[s
         remarks.append(f"Unusually large {usual}.")
     if measurement.components > 1:
         remarks.append(f"Found in {measurement.components} separate parts.")
+    if measurement.stray_ml > max(_STRAY_ML, _STRAY_SHARE * measurement.volume_ml):
+        remarks.append(f"Further pieces were found apart from it and left out ({measurement.stray_ml:.0f} ml).")
     if measurement.agreement is not None and measurement.agreement < _LOW_AGREEMENT:
-        remarks.append(f"The two segmentors differ here (overlap {measurement.agreement:.2f}): check the outline.")
+        remarks.append(f"The two segmentors disagree by {1 - measurement.agreement:.0%} "
+                       f"(more than {1 - _LOW_AGREEMENT:.0%}): check the outline.")
     return remarks
 
 

@@ -12,6 +12,7 @@ Requests::
     {"op": "warm", "id": 2, "bundle": PATH or null}               load torch and weights before they are needed
     {"op": "describe", "id": 3, "bundle": PATH or null}           what a bundle says about itself; works without torch
     {"op": "environment", "id": 4}                                versions and devices
+    {"op": "download", "id": 5, "url": URL, "sha256": DIGITS, "folder": PATH, "part": PATH}    fetch a bundle; "part" is the temporary file
     {"op": "shutdown"}                                            same as the end of stdin: leave at once
 
 Replies::
@@ -160,7 +161,7 @@ class Worker:
             _table(request, "options") | {f"with_{name}": True for name in extras})
 
         def progress(stage: str, fraction: float, message: str) -> None:
-            self._reply({"event": "progress", "id": number, "stage": stage, "fraction": round(fraction, 4), "message": message})
+            self._reply_progress(number, stage, fraction, message)
 
         progress("check", 0.0, "Reading the volume")
         image = read_volume(source)
@@ -191,7 +192,21 @@ class Worker:
 
         return describe_environment()
 
-    _OPERATIONS = {"segment": _segment, "warm": _warm, "describe": _describe, "environment": _environment}
+    def _download(self, request: dict[str, Any]) -> dict[str, Any]:
+        from mkd_core.weights_download import download_bundle
+
+        def progress(fraction: float, message: str) -> None:
+            self._reply_progress(request["id"], "download", fraction, message)
+
+        path = download_bundle(
+            str(request.get("url") or ""), str(request.get("sha256") or ""), _path(request, "folder"), part=_path(request, "part"),
+            progress=progress, cancelled=self._cancels[request["id"]].is_set)
+        return {"path": str(path)}
+
+    _OPERATIONS = {"segment": _segment, "warm": _warm, "describe": _describe, "environment": _environment, "download": _download}
+
+    def _reply_progress(self, number: Any, stage: str, fraction: float, message: str) -> None:
+        self._reply({"event": "progress", "id": number, "stage": stage, "fraction": round(fraction, 4), "message": message})
 
     def _reply(self, message: dict[str, Any]) -> None:
         line = json.dumps(message, allow_nan=False).encode("ascii") + b"\n"

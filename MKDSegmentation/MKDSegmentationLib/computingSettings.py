@@ -1,81 +1,97 @@
-"""The choices of the Advanced section that belong to this computer: device and weights, with what is known of the weights."""
+"""Where to compute: a choice that belongs to this computer, and what this computer offers."""
 
-import html
-
-from mkd_core.bundle import default_bundle_path, read_description
-from mkd_core.errors import BundleError
+from mkd_core.bundle import default_bundle_path
 from slicer.i18n import tr as _
 
+from .environment import torchProblem
 from .parameters import MachineSettings
+from .workerProcess import WorkerProcess
+
+
+def deviceName(device: str) -> str:
+    """Return what the user reads for a device as the worker names it."""
+    names = {"auto": _("Automatic"), "cpu": _("Processor (CPU)"), "cuda": _("NVIDIA graphics card (CUDA)"),
+             "mps": _("Apple graphics processor (MPS)")}
+    return names.get(device.partition(":")[0], device)
 
 
 class ComputingSettings:
-    """Keeps the widgets for device and weights and the application settings in agreement.
+    """Keeps the widget for the device and the application settings in agreement, and checks the environment when asked.
+
+    The check runs in a worker process of its own, so that PyTorch is never imported into Slicer and nothing blocks.
 
     :param deviceComboBox: QComboBox to fill with devices.
-    :param weightsPathLineEdit: ctkPathLineEdit for the bundle.
-    :param modelLabel: QLabel that describes the bundle.
-    :param onChanged: called after each change by the user.
+    :param checkButton: QPushButton that starts the check.
+    :param environmentTextEdit: QPlainTextEdit for what it finds.
+    :param onChanged: called after each change.
     """
 
-    def __init__(self, deviceComboBox, weightsPathLineEdit, modelLabel, onChanged) -> None:
+    _DEVICES = ("auto", "cpu", "cuda", "mps")
+
+    def __init__(self, deviceComboBox, checkButton, environmentTextEdit, onChanged) -> None:
         self._settings = MachineSettings()
-        self._deviceComboBox = deviceComboBox
-        self._weightsPathLineEdit = weightsPathLineEdit
-        self._modelLabel = modelLabel
+        self._deviceComboBox, self._checkButton, self._environmentTextEdit = deviceComboBox, checkButton, environmentTextEdit
         self._onChanged = onChanged
-        self._weightsProblem = ""
-        self._devices = ["auto", "cpu", "cuda", "mps"]
-        for text in (_("Automatic"), _("Processor (CPU)"), _("NVIDIA graphics card (CUDA)"), _("Apple graphics processor (MPS)")):
-            deviceComboBox.addItem(text)
-        if self._settings.device in self._devices:
-            deviceComboBox.currentIndex = self._devices.index(self._settings.device)
-        weightsPathLineEdit.nameFilters = [_("Weights bundle") + " (*.safetensors)"]
-        weightsPathLineEdit.currentPath = self._settings.weightsPath
+        self._worker = WorkerProcess()
+        for device in self._DEVICES:
+            deviceComboBox.addItem(deviceName(device))
+        if self._settings.device in self._DEVICES:
+            deviceComboBox.currentIndex = self._DEVICES.index(self._settings.device)
+        environmentTextEdit.visible = False
         deviceComboBox.connect("currentIndexChanged(int)", self._onDeviceChanged)
-        weightsPathLineEdit.connect("currentPathChanged(QString)", self._onWeightsChanged)
-        self._describeWeights()
+        checkButton.connect("clicked(bool)", self._onCheck)
 
     @property
     def device(self) -> str:
         """The chosen device as the worker knows it."""
         return self._settings.device
 
-    @property
-    def weightsPath(self) -> str:
-        """The chosen bundle; empty for the one that comes with the extension."""
-        return self._settings.weightsPath
-
-    @property
-    def problem(self) -> str:
-        """Why the chosen weights cannot be used, or an empty string."""
-        return self._weightsProblem
+    def close(self) -> None:
+        """End a check under way."""
+        self._worker.stop()
 
     def _onDeviceChanged(self, index: int) -> None:
-        self._settings.device = self._devices[index]
+        self._settings.device = self._DEVICES[index]
         self._onChanged()
 
-    def _onWeightsChanged(self, path: str) -> None:
-        self._settings.weightsPath = path.strip()
-        self._describeWeights()
+    def _onCheck(self) -> None:
+        if self._worker.isBusy:
+            return
+        self._checkButton.enabled = False
+        self._show([_("Checking ...")])
+        self._worker.request({"op": "environment"}, self._onChecked)
+
+    def _onChecked(self, reply) -> None:
+        self._worker.stop()
+        self._checkButton.enabled = True
+        if reply.outcome != "result":
+            self._show([reply.message])
+            return
+        if reply.report.get("device"):
+            self._settings.automaticDevice = reply.report["device"].partition(":")[0]
+        self._show(self._lines(reply.report))
         self._onChanged()
 
-    def _describeWeights(self) -> None:
-        try:
-            description = read_description(self.weightsPath or default_bundle_path())
-        except BundleError as error:
-            self._weightsProblem = str(error)
-            self._modelLabel.text = ""
+    def _lines(self, report: dict) -> list:
+        problem = torchProblem()
+        if report.get("torch"):
+            lines = [_("PyTorch {version}").format(version=report["torch"]) + (f": {problem}" if problem else "")]
         else:
-            self._weightsProblem = ""
-            self._modelLabel.text = _modelCard(description)
+            lines = [problem or _("PyTorch does not start: {reason}").format(reason=report.get("torch_problem", ""))]
+        for device in report.get("devices", []):
+            memory = f", {device['memory_gb']} GB" if "memory_gb" in device else ""
+            lines.append(_("Device {device}: {name}").format(device=device["device"], name=device["name"]) + memory)
+        if report.get("device"):
+            lines.append(_("Automatic takes: {device} ({precision}, {threads} threads)").format(
+                device=deviceName(report["device"]), precision=report.get("precision", "?"), threads=report.get("threads", "?")))
+        if report.get("no_gpu"):
+            lines.append(_("No graphics card: {reason}").format(reason=report["no_gpu"]))
+        weights = self._settings.weightsPath
+        lines.append(_("Weights: {path}").format(path=weights or default_bundle_path()))
+        lines.append(_("MKDSegmentation {version}, Python {python}, {cores} cores").format(
+            version=report.get("mkd_core", "?"), python=report.get("python", "?"), cores=report.get("cores", "?")))
+        return lines
 
-
-def _modelCard(description: dict) -> str:
-    lines = [
-        _("Made for {target}, learned with {assistant}.").format(target=description["target"], assistant=description["assistant"]),
-        description["intended_use"],
-        _("Licence: {licence}").format(licence=description["licence"]),
-    ]
-    title = "<b>{}</b> {}".format(html.escape(description["name"]), html.escape(description["version"]))
-    return "<br>".join([title] + [html.escape(line) for line in lines])
+    def _show(self, lines: list) -> None:
+        self._environmentTextEdit.setPlainText("\n".join(lines))
+        self._environmentTextEdit.visible = True

@@ -48,16 +48,21 @@ def _installTorch() -> None:
 
 
 def _checkTorch() -> None:
+    problem = torchProblem()
+    if problem:
+        raise EnvironmentProblem(problem)
+
+
+def torchProblem() -> str:
+    """Return what is wrong with the installed PyTorch and what to do, or an empty string."""
     version = torchVersion()
     if not version:
-        raise EnvironmentProblem(
-            _("PyTorch is not installed. Click Segment again to install it; the log tells why an installation failed."))
+        return _("PyTorch is not installed. Click Segment again to install it; the log tells why an installation failed.")
     try:
         tooOld = Version(version) < Version(MINIMUM_TORCH)
     except InvalidVersion:
         tooOld = False  # a build with a version of its own: the worker will tell
-    if tooOld:
-        raise EnvironmentProblem(
-            _("PyTorch {version} is installed, but {minimum} or newer is needed. Uninstall it in the module PyTorch Utils, "
-              "restart Slicer and click Segment again.").format(version=version, minimum=MINIMUM_TORCH))
-
+    if not tooOld:
+        return ""
+    return _("PyTorch {version} is installed, but {minimum} or newer is needed. Uninstall it in the module PyTorch Utils, "
+             "restart Slicer and click Segment again.").format(version=version, minimum=MINIMUM_TORCH)

@@ -2,7 +2,7 @@
 
 import slicer
 
-from .segmentationRun import reportOf
+from .provenance import reportOf
 from .segmentationWriting import placeBeside
 
 #: Role by which a sequence of segmentations refers to the sequence of volumes it was made of.

@@ -2,7 +2,7 @@
 
 import slicer
 
-from .segmentationRun import reportOf
+from .provenance import reportOf
 
 
 def preferredVolume():

@@ -1,13 +1,16 @@
 """What the user chooses: choices that belong to the scene, and choices that belong to this computer."""
 
+import os
 from dataclasses import dataclass
 from typing import Annotated
 
 import qt
+import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 
 MODALITIES = ["CT", "MR"]
+SEGMENTORS = ["ensemble", "real", "synthetic"]
 
 
 @parameterNodeWrapper
@@ -17,47 +20,81 @@ class MKDSegmentationParameterNode:
     inputVolume - the CT or MR volume to segment.
     outputSegmentation - the node that receives the seven segments; none means that a new one is made.
     modality - what kind of image the input volume is.
+    leftOut - keys of the structures that are not wanted, separated by blanks.
+    segmentor - whose answer counts: both together, S_real's or S_syn's.
+    withDisagreement - also give a volume that shows where the two segmentors differ.
+    withAligned - also give the volume as image alignment rendered it.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
     outputSegmentation: vtkMRMLSegmentationNode
     modality: Annotated[str, Choice(MODALITIES)] = "CT"
+    leftOut: str = ""
+    segmentor: Annotated[str, Choice(SEGMENTORS)] = "ensemble"
+    withDisagreement: bool = False
+    withAligned: bool = False
+
+
+def _setting(name: str, default: str, meaning: str) -> property:
+    """Return a property that keeps a text in the application settings."""
+    key = f"MKDSegmentation/{name}"
+
+    def read(self) -> str:
+        return qt.QSettings().value(key, "") or default
+
+    def write(self, value: str) -> None:
+        qt.QSettings().setValue(key, value)
+
+    return property(read, write, doc=meaning)
 
 
 class MachineSettings:
     """Choices that make sense on this computer only, kept in the application settings instead of the scene."""
 
-    _WEIGHTS = "MKDSegmentation/WeightsPath"
-    _DEVICE = "MKDSegmentation/Device"
+    weightsPath = _setting("WeightsPath", "", "Path of the weights bundle; empty for the one that comes with the extension.")
+    device = _setting("Device", "auto", "Computing device: auto, cpu, cuda or mps.")
+    automaticDevice = _setting("AutomaticDevice", "", "What auto last turned out to be: cpu or cuda; empty as long as nobody knows.")
+    exportFolder = _setting("ExportFolder", "", "Where measurements were last saved.")
 
     @property
-    def weightsPath(self) -> str:
-        """Path of the weights bundle; empty for the one that comes with the extension."""
-        return qt.QSettings().value(self._WEIGHTS, "") or ""
+    def weightsFolder(self) -> str:
+        """Where downloaded weights are kept: chosen by the user, else beside Slicer's settings."""
+        default = os.path.join(os.path.dirname(slicer.app.slicerUserSettingsFilePath), "MKDSegmentation")
+        return qt.QSettings().value("MKDSegmentation/WeightsFolder", "") or default
 
-    @weightsPath.setter
-    def weightsPath(self, path: str) -> None:
-        qt.QSettings().setValue(self._WEIGHTS, path)
+    @weightsFolder.setter
+    def weightsFolder(self, path: str) -> None:
+        qt.QSettings().setValue("MKDSegmentation/WeightsFolder", path)
 
-    @property
-    def device(self) -> str:
-        """Computing device: auto, cpu, cuda or mps."""
-        return qt.QSettings().value(self._DEVICE, "auto") or "auto"
+    def slowness(self, device: str) -> float:
+        """How many times as long as estimated runs took on a device here; 1 as long as nobody knows."""
+        try:
+            return float(qt.QSettings().value(f"MKDSegmentation/Slowness/{device}", "1"))
+        except (TypeError, ValueError):
+            return 1.0
 
-    @device.setter
-    def device(self, device: str) -> None:
-        qt.QSettings().setValue(self._DEVICE, device)
+    def setSlowness(self, device: str, factor: float) -> None:
+        """Remember how many times as long as estimated runs take on a device here."""
+        qt.QSettings().setValue(f"MKDSegmentation/Slowness/{device}", f"{factor:.3f}")
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How one run computes.
+    """How one run computes, and what it gives.
 
     modality - "CT" or "MR".
     device - "auto", "cpu", "cuda", "cuda:1", "mps".
     weightsPath - weights bundle; empty for the one that comes with the extension.
+    structures - keys of the structures wanted (see mkd_core.structures); None for all seven.
+    segmentor - whose answer counts: "ensemble" of both, "real" for S_real alone, "synthetic" for S_syn alone.
+    withDisagreement - also give a volume that shows where the two segmentors differ, 0 to 1.
+    withAligned - also give the volume as image alignment rendered it.
     """
 
     modality: str = "CT"
     device: str = "auto"
     weightsPath: str = ""
+    structures: tuple | None = None
+    segmentor: str = "ensemble"
+    withDisagreement: bool = False
+    withAligned: bool = False

@@ -1,9 +1,9 @@
 """A synthetic heart as a volume node, to try the module without any data."""
 
-import numpy as np
 import slicer
-import vtk
 from slicer.i18n import tr as _
+
+from .volumeTransfer import setVolumeFromImage
 
 
 def addHeartPhantom(seed: int = 1, modality: str = "CT", spacing: float = 1.0) -> tuple:
@@ -27,20 +27,6 @@ def addVolume(image, name: str):
     setVolumeFromImage(volumeNode, image)
     volumeNode.CreateDefaultDisplayNodes()
     return volumeNode
-
-
-def setVolumeFromImage(volumeNode, image) -> None:
-    """Give a scalar volume node the voxels and the geometry of a SimpleITK image (LPS)."""
-    import SimpleITK as sitk
-
-    ijkToRas = np.eye(4)
-    ijkToRas[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
-    ijkToRas[:3, 3] = image.GetOrigin()
-    ijkToRas[:2] *= -1.0
-    matrix = vtk.vtkMatrix4x4()
-    matrix.DeepCopy(ijkToRas.ravel().tolist())
-    slicer.util.updateVolumeFromArray(volumeNode, sitk.GetArrayFromImage(image))
-    volumeNode.SetIJKToRASMatrix(matrix)
 
 
 def addSequence(images: list, name: str, indexName: str, indexUnit: str, indexValues: list) -> tuple:

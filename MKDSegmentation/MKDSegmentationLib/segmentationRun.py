@@ -1,7 +1,7 @@
 """One run, from the click to the segments in the scene, or to a scene left as it was."""
 
-import json
 import logging
+import os
 import time
 from dataclasses import dataclass, field
 
@@ -11,12 +11,13 @@ from mkd_core import __version__ as coreVersion
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from .measurements import writeMeasurementsTable
+from .overlayVolumes import ALIGNED, DISAGREEMENT, removeOverlay, writeOverlay
 from .parameters import RunOptions
+from .provenance import keepReport
 from .segmentationWriting import reasonSegmentationCannotBeUsed, writeSegmentation
+from .stepByStep import StepByStep
 from .volumeTransfer import VolumeTransfer, ijkToRas, reasonVolumeCannotBeUsed
-
-#: Attribute of a segmentation node that keeps the report of the run which made it, as JSON.
-REPORT_ATTRIBUTE = "MKDSegmentation.Report"
 
 
 @dataclass(frozen=True)
@@ -26,23 +27,15 @@ class RunOutcome:
     status - "done", "failed" or "cancelled".
     message - one or two sentences for the user.
     segmentation - the segmentation node of a run that is done.
+    table - the table node with its measurements.
     report - what the pipeline measured and doubts, if it is done.
     """
 
     status: str
     message: str
     segmentation: object = None
+    table: object = None
     report: dict = field(default_factory=dict)
-
-
-def reportOf(segmentationNode) -> dict:
-    """Return the report that a run left on its segmentation node; empty for other nodes and for None."""
-    text = segmentationNode.GetAttribute(REPORT_ATTRIBUTE) if segmentationNode is not None else None
-    try:
-        report = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return report if isinstance(report, dict) else {}
 
 
 def progressText(stage: str, message: str) -> str:
@@ -81,11 +74,12 @@ class SegmentationRun(VTKObservationMixin):
         self._onProgress = onProgress
         self._onFinished = onFinished
         self._transfer = None
+        self._steps = None  # of writing or reading a file, under way
         self._stateAtStart = None
         self._startTime = 0.0
 
     def begin(self) -> None:
-        """Write the volume for the worker and ask it to segment.
+        """Begin to write the volume for the worker, which is then asked to segment.
 
         :raises ValueError: if the volume or the output cannot be used; the message says why.
         :raises OSError: if the volume cannot be written to the temporary folder.
@@ -97,30 +91,72 @@ class SegmentationRun(VTKObservationMixin):
         self._startTime = time.monotonic()
         self._transfer = VolumeTransfer()
         try:
-            self._transfer.writeVolume(self._inputVolume)
+            writing = self._transfer.writeVolumeInPieces(self._inputVolume)
+            next(writing)  # what cannot be written at all is told at once
             self._stateAtStart = self._inputState()
             self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneStartClose)
             self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved)
-            self._worker.request(self._requestMessage(), self._onReply, self._onWorkerProgress)
+            self._worker.start()
         except Exception:
             self._release()
             raise
+        self._steps = StepByStep(writing, self._onVolumeWritten, self._onTransferError, lambda _done: self._failIfChanged())
 
     def cancel(self, message: str = "") -> None:
         """End the run now; the worker winds down in the background."""
+        self._stopSteps()
         transfer, self._transfer = self._transfer, None
         self._worker.cancel(whenGone=transfer.remove if transfer else None)
         self._finish(RunOutcome("cancelled", message or _("Cancelled. The scene is as it was.")))
 
     def _requestMessage(self) -> dict:
-        return {
+        chosen = self._options
+        options = {"device": chosen.device}
+        if chosen.structures is not None:
+            options["structures"] = list(chosen.structures)
+        if chosen.segmentor != "ensemble":
+            options["segmentor"] = chosen.segmentor
+        message = {
             "op": "segment",
             "input": self._transfer.volumePath,
             "output": self._transfer.labelPath,
-            "bundle": self._options.weightsPath or None,
-            "modality": self._options.modality,
-            "options": {"device": self._options.device},
+            "bundle": chosen.weightsPath or None,
+            "modality": chosen.modality,
+            "options": options,
         }
+        return message | self._overlayPaths()
+
+    def _overlayPaths(self) -> dict:
+        paths = {}
+        if self._options.withDisagreement:
+            paths[DISAGREEMENT] = self._transfer.disagreementPath
+        if self._options.withAligned:
+            paths[ALIGNED] = self._transfer.alignedPath
+        return paths
+
+    def _onVolumeWritten(self, _value) -> None:
+        self._steps = None
+        if not self._failIfChanged():
+            self._worker.request(self._requestMessage(), self._onReply, self._onWorkerProgress)
+
+    def _failIfChanged(self) -> bool:
+        """End the run if the volume is not the one that it began with; tell whether it did."""
+        if self._inputState() == self._stateAtStart:
+            return False
+        self._stopSteps()
+        self._finish(RunOutcome("failed", _("The volume was changed during the segmentation. Click Segment again.")))
+        return True
+
+    def _onTransferError(self, error: Exception) -> None:
+        self._steps = None
+        if isinstance(error, OSError):
+            self._finish(RunOutcome("failed", str(error)))
+        else:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        logging.error("The result of the segmentation could not be put into the scene.", exc_info=error)
+        self._finish(RunOutcome("failed", _("The result could not be put into the scene; details are in the application log.")))
 
     def _onWorkerProgress(self, stage: str, fraction: float, message: str) -> None:
         if self._onProgress is not None:
@@ -130,17 +166,21 @@ class SegmentationRun(VTKObservationMixin):
         if reply.outcome != "result":
             self._finish(RunOutcome("failed", reply.message))
             return
-        try:
-            outcome = self._outcomeOf(reply.report)
-        except Exception:
-            logging.exception("The result of the segmentation could not be put into the scene.")
-            outcome = RunOutcome("failed", _("The result could not be put into the scene; details are in the application log."))
-        self._finish(outcome)
+        if self._failIfChanged():
+            return
+        reading = self._transfer.readLabelsInPieces(self._inputVolume)
+        self._steps = StepByStep(reading, lambda labels: self._onLabelsRead(labels, reply.report), self._onTransferError)
 
-    def _outcomeOf(self, report: dict) -> RunOutcome:
-        if self._inputState() != self._stateAtStart:
-            return RunOutcome("failed", _("The volume was changed during the segmentation. Click Segment again."))
-        return self._writeResult(self._transfer.readLabels(self._inputVolume), report)
+    def _onLabelsRead(self, labels, report: dict) -> None:
+        self._steps = None
+        if self._failIfChanged():
+            return
+        try:
+            outcome = self._writeResult(labels, report)
+        except Exception as error:
+            self._fail(error)
+        else:
+            self._finish(outcome)
 
     def _writeResult(self, labels, report: dict) -> RunOutcome:
         reason = reasonSegmentationCannotBeUsed(self._outputSegmentation, self._inputVolume)
@@ -148,14 +188,41 @@ class SegmentationRun(VTKObservationMixin):
             return RunOutcome("failed", reason)
         if labels is None:
             return RunOutcome("failed", _("No heart was found in this volume."))
+        overlays = self._readOverlays()  # what cannot be read must fail before the scene is touched
         report = {**report, "remarks": list(report.get("remarks", [])) + self._remarksOnTransform()}
-        segmentation = writeSegmentation(labels, self._inputVolume, self._outputSegmentation, f"MKDSegmentation {coreVersion}")
-        segmentation.SetAttribute(REPORT_ATTRIBUTE, json.dumps(report))
+        before = _nodesOfScene()
+        try:
+            segmentation, table, report = self._writeNodes(labels, overlays, report)
+        except Exception:
+            for node in _nodesOfScene() - before:
+                slicer.mrmlScene.RemoveNode(node)
+            raise
         seconds, device = time.monotonic() - self._startTime, str(report.get("device", "")).upper()
         bundle = report.get("bundle") or {}
         logging.info("Heart segmented in %.1f s on %s with weights %s %s", seconds, device, bundle.get("name"), bundle.get("version"))
         message = _("The heart is segmented ({seconds} s on {device}).").format(seconds=max(1, round(seconds)), device=device)
-        return RunOutcome("done", message, segmentation, report)
+        return RunOutcome("done", message, segmentation, table, report)
+
+    def _writeNodes(self, labels, overlays: dict, report: dict) -> tuple:
+        """Put the result into the scene; return segmentation node, table node and the report as it was stored."""
+        segmentation = writeSegmentation(labels, self._inputVolume, self._outputSegmentation, f"MKDSegmentation {coreVersion}")
+        report = keepReport(segmentation, report)
+        table = writeMeasurementsTable(report, segmentation)
+        for kind in (DISAGREEMENT, ALIGNED):
+            if kind in overlays:
+                writeOverlay(kind, overlays[kind], segmentation, self._inputVolume, report.get("target", "CT"))
+            else:
+                removeOverlay(kind, segmentation)
+        return segmentation, table, report
+
+    def _readOverlays(self) -> dict:
+        """Return the images that were asked for and came; alignment may have made none."""
+        paths = {kind: path for kind, path in self._overlayPaths().items() if os.path.exists(path)}
+        if not paths:
+            return {}
+        import SimpleITK as sitk  # only here: importing it keeps the application busy for a moment
+
+        return {kind: sitk.ReadImage(path) for kind, path in paths.items()}
 
     def _remarksOnTransform(self) -> list:
         transform = self._inputVolume.GetParentTransformNode()
@@ -179,6 +246,11 @@ class SegmentationRun(VTKObservationMixin):
         elif node is self._outputSegmentation:
             self.cancel(_("Cancelled, because the output segmentation was removed."))
 
+    def _stopSteps(self) -> None:
+        steps, self._steps = self._steps, None
+        if steps is not None:
+            steps.stop()
+
     def _finish(self, outcome: RunOutcome) -> None:
         self._release()
         onFinished, self._onFinished, self._onProgress = self._onFinished, None, None
@@ -190,3 +262,8 @@ class SegmentationRun(VTKObservationMixin):
         if self._transfer is not None:
             self._transfer.remove()
             self._transfer = None
+
+
+def _nodesOfScene() -> set:
+    scene = slicer.mrmlScene
+    return {scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes())}

@@ -1,6 +1,6 @@
 """One run over all frames of a sequence: a run of its own for each frame, one after the other, in one worker."""
 
-import json
+import dataclasses
 import time
 
 import qt
@@ -13,7 +13,8 @@ from slicer.util import VTKObservationMixin
 from .frameSequence import FrameSequence
 from .functionNodes import writeFunctionNodes
 from .parameters import RunOptions
-from .segmentationRun import REPORT_ATTRIBUTE, RunOutcome, SegmentationRun
+from .provenance import keepReport
+from .segmentationRun import RunOutcome, SegmentationRun
 from .segmentationWriting import writeSegmentation
 from .volumeTransfer import reasonVolumeCannotBeUsed
 
@@ -39,7 +40,7 @@ class SequenceRun(VTKObservationMixin):
         super().__init__()
         self._worker = worker
         self._volumeNode = volumeNode
-        self._options = options
+        self._options = dataclasses.replace(options, withDisagreement=False, withAligned=False)  # a result keeps labels alone of each frame
         self._onProgress = onProgress
         self._onFinished = onFinished
         self._frames = None
@@ -186,5 +187,4 @@ class _FrameRun(SegmentationRun):
         if labels is None:
             return RunOutcome("failed", _("No heart was found in this volume."))
         segmentation = writeSegmentation(labels, self._inputVolume, self._outputSegmentation, f"MKDSegmentation {coreVersion}")
-        segmentation.SetAttribute(REPORT_ATTRIBUTE, json.dumps(report))
-        return RunOutcome("done", "", segmentation=segmentation, report=report)
+        return RunOutcome("done", "", segmentation=segmentation, report=keepReport(segmentation, report))

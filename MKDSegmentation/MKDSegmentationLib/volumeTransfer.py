@@ -14,6 +14,8 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from .rawNrrd import header, mapBytes, planesPerPiece
+
 SMALLEST_SIDE = 8  # voxels; the pipeline refuses less
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 
@@ -38,7 +40,7 @@ def reasonVolumeCannotBeUsed(volumeNode) -> str:
     if volumeNode is None:
         return _("Load a CT or MR volume of the heart, or select one.")
     image = volumeNode.GetImageData()
-    if image is None or image.GetNumberOfPoints() == 0:
+    if image is None or image.GetNumberOfPoints() == 0 or image.GetPointData().GetScalars() is None:
         return _("The selected volume has no voxels.")
     if image.GetNumberOfScalarComponents() != 1:
         return _("The selected volume has colours or vectors; a volume with one value per voxel is needed.")
@@ -61,6 +63,20 @@ def ijkToRas(volumeNode) -> np.ndarray:
     return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
 
 
+def setVolumeFromImage(volumeNode, image) -> None:
+    """Give a volume node the voxels and the grid of a SimpleITK image (LPS)."""
+    import SimpleITK as sitk  # here, because it takes a while and Slicer loads this file at its start
+
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    matrix[:3, 3] = image.GetOrigin()
+    matrix[:3] *= _RAS_TO_LPS[:, np.newaxis]
+    ijkToRasMatrix = vtk.vtkMatrix4x4()
+    ijkToRasMatrix.DeepCopy(matrix.ravel().tolist())
+    volumeNode.SetIJKToRASMatrix(ijkToRasMatrix)
+    slicer.util.updateVolumeFromArray(volumeNode, sitk.GetArrayFromImage(image))
+
+
 class VolumeTransfer:
     """A private folder for one run; call :meth:`remove` when the run is over, however it ends.
 
@@ -75,48 +91,72 @@ class VolumeTransfer:
             raise _cannotWrite(slicer.app.temporaryPath, error) from error
         self.volumePath = os.path.join(self.folder, "volume.nrrd")
         self.labelPath = os.path.join(self.folder, "labels.nrrd")
+        self.disagreementPath = os.path.join(self.folder, "disagreement.nrrd")
+        self.alignedPath = os.path.join(self.folder, "aligned.nrrd")
 
     def writeVolume(self, volumeNode) -> None:
+        """Write the voxels in one go; see :meth:`writeVolumeInPieces`."""
+        for _done in self.writeVolumeInPieces(volumeNode):
+            pass
+
+    def writeVolumeInPieces(self, volumeNode):
         """Write the voxels, uncompressed because reading and writing is then faster than any compression.
+
+        A generator: each step writes a few megabytes and yields the fraction done. The voxels must not change meanwhile.
 
         :raises OSError: if the disk is full or the folder cannot be written; the message is for the user.
         """
-        import SimpleITK as sitk  # here, because it takes a while and Slicer loads this file at its start
-
-        matrix = ijkToRas(volumeNode)
-        spacing = np.linalg.norm(matrix[:3, :3], axis=0)
-        image = sitk.GetImageFromArray(slicer.util.arrayFromVolume(volumeNode))
-        image.SetSpacing(spacing.tolist())
-        image.SetOrigin((_RAS_TO_LPS * matrix[:3, 3]).tolist())
-        image.SetDirection((_RAS_TO_LPS[:, np.newaxis] * matrix[:3, :3] / spacing).ravel().tolist())
-        voxelBytes = image.GetNumberOfPixels() * image.GetSizeOfPixelComponent()
-        if shutil.disk_usage(self.folder).free < 2 * voxelBytes:
+        voxels = slicer.util.arrayFromVolume(volumeNode)
+        if shutil.disk_usage(self.folder).free < 2 * voxels.nbytes:
             raise OSError(_("There is not enough free space in the temporary folder {folder}.").format(folder=self.folder))
+        ijkToLps = ijkToRas(volumeNode)
+        ijkToLps[:3] *= _RAS_TO_LPS[:, np.newaxis]
+        step = planesPerPiece(voxels.shape, voxels.itemsize)
         try:
-            sitk.WriteImage(image, self.volumePath, useCompression=False)
-        except RuntimeError as error:  # SimpleITK's only kind
+            with open(self.volumePath, "wb") as file:
+                file.write(header(voxels.shape, voxels.dtype, ijkToLps))
+                for plane in range(0, len(voxels), step):
+                    np.ascontiguousarray(voxels[plane : plane + step]).tofile(file)
+                    yield min(1.0, (plane + step) / len(voxels))
+        except OSError as error:
             raise _cannotWrite(self.folder, error) from error
 
     def readLabels(self, volumeNode) -> LabelBlock | None:
-        """Read the worker's label map and cut it to its labels; None if nothing is labelled.
+        """Read the label map in one go; see :meth:`readLabelsInPieces`."""
+        reading = self.readLabelsInPieces(volumeNode)
+        while True:
+            try:
+                next(reading)
+            except StopIteration as end:
+                return end.value
 
-        :raises ValueError: if the label map is not on the volume's grid.
+    def readLabelsInPieces(self, volumeNode):
+        """Read the worker's label map and cut it to its labels.
+
+        A generator: each step looks at a few megabytes and yields; the value that it returns at last is a :class:`LabelBlock`, or None
+        if nothing is labelled.
+
+        :raises ValueError: if the file is no label map on the volume's grid.
         """
-        import SimpleITK as sitk
-
-        image = sitk.ReadImage(self.labelPath)
-        if image.GetSize() != volumeNode.GetImageData().GetDimensions():
+        labels = mapBytes(self.labelPath)
+        if labels.shape != tuple(reversed(volumeNode.GetImageData().GetDimensions())):
             raise ValueError("The label map is not on the grid of the volume.")
-        labels = sitk.GetArrayViewFromImage(image)
+        occupied = [np.zeros(size, bool) for size in labels.shape]
+        step = planesPerPiece(labels.shape, 1)
+        for plane in range(0, len(labels), step):
+            piece = labels[plane : plane + step]
+            inRow = piece.any(axis=2)
+            occupied[0][plane : plane + step] = inRow.any(axis=1)
+            occupied[1] |= inRow.any(axis=0)
+            occupied[2] |= piece.any(axis=(0, 1))
+            yield
+        if not occupied[0].any():
+            return None
         bounds = []
-        block = labels
-        for axis in range(3):
-            occupied = np.flatnonzero(block.any(axis=tuple(other for other in range(3) if other != axis)))
-            if occupied.size == 0:
-                return None
-            bounds.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
-            block = labels[tuple(bounds)]  # the next axes search less
-        return LabelBlock(np.ascontiguousarray(block, dtype=np.uint8), tuple(bound.start for bound in bounds))
+        for axis in occupied:
+            inside = np.flatnonzero(axis)
+            bounds.append(slice(int(inside[0]), int(inside[-1]) + 1))
+        return LabelBlock(np.array(labels[tuple(bounds)]), tuple(bound.start for bound in bounds))
 
     def remove(self) -> None:
         """Delete the folder with all that is in it."""

@@ -52,10 +52,12 @@ class WorkerProcess:
         worker.request({"op": "segment", ...}, onReply=lambda reply: print(reply.outcome))
 
     :param command: command line; by default :func:`workerCommand`, asked at each start.
+    :param onLog: called with each line of text that the process writes besides its messages.
     """
 
-    def __init__(self, command: list | None = None) -> None:
+    def __init__(self, command: list | None = None, onLog=None) -> None:
         self._command = command
+        self._onLog = onLog
         self._child = None
         self._requestId = 0
         self._onReply = None
@@ -69,6 +71,18 @@ class WorkerProcess:
         """True between a request and its reply."""
         return self._onReply is not None
 
+    @property
+    def isAlive(self) -> bool:
+        """True while there is a process."""
+        return self._child is not None
+
+    def start(self) -> None:
+        """Start the process if it is not there yet, ahead of a request; returns at once."""
+        self._idleTimer.start(IDLE_MS)
+        if self._child is None:
+            self._child = _Child(self._onMessage, self._onEnd, self._onLog)
+            self._child.start(self._command or workerCommand())
+
     def request(self, message: dict, onReply, onProgress=None) -> None:
         """Send a request. Nothing blocks; the callbacks come from the event loop.
 
@@ -79,12 +93,10 @@ class WorkerProcess:
         """
         if self.isBusy:
             raise RuntimeError("The worker is busy.")
-        self._idleTimer.stop()
         self._requestId += 1
         self._onReply, self._onProgress = onReply, onProgress
-        if self._child is None:
-            self._child = _Child(self._onMessage, self._onEnd)
-            self._child.start(self._command or workerCommand())
+        self.start()
+        self._idleTimer.stop()
         if self._child is not None:  # it may have failed to start at once, and said so
             self._child.send({**message, "id": self._requestId})
 
@@ -147,8 +159,8 @@ class _Child:
 
     ending = set()  # those told to end, kept as objects until their process is gone
 
-    def __init__(self, onMessage, onEnd) -> None:
-        self._onMessage, self._onEnd = onMessage, onEnd
+    def __init__(self, onMessage, onEnd, onLog=None) -> None:
+        self._onMessage, self._onEnd, self._onLog = onMessage, onEnd, onLog
         self._whenGone = None
         self._pid = None  # of the Python process; PythonSlicer is a launcher with a pid of its own
         self._unfinished = b""
@@ -175,7 +187,7 @@ class _Child:
     def end(self, cancelId: int, whenGone=None) -> None:
         """Ask the process to end, and kill it if it has not ended after the grace time."""
         self._whenGone = whenGone
-        self._onMessage = self._onEnd = None
+        self._onMessage = self._onEnd = self._onLog = None
         _Child.ending.add(self)
         self.send({"op": "cancel", "id": cancelId})
         self._process.closeWriteChannel()  # a worker whose input ends, ends
@@ -183,7 +195,7 @@ class _Child:
 
     def kill(self) -> None:
         """End the process and its launcher now."""
-        self._onMessage = self._onEnd = None
+        self._onMessage = self._onEnd = self._onLog = None
         if self._process.state() != qt.QProcess.NotRunning:
             _Child.ending.add(self)
             if self._pid is not None:
@@ -207,7 +219,7 @@ class _Child:
             message = None
         if not isinstance(message, dict):
             if line:
-                self._log.append(line)
+                self._logLine(line)
         elif message.get("event") == "ready":
             self._pid = message.get("pid") if isinstance(message.get("pid"), int) else None
         elif self._onMessage is not None:
@@ -215,8 +227,13 @@ class _Child:
 
     def _onStandardError(self) -> None:
         for line in self._process.readAllStandardError().data().decode("utf-8", errors="replace").splitlines():
-            self._log.append(line)
-            logging.debug("Segmentation process: %s", line)
+            self._logLine(line)
+
+    def _logLine(self, line: str) -> None:
+        self._log.append(line)
+        logging.debug("Segmentation process: %s", line)
+        if self._onLog is not None:
+            self._onLog(line)
 
     def _onError(self, error) -> None:
         if error == qt.QProcess.FailedToStart:  # every other error is followed by the end of the process

@@ -269,7 +269,35 @@ def test_disagreement_and_aligned_image_lie_where_the_heart_is(plain):
     assert aligned[inner] == pytest.approx(LEVELS[3], abs=1)
     entry = result.report["structures"]["RA"]
     assert entry["agreement"] < 0.1
-    assert "The two segmentors differ here" in entry["remarks"][-1] or entry["remarks"] == ["Not found, though one of the two segmentors saw it."]
+    assert "The two segmentors disagree by" in entry["remarks"][-1] or entry["remarks"] == ["Not found, though one of the two segmentors saw it."]
+
+
+def test_the_answer_of_one_segmentor_can_be_asked_for_and_agreement_is_told_all_the_same(plain):
+    levels = {level: label for label, level in LEVELS.items()} | {-300.0: 0, BODY: 0}
+    blind = ByIntensity({level: (label if label != 4 else 0) for level, label in levels.items()})
+    found = {}
+    for segmentor in ("real", "synthetic"):
+        options = SegmentationOptions(device="cpu", precision="float32", threads=1, segmentor=segmentor)
+        result = mkd_core.segment(plain[0], KnownBundle(segmentor_syn=blind), options=options)
+        found[segmentor] = result.report["structures"]["RA"]
+        assert result.report["options"]["segmentor"] == segmentor
+    assert found["real"]["volume_ml"] > 20 and found["synthetic"]["volume_ml"] == 0
+    assert found["real"]["agreement"] == found["synthetic"]["agreement"] == 0.0
+    assert found["synthetic"]["remarks"] == ["Not found, though one of the two segmentors saw it."]
+
+
+def test_a_piece_apart_from_its_structure_is_left_out_and_told(plain):
+    image = sitk.Image(plain[0])
+    voxels = sitk.GetArrayFromImage(image)
+    truth = sitk.GetArrayFromImage(plain[1])
+    corner = np.argwhere(truth == 4).min(axis=0)
+    voxels[tuple(slice(at - 7, at - 1) for at in corner)] = LEVELS[1]  # a piece of "left ventricle" behind the right atrium
+    changed = sitk.GetImageFromArray(voxels)
+    changed.CopyInformation(image)
+    entry = mkd_core.segment(changed, KnownBundle(), options=PLAIN).report["structures"]["LV"]
+    assert entry["components"] == 1 and entry["stray_ml"] > 4
+    assert [remark for remark in entry["remarks"] if "left out" in remark] == [
+        f"Further pieces were found apart from it and left out ({entry['stray_ml']:.0f} ml)."]
 
 
 def test_only_the_structures_asked_for_are_returned(plain, bundle):
@@ -396,6 +424,7 @@ def test_a_heart_smaller_than_the_bundle_allows_is_none(plain):
     ({"precision": "float16"}, DeviceError, "“float16” is not a precision"),
     ({"alignment": "translate"}, InputError, "not an alignment for CT volumes"),
     ({"structures": ("LV", "spleen")}, InputError, "no structure “spleen”"),
+    ({"segmentor": "third"}, InputError, "no segmentor “third”"),
     ({"threads": 0}, InputError, "0 is not a number of threads"),
 ])
 def test_options_that_mean_nothing_are_refused(plain, bundle, options, error, sentence):

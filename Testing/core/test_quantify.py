@@ -41,7 +41,9 @@ def test_each_doubt_has_its_sentence():
     assert remarks("LV", volume_ml=400.0) == ["Unusually large (usual in an adult: 40 to 350 ml)."]
     assert remarks("AA", volume_ml=5.0, touches_border=True) == ["Reaches the edge of the volume: part of it may be missing."]
     assert remarks("PA", components=2) == ["Found in 2 separate parts."]
-    assert remarks("RA", agreement=0.5) == ["The two segmentors differ here (overlap 0.50): check the outline."]
+    assert remarks("PA", stray_ml=30.0) == ["Further pieces were found apart from it and left out (30 ml)."]
+    assert remarks("PA", stray_ml=0.9, volume_ml=21.0) == [], "a few voxels are not worth a remark"
+    assert remarks("RA", agreement=0.5) == ["The two segmentors disagree by 50% (more than 30%): check the outline."]
     missing = {"volume_ml": 0.0, "mean_intensity": None, "centre": None, "components": 0}
     assert remarks("RA", **missing, agreement=None) == ["Not found."]
     assert remarks("RA", **missing, agreement=0.0) == ["Not found, though one of the two segmentors saw it."]

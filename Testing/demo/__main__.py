@@ -82,9 +82,9 @@ def clickAndWait(panel, volume, arguments: argparse.Namespace, driving):
     driving.choose(panel.ui.inputSelector, volume.GetName())
     driving.choose(panel.ui.modalityComboBox, arguments.modality)
     if arguments.weights is not None:
-        driving.click(panel.ui.advancedCollapsibleButton)
+        driving.click(panel.ui.weightsCollapsibleButton)
         driving.typeText(panel.ui.weightsPathLineEdit, str(arguments.weights.resolve()))
-        driving.click(panel.ui.advancedCollapsibleButton)
+        driving.click(panel.ui.weightsCollapsibleButton)
     if not panel.ui.segmentButton.enabled:
         print(f"Segment cannot be clicked: {panel.ui.statusLabel.text}", file=sys.stderr)
         return None

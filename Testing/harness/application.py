@@ -88,6 +88,7 @@ class qSlicerCoreApplication(QtWidgets.QApplication):
 
     temporaryPath = Property(str, lambda self: self._temporaryPath, _setTemporaryPath)
     cachePath = Property(str, lambda self: self._cachePath)
+    slicerUserSettingsFilePath = Property(str, lambda self: self._userSettings.fileName())
     slicerHome = Property(str, lambda self: self._folder.name)
     documentationBaseUrl = constant(str, "https://slicer.readthedocs.io/en/latest/")
     mainApplicationName = constant(str, "Slicer")

@@ -13,14 +13,18 @@ from .pythonqt import wrapperClass
 
 @standIn
 class ctkCollapsibleButton(QtWidgets.QAbstractButton):
-    """A header that hides and shows its child widgets; checked means not collapsed."""
+    """A header that hides and shows its child widgets; checked means not collapsed.
+
+    As in CTK, a child that was hidden on its own account (its property visibilityToParent then says so) stays hidden when the button
+    opens, and one that is shown while the button is closed appears when it opens.
+    """
 
     contentsCollapsed = Signal(bool)
 
     def __init__(self, *arguments):
         text = arguments[0] if arguments and isinstance(arguments[0], str) else ""
         super().__init__(next((argument for argument in arguments if isinstance(argument, QtWidgets.QWidget)), None))
-        self._collapsed = False
+        self._collapsed, self._forcing = False, False
         self.setText(text)
         self.setCheckable(True)
         self.setChecked(True)
@@ -41,8 +45,27 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
 
     def _showContents(self):
         for child in self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindChildOption.FindDirectChildrenOnly):
-            child.setVisible(not self._collapsed)
+            if child.property("visibilityToParent") is None:
+                child.installEventFilter(self)
+                explicit = child.testAttribute(QtCore.Qt.WidgetAttribute.WA_WState_ExplicitShowHide)
+                child.setProperty("visibilityToParent", not (explicit and child.isHidden()))
+            self._setChildVisibility(child)
         self.setMaximumHeight(self._headerHeight() if self._collapsed else 16777215)
+
+    def _setChildVisibility(self, child):
+        wanted = child.property("visibilityToParent")
+        self._forcing = True
+        child.setVisible(wanted and not self._collapsed)
+        if wanted:  # what was done here is no wish of the child's own
+            child.setAttribute(QtCore.Qt.WidgetAttribute.WA_WState_ExplicitShowHide, False)
+        self._forcing = False
+
+    def eventFilter(self, child, event):
+        if not self._forcing and event.type() in (QtCore.QEvent.Type.ShowToParent, QtCore.QEvent.Type.HideToParent):
+            child.setProperty("visibilityToParent", event.type() == QtCore.QEvent.Type.ShowToParent)
+            if event.type() == QtCore.QEvent.Type.ShowToParent:
+                self._setChildVisibility(child)
+        return super().eventFilter(child, event)
 
     def _getCollapsed(self):
         return self._collapsed

@@ -104,3 +104,41 @@ def tableTexts(table):
 def openDialogs():
     """Return the visible top-level dialogs."""
     return [wrap(w) for w in QtWidgets.QApplication.topLevelWidgets() if isinstance(w, QtWidgets.QDialog) and w.isVisible()]
+
+
+def answerFileDialog(path):
+    """Type a path into the next file dialog that opens, and accept it."""
+
+    def answer(triesLeft=200):
+        dialogs = [w for w in QtWidgets.QApplication.topLevelWidgets() if isinstance(w, QtWidgets.QFileDialog) and w.isVisible()]
+        if dialogs:
+            dialogs[0].findChild(QtWidgets.QLineEdit, "fileNameEdit").setText(str(path))
+            dialogs[0].accept()
+        elif triesLeft:
+            QtCore.QTimer.singleShot(20, lambda: answer(triesLeft - 1))
+
+    QtCore.QTimer.singleShot(0, answer)
+
+
+def tick(listWidget, text, on=True):
+    """Tick or untick an item of a list by its text, as a click on its box does."""
+    raw = unwrap(listWidget)
+    if not raw.isEnabled() or not raw.isVisible():
+        raise AssertionError(f"a user cannot tick in {raw.objectName() or raw!r}: it is disabled or hidden")
+    (item,) = raw.findItems(text, QtCore.Qt.MatchFlag.MatchExactly)
+    if not item.flags() & QtCore.Qt.ItemFlag.ItemIsUserCheckable:
+        raise AssertionError(f"{text!r} has no box to tick")
+    item.setCheckState(QtCore.Qt.CheckState.Checked if on else QtCore.Qt.CheckState.Unchecked)
+    processEvents()
+
+
+def tabOrder(widget):
+    """Return the visible widgets that the Tab key reaches inside a widget, in its order, as the names of what they belong to."""
+    raw = unwrap(widget)
+    order, current = [], raw.nextInFocusChain()
+    while current is not raw:
+        if raw.isAncestorOf(current) and current.isVisible() and current.isEnabled() and (
+                current.focusPolicy() & QtCore.Qt.FocusPolicy.TabFocus) and current.focusProxy() is None:
+            order.append(wrap(current))
+        current = current.nextInFocusChain()
+    return order

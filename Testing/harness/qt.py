@@ -107,7 +107,8 @@ def _checkProperties(tree, root):
         if widget.metaObject().className() == "QWidget" and element.get("class") not in ("QWidget", None):
             raise ValueError(f"{element.get('class')} {element.get('name')} was loaded as a plain QWidget")
         for item in element.findall("property"):
-            known = widget.metaObject().indexOfProperty(item.get("name")) >= 0
+            isBuddy = item.get("name") == "buddy" and isinstance(widget, QtWidgets.QLabel)  # Qt's loader calls setBuddy() for it
+            known = isBuddy or widget.metaObject().indexOfProperty(item.get("name")) >= 0
             if not known and item.get("stdset") != "0":
                 raise AttributeError(f"{element.get('class')} {element.get('name')} has no property {item.get('name')!r} (in the .ui file)")
 

@@ -86,8 +86,13 @@ def panelImage(widget, width=440):
 
 
 def screenshot(path, widget, point=None, field=None, view=400):
-    """Write a PNG laid out like Slicer's window: the panel on the left; axial, 3D, coronal and sagittal views on the right."""
-    panel = panelImage(widget)
+    """Write a PNG of :func:`windowImage`."""
+    save(windowImage(widget, point, field, view), path)
+
+
+def windowImage(widget, point=None, field=None, view=400, width=440):
+    """Return a QImage laid out like Slicer's window: the panel on the left; axial, 3D, coronal and sagittal views on the right."""
+    panel = panelImage(widget, width)
     images = (("Red", sliceImage("Red", point, (view, view), field)), ("3D", threeDImage(size=(view, view))),
               ("Green", sliceImage("Green", point, (view, view), field)), ("Yellow", sliceImage("Yellow", point, (view, view), field)))
     canvas = QtGui.QImage(panel.width() + 2 * view + 12, max(panel.height(), 2 * view + 4), QtGui.QImage.Format.Format_RGB32)
@@ -97,13 +102,13 @@ def screenshot(path, widget, point=None, field=None, view=400):
     for index, (_name, image) in enumerate(images):
         painter.drawImage(panel.width() + 8 + (index % 2) * (view + 4), (index // 2) * (view + 4), image)
     painter.end()
-    save(canvas, path)
+    return canvas
 
 
 def save(image, path):
     """Write a QImage; raises OSError if that fails."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    if not image.save(os.fspath(path)):
+    if not image.save(os.fspath(path), "PNG", 0):  # smallest file
         raise OSError(f"could not write {path}")
 
 

@@ -52,7 +52,14 @@ def say(**message) -> None:
     sys.stdout.buffer.flush()
 
 
-def report(labels) -> dict:
+ENVIRONMENT = {
+    "mkd_core": "0", "python": "3.12.10", "platform": "Test", "cores": 2, "numpy": "2", "scipy": "1", "SimpleITK": "2", "torch": "2.9.1+cpu",
+    "devices": [{"device": "cpu", "name": "x86_64"}], "device": "cpu", "precision": "float32", "threads": 2,
+    "no_gpu": "The installed PyTorch is a version without support for graphics cards.",
+}
+
+
+def report(labels, message: dict) -> dict:
     """Return what the real worker would report of a label map (SimpleITK), with remarks on one structure and on the whole."""
     import numpy as np
     import SimpleITK as sitk
@@ -64,10 +71,14 @@ def report(labels) -> dict:
               "agreement": 0.9, "remarks": []}
         for label, key in enumerate(KEYS, start=1)
     }
+    structures["LA"]["agreement"] = 0.5
     structures["Myo"]["mass_g"] = structures["Myo"]["volume_ml"] * 1.05
     structures["PA"]["remarks"] = ["It reaches the border of the volume, which may cut it."]
-    return {"structures": structures, "remarks": ["The volume may not show the whole heart."], "device": "cpu", "pid": os.getpid(),
-            "bundle": {"name": "fake", "version": "0", "sha256": "0" * 64}, "timings_s": {"total": 0.1}, "version": "0"}
+    wanted = message["options"].get("structures") or KEYS
+    return {"structures": {key: structures[key] for key in KEYS if key in wanted}, "remarks": ["The volume may not show the whole heart."],
+            "modality": message["modality"], "target": "CT", "device": "cpu", "precision": "float32", "pid": os.getpid(),
+            "bundle": {"name": "fake", "version": "0", "sha256": "0" * 64}, "timings_s": {"total": 0.1}, "version": "0",
+            "input": {"size": list(labels.GetSize()), "spacing_mm": list(labels.GetSpacing())}, "options": message["options"]}
 
 
 class FakeWorker:
@@ -86,6 +97,10 @@ class FakeWorker:
             message = json.loads(line)
             if message["op"] == "cancel":
                 self.cancelled.set()
+            elif message["op"] == "environment":
+                environment = {**ENVIRONMENT} if self.mode != "without-torch" else {
+                    "mkd_core": "0", "python": "3", "cores": 2, "torch": None, "torch_problem": "No module named 'torch'"}
+                say(event="result", id=message["id"], report=environment)
             elif message["op"] == "segment":
                 self.cancelled.clear()
                 self.thread = threading.Thread(target=self.segment, args=(message,), daemon=True)
@@ -95,6 +110,8 @@ class FakeWorker:
 
     def segment(self, message: dict) -> None:
         identifier = message["id"]
+        sys.stderr.write("the worker writes to its log\n")
+        sys.stderr.flush()
         say(event="progress", id=identifier, stage="localise", fraction=0.25, message="Looking for the heart")
         if self.mode in ("slow", "stubborn"):
             while self.mode == "stubborn" or not self.cancelled.wait(0.01):
@@ -141,6 +158,9 @@ class FakeWorker:
             labels[:] = 0
         if self.mode == "without-PA":
             labels[labels == 7] = 0
+        for label, key in enumerate(KEYS, start=1):
+            if key not in (message["options"].get("structures") or KEYS):
+                labels[labels == label] = 0
         if self.mode == "wrong-grid":
             labels = labels[1:]
         image = sitk.GetImageFromArray(labels)
@@ -148,9 +168,12 @@ class FakeWorker:
         if self.mode == "waits-for":
             while not Path(self.argument).exists():
                 time.sleep(0.01)
+        for kind in ("disagreement", "aligned"):
+            if message.get(kind):
+                sitk.WriteImage(sitk.Cast(volume, sitk.sitkFloat32), message[kind])
         sitk.WriteImage(image, message["output"])
         say(event="progress", id=message["id"], stage="measure", fraction=1.0, message="Measuring")
-        say(event="result", id=message["id"], report={**report(image), "request": message})
+        say(event="result", id=message["id"], report={**report(image, message), "request": message})
 
 
 if __name__ == "__main__":

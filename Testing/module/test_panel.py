@@ -1,5 +1,6 @@
 """What the panel shows and remembers: the module in the stand-in GUI."""
 
+import ast
 import json
 
 import numpy as np
@@ -9,7 +10,8 @@ from mkd_core.structures import STRUCTURES
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import MODULE, SHAPE, addVolume, driving, segment, segmentations, waitForStage, waitUntilReady  # noqa: E402
+from panel_driving import (  # noqa: E402
+    MODULE, ROOT, SHAPE, addVolume, driving, segment, segmentations, waitForStage, waitUntilReady)
 
 
 def reason(panel):
@@ -55,7 +57,7 @@ def test_a_volume_whose_voxels_come_later_can_be_segmented_once_they_are_there(p
     volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Late")
     driving.choose(panel.ui.inputSelector, "Late")
     assert "no voxels" in reason(panel)
-    slicer.util.updateVolumeFromArray(volume, np.zeros(SHAPE, np.int16))
+    slicer.util.updateVolumeFromArray(volume, np.random.default_rng(0).integers(-1000, 1000, SHAPE).astype(np.int16))
     assert reason(panel) is None
 
 
@@ -66,7 +68,7 @@ def test_a_single_slice_is_refused_with_a_reason(panel):
 
 
 def test_weights_that_do_not_exist_are_refused_with_a_reason_until_they_are_put_right(panel, volume, tmp_path, tiny_bundle_path):
-    driving.click(panel.ui.advancedCollapsibleButton)
+    driving.click(panel.ui.weightsCollapsibleButton)
     driving.typeText(panel.ui.weightsPathLineEdit, str(tmp_path / "nowhere.safetensors"))
     assert "nowhere.safetensors" in reason(panel)
     (tmp_path / "text.safetensors").write_text("these are no weights")
@@ -123,7 +125,7 @@ def test_the_results_table_tells_name_volume_and_where_to_look(panel, volume, wo
     assert [row[0] for row in rows] == [structure.name for structure in STRUCTURES]
     voxels = (SHAPE[0] // 4) * (SHAPE[1] // 4) * (SHAPE[2] // 9)
     assert rows[0][1] == f"{voxels * 8 / 1000:.1f}", "2 mm voxels"
-    assert [row[2] for row in rows] == ["", "", "", "", "", "", "\N{WARNING SIGN}"]
+    assert [row[4] for row in rows] == ["", "", "", "", "", "", "\N{WARNING SIGN}"]
     assert "Left ventricular mass: 1 g" in panel.ui.remarksLabel.text
     assert "Pulmonary artery" in panel.ui.remarksLabel.text and "reaches the border" in panel.ui.remarksLabel.text
     assert "may not show the whole heart" in panel.ui.remarksLabel.text
@@ -176,14 +178,79 @@ def test_choices_cannot_be_changed_during_a_run(panel, volume, worker, tmp_path)
     assert panel.ui.inputSelector.enabled
 
 
-def test_every_control_has_a_tool_tip_and_the_panel_fits_350_pixels(panel, volume, worker):
+SECTIONS = ("advancedCollapsibleButton", "weightsCollapsibleButton", "downloadCollapsibleButton", "logCollapsibleButton")
+
+
+@pytest.fixture
+def openPanel(panel, volume, worker):
+    """The panel after a run, with everything unfolded."""
     worker("good")
-    segment(panel)
     driving.click(panel.ui.advancedCollapsibleButton)
-    for name in ("inputSelector", "modalityComboBox", "segmentButton", "progressBar", "resultsTable", "show3DButton", "outputSelector",
-                 "deviceComboBox", "weightsPathLineEdit"):
-        assert getattr(panel.ui, name).toolTip, name
-    assert panel.parent.minimumSizeHint.width() <= 350
+    driving.click(panel.ui.disagreementCheckBox)
+    segment(panel)
+    driving.click(panel.ui.checkEnvironmentButton)
+    driving.waitUntil(lambda: panel.ui.checkEnvironmentButton.enabled, 20, "the end of the check")
+    for name in SECTIONS[1:]:
+        driving.click(getattr(panel.ui, name))
+    return panel
+
+
+def test_every_control_has_a_tool_tip(openPanel):
+    import qt
+
+    untold = [name for name, widget in vars(openPanel.ui).items()
+              if type(widget) in (qt.QPushButton, qt.QComboBox, qt.QCheckBox, qt.QLineEdit, qt.QListWidget, qt.QTableWidget,
+                                  qt.QPlainTextEdit, qt.QProgressBar) and not widget.toolTip]
+    assert untold == []
+    for name in ("inputSelector", "outputSelector", "weightsPathLineEdit", "folderLineEdit", "show3DButton"):
+        assert getattr(openPanel.ui, name).toolTip, name
+
+
+def test_the_panel_fits_350_pixels_with_everything_unfolded(openPanel):
+    assert openPanel.parent.minimumSizeHint.width() <= 350
+
+
+def test_the_keyboard_goes_through_the_panel_from_top_to_bottom(openPanel):
+    import qt
+
+    places = []
+    for widget in driving.tabOrder(openPanel.parent):
+        corner = widget.mapTo(openPanel.parent, qt.QPoint(0, 0))
+        places.append((corner.y(), corner.x()))
+    assert len(places) > 20
+    assert places == sorted(places)
+
+
+def test_no_colour_is_fixed_so_that_the_panel_follows_dark_and_light_themes(openPanel):
+    import qt
+
+    for widget in openPanel.parent.findChildren(qt.QWidget):
+        assert widget.styleSheet == "", widget.name
+    shown = driving.shownTexts(openPanel.parent)
+    assert shown and not [text for text in shown if "color" in text or "<font" in text]
+
+
+def test_what_is_folded_away_at_first_is_all_that_a_usual_run_does_not_need(panel, volume):
+    assert all(getattr(panel.ui, name).collapsed for name in SECTIONS)
+    assert not panel.ui.inputCollapsibleButton.collapsed and panel.ui.segmentButton.enabled
+
+
+def test_every_text_that_the_code_shows_can_be_translated():
+    """Texts of the .ui file are translated by Qt; those set in code must go through the function _()."""
+    sinks = {"addItem", "setPlainText", "appendPlainText", "setToolTip", "QTableWidgetItem", "QListWidgetItem", "EnvironmentProblem",
+             "RunOutcome", "begin"}
+    bare = []
+    for path in sorted((ROOT / "MKDSegmentation").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            values = []
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute) and node.targets[0].attr in (
+                    "text", "toolTip", "title", "helpText", "acknowledgementText"):
+                values = [node.value]
+            elif isinstance(node, ast.Call) and (getattr(node.func, "attr", "") or getattr(node.func, "id", "")) in sinks:
+                values = node.args[1:] if getattr(node.func, "id", "") == "RunOutcome" else node.args
+            bare += [f"{path.name}:{node.lineno} {value.value!r}" for value in values
+                     if isinstance(value, ast.Constant) and isinstance(value.value, str) and any(c.isalpha() for c in value.value)]
+    assert bare == []
 
 
 def test_the_module_says_what_it_is(panel, slicerApp):

@@ -83,6 +83,44 @@ def test_the_modules_own_test_passes(shippedPanel):
 
 
 @needsWeights
+def test_an_mr_is_segmented_through_alignment_with_its_map_of_disagreement_and_the_ct_that_was_made_of_it(shippedPanel):
+    import slicer
+    from MKDSegmentationLib.phantom import addHeartPhantom
+
+    panel = shippedPanel
+    addHeartPhantom(seed=1, modality="MR", spacing=3.0)
+    driving.processEvents()
+    driving.click(panel.ui.switchModalityButton)
+    driving.click(panel.ui.advancedCollapsibleButton)
+    driving.click(panel.ui.disagreementCheckBox)
+    driving.click(panel.ui.alignedCheckBox)
+    segment(panel, SLOW_S)
+    (segmentation,) = segmentations()
+    doubt, aligned = (segmentation.GetNodeReference(f"MKDSegmentation.{kind}") for kind in ("Disagreement", "Aligned"))
+    values = slicer.util.arrayFromVolume(doubt)
+    assert values.min() >= 0 and 0.1 < values.max() <= 1
+    voxels = slicer.util.arrayFromVolume(aligned)
+    assert -301 <= voxels.min() < -200 and voxels.max() > 200, "an MR has become a CT within the window of the weights"
+    bounds, around = np.zeros(6), np.zeros(6)
+    segmentation.GetRASBounds(bounds)
+    aligned.GetRASBounds(around)
+    assert (around[::2] <= bounds[::2] + 3).all() and (around[1::2] >= bounds[1::2] - 3).all(), "it lies where the heart is"
+    assert panel.ui.overlayComboBox.currentText == "Disagreement of the segmentors"
+
+
+def test_check_environment_tells_what_is_really_installed(shippedPanel):
+    import importlib.metadata
+
+    driving.click(shippedPanel.ui.advancedCollapsibleButton)
+    driving.click(shippedPanel.ui.checkEnvironmentButton)
+    driving.waitUntil(lambda: shippedPanel.ui.checkEnvironmentButton.enabled, 120, "the end of the check")
+    text = shippedPanel.ui.environmentTextEdit.toPlainText()
+    assert f"PyTorch {importlib.metadata.version('torch').partition('+')[0]}" in text
+    assert "Automatic takes:" in text and str(default_bundle_path()) in text
+    assert ("No graphics card:" in text) == ("Device cuda" not in text)
+
+
+@needsWeights
 def test_cancel_in_the_middle_of_a_real_run_leaves_no_process_within_two_seconds(shippedPanel, dataFile):
     import slicer
 

@@ -96,6 +96,7 @@ def test_the_worker_is_asked_for_what_the_panel_shows(panel, volume, worker, tin
     driving.choose(panel.ui.modalityComboBox, "MR")
     driving.click(panel.ui.advancedCollapsibleButton)
     driving.choose(panel.ui.deviceComboBox, "Processor (CPU)")
+    driving.click(panel.ui.weightsCollapsibleButton)
     driving.typeText(panel.ui.weightsPathLineEdit, str(tiny_bundle_path))
     segment(panel)
     request = json.loads(segmentations()[0].GetAttribute("MKDSegmentation.Report"))["request"]

@@ -22,7 +22,7 @@ def transfer(scene):
     transfer.remove()
 
 
-@pytest.mark.parametrize("kind", [np.int16, np.uint8, np.uint16, np.float32, np.float64])
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.uint8, np.uint16, np.int32, np.uint32, np.float32, np.float64])
 def test_voxels_and_geometry_arrive_exactly(addVolume, obliqueIjkToRas, transfer, kind):
     voxels = (np.random.default_rng(0).random((9, 10, 11)) * 200).astype(kind)
     transfer.writeVolume(addVolume(voxels, obliqueIjkToRas))
@@ -31,6 +31,33 @@ def test_voxels_and_geometry_arrive_exactly(addVolume, obliqueIjkToRas, transfer
     toLps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ obliqueIjkToRas
     for index in [(0, 0, 0), (10, 0, 0), (0, 9, 0), (0, 0, 8), (10, 9, 8)]:
         assert np.allclose(image.TransformIndexToPhysicalPoint(index), (toLps @ [*index, 1.0])[:3], atol=1e-9)
+
+
+def test_a_large_volume_goes_to_and_fro_in_small_pieces(addVolume, transfer, monkeypatch):
+    from MKDSegmentationLib import rawNrrd
+
+    monkeypatch.setattr(rawNrrd, "PIECE_BYTES", 900)
+    voxels = np.arange(9 * 10 * 11, dtype=np.int16).reshape(9, 10, 11)
+    volume = addVolume(voxels)
+    fractions = list(transfer.writeVolumeInPieces(volume))
+    assert len(fractions) == 3 and fractions == sorted(fractions) and fractions[-1] == 1.0
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(transfer.volumePath)), voxels)
+    labels = np.zeros((9, 10, 11), np.uint8)
+    labels[8, 2:5, 3:4] = 3
+    sitk.WriteImage(sitk.GetImageFromArray(labels), transfer.labelPath)
+    assert len(list(transfer.readLabelsInPieces(volume))) == 2
+    block = transfer.readLabels(volume)
+    assert block.start == (8, 2, 3) and np.array_equal(block.values, np.full((1, 3, 1), 3))
+
+
+@pytest.mark.parametrize("spoil", ["cut", "compressed", "text"])
+def test_a_label_map_that_is_incomplete_or_no_label_map_is_refused(addVolume, transfer, spoil):
+    volume = addVolume(np.zeros((9, 10, 11), np.int16))
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((9, 10, 11), np.uint8)), transfer.labelPath, spoil == "compressed")
+    content = Path(transfer.labelPath).read_bytes()
+    Path(transfer.labelPath).write_bytes(b"words" if spoil == "text" else content[:-1] if spoil == "cut" else content)
+    with pytest.raises(ValueError, match="label map"):
+        transfer.readLabels(volume)
 
 
 def test_a_parent_transform_plays_no_part(addVolume, addTransform, transfer, tmp_path):

@@ -1,0 +1,78 @@
+"""The numbers to take away: one row per structure, as a MRML table, as CSV and for the clipboard."""
+
+import csv
+import io
+import math
+
+import slicer
+import vtk
+from mkd_core.structures import BY_KEY
+from slicer.i18n import tr as _
+
+#: Role under which a segmentation refers to the table of its measurements.
+TABLE_ROLE = "MKDSegmentation.Measurements"
+
+
+def columnTitles(modality: str) -> list:
+    """Return the titles of the columns; an MR has no Hounsfield units."""
+    mean = _("Mean (HU)") if modality == "CT" else _("Mean signal")
+    return [_("Structure"), _("Volume (ml)"), _("Mass (g)"), mean, _("Confidence (%)"), _("Remarks")]
+
+
+def measurementRows(report: dict) -> list:
+    """Return one row per structure of a report: name, volume in ml, mass in g, mean, agreement of the segmentors in %, remarks.
+
+    Numbers are float, rounded to what they are worth; None where there is no value.
+    """
+    rows = []
+    for key, entry in report.get("structures", {}).items():
+        agreement = entry.get("agreement")
+        rows.append([
+            BY_KEY[key].name, round(entry.get("volume_ml") or 0.0, 1), _rounded(entry.get("mass_g"), 1),
+            _rounded(entry.get("mean_intensity"), 0), None if agreement is None else round(100.0 * agreement, 0), " ".join(entry.get("remarks") or [])])
+    return rows
+
+
+def _rounded(value, digits: int):
+    return None if value is None else round(value, digits)
+
+
+def measurementsAsText(report: dict, separator: str) -> str:
+    """Return the rows under their titles: separator "," for CSV, a tabulator for a spreadsheet's clipboard."""
+    target = io.StringIO()
+    writer = csv.writer(target, delimiter=separator, lineterminator="\n")
+    writer.writerow(columnTitles(report.get("modality", "CT")))
+    for row in measurementRows(report):
+        writer.writerow(["" if value is None else f"{value:g}" if isinstance(value, float) else value for value in row])
+    for remark in report.get("remarks", []):
+        writer.writerow([_("Whole heart"), "", "", "", "", remark])
+    return target.getvalue()
+
+
+def writeMeasurementsTable(report: dict, segmentationNode):
+    """Put the rows into the table node of a segmentation, which is made if there is none, and return it."""
+    table = segmentationNode.GetNodeReference(TABLE_ROLE)
+    if table is None:
+        name = slicer.mrmlScene.GenerateUniqueName(_("{segmentation} measurements").format(segmentation=segmentationNode.GetName()))
+        table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name)
+        segmentationNode.SetNodeReferenceID(TABLE_ROLE, table.GetID())
+    rows = measurementRows(report)
+    with slicer.util.NodeModify(table):
+        table.RemoveAllColumns()
+        table.SetUseColumnTitleAsColumnHeader(True)
+        for index, title in enumerate(columnTitles(report.get("modality", "CT"))):
+            table.AddColumn(_column(title, [row[index] for row in rows]))
+    return table
+
+
+def _column(title: str, values: list):
+    """Return a column of numbers if most rows have one, else of texts: an empty cell reads better than "nan"."""
+    isNumeric = sum(isinstance(value, float) for value in values) > len(values) / 2
+    column = vtk.vtkDoubleArray() if isNumeric else vtk.vtkStringArray()
+    column.SetName(title)
+    for value in values:
+        if isNumeric:
+            column.InsertNextValue(math.nan if value is None else value)
+        else:
+            column.InsertNextValue("" if value is None else str(value))
+    return column

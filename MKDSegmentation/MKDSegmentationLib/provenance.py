@@ -1,0 +1,39 @@
+"""Where a result comes from: kept with the segmentation, saved with the scene, readable in the panel."""
+
+import datetime
+import json
+
+from slicer.i18n import tr as _
+
+#: Attribute of a segmentation node that keeps the report of the run which made it, as JSON.
+REPORT_ATTRIBUTE = "MKDSegmentation.Report"
+
+
+def reportOf(segmentationNode) -> dict:
+    """Return the report that a run left on its segmentation node; empty for other nodes and for None."""
+    text = segmentationNode.GetAttribute(REPORT_ATTRIBUTE) if segmentationNode is not None else None
+    try:
+        report = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return report if isinstance(report, dict) else {}
+
+
+def keepReport(segmentationNode, report: dict) -> dict:
+    """Store a report, with the present date added, on the segmentation node and return it."""
+    report = {**report, "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds")}
+    segmentationNode.SetAttribute(REPORT_ATTRIBUTE, json.dumps(report))
+    return report
+
+
+def provenanceText(report: dict) -> str:
+    """Return in two lines what made the result: weights, software, device, whose answer, when."""
+    bundle = report.get("bundle") or {}
+    options = report.get("options") or {}
+    answers = {"real": _("S_real alone"), "synthetic": _("S_syn alone")}
+    made = [_("Weights {name} {version}").format(name=bundle.get("name", "?"), version=bundle.get("version", "?")),
+            "SHA-256 " + str(bundle.get("sha256", "?"))[:12],
+            _("program {version}").format(version=report.get("version", "?"))]
+    how = [str(report.get("modality", "")), " ".join(str(report.get(part) or "") for part in ("device", "precision")).strip(),
+           answers.get(options.get("segmentor"), _("both segmentors")), str(report.get("date", ""))[:16].replace("T", " ")]
+    return ", ".join(made) + "\n" + ", ".join(part for part in how if part)

@@ -1,0 +1,73 @@
+"""How far a run is: stage, fraction, time spent and time to come; and its log, one fold away."""
+
+import time
+
+import qt
+from slicer.i18n import tr as _
+
+_REFRESH_MS = 500
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as minutes and seconds."""
+    whole = max(0, round(seconds))
+    return f"{whole // 60}:{whole % 60:02d}"
+
+
+class RunProgress:
+    """Shows a run while it is under way.
+
+    :param progressBar: QProgressBar, 0 to 100.
+    :param statusLabel: QLabel for the stage.
+    :param timeLabel: QLabel for the times.
+    :param logTextEdit: QPlainTextEdit for the log.
+    """
+
+    def __init__(self, progressBar, statusLabel, timeLabel, logTextEdit) -> None:
+        self._progressBar, self._statusLabel, self._timeLabel, self._logTextEdit = progressBar, statusLabel, timeLabel, logTextEdit
+        logTextEdit.maximumBlockCount = 1000
+        self._start, self._fraction, self._expected, self._stage = 0.0, 0.0, 0.0, ""
+        self._timer = qt.QTimer()
+        self._timer.setInterval(_REFRESH_MS)
+        self._timer.connect("timeout()", self._showTimes)
+
+    def begin(self, text: str, expectedSeconds: float) -> None:
+        """A run begins.
+
+        :param text: what happens first.
+        :param expectedSeconds: how long the run will probably take.
+        """
+        self._start, self._expected, self._stage = time.monotonic(), expectedSeconds, ""
+        self.update(text, 0.0)
+        self._timer.start()
+
+    def update(self, text: str, fraction: float) -> None:
+        """The run has come to a stage, and to a fraction (0 to 1) of the whole."""
+        self._fraction = fraction
+        self._progressBar.value = round(100 * fraction)
+        self._statusLabel.text = text
+        if text != self._stage:
+            self._stage = text
+            self.log(text)
+        self._showTimes()
+
+    def end(self, text: str) -> None:
+        """The run is over; the text says how."""
+        if self._timer.active:
+            self.log(text)
+        self._timer.stop()
+        self._progressBar.value = 0
+        self._timeLabel.text = ""
+
+    def log(self, text: str) -> None:
+        """Add a line to the log, with the time since the run began."""
+        since = f"{time.monotonic() - self._start:.1f} s\t" if self._start else ""
+        self._logTextEdit.appendPlainText(since + text)
+
+    def _showTimes(self) -> None:
+        elapsed = time.monotonic() - self._start
+        left = max(0.0, self._expected - elapsed)
+        if self._fraction > 0:  # the further the run is, the more its own pace tells
+            atThisPace = elapsed * (1.0 - self._fraction) / self._fraction
+            left += self._fraction * (atThisPace - left)
+        self._timeLabel.text = _("{elapsed} elapsed, about {left} left").format(elapsed=clock(elapsed), left=clock(max(1.0, left)))

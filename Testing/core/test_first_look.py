@@ -1,0 +1,99 @@
+"""What is noticed at the first look at a volume: no word about good images, the right word about wrong ones, and no waiting."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import accuracy  # noqa: E402
+
+from mkd_core.first_look import first_look, sample  # noqa: E402
+from mkd_core.synthesis import synthesize  # noqa: E402
+
+DATA = accuracy.data_folder()
+
+
+def codes(voxels, spacing=(2.0, 2.0, 2.0), modality="CT") -> list[str]:
+    """Codes of what is found."""
+    return [finding.code for finding in first_look(voxels, spacing, modality)]
+
+
+@pytest.fixture(scope="module")
+def rendered():
+    """A rendered CT and MR, (k, j, i), 3 mm."""
+    return {modality: sitk.GetArrayFromImage(synthesize(None, modality, 3, spacing=3.0)[0]) for modality in ("CT", "MR")}
+
+
+def test_nothing_is_said_of_images_that_are_what_they_are_said_to_be(rendered):
+    assert codes(rendered["CT"], (3, 3, 3), "CT") == codes(rendered["MR"], (3, 3, 3), "MR") == []
+
+
+def test_ct_and_mr_are_told_apart(rendered):
+    assert codes(rendered["MR"], (3, 3, 3), "CT") == ["looks_like_mr"]
+    assert codes(rendered["CT"], (3, 3, 3), "MR") == ["looks_like_ct"]
+
+
+def test_a_ct_stored_without_its_offset_is_not_taken_for_an_mr(rendered):
+    assert codes(rendered["CT"] + 1024, (3, 3, 3)) == ["stored_ct"]
+
+
+@pytest.mark.parametrize(("name", "modality", "expected"), [
+    ("ct_thorax/ct.nii.gz", "CT", []),
+    ("ct_thorax/ct.nii.gz", "MR", ["looks_like_ct"]),
+    ("no_heart/ct_abdomen.nii.gz", "CT", []),
+    ("no_heart/mr_abdomen.nii.gz", "CT", ["looks_like_mr", "heart_cut"]),
+    ("mr_left_atrium/mr_000_image.nii.gz", "MR", ["heart_cut"]),
+    ("mr_left_atrium/mr_000_image.nii.gz", "CT", ["no_air", "heart_cut"]),
+    ("ct_thorax/heart.nii.gz", "CT", ["labels"]),
+])
+def test_real_volumes_get_the_words_they_deserve(name, modality, expected):
+    if not (DATA / name).exists():
+        pytest.skip(f"no real data: {DATA / name} is missing (set MKD_DATA)")
+    image = sitk.ReadImage(str(DATA / name))
+    assert codes(sitk.GetArrayViewFromImage(image), image.GetSpacing()[::-1], modality) == expected
+
+
+def test_a_spacing_or_length_that_cannot_be_stops_and_says_how_much_it_is():
+    voxels = np.random.default_rng(0).normal(0, 500, (70, 70, 70))
+    (finding,) = first_look(voxels, (2.0, 2.0, 0.001), "CT")
+    assert finding.stops and finding.code == "spacing" and finding.figures["mm"] == 0.001
+    (finding,) = first_look(voxels, (2.0, 2000.0, 2.0), "CT")
+    assert finding.stops and finding.figures["mm"] == 2000.0
+    assert codes(voxels, (2.0, np.nan, 2.0)) == ["spacing"]
+    (finding,) = first_look(np.zeros((200, 10, 10)), (20.0, 10.0, 10.0), "CT")
+    assert finding.stops and finding.code == "extent" and finding.figures["m"] == 4.0
+
+
+def test_a_field_of_view_shorter_than_a_heart_and_thick_slices_are_noticed(rendered):
+    (finding,) = first_look(rendered["CT"][20:40], (3, 3, 3), "CT")
+    assert finding.code == "heart_cut" and finding.figures["mm"] == 60 and not finding.stops
+    (finding,) = first_look(rendered["CT"][::2], (6, 3, 3), "CT")
+    assert finding.code == "thick" and finding.figures["mm"] == 6
+
+
+def test_an_empty_volume_stops():
+    assert codes(np.zeros((60, 60, 60), np.int16)) == ["constant"]
+    assert codes(np.full((60, 60, 60), np.nan)) == ["constant"]
+
+
+def test_the_sample_reaches_every_part_of_the_volume_and_leaves_out_what_is_no_number():
+    voxels = np.arange(200, dtype=float)[:, None, None] * np.ones((1, 5, 300))
+    voxels[0:100, 0] = np.inf
+    some = sample(voxels)
+    assert some.min() <= 2 and some.max() >= 197 and np.isfinite(some).all()
+    assert some.size == 64 * 5 * 64 - 32 * 64
+
+
+def test_a_volume_of_150_million_voxels_takes_less_than_a_fifth_of_a_second():
+    voxels = np.zeros((600, 512, 512), np.int16)
+    voxels[::2] = -1000
+    begin = time.perf_counter()
+    first_look(voxels, (0.5, 0.4, 0.4), "CT")
+    assert time.perf_counter() - begin < 0.2

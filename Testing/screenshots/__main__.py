@@ -1,0 +1,205 @@
+"""Pictures of the panel in each of its states, made by clicking through it in the stand-in GUI with the real worker.
+
+Usage: python -m Testing.screenshots [--out FOLDER] [--only STATE ...]
+
+Writes one PNG per state: no volume, ready, a warning, running, done, not found, what is folded away, and the dark theme. Synthetic hearts
+are segmented with the weights that come with the extension, so nothing is needed from anywhere; it takes about a minute.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+TESTING = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTING.parent), str(TESTING)]
+
+MODULE = TESTING.parent / "MKDSegmentation" / "MKDSegmentation.py"
+WIDTH = 380  # of the panel, as a user has it
+LONGEST_RUN_S = 600
+
+
+def main() -> int:
+    """Make the pictures; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m Testing.screenshots", description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=TESTING.parent / "Resources" / "Screenshots", help="folder for the pictures")
+    parser.add_argument("--only", nargs="+", choices=list(STATES), help="only these states")
+    arguments = parser.parse_args()
+    from harness import bootstrap, failures
+
+    bootstrap.start()
+    import slicer
+    from harness import views
+
+    for name, makeState in STATES.items():
+        if arguments.only and name not in arguments.only:
+            continue
+        bootstrap.clear()
+        slicer.app.userSettings().clear()  # what one run took must not change the estimate in the next picture
+        _module, panel = bootstrap.loadModule(MODULE)
+        views.save(makeState(panel), arguments.out / f"{name}.png")
+        bootstrap.unloadModule("MKDSegmentation")
+        problems = failures.take()
+        if problems:
+            print(f"{name}:", *problems, sep="\n", file=sys.stderr)
+            return 1
+        print(arguments.out / f"{name}.png", flush=True)
+    return 0
+
+
+def noVolume(panel):
+    """Nothing is loaded: the panel says what to do."""
+    return panelImage(panel)
+
+
+def ready(panel):
+    """A CT is loaded: one click is enough."""
+    addHeart("CT", "Heart CT")
+    return panelImage(panel)
+
+
+def warning(panel):
+    """An MR is taken for a CT: the panel asks."""
+    addHeart("MR", "Heart MR")
+    return panelImage(panel)
+
+
+def running(panel):
+    """A run is under way, its log is open."""
+    from harness import driving
+
+    addHeart("CT", "Heart CT")
+    driving.click(panel.ui.logCollapsibleButton)
+    driving.click(panel.ui.segmentButton)
+    driving.waitUntil(lambda: panel.ui.progressBar.value >= 20, LONGEST_RUN_S, "the middle of the run")
+    image = panelImage(panel)
+    driving.click(panel.ui.segmentButton)
+    return image
+
+
+def done(panel):
+    """A heart is segmented: numbers, remarks, slices and surfaces."""
+    volume = addHeart("CT", "Heart CT")
+    segment(panel)
+    return withViews(panel, volume)
+
+
+def disagreement(panel):
+    """The map of disagreement lies over the slices."""
+    from harness import driving
+
+    volume = addHeart("MR", "Heart MR")
+    driving.click(panel.ui.switchModalityButton)
+    driving.click(panel.ui.advancedCollapsibleButton)
+    driving.click(panel.ui.disagreementCheckBox)
+    driving.click(panel.ui.alignedCheckBox)
+    driving.click(panel.ui.advancedCollapsibleButton)
+    segment(panel)
+    return withViews(panel, volume)
+
+
+def failed(panel):
+    """A volume without a heart is refused with a sentence."""
+    addHeart("CT", "Upper abdomen", part=slice(0, 45))
+    segment(panel)
+    return panelImage(panel)
+
+
+def advanced(panel):
+    """What is folded away: choices of output and device."""
+    from harness import driving
+
+    addHeart("CT", "Heart CT")
+    driving.click(panel.ui.advancedCollapsibleButton)
+    return panelImage(panel)
+
+
+def weights(panel):
+    """What is folded away: weights, their model card and the download."""
+    from harness import driving
+
+    driving.click(panel.ui.weightsCollapsibleButton)
+    driving.click(panel.ui.downloadCollapsibleButton)
+    driving.typeText(panel.ui.urlLineEdit, "https://example.org/weights/heart.safetensors")
+    driving.typeText(panel.ui.folderLineEdit, "/home/me/MKDSegmentation")
+    return panelImage(panel)
+
+
+def dark(panel):
+    """The panel in a dark theme."""
+    addHeart("MR", "Heart MR")
+    segment(panel)
+    return panelImage(panel, darkPalette())
+
+
+STATES = {"disabled": noVolume, "idle": ready, "warning": warning, "running": running, "done": done, "disagreement": disagreement,
+          "failed": failed, "advanced": advanced, "weights": weights, "dark": dark}
+
+
+def addHeart(modality: str, name: str, part: slice = slice(None)):
+    """Add a synthetic heart, or a part of its slices, and show it; returns the volume node."""
+    import slicer
+    from harness import driving
+    from MKDSegmentationLib.phantom import addVolume
+    from mkd_core.synthesis import synthesize
+
+    image, _truth = synthesize(None, modality, 1, spacing=1.5)
+    volume = addVolume(image[:, :, part], name)
+    if modality == "CT":
+        volume.GetDisplayNode().SetAutoWindowLevel(False)
+        volume.GetDisplayNode().SetWindowLevel(900, 150)
+    slicer.util.setSliceViewerLayers(background=volume)
+    driving.processEvents()
+    return volume
+
+
+def segment(panel) -> None:
+    """Click Segment and wait for the end."""
+    from harness import driving
+
+    driving.click(panel.ui.segmentButton)
+    driving.waitUntil(lambda: panel.ui.segmentButton.text == "Segment", LONGEST_RUN_S, "the end of the run")
+
+
+def panelImage(panel, palette=None):
+    """Return a picture of the panel."""
+    from harness import views
+    from harness.pythonqt import unwrap
+
+    raw = unwrap(panel.parent)
+    if palette is not None:
+        raw.setPalette(palette)
+        raw.setAutoFillBackground(True)
+    return views.panelImage(panel, WIDTH)
+
+
+def withViews(panel, volume):
+    """Return a picture of panel, three slices and the surfaces."""
+    import numpy as np
+    from harness import driving, views
+
+    driving.click(panel.ui.show3DButton)
+    bounds = np.zeros(6)
+    panel.ui.outputSelector.currentNode().GetRASBounds(bounds)
+    low, high = bounds[::2], bounds[1::2]
+    return views.windowImage(panel, point=tuple((low + high) / 2), field=float((high - low).max()) * 1.6, width=WIDTH)
+
+
+def darkPalette():
+    """Return the colours of a dark theme."""
+    from PySide6.QtGui import QColor, QPalette
+
+    palette = QPalette()
+    roles = QPalette.ColorRole
+    for role, color in ((roles.Window, "#323232"), (roles.Base, "#242424"), (roles.AlternateBase, "#323232"), (roles.Button, "#3c3c3c"),
+                        (roles.WindowText, "#eeeeee"), (roles.Text, "#eeeeee"), (roles.ButtonText, "#eeeeee"),
+                        (roles.PlaceholderText, "#999999"), (roles.Highlight, "#3d7ab5"), (roles.HighlightedText, "#ffffff"),
+                        (roles.Light, "#505050"), (roles.Mid, "#282828"), (roles.Dark, "#1e1e1e"), (roles.ToolTipBase, "#242424"),
+                        (roles.ToolTipText, "#eeeeee")):
+        palette.setColor(role, QColor(color))
+    for role in (roles.WindowText, roles.Text, roles.ButtonText):
+        palette.setColor(QPalette.ColorGroup.Disabled, role, QColor("#9a9a9a"))
+    return palette
+
+
+if __name__ == "__main__":
+    sys.exit(main())
