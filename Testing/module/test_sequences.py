@@ -289,7 +289,7 @@ def test_a_removed_volume_comes_back_from_its_sequence_and_the_run_goes_on(panel
 
 
 def test_why_frames_cannot_be_segmented_stands_in_the_tool_tip(panel, sequence, tmp_path):
-    driving.click(panel.ui.advancedCollapsibleButton)
+    driving.click(panel.ui.weightsCollapsibleButton)
     driving.typeText(panel.ui.weightsPathLineEdit, str(tmp_path / "nowhere.safetensors"))
     assert not panel.ui.segmentSequenceButton.enabled
     assert "nowhere.safetensors" in panel.ui.segmentSequenceButton.toolTip
