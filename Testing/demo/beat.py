@@ -28,30 +28,48 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path("out/demo/beat.png"), help="picture to write")
     arguments = parser.parse_args()
-    from harness import bootstrap, driving, failures
+    from harness import bootstrap, failures
 
     bootstrap.start()
-    _module, panel = bootstrap.loadModule(MODULE)
-    from MKDSegmentationLib.sampleData import BEAT, loadSample
+    from harness import views
 
+    _module, panel = bootstrap.loadModule(MODULE)
     start = time.monotonic()
-    volume = loadSample(dataclasses.replace(BEAT, spacing=arguments.spacing, frames=arguments.frames))
+    volume = loadBeat(arguments.spacing, arguments.frames)
     print(f"phantom made in {time.monotonic() - start:.1f} s")
-    driving.processEvents()
     start = time.monotonic()
-    driving.click(panel.ui.segmentSequenceButton)
-    driving.waitUntil(lambda: panel.ui.segmentButton.text == "Segment", LONGEST_RUN_S, "the end of the run")
+    segmentAllFrames(panel)
     print(f"{panel.ui.statusLabel.text} ({time.monotonic() - start:.1f} s by the clock)")
     if not panel.ui.functionTable.visible:
         return 1
     printFunction(panel, volume)
-    driving.click(panel.ui.showPlotButton)
-    takePicture(panel, volume, arguments.out)
+    views.save(picture(panel, volume), arguments.out)
+    print(f"Picture: {arguments.out}")
     bootstrap.unloadModule("MKDSegmentation")
     problems = failures.take()
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0
+
+
+def loadBeat(spacing: float = 1.5, frames: int = 10):
+    """Make the sample heart beat and load it; return its volume node."""
+    from harness import driving
+    from MKDSegmentationLib.sampleData import BEAT, loadSample
+
+    volume = loadSample(dataclasses.replace(BEAT, spacing=spacing, frames=frames))
+    driving.processEvents()
+    return volume
+
+
+def segmentAllFrames(panel) -> None:
+    """Click on the button for all frames, wait for the end, and show the curves."""
+    from harness import driving
+
+    driving.click(panel.ui.segmentSequenceButton)
+    driving.waitUntil(lambda: panel.ui.segmentButton.text == "Segment", LONGEST_RUN_S, "the end of the run")
+    if panel.ui.functionTable.visible:
+        driving.click(panel.ui.showPlotButton)
 
 
 def printFunction(panel, volume) -> None:
@@ -68,8 +86,8 @@ def printFunction(panel, volume) -> None:
         print(f"{measured[0]:28}{measured[1]:>6}{expected[0]:>6}{measured[2]:>6}{expected[1]:>6}")
 
 
-def takePicture(panel, volume, path: Path) -> None:
-    """Draw the panel, the plot, and one slice at end-diastole and at end-systole."""
+def picture(panel, volume, width: int = 440):
+    """Return a picture of the panel, the plot, and one slice at end-diastole and at end-systole."""
     import slicer
     from harness import plot_view, views
     from MKDSegmentationLib.frameSequence import FrameSequence
@@ -82,7 +100,7 @@ def takePicture(panel, volume, path: Path) -> None:
     for row, title in ((1, "End-systole"), (0, "End-diastole")):
         panel.ui.functionTable.cellClicked.emit(row, 0)
         slices[title] = views.sliceImage("Red", centre, (VIEW, VIEW), 190.0)
-    panelImage = views.panelImage(panel)
+    panelImage = views.panelImage(panel, width)
     canvas = QtGui.QImage(panelImage.width() + 8 + 2 * VIEW + 4, max(panelImage.height(), 2 * VIEW + 4), QtGui.QImage.Format.Format_RGB32)
     canvas.fill(QtGui.QColor(60, 60, 60))
     painter = QtGui.QPainter(canvas)
@@ -94,8 +112,7 @@ def takePicture(panel, volume, path: Path) -> None:
         painter.drawImage(left + column * (VIEW + 4), VIEW + 4, slices[title])
         painter.drawText(left + column * (VIEW + 4) + 10, VIEW + 24, title)
     painter.end()
-    views.save(canvas, path)
-    print(f"Picture: {path}")
+    return canvas
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 Usage: python -m Testing.screenshots [--out FOLDER] [--only STATE ...]
 
-Writes one PNG per state: no volume, ready, a warning, running, done, not found, what is folded away, and the dark theme. Synthetic hearts
-are segmented with the weights that come with the extension, so nothing is needed from anywhere; it takes about a minute.
+Writes one PNG per state: no volume, ready, a warning, running, done, not found, what is folded away, the dark theme, and a beating heart. Synthetic
+hearts are segmented with the weights that come with the extension, so nothing is needed from anywhere; it takes a few minutes.
 """
 
 import argparse
@@ -131,8 +131,17 @@ def dark(panel):
     return panelImage(panel, darkPalette())
 
 
+def beatingHeart(panel):
+    """All frames of a sequence are segmented: volume-time curves and ejection fraction."""
+    from Testing.demo import beat
+
+    volume = beat.loadBeat()
+    beat.segmentAllFrames(panel)
+    return beat.picture(panel, volume, WIDTH)
+
+
 STATES = {"disabled": noVolume, "idle": ready, "warning": warning, "running": running, "done": done, "disagreement": disagreement,
-          "failed": failed, "advanced": advanced, "weights": weights, "dark": dark}
+          "failed": failed, "advanced": advanced, "weights": weights, "dark": dark, "sequence": beatingHeart}
 
 
 def addHeart(modality: str, name: str, part: slice = slice(None)):
