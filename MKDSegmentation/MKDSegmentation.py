@@ -6,6 +6,7 @@ import sys
 import time
 import unittest
 
+import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -88,6 +89,9 @@ def _resource(name: str) -> str:
 # MKDSegmentationWidget
 #
 
+#: Time after a click on Segment or Cancel in which the button takes no other.
+DOUBLE_CLICK_MS = 400
+
 
 class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """The panel: shows what the parameter node and the logic know, and passes clicks on to the logic."""
@@ -100,6 +104,11 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNodeGuiTag = None
         self._shownInput = None
         self._message = ""
+        # A double click on Segment must not start and cancel, nor one on Cancel cancel and start again.
+        self._doubleClickTimer = qt.QTimer()
+        self._doubleClickTimer.setSingleShot(True)
+        self._doubleClickTimer.setInterval(DOUBLE_CLICK_MS)
+        self._doubleClickTimer.connect("timeout()", self._updatePanel)
 
     def setup(self) -> None:
         """Called when the user opens the module the first time."""
@@ -145,6 +154,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.logic.close()
             self._computing.close()
             self._download.close()
+        self._doubleClickTimer.stop()
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -195,6 +205,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSegmentButton(self) -> None:
         """Start a run, or cancel the one under way."""
+        self._doubleClickTimer.start()
         if self.logic.isRunning:
             self.logic.cancel()
             return
@@ -220,6 +231,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self._progress.begin(_("Handing the volume over"), frames * seconds)
             except (EnvironmentProblem, ValueError, OSError) as problem:
                 self._message = str(problem)
+                self._doubleClickTimer.stop()
         self._updatePanel()
 
     def onSwitchModality(self, modality: str) -> None:
@@ -278,7 +290,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         running, obstacle = self.logic.isRunning, self._obstacle()
         self.ui.segmentButton.text = _("Cancel") if running else _("Segment")
-        self.ui.segmentButton.enabled = running or not obstacle
+        self.ui.segmentButton.enabled = (running or not obstacle) and not self._doubleClickTimer.active
         self.ui.segmentButton.toolTip = _("Stop; the scene stays as it is.") if running else obstacle or _("Segment the heart.")
         for widget in (self.ui.progressBar, self.ui.timeLabel):
             widget.visible = running
@@ -500,6 +512,7 @@ class MKDSegmentationTest(ScriptedLoadableModuleTest):
         self.panel.ui.inputSelector.setCurrentNode(volume)
         nodesBefore = slicer.mrmlScene.GetNumberOfNodes()
         self.panel.ui.segmentButton.click()
+        self._waitUntilClickable()
         self.panel.ui.segmentButton.click()
         self._waitUntilReady(seconds=2)
         self.assertEqual(self.panel.ui.segmentButton.text, _("Segment"))
@@ -508,6 +521,12 @@ class MKDSegmentationTest(ScriptedLoadableModuleTest):
     def _skipWithoutTorch(self):
         if not torchVersion():
             raise unittest.SkipTest("PyTorch is not installed: open the module and click Segment once to install it.")
+
+    def _waitUntilClickable(self, seconds=2):
+        end = time.monotonic() + seconds
+        while not self.panel.ui.segmentButton.enabled and time.monotonic() < end:
+            slicer.app.processEvents()
+            time.sleep(0.02)
 
     def _waitUntilReady(self, seconds):
         end = time.monotonic() + seconds

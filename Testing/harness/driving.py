@@ -39,8 +39,11 @@ def waitUntil(condition, seconds=10.0, message="the condition"):
 
 
 def click(widget):
-    """Click a button with the mouse, as a user can: it must be enabled and visible."""
+    """Click a button with the mouse, as a user can: it must be enabled and visible, now or within a second."""
     raw = unwrap(widget)
+    end = time.monotonic() + 1.0
+    while not (raw.isVisible() and raw.isEnabled()) and time.monotonic() < end:
+        processEvents(0.02)
     if not raw.isVisible() or not raw.isEnabled():
         state = "hidden" if not raw.isVisible() else "disabled"
         raise AssertionError(f"a user cannot click {raw.objectName() or raw!r}: it is {state}")
@@ -48,6 +51,14 @@ def click(widget):
     if raw.inherits("QAbstractButton") and not raw.hitButton(point):
         point = QtCore.QPoint(raw.rect().center().x(), 8)
     QTest.mouseClick(raw, QtCore.Qt.MouseButton.LeftButton, pos=point)
+    processEvents()
+
+
+def doubleClick(widget):
+    """Click a button twice as fast as a hand can."""
+    raw = unwrap(widget)
+    for send in (QTest.mouseClick, QTest.mouseDClick, QTest.mouseRelease):  # Qt's double click is the second press alone
+        send(raw, QtCore.Qt.MouseButton.LeftButton, pos=raw.rect().center())
     processEvents()
 
 

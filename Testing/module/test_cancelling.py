@@ -47,6 +47,24 @@ def test_cancel_before_the_worker_is_ready_leaves_nothing(panel, volume, worker,
     assert segmentations() == []
 
 
+def test_a_double_click_starts_a_run_and_does_not_cancel_it(panel, volume, worker):
+    worker("good")
+    driving.doubleClick(panel.ui.segmentButton)
+    assert panel.ui.segmentButton.text == "Cancel"
+    waitUntilReady(panel, 20)
+    assert len(segmentations()) == 1 and "segmented" in panel.ui.statusLabel.text
+
+
+def test_a_double_click_on_cancel_does_not_start_again(panel, started, worker):
+    started("slow")
+    time.sleep(0.5)
+    driving.processEvents(0.05)
+    driving.doubleClick(panel.ui.segmentButton)
+    waitUntilReady(panel, 2)
+    driving.processEvents(0.5)
+    assert panel.ui.segmentButton.text == "Segment" and panel.ui.statusLabel.text == "Cancelled. The scene is as it was."
+
+
 def test_a_new_run_can_start_at_once_after_a_cancel(panel, started, worker):
     started("stubborn")
     driving.click(panel.ui.segmentButton)
