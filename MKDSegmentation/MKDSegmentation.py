@@ -469,7 +469,7 @@ class MKDSegmentationTest(ScriptedLoadableModuleTest):
         self._skipWithoutTorch()
         volume, truth = addHeartPhantom(seed=1, spacing=2.0)
         self.panel.ui.inputSelector.setCurrentNode(volume)
-        self.panel.ui.segmentButton.click()
+        self._click(self.panel.ui.segmentButton)
         self.assertEqual(self.panel.ui.segmentButton.text, _("Cancel"))
         self._waitUntilReady(seconds=300)
         segmentation = self.panel.ui.outputSelector.currentNode()
@@ -484,7 +484,7 @@ class MKDSegmentationTest(ScriptedLoadableModuleTest):
         self._skipWithoutTorch()
         volume = loadSample(dataclasses.replace(CT, spacing=2.0))
         self.panel.ui.inputSelector.setCurrentNode(volume)
-        self.panel.ui.segmentButton.click()
+        self._click(self.panel.ui.segmentButton)
         self._waitUntilReady(seconds=300)
         report = reportOf(self.panel.ui.outputSelector.currentNode())
         self.assertTrue(report, self.panel.ui.statusLabel.text)
@@ -495,7 +495,7 @@ class MKDSegmentationTest(ScriptedLoadableModuleTest):
         self._skipWithoutTorch()
         volume = loadSample(dataclasses.replace(BEAT, spacing=2.5, frames=3))
         self.panel.ui.inputSelector.setCurrentNode(volume)
-        self.panel.ui.segmentSequenceButton.click()
+        self._click(self.panel.ui.segmentSequenceButton)
         self._waitUntilReady(seconds=300)
         frames = FrameSequence.of(volume)
         self.assertIsNotNone(frames.segmentations(), self.panel.ui.statusLabel.text)
@@ -511,9 +511,8 @@ class MKDSegmentationTest(ScriptedLoadableModuleTest):
         volume, _truth = addHeartPhantom(seed=2, spacing=3.0)
         self.panel.ui.inputSelector.setCurrentNode(volume)
         nodesBefore = slicer.mrmlScene.GetNumberOfNodes()
-        self.panel.ui.segmentButton.click()
-        self._waitUntilClickable()
-        self.panel.ui.segmentButton.click()
+        self._click(self.panel.ui.segmentButton)
+        self._click(self.panel.ui.segmentButton)
         self._waitUntilReady(seconds=2)
         self.assertEqual(self.panel.ui.segmentButton.text, _("Segment"))
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), nodesBefore)
@@ -522,11 +521,13 @@ class MKDSegmentationTest(ScriptedLoadableModuleTest):
         if not torchVersion():
             raise unittest.SkipTest("PyTorch is not installed: open the module and click Segment once to install it.")
 
-    def _waitUntilClickable(self, seconds=2):
+    def _click(self, button, seconds=2):
+        """Click as soon as the button can be clicked; right after another click it cannot."""
         end = time.monotonic() + seconds
-        while not self.panel.ui.segmentButton.enabled and time.monotonic() < end:
+        while not button.enabled and time.monotonic() < end:
             slicer.app.processEvents()
             time.sleep(0.02)
+        button.click()
 
     def _waitUntilReady(self, seconds):
         end = time.monotonic() + seconds
