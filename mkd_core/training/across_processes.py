@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as collective
 from torch import nn
 
 
@@ -19,9 +18,23 @@ def process_count() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+class _Sum(torch.autograd.Function):
+    """Sum over processes.  What each process does with it depends on the values of all, so gradients are summed as well."""
+
+    @staticmethod
+    def forward(context, values: torch.Tensor) -> torch.Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context, gradient: torch.Tensor) -> torch.Tensor:
+        return _Sum.apply(gradient.contiguous())
+
+
 def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
     """Element-wise sum over processes, any shape; gradients flow back to every process."""
-    return collective.all_reduce(values) if process_count() > 1 else values
+    return _Sum.apply(values) if process_count() > 1 else values
 
 
 class SharedBatchNorm3d(nn.BatchNorm3d):
