@@ -70,6 +70,17 @@ def test_finished_runs_are_kept_and_missing_ones_carried_out(tiny):
         assert {k: v for k, v in first.items() if k != "cpu_seconds"} == {k: v for k, v in second.items() if k != "cpu_seconds"}
 
 
+def test_a_result_of_other_settings_counts_for_nothing(tiny):
+    folder, results = tiny
+    path = sorted((folder / "kept").iterdir())[0]
+    content = path.read_text()
+    path.write_text(content.replace('"steps": 4', '"steps": 5'))
+    said = []
+    again = run_all(SCALES["tiny"], folder, folder / "kept", device="cpu", say=said.append)
+    assert f"{len(results)} runs, {len(results) - 1} of them done" in said
+    assert json.loads(path.read_text())["test"] == json.loads(content)["test"] and len(again) == len(results)
+
+
 def test_table_plot_and_json_are_written(tiny, tmp_path):
     pytest.importorskip("matplotlib")
     _, results = tiny

@@ -233,6 +233,19 @@ def test_two_processes_share_the_batch_and_survive_a_kill(mmwhs, tmp_path):
     assert (shared / "run" / "pools_1.pt").exists()
 
 
+def test_under_torchrun_the_processes_are_torchruns(mmwhs, tmp_path):
+    for name in ("alone", "shared"):
+        (tmp_path / name).mkdir()
+        _write_config(tmp_path / name / "run.toml", mmwhs, steps=5)
+    subprocess.run(_command(tmp_path / "alone" / "run.toml"), cwd=ROOT, check=True, capture_output=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "mkd_core", "train"]
+    done = subprocess.run([*torchrun, str(tmp_path / "shared" / "run.toml")], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stderr.count("Checking the settings and the data") == 1
+    losses = [_losses(tmp_path / name / "run")[5] for name in ("alone", "shared")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    assert (tmp_path / "shared" / "run" / "pools_1.pt").exists()
+
+
 def test_a_folder_with_a_run_of_other_settings_is_refused(mmwhs, tmp_path):
     train(_config(mmwhs, tmp_path))
     with pytest.raises(InputError, match=r"holds a run with other settings \(method\)"):

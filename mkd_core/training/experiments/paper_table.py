@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,7 @@ def run_all(
     say("Generating the benchmark's volumes")
     for part in _parts(scale):
         make_part(part, out / "volumes", jobs)
-    missing = [run for run in runs if not _result_file(kept, run).exists()]
+    missing = [run for run in runs if _kept_result(kept, run, scale) is None]
     say(f"{len(runs)} runs, {len(runs) - len(missing)} of them done")
     begun = time.monotonic()
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
@@ -155,7 +155,7 @@ def run_all(
         for number, future in enumerate(as_completed(futures), 1):
             left = (time.monotonic() - begun) / number * (len(missing) - number) / 60
             say(f"{futures[future].name}: {future.result()}; {number} of {len(missing)}, about {left:.0f} min left")
-    return [json.loads(_result_file(kept, run).read_text()) for run in runs]
+    return [_kept_result(kept, run, scale) for run in runs]
 
 
 def _parts(scale: Scale) -> Iterator[Part]:
@@ -169,6 +169,22 @@ def _parts(scale: Scale) -> Iterator[Part]:
 
 def _result_file(kept: Path, run: Run) -> Path:
     return kept / f"{run.name}.json"
+
+
+def _kept_result(kept: Path, run: Run, scale: Scale) -> dict[str, Any] | None:
+    """What an earlier start found out; None if there is nothing, or if it was found with other settings."""
+    try:
+        result = json.loads(_result_file(kept, run).read_text())
+    except (OSError, ValueError):
+        return None
+    return result if result.get("settings") == _settings(run, scale) else None
+
+
+def _settings(run: Run, scale: Scale) -> dict[str, Any]:
+    """All that decides a run's result, as plain values."""
+    config = asdict(_config(run, scale, Path(), 1, "cpu"))
+    chosen = {name: config[name] for name in ("networks", "method", "stages", "augmentation", "data")}
+    return json.loads(json.dumps(chosen | {"tested": scale.tested, "validating": scale.validating}))
 
 
 def _carry_out(run: Run, scale: Scale, out: Path, kept: Path, threads: int, device: str) -> str:
@@ -185,7 +201,7 @@ def _carry_out(run: Run, scale: Scale, out: Path, kept: Path, threads: int, devi
         parts["segmentor_syn"] = _train(twin, data)[0]["segmentor_real"]
     trained = time.process_time() - begun
     rule = config.data.normalisation()[run.target]
-    result: dict[str, Any] = {**vars(run), "settings": ROWS[run.row], "cpu_seconds": round(trained, 1)}
+    result: dict[str, Any] = {**vars(run), "settings": _settings(run, scale), "cpu_seconds": round(trained, 1)}
     for kind in ("test", "validation"):
         volumes = [prepare_volume(case, scale.stage.spacing_mm, rule, out / "prepared") for case in cases[kind]]
         result[kind] = score(parts, volumes, scale.stage.spacing_mm, aligns, choose_precision("auto", torch.device("cpu")))
