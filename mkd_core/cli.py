@@ -89,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train weights on labelled CT and unpaired labelled MR, or on rendered hearts")
     train.add_argument("config", type=Path, nargs="?", help="settings of the run (.toml)")
     train.add_argument("--out", type=Path, help="folder of the run, instead of the one that the settings name")
+    train.add_argument("--set", dest="changes", action="append", default=[], metavar="NAME=VALUE",
+                       help="a setting instead of the file's, such as data.hearts=FOLDER or run.device=cpu; may be repeated")
     train.add_argument("--settings", action="store_true", help="print all settings with their defaults and units, as a file to start from")
     train.set_defaults(run=_train)
 
@@ -302,7 +304,7 @@ def _train(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         return
     if chosen.config is None:
         parser.error("train needs a file of settings; mkd train --settings prints one to start from")
-    config = load_config(chosen.config)
+    config = load_config(chosen.config, chosen.changes)
     require_torch()
     from mkd_core.training.trainer import train
 

@@ -87,6 +87,17 @@ def test_without_alignment_s_syn_sees_the_assistants_images_and_no_generator_mov
     assert torch.equal(model.losses(*_pair())[1]["a2t"], _pair()[2])
 
 
+def test_at_first_each_segmentor_can_learn_from_its_own_modality_alone():
+    model = _model(separate_steps=1)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    assert not model.aligns
+    assert set(model.step(*_pair())) == {"real", "syn"}
+    moved = {name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {"segmentor_real", "segmentor_syn"}
+    assert model.aligns
+    assert set(model.step(*_pair())) == {"adversarial", "cycle", "real", "syn", "syn to real", "real to syn", "discriminators"}
+
+
 def test_the_identity_term_asks_generators_to_leave_their_own_modality_alone():
     assert "identity" not in _model().losses(*_pair())[0]
     model = _model(identity_weight=5.0)

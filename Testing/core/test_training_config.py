@@ -5,6 +5,7 @@ import tomllib
 
 import pytest
 
+from mkd_core.bundle import default_bundle_path
 from mkd_core.errors import InputError
 from mkd_core.training.config import TrainingConfig, config_from, load_config, settings_text
 
@@ -59,11 +60,37 @@ def test_a_file_of_settings_counts_its_paths_from_its_own_folder(tmp_path):
     assert config.run.localiser == str(tmp_path / "heart.safetensors")
 
 
+def test_changes_replace_what_the_file_says_and_count_their_paths_from_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings" / "run.toml").write_text('out = "one"\n[data]\nhearts = "here"\nown_hearts = 5\n')
+    monkeypatch.chdir(tmp_path)
+    config = load_config(
+        tmp_path / "settings" / "run.toml", ["data.hearts=hearts folder", "data.own_hearts=7", "run.device=cpu", "method.class_weights=[1,1,1,1,1,1,1,2]"])
+    assert (config.data.hearts, config.data.own_hearts) == (str(tmp_path / "hearts folder"), 7)
+    assert (config.run.device, config.method.class_weights[-1]) == ("cpu", 2.0)
+    assert config.out == str(tmp_path / "settings" / "one")
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ("hearts", "does not set anything"), ("=5", "does not set anything"), ("data.heart=x", "“data.heart”"), ("out.more=x", "“out.more”"), ("data.own_hearts=many", "whole number")])
+def test_a_change_that_makes_no_sense_is_refused(tmp_path, change, words):
+    (tmp_path / "run.toml").write_text('out = "one"\n')
+    with pytest.raises(InputError, match=words):
+        load_config(tmp_path / "run.toml", [change])
+
+
 @pytest.mark.parametrize("text", ["target = ", "\x00", "[data\n"])
 def test_a_file_that_is_not_toml_is_refused(tmp_path, text):
     (tmp_path / "run.toml").write_text(text)
     with pytest.raises(InputError, match="“run.toml” is not a TOML file"):
         load_config(tmp_path / "run.toml")
+
+
+def test_the_default_weights_recipe_can_be_read_and_ends_with_the_whole_method():
+    config = load_config(default_bundle_path().with_suffix(".toml"), ["data.hearts=hearts"])
+    assert config.method.scheme == "mutual-distillation" and config.method.alignment and config.method.distillation == "both"
+    assert config.method.separate_steps < config.steps
+    assert config.data.last_heart == 200, "test hearts are never read"
 
 
 def test_steps_belong_to_stages_in_order():

@@ -36,6 +36,10 @@ _BLOOD = (
 )
 
 
+#: A pacemaker's wire, by where it lies.
+LEADS = (T.LEAD_IN_VEIN, T.LEAD_IN_RA, T.LEAD_IN_RV)
+
+
 @dataclass
 class Appearance:
     """One draw of how an image looks.
@@ -143,6 +147,8 @@ def ct(rng: np.random.Generator) -> Appearance:
             T.FLUID: (u(0, 35), 5, 3),
             T.TABLE: (u(-400, 300), 20, 0),
             T.CORONARY: (left + u(-80, 300), 20, 0),
+            T.CALCIUM: (900, 150, 0),
+            **{lead: (2900, 0, 0) for lead in LEADS},
         },
     )
     vessel = right if rng.random() < 0.5 else left
@@ -212,6 +218,8 @@ def mr(rng: np.random.Generator) -> Appearance:
             T.KIDNEY: (u(0.3, 1.2), 0.05, 0.08),
             T.FLUID: (u(0.1, 1.5), 0.03, 0.02),
             T.TABLE: (0.01, 0, 0),
+            T.CALCIUM: (0.02, 0.01, 0),
+            **{lead: (0.0, 0, 0) for lead in LEADS},
         },
     )
     look.mean[T.HEPATIC_VEIN] = look.mean[T.LIVER] + u(-0.1, 0.35)

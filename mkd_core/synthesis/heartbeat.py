@@ -19,7 +19,7 @@ from scipy.interpolate import PchipInterpolator
 from mkd_core.structures import BY_KEY
 from mkd_core.synthesis import appearance
 from mkd_core.synthesis.anatomy import make_heart
-from mkd_core.synthesis.render import Canvas, as_images, canvas_around, grid_axes, render_grid
+from mkd_core.synthesis.render import Canvas, as_images, canvas_around, grid_axes, render_grid, sample_tissues
 from mkd_core.synthesis.tissues import TARGET_OF
 
 #: Duration of the beat in ms: 75 beats a minute.
@@ -76,6 +76,12 @@ def synthesize_beat(
         bend = motion.on_grid(axes, emptied(frame / frames))
         image, tissues = render_grid(canvas, look, rng, axes, spacing, np.zeros(3), bend=bend)
         yield as_images(image, tissues, modality, spacing, origin)
+
+
+def contracted(canvas: Canvas, emptied: float) -> Canvas:
+    """The same heart in the same body later in its beat; ``emptied`` is 0 at end-diastole and 1 at end-systole."""
+    axes = grid_axes(canvas, canvas.spacing)
+    return Canvas.from_array(sample_tissues(canvas, axes, Motion(canvas).on_grid(axes, emptied)), canvas.spacing)
 
 
 class Motion:

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from mkd_core.structures import IGNORE
-from mkd_core.synthesis import appearance, body
+from mkd_core.synthesis import appearance, artefacts, body
 from mkd_core.synthesis.appearance import Appearance
 from mkd_core.synthesis.tissues import TARGET_OF
 from mkd_core.synthesis.tissues import Tissue as T
@@ -111,6 +111,11 @@ def _flat_index(canvas: Canvas, axes: list[np.ndarray], matrix: np.ndarray, cent
     return flat
 
 
+def sample_tissues(canvas: Canvas, axes: list[np.ndarray], bend: np.ndarray) -> np.ndarray:
+    """Tissues ``(Z, Y, X)`` of a bent canvas; ``axes`` in mm from its first voxel and ``bend`` as for :func:`render_grid`."""
+    return canvas.tissues.reshape(-1)[_flat_index(canvas, axes, np.eye(3), np.zeros(3), bend)]
+
+
 def render_grid(
     canvas: Canvas,
     look: Appearance,
@@ -152,7 +157,7 @@ def render_grid(
     if look.coarse.any():
         image += look.coarse[tissues] * bank.cut(rng, shape, 5.0 / spacing)
     if look.streaks:
-        _add_streaks(image, tissues, look, rng, spacing)
+        artefacts.add_streaks(image, tissues == T.SVC, look.streaks, rng, spacing)
     sigma = [np.hypot(look.blur_mm, 0.4 * max(0.0, look.slice_mm - 1)) / spacing, look.blur_mm / spacing, look.blur_mm / spacing]
     if max(sigma) > 0.25:
         image = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=2.5)
@@ -167,25 +172,6 @@ def render_grid(
     if look.modality == "CT":
         np.maximum(image, -1024, out=image)
     return image.astype(np.float32, copy=False), tissues
-
-
-def _add_streaks(image: np.ndarray, tissues: np.ndarray, look: Appearance, rng: np.random.Generator, spacing: float) -> None:
-    """Dark and bright rays in axial planes from dense contrast in the SVC."""
-    where = np.argwhere(tissues == T.SVC)
-    if len(where) < 20:
-        return
-    z, y, x = where.mean(axis=0)
-    rows = np.arange(image.shape[1], dtype=np.float32).reshape(1, -1, 1) - y
-    columns = np.arange(image.shape[2], dtype=np.float32).reshape(1, 1, -1) - x
-    distance = np.hypot(rows, columns) * spacing
-    angle = ((np.arctan2(rows, columns) / (2 * np.pi) + 0.5) * 255).astype(int)
-    rays = ndimage.gaussian_filter1d(rng.standard_normal((image.shape[0], 256)), 2.0, axis=1, mode="wrap")
-    rays = ndimage.gaussian_filter1d(rays, 1.5, axis=0) * 4
-    dense = np.zeros(image.shape[0], np.float32)
-    dense[np.unique(where[:, 0])] = 1
-    strength = look.streaks * np.exp(-distance / 35) * (distance > 6)
-    levels = np.arange(image.shape[0]).reshape(-1, 1, 1)
-    image += (strength * ndimage.gaussian_filter1d(dense, 1.0).reshape(-1, 1, 1) * rays[levels, angle]).astype(np.float32)
 
 
 def rotation(degrees: np.ndarray) -> np.ndarray:
@@ -205,6 +191,18 @@ def _soft_cuts(tissues: np.ndarray, target: np.ndarray, spacing: float) -> None:
             steps = max(1, round(reach / spacing))
             near = ndimage.binary_dilation(target == label, iterations=steps)
             target[near & other] = IGNORE
+
+
+def _spoil(image: np.ndarray, tissues: np.ndarray, look: Appearance, rng: np.random.Generator, spacing: float) -> np.ndarray:
+    """Sometimes add what goes wrong in a scanner."""
+    if look.modality == "CT" and rng.random() < 0.8:
+        artefacts.add_streaks(image, np.isin(tissues, appearance.LEADS), rng.uniform(20, 150), rng, spacing, reach_mm=25.0, free_mm=3.0)
+    if rng.random() < 0.12:
+        image = artefacts.double_contours(image, rng, spacing)
+    if rng.random() < 0.15:
+        axis = 0 if look.modality == "CT" else int(rng.integers(3))
+        image = artefacts.thick_slices(image, rng.uniform(1.5 * spacing, 6.0), rng, spacing, axis)
+    return image
 
 
 def random_patch(
@@ -232,7 +230,7 @@ def random_patch(
     """
     shape = (size,) * 3 if isinstance(size, int) else tuple(size)
     look = appearance.draw(modality, rng)
-    matrix = rotation(rng.normal(0, 8, 3)) @ np.diag(rng.uniform(0.86, 1.16) * rng.uniform(0.94, 1.06, 3))
+    matrix = rotation(rng.normal(0, 18 if rng.random() < 0.35 else 8, 3)) @ np.diag(rng.uniform(0.86, 1.16) * rng.uniform(0.94, 1.06, 3))
     low, high = np.array(canvas.heart_low), np.array(canvas.heart_high)
     if rng.random() < heart_bias:
         centre = low + (high - low) * rng.beta(2, 2, 3)
@@ -255,6 +253,7 @@ def random_patch(
                 index[axis] = slice(shape[axis] - cut, None)
             outside[tuple(index)] = True
     image, tissues = render_grid(canvas, look, rng, axes, spacing, centre, matrix, bend)
+    image = _spoil(image, tissues, look, rng, spacing)
     target = TARGET_OF[tissues]
     if soft_cuts:
         _soft_cuts(tissues, target, spacing)

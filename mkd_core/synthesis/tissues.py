@@ -61,6 +61,10 @@ class Tissue(IntEnum):
     CORONARY = 43  #: coronary arteries
     HEPATIC_VEIN = 44
     ABDOMINAL_FAT = 45
+    CALCIUM = 46  #: in the walls of arteries
+    LEAD_IN_VEIN = 47  #: of a pacemaker
+    LEAD_IN_RA = 48
+    LEAD_IN_RV = 49
 
 
 #: Number of values an anatomy map may take; values above the last `Tissue` are free.
@@ -80,6 +84,8 @@ def _target_table() -> np.ndarray:
         (Tissue.ASCENDING_AORTA, 6),
         (Tissue.PULMONARY_ARTERY, 7),
         (Tissue.DISTAL_PULMONARY_ARTERY, 7),
+        (Tissue.LEAD_IN_RA, 4),
+        (Tissue.LEAD_IN_RV, 2),
     ):
         table[tissue] = label
     table.setflags(write=False)

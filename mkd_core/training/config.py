@@ -21,6 +21,7 @@ import difflib
 import math
 import tomllib
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +42,7 @@ class DataConfig:
     hearts: str = _setting("", "folder of tissue maps NAME_NUMBER.nii.gz, rendered as CT and MR as the run goes")
     last_heart: int = _setting(200, "hearts with a higher number are never read", least=0)
     own_hearts: int = _setting(30, "hearts drawn by mkd_core.synthesis.anatomy that join those of the folder", least=0)
+    bodies: int = _setting(1, "bodies that each heart is put into; from the second on the heart is anywhere in its beat and may have calcium or a lead", least=1)
     validation: float = _setting(0.2, "share of the target's cases that validate, where the CSV does not say", least=0.0, most=0.9)
     validation_cases: int = _setting(5, "most cases that a validation segments", "cases", least=0)
     cache_gb: float = _setting(4.0, "memory in which volumes are kept, of all processes that read them together", "GB", least=0.0)
@@ -83,6 +85,9 @@ class MethodConfig:
         "mutual-distillation", "the method, or one segmentor to compare it with: trained on the target alone, on both modalities at once, or "
         "on the assistant first and then on the target")
     alignment: bool = _setting(True, "IAM: translate the assistant's images; false shows S_syn the assistant's images as they are")
+    separate_steps: int = _setting(
+        0, "steps at the start in which each segmentor learns from its own modality alone, without alignment and distillation; such a step costs a quarter",
+        "steps", least=0)
     gan: Literal["least-squares", "cross-entropy"] = _setting("least-squares", "form of the adversarial loss")
     adversarial_weight: float = _setting(1.0, "weight of the generators' adversarial loss", least=0.0)
     cycle_weight: float = _setting(10.0, "weight of the L1 cycle loss, both ways", least=0.0)
@@ -195,11 +200,15 @@ class TrainingConfig:
         raise ValueError(f"the run ends at step {first}")
 
 
-def load_config(path: Path | str) -> TrainingConfig:
+def load_config(path: Path | str, changes: Iterable[str] = ()) -> TrainingConfig:
     """Read and check the settings of a run; relative paths in them count from the file's folder.
 
+    Args:
+        path: TOML file.
+        changes: settings that replace the file's, each like ``data.hearts=FOLDER``; relative paths in them count from the working folder.
+
     Raises:
-        InputError: no such file, not TOML, or whatever :func:`config_from` refuses.
+        InputError: no such file, not TOML, a change that is none, or whatever :func:`config_from` refuses.
     """
     path = Path(path)
     try:
@@ -208,13 +217,42 @@ def load_config(path: Path | str) -> TrainingConfig:
         raise InputError(f"“{path}” cannot be read.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"“{path.name}” is not a TOML file: {error}.") from error
-    config = config_from(values)
     here = path.absolute().parent
-    data = {name: str(here / value) for name in ("cases", "hearts", "folder") if (value := getattr(config.data, name))}
-    run = {name: str(here / value) for name in ("localiser", "start") if (value := getattr(config.run, name))}
-    return dataclasses.replace(
-        config, out=str(here / config.out) if config.out else "",
-        data=dataclasses.replace(config.data, **data), run=dataclasses.replace(config.run, **run))
+    _make_absolute(values, here)
+    for change in changes:
+        _apply(change, values)
+    return config_from(values)
+
+
+#: Settings that name files and folders, by table.
+_PATHS = {"": ("out",), "data": ("cases", "hearts", "folder"), "run": ("localiser", "start")}
+
+
+def _make_absolute(values: dict[str, Any], folder: Path) -> None:
+    for table, names in _PATHS.items():
+        found = values.get(table, {}) if table else values
+        for name in names if isinstance(found, dict) else ():
+            if isinstance(found.get(name), str) and found[name]:
+                found[name] = str(folder / found[name])
+
+
+def _apply(change: str, values: dict[str, Any]) -> None:
+    """Set one value, read as TOML if it is that, else as text."""
+    name, equals, text = change.partition("=")
+    *tables, last = name.strip().split(".")
+    if not (equals and last):
+        raise InputError(f"“{change}” does not set anything.", "Write it like data.hearts=FOLDER.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise InputError(f"There is no setting “{name.strip()}”.")
+    if last in _PATHS.get(".".join(tables), ()) and isinstance(value, str) and value:
+        value = str(Path(value).absolute())
+    values[last] = value
 
 
 def config_from(values: dict[str, Any]) -> TrainingConfig:

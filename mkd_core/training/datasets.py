@@ -170,7 +170,7 @@ class HeartData:
                 _write(make_heart(FIRST_OWN_SEED + number), path)
         for number, path in enumerate([*self._training, *self._own]):
             notice(f"Painting a body round {path.name}", number / jobs)
-            prepare_canvases([path], self._folder)
+            prepare_canvases([path], self._folder, self._config.bodies)
         for number, (path, case) in enumerate(zip(self._validating, self.validation)):
             notice(f"Rendering {case.name}", 1 - (len(self._validating) - number) / jobs)
             if not case.label.exists():
@@ -181,7 +181,7 @@ class HeartData:
 
     def patches(self, modality: str, stage: Stage, size: int, budget: float) -> PatchSource:
         """See :class:`TrainingData`; canvases are mapped into memory and need no budget."""
-        canvases = prepare_canvases([*self._training, *self._own], self._folder)
+        canvases = prepare_canvases([*self._training, *self._own], self._folder, self._config.bodies)
         return RenderedHearts(
             tuple(canvases), modality, size, stage.spacing_mm, self._config.normalisation()[modality], self._config.heart_share)
 
@@ -189,16 +189,9 @@ class HeartData:
 def _render_whole(description: Path, modality: str, number: int) -> tuple[sitk.Image, sitk.Image]:
     canvas = open_canvas(description)
     rng = np.random.default_rng(1000 + number)
-    axes = [np.arange(int(count * canvas.spacing / _VALIDATION_MM)) * _VALIDATION_MM for count in canvas.tissues.shape]
-    values, tissues = render.render_grid(canvas, appearance.draw(modality, rng), rng, axes, _VALIDATION_MM, np.zeros(3))
-    if modality == "MR":
-        values = values * 500
-    volumes = []
-    for array in (np.rint(values).astype(np.int16), render.TARGET_OF[tissues]):
-        volume = sitk.GetImageFromArray(array)
-        volume.SetSpacing([_VALIDATION_MM] * 3)
-        volumes.append(volume)
-    return volumes[0], volumes[1]
+    axes = render.grid_axes(canvas, _VALIDATION_MM)
+    image, tissues = render.render_grid(canvas, appearance.draw(modality, rng), rng, axes, _VALIDATION_MM, np.zeros(3))
+    return render.as_images(image, tissues, modality, _VALIDATION_MM, (0.0, 0.0, 0.0))
 
 
 def _write(image: sitk.Image, path: Path) -> None:

@@ -93,7 +93,7 @@ class MutualDistillation(nn.Module):
         """
         images = {"t": x_t, "a2t": x_a}
         terms = {}
-        if self.config.alignment:
+        if self.aligns:
             images |= {"a2t": self.generator_a2t(x_a), "t2a": self.generator_t2a(x_t)}
             terms = self._alignment_losses(x_t, x_a, images)
         return terms | self._segmentor_losses(images, {"real": y_t, "syn": y_a}), images
@@ -116,7 +116,7 @@ class MutualDistillation(nn.Module):
         lessons = [
             (teacher, student, stream)
             for teacher, student in (("syn", "real"), ("real", "syn"))
-            if self.config.distillation in ("both", f"{teacher}-to-{student}") and self.config.distillation_weight
+            if self._together and self.config.distillation in ("both", f"{teacher}-to-{student}") and self.config.distillation_weight
             for stream in {"teacher-stream": (own[teacher],), "student-stream": (own[student],)}.get(
                 self.config.distillation_images, ("t", "a2t"))
         ]
@@ -138,8 +138,8 @@ class MutualDistillation(nn.Module):
         return terms
 
     def _distillation_weight(self) -> float:
-        ramp = self.config.distillation_ramp
-        return self.config.distillation_weight * (min(1.0, self.steps_done / ramp) if ramp else 1.0)
+        ramp, steps = self.config.distillation_ramp, self.steps_done - self.config.separate_steps
+        return self.config.distillation_weight * (min(1.0, steps / ramp) if ramp else 1.0)
 
     def step(self, x_t: torch.Tensor, y_t: torch.Tensor, x_a: torch.Tensor, y_a: torch.Tensor) -> dict[str, torch.Tensor]:
         """One update of every part, in turn.  Arguments as for :meth:`losses`; returns the value of each term."""
@@ -151,7 +151,7 @@ class MutualDistillation(nn.Module):
         update(sum(terms.values()), {self.optimisers[name]: self._parameters_of[name] for name in self.optimisers if name != "discriminators"})
         for network in discriminators:
             network.requires_grad_(True)
-        if self.config.alignment:
+        if self.aligns:
             terms["discriminators"] = self._discriminator_loss(x_t, x_a, images)
             update(terms["discriminators"], {self.optimisers["discriminators"]: self._parameters_of["discriminators"]}, None)
         self.steps_done += 1
@@ -171,8 +171,12 @@ class MutualDistillation(nn.Module):
 
     @property
     def aligns(self) -> bool:
-        """Whether the generators are trained."""
-        return self.config.alignment
+        """Whether the generators are at work."""
+        return self.config.alignment and self._together
+
+    @property
+    def _together(self) -> bool:
+        return self.steps_done >= self.config.separate_steps
 
     def state(self) -> dict:
         """Everything that a resumed run needs, but for the data and the pools."""

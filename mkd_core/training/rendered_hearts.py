@@ -15,7 +15,8 @@ import SimpleITK as sitk
 import torch
 
 from mkd_core import normalisation as normalisation_rule
-from mkd_core.synthesis import body, render
+from mkd_core.synthesis import body, findings, render
+from mkd_core.synthesis.heartbeat import contracted
 from mkd_core.synthesis.render import Canvas
 
 
@@ -40,9 +41,10 @@ def prepare_canvases(hearts: Sequence[Path], cache: Path, bodies: int = 1) -> li
     """Paint bodies round hearts and cache them; finished ones are kept.
 
     Args:
-        hearts: tissue maps of hearts.
+        hearts: tissue maps of hearts, at end-diastole.
         cache: folder for ``NAME_bB.npy`` (chest, the heart's own voxel size) and ``NAME_bB_torso.npy`` (3 mm).
-        bodies: different bodies per heart.
+        bodies: different bodies per heart.  The first is of a patient without findings; in the others the heart is anywhere in its beat, and
+            there may be calcium or a pacemaker's lead.
 
     Returns:
         Description files (``.json``) of the canvases, one per heart and body.
@@ -58,20 +60,29 @@ def prepare_canvases(hearts: Sequence[Path], cache: Path, bodies: int = 1) -> li
                 continue
             heart = sitk.ReadImage(str(path))
             seed = int.from_bytes(name.encode()[-8:], "little") % (2**31)
-            chest = render.body_canvas(heart, seed, body.chest_extent(heart))
-            torso = body.surround(heart, seed, 3.0, body.torso_extent(heart))
-            entry = {}
-            for kind, image in (("chest", chest), ("torso", torso)):
-                tissues = sitk.GetArrayFromImage(image)
-                canvas = Canvas.from_array(tissues, image.GetSpacing()[0])
-                np.save(cache / f"{name}_{kind}.npy", tissues)
-                entry[kind] = {
-                    "spacing": canvas.spacing,
-                    "low": [int(v) for v in canvas.heart_low],
-                    "high": [int(v) for v in canvas.heart_high],
-                }
-            description.write_text(json.dumps(entry))
+            chest = _canvas(render.body_canvas(heart, seed, body.chest_extent(heart)))
+            canvases = {"chest": _with_findings(chest, seed) if number else chest,
+                        "torso": _canvas(body.surround(heart, seed, 3.0, body.torso_extent(heart)))}
+            for kind, canvas in canvases.items():
+                np.save(cache / f"{name}_{kind}.npy", canvas.tissues)
+            description.write_text(json.dumps({kind: {
+                "spacing": canvas.spacing, "low": [int(v) for v in canvas.heart_low], "high": [int(v) for v in canvas.heart_high],
+            } for kind, canvas in canvases.items()}))
     return described
+
+
+def _canvas(image: sitk.Image) -> Canvas:
+    return Canvas.from_array(sitk.GetArrayFromImage(image), image.GetSpacing()[0])
+
+
+def _with_findings(canvas: Canvas, seed: int) -> Canvas:
+    rng = np.random.default_rng(seed)
+    canvas = contracted(canvas, rng.uniform(0.0, 1.0))
+    if rng.random() < 0.4:
+        findings.paint_calcium(canvas.tissues, canvas.spacing, rng)
+    if rng.random() < 0.15:
+        findings.paint_lead(canvas.tissues, canvas.spacing, rng)
+    return canvas
 
 
 def open_canvas(description: Path, kind: str = "chest") -> Canvas:
