@@ -1,0 +1,71 @@
+"""The accuracy benchmark: what is aimed at is compared with what was measured, and nothing else."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sitk = pytest.importorskip("SimpleITK")
+pytest.importorskip("torch")
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import accuracy  # noqa: E402
+
+from mkd_core.structures import STRUCTURES  # noqa: E402
+
+
+def _rendered(mean, lowest, real, synthetic):
+    both = {s.key: mean for s in STRUCTURES} | {"RV": lowest, "mean": mean}
+    return {"ensemble": both, "real": {"mean": real}, "synthetic": {"mean": synthetic}}
+
+
+def test_an_aim_is_met_where_the_measured_value_reaches_it():
+    found = {aim["what"]: (aim["reached"], aim["met"]) for aim in accuracy.aims({
+        "rendered CT": _rendered(0.96, 0.80, 0.95, 0.955), "refused without a heart": {"ct": True, "mr": False},
+        "real MR left atrium": {"translate": {"mean": 0.88}, "none": {"mean": 0.89}}})}
+    assert found["rendered CT: mean Dice"] == (0.96, True)
+    assert found["rendered CT: lowest structure"] == (0.80, False)
+    assert found["rendered CT: ensemble less the better segmentor"] == (pytest.approx(0.005), True)
+    assert found["volumes without a heart refused"][1] is False
+    assert found["real MR: left atrium Dice"][1] is True and found["real MR: gain by image alignment"][1] is False
+    assert not any("real CT" in what or "rendered MR" in what for what in found), "only what was measured"
+
+
+def test_a_rendered_test_heart_is_scored_for_each_segmentor_and_the_worst_one_drawn(tmp_path, capsys):
+    from mkd_core.synthesis.anatomy import make_heart
+
+    hearts = tmp_path / "hearts"
+    hearts.mkdir()
+    for number in (200, 201):  # the first one is a training heart
+        sitk.WriteImage(make_heart(number, spacing=2.5), str(hearts / f"heart_{number:04d}.nii.gz"))
+    figures = accuracy.main(["--data", str(tmp_path), "--hearts", "5", "--pictures", str(tmp_path / "pictures"), "--json", str(tmp_path / "figures.json")])
+    assert figures["rendered CT"]["ensemble"]["cases"] == 1
+    assert all(0 <= figures["rendered CT"][answer]["mean"] <= 1 for answer in ("real", "synthetic"))
+    assert figures["rendered CT"]["ensemble"]["mean"] > 0.6, "the default weights find a heart that they have not seen"
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["worst-rendered-CT.png", "worst-rendered-MR.png"]
+    printed = capsys.readouterr().out
+    assert "heart_0201.nii.gz CT" in printed and "heart_0200" not in printed
+    assert "rendered CT: mean Dice" in printed and (tmp_path / "figures.json").exists()
+
+
+def test_the_score_of_a_real_ct_is_perfect_for_labels_inside_the_reference_and_falls_for_what_lies_outside(tmp_path):
+    heart, aorta, artery = (np.zeros((24, 24, 24), np.uint8) for _ in range(3))
+    heart[4:14, 4:20, 4:20] = 1
+    aorta[14:20, 4:9, 4:9] = 1
+    artery[14:20, 14:19, 14:19] = 1
+    labels = np.zeros(heart.shape, np.uint8)
+    for number, label in enumerate((1, 2, 3, 4, 5)):
+        labels[4 + 2 * number : 6 + 2 * number, 4:20, 4:20] = label
+    labels[aorta > 0], labels[artery > 0] = 6, 7
+    hu = np.where(labels == 5, 100, np.where(labels > 0, 400, -100)).astype(np.int16)
+    for name, array in (("heart", heart), ("aorta", aorta), ("pulmonary_artery", artery), ("ct", hu)):
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"{name}.nii.gz"))
+    perfect = accuracy.score_real_ct(sitk.GetImageFromArray(labels), tmp_path)
+    assert perfect == {"inside": 1, "cover": 1, "pulmonary_artery": 1, "ascending_aorta": 1, "chambers": 1, "blood_minus_muscle": 300, "components": 1}
+    labels[0, 23, 23] = 2  # a stray voxel, far from everything
+    strayed = accuracy.score_real_ct(sitk.GetImageFromArray(labels), tmp_path)
+    assert strayed["components"] == 2 and strayed["inside"] < 1 and strayed["chambers"] < 1
+
+
