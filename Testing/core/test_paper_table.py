@@ -81,6 +81,17 @@ def test_a_result_of_other_settings_counts_for_nothing(tiny):
     assert json.loads(path.read_text())["test"] == json.loads(content)["test"] and len(again) == len(results)
 
 
+def test_a_result_from_before_a_setting_existed_counts(tiny):
+    folder, results = tiny
+    path = sorted((folder / "kept").iterdir())[0]
+    content = path.read_text()
+    assert '"separate_steps": 0, ' in content
+    path.write_text(content.replace('"separate_steps": 0, ', ""))
+    said = []
+    run_all(SCALES["tiny"], folder, folder / "kept", device="cpu", say=said.append)
+    assert f"{len(results)} runs, {len(results)} of them done" in said
+
+
 def test_table_plot_and_json_are_written(tiny, tmp_path):
     pytest.importorskip("matplotlib")
     _, results = tiny

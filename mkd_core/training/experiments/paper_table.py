@@ -175,16 +175,24 @@ def _kept_result(kept: Path, run: Run, scale: Scale) -> dict[str, Any] | None:
     """What an earlier start found out; None if there is nothing, or if it was found with other settings."""
     try:
         result = json.loads(_result_file(kept, run).read_text())
-    except (OSError, ValueError):
+        known = result["settings"]
+        # A setting that did not exist then had what is now its default.
+        for table, defaults in _plain(TrainingConfig(), ("networks", "method", "augmentation", "data")).items():
+            known[table] = defaults | known[table]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return result if result.get("settings") == _settings(run, scale) else None
+    return result if known == _settings(run, scale) else None
 
 
 def _settings(run: Run, scale: Scale) -> dict[str, Any]:
     """All that decides a run's result, as plain values."""
-    config = asdict(_config(run, scale, Path(), 1, "cpu"))
-    chosen = {name: config[name] for name in ("networks", "method", "stages", "augmentation", "data")}
-    return json.loads(json.dumps(chosen | {"tested": scale.tested, "validating": scale.validating}))
+    chosen = _plain(_config(run, scale, Path(), 1, "cpu"), ("networks", "method", "stages", "augmentation", "data"))
+    return chosen | {"tested": scale.tested, "validating": scale.validating}
+
+
+def _plain(config: TrainingConfig, tables: Sequence[str]) -> dict[str, Any]:
+    values = asdict(config)
+    return json.loads(json.dumps({name: values[name] for name in tables}))
 
 
 def _carry_out(run: Run, scale: Scale, out: Path, kept: Path, threads: int, device: str) -> str:
