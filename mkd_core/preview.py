@@ -50,7 +50,7 @@ def picture(image: sitk.Image, labels: sitk.Image, modality: str = "CT") -> np.n
         shown = _resample(labels, grid, sitk.sitkNearestNeighbor, 0.0)
         plain.append(np.repeat(grey[..., None], 3, axis=2))
         painted.append(_paint(grey, shown, _outline(shown)))
-    return _stack([_stack(plain, axis=1), _stack(painted, axis=1)], axis=0)
+    return stack([stack(plain, axis=1), stack(painted, axis=1)], axis=0)
 
 
 def comparison(image: sitk.Image, truth: sitk.Image, labels: sitk.Image | None, modality: str = "CT") -> dict[str, np.ndarray]:
@@ -74,6 +74,14 @@ def comparison(image: sitk.Image, truth: sitk.Image, labels: sitk.Image | None, 
         filled, outlined = (_resample(one, grid, sitk.sitkNearestNeighbor, 0.0) for one in (labels, truth))
         slices[name] = _paint(grey, filled, _thickened(_outline(outlined)), outlined)
     return slices
+
+
+def stack(tiles: list[np.ndarray], axis: int) -> np.ndarray:
+    """Pictures ``(height, width, 3)`` one below the other (axis 0) or side by side (axis 1), with a gap between them."""
+    gap = list(tiles[0].shape)
+    gap[axis] = _GAP
+    separated = [part for tile in tiles for part in (np.full(gap, 32, np.uint8), tile)][1:]
+    return np.concatenate(separated, axis=axis)
 
 
 def write_png(pixels: np.ndarray, path: Path | str) -> None:
@@ -150,10 +158,3 @@ def _thickened(line: np.ndarray) -> np.ndarray:
     """A line with the pixels beside it."""
     padded = np.pad(line, 1)
     return line | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
-
-
-def _stack(tiles: list[np.ndarray], axis: int) -> np.ndarray:
-    gap = list(tiles[0].shape)
-    gap[axis] = _GAP
-    separated = [part for tile in tiles for part in (np.full(gap, 32, np.uint8), tile)][1:]
-    return np.concatenate(separated, axis=axis)

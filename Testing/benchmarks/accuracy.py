@@ -30,9 +30,6 @@ from mkd_core.errors import MKDError  # noqa: E402
 from mkd_core.pipeline import SegmentationOptions  # noqa: E402
 from mkd_core.structures import BY_KEY, STRUCTURES  # noqa: E402
 
-#: Test hearts are numbered above this one; training never reads them.
-_LAST_TRAINING_HEART = 200
-
 #: Appearance seeds that training never uses.
 _FIRST_SEED = 900000
 
@@ -132,10 +129,12 @@ def rendered_hearts(bundle, folder: Path, modality: str, count: int, pictures: P
         By whose answer it is, "ensemble", "real" or "synthetic": mean Dice by structure, their ``mean``, and the number of ``cases``.
     """
     from mkd_core.synthesis import synthesize
+    from mkd_core.training.config import DataConfig
+    from mkd_core.training.rendered_hearts import training_hearts
 
     rows: dict[str, list[list[float]]] = {answer: [] for answer in ensemble.ANSWERS}
     worst = (np.inf, None)
-    hearts = [path for path in sorted(folder.glob("heart_*.nii.gz")) if int(path.name[6:10]) > _LAST_TRAINING_HEART][:count]
+    hearts = sorted(set(folder.glob("*.nii.gz")).difference(training_hearts(folder, DataConfig.last_heart)))[:count]
     for number, path in enumerate(hearts):
         image, truth = synthesize(sitk.ReadImage(str(path)), modality, _FIRST_SEED + number)
         true = sitk.GetArrayViewFromImage(truth)
@@ -188,9 +187,7 @@ def _segment(image: sitk.Image, bundle, modality: str, name: str, **options) -> 
 
 
 def _draw(path: Path, image: sitk.Image, truth: sitk.Image, labels: sitk.Image | None, modality: str) -> None:
-    views = preview.comparison(image, truth, labels, modality)
-    height = max(view.shape[0] for view in views.values())
-    preview.write_png(np.concatenate([np.pad(view, ((0, height - view.shape[0]), (0, 6), (0, 0))) for view in views.values()], axis=1), path)
+    preview.write_png(preview.stack(list(preview.comparison(image, truth, labels, modality).values()), axis=1), path)
 
 
 def refused_without_a_heart(bundle, folder: Path) -> dict[str, bool]:

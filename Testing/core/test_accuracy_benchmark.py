@@ -67,5 +67,3 @@ def test_the_score_of_a_real_ct_is_perfect_for_labels_inside_the_reference_and_f
     labels[0, 23, 23] = 2  # a stray voxel, far from everything
     strayed = accuracy.score_real_ct(sitk.GetImageFromArray(labels), tmp_path)
     assert strayed["components"] == 2 and strayed["inside"] < 1 and strayed["chambers"] < 1
-
-

@@ -11,11 +11,10 @@ from scipy import ndimage  # noqa: E402
 from mkd_core.structures import BY_KEY  # noqa: E402
 from mkd_core.synthesis import artefacts, findings, render  # noqa: E402
 from mkd_core.synthesis.anatomy import make_heart  # noqa: E402
+from mkd_core.synthesis.appearance import LEADS  # noqa: E402
 from mkd_core.synthesis.heartbeat import contracted  # noqa: E402
 from mkd_core.synthesis.tissues import TARGET_OF  # noqa: E402
 from mkd_core.synthesis.tissues import Tissue as T  # noqa: E402
-
-LEADS = (T.LEAD_IN_VEIN, T.LEAD_IN_RA, T.LEAD_IN_RV)
 
 
 @pytest.fixture(scope="module")
