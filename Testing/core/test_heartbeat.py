@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
 from mkd_core.structures import BY_KEY, STRUCTURES
-from mkd_core.synthesis.heartbeat import EJECTION_FRACTION, emptied, synthesize_beat
+from mkd_core.synthesis.anatomy import make_heart
+from mkd_core.synthesis.heartbeat import EJECTION_FRACTION, contracted, emptied, synthesize_beat
+from mkd_core.synthesis.render import Canvas, canvas_around
+from mkd_core.synthesis.tissues import Tissue as T
 
 SPACING = 2.0
 
@@ -105,3 +110,18 @@ def test_the_same_seed_gives_the_same_frame():
 def test_a_beat_without_frames_is_refused():
     with pytest.raises(ValueError, match="at least one frame"):
         next(synthesize_beat(frames=0))
+
+
+def test_a_right_ventricle_that_holds_less_than_the_left_one_ejects_limits_both():
+    image, _ = canvas_around(make_heart(7, SPACING), 7, 10.0)
+    tissues = image.tissues.copy()
+    right = tissues == T.RV
+    tissues[right & (ndimage.distance_transform_edt(right) * SPACING < 9.0)] = T.RV_WALL
+    small = Canvas.from_array(tissues, SPACING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        empty = contracted(small, 1.0)
+    left = [np.count_nonzero(canvas.tissues == T.LV) for canvas in (small, empty)]
+    right = [np.count_nonzero(canvas.tissues == T.RV) for canvas in (small, empty)]
+    assert left[0] * EJECTION_FRACTION > right[0], "the heart is what the name says"
+    assert 0 < left[0] - left[1] < right[0] and 0 < right[1] < right[0]

@@ -98,6 +98,20 @@ def test_at_first_each_segmentor_can_learn_from_its_own_modality_alone():
     assert set(model.step(*_pair())) == {"adversarial", "cycle", "real", "syn", "syn to real", "real to syn", "discriminators"}
 
 
+def test_generators_that_a_run_starts_with_translate_at_rest_while_the_segmentors_learn_apart():
+    model = _model(separate_steps=1, separate_alignment=True)
+    x_t, y_t, x_a, y_a = _pair()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    assert model.aligns, "a bundle of such a run shows S_syn translated images"
+    terms, images = model.losses(x_t, y_t, x_a, y_a)
+    assert set(terms) == {"real", "syn"}
+    assert torch.allclose(images["a2t"], model.generator_a2t(x_a), atol=1e-5) and not torch.equal(images["a2t"], x_a)
+    model.step(x_t, y_t, x_a, y_a)
+    moved = {name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {"segmentor_real", "segmentor_syn"}
+    assert set(model.step(x_t, y_t, x_a, y_a)) == {"adversarial", "cycle", "real", "syn", "syn to real", "real to syn", "discriminators"}
+
+
 def test_the_identity_term_asks_generators_to_leave_their_own_modality_alone():
     assert "identity" not in _model().losses(*_pair())[0]
     model = _model(identity_weight=5.0)

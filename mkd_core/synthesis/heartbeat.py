@@ -39,6 +39,7 @@ _BALLS = 10  # in each chamber
 _ROUNDS = 2  # each ball changes in so many steps, in turn with the others, so that none empties before its neighbours follow
 _CORE = 0.45  # balls lie where the wall is at least this far, as a share of the largest distance to the wall in the chamber
 _RADIUS = 0.8  # of a ball, as a share of the distance to the wall
+_MOST_OF_BALL = 0.8  # share of its volume that a ball gives off in one step
 _DRAWN_MM = 0.75  # voxels of the heart that is moved: motion smaller than half of one does not show
 _COARSE_MM = 2.5  # resolution at which balls are placed
 _NODE_MM = 4.0  # distance of the points at which the motion is computed; it is interpolated between them
@@ -97,14 +98,14 @@ class Motion:
         step = stride * canvas.spacing
         masks = {key: labels == BY_KEY[key].label for key in ("LV", "RV", "LA", "RA")}
         volumes = {key: float(mask.sum()) * step**3 for key, mask in masks.items()}
-        stroke = EJECTION_FRACTION * volumes["LV"]
+        balls = {key: _balls(mask, step) for key, mask in masks.items()}
+        held = {key: 4.0 / 3.0 * np.pi * float((sizes**3).sum()) for key, (_, sizes) in balls.items()}
+        # No ball can give off more than it holds: a right ventricle far smaller than the left one limits what both eject.
+        stroke = min(EJECTION_FRACTION * volumes["LV"], _MOST_OF_BALL * _ROUNDS * min(held["LV"], held["RV"]))
         gains = {"LV": -stroke, "RV": -stroke} | {key: share * volumes[key] for key, share in _ATRIAL_FILLING.items()}
-        centres, radii, shares = [], [], []
-        for key, mask in masks.items():
-            places, sizes = _balls(mask, step)
-            centres.append(places)
-            radii.append(sizes)
-            shares.append(gains[key] * sizes**3 / (sizes**3).sum() / (4.0 / 3.0 * np.pi) / _ROUNDS)
+        centres = [places for places, _ in balls.values()]
+        radii = [sizes for _, sizes in balls.values()]
+        shares = [gains[key] * sizes**3 / held[key] / _ROUNDS for key, (_, sizes) in balls.items()]
         # One ball of each chamber after the other.
         self._centres = np.tile(np.stack(centres, axis=1).reshape(-1, 3), (_ROUNDS, 1))
         self._radii = np.tile(np.stack(radii, axis=1).ravel(), _ROUNDS)

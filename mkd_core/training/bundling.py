@@ -48,6 +48,11 @@ def _localiser(config: TrainingConfig) -> _Localiser:
     return found
 
 
+def _name_of(path: Path | str) -> str:
+    described = load_bundle(path).metadata
+    return f"{described['name']} {described['version']}"
+
+
 class BundleMaker:
     """Writes the bundles of a run.
 
@@ -60,6 +65,7 @@ class BundleMaker:
         self._config = config
         self._data = config.bundle.data or data
         self._localiser = _localiser(config)
+        self._start = _name_of(config.run.start) if config.run.start else None
 
     def write(
         self, path: Path, parts: Mapping[str, nn.Module], *, steps: int, alignment: str, translate: bool, quality: Mapping[str, Any] | None = None,
@@ -103,7 +109,7 @@ class BundleMaker:
                 "distillation": config.method.distillation,
                 "distillation_images": config.method.distillation_images,
                 "distillation_weight": config.method.distillation_weight,
-            },
+            } | ({"started_from": self._start} if self._start else {}),
             "quality": dict(quality or {}),
             "licence": config.bundle.licence,
             "intended_use": config.bundle.intended_use,

@@ -86,8 +86,10 @@ class MethodConfig:
         "on the assistant first and then on the target")
     alignment: bool = _setting(True, "IAM: translate the assistant's images; false shows S_syn the assistant's images as they are")
     separate_steps: int = _setting(
-        0, "steps at the start in which each segmentor learns from its own modality alone, without alignment and distillation; such a step costs a quarter",
+        0, "steps at the start in which each segmentor learns from its own modality alone, without distillation, and the generators rest; such a step costs a quarter",
         "steps", least=0)
+    separate_alignment: bool = _setting(
+        False, "translate the assistant's images in those steps too; for generators that a run starts with (run.start)")
     gan: Literal["least-squares", "cross-entropy"] = _setting("least-squares", "form of the adversarial loss")
     adversarial_weight: float = _setting(1.0, "weight of the generators' adversarial loss", least=0.0)
     cycle_weight: float = _setting(10.0, "weight of the L1 cycle loss, both ways", least=0.0)

@@ -89,13 +89,16 @@ class MutualDistillation(nn.Module):
             y_t, y_a: their targets, ``(N, D, H, W)``.
 
         Returns:
-            (terms to minimise by name, images by name: "t", "a2t" and, with alignment, "t2a").
+            (terms to minimise by name, images by name: "t", "a2t" and, where the generators learn, "t2a").
         """
         images = {"t": x_t, "a2t": x_a}
         terms = {}
-        if self.aligns:
+        if self._generators_learn:
             images |= {"a2t": self.generator_a2t(x_a), "t2a": self.generator_t2a(x_t)}
             terms = self._alignment_losses(x_t, x_a, images)
+        elif self.aligns:
+            with torch.no_grad():
+                images["a2t"] = self.generator_a2t(x_a)
         return terms | self._segmentor_losses(images, {"real": y_t, "syn": y_a}), images
 
     def _alignment_losses(self, x_t: torch.Tensor, x_a: torch.Tensor, images: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -151,7 +154,7 @@ class MutualDistillation(nn.Module):
         update(sum(terms.values()), {self.optimisers[name]: self._parameters_of[name] for name in self.optimisers if name != "discriminators"})
         for network in discriminators:
             network.requires_grad_(True)
-        if self.aligns:
+        if self._generators_learn:
             terms["discriminators"] = self._discriminator_loss(x_t, x_a, images)
             update(terms["discriminators"], {self.optimisers["discriminators"]: self._parameters_of["discriminators"]}, None)
         self.steps_done += 1
@@ -171,7 +174,11 @@ class MutualDistillation(nn.Module):
 
     @property
     def aligns(self) -> bool:
-        """Whether the generators are at work."""
+        """Whether S_syn sees translated images."""
+        return self.config.alignment and (self._together or self.config.separate_alignment)
+
+    @property
+    def _generators_learn(self) -> bool:
         return self.config.alignment and self._together
 
     @property
