@@ -117,15 +117,16 @@ class Field:
         positions = corners @ self.rotation.T
         return positions.min(axis=0), positions.max(axis=0)
 
-    def empty_labels(self) -> tuple[np.ndarray, np.ndarray]:
-        """A label array of zeros (uint8) stored as the image is, and its view the anatomical way round."""
-        stored = np.zeros(self.image.GetSize()[::-1], np.uint8)
-        return stored, self.oriented(stored)
-
-    def to_image(self, stored: np.ndarray) -> sitk.Image:
-        """Image on exactly the input's grid from an array stored as the image is."""
-        result = sitk.GetImageFromArray(stored)
+    def block_to_image(self, labels: np.ndarray, block: tuple[slice, slice, slice]) -> sitk.Image:
+        """Image on exactly the input's grid from the labels (uint8) of a block of its voxels, the anatomical way round; zero elsewhere."""
+        result = sitk.Image(self.image.GetSize(), sitk.sitkUInt8)
         result.CopyInformation(self.image)
+        if labels.size:
+            order = np.argsort(self._axes)
+            stored = np.ascontiguousarray(labels[self._flips].transpose(order))
+            firsts = [count - side.stop if flip.step else side.start for count, side, flip in zip(self.size, block, self._flips)]
+            z, y, x = (slice(firsts[axis], firsts[axis] + count) for axis, count in zip(order, stored.shape))
+            result[x, y, z] = sitk.GetImageFromArray(stored)
         return result
 
     def to_world(self, position: Sequence[float]) -> list[float]:
