@@ -24,6 +24,9 @@ Triple = tuple[float, float, float]
 #: Direction cosines this close to 0 or 1 are taken for rounding of an upright volume: 0.03 mm in a field of 300 mm.
 _UPRIGHT_TOLERANCE = 1e-4
 
+#: Slices of labels copied at a time.
+_SLICES = 16
+
 #: Direction matrices further than this from orthogonal are refused.
 _SHEAR_TOLERANCE = 1e-3
 
@@ -123,10 +126,12 @@ class Field:
         result.CopyInformation(self.image)
         if labels.size:
             order = np.argsort(self._axes)
-            stored = np.ascontiguousarray(labels[self._flips].transpose(order))
+            stored = labels[self._flips].transpose(order)
             firsts = [count - side.stop if flip.step else side.start for count, side, flip in zip(self.size, block, self._flips)]
             z, y, x = (slice(firsts[axis], firsts[axis] + count) for axis, count in zip(order, stored.shape))
-            result[x, y, z] = sitk.GetImageFromArray(stored)
+            for first in range(0, len(stored), _SLICES):  # a few at a time: large volumes are not copied as a whole
+                some = stored[first:first + _SLICES]
+                result[x, y, z.start + first:z.start + first + len(some)] = sitk.GetImageFromArray(np.ascontiguousarray(some))
         return result
 
     def to_world(self, position: Sequence[float]) -> list[float]:
