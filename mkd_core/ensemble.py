@@ -105,8 +105,9 @@ def remove_islands(probabilities: torch.Tensor) -> torch.Tensor:
         else:
             probabilities[label] = 0.0
     rest = probabilities.sum(dim=0)
-    probabilities[0][rest <= 1e-6] = 1.0
-    probabilities /= probabilities.sum(dim=0)
+    nothing = rest <= 1e-6
+    probabilities[0].masked_fill_(nothing, 1.0)
+    probabilities /= rest.masked_fill_(nothing, 1.0)
     labels = best_class(probabilities).numpy()
     for label, box in boxes(labels).items():
         labelled, sizes = parts(labels[box] == label)

@@ -120,7 +120,7 @@ def plain_labels(image: sitk.Image, box_mm: dict[str, list[float]]) -> tuple[np.
         # One voxel more all round: SimpleITK interpolates only between voxels, and the box ends half a voxel beyond the last.
         channel = field.grid_to_image(np.pad(probability, 1, mode="edge"), Grid(
             tuple(count + 2 for count in grid.size), tuple(start - grid.spacing for start in grid.start), grid.spacing))
-        values = sitk.GetArrayViewFromImage(sitk.Resample(channel, region, sitk.Transform(), sitk.sitkLinear, 0.0))
+        values = sitk.GetArrayFromImage(sitk.Resample(channel, region, sitk.Transform(), sitk.sitkLinear, 0.0))
         labels[values > best] = label
         np.maximum(best, values, out=best)
     return labels, block

@@ -47,6 +47,19 @@ def test_an_executor_gives_what_the_network_gives(tiny_bundle_path, part, precis
     assert any(isinstance(m, torch.nn.BatchNorm3d) for m in bundle.network("localiser").modules())  # the bundle's own is untouched
 
 
+def test_a_convolution_to_one_channel_in_blocks_gives_the_same():
+    torch.manual_seed(0)
+    image = torch.randn(1, 1, 12, 8, 10)
+    network = networks.build({"type": "generator", "channels": 4, "blocks": 1}).eval()
+    for padded in ("replicate", "zeros"):
+        network.head = torch.nn.Conv3d(5, 1, 3, padding=1, padding_mode=padded)
+        with torch.no_grad():
+            expected = network(image)
+            execution.compute_single_channels_in_blocks(network)
+            assert not isinstance(network.head, torch.nn.Conv3d)
+            assert torch.allclose(network(image), expected, atol=1e-6)
+
+
 def test_a_poll_that_raises_stops_between_layers_and_the_network_works_again(tiny_bundle_path):
     executor = execution.Executor(load_bundle(tiny_bundle_path), torch.device("cpu"), torch.float32)
     image = torch.zeros(1, 1, 8, 8, 8)
