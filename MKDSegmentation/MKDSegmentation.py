@@ -169,6 +169,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self) -> None:
         """Called each time the user opens this module."""
         self.initializeParameterNode()
+        self._warmTimer.start()
 
     def exit(self) -> None:
         """Called each time the user opens a different module; a run goes on."""
@@ -231,6 +232,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _start(self, startRun, frames: int = 1) -> None:
         """Start a run and show its progress; say why where it cannot be started."""
         self._message = ""
+        self._warmTimer.stop()  # the run starts the process itself, and one that is cancelled leaves none
         with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started."), waitCursor=True):
             try:
                 ensureEnvironment()
@@ -280,13 +282,12 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if volume and (not self._shownInput or slicer.mrmlScene.IsNodePresent(self._shownInput)):
                 self._message = ""  # but what is told of a volume that was removed stays
             self._shownInput = volume
+            self._warmTimer.start()
             if not self.logic.isRunning:
                 self._parameterNode.outputSegmentation = segmentationOf(volume, self._parameterNode.outputSegmentation)
         self._choices.show(self._parameterNode)
         self._observeSelectedNodes()
         self._updatePanel()
-        if volume:
-            self._warmTimer.start()
 
     def _observeSelectedNodes(self) -> None:
         """Notice voxels that come after their node, transforms, and segments of the user: each may allow or forbid a run."""

@@ -223,7 +223,7 @@ def fold_batch_norm(network: nn.Module) -> None:
 class _InBlocks(nn.Module):
     """A convolution to one channel, computed for 2 x 2 x 2 voxels at a time: as eight channels of a convolution with stride 2.
 
-    A processor computes 16 channels in the time of one, so this is three times as fast, and the result is the same.
+    A processor computes 16 channels in the time of one, so this is much faster, and the result is the same.
 
     Args:
         convolution: of stride 1, with one output channel and padding that keeps the size; the image's sides must be even.

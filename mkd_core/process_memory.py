@@ -1,7 +1,7 @@
 """Memory of a process of our own: freed memory is kept for the next layer, and given back when memory is short.
 
-glibc returns every large block to the system when it is freed and takes page faults when the next one is used, which costs a fifth of the
-time of a network.  Other systems have no such switch and need none.
+glibc returns every large block to the system when it is freed and takes page faults when the next one is used; a network allocates many large
+blocks, one after the other.  Other systems have no such switch.
 """
 
 from __future__ import annotations

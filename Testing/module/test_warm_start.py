@@ -96,3 +96,17 @@ def test_the_number_of_threads_is_kept_for_this_computer_and_reaches_the_worker(
     assert slicerApp.userSettings().value("MKDSegmentation/Threads") == "1"
     segment(panel)
     assert reportOfRun()["request"]["options"]["threads"] == 1
+
+
+def test_a_run_that_was_cancelled_leaves_no_process_that_warms(panel, worker, workerProcesses):
+    worker("slow")
+    panel._warmTimer.setInterval(400)
+    addVolume()
+    driving.click(panel.ui.segmentButton)
+    waitForStage(panel, "Looking for the heart")
+    driving.waitUntil(lambda: panel.ui.segmentButton.enabled, 5, "the button")
+    driving.click(panel.ui.segmentButton)
+    waitUntilReady(panel)
+    driving.waitUntil(lambda: not workerProcesses(), 5, "the end of the worker")
+    driving.processEvents(0.6)
+    assert workerProcesses() == []
