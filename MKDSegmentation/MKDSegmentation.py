@@ -21,7 +21,7 @@ from slicer.util import VTKObservationMixin
 
 from MKDSegmentationLib.computingSettings import ComputingSettings
 from MKDSegmentationLib.costEstimate import CostEstimate
-from MKDSegmentationLib.environment import EnvironmentProblem, ensureEnvironment, torchVersion
+from MKDSegmentationLib.environment import EnvironmentProblem, ensureEnvironment, torchProblem, torchVersion
 from MKDSegmentationLib.frameSequence import FrameSequence
 from MKDSegmentationLib.nodeSelection import preferredVolume, segmentationOf
 from MKDSegmentationLib.outputChoices import OutputChoices
@@ -92,6 +92,9 @@ def _resource(name: str) -> str:
 #: Time after a click on Segment or Cancel in which the button takes no other.
 DOUBLE_CLICK_MS = 400
 
+#: Time after the choice of a volume before the worker process gets ready for a run: looking through volumes must cost nothing.
+WARM_DELAY_MS = 1500
+
 
 class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """The panel: shows what the parameter node and the logic know, and passes clicks on to the logic."""
@@ -109,6 +112,10 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._doubleClickTimer.setSingleShot(True)
         self._doubleClickTimer.setInterval(DOUBLE_CLICK_MS)
         self._doubleClickTimer.connect("timeout()", self._updatePanel)
+        self._warmTimer = qt.QTimer()
+        self._warmTimer.setSingleShot(True)
+        self._warmTimer.setInterval(WARM_DELAY_MS)
+        self._warmTimer.connect("timeout()", self._warm)
 
     def setup(self) -> None:
         """Called when the user opens the module the first time."""
@@ -142,7 +149,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._overlay = OverlayChoice(ui.overlayLabel, ui.overlayComboBox)
         self._choices = OutputChoices(ui.structuresList, ui.segmentorComboBox)
         self._computing = ComputingSettings(
-            ui.deviceComboBox, ui.checkEnvironmentButton, ui.environmentTextEdit, onChanged=self._updatePanel)
+            ui.deviceComboBox, ui.threadsSpinBox, ui.checkEnvironmentButton, ui.environmentTextEdit, onChanged=self._updatePanel)
         self._weights = WeightsSettings(ui.weightsPathLineEdit, ui.modelLabel, ui.removeWeightsButton, onChanged=self._updatePanel)
         self._download = WeightsDownload(
             ui.urlLineEdit, ui.sha256LineEdit, ui.folderLineEdit, ui.downloadButton, ui.downloadProgressBar, ui.downloadLabel,
@@ -155,12 +162,14 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._computing.close()
             self._download.close()
         self._doubleClickTimer.stop()
+        self._warmTimer.stop()
         self.setParameterNode(None)
         self.removeObservers()
 
     def enter(self) -> None:
         """Called each time the user opens this module."""
         self.initializeParameterNode()
+        self._warmTimer.start()
 
     def exit(self) -> None:
         """Called each time the user opens a different module; a run goes on."""
@@ -223,6 +232,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _start(self, startRun, frames: int = 1) -> None:
         """Start a run and show its progress; say why where it cannot be started."""
         self._message = ""
+        self._warmTimer.stop()  # the run starts the process itself, and one that is cancelled leaves none
         with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started."), waitCursor=True):
             try:
                 ensureEnvironment()
@@ -252,7 +262,12 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _chosenOptions(self) -> RunOptions:
         chosen = self._parameterNode
         return RunOptions(chosen.modality, self._computing.device, self._weights.path, self._choices.structures, chosen.segmentor,
-                          chosen.withDisagreement, chosen.withAligned)
+                          chosen.withDisagreement, chosen.withAligned, self._computing.threads)
+
+    def _warm(self) -> None:
+        """Get ready for the click that is likely to come."""
+        if self._parameterNode and not self._obstacle():
+            self.logic.warm(self._chosenOptions())
 
     def onResultClicked(self, row: int, column: int) -> None:
         """Bring the slice views to the structure in this row."""
@@ -267,6 +282,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if volume and (not self._shownInput or slicer.mrmlScene.IsNodePresent(self._shownInput)):
                 self._message = ""  # but what is told of a volume that was removed stays
             self._shownInput = volume
+            self._warmTimer.start()
             if not self.logic.isRunning:
                 self._parameterNode.outputSegmentation = segmentationOf(volume, self._parameterNode.outputSegmentation)
         self._choices.show(self._parameterNode)
@@ -357,6 +373,16 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
     def isWarm(self) -> bool:
         """True while a worker process is there, with the weights of its last run loaded."""
         return self._worker.isAlive
+
+    def warm(self, options=RunOptions()) -> None:
+        """Let the worker process load PyTorch and the weights in the background, so that the first run starts as quickly as the next ones.
+
+        Does nothing where PyTorch is missing or a run is under way. A process that is not used gives its memory back after some minutes.
+
+        :param options: device, weights and threads that the run will have.
+        """
+        if not self.isRunning and not torchProblem():
+            self._worker.warm({"op": "warm", "bundle": options.weightsPath or None, "options": options.ofWorker()})
 
     def segment(self, inputVolume, outputSegmentation=None, options=RunOptions(), onProgress=None) -> RunOutcome:
         """Segment a volume and return when it is done; the application handles events meanwhile.

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from mkd_core import __version__
 from mkd_core.errors import InputError, MKDError
+from mkd_core.process_memory import keep_freed_memory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -153,6 +154,7 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
     options = pipeline.SegmentationOptions(
         chosen.device, chosen.precision, chosen.threads, chosen.alignment, tuple(chosen.structures) if chosen.structures else None,
         segmentor=chosen.segmentor, with_disagreement=chosen.disagreement is not None, with_aligned=chosen.aligned is not None)
+    keep_freed_memory()
     image = read_volume(chosen.input)
     show = _ProgressLine(enabled=not chosen.quiet and sys.stderr.isatty())
     try:

@@ -51,11 +51,12 @@ def best_class(values: torch.Tensor, classes: Sequence[int] | None = None) -> to
     import torch
 
     classes = range(len(values)) if classes is None else classes
-    best = values[0].clone()
+    best = values[0]
     labels = torch.full(best.shape, classes[0], dtype=torch.uint8)
-    for value, label in zip(values[1:], classes[1:]):
-        labels.masked_fill_(value > best, label)
-        torch.maximum(best, value, out=best)
+    for number in range(1, len(values)):
+        labels.masked_fill_(values[number] > best, classes[number])
+        if number + 1 < len(values):
+            best = torch.maximum(best, values[number])
     return labels
 
 
@@ -91,23 +92,36 @@ def remove_islands(probabilities: torch.Tensor) -> torch.Tensor:
         The same tensor, still adding up to 1.
     """
     labels = best_class(probabilities).numpy()
-    mains = {label: _main_parts(labels == label, _KEPT_SHARE if label == _PULMONARY_ARTERY else 1.0) for label in range(1, CLASS_COUNT)}
-    if all(np.array_equal(main, labels == label) for label, main in mains.items()):
+    found = boxes(labels)
+    mains = np.zeros_like(labels)
+    for label, box in found.items():
+        main = _main_parts(labels[box] == label, _KEPT_SHARE if label == _PULMONARY_ARTERY else 1.0)
+        mains[box][main] = label
+    if np.array_equal(mains, labels):
         return probabilities
-    for label, main in mains.items():
-        probabilities[label][_beyond(main, labels == label)] = 0.0
+    for label in range(1, CLASS_COUNT):
+        if label in found:
+            _confine(probabilities[label], mains == label, labels == label, found[label])
+        else:
+            probabilities[label] = 0.0
     rest = probabilities.sum(dim=0)
-    probabilities[0][rest <= 1e-6] = 1.0
-    probabilities /= probabilities.sum(dim=0)
+    nothing = rest <= 1e-6
+    probabilities[0].masked_fill_(nothing, 1.0)
+    probabilities /= rest.masked_fill_(nothing, 1.0)
     labels = best_class(probabilities).numpy()
-    for label, main in mains.items():
-        labelled, sizes = parts(labels == label)
-        joined = np.isin(labelled, np.setdiff1d(labelled[main], 0))
+    for label, box in boxes(labels).items():
+        labelled, sizes = parts(labels[box] == label)
+        joined = np.isin(labelled, np.setdiff1d(labelled[mains[box] == label], 0))
         if np.count_nonzero(joined) < sizes[1:].sum():
-            islands = _beyond(joined, labels == label)
-            probabilities[0][islands] += probabilities[label][islands]
-            probabilities[label][islands] = 0.0
+            kept = np.zeros(labels.shape, bool)
+            kept[box] = joined
+            probabilities[0] += _confine(probabilities[label], kept, labels == label, box)
     return probabilities
+
+
+def boxes(labels: np.ndarray) -> dict[int, tuple[slice, slice, slice]]:
+    """Smallest box round the voxels of every structure that a label array ``(D, H, W)`` has."""
+    return {label: box for label, box in enumerate(ndimage.find_objects(labels, CLASS_COUNT - 1), start=1) if box is not None}
 
 
 def parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -126,11 +140,16 @@ def _main_parts(mask: np.ndarray, share: float) -> np.ndarray:
     return np.isin(labelled, kept + 1)
 
 
-def _beyond(kept: np.ndarray, mask: np.ndarray) -> torch.Tensor:
-    """Where a class must vanish so that of its voxels, ``mask``, only ``kept`` remain.
+def _confine(scores: torch.Tensor, kept: np.ndarray, mask: np.ndarray, box: tuple[slice, slice, slice]) -> torch.Tensor:
+    """Let a class vanish, in place, so that of its voxels, ``mask``, all in ``box``, only ``kept`` remain; returns what is lost.
 
     A rim round the kept voxels is left: there the class is not the best, but its scores make the slope that interpolation needs.
     """
     import torch
 
-    return torch.from_numpy((mask & ~kept) | ~ndimage.binary_dilation(kept, _ALL_NEIGHBOURS))
+    near = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
+    beyond = (mask[near] & ~kept[near]) | ~ndimage.binary_dilation(kept[near], _ALL_NEIGHBOURS)
+    lost = scores.clone()
+    lost[near].masked_fill_(torch.from_numpy(~beyond), 0.0)
+    scores -= lost
+    return lost

@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mkd_core.errors import DeviceError
+from mkd_core.process_memory import give_back_freed_memory
 
 if TYPE_CHECKING:
     from mkd_core.bundle import Bundle
+
+#: How torch says that memory ran out where it has no exception for it: on the CPU (Linux, Windows), on Metal, in a driver.
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "allocate memory", "not enough memory", "out of memory")
+
+#: Voxels that parts of an image, computed one after the other for lack of memory, have in common on either side of the cut, at least.
+_OVERLAP = 16
 
 _OTHER_DEVICE = "Choose the device “auto” or “cpu”."
 
@@ -89,6 +98,8 @@ class Executor:
         device: where to run.
         precision: number format of weights and activations.
         may_fall_back: go on with the CPU when another device runs out of memory; ``device`` and ``fell_back`` then say so.
+
+    When the CPU runs out of memory, an image is computed in parts; ``was_split`` then says so.
     """
 
     def __init__(self, bundle: Bundle, device: torch.device, precision: torch.dtype, may_fall_back: bool = False) -> None:
@@ -97,6 +108,7 @@ class Executor:
         self.precision = precision
         self.may_fall_back = may_fall_back
         self.fell_back = False
+        self.was_split = False
         self._prepared: dict[str, nn.Module] = {}
 
     def run(self, part: str, image: torch.Tensor, poll: Callable[[], None] = lambda: None) -> torch.Tensor:
@@ -111,23 +123,29 @@ class Executor:
             What the network gives, float32, on the CPU.
 
         Raises:
-            DeviceError: the device ran out of memory.
+            DeviceError: the device ran out of memory, and so did the CPU where it may step in, even for small parts of the image.
         """
         try:
             return self._forward(part, image, poll)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            if not (self.may_fall_back and self.device.type != "cpu"):
-                raise DeviceError(f"The device “{self.device}” ran out of memory.",
-                                  "Choose the device “cpu”, or close other programs.") from error
-        except RuntimeError as error:
-            if "allocate memory" in str(error):  # how torch says it on the CPU
-                raise DeviceError("This computer ran out of memory.", "Close other programs, or crop the volume to the chest.") from error
-            raise
-        self.device = torch.device("cpu")
-        self.precision = choose_precision("auto", self.device)
-        self.fell_back = True
-        self._prepared.clear()
-        return self.run(part, image, poll)
+        except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+            if not _is_lack_of_memory(error):
+                raise
+            lack = error.with_traceback(None)  # the traceback would keep the layers' tensors
+        give_back_freed_memory()
+        if self.device.type != "cpu":
+            if not self.may_fall_back:
+                raise DeviceError(f"The device “{self.device}” ran out of memory.", "Choose the device “cpu”, or close other programs.") from lack
+            self.device = torch.device("cpu")
+            self.precision = choose_precision("auto", self.device)
+            self.fell_back = True
+            self._prepared.clear()
+            return self.run(part, image, poll)
+        halves = _halves(image, self.bundle.network(part).stride)
+        if halves is None:
+            raise DeviceError("This computer ran out of memory.", "Close other programs, and try again.") from lack
+        self.was_split = True
+        axis, parts = halves
+        return torch.cat([self.run(part, image.narrow(axis, *given), poll).narrow(axis, *kept) for given, kept in parts], dim=axis)
 
     def _forward(self, part: str, image: torch.Tensor, poll: Callable[[], None]) -> torch.Tensor:
         network = self.prepare(part)
@@ -148,6 +166,8 @@ class Executor:
         if part not in self._prepared:
             network = copy.deepcopy(self.bundle.network(part))
             fold_batch_norm(network)
+            if self.device.type == "cpu" and network.stride % 2 == 0:
+                compute_single_channels_in_blocks(network)
             network = network.to(self.device, self.precision)
             if _has_fast_layout(network):
                 network = network.to(memory_format=torch.channels_last_3d)
@@ -155,13 +175,36 @@ class Executor:
         return self._prepared[part]
 
 
+def _is_lack_of_memory(error: Exception) -> bool:
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def _halves(image: torch.Tensor, stride: int) -> tuple[int, list[tuple[tuple[int, int], tuple[int, int]]]] | None:
+    """How to cut an image in two overlapping parts, across its longest side.
+
+    Args:
+        image: ``(1, 1, D, H, W)``, sides multiples of ``stride``.
+        stride: of the network; sides of the parts are multiples of it too.
+
+    Returns:
+        The axis, and for each part what to compute and what to keep of the result, as (start, length); None if the parts would not be smaller.
+    """
+    axis = max(range(2, 5), key=lambda number: image.shape[number])
+    side = image.shape[axis]
+    overlap = stride * -(-_OVERLAP // stride)
+    cut = stride * -(-side // (2 * stride))
+    if cut + overlap >= side:
+        return None
+    return axis, [((0, cut + overlap), (0, cut)), ((cut - overlap, side - cut + overlap), (overlap, side - cut))]
+
+
 _last: list[Executor] = []
 
 
 def executor_for(bundle: Bundle, device: torch.device, precision: torch.dtype, may_fall_back: bool) -> Executor:
-    """The executor of the last call if it serves the same purpose and did not have to fall back, else a new one."""
+    """The executor of the last call if it serves the same purpose and did not meet a lack of memory, else a new one."""
     wanted = (bundle, device, precision, may_fall_back)
-    if not _last or _last[0].fell_back or (_last[0].bundle, _last[0].device, _last[0].precision, _last[0].may_fall_back) != wanted:
+    if not _last or _last[0].fell_back or _last[0].was_split or (_last[0].bundle, _last[0].device, _last[0].precision, _last[0].may_fall_back) != wanted:
         _last[:] = [Executor(*wanted)]
     return _last[0]
 
@@ -175,6 +218,42 @@ def fold_batch_norm(network: nn.Module) -> None:
                 if isinstance(first, nn.Conv3d) and isinstance(second, nn.BatchNorm3d):
                     module._modules[name] = fuse_conv_bn_eval(first, second)
                     module._modules[following] = nn.Identity()
+
+
+class _InBlocks(nn.Module):
+    """A convolution to one channel, computed for 2 x 2 x 2 voxels at a time: as eight channels of a convolution with stride 2.
+
+    A processor computes 16 channels in the time of one, so this is much faster, and the result is the same.
+
+    Args:
+        convolution: of stride 1, with one output channel and padding that keeps the size; the image's sides must be even.
+    """
+
+    def __init__(self, convolution: nn.Conv3d) -> None:
+        super().__init__()
+        side = convolution.kernel_size[0]
+        weight = torch.zeros(8, convolution.in_channels, side + 1, side + 1, side + 1)
+        for channel, (z, y, x) in enumerate(itertools.product((0, 1), repeat=3)):
+            weight[channel, :, z:z + side, y:y + side, x:x + side] = convolution.weight[0]
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = None if convolution.bias is None else nn.Parameter(convolution.bias.repeat(8), requires_grad=False)
+        self.margin = 6 * (side // 2,)
+        self.mode = {"zeros": "constant"}.get(convolution.padding_mode, convolution.padding_mode)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """``(N, C, D, H, W)`` to ``(N, 1, D, H, W)``."""
+        blocks = functional.conv3d(functional.pad(image, self.margin, mode=self.mode), self.weight, self.bias, stride=2)
+        count, _, *halves = blocks.shape
+        return blocks.reshape(count, 2, 2, 2, *halves).permute(0, 4, 1, 5, 2, 6, 3).reshape(count, 1, *(2 * side for side in halves))
+
+
+def compute_single_channels_in_blocks(network: nn.Module) -> None:
+    """Replace every convolution to one channel, in place, by one that computes eight voxels at a time; the network computes the same."""
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if (isinstance(child, nn.Conv3d) and child.out_channels == 1 and child.kernel_size == (3, 3, 3) and child.padding == (1, 1, 1)
+                    and child.stride == child.dilation == (1, 1, 1)):
+                setattr(module, name, _InBlocks(child))
 
 
 def _has_fast_layout(network: nn.Module) -> bool:

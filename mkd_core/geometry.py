@@ -24,6 +24,9 @@ Triple = tuple[float, float, float]
 #: Direction cosines this close to 0 or 1 are taken for rounding of an upright volume: 0.03 mm in a field of 300 mm.
 _UPRIGHT_TOLERANCE = 1e-4
 
+#: Slices of labels copied at a time.
+_SLICES = 16
+
 #: Direction matrices further than this from orthogonal are refused.
 _SHEAR_TOLERANCE = 1e-3
 
@@ -117,15 +120,18 @@ class Field:
         positions = corners @ self.rotation.T
         return positions.min(axis=0), positions.max(axis=0)
 
-    def empty_labels(self) -> tuple[np.ndarray, np.ndarray]:
-        """A label array of zeros (uint8) stored as the image is, and its view the anatomical way round."""
-        stored = np.zeros(self.image.GetSize()[::-1], np.uint8)
-        return stored, self.oriented(stored)
-
-    def to_image(self, stored: np.ndarray) -> sitk.Image:
-        """Image on exactly the input's grid from an array stored as the image is."""
-        result = sitk.GetImageFromArray(stored)
+    def block_to_image(self, labels: np.ndarray, block: tuple[slice, slice, slice]) -> sitk.Image:
+        """Image on exactly the input's grid from the labels (uint8) of a block of its voxels, the anatomical way round; zero elsewhere."""
+        result = sitk.Image(self.image.GetSize(), sitk.sitkUInt8)
         result.CopyInformation(self.image)
+        if labels.size:
+            order = np.argsort(self._axes)
+            stored = labels[self._flips].transpose(order)
+            firsts = [count - side.stop if flip.step else side.start for count, side, flip in zip(self.size, block, self._flips)]
+            z, y, x = (slice(firsts[axis], firsts[axis] + count) for axis, count in zip(order, stored.shape))
+            for first in range(0, len(stored), _SLICES):  # a few at a time: large volumes are not copied as a whole
+                some = stored[first:first + _SLICES]
+                result[x, y, z.start + first:z.start + first + len(some)] = sitk.GetImageFromArray(np.ascontiguousarray(some))
         return result
 
     def to_world(self, position: Sequence[float]) -> list[float]:

@@ -189,22 +189,26 @@ def segment(
         answer = _segment_box(views, options.segmentor, executor, clock)
 
         clock.enter("restore", "Bringing the result to the volume's grid")
-        stored, labels = field.empty_labels()
+        block = covered(grid, field)
+        labels = np.zeros([side.stop - side.start for side in block], np.uint8)
         for done in write_labels(answer.probabilities, grid, field, labels):
             clock.advance(done, "Bringing the result to the volume's grid")
 
         clock.enter("measure", "Measuring")
-        measured = quantify.measure(labels, field, covered(grid, field), answer.labels, grid, answer.agreements, answer.strays)
+        measured = quantify.measure(labels, field, block, answer.labels, grid, answer.agreements, answer.strays)
         if not quantify.is_heart(measured):
             raise NoHeartError(_NO_HEART, _NO_HEART_ADVICE)
         remarks += quantify.whole_remarks(measured, modality)
         wanted = [structure for structure in STRUCTURES if options.structures is None or structure.key in options.structures]
-        _keep_only(stored, [structure.label for structure in wanted])
-        labels_image = field.to_image(stored)
+        _keep_only(labels, [structure.label for structure in wanted])
+        labels_image = field.block_to_image(labels, block)
         clock.advance(1.0, "Done")
 
     if executor.fell_back:
         remarks.append("The graphics card had too little memory: the processor did the work.")
+    if executor.was_split:
+        remarks.append("Memory was short: the heart was segmented in parts. Look at the contours for a step where they meet, "
+                       "or close other programs and segment again.")
     report = {
         "structures": {structure.key: quantify.structure_report(structure, measured[structure.key]) for structure in wanted},
         "remarks": remarks,
@@ -271,7 +275,7 @@ def _locate_heart(field: Field, bundle: Bundle, modality: str, executor: Executo
     if math.prod(grid.size) > _MOST_COARSE_VOXELS:
         raise InputError("The volume's field of view is larger than a person.",
                          "Crop it to the chest (Crop Volume), and check its spacing.")
-    values = sample(field, grid)
+    values = sample(field, grid, sparsely=True)
     clock.advance(0.4, "Looking for the heart")
     inside = _voxels_inside(grid, field)
     image = normalise(values, bundle.normalisation(modality), values[inside])
@@ -343,10 +347,10 @@ def _segment_box(views: Views, segmentor: str, executor: Executor, clock: _Clock
     return _Answer(chosen, labels, disagreement, agreements, strays)
 
 
-def _keep_only(stored: np.ndarray, wanted: list[int]) -> None:
+def _keep_only(labels: np.ndarray, wanted: list[int]) -> None:
     for label in range(1, CLASS_COUNT):
         if label not in wanted:
-            stored[stored == label] = 0
+            labels[labels == label] = 0
 
 
 def _aligned_image(rendered: torch.Tensor | None, field: Field, grid: Grid, bundle: Bundle) -> sitk.Image | None:

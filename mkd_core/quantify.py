@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mkd_core.ensemble import parts
+from mkd_core.ensemble import boxes, parts
 from mkd_core.geometry import Field, Grid
 from mkd_core.structures import BY_KEY, CLASS_COUNT, MYOCARDIUM_DENSITY, STRUCTURES, Structure
 
@@ -62,48 +62,53 @@ def measure(
     """Measure every structure.
 
     Args:
-        labels: label map of the volume, the anatomical way round.
+        labels: label map of a block of the volume, the anatomical way round; elsewhere all labels are 0.
         field: the volume.
-        block: where labels can be other than 0.
+        block: where the block lies.
         coarse: labels on the segmentors' grid.
         grid: the segmentors' grid.
         agreements: of the two segmentors, per label.
         strays: voxels of left-out islands on the segmentors' grid, per label.
     """
     counts, sums = np.zeros(CLASS_COUNT), np.zeros(CLASS_COUNT)
-    for slab, values in zip(labels[block], field.voxels[block]):
-        found = slab.nonzero()
-        inside = slab[found]
+    for slab, values in zip(labels, field.voxels[block]):
+        labelled = slab > 0
+        inside = slab[labelled]
         counts += np.bincount(inside, minlength=CLASS_COUNT)
-        sums += np.bincount(inside, values[found], minlength=CLASS_COUNT)
-    at_border = _labels_at_border(labels)
+        sums += np.bincount(inside, values[labelled], minlength=CLASS_COUNT)
+    at_border = _labels_at_border(labels, field, block)
+    found = boxes(coarse)
     measured = {}
     for structure in STRUCTURES:
         label = structure.label
-        mask = coarse == label
+        box = found.get(label)
+        mask = None if box is None else coarse[box] == label
         count = counts[label]
         measured[structure.key] = Measurement(
             volume_ml=float(count * field.voxel_ml),
             mean_intensity=float(sums[label] / count) if count else None,
             touches_border=label in at_border,
-            components=len(parts(mask)[1]) - 1 if mask.any() else 0,
+            components=0 if box is None else len(parts(mask)[1]) - 1,
             agreement=agreements[label],
-            centre=_centre(mask, grid),
+            centre=None if box is None else _centre(mask, box, grid),
             stray_ml=float(strays[label] * grid.voxel_ml),
         )
     return measured
 
 
-def _labels_at_border(labels: np.ndarray) -> set[int]:
-    faces = (labels[0], labels[-1], labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1])
-    return {int(label) for face in faces for label in np.unique(face)}
+def _labels_at_border(labels: np.ndarray, field: Field, block: tuple[slice, slice, slice]) -> set[int]:
+    """Labels that the block has in the outermost layer of the volume."""
+    found: set[int] = set()
+    for axis, (side, count) in enumerate(zip(block, field.size)):
+        for end, is_outermost in ((0, side.start == 0), (-1, side.stop == count)):
+            if is_outermost and labels.size:
+                found |= set(np.unique(labels.take(end, axis)).tolist())
+    return found
 
 
-def _centre(mask: np.ndarray, grid: Grid) -> tuple[float, float, float] | None:
-    points = np.argwhere(mask)
-    if len(points) == 0:
-        return None
-    z, y, x = points.mean(axis=0) * grid.spacing + np.asarray(grid.start)
+def _centre(mask: np.ndarray, box: tuple[slice, slice, slice], grid: Grid) -> tuple[float, float, float]:
+    index = np.argwhere(mask).mean(axis=0) + [side.start for side in box]
+    z, y, x = index * grid.spacing + np.asarray(grid.start)
     return float(z), float(y), float(x)
 
 

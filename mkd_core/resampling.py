@@ -20,6 +20,9 @@ from mkd_core.geometry import Field, Grid, covered
 if TYPE_CHECKING:
     import torch
 
+#: Fewest voxels on a step of the grid where a rough look is enough.
+_SPARSE_SAMPLES = 4
+
 #: Slices converted to floating point at a time.
 _SLICES = 16
 
@@ -57,17 +60,27 @@ def weights(count: int, spacing: float, positions: np.ndarray, width: float) -> 
     return matrix.astype(np.float32)
 
 
-def sample(field: Field, grid: Grid) -> torch.Tensor:
+def sample(field: Field, grid: Grid, *, sparsely: bool = False) -> torch.Tensor:
     """Voxel values on a grid: linear interpolation, averaging where the volume is finer than the grid, edges continued outside.
+
+    Args:
+        field: the volume.
+        grid: where values are wanted.
+        sparsely: read no more than every n-th voxel along an axis as long as four of them lie on every step of the grid: enough for a rough
+            look, and a volume of any number of voxels then costs about the same.
 
     Returns:
         ``(D, H, W)``, float32.
     """
+    voxels, spacing = field.voxels, field.spacing
+    if sparsely:
+        strides = np.maximum(1, grid.spacing // (_SPARSE_SAMPLES * spacing)).astype(int)
+        voxels, spacing = voxels[tuple(slice(None, None, stride) for stride in strides)], spacing * strides
     positions = [start + grid.spacing * np.arange(count) for start, count in zip(grid.start, grid.size)]
     if field.is_upright:
-        return _contract(field.voxels, [
-            weights(count, step, where, max(step, grid.spacing)) for count, step, where in zip(field.size, field.spacing, positions)])
-    return _sample_oblique(field, grid, positions)
+        return _contract(voxels, [
+            weights(count, step, where, max(step, grid.spacing)) for count, step, where in zip(voxels.shape, spacing, positions)])
+    return _sample_oblique(voxels, spacing, field.rotation, grid.spacing, positions)
 
 
 def _contract(voxels: np.ndarray, matrices: Sequence[np.ndarray]) -> torch.Tensor:
@@ -92,7 +105,9 @@ def _contract(voxels: np.ndarray, matrices: Sequence[np.ndarray]) -> torch.Tenso
     return along_y @ summed.view(-1, height, width) @ along_x.T
 
 
-def _sample_oblique(field: Field, grid: Grid, positions: Sequence[np.ndarray]) -> torch.Tensor:
+def _sample_oblique(
+    voxels: np.ndarray, spacing: np.ndarray, rotation: np.ndarray, grid_spacing: float, positions: Sequence[np.ndarray],
+) -> torch.Tensor:
     """Averaging along the volume's own axes first, then interpolation on the turned grid.
 
     Each step smooths with a triangle; two of half width spacing/sqrt(2) have the variance of the one used for upright volumes.
@@ -100,15 +115,15 @@ def _sample_oblique(field: Field, grid: Grid, positions: Sequence[np.ndarray]) -
     import torch
     from torch.nn import functional
 
-    steps = np.maximum(field.spacing, grid.spacing / math.sqrt(2))
-    counts = [max(2, math.ceil(count * own / step)) for count, own, step in zip(field.size, field.spacing, steps)]
-    starts = [0.5 * ((count - 1) * own - (many - 1) * step) for count, own, many, step in zip(field.size, field.spacing, counts, steps)]
-    smooth = _contract(field.voxels, [
+    steps = np.maximum(spacing, grid_spacing / math.sqrt(2))
+    counts = [max(2, math.ceil(count * own / step)) for count, own, step in zip(voxels.shape, spacing, steps)]
+    starts = [0.5 * ((count - 1) * own - (many - 1) * step) for count, own, many, step in zip(voxels.shape, spacing, counts, steps)]
+    smooth = _contract(voxels, [
         weights(count, own, start + step * np.arange(many), max(own, step))
-        for count, own, start, step, many in zip(field.size, field.spacing, starts, steps, counts)])
+        for count, own, start, step, many in zip(voxels.shape, spacing, starts, steps, counts)])
     z, y, x = (torch.from_numpy(axis.astype(np.float32)) for axis in positions)
     # Along an axis of the volume, a position is the sum of one term per axis of the grid.
-    turned = torch.from_numpy(field.rotation.T.astype(np.float32))
+    turned = torch.from_numpy(rotation.T.astype(np.float32))
     where = []
     for axis in (2, 1, 0):  # grid_sample wants (x, y, z)
         along = turned[axis, 0] * z[:, None, None] + turned[axis, 1] * y[:, None] + turned[axis, 2] * x
@@ -127,7 +142,8 @@ def write_labels(scores: torch.Tensor, grid: Grid, field: Field, labels: np.ndar
         scores: ``(8, D, H, W)`` on ``grid``, adding up to 1 over classes.
         grid: of the scores.
         field: the volume.
-        labels: uint8 array of the volume's size the anatomical way round; voxels inside the grid are written.
+        labels: uint8 array of the block of voxels that the grid covers (:func:`mkd_core.geometry.covered`), the anatomical way round;
+            voxels inside the grid are written.
 
     Yields:
         Done share, 0 to 1, after every slab.
@@ -140,15 +156,17 @@ def write_labels(scores: torch.Tensor, grid: Grid, field: Field, labels: np.ndar
 
 @dataclass(frozen=True)
 class _Stretch:
-    """Voxels ``[first, last)`` along one axis that lie in one tile of the scores, and the interpolation matrix from that tile to them."""
+    """Voxels ``[first, last)`` of a block along one axis that lie in one tile of the scores, and the interpolation matrix from that tile to them."""
 
     first: int
     last: int
     tile: slice
-    matrix: np.ndarray
+    matrix: torch.Tensor
 
 
 def _stretches(inside: slice, spacing: float, start: float, step: float, many: int) -> list[_Stretch]:
+    import torch
+
     positions = spacing * np.arange(inside.start, inside.stop) - start
     cells = np.clip(np.floor(positions / step), 0, many - 2).astype(int)
     tiles = cells // _TILE
@@ -158,28 +176,32 @@ def _stretches(inside: slice, spacing: float, start: float, step: float, many: i
         members = np.flatnonzero(tiles == tile)
         columns = slice(int(tile) * _TILE, min(int(tile) * _TILE + _TILE + 1, many))
         first, last = int(members[0]), int(members[-1]) + 1
-        found.append(_Stretch(inside.start + first, inside.start + last, columns, matrix[first:last, columns].copy()))
+        found.append(_Stretch(first, last, columns, torch.from_numpy(matrix[first:last, columns].copy())))
     return found
 
 
 def _write_upright(scores: torch.Tensor, grid: Grid, field: Field, labels: np.ndarray) -> Iterator[float]:
-    import torch
-
     slabs, rows, columns = (
         _stretches(inside, spacing, start, grid.spacing, many)
         for inside, spacing, start, many in zip(covered(grid, field), field.spacing, grid.start, grid.size))
     for number, slab in enumerate(slabs):
         for row, column in itertools.product(rows, columns):
             tile = scores[:, slab.tile, row.tile, column.tile]
-            open_classes = (tile.amax(dim=(1, 2, 3)) >= 0.124).nonzero().flatten().tolist()
+            open_classes = _open_classes(tile)
             target = labels[slab.first:slab.last, row.first:row.last, column.first:column.last]
             if len(open_classes) == 1:
                 target[...] = open_classes[0]
                 continue
-            values = torch.from_numpy(row.matrix) @ tile[open_classes] @ torch.from_numpy(column.matrix).T
-            values = torch.matmul(torch.from_numpy(slab.matrix), values.flatten(2)).view(len(open_classes), *target.shape)
+            values = row.matrix @ tile[open_classes] @ column.matrix.T
+            values = (slab.matrix @ values.flatten(2)).view(len(open_classes), *target.shape)
             target[...] = best_class(values, open_classes).numpy()
         yield (number + 1) / len(slabs)
+
+
+def _open_classes(tile: torch.Tensor) -> list[int]:
+    """Classes that can be the best somewhere in a tile: those that reach an eighth, and what another class has everywhere."""
+    values = tile.flatten(1)
+    return (values.amax(dim=1) >= max(0.124, float(values.amin(dim=1).max()))).nonzero().flatten().tolist()
 
 
 def _write_oblique(scores: torch.Tensor, grid: Grid, field: Field, labels: np.ndarray) -> Iterator[float]:
@@ -208,7 +230,7 @@ def _write_oblique(scores: torch.Tensor, grid: Grid, field: Field, labels: np.nd
         where = torch.stack([coordinate.flatten()[unsure] * (2.0 / (count - 1)) - 1.0 for coordinate, count in zip(coordinates, grid.size)])
         values = functional.grid_sample(scores[None], where.flip(0).T[None, None, None], padding_mode="border", align_corners=True)
         found[unsure] = best_class(values[0, :, 0, 0])
-        target = labels[block][begin:begin + _THIN]
+        target = labels[begin:begin + _THIN]
         np.copyto(target, found.view(cell.shape).numpy(), where=inside.numpy())
         if begin % _SLICES == 0 or begin + _THIN >= depth:
             yield min(1.0, (begin + _THIN) / depth)

@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mkd_core import __version__
 from mkd_core.errors import Cancelled, MKDError
+from mkd_core.process_memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from mkd_core.bundle import Bundle
@@ -149,10 +150,15 @@ class Worker:
         self._reply(reply)
 
     def _segment(self, request: dict[str, Any]) -> dict[str, Any]:
+        number = request["id"]
+
+        def progress(stage: str, fraction: float, message: str) -> None:
+            self._reply_progress(number, stage, fraction, message)
+
+        progress("check", 0.0, "Reading the volume")  # before imports that take a while
         from mkd_core import pipeline
         from mkd_core.volume_files import check_writable, read_volume, write_volume
 
-        number = request["id"]
         source, target = _path(request, "input"), _path(request, "output")
         extras = {name: _path(request, name) for name in ("disagreement", "aligned") if request.get(name) is not None}
         for path in (target, *extras.values()):
@@ -160,10 +166,6 @@ class Worker:
         options = pipeline.SegmentationOptions.from_dict(
             _table(request, "options") | {f"with_{name}": True for name in extras})
 
-        def progress(stage: str, fraction: float, message: str) -> None:
-            self._reply_progress(number, stage, fraction, message)
-
-        progress("check", 0.0, "Reading the volume")
         image = read_volume(source)
         result = pipeline.segment(
             image, self._bundles.get(_bundle_path(request)), modality=request.get("modality", "CT"), options=options, progress=progress,
@@ -293,6 +295,7 @@ def protocol_streams() -> tuple[BinaryIO, BinaryIO]:
 
 def main() -> int:
     """Serve requests on stdin."""
+    keep_freed_memory()
     Worker(*protocol_streams()).serve()
     return 0
 

@@ -1,5 +1,7 @@
 """Where to compute: a choice that belongs to this computer, and what this computer offers."""
 
+import os
+
 from mkd_core.bundle import default_bundle_path
 from slicer.i18n import tr as _
 
@@ -16,11 +18,12 @@ def deviceName(device: str) -> str:
 
 
 class ComputingSettings:
-    """Keeps the widget for the device and the application settings in agreement, and checks the environment when asked.
+    """Keeps the widgets for device and threads and the application settings in agreement, and checks the environment when asked.
 
     The check runs in a worker process of its own, so that PyTorch is never imported into Slicer and nothing blocks.
 
     :param deviceComboBox: QComboBox to fill with devices.
+    :param threadsSpinBox: QSpinBox for the number of processor threads.
     :param checkButton: QPushButton that starts the check.
     :param environmentTextEdit: QPlainTextEdit for what it finds.
     :param onChanged: called after each change.
@@ -28,7 +31,7 @@ class ComputingSettings:
 
     _DEVICES = ("auto", "cpu", "cuda", "mps")
 
-    def __init__(self, deviceComboBox, checkButton, environmentTextEdit, onChanged) -> None:
+    def __init__(self, deviceComboBox, threadsSpinBox, checkButton, environmentTextEdit, onChanged) -> None:
         self._settings = MachineSettings()
         self._deviceComboBox, self._checkButton, self._environmentTextEdit = deviceComboBox, checkButton, environmentTextEdit
         self._onChanged = onChanged
@@ -37,7 +40,10 @@ class ComputingSettings:
             deviceComboBox.addItem(deviceName(device))
         if self._settings.device in self._DEVICES:
             deviceComboBox.currentIndex = self._DEVICES.index(self._settings.device)
+        threadsSpinBox.maximum = max(os.cpu_count() or 1, self._settings.threads)
+        threadsSpinBox.value = self._settings.threads
         environmentTextEdit.visible = False
+        threadsSpinBox.connect("valueChanged(int)", self._onThreadsChanged)
         deviceComboBox.connect("currentIndexChanged(int)", self._onDeviceChanged)
         checkButton.connect("clicked(bool)", self._onCheck)
 
@@ -46,12 +52,21 @@ class ComputingSettings:
         """The chosen device as the worker knows it."""
         return self._settings.device
 
+    @property
+    def threads(self) -> int:
+        """The chosen number of processor threads; 0 leaves the choice to PyTorch."""
+        return self._settings.threads
+
     def close(self) -> None:
         """End a check under way."""
         self._worker.stop()
 
     def _onDeviceChanged(self, index: int) -> None:
         self._settings.device = self._DEVICES[index]
+        self._onChanged()
+
+    def _onThreadsChanged(self, count: int) -> None:
+        self._settings.threads = count
         self._onChanged()
 
     def _onCheck(self) -> None:

@@ -57,6 +57,16 @@ class MachineSettings:
     exportFolder = _setting("ExportFolder", "", "Where measurements were last saved.")
 
     @property
+    def threads(self) -> int:
+        """Number of processor threads to compute with; 0 leaves the choice to PyTorch."""
+        text = str(qt.QSettings().value("MKDSegmentation/Threads", "0"))
+        return int(text) if text.isdecimal() else 0
+
+    @threads.setter
+    def threads(self, count: int) -> None:
+        qt.QSettings().setValue("MKDSegmentation/Threads", str(count))
+
+    @property
     def weightsFolder(self) -> str:
         """Where downloaded weights are kept: chosen by the user, else beside Slicer's settings."""
         default = os.path.join(os.path.dirname(slicer.app.slicerUserSettingsFilePath), "MKDSegmentation")
@@ -89,6 +99,7 @@ class RunOptions:
     segmentor - whose answer counts: "ensemble" of both, "real" for S_real alone, "synthetic" for S_syn alone.
     withDisagreement - also give a volume that shows where the two segmentors differ, 0 to 1.
     withAligned - also give the volume as image alignment rendered it.
+    threads - processor threads to compute with; 0 leaves the choice to PyTorch, which takes one for each core.
     """
 
     modality: str = "CT"
@@ -98,3 +109,8 @@ class RunOptions:
     segmentor: str = "ensemble"
     withDisagreement: bool = False
     withAligned: bool = False
+    threads: int = 0
+
+    def ofWorker(self) -> dict:
+        """Return how to compute, in the words of the worker's protocol."""
+        return {"device": self.device} | ({"threads": self.threads} if self.threads else {})

@@ -111,7 +111,7 @@ class SegmentationRun(VTKObservationMixin):
 
     def _requestMessage(self) -> dict:
         chosen = self._options
-        options = {"device": chosen.device}
+        options = chosen.ofWorker()
         if chosen.structures is not None:
             options["structures"] = list(chosen.structures)
         if chosen.segmentor != "ensemble":

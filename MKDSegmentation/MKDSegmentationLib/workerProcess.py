@@ -60,6 +60,7 @@ class WorkerProcess:
         self._onLog = onLog
         self._child = None
         self._requestId = 0
+        self._warmedFor = None
         self._onReply = None
         self._onProgress = None
         self._idleTimer = qt.QTimer()
@@ -81,7 +82,22 @@ class WorkerProcess:
         self._idleTimer.start(IDLE_MS)
         if self._child is None:
             self._child = _Child(self._onMessage, self._onEnd, self._onLog)
+            self._warmedFor = None
             self._child.start(self._command or workerCommand())
+
+    def warm(self, message: dict) -> None:
+        """Let the process load in the background what a coming request needs; returns at once, and nothing tells when it is done.
+
+        A request that comes meanwhile waits for it in the process, and gains what is done already. Asking twice for the same costs nothing.
+
+        :param message: the request "warm" of the worker's protocol, without its id.
+        """
+        if self.isBusy:
+            return
+        self.start()
+        if self._child is not None and self._warmedFor != message:
+            self._warmedFor = message
+            self._child.send({**message, "id": json.dumps(message)})
 
     def request(self, message: dict, onReply, onProgress=None) -> None:
         """Send a request. Nothing blocks; the callbacks come from the event loop.

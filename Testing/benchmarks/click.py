@@ -26,10 +26,14 @@ MODULE = TESTING.parent / "MKDSegmentation" / "MKDSegmentation.py"
 
 
 def heart_ct(size: tuple[int, int, int], seed: int = 2) -> sitk.Image:
-    """A synthetic heart CT resampled to so many voxels; spacing follows from the field of view."""
+    """A synthetic heart CT of so many voxels; spacing follows from the field of view."""
     from mkd_core.synthesis import synthesize
 
-    image, _ = synthesize(None, "CT", seed)
+    return with_voxels(synthesize(None, "CT", seed)[0], size)
+
+
+def with_voxels(image: sitk.Image, size: tuple[int, int, int]) -> sitk.Image:
+    """A CT resampled to so many voxels over the same field of view."""
     spacing = [n * s / m for n, s, m in zip(image.GetSize(), image.GetSpacing(), size)]
     return sitk.Resample(image, list(size), sitk.Transform(), sitk.sitkLinear, image.GetOrigin(), spacing, image.GetDirection(), -1000.0)
 

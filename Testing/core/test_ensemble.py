@@ -91,7 +91,7 @@ def test_large_parts_of_the_pulmonary_artery_stay_and_small_ones_go():
     assert np.array_equal(result, expected)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seeds)
 def test_after_removing_islands_every_structure_is_one_piece_and_probabilities_add_up(seed):
     noise = np.random.default_rng(seed).normal(size=(8, 14, 14, 14))

@@ -78,7 +78,7 @@ def test_where_a_structure_is_cut_by_the_border_of_the_volume_the_cut_is_surface
     assert there.max() == 3.0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(MASKS, MASKS, SPACINGS)
 def test_swapping_the_masks_changes_nothing_and_hd95_lies_below_the_hausdorff_distance(first, second, spacing):
     assert dice(first, second) == dice(second, first)
@@ -91,7 +91,7 @@ def test_swapping_the_masks_changes_nothing_and_hd95_lies_below_the_hausdorff_di
         assert assd(*forth) <= largest + 1e-9 and hd95(*forth) <= largest + 1e-9
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(MASKS, SPACINGS)
 def test_equal_masks_have_dice_one_and_no_distance(mask, spacing):
     distances = surface_distances(mask, mask.copy(), spacing)
@@ -100,7 +100,7 @@ def test_equal_masks_have_dice_one_and_no_distance(mask, spacing):
         assert hd95(*distances) == 0.0 and assd(*distances) == 0.0
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(MASKS, MASKS, SPACINGS)
 def test_distances_are_those_of_every_surface_voxel_to_every_other(first, second, spacing):
     def surface(mask):

@@ -8,7 +8,7 @@ from known_heart import KnownBundle
 
 from mkd_core import execution, networks
 from mkd_core.bundle import load_bundle
-from mkd_core.errors import Cancelled
+from mkd_core.errors import Cancelled, DeviceError
 
 
 def trained_like(architecture: dict) -> torch.nn.Module:
@@ -45,6 +45,19 @@ def test_an_executor_gives_what_the_network_gives(tiny_bundle_path, part, precis
     assert torch.equal(executor.run(part, image), given)
     assert executor.prepare(part) is executor.prepare(part)
     assert any(isinstance(m, torch.nn.BatchNorm3d) for m in bundle.network("localiser").modules())  # the bundle's own is untouched
+
+
+def test_a_convolution_to_one_channel_in_blocks_gives_the_same():
+    torch.manual_seed(0)
+    image = torch.randn(1, 1, 12, 8, 10)
+    network = networks.build({"type": "generator", "channels": 4, "blocks": 1}).eval()
+    for padded in ("replicate", "zeros"):
+        network.head = torch.nn.Conv3d(5, 1, 3, padding=1, padding_mode=padded)
+        with torch.no_grad():
+            expected = network(image)
+            execution.compute_single_channels_in_blocks(network)
+            assert not isinstance(network.head, torch.nn.Conv3d)
+            assert torch.allclose(network(image), expected, atol=1e-6)
 
 
 def test_a_poll_that_raises_stops_between_layers_and_the_network_works_again(tiny_bundle_path):
@@ -87,3 +100,71 @@ def test_half_precision_is_never_chosen_by_itself():
     assert execution.choose_precision("auto", torch.device("mps")) == torch.float32
     assert execution.choose_precision("bfloat16", torch.device("cpu")) == torch.bfloat16
     assert execution.choose_device("cpu").type == "cpu"
+
+
+class Small(torch.nn.Module):
+    """A convolution that reaches 2 voxels far, on a computer whose memory holds only so many voxels."""
+
+    stride = 4
+
+    def __init__(self, most: int, error: Exception) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = torch.nn.Conv3d(1, 8, 5, padding=2)
+        self.most, self.error, self.sizes = most, error, []
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if image.numel() > self.most:
+            raise self.error
+        self.sizes.append(tuple(image.shape[2:]))
+        return self.body(image)
+
+
+WORDS_FOR_NO_MEMORY = [
+    MemoryError(), torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+    RuntimeError("MPS backend out of memory (MPS allocated: 1.00 GB)"),
+]
+
+
+@pytest.mark.parametrize("error", WORDS_FOR_NO_MEMORY, ids=lambda error: str(error)[:20] or "MemoryError")
+def test_what_does_not_fit_into_memory_is_computed_in_parts_with_the_same_result(error):
+    image = torch.randn(1, 1, 96, 40, 48)
+    network = Small(most=40 * 40 * 48, error=error)
+    executor = execution.Executor(KnownBundle(segmentor_real=network), torch.device("cpu"), torch.float32)
+    found = executor.run("segmentor_real", image)
+    assert len(network.sizes) > 2 and all(side % network.stride == 0 for size in network.sizes for side in size)
+    assert executor.was_split and not executor.fell_back
+    assert torch.allclose(found, network.body(image), atol=1e-5)
+    assert execution.executor_for(executor.bundle, executor.device, torch.float32, False) is not executor
+
+
+def test_what_does_not_fit_even_in_small_parts_is_told_and_other_errors_stay_what_they_are():
+    executor = execution.Executor(KnownBundle(segmentor_real=Small(0, MemoryError())), torch.device("cpu"), torch.float32)
+    with pytest.raises(DeviceError, match="This computer ran out of memory"):
+        executor.run("segmentor_real", torch.zeros(1, 1, 64, 64, 64))
+    executor = execution.Executor(KnownBundle(segmentor_real=Small(0, RuntimeError("shapes differ"))), torch.device("cpu"), torch.float32)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        executor.run("segmentor_real", torch.zeros(1, 1, 64, 64, 64))
+
+
+def test_another_device_without_memory_hands_over_to_the_processor_only_if_it_may():
+    class OnlyHere(Small):
+        """There is memory on the CPU only."""
+
+        def forward(self, image):
+            if image.device.type != "cpu":
+                raise RuntimeError("MPS backend out of memory")
+            return super().forward(image.float())
+
+    bundle, image = KnownBundle(segmentor_real=OnlyHere(10**9, MemoryError())), torch.ones(1, 1, 8, 8, 8)
+    executor = execution.Executor(bundle, torch.device("meta"), torch.float32, may_fall_back=True)
+    bundle.network("segmentor_real").to = lambda *given, **named: bundle.network("segmentor_real")  # weights stay, only images go to the device
+    assert executor.run("segmentor_real", image).shape == (1, 8, 8, 8, 8)
+    assert executor.fell_back and executor.device.type == "cpu"
+    with pytest.raises(DeviceError, match="“meta” ran out of memory"):
+        execution.Executor(bundle, torch.device("meta"), torch.float32).run("segmentor_real", image)

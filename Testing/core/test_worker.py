@@ -323,3 +323,32 @@ def test_an_unexpected_error_gives_one_sentence_and_the_details_go_to_the_log(st
     worker.send(op="environment", id=2)
     assert worker.reply(2)["event"] == "result"
     assert b"the details" in worker.whole_log()
+
+
+def test_progress_is_told_before_anything_heavy_is_imported(start, tmp_path):
+    code = ("import sys; sys.modules['numpy'] = sys.modules['SimpleITK'] = sys.modules['torch'] = None\n"
+            "from mkd_core.worker import main; main()")
+    worker = start("-c", code)
+    worker.send(op="segment", id=1, input=str(tmp_path / "none.nrrd"), output=str(tmp_path / "out.nrrd"))
+    assert worker.next("progress")["message"] == "Reading the volume"
+    assert worker.reply(1)["kind"] == "InternalError"
+
+
+def test_a_request_during_warming_waits_for_it_and_is_answered(start, tiny_bundle_path, ct_path, tmp_path):
+    worker = start("-m", "mkd_core.worker")
+    worker.send(op="warm", id="ahead", bundle=str(tiny_bundle_path), options={"device": "cpu", "threads": 1})
+    worker.send(op="segment", id=1, input=str(ct_path), output=str(tmp_path / "out.nrrd"), bundle=str(tiny_bundle_path),
+                options={"device": "cpu", "threads": 1})
+    assert worker.reply("ahead")["event"] == "result"
+    assert worker.next("progress")["id"] == 1
+    assert worker.reply(1)["event"] in ("result", "error")  # random weights may find no heart
+
+
+def test_a_worker_that_warms_leaves_at_once(start, tiny_bundle_path):
+    worker = start("-m", "mkd_core.worker")
+    worker.next("ready")
+    worker.send(op="warm", id="ahead", bundle=str(tiny_bundle_path))
+    began = time.monotonic()
+    worker.process.stdin.close()
+    assert worker.process.wait(timeout=PATIENCE) == 0
+    assert time.monotonic() - began < 10

@@ -88,6 +88,7 @@ class FakeWorker:
         self.mode, _, self.argument = mode.partition(":")
         self.cancelled = threading.Event()
         self.thread = None
+        self.warmed = 0
 
     def run(self) -> None:
         if self.mode == "dies-at-start":
@@ -101,6 +102,8 @@ class FakeWorker:
                 environment = {**ENVIRONMENT} if self.mode != "without-torch" else {
                     "mkd_core": "0", "python": "3", "cores": 2, "torch": None, "torch_problem": "No module named 'torch'"}
                 say(event="result", id=message["id"], report=environment)
+            elif message["op"] == "warm":
+                self.warmed += 1
             elif message["op"] == "segment":
                 self.cancelled.clear()
                 self.thread = threading.Thread(target=self.segment, args=(message,), daemon=True)
@@ -173,7 +176,7 @@ class FakeWorker:
                 sitk.WriteImage(sitk.Cast(volume, sitk.sitkFloat32), message[kind])
         sitk.WriteImage(image, message["output"])
         say(event="progress", id=message["id"], stage="measure", fraction=1.0, message="Measuring")
-        say(event="result", id=message["id"], report={**report(image, message), "request": message})
+        say(event="result", id=message["id"], report={**report(image, message), "request": message, "warmed": self.warmed})
 
 
 if __name__ == "__main__":

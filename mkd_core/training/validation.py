@@ -38,13 +38,13 @@ def validate(bundle: Bundle, cases: Sequence[Case], options: SegmentationOptions
             break
         image, truth = read_case(case)
         try:
-            found = sitk.GetArrayViewFromImage(segment(image, bundle, modality=case.modality, options=options).labels)
+            found = segment(image, bundle, modality=case.modality, options=options).labels
         except NoHeartError:
             rows.append([0.0] * len(STRUCTURES))
             continue
         except InputError as error:
             raise InputError(f"“{case.image.name}” cannot validate: {error.message}", error.advice) from error
-        rows.append(list(dice_of_labels(found, sitk.GetArrayViewFromImage(truth)).values()))
+        rows.append(list(dice_of_labels(*map(sitk.GetArrayViewFromImage, (found, truth))).values()))
     mean = np.nanmean(np.array(rows), axis=0)
     return {s.key: round(float(value), 4) for s, value in zip(STRUCTURES, mean)} | {"mean": round(float(np.nanmean(mean)), 4)}
 

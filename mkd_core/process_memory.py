@@ -1,0 +1,53 @@
+"""Memory of a process of our own: freed memory is kept for the next layer, and given back when memory is short.
+
+glibc returns every large block to the system when it is freed and takes page faults when the next one is used; a network allocates many large
+blocks, one after the other.  Other systems have no such switch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+
+# Parameters of mallopt(3).
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+#: Smaller blocks are kept.  The features of the largest box are smaller; a volume that is larger goes back to the system at once.
+_KEPT_BYTES = 256 * 2**20
+
+#: The most that glibc before 2.35 takes.
+_KEPT_BYTES_OLD = 32 * 2**20
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep what it frees; for programs of ours only, because it holds for the whole process.
+
+    Returns:
+        Whether this system can.
+    """
+    library = _glibc()
+    if library is None:
+        return False
+    kept = any(library.mallopt(_M_MMAP_THRESHOLD, size) for size in (_KEPT_BYTES, _KEPT_BYTES_OLD))
+    return kept and bool(library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def give_back_freed_memory() -> None:
+    """Return all memory that is free inside this process, on graphics cards too, to those who need it."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    if torch is not None and torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
