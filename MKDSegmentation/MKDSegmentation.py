@@ -26,8 +26,9 @@ from MKDSegmentationLib.frameSequence import FrameSequence
 from MKDSegmentationLib.nodeSelection import preferredVolume, segmentationOf
 from MKDSegmentationLib.outputChoices import OutputChoices
 from MKDSegmentationLib.overlayChoice import OverlayChoice
-from MKDSegmentationLib.parameters import MKDSegmentationParameterNode, RunOptions
+from MKDSegmentationLib.parameters import MachineSettings, MKDSegmentationParameterNode, RunOptions
 from MKDSegmentationLib.phantom import addHeartPhantom
+from MKDSegmentationLib.privateFolder import removeLeftovers
 from MKDSegmentationLib.provenance import reportOf
 from MKDSegmentationLib.resultsTable import ResultsTable
 from MKDSegmentationLib.runProgress import RunProgress
@@ -69,6 +70,7 @@ The method is whole-heart segmentation by image alignment and online mutual know
 """)
         slicer.app.connect("startupCompleted()", registerTerminology)
         slicer.app.connect("startupCompleted()", registerSamples)
+        slicer.app.connect("startupCompleted()", removeLeftoversOfCrashes)
 
 
 def registerTerminology():
@@ -79,6 +81,12 @@ def registerTerminology():
 def registerSamples():
     """Offer synthetic hearts in the module Sample Data; they are made when someone asks for them."""
     registerSampleData(_resource("Icons"))
+
+
+def removeLeftoversOfCrashes():
+    """Delete volumes and half downloads that an earlier session left where Slicer or the computer went down in the middle of a run."""
+    for folder in (slicer.app.temporaryPath, MachineSettings().weightsFolder):
+        removeLeftovers(folder)
 
 
 def _resource(name: str) -> str:
