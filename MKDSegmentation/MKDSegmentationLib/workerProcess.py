@@ -229,7 +229,7 @@ class _Child:
         if not isinstance(message, dict):
             self._logLine(line)
         elif message.get("event") == "ready":
-            self._pid = _childPid(message.get("pid"))
+            self._pid = self._pid or _childPid(message.get("pid"))
         elif self._onMessage is not None:
             self._onMessage(message)
 
