@@ -26,7 +26,7 @@ from MKDSegmentationLib.frameSequence import FrameSequence
 from MKDSegmentationLib.nodeSelection import preferredVolume, segmentationOf
 from MKDSegmentationLib.outputChoices import OutputChoices
 from MKDSegmentationLib.overlayChoice import OverlayChoice
-from MKDSegmentationLib.parameters import MachineSettings, MKDSegmentationParameterNode, RunOptions
+from MKDSegmentationLib.parameters import MKDSegmentationParameterNode, RunOptions
 from MKDSegmentationLib.phantom import addHeartPhantom
 from MKDSegmentationLib.privateFolder import removeLeftovers
 from MKDSegmentationLib.provenance import reportOf
@@ -37,6 +37,7 @@ from MKDSegmentationLib.segmentationRun import RunOutcome, SegmentationRun
 from MKDSegmentationLib.segmentationWriting import reasonSegmentationCannotBeUsed
 from MKDSegmentationLib.sequenceRun import SequenceRun
 from MKDSegmentationLib.sequenceSection import SequenceSection
+from MKDSegmentationLib.transformHardening import hardenedCopy
 from MKDSegmentationLib.volumeAdvice import VolumeAdvice
 from MKDSegmentationLib.volumeTransfer import reasonVolumeCannotBeUsed
 from MKDSegmentationLib.weightsDownload import WeightsDownload
@@ -84,9 +85,8 @@ def registerSamples():
 
 
 def removeLeftoversOfCrashes():
-    """Delete volumes and half downloads that an earlier session left where Slicer or the computer went down in the middle of a run."""
-    for folder in (slicer.app.temporaryPath, MachineSettings().weightsFolder):
-        removeLeftovers(folder)
+    """Delete the volumes that an earlier session left in the temporary folder where Slicer or the computer went down in the middle of a run."""
+    removeLeftovers(slicer.app.temporaryPath)
 
 
 def _resource(name: str) -> str:
@@ -136,13 +136,15 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.addObserver(scene, event, self.onSceneEndChange)
         self.ui.segmentButton.connect("clicked(bool)", self.onSegmentButton)
         self.ui.segmentSequenceButton.connect("clicked(bool)", self.onSegmentSequenceButton)
+        self.ui.hardenTransformButton.connect("clicked(bool)", self.onHardenTransformButton)
         self.ui.resultsTable.connect("cellClicked(int,int)", self.onResultClicked)
         self.initializeParameterNode()
 
     def _createCollaborators(self) -> None:
         """Give each subject of the panel its widgets."""
         ui = self.ui
-        self._advice = VolumeAdvice(ui.adviceFrame, ui.adviceLabel, ui.switchModalityButton, onSwitch=self.onSwitchModality)
+        self._advice = VolumeAdvice(
+            ui.adviceFrame, ui.adviceLabel, ui.switchModalityButton, onSwitch=self.onSwitchModality, hardenButton=ui.hardenTransformButton)
         self._estimate = CostEstimate(ui.estimateLabel)
         self._progress = RunProgress(ui.progressBar, ui.statusLabel, ui.timeLabel, ui.logTextEdit)
         self._results = ResultsTable(ui.resultsTable, ui.remarksLabel, ui.provenanceLabel, ui.copyButton, ui.saveTableButton)
@@ -245,6 +247,11 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSwitchModality(self, modality: str) -> None:
         """Take the other modality, which the volume looks like."""
         self._parameterNode.modality = modality
+
+    def onHardenTransformButton(self) -> None:
+        """Take a copy of the volume into which its non-linear transform is hardened."""
+        with slicer.util.tryWithErrorDisplay(_("The volume could not be hardened."), waitCursor=True):
+            self._parameterNode.inputVolume = hardenedCopy(self._parameterNode.inputVolume)
 
     def onFinished(self, outcome: RunOutcome) -> None:
         """Show how the run ended."""

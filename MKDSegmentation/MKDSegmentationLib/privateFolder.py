@@ -22,11 +22,11 @@ _ATTEMPTS = 10
 class PrivateFolder:
     """A new folder that only this user can enter; call :meth:`remove` when it is done with.
 
-    :param parent: folder to make it in.
+    :param parent: folder to make it in; None for that of the system.
     :raises OSError: if it cannot be made.
     """
 
-    def __init__(self, parent: str) -> None:
+    def __init__(self, parent: str | None) -> None:
         for _attempt in range(_ATTEMPTS):
             self.path = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
             os.chmod(self.path, stat.S_IRWXU)  # also where the user's umask takes rights from the user

@@ -27,7 +27,7 @@ def isReport(value) -> bool:
     structures = value.get("structures", {})
     return (isinstance(structures, dict) and all(key in BY_KEY and _isStructureReport(entry) for key, entry in structures.items())
             and _areTexts(value.get("remarks")) and all(_isFlat(value.get(part)) for part in ("bundle", "options", "timings_s", "input"))
-            and _areNumbers((value.get("timings_s") or {}).values()) and _areNumbers((value.get("input") or {}).get("size") or []))
+            and _areNumbers((value.get("timings_s") or {}).values()) and _isSize((value.get("input") or {}).get("size")))
 
 
 def _isStructureReport(entry) -> bool:
@@ -37,6 +37,10 @@ def _isStructureReport(entry) -> bool:
 
 def _areNumbers(values) -> bool:
     return all(value is None or (isinstance(value, (int, float)) and abs(value) < 1e15) for value in values)
+
+
+def _isSize(value) -> bool:
+    return value is None or (isinstance(value, list) and None not in value and _areNumbers(value))
 
 
 def _areTexts(values) -> bool:

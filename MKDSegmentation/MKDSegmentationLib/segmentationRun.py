@@ -17,6 +17,7 @@ from .parameters import RunOptions
 from .provenance import isReport, keepReport
 from .segmentationWriting import reasonSegmentationCannotBeUsed, writeSegmentation
 from .stepByStep import StepByStep
+from .transformHardening import isUnderNonLinearTransform
 from .volumeTransfer import VolumeTransfer, ijkToRas, reasonVolumeCannotBeUsed
 
 
@@ -230,10 +231,10 @@ class SegmentationRun(VTKObservationMixin):
         return {kind: sitk.ReadImage(path) for kind, path in paths.items()}
 
     def _remarksOnTransform(self) -> list:
-        transform = self._inputVolume.GetParentTransformNode()
-        if transform is None or transform.IsLinear():
+        if not isUnderNonLinearTransform(self._inputVolume):
             return []
-        return [_("The volume is under a non-linear transform (for example of a tilted gantry); volumes in ml are measured without it.")]
+        return [_("The volume is under a non-linear transform (for example of a tilted gantry); volumes in ml are measured without it. "
+                  "For true volumes segment a hardened copy.")]
 
     def _inputState(self) -> tuple:
         """Return what must not change while the worker works: the volume's grid and voxels."""

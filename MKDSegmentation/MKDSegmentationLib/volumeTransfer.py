@@ -86,7 +86,7 @@ class VolumeTransfer:
 
     def __init__(self) -> None:
         try:
-            self._privateFolder = PrivateFolder(slicer.app.temporaryPath)
+            self._privateFolder = PrivateFolder(slicer.app.temporaryPath or None)
         except OSError as error:
             raise _cannotWrite(slicer.app.temporaryPath, error) from error
         self.folder = self._privateFolder.path
