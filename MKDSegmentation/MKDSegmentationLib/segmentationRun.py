@@ -166,8 +166,9 @@ class SegmentationRun(VTKObservationMixin):
             self._onProgress(progressText(stage, message), fraction)
 
     def _onReply(self, reply) -> None:
-        if reply.outcome != "result":
-            self._finish(RunOutcome("failed", reply.message))
+        filesAreGone = self._transfer.reasonFilesAreGone()
+        if filesAreGone or reply.outcome != "result":
+            self._finish(RunOutcome("failed", filesAreGone or reply.message))
             return
         if self._failIfChanged():
             return

@@ -17,7 +17,7 @@ def hardenedCopy(volumeNode):
 
     :raises RuntimeError: if Slicer cannot harden the transform; nothing is left in the scene then.
     """
-    name = slicer.mrmlScene.GenerateUniqueName(_("{volume} hardened").format(volume=volumeNode.GetName()))
+    name = _("{volume} hardened").format(volume=volumeNode.GetName())
     copy = slicer.modules.volumes.logic().CloneVolume(slicer.mrmlScene, volumeNode, name)
     if not copy.HardenTransform():
         slicer.mrmlScene.RemoveNode(copy)

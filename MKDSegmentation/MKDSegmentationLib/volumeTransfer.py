@@ -172,6 +172,13 @@ class VolumeTransfer:
             yield
         return LabelBlock(block, low)
 
+    def reasonFilesAreGone(self) -> str:
+        """Return a sentence if somebody cleared the folder under the run, or an empty string."""
+        if os.path.exists(self.volumePath):
+            return ""
+        return _("The temporary folder {folder} was cleared during the segmentation. Click Segment again.").format(
+            folder=os.path.dirname(self.folder))
+
     def remove(self) -> None:
         """Delete the folder with all that is in it."""
         self._privateFolder.remove()

@@ -215,15 +215,3 @@ def test_a_linear_transform_is_nothing_to_speak_of(panel):
     volume.SetAndObserveTransformNodeID(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode").GetID())
     driving.processEvents()
     assert not panel.ui.hardenTransformButton.visible and not panel.ui.adviceFrame.visible
-
-
-def test_a_copy_that_cannot_be_hardened_leaves_nothing(panel, expectedErrors, monkeypatch):
-    import slicer
-
-    volume = add("CT")
-    bend(volume)
-    monkeypatch.setattr(slicer.vtkMRMLScalarVolumeNode, "HardenTransform", lambda self: False)
-    with expectedErrors("could not be hardened"):
-        driving.click(panel.ui.hardenTransformButton)
-    assert panel.ui.inputSelector.currentNode() is volume
-    assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == 1
