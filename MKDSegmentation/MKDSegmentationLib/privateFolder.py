@@ -16,7 +16,7 @@ import tempfile
 
 PREFIX = "MKDSegmentation-"
 _LOCK_NAME = "in-use"
-_ATTEMPTS = 10
+_ATTEMPTS = 3
 
 
 class PrivateFolder:
@@ -27,19 +27,21 @@ class PrivateFolder:
     """
 
     def __init__(self, parent: str | None) -> None:
-        for _attempt in range(_ATTEMPTS):
+        for _attempt in range(_ATTEMPTS):  # a start of another Slicer may take one from us before it is locked
             self.path = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
             os.chmod(self.path, stat.S_IRWXU)  # also where the user's umask takes rights from the user
             self._lock = _lock(self.path)
             if self._lock is not None:
                 return
             shutil.rmtree(self.path, ignore_errors=True)
-        raise OSError(f"no folder can be kept in {parent}")
+        os.mkdir(self.path, stat.S_IRWXU)  # a disk without locks, as some networks have: no start removes it, not even after a crash
 
     def remove(self) -> None:
         """Delete the folder with all that is in it. What cannot be deleted now is deleted by the next start."""
         lock, self._lock = self._lock, None
-        if lock is not None:
+        if lock is None:
+            shutil.rmtree(self.path, ignore_errors=True)
+        else:
             _removeLocked(self.path, lock)
 
 

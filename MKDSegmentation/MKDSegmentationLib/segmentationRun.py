@@ -149,6 +149,7 @@ class SegmentationRun(VTKObservationMixin):
         return True
 
     def _onWriteError(self, error: Exception) -> None:
+        self._steps = None
         if isinstance(error, OSError):
             self._finish(RunOutcome("failed", str(error)))
         else:
@@ -157,9 +158,9 @@ class SegmentationRun(VTKObservationMixin):
                                                 "Segment again; details are in the application log.")))
 
     def _onResultError(self, error: Exception) -> None:
+        self._steps = None
         logging.error("The result of the segmentation could not be put into the scene.", exc_info=error)
-        self._finish(RunOutcome("failed", _("The result could not be put into the scene, which is as it was. Click Segment again; "
-                                            "details are in the application log.")))
+        self._finish(RunOutcome("failed", _("The result could not be put into the scene. Click Segment again; details are in the application log.")))
 
     def _onWorkerProgress(self, stage: str, fraction: float, message: str) -> None:
         if self._onProgress is not None:

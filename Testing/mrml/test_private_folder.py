@@ -1,5 +1,6 @@
 """Folders for patient data: closed to others, and gone after a crash, but never taken from one who uses them."""
 
+import errno
 import os
 import signal
 import stat
@@ -99,6 +100,19 @@ def test_a_maker_who_loses_his_folder_before_he_locked_it_makes_another(tmp_path
     folder = PrivateFolder(str(tmp_path))
     assert folder.path == tries[1] and os.listdir(tmp_path) == [Path(folder.path).name]
     folder.remove()
+
+
+def test_on_a_disk_without_locks_a_folder_is_made_and_removed_and_no_sweep_dares_to_take_it(tmp_path, monkeypatch):
+    def refuse(handle):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(privateFolder, "_lockHandle", refuse)
+    folder = PrivateFolder(str(tmp_path))
+    openPrivate(f"{folder.path}/volume.nrrd").close()
+    removeLeftovers(str(tmp_path))
+    assert [path.name for path in tmp_path.rglob("*.nrrd")] == ["volume.nrrd"] and stat.S_IMODE(os.stat(folder.path).st_mode) == 0o700
+    folder.remove()
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_that_is_not_there_is_no_problem_for_a_sweep_and_an_error_for_a_maker(tmp_path):

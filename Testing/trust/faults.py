@@ -1,7 +1,7 @@
 """Failing machines, failing processes and hasty users: each really done to the panel and its worker process in the stand-in GUI.
 
 What is borne: the run ends as it must, exactly one sentence tells it, the scene is as before, no process and no file is left, nothing was
-logged as an error that was not told, and the next click segments exactly.
+logged as an error that was not told, and the next click segments exactly. Linux only: limits, signals and /proc do the harm and the looking.
 """
 
 from __future__ import annotations
@@ -500,7 +500,7 @@ def _reach(bench: Bench, place: str) -> None:
 
 
 CRASH = r"The segmentation process ended unexpectedly, perhaps for lack of memory\. Nothing was changed\. .* click Segment again; .*\."
-NO_RESULT = r"The result could not be put into the scene, which is as it was\. Click Segment again; details are in the application log\."
+NO_RESULT = r"The result could not be put into the scene\. Click Segment again; details are in the application log\."
 LOAD = r"Load a CT or MR volume of the heart, or select one\."
 CANCELLED = r"Cancelled\. The scene is as it was\."
 DONE = r"The heart is segmented \(\d+ s on CPU\)\."
