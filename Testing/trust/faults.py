@@ -11,6 +11,7 @@ import gc
 import os
 import re
 import resource
+import shlex
 import shutil
 import stat
 import subprocess
@@ -125,7 +126,7 @@ class Bench:
             (self.folder / name).unlink(missing_ok=True)
         launcher = self.folder / "bin" / "PythonSlicer"
         words = [sys.executable, str(TESTING / "trust" / "faulty_worker.py"), str(self.folder), fault, *options]
-        launcher.write_text("#!/bin/sh\n" + " ".join(f"'{word}'" for word in words) + "\nexit $?\n")
+        launcher.write_text(f"#!/bin/sh\n{shlex.join(words)}\nexit $?\n")
         launcher.chmod(launcher.stat().st_mode | stat.S_IXUSR)
 
     def click(self) -> None:
@@ -429,10 +430,10 @@ def _installed_elsewhere(bench: Bench) -> None:
     (place / "mkd_core" / "weights").symlink_to(TESTING.parent / "mkd_core" / "weights")
     program = ("import sys; sys.path.insert(0, '.'); from Testing.trust import faults; from harness import bootstrap; bootstrap.start()\n"
                "from pathlib import Path; bench = faults.Bench(Path('elsewhere')); bench.arm(); bench.run()\n"
-               "import mkd_core; print(mkd_core.__file__, bench.is_exactly_segmented()); bench.close()")
+               "import mkd_core; print(mkd_core.__file__, bench.is_exactly_segmented(), bench.message); bench.close()")
     (place / "elsewhere").mkdir()
     done = subprocess.run([sys.executable, "-c", program], cwd=place, capture_output=True, text=True, check=False)
-    if done.stdout.strip().splitlines()[-1:] != [f"{place / 'mkd_core' / '__init__.py'} True"]:
+    if f"{place / 'mkd_core' / '__init__.py'} True" not in done.stdout:
         raise AssertionError(f"there: {done.stdout[-200:]} {done.stderr[-200:]}")
     shutil.rmtree(place)
     bench.arm()
