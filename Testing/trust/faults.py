@@ -280,12 +280,18 @@ def _recover(bench: Bench, before: list) -> None:
 # ---- what the worker does ----
 
 
-def _worker(fault: str, *options: str) -> Callable[[Bench], None]:
+def _worker(fault: str) -> Callable[[Bench], None]:
     def strike(bench: Bench) -> None:
-        bench.arm(fault, *options)
+        bench.arm(fault)
         bench.run()
+        _check_strike(bench)
 
     return strike
+
+
+def _check_strike(bench: Bench) -> None:
+    if not (bench.folder / "struck").exists():
+        raise AssertionError("the fault did not strike")
 
 
 def _real_worker(fault: str) -> Callable[[Bench], None]:
@@ -297,6 +303,8 @@ def _real_worker(fault: str) -> Callable[[Bench], None]:
         setVolumeFromImage(bench.volume, known_volume((44, 36, 40), (5, 5, 5))[0])
         bench.driving.processEvents()
         bench.run()
+        if "@" in fault:
+            _check_strike(bench)
 
     return strike
 
