@@ -184,7 +184,10 @@ class FaultyWorker(worker.Worker):
         visit("reply")
         return said
 
-    _OPERATIONS = worker.Worker._OPERATIONS | {"segment": _segment}
+    def _warm(self, request):
+        return {}  # a fault strikes in a run, not in what may come before it
+
+    _OPERATIONS = worker.Worker._OPERATIONS | {"segment": _segment, "warm": _warm}
 
 
 class NoStore(worker.BundleStore):
@@ -208,19 +211,19 @@ def quick_segment(image, bundle, *, modality, options, progress, cancelled):
     return pipeline.SegmentationResult(labels, report(labels, {"options": {}, "modality": modality}))
 
 
-def read_volume(path):
+def read_volume(path, **options):
     """In place of mkd_core.volume_files.read_volume: passes a place."""
     visit("read")
-    return _read_volume(path)
+    return _read_volume(path, **options)
 
 
-def write_volume(image, path, *, compress=True):
+def write_volume(image, path, **options):
     """In place of mkd_core.volume_files.write_volume: passes a place, with half the file written."""
     (Path(path).parent / ".half.nrrd").write_bytes(b"NRRD0004\n")
     visit("write")
     (Path(path).parent / ".half.nrrd").unlink(missing_ok=True)
     try:
-        _write_volume(image, path, compress=compress)
+        _write_volume(image, path, **options)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, LIMITS)
 
