@@ -28,6 +28,7 @@ from MKDSegmentationLib.outputChoices import OutputChoices
 from MKDSegmentationLib.overlayChoice import OverlayChoice
 from MKDSegmentationLib.parameters import MKDSegmentationParameterNode, RunOptions
 from MKDSegmentationLib.phantom import addHeartPhantom
+from MKDSegmentationLib.privateFolder import removeLeftovers
 from MKDSegmentationLib.provenance import reportOf
 from MKDSegmentationLib.resultsTable import ResultsTable
 from MKDSegmentationLib.runProgress import RunProgress
@@ -36,6 +37,7 @@ from MKDSegmentationLib.segmentationRun import RunOutcome, SegmentationRun
 from MKDSegmentationLib.segmentationWriting import reasonSegmentationCannotBeUsed
 from MKDSegmentationLib.sequenceRun import SequenceRun
 from MKDSegmentationLib.sequenceSection import SequenceSection
+from MKDSegmentationLib.transformHardening import hardenedCopy
 from MKDSegmentationLib.volumeAdvice import VolumeAdvice
 from MKDSegmentationLib.volumeTransfer import reasonVolumeCannotBeUsed
 from MKDSegmentationLib.weightsDownload import WeightsDownload
@@ -69,6 +71,7 @@ The method is whole-heart segmentation by image alignment and online mutual know
 """)
         slicer.app.connect("startupCompleted()", registerTerminology)
         slicer.app.connect("startupCompleted()", registerSamples)
+        slicer.app.connect("startupCompleted()", removeLeftoversOfCrashes)
 
 
 def registerTerminology():
@@ -79,6 +82,11 @@ def registerTerminology():
 def registerSamples():
     """Offer synthetic hearts in the module Sample Data; they are made when someone asks for them."""
     registerSampleData(_resource("Icons"))
+
+
+def removeLeftoversOfCrashes():
+    """Delete the volumes that an earlier session left in the temporary folder where Slicer or the computer went down in the middle of a run."""
+    removeLeftovers(slicer.app.temporaryPath)
 
 
 def _resource(name: str) -> str:
@@ -135,13 +143,15 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.addObserver(scene, event, self.onSceneEndChange)
         self.ui.segmentButton.connect("clicked(bool)", self.onSegmentButton)
         self.ui.segmentSequenceButton.connect("clicked(bool)", self.onSegmentSequenceButton)
+        self.ui.hardenTransformButton.connect("clicked(bool)", self.onHardenTransformButton)
         self.ui.resultsTable.connect("cellClicked(int,int)", self.onResultClicked)
         self.initializeParameterNode()
 
     def _createCollaborators(self) -> None:
         """Give each subject of the panel its widgets."""
         ui = self.ui
-        self._advice = VolumeAdvice(ui.adviceFrame, ui.adviceLabel, ui.switchModalityButton, onSwitch=self.onSwitchModality)
+        self._advice = VolumeAdvice(
+            ui.adviceFrame, ui.adviceLabel, ui.switchModalityButton, onSwitch=self.onSwitchModality, hardenButton=ui.hardenTransformButton)
         self._estimate = CostEstimate(ui.estimateLabel)
         self._progress = RunProgress(ui.progressBar, ui.statusLabel, ui.timeLabel, ui.logTextEdit)
         self._results = ResultsTable(ui.resultsTable, ui.remarksLabel, ui.provenanceLabel, ui.copyButton, ui.saveTableButton)
@@ -247,6 +257,11 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSwitchModality(self, modality: str) -> None:
         """Take the other modality, which the volume looks like."""
         self._parameterNode.modality = modality
+
+    def onHardenTransformButton(self) -> None:
+        """Take a copy of the volume into which its non-linear transform is hardened."""
+        with slicer.util.tryWithErrorDisplay(_("The volume could not be hardened."), waitCursor=True):
+            self._parameterNode.inputVolume = hardenedCopy(self._parameterNode.inputVolume)
 
     def onFinished(self, outcome: RunOutcome) -> None:
         """Show how the run ended."""

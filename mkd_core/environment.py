@@ -25,9 +25,10 @@ def describe_environment() -> dict[str, Any]:
         import torch
 
         from mkd_core.execution import choose_device, choose_precision
-    except (ImportError, OSError) as error:
+
+        device = choose_device("auto")
+    except Exception as error:  # whatever a broken installation comes up with
         return report | {"torch_problem": str(error)}
-    device = choose_device("auto")
     return report | {
         "torch": torch.__version__,
         "devices": _devices(torch),

@@ -256,8 +256,8 @@ def warm(bundle: Bundle, options: SegmentationOptions) -> dict[str, Any]:
 def require_torch() -> None:
     """Raise :class:`DeviceError` if torch cannot be imported."""
     try:
-        import torch  # noqa: F401
-    except (ImportError, OSError) as error:  # OSError: a library of torch does not load
+        from torch import Tensor  # noqa: F401  (an uninstallation that failed half-way leaves a package without it)
+    except Exception as error:  # ImportError, OSError if a library does not load, and whatever a broken installation comes up with
         raise DeviceError("PyTorch, which computes the segmentation, is not installed or does not start.",
                           "Install it through the PyTorch extension of 3D Slicer, or by “pip install torch”.") from error
 

@@ -73,7 +73,7 @@ def download_bundle(
         url: address, https only.
         sha256: of the file, 64 hexadecimal digits.
         folder: where to keep it; made if it is not there.
-        part: temporary file to write to, in the same folder; a new one if None.
+        part: temporary file to write to, on the same disk as the folder; a new one if None.
         progress: called as ``progress(fraction, message)``, 0 to 1; the fraction stays 0 if the server does not tell the size.
         cancelled: polled between pieces of a quarter of a mebibyte.
         max_bytes: larger files are refused.
@@ -156,6 +156,8 @@ def _fetch(url: str, part: Path, progress: Callable, cancelled: Callable[[], boo
             file.write(chunk)
             digest.update(chunk)
             progress(min(1.0, done / expected) if expected > 0 else 0.0, f"{done / 1e6:.1f} MB")
+        file.flush()
+        os.fsync(file.fileno())  # what gets the final name must be on the disk even if the power fails next
     if cancelled():
         raise Cancelled()
     if 0 <= expected != done:

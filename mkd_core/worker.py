@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 #: Seconds that a request may take to notice the end of stdin before the process ends under it.
 _LEAVE_AFTER = 1.0
 
+#: Mode of the files that are written: they are made of a patient's volume.
+_FOR_THIS_USER = 0o600
+
 
 class Worker:
     """Serves requests until the stream of requests ends.
@@ -174,7 +177,9 @@ class Worker:
             extra = getattr(result, name)
             if extra is not None:
                 write_volume(extra, path, compress=False)
+                path.chmod(_FOR_THIS_USER)
         write_volume(result.labels, target, compress=False)
+        target.chmod(_FOR_THIS_USER)
         return result.report
 
     def _warm(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -35,12 +35,18 @@ class MKDSegmentationParameterNode:
     withAligned: bool = False
 
 
+def _storedText(key: str, default: str) -> str:
+    """Return a text of the application settings; a file edited by hand may hold something else there."""
+    value = qt.QSettings().value(key, "")
+    return value if value and isinstance(value, str) else default
+
+
 def _setting(name: str, default: str, meaning: str) -> property:
     """Return a property that keeps a text in the application settings."""
     key = f"MKDSegmentation/{name}"
 
     def read(self) -> str:
-        return qt.QSettings().value(key, "") or default
+        return _storedText(key, default)
 
     def write(self, value: str) -> None:
         qt.QSettings().setValue(key, value)
@@ -70,7 +76,7 @@ class MachineSettings:
     def weightsFolder(self) -> str:
         """Where downloaded weights are kept: chosen by the user, else beside Slicer's settings."""
         default = os.path.join(os.path.dirname(slicer.app.slicerUserSettingsFilePath), "MKDSegmentation")
-        return qt.QSettings().value("MKDSegmentation/WeightsFolder", "") or default
+        return _storedText("MKDSegmentation/WeightsFolder", default)
 
     @weightsFolder.setter
     def weightsFolder(self, path: str) -> None:
@@ -79,9 +85,10 @@ class MachineSettings:
     def slowness(self, device: str) -> float:
         """How many times as long as estimated runs took on a device here; 1 as long as nobody knows."""
         try:
-            return float(qt.QSettings().value(f"MKDSegmentation/Slowness/{device}", "1"))
+            factor = float(qt.QSettings().value(f"MKDSegmentation/Slowness/{device}", "1"))
         except (TypeError, ValueError):
             return 1.0
+        return factor if 0.0 < factor < 1000.0 else 1.0
 
     def setSlowness(self, device: str, factor: float) -> None:
         """Remember how many times as long as estimated runs take on a device here."""

@@ -3,8 +3,9 @@
 A plain header and the voxels behind it; the format is described at https://teem.sourceforge.net/nrrd/format.html.
 """
 
+import math
+import os
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -41,19 +42,41 @@ def planesPerPiece(shape: tuple, itemBytes: int) -> int:
     return max(1, PIECE_BYTES // max(1, shape[1] * shape[2] * itemBytes))
 
 
-def mapBytes(path: str) -> np.ndarray:
-    """Return the voxels of an uncompressed file of bytes as an array (k, j, i) that reads from disk what is touched.
+class BytesFile:
+    """An uncompressed file of bytes, read plane by plane. It is read and not mapped: a disk that fails while a file is mapped ends the process.
 
-    :raises ValueError: if the file is not such a file.
+    shape - (k, j, i).
+
+    :param path: of the file.
+    :raises ValueError: if it is not such a file, or incomplete.
+    :raises OSError: if it cannot be read.
     """
-    with open(path, "rb") as file:
-        start = file.read(_LONGEST_HEADER)
-    text, separator, _voxels = start.partition(b"\n\n")
-    fields = dict(line.split(": ", 1) for line in text.decode("ascii", errors="replace").splitlines() if ": " in line)
-    isBytes = fields.get("type") in ("uint8", "uchar", "unsigned char", "uint8_t")
-    if not (start.startswith(b"NRRD") and separator and isBytes and fields.get("encoding") == "raw"):
-        raise ValueError("The label map is not an uncompressed file of bytes.")
-    shape = tuple(int(size) for size in reversed(fields["sizes"].split()))
-    if Path(path).stat().st_size != len(text) + len(separator) + int(np.prod(shape)):
-        raise ValueError("The label map is incomplete.")
-    return np.memmap(path, np.uint8, "r", len(text) + len(separator), shape)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        with open(path, "rb") as file:
+            start = file.read(_LONGEST_HEADER)
+            size = os.fstat(file.fileno()).st_size
+        text, separator, _voxels = start.partition(b"\n\n")
+        fields = dict(line.split(": ", 1) for line in text.decode("ascii", errors="replace").splitlines() if ": " in line)
+        isBytes = fields.get("type") in ("uint8", "uchar", "unsigned char", "uint8_t")
+        if not (start.startswith(b"NRRD") and separator and isBytes and fields.get("encoding") == "raw"):
+            raise ValueError("The label map is not an uncompressed file of bytes.")
+        self.shape = tuple(int(count) for count in reversed(fields.get("sizes", "").split()))
+        self._offset = len(text) + len(separator)
+        if len(self.shape) != 3 or size != self._offset + math.prod(self.shape):
+            raise ValueError("The label map is incomplete.")
+
+    def planes(self, first: int, end: int) -> np.ndarray:
+        """Return the planes from the first to the one before the end along the first axis, as an array (end - first, j, i).
+
+        :raises ValueError: if the file has become shorter.
+        :raises OSError: if it cannot be read.
+        """
+        planeBytes = self.shape[1] * self.shape[2]
+        with open(self._path, "rb") as file:
+            file.seek(self._offset + first * planeBytes)
+            voxels = file.read((end - first) * planeBytes)
+        if len(voxels) != (end - first) * planeBytes:
+            raise ValueError("The label map is incomplete.")
+        return np.frombuffer(voxels, np.uint8).reshape(end - first, *self.shape[1:])

@@ -1,5 +1,6 @@
 """What was measured and what to doubt, readable at a glance in a narrow panel, and ready to be taken away."""
 
+import contextlib
 import html
 import os
 
@@ -107,12 +108,23 @@ class ResultsTable:
         if not path:
             return
         try:
-            with open(path, "w", encoding="utf-8-sig", newline="") as file:  # with a mark that tells Excel that it is UTF-8
-                file.write(measurementsAsText(self._report, ","))
+            _writeWhole(path, measurementsAsText(self._report, ","))
         except OSError as error:
             slicer.util.warningDisplay(_("The file could not be written ({reason}).").format(reason=error.strerror or error))
             return
         self._settings.exportFolder = os.path.dirname(path)
+
+
+def _writeWhole(path: str, text: str) -> None:
+    """Write a text file all or nothing: an earlier file of that name stays until the new one is complete."""
+    part = path + ".part"
+    try:
+        with open(part, "w", encoding="utf-8-sig", newline="") as file:  # with a mark that tells Excel that it is UTF-8
+            file.write(text)
+        os.replace(part, path)
+    finally:
+        with contextlib.suppress(OSError):
+            os.remove(part)
 
 
 def _volumeText(volume: float) -> str:

@@ -6,6 +6,7 @@ import qt
 from slicer.i18n import tr as _
 
 _REFRESH_MS = 500
+SILENCE_S = 60.0  # without any news; more than a stage takes on a usual computer
 
 
 def clock(seconds: float) -> str:
@@ -27,6 +28,7 @@ class RunProgress:
         self._progressBar, self._statusLabel, self._timeLabel, self._logTextEdit = progressBar, statusLabel, timeLabel, logTextEdit
         logTextEdit.maximumBlockCount = 1000
         self._start, self._fraction, self._expected, self._stage = 0.0, 0.0, 0.0, ""
+        self._heard = 0.0  # when something was last heard of the run
         self._timer = qt.QTimer()
         self._timer.setInterval(_REFRESH_MS)
         self._timer.connect("timeout()", self._showTimes)
@@ -43,7 +45,7 @@ class RunProgress:
 
     def update(self, text: str, fraction: float) -> None:
         """The run has come to a stage, and to a fraction (0 to 1) of the whole."""
-        self._fraction = fraction
+        self._fraction, self._heard = fraction, time.monotonic()
         self._progressBar.value = round(100 * fraction)
         self._statusLabel.text = text
         if text != self._stage:
@@ -61,11 +63,16 @@ class RunProgress:
 
     def log(self, text: str) -> None:
         """Add a line to the log, with the time since the run began."""
+        self._heard = time.monotonic()
         since = f"{time.monotonic() - self._start:.1f} s\t" if self._start else ""
         self._logTextEdit.appendPlainText(since + text)
 
     def _showTimes(self) -> None:
-        elapsed = time.monotonic() - self._start
+        elapsed, silence = time.monotonic() - self._start, time.monotonic() - self._heard
+        if silence > SILENCE_S:  # a slow computer and a stuck process look alike from here: the user decides
+            self._timeLabel.text = _("{elapsed} elapsed, no news for {silence}. If this computer is slow, wait; else click Cancel.").format(
+                elapsed=clock(elapsed), silence=clock(silence))
+            return
         left = max(0.0, self._expected - elapsed)
         if self._fraction > 0:  # the further the run is, the more its own pace tells
             atThisPace = elapsed * (1.0 - self._fraction) / self._fraction

@@ -14,9 +14,10 @@ from slicer.util import VTKObservationMixin
 from .measurements import writeMeasurementsTable
 from .overlayVolumes import ALIGNED, DISAGREEMENT, removeOverlay, writeOverlay
 from .parameters import RunOptions
-from .provenance import keepReport
+from .provenance import isReport, keepReport
 from .segmentationWriting import reasonSegmentationCannotBeUsed, writeSegmentation
 from .stepByStep import StepByStep
+from .transformHardening import isUnderNonLinearTransform
 from .volumeTransfer import VolumeTransfer, ijkToRas, reasonVolumeCannotBeUsed
 
 
@@ -100,7 +101,7 @@ class SegmentationRun(VTKObservationMixin):
         except Exception:
             self._release()
             raise
-        self._steps = StepByStep(writing, self._onVolumeWritten, self._onTransferError, lambda _done: self._failIfChanged())
+        self._steps = StepByStep(writing, self._onVolumeWritten, self._onWriteError, lambda _done: self._failIfChanged())
 
     def cancel(self, message: str = "") -> None:
         """End the run now; the worker winds down in the background."""
@@ -147,29 +148,36 @@ class SegmentationRun(VTKObservationMixin):
         self._finish(RunOutcome("failed", _("The volume was changed during the segmentation. Click Segment again.")))
         return True
 
-    def _onTransferError(self, error: Exception) -> None:
+    def _onWriteError(self, error: Exception) -> None:
         self._steps = None
         if isinstance(error, OSError):
             self._finish(RunOutcome("failed", str(error)))
         else:
-            self._fail(error)
+            logging.error("The volume could not be handed to the segmentation process.", exc_info=error)
+            self._finish(RunOutcome("failed", _("The volume could not be handed to the segmentation process. Close other programs and click "
+                                                "Segment again; details are in the application log.")))
 
-    def _fail(self, error: Exception) -> None:
+    def _onResultError(self, error: Exception) -> None:
+        self._steps = None
         logging.error("The result of the segmentation could not be put into the scene.", exc_info=error)
-        self._finish(RunOutcome("failed", _("The result could not be put into the scene; details are in the application log.")))
+        self._finish(RunOutcome("failed", _("The result could not be put into the scene. Click Segment again; details are in the application log.")))
 
     def _onWorkerProgress(self, stage: str, fraction: float, message: str) -> None:
         if self._onProgress is not None:
             self._onProgress(progressText(stage, message), fraction)
 
     def _onReply(self, reply) -> None:
-        if reply.outcome != "result":
-            self._finish(RunOutcome("failed", reply.message))
+        filesAreGone = self._transfer.reasonFilesAreGone()
+        if filesAreGone or reply.outcome != "result":
+            self._finish(RunOutcome("failed", filesAreGone or reply.message))
             return
         if self._failIfChanged():
             return
+        if not isReport(reply.report) or not reply.report.get("structures"):
+            self._onResultError(ValueError("The report of the segmentation process is malformed."))
+            return
         reading = self._transfer.readLabelsInPieces(self._inputVolume)
-        self._steps = StepByStep(reading, lambda labels: self._onLabelsRead(labels, reply.report), self._onTransferError)
+        self._steps = StepByStep(reading, lambda labels: self._onLabelsRead(labels, reply.report), self._onResultError)
 
     def _onLabelsRead(self, labels, report: dict) -> None:
         self._steps = None
@@ -178,7 +186,7 @@ class SegmentationRun(VTKObservationMixin):
         try:
             outcome = self._writeResult(labels, report)
         except Exception as error:
-            self._fail(error)
+            self._onResultError(error)
         else:
             self._finish(outcome)
 
@@ -225,10 +233,10 @@ class SegmentationRun(VTKObservationMixin):
         return {kind: sitk.ReadImage(path) for kind, path in paths.items()}
 
     def _remarksOnTransform(self) -> list:
-        transform = self._inputVolume.GetParentTransformNode()
-        if transform is None or transform.IsLinear():
+        if not isUnderNonLinearTransform(self._inputVolume):
             return []
-        return [_("The volume is under a non-linear transform (for example of a tilted gantry); volumes in ml are measured without it.")]
+        return [_("The volume is under a non-linear transform (for example of a tilted gantry); volumes in ml are measured without it. "
+                  "For true volumes segment a hardened copy.")]
 
     def _inputState(self) -> tuple:
         """Return what must not change while the worker works: the volume's grid and voxels."""

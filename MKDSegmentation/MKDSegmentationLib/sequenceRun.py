@@ -161,6 +161,7 @@ class SequenceRun(VTKObservationMixin):
             return  # it has ended already
         self.removeObservers()
         self._nextTimer.stop()
+        self._nextTimer.deleteLater()  # drops its connection to this object, which would keep both alive
         self._scratch = None
         frameRun, self._frameRun = self._frameRun, None
         if frameRun is not None:

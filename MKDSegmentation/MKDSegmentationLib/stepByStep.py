@@ -21,7 +21,7 @@ class StepByStep:
 
     def stop(self) -> None:
         """Leave the rest undone; nothing is called any more."""
-        self._timer.stop()
+        self._end()
         self._steps.close()
         self._onDone = self._onError = self._onStep = None
 
@@ -36,7 +36,11 @@ class StepByStep:
             if self._onStep is not None:
                 self._onStep(value)
 
-    def _finish(self, callback, value) -> None:
+    def _end(self) -> None:
         self._timer.stop()
+        self._timer.deleteLater()  # drops its connection to this object, which would keep both alive
+
+    def _finish(self, callback, value) -> None:
+        self._end()
         if callback is not None:
             callback(value)

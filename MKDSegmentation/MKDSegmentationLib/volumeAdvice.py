@@ -5,6 +5,7 @@ import slicer
 from mkd_core.first_look import first_look
 from slicer.i18n import tr as _
 
+from .transformHardening import isUnderNonLinearTransform
 from .volumeTransfer import ijkToRas, reasonVolumeCannotBeUsed
 
 
@@ -39,10 +40,12 @@ class VolumeAdvice:
     :param label: QLabel in it.
     :param switchButton: QPushButton in it that takes the other modality.
     :param onSwitch: called with the modality, "CT" or "MR", when the user agrees.
+    :param hardenButton: QPushButton in it that takes a hardened copy of a volume under a non-linear transform.
     """
 
-    def __init__(self, frame, label, switchButton, onSwitch) -> None:
+    def __init__(self, frame, label, switchButton, onSwitch, hardenButton) -> None:
         self._frame, self._label, self._switchButton, self._onSwitch = frame, label, switchButton, onSwitch
+        self._hardenButton = hardenButton
         self._seen = None
         self._findings = []
         switchButton.connect("clicked(bool)", self._onClicked)
@@ -55,6 +58,7 @@ class VolumeAdvice:
         reason = reasonVolumeCannotBeUsed(volumeNode)
         if reason:
             self._seen, self._findings = None, []
+            self._hardenButton.visible = False
             self._show("")
             return reason
         state = _stateOf(volumeNode) + (modality,)
@@ -64,6 +68,11 @@ class VolumeAdvice:
             self._seen = state
         stopping = [adviceText(finding) for finding in self._findings if finding.stops]
         doubts = [adviceText(finding) for finding in self._findings if not finding.stops]
+        isWarped = isUnderNonLinearTransform(volumeNode)
+        self._hardenButton.visible = isWarped
+        if isWarped:
+            doubts.append(_("The volume is under a non-linear transform, for example of a tilted gantry. It will be segmented as it was "
+                            "before; for true volumes segment a copy into which the transform is hardened."))
         self._show("\n".join("\N{WARNING SIGN} " + text for text in doubts + [extraRemark] if text), self._betterModality())
         return " ".join(stopping)
 

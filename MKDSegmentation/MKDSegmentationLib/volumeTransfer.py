@@ -6,15 +6,16 @@ a parent transform plays no part here, the segmentation gets the same one later.
 
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 
 import numpy as np
 import slicer
 import vtk
+from mkd_core.structures import CLASS_COUNT
 from slicer.i18n import tr as _
 
-from .rawNrrd import header, mapBytes, planesPerPiece
+from .privateFolder import PrivateFolder, openPrivate
+from .rawNrrd import BytesFile, header, planesPerPiece
 
 SMALLEST_SIDE = 8  # voxels; the pipeline refuses less
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
@@ -85,10 +86,10 @@ class VolumeTransfer:
 
     def __init__(self) -> None:
         try:
-            # mkdtemp gives a folder that only this user can enter
-            self.folder = tempfile.mkdtemp(prefix="mkd-", dir=slicer.app.temporaryPath or None)
+            self._privateFolder = PrivateFolder(slicer.app.temporaryPath or None)
         except OSError as error:
             raise _cannotWrite(slicer.app.temporaryPath, error) from error
+        self.folder = self._privateFolder.path
         self.volumePath = os.path.join(self.folder, "volume.nrrd")
         self.labelPath = os.path.join(self.folder, "labels.nrrd")
         self.disagreementPath = os.path.join(self.folder, "disagreement.nrrd")
@@ -107,19 +108,27 @@ class VolumeTransfer:
         :raises OSError: if the disk is full or the folder cannot be written; the message is for the user.
         """
         voxels = slicer.util.arrayFromVolume(volumeNode)
-        if shutil.disk_usage(self.folder).free < 2 * voxels.nbytes:
-            raise OSError(_("There is not enough free space in the temporary folder {folder}.").format(folder=self.folder))
+        self._requireSpace(2 * voxels.nbytes)
         ijkToLps = ijkToRas(volumeNode)
         ijkToLps[:3] *= _RAS_TO_LPS[:, np.newaxis]
         step = planesPerPiece(voxels.shape, voxels.itemsize)
         try:
-            with open(self.volumePath, "wb") as file:
+            with openPrivate(self.volumePath) as file:
                 file.write(header(voxels.shape, voxels.dtype, ijkToLps))
                 for plane in range(0, len(voxels), step):
-                    np.ascontiguousarray(voxels[plane : plane + step]).tofile(file)
+                    file.write(np.ascontiguousarray(voxels[plane : plane + step]).data)
                     yield min(1.0, (plane + step) / len(voxels))
         except OSError as error:
             raise _cannotWrite(self.folder, error) from error
+
+    def _requireSpace(self, size: int) -> None:
+        try:
+            free = shutil.disk_usage(self.folder).free
+        except OSError as error:
+            raise _cannotWrite(self.folder, error) from error
+        if free < size:
+            raise OSError(_("There is not enough free space in the temporary folder {folder}. Free some, or choose another temporary "
+                            "folder in the application settings.").format(folder=os.path.dirname(self.folder)))
 
     def readLabels(self, volumeNode) -> LabelBlock | None:
         """Read the label map in one go; see :meth:`readLabelsInPieces`."""
@@ -137,14 +146,17 @@ class VolumeTransfer:
         if nothing is labelled.
 
         :raises ValueError: if the file is no label map on the volume's grid.
+        :raises OSError: if it cannot be read.
         """
-        labels = mapBytes(self.labelPath)
+        labels = BytesFile(self.labelPath)
         if labels.shape != tuple(reversed(volumeNode.GetImageData().GetDimensions())):
             raise ValueError("The label map is not on the grid of the volume.")
         occupied = [np.zeros(size, bool) for size in labels.shape]
         step = planesPerPiece(labels.shape, 1)
-        for plane in range(0, len(labels), step):
-            piece = labels[plane : plane + step]
+        for plane in range(0, labels.shape[0], step):
+            piece = labels.planes(plane, min(plane + step, labels.shape[0]))
+            if piece.max() >= CLASS_COUNT:
+                raise ValueError("The label map holds labels that mean nothing.")
             inRow = piece.any(axis=2)
             occupied[0][plane : plane + step] = inRow.any(axis=1)
             occupied[1] |= inRow.any(axis=0)
@@ -152,17 +164,26 @@ class VolumeTransfer:
             yield
         if not occupied[0].any():
             return None
-        bounds = []
-        for axis in occupied:
-            inside = np.flatnonzero(axis)
-            bounds.append(slice(int(inside[0]), int(inside[-1]) + 1))
-        return LabelBlock(np.array(labels[tuple(bounds)]), tuple(bound.start for bound in bounds))
+        low, high = zip(*((int(inside[0]), int(inside[-1]) + 1) for inside in map(np.flatnonzero, occupied)))
+        block = np.empty(np.subtract(high, low), np.uint8)
+        for plane in range(low[0], high[0], step):
+            end = min(plane + step, high[0])
+            block[plane - low[0] : end - low[0]] = labels.planes(plane, end)[:, low[1] : high[1], low[2] : high[2]]
+            yield
+        return LabelBlock(block, low)
+
+    def reasonFilesAreGone(self) -> str:
+        """Return a sentence if somebody cleared the folder under the run, or an empty string."""
+        if os.path.exists(self.volumePath):
+            return ""
+        return _("The temporary folder {folder} was cleared during the segmentation. Click Segment again.").format(
+            folder=os.path.dirname(self.folder))
 
     def remove(self) -> None:
         """Delete the folder with all that is in it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._privateFolder.remove()
 
 
-def _cannotWrite(folder: str, error: Exception) -> OSError:
+def _cannotWrite(folder: str, error: OSError) -> OSError:
     return OSError(_("The temporary folder {folder} cannot be written ({reason}). Choose another in the application settings.").format(
-        folder=folder, reason=str(error).strip().splitlines()[-1]))
+        folder=folder, reason=error.strerror or error))

@@ -1,7 +1,6 @@
 """Weights by address: fetched by a process of their own when the user clicks, and never otherwise."""
 
 import os
-import uuid
 
 import ctk
 from mkd_core.errors import DownloadError
@@ -9,6 +8,7 @@ from mkd_core.weights_download import check_request
 from slicer.i18n import tr as _
 
 from .parameters import MachineSettings
+from .privateFolder import PrivateFolder, removeLeftovers
 from .workerProcess import WorkerProcess
 
 
@@ -31,7 +31,7 @@ class WeightsDownload:
         self._button, self._progressBar, self._label = button, progressBar, label
         self._onDownloaded, self._onFolderChanged = onDownloaded, onFolderChanged
         self._worker = WorkerProcess()
-        self._part = ""
+        self._partFolder = None  # holds what has come so far; beside the place of the whole, so that it can be moved there at once
         folderLineEdit.filters = ctk.ctkPathLineEdit.Dirs
         folderLineEdit.currentPath = self._settings.weightsFolder
         folderLineEdit.connect("currentPathChanged(QString)", self._onFolder)
@@ -43,7 +43,7 @@ class WeightsDownload:
     def close(self) -> None:
         """End a download under way and remove what came of it."""
         self._worker.stop()
-        self._removePart()
+        self._removePartFolder()
 
     def _onFolder(self, path: str) -> None:
         self._settings.weightsFolder = path.strip()
@@ -61,14 +61,21 @@ class WeightsDownload:
 
     def _onButton(self) -> None:
         if self._worker.isBusy:
-            part, self._part = self._part, ""
-            self._worker.cancel(whenGone=lambda: _remove(part))
+            partFolder, self._partFolder = self._partFolder, None
+            self._worker.cancel(whenGone=partFolder.remove)
             self._update(_("The download was cancelled."))
             return
         folder = self._settings.weightsFolder
-        self._part = os.path.join(folder, f"mkd-{uuid.uuid4().hex}.part")
+        try:
+            os.makedirs(folder, exist_ok=True)
+            removeLeftovers(folder)
+            self._partFolder = PrivateFolder(folder)
+        except OSError as error:
+            self._update(_("The folder {folder} cannot be written ({reason}). Choose another folder.").format(
+                folder=folder, reason=error.strerror or error))
+            return
         self._worker.request({"op": "download", "url": self._urlLineEdit.text, "sha256": self._sha256LineEdit.text, "folder": folder,
-                              "part": self._part}, self._onReply, self._onProgress)
+                              "part": os.path.join(self._partFolder.path, "weights.part")}, self._onReply, self._onProgress)
         self._update(_("Connecting ..."))
 
     def _onProgress(self, _stage: str, fraction: float, message: str) -> None:
@@ -78,16 +85,17 @@ class WeightsDownload:
 
     def _onReply(self, reply) -> None:
         self._worker.stop()
-        self._removePart()
+        self._removePartFolder()
         if reply.outcome != "result":
             self._update(reply.message)
             return
         self._update(_("The weights were downloaded and are selected."))
         self._onDownloaded(reply.report["path"])
 
-    def _removePart(self) -> None:
-        part, self._part = self._part, ""
-        _remove(part)
+    def _removePartFolder(self) -> None:
+        partFolder, self._partFolder = self._partFolder, None
+        if partFolder is not None:
+            partFolder.remove()
 
     def _update(self, text: str) -> None:
         isBusy = self._worker.isBusy
@@ -98,8 +106,3 @@ class WeightsDownload:
             widget.enabled = not isBusy
         self._label.text = text
         self._label.visible = bool(text)
-
-
-def _remove(path: str) -> None:
-    if path and os.path.exists(path):
-        os.remove(path)

@@ -13,10 +13,12 @@ import qt
 from slicer.i18n import tr as _
 
 from .corePackage import coreSearchPath
+from .lineBuffer import LineBuffer
 
 GRACE_MS = 1500  # a worker told to end is killed after this
 IDLE_MS = 10 * 60 * 1000  # a worker without work gives its memory back after this
 _LOG_LINES = 40
+_LOG_COLUMNS = 1000  # what is longer is no text for people
 
 
 def pythonCommand(*arguments: str) -> list:
@@ -142,11 +144,11 @@ class WorkerProcess:
             return
         event = message.get("event")
         if event == "progress" and self._onProgress is not None:
-            self._onProgress(str(message.get("stage", "")), _fraction(message.get("fraction")), str(message.get("message", "")))
+            self._onProgress(str(message.get("stage", "")), _fraction(message.get("fraction")), _text(message.get("message")))
         elif event == "result":
             self._reply(WorkerReply("result", report=message.get("report") or {}))
         elif event == "error":
-            text = " ".join(str(message.get(part) or "") for part in ("message", "advice")).strip()
+            text = " ".join(_text(message.get(part)) for part in ("message", "advice")).strip()
             self._reply(WorkerReply("error", message=text or _("The segmentation failed; details are in the application log.")))
 
     def _onEnd(self, started: bool) -> None:
@@ -167,7 +169,16 @@ class WorkerProcess:
 
 
 def _fraction(value) -> float:
-    return min(max(float(value), 0.0), 1.0) if isinstance(value, (int, float)) else 0.0
+    return float(min(max(value, 0.0), 1.0)) if isinstance(value, (int, float)) and value == value else 0.0  # NaN is unlike itself
+
+
+def _text(value) -> str:
+    return str(value or "")[:_LOG_COLUMNS]
+
+
+def _childPid(value) -> int | None:
+    """Return a process id that may be killed; 0, negative ones and our own would take Slicer along."""
+    return value if type(value) is int and value > 1 and value not in (os.getpid(), os.getppid()) else None
 
 
 class _Child:
@@ -179,7 +190,7 @@ class _Child:
         self._onMessage, self._onEnd, self._onLog = onMessage, onEnd, onLog
         self._whenGone = None
         self._pid = None  # of the Python process; PythonSlicer is a launcher with a pid of its own
-        self._unfinished = b""
+        self._output, self._errors = LineBuffer(), LineBuffer()
         self._log = collections.deque(maxlen=_LOG_LINES)
         self._killTimer = qt.QTimer()
         self._killTimer.setSingleShot(True)
@@ -223,29 +234,29 @@ class _Child:
             self._process.waitForFinished(1000)
 
     def _onStandardOutput(self) -> None:
-        lines = (self._unfinished + self._process.readAllStandardOutput().data()).split(b"\n")
-        self._unfinished = lines.pop()
-        for line in lines:
-            self._onLine(line.decode("utf-8", errors="replace").strip())
+        for line in self._output.feed(self._process.readAllStandardOutput().data()):
+            self._onLine(line)
 
     def _onLine(self, line: str) -> None:
         try:
             message = json.loads(line) if line.startswith("{") else None
-        except ValueError:
+        except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
-            if line:
-                self._logLine(line)
+            self._logLine(line)
         elif message.get("event") == "ready":
-            self._pid = message.get("pid") if isinstance(message.get("pid"), int) else None
+            self._pid = self._pid or _childPid(message.get("pid"))
         elif self._onMessage is not None:
             self._onMessage(message)
 
     def _onStandardError(self) -> None:
-        for line in self._process.readAllStandardError().data().decode("utf-8", errors="replace").splitlines():
+        for line in self._errors.feed(self._process.readAllStandardError().data()):
             self._logLine(line)
 
     def _logLine(self, line: str) -> None:
+        line = line[:_LOG_COLUMNS]
+        if not line:
+            return
         self._log.append(line)
         logging.debug("Segmentation process: %s", line)
         if self._onLog is not None:
@@ -259,6 +270,7 @@ class _Child:
     def _onFinished(self, exitCode: int, exitStatus) -> None:
         self._onStandardOutput()
         self._onStandardError()
+        self._logLine(self._errors.flush())
         self._log.append(f"exit code {exitCode}")
         self._over(started=True)
 
@@ -270,7 +282,8 @@ class _Child:
             self._onEnd(started)
         if self._whenGone is not None:
             self._whenGone()
-        self._process.deleteLater()  # drops its connections to this object
+        for sender in (self._process, self._killTimer):
+            sender.deleteLater()  # drops its connections to this object, which would keep both alive
 
 
 def coreEnvironment():

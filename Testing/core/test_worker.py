@@ -6,6 +6,7 @@ import io
 import json
 import os
 import queue
+import stat
 import subprocess
 import sys
 import threading
@@ -145,7 +146,7 @@ def test_a_request_is_answered_with_progress_a_file_and_a_report(known, ct_path,
     assert set(np.unique(sitk.GetArrayViewFromImage(labels))) == set(range(8))
     assert (labels.GetSize(), labels.GetOrigin(), labels.GetDirection()) == (image.GetSize(), image.GetOrigin(), image.GetDirection())
     assert messages[-1]["report"]["structures"]["LV"]["volume_ml"] > 10
-    assert doubt.exists() and aligned.exists()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (output, doubt, aligned)] == [0o600] * 3 or sys.platform == "win32"
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(p.name for p in (ct_path, output, doubt, aligned))
     assert b"a library that prints\n" in known.whole_log()
 
@@ -306,6 +307,18 @@ def test_without_torch_the_user_is_told_what_to_install(start, tmp_path, tiny_bu
     assert "no torch here" in worker.reply(2)["report"]["torch_problem"]
     worker.send(op="describe", id=3, bundle=str(tiny_bundle_path))
     assert worker.reply(3)["report"]["metadata"]["name"] == "tiny"
+
+
+@pytest.mark.parametrize("left", ["", "raise RuntimeError('half of it is gone')"], ids=["empty", "broken"])
+def test_a_torch_of_which_only_a_part_is_left_is_told_too(start, tmp_path, tiny_bundle_path, left):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(left)
+    worker = start("-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from mkd_core.worker import main; main()")
+    worker.send(op="warm", id=1, bundle=str(tiny_bundle_path))
+    reply = worker.reply(1)
+    assert reply["kind"] == "DeviceError" and "PyTorch" in reply["message"]
+    worker.send(op="environment", id=2)
+    assert worker.reply(2)["report"]["torch_problem"]
 
 
 def test_an_unexpected_error_gives_one_sentence_and_the_details_go_to_the_log(start, ct_path, tmp_path):

@@ -156,3 +156,62 @@ def test_a_check_under_way_ends_with_the_module(panel, worker, workerProcesses):
     driving.click(panel.ui.checkEnvironmentButton)
     bootstrap.unloadModule("MKDSegmentation")
     driving.waitUntil(lambda: not workerProcesses(), 5, "the end of the process that checked")
+
+
+def bend(volume, isDirect=True):
+    """Put a volume under a transform that turns its upper end, or under a linear one that is itself under such a transform."""
+    import slicer
+    import vtk
+
+    bent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "Bent")
+    spline = vtk.vtkThinPlateSplineTransform()
+    spline.SetBasisToR()
+    for points, shift in ((spline.SetSourceLandmarks, 0), (spline.SetTargetLandmarks, 12)):
+        landmarks = vtk.vtkPoints()
+        for x in (-120, 0):
+            for y in (-120, 0):
+                landmarks.InsertNextPoint(x, y, 0)
+                landmarks.InsertNextPoint(x + shift, y, 120)
+                landmarks.InsertNextPoint(x, y, 60)
+        points(landmarks)
+    bent.SetAndObserveTransformToParent(spline)
+    if not isDirect:
+        linear = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Between")
+        linear.SetAndObserveTransformNodeID(bent.GetID())
+        bent = linear
+    volume.SetAndObserveTransformNodeID(bent.GetID())
+    driving.processEvents()
+
+
+@pytest.mark.parametrize("isDirect", [True, False], ids=["parent", "grandparent"])
+def test_a_non_linear_transform_is_told_and_one_click_takes_a_hardened_copy(panel, worker, isDirect):
+    import slicer
+
+    volume = add("CT")
+    assert not panel.ui.hardenTransformButton.visible
+    stored, bounds = slicer.util.arrayFromVolume(volume).copy(), np.zeros(6)
+    bend(volume, isDirect)
+    volume.GetRASBounds(bounds)
+    assert "non-linear transform" in panel.ui.adviceLabel.text and panel.ui.segmentButton.enabled
+    driving.click(panel.ui.hardenTransformButton)
+    copy = panel.ui.inputSelector.currentNode()
+    assert copy.GetName() == "Heart hardened" and copy.GetParentTransformNode() is None
+    assert not panel.ui.adviceFrame.visible
+    assert volume.GetParentTransformNode() is not None and np.array_equal(slicer.util.arrayFromVolume(volume), stored)
+    found = np.zeros(6)
+    copy.GetRASBounds(found)
+    assert np.allclose(found, bounds, atol=2.0), "the copy lies where the volume was seen"
+    resampled = slicer.util.arrayFromVolume(copy)
+    assert not np.array_equal(resampled.shape, stored.shape) and resampled[:, :, -1].max() < -800, "outside is air, not water"
+    worker("good")
+    segment(panel)
+    assert segmentations()[0].GetParentTransformNode() is None and "non-linear" not in panel.ui.remarksLabel.text
+
+
+def test_a_linear_transform_is_nothing_to_speak_of(panel):
+    import slicer
+
+    volume = add("CT")
+    volume.SetAndObserveTransformNodeID(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode").GetID())
+    driving.processEvents()
+    assert not panel.ui.hardenTransformButton.visible and not panel.ui.adviceFrame.visible

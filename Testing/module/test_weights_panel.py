@@ -154,3 +154,21 @@ def test_the_folder_is_the_users_choice_and_remembered(open_download, tmp_path, 
     _module, again = loadModule(MODULE)
     assert again.ui.folderLineEdit.currentPath == str(tmp_path / "elsewhere")
     assert not Path(tmp_path / "elsewhere").exists(), "nothing is made before it is needed"
+
+
+def test_what_a_crash_left_of_a_download_is_removed_by_the_next_one(open_download, folder, trusted, tiny_bundle_path):
+    panel, content = open_download, tiny_bundle_path.read_bytes()
+    (folder / "MKDSegmentation-crashed").mkdir(parents=True)
+    (folder / "MKDSegmentation-crashed" / "weights.part").touch()
+    with serving({"/heart.safetensors": content}, trusted) as address:
+        enter(panel, address + "/heart.safetensors", hashlib.sha256(content).hexdigest())
+        download(panel)
+    assert files(folder) == ["heart.safetensors"]
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_fetched(open_download, folder):
+    folder.touch()  # a file has its name
+    enter(open_download, "https://weights.example/heart.safetensors", "0" * 64)
+    driving.click(open_download.ui.downloadButton)
+    assert "cannot be written" in open_download.ui.downloadLabel.text and "Choose another folder." in open_download.ui.downloadLabel.text
+    assert open_download.ui.downloadButton.text == "Download"

@@ -45,15 +45,16 @@ def test_a_large_volume_goes_to_and_fro_in_small_pieces(addVolume, transfer, mon
     labels = np.zeros((9, 10, 11), np.uint8)
     labels[8, 2:5, 3:4] = 3
     sitk.WriteImage(sitk.GetImageFromArray(labels), transfer.labelPath)
-    assert len(list(transfer.readLabelsInPieces(volume))) == 2
+    assert len(list(transfer.readLabelsInPieces(volume))) == 3, "two pieces to look at, one to take"
     block = transfer.readLabels(volume)
     assert block.start == (8, 2, 3) and np.array_equal(block.values, np.full((1, 3, 1), 3))
 
 
-@pytest.mark.parametrize("spoil", ["cut", "compressed", "text"])
+@pytest.mark.parametrize("spoil", ["cut", "compressed", "text", "nameless"])
 def test_a_label_map_that_is_incomplete_or_no_label_map_is_refused(addVolume, transfer, spoil):
     volume = addVolume(np.zeros((9, 10, 11), np.int16))
-    sitk.WriteImage(sitk.GetImageFromArray(np.ones((9, 10, 11), np.uint8)), transfer.labelPath, spoil == "compressed")
+    values = np.full((9, 10, 11), 8 if spoil == "nameless" else 1, np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(values), transfer.labelPath, spoil == "compressed")
     content = Path(transfer.labelPath).read_bytes()
     Path(transfer.labelPath).write_bytes(b"words" if spoil == "text" else content[:-1] if spoil == "cut" else content)
     with pytest.raises(ValueError, match="label map"):
@@ -73,17 +74,45 @@ def test_nothing_that_names_the_patient_leaves_the_scene(addVolume, transfer):
     volume = addVolume(np.zeros((9, 10, 11), np.int16), name="Doe^Jane 1970")
     volume.SetAttribute("DICOM.instanceUIDs", "1.2.840.99999")
     transfer.writeVolume(volume)
-    assert os.listdir(transfer.folder) == ["volume.nrrd"]
+    assert sorted(os.listdir(transfer.folder)) == ["in-use", "volume.nrrd"]
     content = Path(transfer.volumePath).read_bytes()
     assert b"Doe" not in content and b"1.2.840" not in content and "Doe" not in transfer.folder
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
-def test_only_the_user_can_enter_the_folder_and_it_is_gone_afterwards(addVolume, transfer):
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o277])
+def test_only_the_user_can_enter_the_folder_whatever_the_umask_and_it_is_gone_afterwards(scene, addVolume, umask):
+    from MKDSegmentationLib.volumeTransfer import VolumeTransfer
+
+    before = os.umask(umask)
+    try:
+        transfer = VolumeTransfer()
+        transfer.writeVolume(addVolume(np.zeros((9, 10, 11), np.int16)))
+    finally:
+        os.umask(before)
     assert stat.S_IMODE(os.stat(transfer.folder).st_mode) == 0o700
-    transfer.writeVolume(addVolume(np.zeros((9, 10, 11), np.int16)))
+    assert stat.S_IMODE(os.stat(transfer.volumePath).st_mode) == 0o600
     transfer.remove()
     assert not os.path.exists(transfer.folder)
+
+
+def test_a_label_map_that_is_not_there_is_told_as_such(addVolume, transfer):
+    with pytest.raises(OSError):
+        transfer.readLabels(addVolume(np.zeros((9, 10, 11), np.int16)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_a_disk_that_is_full_is_told_in_words(addVolume, transfer):
+    import resource
+
+    volume = addVolume(np.zeros((9, 100, 110), np.int16))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"temporary folder .* cannot be written \(File too large\)\. Choose another"):
+            transfer.writeVolume(volume)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_labels_come_back_cut_to_the_heart(addVolume, labels, transfer):

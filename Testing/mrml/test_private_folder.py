@@ -1,0 +1,136 @@
+"""Folders for patient data: closed to others, and gone after a crash, but never taken from one who uses them."""
+
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "MKDSegmentation"))
+from MKDSegmentationLib import privateFolder  # noqa: E402
+from MKDSegmentationLib.privateFolder import PREFIX, PrivateFolder, openPrivate, removeLeftovers  # noqa: E402
+
+#: Another Slicer: makes a folder with a volume in it, says so, and waits.
+OTHER = """
+import sys, time
+sys.path.append(sys.argv[1])
+from MKDSegmentationLib.privateFolder import PrivateFolder, openPrivate
+folder = PrivateFolder(sys.argv[2])
+openPrivate(folder.path + "/volume.nrrd").close()
+print(folder.path, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process with a folder: (process, path of the folder)."""
+    command = [sys.executable, "-c", OTHER, str(ROOT / "MKDSegmentation"), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        yield process, process.stdout.readline().strip()
+        process.kill()
+
+
+def test_the_folder_of_a_living_process_is_spared_and_that_of_a_killed_one_removed(tmp_path, other):
+    process, folder = other
+    removeLeftovers(str(tmp_path))
+    assert os.listdir(folder)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert os.listdir(folder), "nobody had time to clean up"
+    removeLeftovers(str(tmp_path))
+    assert os.listdir(tmp_path) == []
+
+
+def test_our_own_folders_in_use_are_spared_and_a_folder_of_last_year_counts_like_one_of_tomorrow(tmp_path, other):
+    mine = PrivateFolder(str(tmp_path))
+    for folder, when in ((mine.path, 1.0), (other[1], time.time() + 1e8)):
+        os.utime(folder, (when, when))
+        os.utime(Path(folder) / "in-use", (when, when))
+    removeLeftovers(str(tmp_path))
+    assert len(os.listdir(tmp_path)) == 2
+    mine.remove()
+    assert os.listdir(tmp_path) == [Path(other[1]).name]
+
+
+def test_a_folder_whose_maker_died_before_it_was_locked_is_removed(tmp_path):
+    (tmp_path / f"{PREFIX}newborn").mkdir()
+    removeLeftovers(str(tmp_path))
+    assert os.listdir(tmp_path) == []
+
+
+def test_nothing_else_is_removed(tmp_path):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").touch()
+    (tmp_path / f"{PREFIX}link").symlink_to(precious)
+    (tmp_path / f"{PREFIX}file").touch()
+    (tmp_path / "mkd-other").mkdir()
+    removeLeftovers(str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == sorted([f"{PREFIX}file", f"{PREFIX}link", "mkd-other", "precious"])
+    assert os.listdir(precious) == ["thesis.txt"]
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.getuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_another_user_is_spared(tmp_path):
+    folder = tmp_path / f"{PREFIX}theirs"
+    folder.mkdir()
+    os.chown(folder, 12345, 12345)
+    removeLeftovers(str(tmp_path))
+    assert folder.exists()
+
+
+def test_a_maker_who_loses_his_folder_before_he_locked_it_makes_another(tmp_path, monkeypatch):
+    locked, tries = privateFolder._lock, []
+
+    def swept(folder):
+        tries.append(folder)
+        if len(tries) == 1:
+            removed = locked(folder)  # another process sweeps just now
+            privateFolder._removeLocked(folder, removed)
+        return locked(folder)
+
+    monkeypatch.setattr(privateFolder, "_lock", swept)
+    folder = PrivateFolder(str(tmp_path))
+    assert folder.path == tries[1] and os.listdir(tmp_path) == [Path(folder.path).name]
+    folder.remove()
+
+
+def test_on_a_disk_without_locks_a_folder_is_made_and_removed_and_no_sweep_dares_to_take_it(tmp_path, monkeypatch):
+    def refuse(handle):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(privateFolder, "_lockHandle", refuse)
+    folder = PrivateFolder(str(tmp_path))
+    openPrivate(f"{folder.path}/volume.nrrd").close()
+    removeLeftovers(str(tmp_path))
+    assert [path.name for path in tmp_path.rglob("*.nrrd")] == ["volume.nrrd"] and stat.S_IMODE(os.stat(folder.path).st_mode) == 0o700
+    folder.remove()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_is_not_there_is_no_problem_for_a_sweep_and_an_error_for_a_maker(tmp_path):
+    removeLeftovers(str(tmp_path / "gone"))
+    with pytest.raises(OSError):
+        PrivateFolder(str(tmp_path / "gone"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+def test_a_file_that_was_open_to_all_is_closed_before_anything_is_written(tmp_path):
+    (tmp_path / "volume.nrrd").touch(0o666)
+    with openPrivate(str(tmp_path / "volume.nrrd")) as file:
+        assert stat.S_IMODE(os.stat(tmp_path / "volume.nrrd").st_mode) == 0o600
+        file.write(b"voxels")
+
+
+def test_a_folder_is_removed_once_and_a_second_time_is_no_error(tmp_path):
+    folder = PrivateFolder(str(tmp_path))
+    folder.remove()
+    folder.remove()
+    assert os.listdir(tmp_path) == []
