@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -114,26 +115,48 @@ def _add_computing(command: argparse.ArgumentParser) -> None:
 
 
 class _Outputs:
-    """Files written so far; all go if one cannot be written."""
+    """Files that get their names together once all are written; earlier files of these names stay as they are until then."""
 
     def __init__(self) -> None:
-        self._written: list[Path] = []
+        self._drafts: list[tuple[Path, Path]] = []
 
     def __enter__(self) -> _Outputs:
         return self
 
     def write(self, path: Path | None, write: Callable[[Path], None]) -> None:
-        """Call ``write(path)`` unless there is no path."""
+        """Call ``write(draft)`` unless there is no path; ``draft`` lies beside it and ends like it."""
         if path is not None:
-            self._written.append(path)
-            write(path)
+            draft = path.with_name(f".{os.getpid()}-{path.name}")
+            self._drafts.append((draft, path))
+            write(draft)
 
     def __exit__(self, kind, error, trace) -> None:
-        if error is not None:
-            for path in self._written:
-                path.unlink(missing_ok=True)
-        if isinstance(error, (OSError, RuntimeError)):
-            raise InputError(f"“{self._written[-1]}” cannot be written.", "Check the folder and the space on the disk.") from error
+        try:
+            if error is None:
+                for draft, path in self._drafts:
+                    os.replace(draft, path)
+        except OSError as failure:
+            raise self._cannot_be_written(path) from failure
+        finally:
+            for draft, _ in self._drafts:
+                draft.unlink(missing_ok=True)
+        if isinstance(error, (OSError, RuntimeError)) or (isinstance(error, InputError) and self._drafts[-1:] and self._drafts[-1][0].name in error.message):
+            raise self._cannot_be_written(self._drafts[-1][1]) from error
+
+    @staticmethod
+    def _cannot_be_written(path: Path) -> InputError:
+        return InputError(f"“{path}” cannot be written.", "Check the folder and the space on the disk.")
+
+
+def _check_apart(source: Path, targets: Sequence[Path]) -> None:
+    """Refuse to write over the volume, or one file over another."""
+    seen = {source.resolve()}
+    for path in targets:
+        if path.resolve() == source.resolve():
+            raise InputError(f"“{path.name}” is the volume itself, which would be lost.", "Choose another name for the output.")
+        if path.resolve() in seen:
+            raise InputError(f"“{path.name}” is named for two outputs.", "Give each a name of its own.")
+        seen.add(path.resolve())
 
 
 def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -148,6 +171,7 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
             check_folder(path)
     if chosen.preview is not None and chosen.preview.suffix.lower() != ".png":
         raise InputError(f"“{chosen.preview.name}” is not a name for a picture.", "End it in .png.")
+    _check_apart(chosen.input, [path for path in (*volumes, chosen.report, chosen.preview) if path is not None])
     options = pipeline.SegmentationOptions(
         chosen.device, chosen.precision, chosen.threads, chosen.alignment, tuple(chosen.structures) if chosen.structures else None,
         segmentor=chosen.segmentor, with_disagreement=chosen.disagreement is not None, with_aligned=chosen.aligned is not None)

@@ -1,0 +1,10 @@
+"""What is done to the software that it must bear: bad volumes, hostile weights, faults, and every way in which a volume can be stored.
+
+    python -m Testing.trust [--quick]
+"""
+
+import sys
+from pathlib import Path
+
+TESTING = Path(__file__).resolve().parents[1]
+sys.path[:0] = [folder for folder in (str(TESTING), str(TESTING / "core")) if folder not in sys.path]
