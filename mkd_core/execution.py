@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mkd_core.errors import DeviceError
+from mkd_core.errors import BundleError, DeviceError
 
 if TYPE_CHECKING:
     from mkd_core.bundle import Bundle
@@ -112,9 +112,13 @@ class Executor:
 
         Raises:
             DeviceError: the device ran out of memory.
+            BundleError: what the network gives are no numbers, as large weights make it do.
         """
         try:
-            return self._forward(part, image, poll)
+            answer = self._forward(part, image, poll)
+            if not torch.isfinite(answer.sum()):
+                raise BundleError("These weights give no numbers for this volume.", "Choose other weights.")
+            return answer
         except (torch.OutOfMemoryError, MemoryError) as error:
             if not (self.may_fall_back and self.device.type != "cpu"):
                 raise DeviceError(f"The device “{self.device}” ran out of memory.",

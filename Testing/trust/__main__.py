@@ -15,10 +15,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from Testing.trust import TESTING, volumes
+from Testing.trust import TESTING, bundles, geometry, volumes
 from Testing.trust.outcome import Outcome
 
-SECTIONS = (volumes,)
+SECTIONS = (volumes, bundles, geometry)
 
 RESULTS, MESSAGES = TESTING / "benchmarks" / "results" / "faults.json", TESTING / "trust" / "messages.md"
 

@@ -11,9 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mkd_core import cli
+from mkd_core.errors import MKDError
 
 #: A refusal may take so long of a processor, s; so long in all, on a computer that is busy; and let the memory of this process grow by so much, bytes.
 MOST_WORK, MOST_WAITING, MOST_MEMORY = 2.0, 120.0, 300 << 20
+
+#: More letters than this nobody reads.
+_LONGEST_SENTENCE = 700
 
 
 def peak_memory() -> int:
@@ -32,40 +36,47 @@ def command_refuses(arguments: list[str], expected: str, watched: Path) -> tuple
     Returns:
         The sentence, and why the refusal is not as it must be; empty if it is.
     """
-    printed, said = io.StringIO(), io.StringIO()
-    before = _contents(watched)
+    def run() -> str:
+        with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()) as said:
+            code = cli.main(arguments)
+        assert code == 1, f"exit code {code}"
+        assert printed.getvalue() == "", "something was printed"
+        return said.getvalue().removeprefix("mkd: ").removesuffix("\n")
 
-    def run() -> int:
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
-            return cli.main(arguments)
-
-    code, notes = _measured(run)
-    message = said.getvalue().removeprefix("mkd: ").strip()
-    if code != 1:
-        notes.append(f"exit code {code}")
-    if expected not in message or "\n" in message:
-        notes.append(f"the sentence lacks “{expected}”" if "\n" not in message else "more than a sentence")
-    if printed.getvalue():
-        notes.append("something was printed")
-    if _contents(watched) != before:
-        notes.append("files were changed or left behind")
-    return message, "; ".join(notes)
+    return _judged(run, expected, watched)
 
 
-def _measured(run: Callable[[], int]) -> tuple[int | None, list[str]]:
+def refuses(run: Callable[[], object], expected: str, watched: Path) -> tuple[str, str]:
+    """The same of a function that must raise an :class:`MKDError`."""
+    def refuse() -> str:
+        try:
+            run()
+        except MKDError as error:
+            return str(error)
+        raise AssertionError("not refused")
+
+    return _judged(refuse, expected, watched)
+
+
+def _judged(refuse: Callable[[], str], expected: str, watched: Path) -> tuple[str, str]:
+    before, message, notes = _contents(watched), "", []
     start, work, memory = time.perf_counter(), time.process_time(), peak_memory()
-    notes = []
     try:
-        code = run()
+        message = refuse()
     except Exception as error:  # whatever it is, it is not a refusal
-        code = None
-        notes.append(f"{type(error).__name__}: {error}")
+        notes.append(str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}")
     seconds, worked, grown = time.perf_counter() - start, time.process_time() - work, peak_memory() - memory
     if seconds > MOST_WAITING or worked > MOST_WORK:
         notes.append(f"{seconds:.1f} s, of these {worked:.1f} s of a processor")
     if grown > MOST_MEMORY:
-        notes.append(f"{grown / 2**20:.0f} MiB more memory")
-    return code, notes
+        notes.append(f"{grown >> 20} MiB more memory")
+    if message and expected not in message:
+        notes.append(f"the sentence lacks “{expected}”")
+    if not message.isprintable() or len(message) > _LONGEST_SENTENCE:
+        notes.append("the sentence is endless or cannot be shown")
+    if _contents(watched) != before:
+        notes.append("files were changed or left behind")
+    return message, "; ".join(notes)
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
