@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import os
 import sys
@@ -181,8 +182,9 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
         result = pipeline.segment(image, chosen.weights, modality=chosen.modality, options=options, progress=show)
     finally:
         show.clear()
+    report = result.report | {"run": _run_record(chosen, image, result)}
     with _Outputs() as outputs:
-        outputs.write(chosen.report, lambda path: path.write_text(json.dumps(result.report, indent=2) + "\n", encoding="utf-8"))
+        outputs.write(chosen.report, lambda path: path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8"))
         outputs.write(chosen.preview, lambda path: preview.write_png(preview.picture(image, result.labels, chosen.modality), path))
         for path, extra in ((chosen.disagreement, result.disagreement), (chosen.aligned, result.aligned)):
             if extra is not None:
@@ -190,6 +192,29 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
         outputs.write(chosen.output, lambda path: write_volume(result.labels, path))
     if not chosen.quiet:
         _print_report(result.report)
+
+
+def _run_record(chosen: argparse.Namespace, image, result) -> dict:
+    """What it takes to repeat a run and to see that nothing differs: the command with all that was chosen by itself written out, and check sums."""
+    import SimpleITK as sitk
+
+    from mkd_core.bundle import default_bundle_path
+    from mkd_core.environment import describe_environment
+
+    report = result.report
+    command = ["mkd", "segment", str(chosen.input.absolute()), str(chosen.output.absolute()),
+               "--weights", str((chosen.weights or default_bundle_path()).absolute()), "--modality", chosen.modality, "--device", report["device"],
+               "--precision", report["precision"], "--threads", str(report["threads"]), "--alignment", report["alignment"],
+               "--segmentor", chosen.segmentor]
+    if chosen.structures:
+        command += ["--structures", *chosen.structures]
+    environment = describe_environment()
+    return {
+        "command": command,
+        "input_voxels_sha256": hashlib.sha256(sitk.GetArrayViewFromImage(image)).hexdigest(),
+        "labels_sha256": hashlib.sha256(sitk.GetArrayViewFromImage(result.labels)).hexdigest(),
+        "versions": {name: environment[name] for name in ("python", "numpy", "scipy", "SimpleITK", "torch", "platform")},
+    }
 
 
 class _ProgressLine:
