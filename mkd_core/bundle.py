@@ -12,6 +12,7 @@ Example:
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import json
 import os
@@ -164,7 +165,8 @@ def load_bundle(path: Path | str) -> Bundle:
 
 
 def _refusal(path: Path, reason: Exception) -> BundleError:
-    return BundleError(f"The weights file “{path.name}” cannot be used: {reason}.", _ADVICE)
+    text = str(reason)
+    return BundleError(f"The weights file “{path.name}” cannot be used: {text if len(text) <= 300 else text[:300] + '…'}.", _ADVICE)
 
 
 def _description(header: tensor_file.Header) -> dict[str, Any]:
@@ -174,24 +176,18 @@ def _description(header: tensor_file.Header) -> dict[str, Any]:
 
 
 def _check_shapes(metadata: dict[str, Any], header: tensor_file.Header) -> None:
-    """Compare names and shapes with networks built without memory, and try what the networks give."""
-    import torch
-
-    from mkd_core import networks
-
+    """Compare names and shapes with those of the networks described, and try what the networks give."""
     expected: dict[str, tuple[int, ...]] = {}
     for part in PARTS:
+        name = part.replace("_", " ")
         try:
-            with torch.device("meta"):
-                network = networks.build(metadata["networks"][part]).eval()
-                side = 2 * network.stride
-                output = tuple(network(torch.zeros(1, 1, side, side, side)).shape)
-        except (ValueError, TypeError, RuntimeError, AttributeError, IndexError) as error:
-            raise MetadataError(f"its {part.replace('_', ' ')} cannot be built ({str(error).splitlines()[0][:200]})") from error
+            output, shapes = _built(json.dumps(metadata["networks"][part], sort_keys=True))
+        except Exception as error:  # a description can break the building of a network in any way
+            raise MetadataError(f"its {name} cannot be built ({' '.join(str(error).split())[:200]})") from error
         channels = 1 if part.startswith("generator") else CLASS_COUNT
-        if output != (1, channels, side, side, side):
-            raise MetadataError(f"its {part.replace('_', ' ')} gives {output[1]} channels where {channels} are needed")
-        expected |= {f"{part}/{name}": tuple(tensor.shape) for name, tensor in network.state_dict().items() if _is_weight(name)}
+        if output != (1, channels):
+            raise MetadataError(f"its {name} gives {output[1]} channels where {channels} are needed")
+        expected |= {f"{part}/{parameter}": shape for parameter, shape in shapes.items()}
     for name, shape in expected.items():
         if name not in header.tensors:
             raise TensorFileError(f"tensor {name!r} is missing")
@@ -200,6 +196,26 @@ def _check_shapes(metadata: dict[str, Any], header: tensor_file.Header) -> None:
     for name in header.tensors:
         if name not in expected:
             raise TensorFileError(f"tensor {name!r} belongs to none of its networks")
+
+
+@functools.lru_cache(maxsize=16)
+def _built(architecture: str) -> tuple[tuple[int, int], dict[str, tuple[int, ...]]]:
+    """Images and channels that a network gives, and the shapes of its weights; it is built without memory for them.
+
+    Raises:
+        Exception: whatever goes wrong with this description.
+    """
+    import torch
+
+    from mkd_core import networks
+
+    with torch.device("meta"):
+        network = networks.build(json.loads(architecture)).eval()
+        side = 2 * network.stride
+        output = tuple(network(torch.zeros(1, 1, side, side, side)).shape)
+    if output[2:] != (side,) * 3:
+        raise ValueError("its output has another size than its input")
+    return output[:2], {name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if _is_weight(name)}
 
 
 def _is_weight(name: str) -> bool:

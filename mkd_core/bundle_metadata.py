@@ -19,7 +19,7 @@ The description is JSON text under the key ``mkd`` of the file's header:
 from __future__ import annotations
 
 import json
-import math
+import unicodedata
 from typing import Any
 
 from mkd_core.structures import STRUCTURES
@@ -41,6 +41,12 @@ TARGET_POLICIES = ("cycle", "none", "mean")
 
 #: What both segmentors see of an assistant volume: its translation, or the volume itself.
 ASSISTANT_POLICIES = ("translate", "none")
+
+#: Most levels of tables and lists within each other, most characters of a text.
+_DEEPEST, _LONGEST_TEXT = 12, 10_000
+
+#: Largest intensity that a modality can have.
+_LARGEST_INTENSITY = 1e6
 
 _TEXT_KEYS = ("name", "version", "created", "licence", "intended_use")
 
@@ -77,6 +83,7 @@ def check_metadata(metadata: Any) -> None:
         MetadataError: another format version, something missing or nonsense.
     """
     _require(isinstance(metadata, dict), "its description is not a table")
+    _check_values(metadata)
     version = metadata.get("format")
     _require(_is_whole(version), "its description names no format version")
     if version != FORMAT:
@@ -101,6 +108,25 @@ def check_metadata(metadata: Any) -> None:
         _require(isinstance(metadata.get(key), dict), f"its description has no table {key!r}")
 
 
+def _check_values(value: Any, depth: int = 0) -> None:
+    """Refuse what cannot be shown, or not be written as JSON again: deep nesting, endless texts, control characters, numbers without end."""
+    _require(depth <= _DEEPEST, "its description is nested too deep")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_values(key, depth)
+            _check_values(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check_values(item, depth + 1)
+    elif isinstance(value, str):
+        _require(len(value) <= _LONGEST_TEXT, "a text in its description is too long")
+        # Category C: control characters, which could change a terminal, invisible ones, and halves of characters.
+        _require(not any(unicodedata.category(letter).startswith("C") for letter in value if letter != "\n"),
+                 "a text in its description holds control characters")
+    elif value is not None and not isinstance(value, bool):
+        _require(_is_number(value), "its description holds a number without end")
+
+
 def _check_modalities(metadata: dict[str, Any]) -> None:
     target, assistant = metadata.get("target"), metadata.get("assistant")
     _require(target in MODALITIES and assistant in MODALITIES and target != assistant,
@@ -112,6 +138,7 @@ def _check_modalities(metadata: dict[str, Any]) -> None:
                  f"its description does not say how to normalise {modality}")
         low, high = rule.get("low"), rule.get("high")
         _require(_is_number(low) and _is_number(high) and low < high, f"its intensity range of {modality} is not a range")
+        _require(max(abs(low), abs(high)) <= _LARGEST_INTENSITY and high - low >= 1e-3, f"its intensity range of {modality} is absurd")
         _require(rule["kind"] == "window" or (0 <= low and high <= 100), f"its percentiles of {modality} do not lie in 0 to 100")
     alignment = _table(metadata, "alignment")
     _require(alignment.get("target") in TARGET_POLICIES, f"its alignment of target volumes is not one of {', '.join(TARGET_POLICIES)}")
@@ -136,7 +163,8 @@ def _is_modest(value: Any, depth: int = 0) -> bool:
         return depth < 2 and len(value) <= 16 and all(_is_modest(item, depth + 1) for item in value)
     if isinstance(value, str):
         return len(value) <= 40
-    return isinstance(value, bool) or value is None or (_is_number(value) and 0 <= value <= 1024)
+    # Lists give channels per level; single numbers channels or how many blocks, and a thousand blocks take seconds to build.
+    return isinstance(value, bool) or value is None or (_is_number(value) and 0 <= value <= (1024 if depth else 128))
 
 
 def _require(condition: bool, reason: str) -> None:
@@ -154,7 +182,8 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # Comparing is exact for whole numbers of any length; only then are they short enough to be made floating-point numbers.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
 
 
 def _check_number(table: dict[str, Any], name: str, key: str, low: float, high: float) -> None:

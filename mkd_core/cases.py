@@ -23,7 +23,6 @@ import SimpleITK as sitk
 
 from mkd_core.errors import InputError
 from mkd_core.input_check import check_image
-from mkd_core.nifti_file import check_nifti, is_nifti
 from mkd_core.structures import STRUCTURES
 from mkd_core.volume_files import read_volume
 
@@ -121,7 +120,7 @@ def check_cases(
 
 
 def read_case(case: Case) -> tuple[sitk.Image, sitk.Image]:
-    """Read a case.
+    """Read a case that :func:`check_cases` let pass.
 
     Returns:
         The volume; and its labels, uint8, 0 to 7 (:mod:`mkd_core.structures`), on exactly the volume's grid.
@@ -129,11 +128,7 @@ def read_case(case: Case) -> tuple[sitk.Image, sitk.Image]:
     Raises:
         InputError: a file cannot be read, the grids differ, or there is a value that means no structure; names the file.
     """
-    image, label = _read(case.image), _read(case.label)
-    _check_grids(case, image, label)
-    labels = sitk.GetImageFromArray(_our_labels(case.label, sitk.GetArrayViewFromImage(label)))
-    labels.CopyInformation(image)
-    return image, labels
+    return _read_pair(case, check=False)
 
 
 def missing_structures(labels: sitk.Image) -> list[str]:
@@ -141,6 +136,14 @@ def missing_structures(labels: sitk.Image) -> list[str]:
     voxels = sitk.GetArrayViewFromImage(labels)
     present = set().union(*(np.unique(part) for part in voxels))
     return [structure.key for structure in STRUCTURES if structure.label not in present]
+
+
+def _read_pair(case: Case, check: bool) -> tuple[sitk.Image, sitk.Image]:
+    image, label = _read(case.image, check), _read(case.label, check)
+    _check_grids(case, image, label)
+    labels = sitk.GetImageFromArray(_our_labels(case.label, sitk.GetArrayViewFromImage(label)))
+    labels.CopyInformation(image)
+    return image, labels
 
 
 def _cases_of_folder(folder: Path) -> list[Case]:
@@ -246,9 +249,9 @@ def _header(path: Path) -> sitk.ImageFileReader | sitk.Image:
     return reader
 
 
-def _read(path: Path) -> sitk.Image:
+def _read(path: Path, check: bool = True) -> sitk.Image:
     try:
-        return read_volume(path)
+        return read_volume(path, check=check)
     except InputError as error:
         if path.name in error.message:
             raise
@@ -276,10 +279,7 @@ def _corners(volume: _Grid) -> np.ndarray:
 
 
 def _check_voxels(case: Case, require_all: bool) -> list[str]:
-    for path in (case.image, case.label):
-        if is_nifti(path):
-            check_nifti(path)
-    image, labels = read_case(case)
+    image, labels = _read_pair(case, check=True)
     try:
         doubts = check_image(image, case.modality)
     except InputError as error:

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -117,26 +119,48 @@ def _add_computing(command: argparse.ArgumentParser) -> None:
 
 
 class _Outputs:
-    """Files written so far; all go if one cannot be written."""
+    """Files that get their names together once all are written; earlier files of these names stay as they are until then."""
 
     def __init__(self) -> None:
-        self._written: list[Path] = []
+        self._drafts: list[tuple[Path, Path]] = []
 
     def __enter__(self) -> _Outputs:
         return self
 
     def write(self, path: Path | None, write: Callable[[Path], None]) -> None:
-        """Call ``write(path)`` unless there is no path."""
+        """Call ``write(draft)`` unless there is no path; ``draft`` lies beside it and ends like it."""
         if path is not None:
-            self._written.append(path)
-            write(path)
+            draft = path.with_name(f".{os.getpid()}-{path.name}")
+            self._drafts.append((draft, path))
+            write(draft)
 
     def __exit__(self, kind, error, trace) -> None:
-        if error is not None:
-            for path in self._written:
-                path.unlink(missing_ok=True)
-        if isinstance(error, (OSError, RuntimeError)):
-            raise InputError(f"“{self._written[-1]}” cannot be written.", "Check the folder and the space on the disk.") from error
+        try:
+            if error is None:
+                for draft, path in self._drafts:
+                    os.replace(draft, path)
+        except OSError as failure:
+            raise self._cannot_be_written(path) from failure
+        finally:
+            for draft, _ in self._drafts:
+                draft.unlink(missing_ok=True)
+        if isinstance(error, (OSError, RuntimeError)) or (isinstance(error, InputError) and self._drafts[-1:] and self._drafts[-1][0].name in error.message):
+            raise self._cannot_be_written(self._drafts[-1][1]) from error
+
+    @staticmethod
+    def _cannot_be_written(path: Path) -> InputError:
+        return InputError(f"“{path}” cannot be written.", "Check the folder and the space on the disk.")
+
+
+def _check_apart(source: Path, targets: Sequence[Path]) -> None:
+    """Refuse to write over the volume, or one file over another."""
+    seen = {source.resolve()}
+    for path in targets:
+        if path.resolve() == source.resolve():
+            raise InputError(f"“{path.name}” is the volume itself, which would be lost.", "Choose another name for the output.")
+        if path.resolve() in seen:
+            raise InputError(f"“{path.name}” is named for two outputs.", "Give each a name of its own.")
+        seen.add(path.resolve())
 
 
 def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -151,6 +175,7 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
             check_folder(path)
     if chosen.preview is not None and chosen.preview.suffix.lower() != ".png":
         raise InputError(f"“{chosen.preview.name}” is not a name for a picture.", "End it in .png.")
+    _check_apart(chosen.input, [path for path in (*volumes, chosen.report, chosen.preview) if path is not None])
     options = pipeline.SegmentationOptions(
         chosen.device, chosen.precision, chosen.threads, chosen.alignment, tuple(chosen.structures) if chosen.structures else None,
         segmentor=chosen.segmentor, with_disagreement=chosen.disagreement is not None, with_aligned=chosen.aligned is not None)
@@ -161,8 +186,9 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
         result = pipeline.segment(image, chosen.weights, modality=chosen.modality, options=options, progress=show)
     finally:
         show.clear()
+    report = result.report | {"run": _run_record(chosen, image, result)}
     with _Outputs() as outputs:
-        outputs.write(chosen.report, lambda path: path.write_text(json.dumps(result.report, indent=2) + "\n", encoding="utf-8"))
+        outputs.write(chosen.report, lambda path: path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8"))
         outputs.write(chosen.preview, lambda path: preview.write_png(preview.picture(image, result.labels, chosen.modality), path))
         for path, extra in ((chosen.disagreement, result.disagreement), (chosen.aligned, result.aligned)):
             if extra is not None:
@@ -170,6 +196,29 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
         outputs.write(chosen.output, lambda path: write_volume(result.labels, path))
     if not chosen.quiet:
         _print_report(result.report)
+
+
+def _run_record(chosen: argparse.Namespace, image, result) -> dict:
+    """What it takes to repeat a run and to see that nothing differs: the command with all that was chosen by itself written out, and check sums."""
+    import SimpleITK as sitk
+
+    from mkd_core.bundle import default_bundle_path
+    from mkd_core.environment import describe_environment
+
+    report = result.report
+    command = ["mkd", "segment", str(chosen.input.absolute()), str(chosen.output.absolute()),
+               "--weights", str((chosen.weights or default_bundle_path()).absolute()), "--modality", chosen.modality, "--device", report["device"],
+               "--precision", report["precision"], "--threads", str(report["threads"]), "--alignment", report["alignment"],
+               "--segmentor", chosen.segmentor]
+    if chosen.structures:
+        command += ["--structures", *chosen.structures]
+    environment = describe_environment()
+    return {
+        "command": command,
+        "input_voxels_sha256": hashlib.sha256(sitk.GetArrayViewFromImage(image)).hexdigest(),
+        "labels_sha256": hashlib.sha256(sitk.GetArrayViewFromImage(result.labels)).hexdigest(),
+        "versions": {name: environment[name] for name in ("python", "numpy", "scipy", "SimpleITK", "torch", "platform")},
+    }
 
 
 class _ProgressLine:

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mkd_core.errors import DeviceError
+from mkd_core.errors import BundleError, DeviceError
 from mkd_core.process_memory import give_back_freed_memory
 
 if TYPE_CHECKING:
@@ -124,9 +124,13 @@ class Executor:
 
         Raises:
             DeviceError: the device ran out of memory, and so did the CPU where it may step in, even for small parts of the image.
+            BundleError: what the network gives are no numbers, as large weights make it do.
         """
         try:
-            return self._forward(part, image, poll)
+            answer = self._forward(part, image, poll)
+            if not torch.isfinite(answer.sum()):
+                raise BundleError("These weights give no numbers for this volume.", "Choose other weights.")
+            return answer
         except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
             if not _is_lack_of_memory(error):
                 raise

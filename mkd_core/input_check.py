@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from mkd_core.errors import InputError
-from mkd_core.first_look import AIR_OR_LUNG, MAX_EXTENT, SPACING_RANGE
+from mkd_core.first_look import AIR_OR_LUNG, MAX_EXTENT, SPACING_RANGE, first_look
 
 #: Fewest voxels along each axis.
 MIN_VOXELS = 8
@@ -29,7 +29,7 @@ def check_image(image: sitk.Image, modality: str) -> list[str]:
     """
     _check_kind(image)
     _check_grid(image)
-    return _check_intensities(sitk.GetArrayViewFromImage(image), modality)
+    return _check_intensities(sitk.GetArrayViewFromImage(image), image.GetSpacing()[::-1], modality)
 
 
 def _check_kind(image: sitk.Image) -> None:
@@ -59,24 +59,37 @@ def _check_grid(image: sitk.Image) -> None:
         raise InputError("The volume's position is not a number.", "Centre the volume in the Volumes module.")
 
 
-def _check_intensities(voxels: np.ndarray, modality: str) -> list[str]:
-    if voxels.dtype.kind == "f":
-        for voxels_of_slice in voxels:
+def _check_intensities(all_voxels: np.ndarray, spacing: tuple[float, ...], modality: str) -> list[str]:
+    if all_voxels.dtype.kind == "f":
+        for voxels_of_slice in all_voxels:
             if not np.isfinite(voxels_of_slice).all():
                 kind = "NaN (not a number)" if np.isnan(voxels_of_slice).any() else "infinite"
                 raise InputError(f"The volume holds voxels that are {kind}.",
                                  "Replace them, for example by the Threshold Scalar Volume module.")
     # The few slices are spread over all axes' middle, whatever the axes are.
-    step = max(1, len(voxels) // _EXAMINED_SLICES)
-    some = voxels[::step]
+    step = max(1, len(all_voxels) // _EXAMINED_SLICES)
+    some = all_voxels[::step]
     low, high = float(some.min()), float(some.max())
     if low == high:
         raise InputError("All voxels of the volume have the same value.", "Choose another volume.")
+    if low >= 0:
+        _check_kind_of_image(all_voxels, spacing, modality)
     if modality == "CT":
         return _check_hounsfield(some, low, high)
     if low < -900 and np.mean(some[:, ::4, ::4] < -800) > 0.02:
         return ["The intensities look like CT in Hounsfield units, but the volume is taken for an MR."]
     return []
+
+
+def _check_kind_of_image(voxels: np.ndarray, spacing: tuple[float, ...], modality: str) -> None:
+    """Refuse what is known by having no value below zero: a label map, or a CT without its offset."""
+    for finding in first_look(voxels, spacing, modality):
+        if finding.code == "labels":
+            raise InputError(f"The volume looks like a label map with {finding.figures['values']:.0f} different values, not like an image.",
+                             "Choose the CT or MR that belongs to it.")
+        if finding.code == "stored_ct":
+            raise InputError("The intensities are not Hounsfield units: no voxel is below zero, and water lies near 1000 instead of 0.",
+                             "Load the CT from its DICOM files; or subtract 1024, if that is how it was shifted.")
 
 
 def _check_hounsfield(some: np.ndarray, low: float, high: float) -> list[str]:

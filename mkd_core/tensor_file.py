@@ -20,6 +20,9 @@ import numpy as np
 #: Longest header that is read, in bytes.  A bundle of this project needs about 20 kB.
 MAX_HEADER_BYTES = 1_000_000
 
+#: Largest file that is read, in bytes: more than any network of this project needs, and little enough to be held in memory.
+MAX_FILE_BYTES = 1 << 30
+
 #: Bytes per element of the number formats a bundle may hold.
 DTYPE_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
@@ -82,11 +85,11 @@ def read_header(path: Path) -> Header:
     Raises:
         TensorFileError: not a file, not this format, or a header that does not describe exactly the bytes that follow it.
     """
-    if not path.exists():
-        raise TensorFileError("there is no such file")
-    if not path.is_file():
-        raise TensorFileError("it is not a file")
     try:
+        if not path.exists():
+            raise TensorFileError("there is no such file")
+        if not path.is_file():
+            raise TensorFileError("it is not a file")
         with path.open("rb") as file:
             file_bytes = os.fstat(file.fileno()).st_size
             start = file.read(8)
@@ -100,6 +103,8 @@ def read_header(path: Path) -> Header:
                 raise TensorFileError("it is not a .safetensors file, or its header is longer than 1 MB")
             if 8 + header_bytes > file_bytes:
                 raise TensorFileError("it ends in the middle of its header; the download or copy may be incomplete")
+            if file_bytes > MAX_FILE_BYTES:
+                raise TensorFileError("it is larger than 1 GB")
             text = file.read(header_bytes)
     except OSError as error:
         raise TensorFileError(f"it cannot be read ({error.strerror or error})") from error
@@ -142,7 +147,7 @@ def _parse_entry(name: str, entry: object) -> TensorEntry:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise TensorFileError(f"its header does not describe tensor {name!r} properly")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if dtype not in DTYPE_BYTES:
+    if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
         raise TensorFileError(f"tensor {name!r} has number format {dtype!r}; only {', '.join(sorted(DTYPE_BYTES))} are allowed")
     if not isinstance(shape, list) or not all(map(is_count, shape)) or len(shape) > 8:
         raise TensorFileError(f"tensor {name!r} has no proper shape")

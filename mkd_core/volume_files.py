@@ -8,40 +8,42 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from mkd_core.dicom_folder import series_files
 from mkd_core.errors import InputError
+from mkd_core.volume_storage import check_volume_file, unreadable
 
 #: File names that volumes can be written to.
 WRITABLE = (".nrrd", ".nii.gz", ".nii", ".mha")
 
 
-def read_volume(path: Path | str) -> sitk.Image:
+def read_volume(path: Path | str, *, check: bool = True) -> sitk.Image:
     """Read a volume from an image file, or from a folder that holds one DICOM series.
 
+    Args:
+        path: NRRD, NIfTI or MetaImage file, or the folder.
+        check: whether to look first if the file is whole, which takes as long again for a compressed one; False for a file that was checked before.
+
     Raises:
-        InputError: no such file, several series, or nothing that can be read.
+        InputError: no such file, several series, not whole, or nothing that can be read; names the file.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"There is no file “{path}”.")
     try:
         if path.is_dir():
-            return sitk.ReadImage(_series_files(path))
+            return sitk.ReadImage(series_files(path))
+        if not path.is_file():  # a pipe or a device would make us wait
+            raise InputError(f"“{path}” is not a file." if path.exists() else f"There is no file “{path}”.")
+        if check:
+            check_volume_file(path)
         return sitk.ReadImage(str(path))
     except RuntimeError as error:
         if "orthonormal" in str(error):
             raise InputError(f"The axes of “{path.name}” are not at right angles.",
                              "Resample it; or, if that is no more than rounding, set the environment variable ITK_NIFTI_SFORM_PERMISSIVE to YES.") from error
-        raise InputError(f"“{path.name}” cannot be read as a volume.",
-                         "Choose a NRRD, NIfTI or MetaImage file, or a folder with one DICOM series.") from error
-
-
-def _series_files(folder: Path) -> tuple[str, ...]:
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    if not series:
-        raise InputError(f"The folder “{folder.name}” holds no DICOM series.", "Choose an image file, or a folder with one DICOM series.")
-    if len(series) > 1:
-        raise InputError(f"The folder “{folder.name}” holds {len(series)} DICOM series.", "Put the wanted series into a folder of its own.")
-    return sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
+        if "allocate memory" in str(error):
+            raise InputError(f"The memory of this computer is too small for “{path.name}”.", "Close other programs, or cut the volume to the chest.") from error
+        raise unreadable(path) from error
+    except OSError as error:
+        raise InputError(f"“{path}” cannot be read ({error.strerror}).") from error
 
 
 def check_writable(path: Path | str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
@@ -54,6 +55,39 @@ def test_a_volume_is_segmented_with_report_picture_and_table(known_weights, ct, 
     assert f"{report['structures']['LV']['volume_ml']:.1f} ml" in printed.out
     assert sitk.ReadImage(str(paths["picture.png"])).GetNumberOfComponentsPerPixel() == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*paths, "in"])
+
+
+def test_a_run_can_be_repeated_from_its_report_alone(known_weights, ct, tmp_path, capsys):
+    labels, report = tmp_path / "labels.nii.gz", tmp_path / "report.json"
+    assert cli.main(["segment", str(ct), str(labels), "--report", str(report), "--structures", "LV", "RA", "--quiet"]) == 0
+    run = json.loads(report.read_text())["run"]
+    first = sitk.GetArrayFromImage(sitk.ReadImage(str(labels)))
+    assert run["labels_sha256"] == hashlib.sha256(first).hexdigest()
+    assert run["input_voxels_sha256"] == hashlib.sha256(sitk.GetArrayFromImage(sitk.ReadImage(str(ct)))).hexdigest()
+    assert run["versions"]["torch"] and "auto" not in run["command"]
+    labels.unlink()
+    assert cli.main([*run["command"][1:], "--report", str(report), "--quiet"]) == 0
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(labels))), first)
+    assert json.loads(report.read_text())["run"] == run
+
+
+def test_no_output_may_be_the_volume_or_another_output(known_weights, ct, tmp_path, capsys):
+    before = ct.read_bytes()
+    assert "is the volume itself" in refused(capsys, "segment", ct, ct)
+    assert "is named for two outputs" in refused(capsys, "segment", ct, tmp_path / "o.nrrd", "--disagreement", tmp_path / "o.nrrd")
+    assert ct.read_bytes() == before
+
+
+def test_an_earlier_result_stays_when_a_run_fails(known_weights, ct, tmp_path, capsys, monkeypatch):
+    def full(pixels, path):
+        raise OSError(28, "No space left on device")
+
+    for name in ("o.nrrd", "r.json", "p.png"):
+        (tmp_path / name).write_text("earlier")
+    monkeypatch.setattr("mkd_core.preview.write_png", full)
+    refused(capsys, "segment", ct, tmp_path / "o.nrrd", "--report", tmp_path / "r.json", "--preview", tmp_path / "p.png")
+    assert [(tmp_path / name).read_text() for name in ("o.nrrd", "r.json", "p.png")] == ["earlier"] * 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "o.nrrd", "p.png", "r.json"]
 
 
 def test_only_the_structures_asked_for_are_written_and_quiet_is_quiet(known_weights, ct, tmp_path, capsys):

@@ -118,12 +118,17 @@ def openDialogs():
 
 
 def answerFileDialog(path):
-    """Type a path into the next file dialog that opens, and accept it."""
+    """Type a path into the next file dialog that opens, accept it, and agree if it asks whether an earlier file may be replaced."""
+
+    def agree(dialog):
+        for question in dialog.findChildren(QtWidgets.QMessageBox):
+            question.button(QtWidgets.QMessageBox.StandardButton.Yes).click()
 
     def answer(triesLeft=200):
         dialogs = [w for w in QtWidgets.QApplication.topLevelWidgets() if isinstance(w, QtWidgets.QFileDialog) and w.isVisible()]
         if dialogs:
             dialogs[0].findChild(QtWidgets.QLineEdit, "fileNameEdit").setText(str(path))
+            QtCore.QTimer.singleShot(50, lambda: agree(dialogs[0]))  # accept() does not return while the question is open
             dialogs[0].accept()
         elif triesLeft:
             QtCore.QTimer.singleShot(20, lambda: answer(triesLeft - 1))

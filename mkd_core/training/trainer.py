@@ -330,7 +330,8 @@ def _identity(config: TrainingConfig) -> dict:
     plain = dataclasses.asdict(config)
     run = {name: plain["run"][name] for name in ("seed", "average_decay")}
     stages = [{name: stage[name] for name in stage if name != "steps"} for stage in plain["stages"]]
-    return {"target": config.target, "networks": _listed(plain["networks"]), "method": _listed(plain["method"]),
+    method = {name: value for name, value in _listed(plain["method"]).items() if name != "separate_steps"}  # a length, like the stages'
+    return {"target": config.target, "networks": _listed(plain["networks"]), "method": method,
             "augmentation": plain["augmentation"], "stages": stages, "run": run}
 
 

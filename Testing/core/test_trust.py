@@ -1,0 +1,19 @@
+"""A little of everything that ``python -m Testing.trust`` does to the software."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+pytest.importorskip("resource")  # of the standard library, but not on Windows
+from Testing.trust import bundles, geometry, volumes  # noqa: E402
+
+
+@pytest.mark.parametrize("section", [volumes, bundles, geometry], ids=lambda section: section.__name__.rpartition(".")[2])
+def test_everything_bad_is_borne(section):
+    found = list(section.outcomes(quick=True))
+    assert len(found) >= 8
+    assert [(outcome.name, outcome.note, outcome.message) for outcome in found if not outcome.survived] == []
