@@ -107,6 +107,10 @@ class Bundle:
         """Alignment policy for volumes of this modality."""
         return self.metadata["alignment"]["target" if modality == self.target else "assistant"]
 
+    def real_share(self, modality: str) -> float:
+        """Share that S_real has in the ensemble for volumes of this modality, 0 to 1; the rest is S_syn's."""
+        return float(self.metadata.get("ensemble", {}).get("target" if modality == self.target else "assistant", 0.5))
+
     def network(self, part: str) -> torch.nn.Module:
         """A network with its weights, float32 on the CPU, in evaluation mode; built at the first call and kept.
 

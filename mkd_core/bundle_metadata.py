@@ -12,6 +12,7 @@ The description is JSON text under the key ``mkd`` of the file's header:
 ``segmentor``           ``spacing_mm`` of the segmentors' grid, ``max_box_mm`` (x, y, z): largest box they are used on
 ``normalisation``       per modality ``{"kind": "window" | "percentile", "low", "high"}``
 ``alignment``           ``target``: what S_syn sees of a target volume, one of :data:`TARGET_POLICIES`; ``assistant``: "translate" or "none"
+``ensemble``            may be missing: S_real's share of the ensemble, 0 to 1, for ``target`` and ``assistant`` volumes; else both count half
 ``training``            free: provenance; ``quality``: free: measured figures; ``licence``, ``intended_use``: texts
 ======================  ==========================================================================================================
 """
@@ -104,6 +105,11 @@ def check_metadata(metadata: Any) -> None:
     box = segmentor.get("max_box_mm")
     _require(isinstance(box, list) and len(box) == 3 and all(_is_number(side) and 50.0 <= side <= 1000.0 for side in box),
              "'max_box_mm' of 'segmentor' is not three lengths from 50 to 1000 mm")
+    shares = metadata.get("ensemble", {})
+    _require(isinstance(shares, dict), "its description's 'ensemble' is not a table")
+    for key in shares:
+        _require(key in ("target", "assistant"), f"its description's 'ensemble' has an unknown entry {key!r}")
+        _check_number(shares, "ensemble", key, 0.0, 1.0)
     for key in ("training", "quality"):
         _require(isinstance(metadata.get(key), dict), f"its description has no table {key!r}")
 

@@ -297,6 +297,8 @@ def _info(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     print(f"Grid              {description['segmentor']['spacing_mm']:g} mm; heart found at {description['localiser']['spacing_mm']:g} mm")
     alignment = description["alignment"]
     print(f"Alignment         {description['target']}: {alignment['target']}, {description['assistant']}: {alignment['assistant']}")
+    if shares := description.get("ensemble"):
+        print("Ensemble          " + ", ".join(f"{description[role]}: {share:.0%} S_real" for role, share in shares.items()))
     print(f"Intended use      {description['intended_use']}")
     print(f"Licence           {description['licence']}")
     for title in ("quality", "training"):

@@ -24,18 +24,23 @@ _PULMONARY_ARTERY = BY_KEY["PA"].label
 _ALL_NEIGHBOURS = np.ones((3, 3, 3), bool)
 
 
-def ensemble(real: Sequence[torch.Tensor], synthetic: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def ensemble(
+    real: Sequence[torch.Tensor], synthetic: Sequence[torch.Tensor], real_share: float = 0.5,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Mean of the softmax maps of S_real and S_syn.
 
     Args:
         real: logits of S_real, one or more ``(C, D, H, W)``; several are averaged after softmax.
         synthetic: logits of S_syn, the same way.
+        real_share: weight of S_real in the mean, 0 to 1.
 
     Returns:
         (mean, S_real's, S_syn's) class probabilities, each ``(C, D, H, W)``.
     """
+    import torch
+
     from_real, from_synthetic = (sum(logits.softmax(dim=0) for logits in answers) / len(answers) for answers in (real, synthetic))
-    return (from_real + from_synthetic) / 2, from_real, from_synthetic
+    return torch.lerp(from_synthetic, from_real, real_share), from_real, from_synthetic
 
 
 def best_class(values: torch.Tensor, classes: Sequence[int] | None = None) -> torch.Tensor:

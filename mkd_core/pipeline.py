@@ -186,7 +186,7 @@ def segment(
         views = _align(field, grid, bundle, modality, policy, executor, clock)
 
         clock.enter("segment", "Segmenting")
-        answer = _segment_box(views, options.segmentor, executor, clock)
+        answer = _segment_box(views, options.segmentor, bundle.real_share(modality), executor, clock)
 
         clock.enter("restore", "Bringing the result to the volume's grid")
         block = covered(grid, field)
@@ -215,6 +215,7 @@ def segment(
         "modality": modality,
         "target": bundle.target,
         "alignment": policy,
+        "real_share": bundle.real_share(modality),
         "timings_s": clock.timings(),
         "device": str(executor.device),
         "precision": str(executor.precision).removeprefix("torch."),
@@ -331,12 +332,12 @@ class _Answer:
     strays: np.ndarray
 
 
-def _segment_box(views: Views, segmentor: str, executor: Executor, clock: _Clock) -> _Answer:
+def _segment_box(views: Views, segmentor: str, real_share: float, executor: Executor, clock: _Clock) -> _Answer:
     real = [executor.run("segmentor_real", view, clock.poll)[0] for view in views.real]
     clock.advance(0.4, "Segmenting")
     synthetic = [executor.run("segmentor_syn", view, clock.poll)[0] for view in views.synthetic]
     clock.advance(0.8, "Segmenting")
-    mean, from_real, from_synthetic = ensemble.ensemble(real, synthetic)
+    mean, from_real, from_synthetic = ensemble.ensemble(real, synthetic, real_share)
     agreements = ensemble.agreement(*(ensemble.best_class(answer).numpy() for answer in (from_real, from_synthetic)))
     disagreement = ensemble.disagreement(from_real, from_synthetic)
     chosen = dict(zip(ensemble.ANSWERS, (mean, from_real, from_synthetic)))[segmentor]

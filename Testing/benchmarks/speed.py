@@ -97,6 +97,7 @@ def plain_labels(image: sitk.Image, box_mm: dict[str, list[float]]) -> tuple[np.
     import torch
 
     from mkd_core import ensemble
+    from mkd_core.alignment import align_for_segmentors
     from mkd_core.geometry import Field, Grid, covered
     from mkd_core.normalisation import normalise
     from mkd_core.resampling import sample
@@ -111,9 +112,10 @@ def plain_labels(image: sitk.Image, box_mm: dict[str, list[float]]) -> tuple[np.
     region = image[x, y, z]
     given = normalise(sample(field, grid), bundle.normalisation("CT"))[None, None]
     with torch.inference_mode():
-        real = bundle.network("segmentor_real")(given)[0]
-        synthetic = bundle.network("segmentor_syn")(bundle.network("generator_a2t")(bundle.network("generator_t2a")(given)))[0]
-        probabilities = ensemble.remove_islands(ensemble.ensemble([real], [synthetic])[0])
+        views = align_for_segmentors(given, bundle.alignment("CT"), lambda part, image: bundle.network(part)(image))
+        real, synthetic = ([bundle.network(part)(view)[0] for view in shown] for part, shown in (
+            ("segmentor_real", views.real), ("segmentor_syn", views.synthetic)))
+        probabilities = ensemble.remove_islands(ensemble.ensemble(real, synthetic, bundle.real_share("CT"))[0])
     best = np.full(region.GetSize()[::-1], -1.0, np.float32)
     labels = np.zeros(best.shape, np.uint8)
     for label, probability in enumerate(probabilities.numpy()):

@@ -67,20 +67,24 @@ def our_route(threads: int) -> Callable[[str, str, Stages], None]:
 def monai_route(threads: int) -> Callable[[str, str, Stages], None]:
     """Whole volume to the networks' voxel size, sliding windows, class probabilities back to the volume, the best of them.
 
-    One pass of windows serves all four networks: in each window the image is translated there and back, both segmentors answer, and the mean of
-    their probabilities is blended.  No window is larger than the volume.  float32 throughout, as is usual on a CPU.
+    One pass of windows serves all networks: in each window the image is aligned as the weights ask, both segmentors answer, and the mean of their
+    probabilities is blended.  No window is larger than the volume.  float32 throughout, as is usual on a CPU.
     """
     import torch
     from monai.inferers import SlidingWindowInferer
 
+    from mkd_core.alignment import align_for_segmentors
     from mkd_core.bundle import default_bundle_path, load_bundle
 
     bundle = load_bundle(default_bundle_path())
-    to_assistant, to_target, real, synthetic = (
-        bundle.network(part) for part in ("generator_t2a", "generator_a2t", "segmentor_real", "segmentor_syn"))
+    stride = bundle.network("segmentor_real").stride
+    share = bundle.real_share("CT")
 
     def answer(window: torch.Tensor) -> torch.Tensor:
-        return 0.5 * (real(window).softmax(dim=1) + synthetic(to_target(to_assistant(window))).softmax(dim=1))
+        views = align_for_segmentors(window, bundle.alignment("CT"), lambda part, image: bundle.network(part)(image))
+        real, synthetic = (sum(bundle.network(part)(view).softmax(dim=1) for view in shown) / len(shown) for part, shown in (
+            ("segmentor_real", views.real), ("segmentor_syn", views.synthetic)))
+        return torch.lerp(synthetic, real, share)
 
     def run(source: str, target: str, stages: Stages) -> None:
         import SimpleITK as sitk
@@ -95,7 +99,7 @@ def monai_route(threads: int) -> Callable[[str, str, Stages], None]:
         values = torch.from_numpy(sitk.GetArrayFromImage(coarse))
         values = (2.0 * (values - low) / (high - low) - 1.0).clamp_(-1.0, 1.0)[None, None]
         stages.enter("networks")
-        window = [min(WINDOW, -(-side // real.stride) * real.stride) for side in values.shape[2:]]
+        window = [min(WINDOW, -(-side // stride) * stride) for side in values.shape[2:]]
         with torch.inference_mode():
             probabilities = SlidingWindowInferer(window, overlap=OVERLAP, mode="gaussian", cval=-1.0)(values, answer)[0].numpy()
         stages.enter("resample back")

@@ -85,6 +85,13 @@ def test_the_description_is_read_without_the_weights_and_knows_its_settings(tiny
     assert len(bundle.sha256) == 64
 
 
+def test_both_segmentors_count_half_unless_the_description_says_otherwise(tiny_bundle_path, tmp_path):
+    description = tiny_description()
+    assert [bundles.load_bundle(tiny_bundle_path).real_share(modality) for modality in ("CT", "MR")] == [0.5, 0.5]
+    saved = bundles.save_bundle(tmp_path / "b.safetensors", description | {"ensemble": {"target": 0.8}}, random_state_dicts(description))
+    assert [saved.real_share(modality) for modality in ("CT", "MR")] == [0.8, 0.5]
+
+
 def test_nothing_is_left_behind_and_the_old_file_stays_when_saving_fails(tiny_bundle_path):
     before = tiny_bundle_path.read_bytes()
     state_dicts = random_state_dicts(tiny_description())
@@ -230,6 +237,9 @@ def setting(value, *keys):
     (setting("maybe", "alignment", "target"), "alignment of target"),
     (setting("cycle", "alignment", "assistant"), "alignment of assistant"),
     (setting("good", "quality"), "'quality'"),
+    (setting([0.5], "ensemble"), "'ensemble' is not a table"),
+    (setting({"CT": 0.5}, "ensemble"), "unknown entry 'CT'"),
+    (setting({"target": 1.5}, "ensemble"), "'target' of 'ensemble'"),
 ])
 def test_a_description_that_makes_no_sense_is_refused(tiny_bundle_path, change, reason):
     description = tiny_description()

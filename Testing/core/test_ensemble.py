@@ -25,7 +25,10 @@ def test_the_ensemble_is_the_mean_of_the_softmax_maps(seed):
     assert torch.allclose(from_real, real.softmax(0))
     assert torch.allclose(from_synthetic, (one.softmax(0) + two.softmax(0)) / 2)
     assert torch.allclose(mean, (from_real + from_synthetic) / 2)
-    assert torch.allclose(mean.sum(dim=0), torch.ones(2, 3, 4))
+    mostly_real = ensemble.ensemble([real], [one, two], real_share=0.75)[0]
+    assert torch.allclose(mostly_real, 0.75 * from_real + 0.25 * from_synthetic)
+    for answer in (mean, mostly_real):
+        assert torch.allclose(answer.sum(dim=0), torch.ones(2, 3, 4))
 
 
 @given(seeds)

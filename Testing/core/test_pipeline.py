@@ -228,6 +228,7 @@ def test_each_alignment_shows_the_segmentors_what_it_says(plain, policy, shown_t
     for seen, expected in ((real.seen, shown_to_real), (syn.seen, shown_to_syn)):
         assert [round(float((original - view).mean() / 0.001)) for view in seen] == expected
     assert result.report["alignment"] == policy or policy is None
+    assert result.report["real_share"] == 0.5
     assert (result.aligned is None) == (policy == "none")
 
 

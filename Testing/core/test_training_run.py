@@ -24,7 +24,7 @@ from mkd_core.errors import InputError  # noqa: E402
 from mkd_core.synthesis.anatomy import make_heart  # noqa: E402
 from mkd_core.training import localiser  # noqa: E402
 from mkd_core.training.config import (  # noqa: E402
-    AugmentationConfig, DataConfig, MethodConfig, NetworksConfig, RunConfig, Stage, TrainingConfig, config_from)
+    AugmentationConfig, BundleConfig, DataConfig, MethodConfig, NetworksConfig, RunConfig, Stage, TrainingConfig, config_from)
 from mkd_core.training.datasets import LabelledData, memory_of_each, open_data  # noqa: E402
 from mkd_core.training.rendered_hearts import prepare_canvases, training_hearts  # noqa: E402
 from mkd_core.training.trainer import Trainer, learning_rate, train  # noqa: E402
@@ -105,8 +105,8 @@ def test_a_run_shows_its_losses_on_the_output_in_a_log_and_in_tensorboard(mmwhs,
     assert events.Tags()["images"] == ["panel"]
 
 
-def test_validation_runs_the_deployed_pipeline_and_the_best_bundle_and_alignment_are_kept(mmwhs, tmp_path):
-    config = _config(mmwhs, tmp_path / "run", data=DataConfig(cases=str(mmwhs), validation=0.5),
+def test_validation_runs_the_deployed_pipeline_and_what_validates_best_is_kept(mmwhs, tmp_path):
+    config = _config(mmwhs, tmp_path / "run", data=DataConfig(cases=str(mmwhs), validation=0.5), bundle=BundleConfig(ensemble="measured"),
                      run=RunConfig(threads=1, readers=0, precision="float32", validate_every=2))
     shown = io.StringIO()
     path = Trainer(config, stream=shown).run()
@@ -115,6 +115,9 @@ def test_validation_runs_the_deployed_pipeline_and_the_best_bundle_and_alignment
     by_alignment = bundle.metadata["quality"]["validation Dice by alignment"]
     assert set(by_alignment) == {"cycle", "none", "mean"}
     assert by_alignment[bundle.alignment("CT")] == max(by_alignment.values()) == bundle.metadata["quality"]["validation Dice"]["mean"]
+    by_share = {float(share): dice for share, dice in bundle.metadata["quality"]["validation Dice by S_real's share, target"].items()}
+    assert len(by_share) == 5 and by_share[bundle.real_share("CT")] == max(by_share.values())
+    assert bundle.metadata["ensemble"] == {"target": 0.5}, "of equal ones the middle; and nothing is said of MR, which nothing validates"
     assert [entry["step"] for entry in _log(tmp_path / "run") if "dice" in entry] == [2, 4]
     assert "Dice 0.0000" in shown.getvalue()  # bars are no heart, and the pipeline says so
     assert "1 labelled CT and 2 labelled MR" in bundle.metadata["training"]["data"]

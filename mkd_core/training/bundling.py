@@ -119,8 +119,8 @@ class BundleMaker:
         return save_bundle(path, metadata, weights, dtype="float16")
 
 
-def describe_anew(bundle: Bundle, alignment: str, quality: Mapping[str, Any]) -> Bundle:
-    """Replace a bundle by itself with another alignment of target volumes and other measured figures; returns it as it was read back."""
-    metadata = bundle.metadata | {"alignment": bundle.metadata["alignment"] | {"target": alignment}, "quality": dict(quality)}
+def describe_anew(bundle: Bundle, **changes: Any) -> Bundle:
+    """Replace a bundle by itself with other entries in its description; returns it as it was read back."""
+    metadata = bundle.metadata | changes
     weights = {part: bundle.network(part).state_dict() for part in metadata["networks"]}
     return save_bundle(bundle.path, metadata, weights, dtype="float16")

@@ -34,11 +34,13 @@ class TrainingData(Protocol):
 
     Attributes:
         validation: labelled volumes of the target modality that are never trained on.
+        assistant_validation: such volumes of the assistant modality, if there are any.
         augments: whether patches need augmentation.
         description: the data in words.
     """
 
     validation: list[Case]
+    assistant_validation: list[Case]
     augments: bool
     description: str
 
@@ -82,6 +84,7 @@ class LabelledData:
     def __init__(self, training: Sequence[Case], validation: Sequence[Case], config: DataConfig, folder: Path) -> None:
         self.training = list(training)
         self.validation = list(validation)[: config.validation_cases]
+        self.assistant_validation: list[Case] = []
         self._config = config
         self._folder = folder
         counts = {modality: sum(case.modality == modality for case in training) for modality in ("CT", "MR")}
@@ -151,9 +154,7 @@ class HeartData:
         self._training, kept = hearts[: len(hearts) - kept_back], hearts[len(hearts) - kept_back:]
         self._validating = kept[::3][: config.validation_cases]
         self._own = [folder / f"own_{FIRST_OWN_SEED + number}.nii.gz" for number in range(config.own_hearts)]
-        self.validation = [
-            Case(path.name.split(".")[0], folder / f"{target}_{path.name}", folder / f"{target}_truth_{path.name}", target, "validation")
-            for path in self._validating]
+        self.validation, self.assistant_validation = (self._rendered(modality) for modality in (target, "MR" if target == "CT" else "CT"))
         self.description = (
             f"{len(self._training)} hearts of the folder {Path(config.hearts).name} and {config.own_hearts} of mkd_core.synthesis.anatomy, "
             "put into bodies and rendered as CT and MR by mkd_core.synthesis")
@@ -171,13 +172,18 @@ class HeartData:
         for number, path in enumerate([*self._training, *self._own]):
             notice(f"Painting a body round {path.name}", number / jobs)
             prepare_canvases([path], self._folder, self._config.bodies)
-        for number, (path, case) in enumerate(zip(self._validating, self.validation)):
-            notice(f"Rendering {case.name}", 1 - (len(self._validating) - number) / jobs)
-            if not case.label.exists():
-                (canvas,) = prepare_canvases([path], self._folder)
-                image, truth = _render_whole(canvas, self._target, number)
-                _write(image, case.image)
-                _write(truth, case.label)
+        for number, path in enumerate(self._validating):
+            for case in (self.validation[number], self.assistant_validation[number]):
+                notice(f"Rendering {case.name}", 1 - (len(self._validating) - number) / jobs)
+                if not case.label.exists():
+                    (canvas,) = prepare_canvases([path], self._folder)
+                    image, truth = _render_whole(canvas, case.modality, number)
+                    _write(image, case.image)
+                    _write(truth, case.label)
+
+    def _rendered(self, modality: str) -> list[Case]:
+        return [Case(path.name.split(".")[0], self._folder / f"{modality}_{path.name}", self._folder / f"{modality}_truth_{path.name}", modality,
+                     "validation") for path in self._validating]
 
     def patches(self, modality: str, stage: Stage, size: int, budget: float) -> PatchSource:
         """See :class:`TrainingData`; canvases are mapped into memory and need no budget."""

@@ -42,6 +42,9 @@ from mkd_core.training.validation import panel, validate
 #: Steps over which a run's learning rate rises from nothing.
 _WARM_UP = 50
 
+#: Shares of S_real in the ensemble that are tried.
+_SHARES = (0.2, 0.35, 0.5, 0.65, 0.8)
+
 #: Steps whose mean losses are recorded together.
 _RECORDED_TOGETHER = 25
 
@@ -255,6 +258,8 @@ class Trainer:
             self._write(self.out / "last.safetensors", self._fixed_alignment if aligns else "none")
             if self.data.validation and aligns and self.config.bundle.alignment == "measured":
                 self._measure_alignment()
+            if self.data.validation and self.config.bundle.ensemble == "measured":
+                self._measure_ensemble()
             self.progress.say(f"Done: {self.bundle_path}")
         self.progress.close()
         self.fabric.barrier()
@@ -264,8 +269,20 @@ class Trainer:
         dice = {policy: validate(bundle, self.data.validation, self._options(policy)) for policy in TARGET_POLICIES}
         best = max(TARGET_POLICIES, key=lambda policy: dice[policy]["mean"])
         self.progress.say("Alignment: " + ", ".join(f"{policy} {dice[policy]['mean']:.4f}" for policy in TARGET_POLICIES) + f"; {best} is kept")
-        describe_anew(bundle, best, {
+        describe_anew(bundle, alignment=bundle.metadata["alignment"] | {"target": best}, quality={
             "validation Dice": dice[best], "validation Dice by alignment": {policy: dice[policy]["mean"] for policy in TARGET_POLICIES}})
+
+    def _measure_ensemble(self) -> None:
+        """Give S_real the share of the ensemble that validates best, for either modality of which there are volumes."""
+        bundle = load_bundle(self.bundle_path)
+        shares, quality = {}, dict(bundle.metadata["quality"])
+        for role, cases in (("target", self.data.validation), ("assistant", self.data.assistant_validation)):
+            if cases:
+                dice = {share: validate(_with_share(bundle, role, share), cases, self._options())["mean"] for share in _SHARES}
+                shares[role] = max(_SHARES, key=lambda share: (dice[share], -abs(share - 0.5)))
+                self.progress.say(f"S_real's share in the ensemble, {role}: " + ", ".join(f"{share:g} {value:.4f}" for share, value in dice.items()))
+                quality[f"validation Dice by S_real's share, {role}"] = {f"{share:g}": value for share, value in dice.items()}
+        describe_anew(bundle, ensemble=shares, quality=quality)
 
 
 def train(config: TrainingConfig, data: datasets.TrainingData | None = None) -> Path:
@@ -309,6 +326,10 @@ def _start_from(method: MutualDistillation | SingleSegmentor, bundle: Bundle) ->
         except RuntimeError as error:
             raise InputError(f"The networks of “{bundle.path.name}”, from which the run should start, have other sizes.",
                              "Set “networks” to its sizes, or leave out “run.start”.") from error
+
+
+def _with_share(bundle: Bundle, role: str, share: float) -> Bundle:
+    return dataclasses.replace(bundle, metadata=bundle.metadata | {"ensemble": {role: share}})
 
 
 def _moving_average(decay: float) -> Callable:
