@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -77,7 +78,7 @@ def _messages(found: Sequence[Outcome]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return re.sub(r"(.)\1{30,}", r"\1\1\1...", text).replace("|", "\\|").replace("\n", " ")
 
 
 if __name__ == "__main__":

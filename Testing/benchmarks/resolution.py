@@ -1,0 +1,107 @@
+"""How fine must the segmentors' grid be?  The best Dice that a grid allows, and what the networks cost on it.
+
+    python -m Testing.benchmarks.resolution [--data FOLDER] [--hearts 5] [--spacings 1 1.5 2 2.5 3] [--out FOLDER]
+
+Networks that were always right would give, on every voxel of their grid, the share of each structure in it.  These shares are brought back to the volume as the pipeline
+brings scores back, and compared with the truth: no network trained on that grid can be expected to do better.  Beside it stands what both segmentors and both
+generators cost on a grid of that fineness round the heart.  Rendered validation hearts, as in alignment.py.  Prints a table and writes ``resolution.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import mkd_core  # noqa: E402
+from mkd_core.ensemble import agreement  # noqa: E402
+from mkd_core.execution import choose_precision, executor_for, thread_count  # noqa: E402
+from mkd_core.geometry import Field, Grid, box_grid, covered  # noqa: E402
+from mkd_core.resampling import sample, write_labels  # noqa: E402
+from mkd_core.structures import CLASS_COUNT, STRUCTURES  # noqa: E402
+from Testing.benchmarks.accuracy import data_folder  # noqa: E402
+
+_MARGIN_MM = 15.0
+_NETWORKS = ("generator_t2a", "generator_a2t", "segmentor_real", "segmentor_syn")
+
+
+def best_dice(truth: sitk.Image, grid: Grid) -> list[float]:
+    """Dice of each structure when its true shares on a grid are brought back to the volume."""
+    labels = sitk.GetArrayFromImage(truth)
+    shares = []
+    for label in range(CLASS_COUNT):
+        one = sitk.GetImageFromArray((labels == label).astype(np.float32))
+        one.CopyInformation(truth)
+        shares.append(sample(Field(one), grid))
+    field = Field(truth)
+    block = covered(grid, field)
+    found = np.zeros([side.stop - side.start for side in block], np.uint8)
+    for _ in write_labels(torch.stack(shares), grid, field, found):
+        pass
+    return agreement(found, field.voxels[block])[1:]
+
+
+def cost(bundle: mkd_core.Bundle, size: tuple[int, int, int]) -> float:
+    """CPU seconds of all networks on a grid of that size, the lower of two runs."""
+    device = torch.device("cpu")
+    executor = executor_for(bundle, device, choose_precision("auto", device), False)
+    image = torch.zeros(1, 1, *size)
+    seconds = []
+    with thread_count(1):
+        for _ in range(2):
+            begun = time.process_time()
+            for part in _NETWORKS:
+                executor.run(part, image)
+            seconds.append(time.process_time() - begun)
+    return min(seconds)
+
+
+def heart_grid(truth: sitk.Image, spacing: float, stride: int) -> Grid:
+    """Grid round the structures, as the pipeline lays it round the heart that the localiser found."""
+    field = Field(truth)
+    where = np.argwhere(field.voxels) * field.spacing
+    grid, _ = box_grid(field, where.min(axis=0) - _MARGIN_MM, where.max(axis=0) + _MARGIN_MM, spacing, stride, (1000.0,) * 3)
+    return grid
+
+
+def main(arguments: Sequence[str] | None = None) -> dict:
+    """Measure, print, write; returns the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, default=data_folder())
+    parser.add_argument("--hearts", type=int, default=5)
+    parser.add_argument("--spacings", type=float, nargs="+", default=[1.0, 1.5, 2.0, 2.5, 3.0])
+    parser.add_argument("--voxel", type=float, default=0.8, help="voxel size of the rendered volumes, mm")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"))
+    options = parser.parse_args(arguments)
+    from mkd_core.synthesis import synthesize
+
+    bundle = mkd_core.load_bundle(mkd_core.default_bundle_path())
+    stride = bundle.network("segmentor_real").stride
+    paths = [options.data / "hearts" / f"heart_{number:04}.nii.gz" for number in range(191, 191 + options.hearts)]
+    truths = [synthesize(sitk.ReadImage(str(path)), "CT", number, options.voxel)[1] for number, path in enumerate(paths)]
+    rows = []
+    for spacing in options.spacings:
+        grids = [heart_grid(truth, spacing, stride) for truth in truths]
+        values = np.mean([best_dice(truth, grid) for truth, grid in zip(truths, grids)], axis=0)
+        rows.append({"spacing mm": spacing, "CPU s": round(statistics.median(cost(bundle, grid.size) for grid in grids), 2),
+                     "mean": round(float(values.mean()), 4)} | {s.key: round(float(value), 4) for s, value in zip(STRUCTURES, values)})
+        print("  ".join(f"{name} {value:g}" for name, value in rows[-1].items()), flush=True)
+    figures = {"hearts": len(paths), "rows": rows}
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "resolution.json").write_text(json.dumps(figures, indent=1) + "\n")
+    return figures
+
+
+if __name__ == "__main__":
+    main()
