@@ -163,9 +163,9 @@ class BundleConfig:
     licence: str = _setting("not stated", "licence of the weights")
     data: str = _setting("", "training data in words")
     alignment: Literal["measured", "cycle", "none", "mean"] = _setting(
-        "measured", "what S_syn sees of a target volume: its rendering there and back, itself, or both; measured takes what validates best")
+        "measured", "what S_syn sees of a target volume: its rendering there and back, itself, or both; measured takes what validates best (cycle, unless another gains 0.001 Dice)")
     ensemble: Literal["mean", "measured"] = _setting(
-        "mean", "how the segmentors' answers are joined: both count half, as in the paper, or S_real has the share that validates best")
+        "mean", "how the segmentors' answers are joined: both count half, as in the paper, or S_real has the share that validates best (half, unless another gains 0.001 Dice)")
     intended_use: str = _setting("Research. Not a medical device; not for clinical decisions.", "what the weights are for")
     box_mm: tuple[float, float, float] = _setting((256.0, 256.0, 320.0), "largest box that is segmented (x, y, z)", "mm", least=32.0, most=1000.0)
 

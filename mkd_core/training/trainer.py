@@ -42,6 +42,9 @@ from mkd_core.training.validation import panel, validate
 #: Steps over which a run's learning rate rises from nothing.
 _WARM_UP = 50
 
+#: The method's own way to show S_syn a target volume, kept unless another one gains so much Dice: less may be chance.
+_USUAL_POLICY, _NO_DIFFERENCE = "cycle", 0.001
+
 #: Shares of S_real in the ensemble that are tried.
 _SHARES = (0.2, 0.35, 0.5, 0.65, 0.8)
 
@@ -268,18 +271,22 @@ class Trainer:
         bundle = load_bundle(self.bundle_path)
         dice = {policy: validate(bundle, self.data.validation, self._options(policy)) for policy in TARGET_POLICIES}
         best = max(TARGET_POLICIES, key=lambda policy: dice[policy]["mean"])
+        if dice[best]["mean"] - dice[_USUAL_POLICY]["mean"] < _NO_DIFFERENCE:
+            best = _USUAL_POLICY
         self.progress.say("Alignment: " + ", ".join(f"{policy} {dice[policy]['mean']:.4f}" for policy in TARGET_POLICIES) + f"; {best} is kept")
         describe_anew(bundle, alignment=bundle.metadata["alignment"] | {"target": best}, quality={
             "validation Dice": dice[best], "validation Dice by alignment": {policy: dice[policy]["mean"] for policy in TARGET_POLICIES}})
 
     def _measure_ensemble(self) -> None:
         """Give S_real the share of the ensemble that validates best, for either modality of which there are volumes."""
+        self.data.prepare(self.config.stages[-1], self.progress.notice)  # a finished run that goes on may come from a version that wrote fewer
         bundle = load_bundle(self.bundle_path)
         shares, quality = {}, dict(bundle.metadata["quality"])
         for role, cases in (("target", self.data.validation), ("assistant", self.data.assistant_validation)):
             if cases:
                 dice = {share: validate(_with_share(bundle, role, share), cases, self._options())["mean"] for share in _SHARES}
-                shares[role] = max(_SHARES, key=lambda share: (dice[share], -abs(share - 0.5)))
+                best = max(dice.values())
+                shares[role] = min((share for share in _SHARES if dice[share] > best - _NO_DIFFERENCE), key=lambda share: abs(share - 0.5))
                 self.progress.say(f"S_real's share in the ensemble, {role}: " + ", ".join(f"{share:g} {value:.4f}" for share, value in dice.items()))
                 quality[f"validation Dice by S_real's share, {role}"] = {f"{share:g}": value for share, value in dice.items()}
         describe_anew(bundle, ensemble=shares, quality=quality)
