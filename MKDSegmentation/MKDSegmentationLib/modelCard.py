@@ -32,8 +32,10 @@ def _quality(quality: dict) -> str:
     for name, figures in quality.items():
         if not isinstance(figures, dict) or not isinstance(figures.get("mean"), (int, float)):
             continue
-        text = _("{data}: Dice {mean}").format(data=name, mean=f"{figures['mean']:.2f}")
         known = {key: value for key, value in figures.items() if key in BY_KEY and isinstance(value, (int, float))}
+        if not (known or figures.get("cases")):
+            continue  # a table in which "mean" stands for something else
+        text = _("{data}: Dice {mean}").format(data=name, mean=f"{figures['mean']:.2f}")
         if known:
             worst = min(known, key=known.get)
             text += _(", lowest {structure} {value}").format(structure=BY_KEY[worst].name.lower(), value=f"{known[worst]:.2f}")

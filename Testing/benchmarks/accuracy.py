@@ -1,6 +1,6 @@
 """How good is a bundle?  Real CT, real MR, rendered test hearts, volumes without a heart.
 
-    python Testing/benchmarks/accuracy.py [--weights BUNDLE] [--data FOLDER] [--hearts 40] [--json FILE] [--pictures FOLDER]
+    python Testing/benchmarks/accuracy.py [--weights BUNDLE] [--data FOLDER] [--hearts 40] [--json FILE] [--pictures FOLDER] [--describe]
 
 Prints every figure, then what is aimed at beside what was reached, and writes both as JSON.  ``FOLDER`` is the data folder (environment variable MKD_DATA, else
 ../shared/data beside the checkout).
@@ -226,6 +226,26 @@ def aims(figures: dict) -> list[dict]:
     return found
 
 
+def describe(bundle: mkd_core.Bundle, figures: dict) -> mkd_core.Bundle:
+    """Write figures into the description that a bundle gives of itself, beside those of its validation; returns it as it was read back."""
+    from mkd_core.training.bundling import describe_anew
+
+    quality = {name: values for name, values in bundle.metadata["quality"].items() if name.startswith("validation")}
+    for name, values in figures.items():
+        if name in ("bundle", "aims"):
+            continue
+        if name.startswith("rendered"):
+            values = values["ensemble"]
+        elif name == "real MR left atrium":
+            values = values["translate"]
+        quality[name] = {key: round(value, 3) if isinstance(value, float) else value for key, value in values.items() if key != "seconds"}
+    return describe_anew(bundle, quality=quality)
+
+
+def _identity(bundle: mkd_core.Bundle) -> dict[str, str]:
+    return {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256}
+
+
 def main(arguments: Sequence[str] | None = None) -> dict:
     """Run what the data folder allows; returns the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -235,11 +255,12 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     parser.add_argument("--mr", type=int, default=16, help="real MR volumes")
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--pictures", type=Path, default=None, help="folder for pictures of the real CT and of the worst cases")
+    parser.add_argument("--describe", action="store_true", help="write the figures into the description that the weights give of themselves")
     options = parser.parse_args(arguments)
     if options.pictures:
         options.pictures.mkdir(parents=True, exist_ok=True)
     bundle = mkd_core.load_bundle(options.weights or mkd_core.default_bundle_path())
-    figures: dict = {"bundle": {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256}}
+    figures: dict = {"bundle": _identity(bundle)}
     thorax = options.data / "ct_thorax"
     if thorax.exists():
         start = time.perf_counter()
@@ -259,6 +280,8 @@ def main(arguments: Sequence[str] | None = None) -> dict:
         figures["refused without a heart"] = refused
     figures["aims"] = aims(figures)
     _print(figures)
+    if options.describe:
+        figures["bundle"] = _identity(describe(bundle, figures))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(figures, indent=1) + "\n")

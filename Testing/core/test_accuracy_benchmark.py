@@ -1,5 +1,6 @@
 """The accuracy benchmark: what is aimed at is compared with what was measured, and nothing else."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import accuracy  # noqa: E402
 
+import mkd_core  # noqa: E402
 from mkd_core.structures import STRUCTURES  # noqa: E402
 
 
@@ -40,11 +42,16 @@ def test_a_rendered_test_heart_is_scored_for_each_segmentor_and_the_worst_one_dr
     hearts.mkdir()
     for number in (200, 201):  # the first one is a training heart
         sitk.WriteImage(make_heart(number, spacing=2.5), str(hearts / f"heart_{number:04d}.nii.gz"))
-    figures = accuracy.main(["--data", str(tmp_path), "--hearts", "5", "--pictures", str(tmp_path / "pictures"), "--json", str(tmp_path / "figures.json")])
+    weights = Path(shutil.copy(mkd_core.default_bundle_path(), tmp_path))
+    figures = accuracy.main(["--weights", str(weights), "--describe", "--data", str(tmp_path), "--hearts", "5", "--pictures", str(tmp_path / "pictures"), "--json", str(tmp_path / "figures.json")])
     assert figures["rendered CT"]["ensemble"]["cases"] == 1
     assert all(0 <= figures["rendered CT"][answer]["mean"] <= 1 for answer in ("real", "synthetic"))
     assert figures["rendered CT"]["ensemble"]["mean"] > 0.6, "the default weights find a heart that they have not seen"
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["worst-rendered-CT.png", "worst-rendered-MR.png"]
+    described = mkd_core.load_bundle(weights)
+    assert described.sha256 == figures["bundle"]["sha256"] and described.alignment("CT") == mkd_core.load_bundle(mkd_core.default_bundle_path()).alignment("CT")
+    assert described.metadata["quality"]["rendered CT"]["mean"] == pytest.approx(figures["rendered CT"]["ensemble"]["mean"], abs=5e-4)
+    assert "aims" not in described.metadata["quality"] and "validation Dice" in described.metadata["quality"]
     printed = capsys.readouterr().out
     assert "heart_0201.nii.gz CT" in printed and "heart_0200" not in printed
     assert "rendered CT: mean Dice" in printed and (tmp_path / "figures.json").exists()

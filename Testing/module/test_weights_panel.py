@@ -65,6 +65,18 @@ def test_the_default_weights_have_a_card_that_tells_what_to_expect_of_them(loadM
     assert not panel.ui.removeWeightsButton.enabled, "what comes with the extension stays"
 
 
+def test_only_overlaps_of_segmentations_are_told_as_quality(slicerApp, loadModule):
+    from panel_driving import MODULE
+
+    loadModule(MODULE)
+    from MKDSegmentationLib.modelCard import _quality
+
+    assert _quality({
+        "validation Dice": {"LV": 0.96, "Myo": 0.87, "mean": 0.92}, "validation Dice by alignment": {"cycle": 0.92, "none": 0.91, "mean": 0.9},
+        "real MR": {"mean": 0.83, "cases": 16}, "refused": {"a.nii.gz": True},
+    }) == "validation Dice: Dice 0.92, lowest left ventricular myocardium 0.87; real MR: Dice 0.83 (16 cases)"
+
+
 def test_a_file_of_the_user_is_described_and_cannot_be_removed_here(panel, tiny_bundle_path):
     driving.click(panel.ui.weightsCollapsibleButton)
     assert "tiny.safetensors" in panel.ui.modelLabel.text and "not told" in panel.ui.modelLabel.text
