@@ -28,6 +28,7 @@ from mkd_core.errors import Cancelled, DeviceError, InputError, NoHeartError
 from mkd_core.geometry import Field, Grid, box_grid, covered, covering_grid
 from mkd_core.input_check import check_image
 from mkd_core.normalisation import denormalise, normalise
+from mkd_core.process_memory import give_back_freed_memory
 from mkd_core.resampling import sample, write_labels
 from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES
 
@@ -46,6 +47,9 @@ _LEAST_CHAMBER_ML = 2.0
 
 #: Most voxels of the localiser's grid; at 5 mm this is a cubic metre.
 _MOST_COARSE_VOXELS = 8_000_000
+
+#: From a volume of so many bytes on, what the networks freed is not kept for the next run.
+_HUGE_BYTES = 10**9
 
 _NO_HEART = "No heart was found in this volume."
 _NO_HEART_ADVICE = "Choose a CT or MR volume that shows the whole heart, and check that the modality is right."
@@ -187,6 +191,9 @@ def segment(
 
         clock.enter("segment", "Segmenting")
         answer = _segment_box(views, options.segmentor, bundle.real_share(modality), executor, clock)
+
+        if field.voxels.nbytes > _HUGE_BYTES:
+            give_back_freed_memory()  # before the labels, which need half as much as the volume, or more
 
         clock.enter("restore", "Bringing the result to the volume's grid")
         block = covered(grid, field)
