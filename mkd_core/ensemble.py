@@ -74,7 +74,7 @@ def disagreement(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     Returns:
         ``(D, H, W)``.
     """
-    return 1.0 - first.minimum(second).sum(dim=0)
+    return (1.0 - first.minimum(second).sum(dim=0)).clamp_(min=0.0)  # rounding may lift the sum above 1
 
 
 def agreement(first: np.ndarray, second: np.ndarray) -> list[float | None]:

@@ -2,6 +2,7 @@
 
 import time
 
+import shiboken6
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtTest import QTest
 
@@ -121,7 +122,7 @@ def answerFileDialog(path):
     """Type a path into the next file dialog that opens, accept it, and agree if it asks whether an earlier file may be replaced."""
 
     def agree(dialog):
-        for question in dialog.findChildren(QtWidgets.QMessageBox):
+        for question in dialog.findChildren(QtWidgets.QMessageBox) if shiboken6.isValid(dialog) else ():
             question.button(QtWidgets.QMessageBox.StandardButton.Yes).click()
 
     def answer(triesLeft=200):
