@@ -69,6 +69,11 @@ class Bundle:
         return self.metadata["version"]
 
     @property
+    def identity(self) -> dict[str, str]:
+        """Name, version and SHA-256, as reports give them."""
+        return {"name": self.name, "version": self.version, "sha256": self.sha256}
+
+    @property
     def target(self) -> str:
         """Modality that the segmentors work on."""
         return self.metadata["target"]
@@ -105,11 +110,14 @@ class Bundle:
 
     def alignment(self, modality: str) -> str:
         """Alignment policy for volumes of this modality."""
-        return self.metadata["alignment"]["target" if modality == self.target else "assistant"]
+        return self.metadata["alignment"][self._role(modality)]
 
     def real_share(self, modality: str) -> float:
         """Share that S_real has in the ensemble for volumes of this modality, 0 to 1; the rest is S_syn's."""
-        return float(self.metadata.get("ensemble", {}).get("target" if modality == self.target else "assistant", 0.5))
+        return float(self.metadata.get("ensemble", {}).get(self._role(modality), 0.5))
+
+    def _role(self, modality: str) -> str:
+        return "target" if modality == self.target else "assistant"
 
     def network(self, part: str) -> torch.nn.Module:
         """A network with its weights, float32 on the CPU, in evaluation mode; built at the first call and kept.

@@ -227,7 +227,7 @@ def segment(
         "device": str(executor.device),
         "precision": str(executor.precision).removeprefix("torch."),
         "threads": threads,
-        "bundle": {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256},
+        "bundle": bundle.identity,
         "options": dataclasses.asdict(options),
         "version": mkd_core.__version__,
         "input": {"size": list(image.GetSize()), "spacing_mm": list(image.GetSpacing())},
@@ -257,7 +257,7 @@ def warm(bundle: Bundle, options: SegmentationOptions) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - start, 3),
         "device": str(executor.device),
         "precision": str(executor.precision).removeprefix("torch."),
-        "bundle": {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256},
+        "bundle": bundle.identity,
     }
 
 

@@ -242,10 +242,6 @@ def describe(bundle: mkd_core.Bundle, figures: dict) -> mkd_core.Bundle:
     return describe_anew(bundle, quality=quality)
 
 
-def _identity(bundle: mkd_core.Bundle) -> dict[str, str]:
-    return {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256}
-
-
 def main(arguments: Sequence[str] | None = None) -> dict:
     """Run what the data folder allows; returns the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -260,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     if options.pictures:
         options.pictures.mkdir(parents=True, exist_ok=True)
     bundle = mkd_core.load_bundle(options.weights or mkd_core.default_bundle_path())
-    figures: dict = {"bundle": _identity(bundle)}
+    figures: dict = {"bundle": bundle.identity}
     thorax = options.data / "ct_thorax"
     if thorax.exists():
         start = time.perf_counter()
@@ -281,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     figures["aims"] = aims(figures)
     _print(figures)
     if options.describe:
-        figures["bundle"] = _identity(describe(bundle, figures))
+        figures["bundle"] = describe(bundle, figures).identity
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(figures, indent=1) + "\n")

@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     options = parser.parse_args(arguments)
     bundle = mkd_core.load_bundle(options.weights)
     paths = [options.data / "hearts" / f"heart_{number:04}.nii.gz" for number in range(191, 201)][:options.hearts]
-    figures = {"bundle": {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256}, "hearts": len(paths),
+    figures = {"bundle": bundle.identity, "hearts": len(paths),
                "policies": measure(bundle, paths)}
     for policy, entry in figures["policies"].items():
         print(f"{policy:6} " + ", ".join(f"{key} {value}" for key, value in entry.items()))

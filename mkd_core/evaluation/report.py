@@ -152,7 +152,7 @@ def summary_values(evaluation: Evaluation, summaries: Sequence[Summary]) -> dict
     """The summary as plain values; by modality, then structure, then measure."""
     bundle = evaluation.bundle
     return {
-        "bundle": {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256, "file": str(bundle.path)},
+        "bundle": bundle.identity | {"file": str(bundle.path)},
         "options": dataclasses.asdict(evaluation.options),
         "version": mkd_core.__version__,
         "date": datetime.date.today().isoformat(),

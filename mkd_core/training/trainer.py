@@ -200,7 +200,7 @@ class Trainer:
                 pair = self._augment(pairs)
                 self.progress.panel(self.step, panel(parts, *(tensor[:1] for tensor in pair)))
             if self.data.validation:
-                bundle = self._write(self.out / "last.safetensors", "none" if not self.method.aligns else self._fixed_alignment)
+                bundle = self._write(self.out / "last.safetensors", self._fixed_alignment)
                 dice = validate(bundle, self.data.validation, self._options(), asked_to_stop)
                 better = dice["mean"] > self.best
                 self.progress.dice(self.step, dice, better)
@@ -211,6 +211,9 @@ class Trainer:
 
     @property
     def _fixed_alignment(self) -> str:
+        """Alignment of a bundle for which none was measured."""
+        if not self.method.aligns:
+            return "none"
         wanted = self.config.bundle.alignment
         return "cycle" if wanted == "measured" else wanted
 
@@ -248,7 +251,7 @@ class Trainer:
     def _stop(self) -> None:
         if self.is_first:
             last = self.out / "last.safetensors"
-            self._write(last, self._fixed_alignment if self.method.aligns else "none")
+            self._write(last, self._fixed_alignment)
             self.progress.say(f"Stopped at step {self.step}; the same command goes on. Weights so far: {last}")
         self.progress.close()
         self.fabric.barrier()
@@ -257,9 +260,8 @@ class Trainer:
     def _finish(self) -> None:
         """Write the last weights, and give the bundle the alignment that validates best."""
         if self.is_first:
-            aligns = self.method.aligns
-            self._write(self.out / "last.safetensors", self._fixed_alignment if aligns else "none")
-            if self.data.validation and aligns and self.config.bundle.alignment == "measured":
+            self._write(self.out / "last.safetensors", self._fixed_alignment)
+            if self.data.validation and self.method.aligns and self.config.bundle.alignment == "measured":
                 self._measure_alignment()
             if self.data.validation and self.config.bundle.ensemble == "measured":
                 self._measure_ensemble()
