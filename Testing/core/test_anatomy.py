@@ -197,5 +197,5 @@ def test_the_tissue_table_covers_every_value_and_names_the_targets():
     merged = {tissue.name: int(TARGET_OF[tissue]) for tissue in T if TARGET_OF[tissue]}
     assert merged == {
         "LV": 1, "PAPILLARY_MUSCLE": 1, "RV": 2, "LA": 3, "LA_APPENDAGE": 3, "RA": 4, "MYOCARDIUM": 5,
-        "ASCENDING_AORTA": 6, "PULMONARY_ARTERY": 7, "DISTAL_PULMONARY_ARTERY": 7, "LEAD_IN_RA": 4, "LEAD_IN_RV": 2,
+        "ASCENDING_AORTA": 6, "PULMONARY_ARTERY": 7, "DISTAL_PULMONARY_ARTERY": 7, "LEAD_IN_RA": 4, "LEAD_IN_RV": 2, "PULMONARY_VEIN_STUB": 3,
     }

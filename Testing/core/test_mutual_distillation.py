@@ -1,9 +1,13 @@
 """One step of the method: gradients go where the paper says and nowhere else, and the real training code can learn a pair by heart."""
 
+import copy
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from mkd_core.distillation import segmentation_loss  # noqa: E402
+from mkd_core.training.across_processes import fix_statistics  # noqa: E402
 from mkd_core.training.baselines import SingleSegmentor  # noqa: E402
 from mkd_core.training.config import MethodConfig, NetworksConfig  # noqa: E402
 from mkd_core.training.mkd import MutualDistillation  # noqa: E402
@@ -110,6 +114,34 @@ def test_generators_that_a_run_starts_with_translate_at_rest_while_the_segmentor
     moved = {name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
     assert moved == {"segmentor_real", "segmentor_syn"}
     assert set(model.step(x_t, y_t, x_a, y_a)) == {"adversarial", "cycle", "real", "syn", "syn to real", "real to syn", "discriminators"}
+
+
+def test_with_resting_generators_only_the_segmentors_learn_and_teach_each_other():
+    model = _model(resting_generators=True)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    _, images = model.losses(*_pair())
+    assert not torch.equal(images["a2t"], _pair()[2]) and not images["a2t"].requires_grad
+    assert set(model.step(*_pair())) == {"real", "syn", "syn to real", "real to syn"}
+    moved = {name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {"segmentor_real", "segmentor_syn"}
+
+
+def test_with_fixed_statistics_a_step_normalises_as_inference_does_and_leaves_them_alone():
+    model = _model(resting_generators=True)
+    for _ in range(3):
+        model.step(*_pair())  # statistics that say something
+    fix_statistics(model, True)
+    kept = {name: value.clone() for name, value in model.named_buffers()}
+    x_t, y_t, x_a, y_a = _pair()
+    alone = model.losses(x_t[:1], y_t[:1], x_a[:1], y_a[:1])[0]
+    with torch.no_grad():
+        logits = copy.deepcopy(model.segmentor_real).eval()(x_t[:1])
+    assert alone["real"].item() == pytest.approx(segmentation_loss(logits, y_t[:1], model.class_weights).item(), rel=1e-4)
+    model.step(x_t, y_t, x_a, y_a)
+    assert all(torch.equal(value, kept[name]) for name, value in model.named_buffers())
+    fix_statistics(model, False)
+    model.step(x_t, y_t, x_a, y_a)
+    assert not all(torch.equal(value, kept[name]) for name, value in model.named_buffers())
 
 
 def test_the_identity_term_asks_generators_to_leave_their_own_modality_alone():

@@ -94,6 +94,30 @@ def test_an_unknown_modality_is_refused_by_name():
         appearance.draw("PET", np.random.default_rng(0))
 
 
+def test_the_first_centimetre_of_the_pulmonary_veins_belongs_to_the_left_atrium_and_looks_like_the_rest(canvas):
+    from scipy import ndimage
+
+    tissues = canvas.tissues.copy()
+    render.mark_vein_stubs(tissues, canvas.spacing)
+    stub, veins, atrium = tissues == T.PULMONARY_VEIN_STUB, canvas.tissues == T.PULMONARY_VEINS, canvas.tissues == T.LA
+    assert np.array_equal(tissues[~stub], canvas.tissues[~stub]) and veins[stub].all()
+    distance = ndimage.distance_transform_edt(~atrium) * canvas.spacing
+    assert distance[stub].max() <= 12.0
+    assert stub[veins & (distance <= 6)].mean() > 0.95
+    assert np.any(veins & ~stub) and not stub[veins & (distance > 12)].any()
+    assert ndimage.label(stub | atrium)[1] == ndimage.label(atrium)[1], "no stub without its atrium"
+    assert TARGET_OF[T.PULMONARY_VEIN_STUB] == TARGET_OF[T.LA] and TARGET_OF[T.PULMONARY_VEINS] == 0
+    for modality in ("CT", "MR"):
+        look = appearance.draw(modality, np.random.default_rng(2))
+        assert look.mean[T.PULMONARY_VEIN_STUB] == look.mean[T.PULMONARY_VEINS] and look.fine[T.PULMONARY_VEIN_STUB] == look.fine[T.PULMONARY_VEINS]
+
+
+def test_a_heart_without_pulmonary_veins_has_no_stubs():
+    tissues = np.full((8, 8, 8), T.LA, np.uint8)
+    render.mark_vein_stubs(tissues, 1.0)
+    assert (tissues == T.LA).all()
+
+
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 def test_a_synthesised_volume_and_its_truth_share_one_grid(heart, modality):
     image, truth = render.synthesize(heart, modality, seed=4, spacing=2.0)
@@ -102,7 +126,9 @@ def test_a_synthesised_volume_and_its_truth_share_one_grid(heart, modality):
         assert getattr(image, of)() == getattr(truth, of)()
     labels = sitk.GetArrayFromImage(truth)
     assert set(np.unique(labels)) == set(range(8))
-    own = np.bincount(TARGET_OF[sitk.GetArrayFromImage(heart)].ravel(), minlength=8)[1:]
+    tissues = sitk.GetArrayFromImage(heart)
+    render.mark_vein_stubs(tissues, heart.GetSpacing()[0])
+    own = np.bincount(TARGET_OF[tissues].ravel(), minlength=8)[1:]
     found = np.bincount(labels.ravel(), minlength=8)[1:]
     assert np.all(np.abs(found / own - 1) < 0.12)
     values = sitk.GetArrayFromImage(image)

@@ -93,6 +93,12 @@ def test_the_default_weights_recipe_can_be_read_and_ends_with_the_whole_method()
     assert config.data.last_heart == 200, "test hearts are never read"
 
 
+def test_generators_rest_only_where_a_run_starts_with_some():
+    with pytest.raises(InputError, match="needs generators that have learnt"):
+        config_from({"method": {"resting_generators": True}})
+    assert config_from({"method": {"resting_generators": True}, "run": {"start": "weights.safetensors"}}).method.resting_generators
+
+
 def test_steps_belong_to_stages_in_order():
     config = config_from({"stages": [{"steps": 3}, {"steps": 2}]})
     assert config.steps == 5

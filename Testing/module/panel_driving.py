@@ -1,5 +1,7 @@
 """What a user does with our panel, and what a user sees of the scene."""
 
+import contextlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -50,3 +52,12 @@ def sceneContent():
     """Return what a user would miss or find too much: id, name and class of every node."""
     nodes = [slicer.mrmlScene.GetNthNode(index) for index in range(slicer.mrmlScene.GetNumberOfNodes())]
     return sorted((node.GetID(), node.GetName(), node.GetClassName()) for node in nodes)
+
+
+def childProcesses():
+    """Return the process ids of what this process has started; threads that end while they are asked are passed over (Linux only)."""
+    children = []
+    for task in Path(f"/proc/{os.getpid()}/task").iterdir():
+        with contextlib.suppress(OSError):
+            children += [int(pid) for pid in (task / "children").read_text().split()]
+    return children

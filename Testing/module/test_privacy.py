@@ -1,5 +1,6 @@
 """No word about the patient leaves the scene, and nothing goes over a network: the module in the stand-in GUI, with workers of each kind."""
 
+import contextlib
 import json
 import logging
 import os
@@ -10,7 +11,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import ROOT, addVolume, driving, segmentations, waitForStage, waitUntilReady  # noqa: E402
+from panel_driving import ROOT, addVolume, childProcesses, driving, segmentations, waitForStage, waitUntilReady  # noqa: E402
 
 PATIENT = ("DOE^JANE", "DOE JANE", "19700101", "1.2.840.99999", "PID-4711")
 
@@ -106,8 +107,8 @@ def test_a_run_with_the_real_pipeline_opens_no_socket_in_the_application_or_in_t
     links = []
 
     def look():
-        for child in _children():
-            links.extend(os.readlink(path) for path in Path(f"/proc/{child}/fd").iterdir() if path.is_symlink() and os.path.lexists(path))
+        for child in childProcesses():
+            links.extend(_open_files(child))
         return panel.ui.segmentButton.text == "Segment"
 
     driving.click(panel.ui.segmentButton)
@@ -118,9 +119,14 @@ def test_a_run_with_the_real_pipeline_opens_no_socket_in_the_application_or_in_t
     assert links and not any(link.startswith("socket:") for link in links)
 
 
-def _children():
-    tasks = Path(f"/proc/{os.getpid()}/task")
-    return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+def _open_files(pid):
+    """What a process has open at this moment; a file may be closed, and the process end, between being listed and being read."""
+    found = []
+    with contextlib.suppress(OSError):
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.append(os.readlink(path))
+    return found
 
 
 def test_every_source_of_the_module_names_a_network_only_where_weights_are_downloaded():

@@ -240,8 +240,9 @@ def draw(modality: str, rng: np.random.Generator) -> Appearance:
     Raises:
         ValueError: ``modality`` is neither ``"CT"`` nor ``"MR"``.
     """
-    if modality == "CT":
-        return ct(rng)
-    if modality == "MR":
-        return mr(rng)
-    raise ValueError(f"modality must be CT or MR, not {modality!r}")
+    if modality not in ("CT", "MR"):
+        raise ValueError(f"modality must be CT or MR, not {modality!r}")
+    look = ct(rng) if modality == "CT" else mr(rng)
+    for values in (look.mean, look.fine, look.coarse):  # nothing in an image shows where a stub ends
+        values[T.PULMONARY_VEIN_STUB] = values[T.PULMONARY_VEINS]
+    return look

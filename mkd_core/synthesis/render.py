@@ -19,6 +19,10 @@ from mkd_core.synthesis.tissues import Tissue as T
 
 _NOISE_SIZE = 96
 
+#: Length of the pulmonary veins that belongs to the left atrium, mm: whoever draws atria by hand leaves about so much of them on
+#: (Tobon-Gomez et al., "Benchmark for algorithms segmenting the left atrium", IEEE TMI 2015).
+_STUB_MM = 10.0
+
 
 @dataclass(frozen=True)
 class Canvas:
@@ -183,6 +187,21 @@ def rotation(degrees: np.ndarray) -> np.ndarray:
     return rz @ ry @ rx
 
 
+def mark_vein_stubs(tissues: np.ndarray, spacing: float) -> None:
+    """Name the first centimetre of the pulmonary veins, along them from the left atrium, in a tissue map ``(Z, Y, X)`` of ``spacing`` mm, in place."""
+    vein = tissues == T.PULMONARY_VEINS
+    found = ndimage.find_objects(vein.astype(np.uint8))
+    if not found:
+        return
+    box = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in found[0])
+    vein, view = vein[box], tissues[box]
+    reached = view == T.LA
+    for step in range(max(1, round(_STUB_MM / spacing))):
+        # Faces and corners in turn: nearly as far in every direction.
+        reached = ndimage.binary_dilation(reached, ndimage.generate_binary_structure(3, 3 if step % 2 else 1), mask=vein) | reached
+    view[reached & vein] = T.PULMONARY_VEIN_STUB
+
+
 def _soft_cuts(tissues: np.ndarray, target: np.ndarray, spacing: float) -> None:
     """Ignore what lies just beyond cuts that no edge in the image shows: aortic arch past the ascending aorta, veins past the left atrium."""
     for label, beyond, reach in ((6, T.AORTA_ARCH_DESCENDING, 5.0), (3, T.PULMONARY_VEINS, 6.0), (4, T.SVC, 3.0), (4, T.IVC, 3.0)):
@@ -291,7 +310,9 @@ def canvas_around(labelmap: sitk.Image | None, seed: int, around_mm: float) -> t
 
         labelmap = make_heart(seed)
     image = body_canvas(labelmap, seed, body.chest_extent(labelmap, around_mm))
-    return Canvas.from_array(sitk.GetArrayFromImage(image), image.GetSpacing()[0]), image.GetOrigin()
+    tissues = sitk.GetArrayFromImage(image)
+    mark_vein_stubs(tissues, image.GetSpacing()[0])
+    return Canvas.from_array(tissues, image.GetSpacing()[0]), image.GetOrigin()
 
 
 def grid_axes(canvas: Canvas, spacing: float) -> list[np.ndarray]:

@@ -82,6 +82,13 @@ def running_statistics(network: nn.Module, kept: bool) -> Iterator[None]:
             module.momentum = momentum
 
 
+def fix_statistics(network: nn.Module, fixed: bool) -> None:
+    """Let batch normalisation take its running statistics, as it does at inference, and leave them as they are; or let it measure those of each batch."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.train(not fixed)
+
+
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace gradients by their mean over processes, in one message."""
     if process_count() == 1:

@@ -90,6 +90,8 @@ class MethodConfig:
         "steps", least=0)
     separate_alignment: bool = _setting(
         False, "translate the assistant's images in those steps too; for generators that a run starts with (run.start)")
+    resting_generators: bool = _setting(
+        False, "the generators that a run starts with (run.start) stay as they are and only the segmentors learn, from them and from each other")
     gan: Literal["least-squares", "cross-entropy"] = _setting("least-squares", "form of the adversarial loss")
     adversarial_weight: float = _setting(1.0, "weight of the generators' adversarial loss", least=0.0)
     cycle_weight: float = _setting(10.0, "weight of the L1 cycle loss, both ways", least=0.0)
@@ -120,6 +122,8 @@ class Stage:
     rate_to: float = _setting(0.0, "learning rate at the end, of its peak", least=0.0, most=1.0)
     weighting: float = _setting(
         1.0, "power of the class weights: 1 wakes small structures early, 0 lets borders settle where they are likeliest", least=0.0, most=2.0)
+    fixed_statistics: bool = _setting(
+        False, "normalise by the running statistics that the stage starts with, just as inference does, so that a batch may be one large patch; for networks that have learnt")
 
 
 @dataclass(frozen=True)
@@ -323,6 +327,8 @@ def _check_together(config: TrainingConfig) -> None:
         low, high = getattr(config.data, name)
         if low >= high:
             raise InputError(f"“data.{name}” must rise: {low:g} is not below {high:g}.")
+    if config.method.resting_generators and not config.run.start:
+        raise InputError("“method.resting_generators” needs generators that have learnt.", "Set “run.start” to a bundle, or leave it out.")
     stride = 2 ** (len(config.networks.segmentor) - 1)
     for number, stage in enumerate(config.stages):
         if stage.patch % stride:

@@ -179,7 +179,7 @@ class MutualDistillation(nn.Module):
 
     @property
     def _generators_learn(self) -> bool:
-        return self.config.alignment and self._together
+        return self.config.alignment and self._together and not self.config.resting_generators
 
     @property
     def _together(self) -> bool:

@@ -61,7 +61,9 @@ def prepare_canvases(hearts: Sequence[Path], cache: Path, bodies: int = 1) -> li
             heart = sitk.ReadImage(str(path))
             seed = int.from_bytes(name.encode()[-8:], "little") % (2**31)
             chest = _canvas(render.body_canvas(heart, seed, body.chest_extent(heart)))
-            canvases = {"chest": _with_findings(chest, seed) if number else chest,
+            chest = _with_findings(chest, seed) if number else chest
+            render.mark_vein_stubs(chest.tissues, chest.spacing)
+            canvases = {"chest": Canvas.from_array(chest.tissues, chest.spacing),
                         "torso": _canvas(body.surround(heart, seed, 3.0, body.torso_extent(heart)))}
             for kind, canvas in canvases.items():
                 np.save(cache / f"{name}_{kind}.npy", canvas.tissues)

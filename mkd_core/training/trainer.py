@@ -28,7 +28,7 @@ from mkd_core.errors import InputError
 from mkd_core.execution import choose_device, choose_precision
 from mkd_core.pipeline import SegmentationOptions
 from mkd_core.training import datasets
-from mkd_core.training.across_processes import any_process
+from mkd_core.training.across_processes import any_process, fix_statistics
 from mkd_core.training.augmentation import Augmentation
 from mkd_core.training.baselines import SingleSegmentor
 from mkd_core.training.bundling import BundleMaker, describe_anew
@@ -155,6 +155,7 @@ class Trainer:
                 raise KeyboardInterrupt
 
         self.method.set_weighting(stage.weighting)
+        fix_statistics(self.method, stage.fixed_statistics)
         if self.is_first:
             self.data.prepare(stage, notice)
         self.fabric.barrier()
