@@ -15,7 +15,7 @@ from .measurements import writeMeasurementsTable
 from .overlayVolumes import ALIGNED, DISAGREEMENT, removeOverlay, writeOverlay
 from .parameters import RunOptions
 from .provenance import isReport, keepReport
-from .segmentationWriting import reasonSegmentationCannotBeUsed, writeSegmentation
+from .segmentationWriting import SegmentationBackup, reasonSegmentationCannotBeUsed, writeSegmentation
 from .stepByStep import StepByStep
 from .transformHardening import isUnderNonLinearTransform
 from .volumeTransfer import VolumeTransfer, ijkToRas, reasonVolumeCannotBeUsed
@@ -183,9 +183,11 @@ class SegmentationRun(VTKObservationMixin):
         self._steps = None
         if self._failIfChanged():
             return
+        backup = SegmentationBackup(self._outputSegmentation)
         try:
             outcome = self._writeResult(labels, report)
         except Exception as error:
+            backup.restore()
             self._onResultError(error)
         else:
             self._finish(outcome)

@@ -43,6 +43,39 @@ def reasonSegmentationCannotBeUsed(segmentationNode, volumeNode) -> str:
     return ""
 
 
+class SegmentationBackup:
+    """A segmentation as it is now, to be put back if what comes fails half-way.
+
+    :param segmentationNode: None, if there is none yet, makes a backup that restores nothing.
+    """
+
+    def __init__(self, segmentationNode) -> None:
+        self._node = segmentationNode
+        if segmentationNode is None:
+            return
+        self._content = slicer.vtkSegmentation()
+        self._content.DeepCopy(segmentationNode.GetSegmentation())
+        self._transformId = segmentationNode.GetTransformNodeID()
+        self._attributes = {name: segmentationNode.GetAttribute(name) for name in segmentationNode.GetAttributeNames()}
+        display = segmentationNode.GetDisplayNode()
+        self._display = display.CreateNodeInstance() if display else None
+        if display:
+            self._display.Copy(display)
+
+    def restore(self) -> None:
+        """Bring segments, their look, the parent transform and the attributes back."""
+        node = self._node
+        if node is None:
+            return
+        with slicer.util.NodeModify(node):
+            node.SetAndObserveTransformNodeID(self._transformId)
+            node.GetSegmentation().DeepCopy(self._content)
+            for name in {*node.GetAttributeNames(), *self._attributes}:
+                node.SetAttribute(name, self._attributes.get(name))
+            if self._display is not None and node.GetDisplayNode():
+                node.GetDisplayNode().Copy(self._display)
+
+
 def writeSegmentation(labels: LabelBlock, volumeNode, segmentationNode=None, algorithmName: str = "MKDSegmentation"):
     """Put the labels into seven segments and return the segmentation node.
 

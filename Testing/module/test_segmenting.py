@@ -183,6 +183,31 @@ def test_a_label_map_on_another_grid_changes_nothing_in_the_scene(panel, volume,
     assert sceneContent() == before
 
 
+def test_a_failure_while_results_are_stored_leaves_an_earlier_segmentation_as_the_user_left_it(panel, volume, worker, monkeypatch, expectedErrors):
+    import slicer
+    from MKDSegmentationLib import segmentationRun
+
+    worker("good")
+    segment(panel)
+    (segmentation,) = segmentations()
+    edited = voxelsOf(segmentation, "LV", volume)
+    edited[: len(edited) // 2] = False
+    slicer.util.updateSegmentBinaryLabelmapFromArray(edited.astype("uint8"), segmentation, "LV", volume)
+    before, reportBefore = sceneContent(), segmentation.GetAttribute("MKDSegmentation.Report")
+    changed = []
+
+    def fail(report, node):
+        changed.append(node.GetAttribute("MKDSegmentation.Report") != reportBefore)
+        raise RuntimeError("no table")
+
+    monkeypatch.setattr(segmentationRun, "writeMeasurementsTable", fail)
+    with expectedErrors("could not be put into the scene"):
+        segment(panel)
+    assert changed == [True], "the failure came after the segments and their report"
+    assert sceneContent() == before and segmentation.GetAttribute("MKDSegmentation.Report") == reportBefore
+    assert np.array_equal(voxelsOf(segmentation, "LV", volume), edited)
+
+
 @pytest.mark.parametrize("changed", ["grid", "voxels"])
 def test_a_volume_that_changes_during_the_run_gets_no_segmentation(panel, volume, worker, tmp_path, changed):
     import slicer

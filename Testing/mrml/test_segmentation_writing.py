@@ -256,3 +256,50 @@ def test_slicer_reads_our_terminology_and_each_segment_deserialises_to_its_code(
         assert logic.GetNthTypeInTerminologyCategory(context, entry.GetCategoryObject(), index, listed)
         assert listed.GetCodeValue() == kind.GetCodeValue()
         assert tuple(listed.GetRecommendedDisplayRGBValue()) == structure.color
+
+
+def test_a_backup_brings_back_what_a_failure_left_half_written(addVolume, labels, write, monkeypatch):
+    from MKDSegmentationLib import segmentationWriting
+
+    volume = addVolume(labels.astype(np.int16))
+    node = write(volume, np.where(labels == 7, 0, labels))
+    addUserSegment(node, volume, labels == 0)
+    node.SetAttribute("MKDSegmentation.Report", "of the first run")
+    node.GetDisplayNode().SetSegmentVisibility("RV", False)
+    node.GetDisplayNode().SetSegmentOpacity3D("tumour", 0.25)
+    node.GetSegmentation().GetSegment("LA").SetName("my atrium")
+    segments = segmentIds(node)
+    voxels = {segmentId: voxelsOf(node, segmentId, volume) for segmentId in segments}
+
+    backup = segmentationWriting.SegmentationBackup(node)
+
+    def fail(segment, structure, algorithmName):
+        if structure.key == "Myo":
+            raise RuntimeError("a fault")
+        segment.SetName("half written")
+
+    monkeypatch.setattr(segmentationWriting, "_describe", fail)
+    with pytest.raises(RuntimeError, match="a fault"):
+        write(volume, np.where(labels == 3, 0, np.roll(labels, 1, axis=2)), segmentationNode=node)
+    node.SetAttribute("MKDSegmentation.Report", "of the second run")
+    node.SetAttribute("MKDSegmentation.New", "1")
+    assert segmentIds(node) != segments and not np.array_equal(voxelsOf(node, "LV", volume), voxels["LV"]), "the failure came half-way"
+
+    backup.restore()
+    assert segmentIds(node) == segments
+    for segmentId in segments:
+        assert np.array_equal(voxelsOf(node, segmentId, volume), voxels[segmentId]), segmentId
+    assert node.GetSegmentation().GetSegment("LA").GetName() == "my atrium"
+    assert node.GetSegmentation().GetSegment("LV").GetName() == "Left ventricle"
+    assert node.GetAttribute("MKDSegmentation.Report") == "of the first run" and node.GetAttribute("MKDSegmentation.New") is None
+    display = node.GetDisplayNode()
+    assert [display.GetSegmentVisibility(segmentId) for segmentId in ("LV", "RV", "LA")] == [True, False, True]
+    assert display.GetSegmentOpacity3D("tumour") == 0.25
+    monkeypatch.undo()
+    assert write(volume, labels, segmentationNode=node) is node and "PA" in segmentIds(node), "and it can be used again"
+
+
+def test_a_backup_of_nothing_restores_nothing(scene):
+    from MKDSegmentationLib.segmentationWriting import SegmentationBackup
+
+    SegmentationBackup(None).restore()
