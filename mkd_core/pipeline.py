@@ -30,6 +30,7 @@ from mkd_core.input_check import check_image
 from mkd_core.normalisation import denormalise, normalise
 from mkd_core.process_memory import give_back_freed_memory
 from mkd_core.resampling import sample, write_labels
+from mkd_core.specks import remove_specks
 from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ _MOST_COARSE_VOXELS = 8_000_000
 
 #: From a volume of so many bytes on, what the networks freed is not kept for the next run.
 _HUGE_BYTES = 10**9
+
+#: Size of the largest speck, in voxels of the networks' grid.
+_SPECK_VOXELS = 2.0
 
 _NO_HEART = "No heart was found in this volume."
 _NO_HEART_ADVICE = "Choose a CT or MR volume that shows the whole heart, and check that the modality is right."
@@ -200,6 +204,7 @@ def segment(
         labels = np.zeros([side.stop - side.start for side in block], np.uint8)
         for done in write_labels(answer.probabilities, grid, field, labels):
             clock.advance(done, "Bringing the result to the volume's grid")
+        remove_specks(labels, max(1, int(_SPECK_VOXELS * grid.voxel_ml / field.voxel_ml)))
 
         clock.enter("measure", "Measuring")
         measured = quantify.measure(labels, field, block, answer.labels, grid, answer.agreements, answer.strays)
