@@ -94,7 +94,7 @@ def test_an_unknown_modality_is_refused_by_name():
         appearance.draw("PET", np.random.default_rng(0))
 
 
-def test_the_first_centimetre_of_the_pulmonary_veins_belongs_to_the_left_atrium_and_looks_like_the_rest(canvas):
+def test_the_stubs_of_the_pulmonary_veins_belong_to_the_left_atrium_and_look_like_the_rest(canvas):
     from scipy import ndimage
 
     tissues = canvas.tissues.copy()
@@ -102,9 +102,9 @@ def test_the_first_centimetre_of_the_pulmonary_veins_belongs_to_the_left_atrium_
     stub, veins, atrium = tissues == T.PULMONARY_VEIN_STUB, canvas.tissues == T.PULMONARY_VEINS, canvas.tissues == T.LA
     assert np.array_equal(tissues[~stub], canvas.tissues[~stub]) and veins[stub].all()
     distance = ndimage.distance_transform_edt(~atrium) * canvas.spacing
-    assert distance[stub].max() <= 12.0
-    assert stub[veins & (distance <= 6)].mean() > 0.95
-    assert np.any(veins & ~stub) and not stub[veins & (distance > 12)].any()
+    assert distance[stub].max() <= 7.0
+    assert stub[veins & (distance <= 2.5)].mean() > 0.95
+    assert np.any(veins & ~stub) and not stub[veins & (distance > 7)].any()
     assert ndimage.label(stub | atrium)[1] == ndimage.label(atrium)[1], "no stub without its atrium"
     assert TARGET_OF[T.PULMONARY_VEIN_STUB] == TARGET_OF[T.LA] and TARGET_OF[T.PULMONARY_VEINS] == 0
     for modality in ("CT", "MR"):

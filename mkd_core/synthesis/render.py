@@ -19,9 +19,9 @@ from mkd_core.synthesis.tissues import Tissue as T
 
 _NOISE_SIZE = 96
 
-#: Length of the pulmonary veins that belongs to the left atrium, mm: whoever draws atria by hand leaves about so much of them on
-#: (Tobon-Gomez et al., "Benchmark for algorithms segmenting the left atrium", IEEE TMI 2015).
-_STUB_MM = 10.0
+#: Length of the pulmonary veins that belongs to the left atrium, mm.  Whoever draws atria by hand leaves their proximal sections on (Tobon-Gomez et al.,
+#: "Benchmark for algorithms segmenting the left atrium from 3D CT and MRI datasets", IEEE TMI 2015); how long they are differs from one data set to the next.
+_STUB_MM = 5.0
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def rotation(degrees: np.ndarray) -> np.ndarray:
 
 
 def mark_vein_stubs(tissues: np.ndarray, spacing: float) -> None:
-    """Name the first centimetre of the pulmonary veins, along them from the left atrium, in a tissue map ``(Z, Y, X)`` of ``spacing`` mm, in place."""
+    """Name the stubs of the pulmonary veins, their first 5 mm along them from the left atrium, in a tissue map ``(Z, Y, X)`` of ``spacing`` mm, in place."""
     vein = tissues == T.PULMONARY_VEINS
     found = ndimage.find_objects(vein.astype(np.uint8))
     if not found:

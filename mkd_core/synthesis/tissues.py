@@ -65,7 +65,7 @@ class Tissue(IntEnum):
     LEAD_IN_VEIN = 47  #: of a pacemaker
     LEAD_IN_RA = 48
     LEAD_IN_RV = 49
-    PULMONARY_VEIN_STUB = 50  #: first centimetre of the pulmonary veins; heart maps call it PULMONARY_VEINS, see render.mark_vein_stubs
+    PULMONARY_VEIN_STUB = 50  #: first 5 mm of the pulmonary veins; heart maps call it PULMONARY_VEINS, see render.mark_vein_stubs
 
 
 #: Number of values an anatomy map may take; values above the last `Tissue` are free.
@@ -95,6 +95,6 @@ def _target_table() -> np.ndarray:
 
 
 #: Structure label (0 to 7) of every tissue, ``(64,)`` uint8, used as ``TARGET_OF[anatomy]``.  The convention of this project: papillary
-#: muscles belong to the left ventricle, the appendage and the first centimetre of the pulmonary veins to the left atrium, the pulmonary
+#: muscles belong to the left ventricle, the appendage and the first 5 mm of the pulmonary veins to the left atrium, the pulmonary
 #: artery runs to the hilum, walls of vessels, atria and right ventricle are background, and the aortic label ends at the first branch of the arch.
 TARGET_OF: np.ndarray = _target_table()
