@@ -95,7 +95,7 @@ def _protocol_look(modality: str, rng: np.random.Generator) -> Appearance:
 
 
 def render_person(seed: int, modality: str) -> tuple[sitk.Image, sitk.Image]:
-    """A volume and its truth (labels 0 to 7), LPS; one seed is one person, in whatever modality."""
+    """A volume and its truth (labels 0 to 7, the left atrium without stubs of its veins), LPS; one seed is one person, in whatever modality."""
     heart = make_heart(seed, _TISSUE_MM, _SPREAD)
     tissues = render.body_canvas(heart, seed, body.chest_extent(heart, _AROUND_MM))
     canvas = Canvas.from_array(sitk.GetArrayFromImage(tissues), _TISSUE_MM)
