@@ -117,7 +117,7 @@ def test_validation_runs_the_deployed_pipeline_and_what_validates_best_is_kept(m
     assert by_alignment[bundle.alignment("CT")] == max(by_alignment.values()) == bundle.metadata["quality"]["validation Dice"]["mean"]
     assert bundle.alignment("CT") == "cycle", "of equal ones the method's own"
     by_share = {float(share): dice for share, dice in bundle.metadata["quality"]["validation Dice by S_real's share, target"].items()}
-    assert len(by_share) == 5
+    assert len(by_share) == 7
     assert bundle.metadata["ensemble"] == {"target": 0.5}, "of equal ones the middle; and nothing is said of MR, which nothing validates"
     assert [entry["step"] for entry in _log(tmp_path / "run") if "dice" in entry] == [2, 4]
     assert "Dice 0.0000" in shown.getvalue()  # bars are no heart, and the pipeline says so

@@ -46,7 +46,7 @@ _WARM_UP = 50
 _USUAL_POLICY, _NO_DIFFERENCE = "cycle", 0.001
 
 #: Shares of S_real in the ensemble that are tried.
-_SHARES = (0.2, 0.35, 0.5, 0.65, 0.8)
+_SHARES = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
 
 #: Steps whose mean losses are recorded together.
 _RECORDED_TOGETHER = 25
