@@ -76,6 +76,7 @@ class SegmentationRun(VTKObservationMixin):
         self._onFinished = onFinished
         self._transfer = None
         self._steps = None  # of writing or reading a file, under way
+        self._backup = None  # of the output, while the result is put into the scene
         self._stateAtStart = None
         self._startTime = 0.0
 
@@ -176,18 +177,23 @@ class SegmentationRun(VTKObservationMixin):
         if not isReport(reply.report) or not reply.report.get("structures"):
             self._onResultError(ValueError("The report of the segmentation process is malformed."))
             return
-        reading = self._transfer.readLabelsInPieces(self._inputVolume)
-        self._steps = StepByStep(reading, lambda labels: self._onLabelsRead(labels, reply.report), self._onResultError)
+        self._steps = StepByStep(self._readLabels(), lambda labels: self._onLabelsRead(labels, reply.report), self._onResultError)
+
+    def _readLabels(self):
+        """Read the labels in steps; the last step, on its own because it takes a moment, keeps what the output holds now."""
+        labels = yield from self._transfer.readLabelsInPieces(self._inputVolume)
+        self._backup = SegmentationBackup(self._outputSegmentation)
+        yield
+        return labels
 
     def _onLabelsRead(self, labels, report: dict) -> None:
         self._steps = None
         if self._failIfChanged():
             return
-        backup = SegmentationBackup(self._outputSegmentation)
         try:
             outcome = self._writeResult(labels, report)
         except Exception as error:
-            backup.restore()
+            self._backup.restore()
             self._onResultError(error)
         else:
             self._finish(outcome)
@@ -269,6 +275,7 @@ class SegmentationRun(VTKObservationMixin):
 
     def _release(self) -> None:
         self.removeObservers()
+        self._backup = None
         if self._transfer is not None:
             self._transfer.remove()
             self._transfer = None
