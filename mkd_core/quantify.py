@@ -28,6 +28,9 @@ _LOW_AGREEMENT = 0.7
 _STRAY_SHARE = 0.1
 _STRAY_ML = 2.0
 
+#: Voxels of a block that are enough to say how bright its structures are.
+_ENOUGH_VOXELS = 1_500_000
+
 #: Blood darker than this in all of LV, LA and AA has no contrast agent in it, HU.
 _UNENHANCED = 100.0
 
@@ -38,7 +41,7 @@ class Measurement:
 
     Attributes:
         volume_ml: ml.
-        mean_intensity: of the input's voxels in it, HU for CT; None where the structure is empty.
+        mean_intensity: of the input's voxels in it, HU for CT, of a large volume from a regular sample of them; None where there are none.
         touches_border: it has voxels in the outermost layer of the volume, so part of it may be cut off.
         components: connected parts at the segmentors' resolution.
         agreement: Dice overlap of the two segmentors' answers, None where neither found it.
@@ -70,12 +73,8 @@ def measure(
         agreements: of the two segmentors, per label.
         strays: voxels of left-out islands on the segmentors' grid, per label.
     """
-    counts, sums = np.zeros(CLASS_COUNT), np.zeros(CLASS_COUNT)
-    for slab, values in zip(labels, field.voxels[block]):
-        labelled = slab > 0
-        inside = slab[labelled]
-        counts += np.bincount(inside, minlength=CLASS_COUNT)
-        sums += np.bincount(inside, values[labelled], minlength=CLASS_COUNT)
+    counts = _count(labels)
+    means = _mean_intensities(labels, field.voxels[block])
     at_border = _labels_at_border(labels, field, block)
     found = boxes(coarse)
     measured = {}
@@ -86,7 +85,7 @@ def measure(
         count = counts[label]
         measured[structure.key] = Measurement(
             volume_ml=float(count * field.voxel_ml),
-            mean_intensity=float(sums[label] / count) if count else None,
+            mean_intensity=means[label],
             touches_border=label in at_border,
             components=0 if box is None else len(parts(mask)[1]) - 1,
             agreement=agreements[label],
@@ -94,6 +93,28 @@ def measure(
             stray_ml=float(strays[label] * grid.voxel_ml),
         )
     return measured
+
+
+def _count(labels: np.ndarray) -> np.ndarray:
+    """Voxels of every label; comparing bytes plane by plane is several times as fast as numpy.bincount, which widens them first."""
+    counts = np.zeros(CLASS_COUNT, np.int64)
+    for plane in labels:
+        for structure in STRUCTURES:
+            counts[structure.label] += np.count_nonzero(plane == structure.label)
+    return counts
+
+
+def _mean_intensities(labels: np.ndarray, voxels: np.ndarray) -> list[float | None]:
+    """Mean intensity of every label, None where there are no voxels; of a large block every n-th voxel along each axis is looked at."""
+    step = max(1, round((labels.size / _ENOUGH_VOXELS) ** (1 / 3)))
+    every = (slice(None, None, step),) * 3
+    counts, sums = np.zeros(CLASS_COUNT), np.zeros(CLASS_COUNT)
+    for plane, values in zip(labels[every], voxels[every]):
+        labelled = plane > 0
+        inside = plane[labelled]
+        counts += np.bincount(inside, minlength=CLASS_COUNT)
+        sums += np.bincount(inside, values[labelled], minlength=CLASS_COUNT)
+    return [float(total / count) if count else None for total, count in zip(sums, counts)]
 
 
 def _labels_at_border(labels: np.ndarray, field: Field, block: tuple[slice, slice, slice]) -> set[int]:

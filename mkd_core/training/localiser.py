@@ -27,7 +27,7 @@ SPACING = 5.0
 ARCHITECTURE = {"type": "segmentor", "channels": [8, 16, 32, 64]}
 NORMALISATION = DataConfig().normalisation()
 #: What else a bundle says of its localiser.
-DESCRIPTION = {"spacing_mm": SPACING, "min_heart_ml": 150.0, "margin_mm": 20.0}
+DESCRIPTION = {"spacing_mm": SPACING, "min_heart_ml": 150.0, "margin_mm": 14.0}
 _PEAK_RATE = 3e-3
 
 
