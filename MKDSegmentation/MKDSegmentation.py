@@ -19,31 +19,31 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-from MKDSegmentationLib.computingSettings import ComputingSettings
-from MKDSegmentationLib.costEstimate import CostEstimate
-from MKDSegmentationLib.environment import EnvironmentProblem, ensureEnvironment, torchProblem, torchVersion
-from MKDSegmentationLib.frameSequence import FrameSequence
-from MKDSegmentationLib.nodeSelection import preferredVolume, segmentationOf
-from MKDSegmentationLib.outputChoices import OutputChoices
-from MKDSegmentationLib.overlayChoice import OverlayChoice
+from MKDSegmentationLib.panel.computingSettings import ComputingSettings
+from MKDSegmentationLib.panel.runtimeEstimate import CostEstimate
+from MKDSegmentationLib.run.environment import EnvironmentProblem, ensureEnvironment, torchProblem, torchVersion
+from MKDSegmentationLib.scene.frameSequence import FrameSequence
+from MKDSegmentationLib.scene.nodeSelection import preferredVolume, segmentationOf
+from MKDSegmentationLib.panel.outputChoices import OutputChoices
+from MKDSegmentationLib.panel.overlayChoice import OverlayChoice
 from MKDSegmentationLib.parameters import MKDSegmentationParameterNode, RunOptions
-from MKDSegmentationLib.phantom import addHeartPhantom
-from MKDSegmentationLib.privateFolder import removeLeftovers
-from MKDSegmentationLib.provenance import reportOf
-from MKDSegmentationLib.resultsTable import ResultsTable
-from MKDSegmentationLib.runProgress import RunProgress
-from MKDSegmentationLib.sampleData import BEAT, CT, TRUTH_ATTRIBUTE, loadSample, registerSampleData
-from MKDSegmentationLib.segmentationRun import RunOutcome, SegmentationRun
-from MKDSegmentationLib.segmentationWriting import reasonSegmentationCannotBeUsed
-from MKDSegmentationLib.sequenceRun import SequenceRun
-from MKDSegmentationLib.sequenceSection import SequenceSection
-from MKDSegmentationLib.transformHardening import hardenedCopy
-from MKDSegmentationLib.volumeAdvice import VolumeAdvice
-from MKDSegmentationLib.volumeTransfer import reasonVolumeCannotBeUsed
-from MKDSegmentationLib.weightsDownload import WeightsDownload
-from MKDSegmentationLib.weightsSettings import WeightsSettings
-from MKDSegmentationLib.workerProcess import WorkerProcess
-from mkd_core.cardiac_function import cardiac_function
+from MKDSegmentationLib.scene.phantom import addHeartPhantom
+from MKDSegmentationLib.run.privateFolder import removeLeftovers
+from MKDSegmentationLib.scene.provenance import reportOf
+from MKDSegmentationLib.panel.resultsTable import ResultsTable
+from MKDSegmentationLib.panel.runProgress import RunProgress
+from MKDSegmentationLib.scene.sampleData import BEAT, CT, TRUTH_ATTRIBUTE, loadSample, registerSampleData
+from MKDSegmentationLib.run.segmentationRun import RunOutcome, SegmentationRun
+from MKDSegmentationLib.scene.segmentationWriting import reasonSegmentationCannotBeUsed
+from MKDSegmentationLib.run.sequenceRun import SequenceRun
+from MKDSegmentationLib.panel.sequenceSection import SequenceSection
+from MKDSegmentationLib.scene.transformHardening import hardenedCopy
+from MKDSegmentationLib.panel.volumeAdvice import VolumeAdvice
+from MKDSegmentationLib.run.volumeTransfer import reasonVolumeCannotBeUsed
+from MKDSegmentationLib.panel.weightsDownload import WeightsDownload
+from MKDSegmentationLib.panel.weightsSettings import WeightsSettings
+from MKDSegmentationLib.run.workerProcess import WorkerProcess
+from mkd_core.measure.cardiac_function import cardiac_function
 from mkd_core.structures import STRUCTURES
 
 
@@ -445,7 +445,7 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
         :param options: modality, device and weights.
         :param onProgress: called with a text for the user and the fraction done (0 to 1).
         :param onFinished: called once with a RunOutcome; its segmentation shows the selected frame, and ``report["function"]`` has the
-            ejection fractions, volumes and mass (see mkd_core.cardiac_function).
+            ejection fractions, volumes and mass (see mkd_core.measure.cardiac_function).
         :param onLog: called with each line that the worker process writes besides its messages.
         :raises ValueError: if the volume is none of a sequence or cannot be used; the message says why.
         :raises OSError: if a frame cannot be written to the temporary folder.

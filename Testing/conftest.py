@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import harness  # noqa: E402, F401  (the package alone: it tells PySide6 how to be imported, before any test file imports it)
+import Testing.harness  # noqa: E402, F401  (the package alone: it tells PySide6 how to be imported, before any test file imports it)
 
 settings.register_profile("any machine", deadline=None)  # no test fails because the machine is slow
 settings.load_profile("any machine")
@@ -22,7 +21,7 @@ def runningApplication():
     """slicer.app of the stand-in GUI, started once."""
     if not HAS_STAND_IN:
         pytest.skip("slicer-core and PySide6-Essentials are not installed (the extra `test`)")
-    from harness import bootstrap
+    from Testing.harness import bootstrap
 
     return bootstrap.start()
 
@@ -30,7 +29,7 @@ def runningApplication():
 @pytest.fixture
 def expectedErrors():
     """Context manager expectedErrors(pattern, atLeast=1): errors whose text matches are allowed inside, and must come."""
-    from harness import failures
+    from Testing.harness import failures
 
     return failures.expectedErrors
 
@@ -41,7 +40,7 @@ def slicerApp(runningApplication, tmp_path):
 
     The test fails on any exception in a slot or VTK observer, VTK error or warning, or logging.ERROR that it did not expect.
     """
-    from harness import bootstrap, driving, failures
+    from Testing.harness import bootstrap, driving, failures
 
     app = runningApplication
     app.userSettings().clear()
@@ -60,7 +59,7 @@ def slicerApp(runningApplication, tmp_path):
 @pytest.fixture
 def loadModule(slicerApp):
     """loadModule(path) -> (module, widget): a scripted module, loaded and shown; it is unloaded after the test."""
-    from harness import bootstrap
+    from Testing.harness import bootstrap
 
     return bootstrap.loadModule
 

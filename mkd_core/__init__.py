@@ -17,11 +17,11 @@ __version__ = "0.1.0"
 def __getattr__(name: str):
     """Resolve the public functions at first use, so that importing the package costs nothing."""
     if name in ("segment", "SegmentationResult", "SegmentationOptions"):
-        from mkd_core import pipeline
+        from mkd_core.inference import pipeline
 
         return getattr(pipeline, name)
     if name in ("Bundle", "load_bundle", "default_bundle_path"):
-        from mkd_core import bundle
+        from mkd_core.io import bundle
 
         return getattr(bundle, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

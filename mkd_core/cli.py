@@ -23,7 +23,7 @@ from pathlib import Path
 
 from mkd_core import __version__
 from mkd_core.errors import InputError, MKDError
-from mkd_core.process_memory import keep_freed_memory
+from mkd_core.inference.memory import keep_freed_memory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -164,8 +164,9 @@ def _check_apart(source: Path, targets: Sequence[Path]) -> None:
 
 
 def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    from mkd_core import pipeline, preview
-    from mkd_core.volume_files import check_folder, check_writable, read_volume, write_volume
+    from mkd_core.inference import pipeline
+    from mkd_core.io import preview
+    from mkd_core.io.volumes import check_folder, check_writable, read_volume, write_volume
 
     volumes = [path for path in (chosen.output, chosen.disagreement, chosen.aligned) if path is not None]
     for path in volumes:
@@ -202,7 +203,7 @@ def _run_record(chosen: argparse.Namespace, image, result) -> dict:
     """What it takes to repeat a run and to see that nothing differs: the command with all that was chosen by itself written out, and check sums."""
     import SimpleITK as sitk
 
-    from mkd_core.bundle import default_bundle_path
+    from mkd_core.io.bundle import default_bundle_path
     from mkd_core.environment import describe_environment
 
     report = result.report
@@ -249,11 +250,11 @@ def _print_report(report: dict) -> None:
 
 
 def _evaluate(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    from mkd_core import bundle as bundles
-    from mkd_core.cases import find_cases
+    from mkd_core.io import bundle as bundles
+    from mkd_core.evaluation.cases import find_cases
     from mkd_core.evaluation import figure, report, run
-    from mkd_core.pipeline import SegmentationOptions, require_torch
-    from mkd_core.volume_files import check_output_folder
+    from mkd_core.inference.pipeline import SegmentationOptions, require_torch
+    from mkd_core.io.volumes import check_output_folder
 
     if not chosen.no_figure:
         figure.require_matplotlib()
@@ -284,7 +285,7 @@ def _evaluate(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> No
 
 
 def _info(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    from mkd_core.bundle import default_bundle_path, read_description
+    from mkd_core.io.bundle import default_bundle_path, read_description
 
     path = chosen.bundle or default_bundle_path()
     description = read_description(path)
@@ -307,7 +308,7 @@ def _info(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 
 def _synthesize(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    from mkd_core.volume_files import check_writable, read_volume, write_volume
+    from mkd_core.io.volumes import check_writable, read_volume, write_volume
 
     if len(chosen.paths) > 3:
         parser.error("synthesize takes at most a label map, an image and a truth")
@@ -349,7 +350,7 @@ def _numbered(path: Path, suffix: str) -> Path:
 
 
 def _train(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    from mkd_core.pipeline import require_torch
+    from mkd_core.inference.pipeline import require_torch
     from mkd_core.training.config import load_config, settings_text
 
     if chosen.settings:
@@ -365,7 +366,7 @@ def _train(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 
 def _experiment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    from mkd_core.pipeline import require_torch
+    from mkd_core.inference.pipeline import require_torch
 
     require_torch()
     from mkd_core.training.experiments import paper_table, paper_table_report

@@ -24,7 +24,7 @@ def describe_environment() -> dict[str, Any]:
     try:
         import torch
 
-        from mkd_core.execution import choose_device, choose_precision
+        from mkd_core.inference.execution import choose_device, choose_precision
 
         device = choose_device("auto")
     except Exception as error:  # whatever a broken installation comes up with

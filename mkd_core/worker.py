@@ -40,10 +40,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mkd_core import __version__
 from mkd_core.errors import Cancelled, MKDError
-from mkd_core.process_memory import keep_freed_memory
+from mkd_core.inference.memory import keep_freed_memory
 
 if TYPE_CHECKING:
-    from mkd_core.bundle import Bundle
+    from mkd_core.io.bundle import Bundle
 
 # Only light imports up here: the worker says "ready" at once, and imports numpy, SimpleITK and torch when a request needs them.
 
@@ -159,8 +159,8 @@ class Worker:
             self._reply_progress(number, stage, fraction, message)
 
         progress("check", 0.0, "Reading the volume")  # before imports that take a while
-        from mkd_core import pipeline
-        from mkd_core.volume_files import check_writable, read_volume, write_volume
+        from mkd_core.inference import pipeline
+        from mkd_core.io.volumes import check_writable, read_volume, write_volume
 
         source, target = _path(request, "input"), _path(request, "output")
         extras = {name: _path(request, name) for name in ("disagreement", "aligned") if request.get(name) is not None}
@@ -183,12 +183,12 @@ class Worker:
         return result.report
 
     def _warm(self, request: dict[str, Any]) -> dict[str, Any]:
-        from mkd_core import pipeline
+        from mkd_core.inference import pipeline
 
         return pipeline.warm(self._bundles.get(_bundle_path(request)), pipeline.SegmentationOptions.from_dict(_table(request, "options")))
 
     def _describe(self, request: dict[str, Any]) -> dict[str, Any]:
-        from mkd_core.bundle import read_description
+        from mkd_core.io.bundle import read_description
 
         path = _bundle_path(request)
         description = read_description(path)
@@ -200,7 +200,7 @@ class Worker:
         return describe_environment()
 
     def _download(self, request: dict[str, Any]) -> dict[str, Any]:
-        from mkd_core.weights_download import download_bundle
+        from mkd_core.io.download import download_bundle
 
         def progress(fraction: float, message: str) -> None:
             self._reply_progress(request["id"], "download", fraction, message)
@@ -239,8 +239,8 @@ class BundleStore:
             BundleError: it cannot be used.
             DeviceError: torch is missing.
         """
-        from mkd_core.bundle import load_bundle
-        from mkd_core.pipeline import require_torch
+        from mkd_core.io.bundle import load_bundle
+        from mkd_core.inference.pipeline import require_torch
 
         require_torch()
         status = path.stat() if path.is_file() else None
@@ -279,7 +279,7 @@ def _table(request: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _bundle_path(request: dict[str, Any]) -> Path:
-    from mkd_core.bundle import default_bundle_path
+    from mkd_core.io.bundle import default_bundle_path
 
     return default_bundle_path() if request.get("bundle") is None else _path(request, "bundle")
 

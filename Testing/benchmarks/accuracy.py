@@ -1,6 +1,6 @@
 """How good is a bundle?  Real CT, real MR, rendered test hearts, volumes without a heart.
 
-    python Testing/benchmarks/accuracy.py [--weights BUNDLE] [--data FOLDER] [--hearts 40] [--json FILE] [--pictures FOLDER] [--describe]
+    python -m Testing.benchmarks.accuracy [--weights BUNDLE] [--data FOLDER] [--hearts 40] [--json FILE] [--pictures FOLDER] [--describe]
 
 Prints every figure, then what is aimed at beside what was reached, and writes both as JSON.  ``FOLDER`` is the data folder (environment variable MKD_DATA, else
 ../shared/data beside the checkout).
@@ -22,12 +22,12 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
 
 import mkd_core  # noqa: E402
-from mkd_core import ensemble, preview  # noqa: E402
+from mkd_core.method import ensemble  # noqa: E402
+from mkd_core.io import preview  # noqa: E402
 from mkd_core.errors import MKDError  # noqa: E402
-from mkd_core.pipeline import SegmentationOptions  # noqa: E402
+from mkd_core.inference.pipeline import SegmentationOptions  # noqa: E402
 from mkd_core.structures import BY_KEY, STRUCTURES  # noqa: E402
 
 #: Appearance seeds that training never uses.

@@ -20,10 +20,9 @@ import numpy as np
 import SimpleITK as sitk
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
 
 import mkd_core  # noqa: E402
-from mkd_core.bundle_metadata import TARGET_POLICIES  # noqa: E402
+from mkd_core.io.bundle_metadata import TARGET_POLICIES  # noqa: E402
 from mkd_core.structures import STRUCTURES  # noqa: E402
 from Testing.benchmarks.accuracy import data_folder, dice  # noqa: E402
 

@@ -1,6 +1,6 @@
 """What a click on Segment costs: the real panel in the stand-in GUI, a 512 x 512 x 300 heart CT, twice in one worker.
 
-    python Testing/benchmarks/click.py [--weights BUNDLE] [--size 512 512 300] [--json FILE]
+    python -m Testing.benchmarks.click [--weights BUNDLE] [--size 512 512 300] [--json FILE]
 
 Prints wall seconds from the click to the finished panel, CPU seconds and peak memory of the worker (and of its children), the worker's own
 timings, and the longest time that the application's thread worked without looking at its events.
@@ -21,7 +21,6 @@ from pathlib import Path
 import SimpleITK as sitk
 
 TESTING = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTING.parent), str(TESTING)]
 MODULE = TESTING.parent / "MKDSegmentation" / "MKDSegmentation.py"
 
 
@@ -76,11 +75,11 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=3, default=(512, 512, 300))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    from harness import bootstrap, driving
+    from Testing.harness import bootstrap, driving
 
     bootstrap.start()
     _, panel = bootstrap.loadModule(MODULE)
-    from MKDSegmentationLib.phantom import addVolume
+    from MKDSegmentationLib.scene.phantom import addVolume
 
     volume = addVolume(heart_ct(tuple(options.size)), "Heart CT")
     driving.choose(panel.ui.inputSelector, volume.GetName())

@@ -22,13 +22,12 @@ import SimpleITK as sitk
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
 
 import mkd_core  # noqa: E402
-from mkd_core.ensemble import agreement  # noqa: E402
-from mkd_core.execution import choose_precision, executor_for, thread_count  # noqa: E402
-from mkd_core.geometry import Field, Grid, box_grid, covered  # noqa: E402
-from mkd_core.resampling import sample, write_labels  # noqa: E402
+from mkd_core.method.ensemble import agreement  # noqa: E402
+from mkd_core.inference.execution import choose_precision, executor_for, thread_count  # noqa: E402
+from mkd_core.inference.geometry import Field, Grid, box_grid, covered  # noqa: E402
+from mkd_core.inference.resampling import sample, write_labels  # noqa: E402
 from mkd_core.structures import CLASS_COUNT, STRUCTURES  # noqa: E402
 from Testing.benchmarks.accuracy import data_folder  # noqa: E402
 

@@ -30,9 +30,8 @@ import numpy as np
 import SimpleITK as sitk
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
 
-from mkd_core.bundle import default_bundle_path, load_bundle  # noqa: E402
+from mkd_core.io.bundle import default_bundle_path, load_bundle  # noqa: E402
 from mkd_core.structures import STRUCTURES  # noqa: E402
 from Testing.benchmarks.click import heart_ct, with_voxels  # noqa: E402
 
@@ -96,11 +95,11 @@ def plain_labels(image: sitk.Image, box_mm: dict[str, list[float]]) -> tuple[np.
     """
     import torch
 
-    from mkd_core import ensemble
-    from mkd_core.alignment import align_for_segmentors
-    from mkd_core.geometry import Field, Grid, covered
-    from mkd_core.normalisation import normalise
-    from mkd_core.resampling import sample
+    from mkd_core.method import ensemble
+    from mkd_core.method.alignment import align_for_segmentors
+    from mkd_core.inference.geometry import Field, Grid, covered
+    from mkd_core.inference.normalisation import normalise
+    from mkd_core.inference.resampling import sample
 
     bundle = load_bundle(default_bundle_path())
     field = Field(image)
@@ -139,7 +138,7 @@ def agreement(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
 
 def compare(image: sitk.Image, folder: Path, routes: dict[str, Route], repeats: dict[str, int]) -> dict:
     """Send a volume both ways, in turn, and measure how far the results agree."""
-    from mkd_core.pipeline import SegmentationOptions, segment
+    from mkd_core.inference.pipeline import SegmentationOptions, segment
 
     source = folder / "volume.nrrd"
     sitk.WriteImage(image, str(source))

@@ -44,10 +44,10 @@ def our_route(threads: int) -> Callable[[str, str, Stages], None]:
     """What the worker does for a click: the pipeline, in a process that keeps its memory."""
     import torch  # noqa: F401
 
-    from mkd_core import pipeline
-    from mkd_core.bundle import default_bundle_path, load_bundle
-    from mkd_core.process_memory import keep_freed_memory
-    from mkd_core.volume_files import read_volume, write_volume
+    from mkd_core.inference import pipeline
+    from mkd_core.io.bundle import default_bundle_path, load_bundle
+    from mkd_core.inference.memory import keep_freed_memory
+    from mkd_core.io.volumes import read_volume, write_volume
 
     keep_freed_memory()
     bundle = load_bundle(default_bundle_path())
@@ -73,8 +73,8 @@ def monai_route(threads: int) -> Callable[[str, str, Stages], None]:
     import torch
     from monai.inferers import SlidingWindowInferer
 
-    from mkd_core.alignment import align_for_segmentors
-    from mkd_core.bundle import default_bundle_path, load_bundle
+    from mkd_core.method.alignment import align_for_segmentors
+    from mkd_core.io.bundle import default_bundle_path, load_bundle
 
     bundle = load_bundle(default_bundle_path())
     stride = bundle.network("segmentor_real").stride

@@ -1,6 +1,6 @@
 """Memory of a training run on full-size volumes: 20 CT and 20 MR of 512 x 512 x 300 voxels, from checking the files to the last step.
 
-    python Testing/benchmarks/training_memory.py [--volumes 40] [--size 512 512 300] [--cache-gb 4] [--json FILE]
+    python -m Testing.benchmarks.training_memory [--volumes 40] [--size 512 512 300] [--cache-gb 4] [--json FILE]
 
 One synthetic CT and one MR are made and linked under as many names; a run cannot tell.  Prints the largest memory (proportional set size) of all processes of
 the run together, and what its volumes take on the training grid.  Linux only: memory is read from /proc.
@@ -20,7 +20,6 @@ from pathlib import Path
 import SimpleITK as sitk
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
 
 SETTINGS = """
 out = "run"

@@ -10,9 +10,8 @@ import pytest
 sitk = pytest.importorskip("SimpleITK")
 pytest.importorskip("torch")
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
-import accuracy  # noqa: E402
+from Testing.benchmarks import accuracy  # noqa: E402
 
 import mkd_core  # noqa: E402
 from mkd_core.structures import STRUCTURES  # noqa: E402

@@ -13,11 +13,11 @@ import pytest
 import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings, strategies
-from tiny_bundles import random_state_dicts, tiny_description
+from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
-from mkd_core import bundle as bundles
-from mkd_core import tensor_file
-from mkd_core.bundle_metadata import PARTS
+from mkd_core.io import bundle as bundles
+from mkd_core.io import tensor_file
+from mkd_core.io.bundle_metadata import PARTS
 from mkd_core.errors import BundleError
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mkd_core.cardiac_function import cardiac_function, volume_curve
+from mkd_core.measure.cardiac_function import cardiac_function, volume_curve
 
 #: ml of one beat in ten frames, by hand: EDV 140, ESV 60 at frame 4; the right ventricle 150 and 72 at those frames.
 LV = [140.0, 120.0, 85.0, 65.0, 60.0, 82.0, 115.0, 122.0, 124.0, 132.0]

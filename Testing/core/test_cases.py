@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from dicom_series import write_series
+from Testing.support.dicom_series import write_series
 from test_geometry import rotation, stored_otherwise
 
-from mkd_core.cases import Case, check_cases, find_cases, missing_structures, read_case
+from mkd_core.evaluation.cases import Case, check_cases, find_cases, missing_structures, read_case
 from mkd_core.errors import InputError
 from mkd_core.structures import STRUCTURES
 

@@ -8,10 +8,11 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from dicom_series import write_series
-from known_heart import BALLS, KnownBundle, known_volume
+from Testing.support.dicom_series import write_series
+from Testing.support.known_heart import BALLS, KnownBundle, known_volume
 
-from mkd_core import cli, pipeline
+from mkd_core import cli
+from mkd_core.inference import pipeline
 from mkd_core.structures import BY_LABEL
 
 
@@ -84,7 +85,7 @@ def test_an_earlier_result_stays_when_a_run_fails(known_weights, ct, tmp_path, c
 
     for name in ("o.nrrd", "r.json", "p.png"):
         (tmp_path / name).write_text("earlier")
-    monkeypatch.setattr("mkd_core.preview.write_png", full)
+    monkeypatch.setattr("mkd_core.io.preview.write_png", full)
     refused(capsys, "segment", ct, tmp_path / "o.nrrd", "--report", tmp_path / "r.json", "--preview", tmp_path / "p.png")
     assert [(tmp_path / name).read_text() for name in ("o.nrrd", "r.json", "p.png")] == ["earlier"] * 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "o.nrrd", "p.png", "r.json"]
@@ -140,7 +141,7 @@ def test_if_one_file_cannot_be_written_none_is_left(known_weights, ct, tmp_path,
         path.write_bytes(b"half a picture")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mkd_core.preview.write_png", full)
+    monkeypatch.setattr("mkd_core.io.preview.write_png", full)
     message = refused(capsys, "segment", ct, tmp_path / "o.nrrd", "--report", tmp_path / "r.json", "--preview", tmp_path / "p.png")
     assert "p.png” cannot be written" in message
     assert [path.name for path in tmp_path.iterdir()] == ["in"]

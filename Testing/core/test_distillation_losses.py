@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mkd_core.distillation import IGNORE, distillation_loss, segmentation_loss  # noqa: E402
+from mkd_core.method.losses import IGNORE, distillation_loss, segmentation_loss  # noqa: E402
 from mkd_core.training.adversarial import ImagePool, cycle_loss, discriminator_loss, generator_loss  # noqa: E402
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings, strategies
 from scipy import ndimage
 
-from mkd_core import ensemble
+from mkd_core.method import ensemble
 
 seeds = strategies.integers(0, 10_000)
 

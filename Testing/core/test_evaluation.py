@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from known_heart import KnownBundle, dice, known_volume
+from Testing.support.known_heart import KnownBundle, dice, known_volume
 
 from mkd_core import cli
-from mkd_core.cases import find_cases
+from mkd_core.evaluation.cases import find_cases
 from mkd_core.errors import Cancelled, InputError
 from mkd_core.evaluation import run
 from mkd_core.evaluation.figure import exemplary_cases
 from mkd_core.evaluation.measures import StructureMeasures
 from mkd_core.evaluation.report import COLUMNS, summarise
 from mkd_core.evaluation.results import CaseResult
-from mkd_core.pipeline import SegmentationOptions
+from mkd_core.inference.pipeline import SegmentationOptions
 from mkd_core.structures import STRUCTURES
 
 SIZE, SPACING = (56, 48, 52), (4.0, 4.0, 4.0)
@@ -61,7 +61,7 @@ def known_weights(monkeypatch):
         segmented.append(image.GetSize())
         return segment(image, *arguments, **options)
 
-    monkeypatch.setattr("mkd_core.bundle.load_bundle", lambda path: KnownBundle())
+    monkeypatch.setattr("mkd_core.io.bundle.load_bundle", lambda path: KnownBundle())
     monkeypatch.setattr(run, "segment", noted)
     return segmented
 
@@ -208,7 +208,7 @@ def test_other_weights_options_or_files_are_evaluated_anew(known_weights, data, 
     assert count("--alignment", "none") == 1
     other = KnownBundle()
     object.__setattr__(other, "sha256", "1" * 64)
-    monkeypatch.setattr("mkd_core.bundle.load_bundle", lambda path: other)
+    monkeypatch.setattr("mkd_core.io.bundle.load_bundle", lambda path: other)
     assert count("--alignment", "none") == 1
 
 

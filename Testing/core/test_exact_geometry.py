@@ -8,7 +8,6 @@ from pathlib import Path
 from hypothesis import given, settings, strategies
 from test_geometry import ORIENTATIONS
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from Testing.trust.geometry import KINDS, Stored, judge  # noqa: E402
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from known_heart import KnownBundle
+from Testing.support.known_heart import KnownBundle
 
-from mkd_core import execution, networks
-from mkd_core.bundle import load_bundle
+from mkd_core.inference import execution
+from mkd_core.method import networks
+from mkd_core.io.bundle import load_bundle
 from mkd_core.errors import Cancelled, DeviceError
 
 

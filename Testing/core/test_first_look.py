@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
-import accuracy  # noqa: E402
+from Testing.benchmarks import accuracy  # noqa: E402
 
-from mkd_core.first_look import first_look, sample  # noqa: E402
+from mkd_core.inference.quick_check import first_look, sample  # noqa: E402
 from mkd_core.synthesis import synthesize  # noqa: E402
 
 DATA = accuracy.data_folder()

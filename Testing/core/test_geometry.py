@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings, strategies
 from torch.nn import functional
 
-from mkd_core import geometry, resampling
+from mkd_core.inference import geometry, resampling
 from mkd_core.errors import InputError
-from mkd_core.geometry import Field, Grid
+from mkd_core.inference.geometry import Field, Grid
 
 ORIENTATIONS = [(order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)]
 

@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 import SimpleITK as sitk  # noqa: E402
 
-from mkd_core.cases import Case  # noqa: E402
+from mkd_core.evaluation.cases import Case  # noqa: E402
 from mkd_core.errors import InputError  # noqa: E402
 from mkd_core.structures import IGNORE  # noqa: E402
 from mkd_core.training.labelled_volumes import ArrayCache, LabelledVolumes, PreparedVolume, prepare_volume  # noqa: E402

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mkd_core.distillation import segmentation_loss  # noqa: E402
+from mkd_core.method.losses import segmentation_loss  # noqa: E402
 from mkd_core.training.across_processes import fix_statistics  # noqa: E402
 from mkd_core.training.baselines import SingleSegmentor  # noqa: E402
 from mkd_core.training.config import MethodConfig, NetworksConfig  # noqa: E402

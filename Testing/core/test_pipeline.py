@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from known_heart import AIR, BALLS, BODY, LEVELS, ByIntensity, KnownBundle, Negative, dice, known_volume
+from Testing.support.known_heart import AIR, BALLS, BODY, LEVELS, ByIntensity, KnownBundle, Negative, dice, known_volume
 from test_geometry import ORIENTATIONS, rotation, stored_otherwise
 
 import mkd_core
-from mkd_core import SegmentationOptions, execution
+from mkd_core import SegmentationOptions
+from mkd_core.inference import execution
 from mkd_core.errors import BundleError, Cancelled, DeviceError, InputError, MKDError, NoHeartError
-from mkd_core.geometry import Field
+from mkd_core.inference.geometry import Field
 from mkd_core.structures import BY_LABEL
 
 PLAIN = SegmentationOptions(device="cpu", precision="float32", threads=1)

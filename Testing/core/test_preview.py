@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from known_heart import BALLS, known_volume
+from Testing.support.known_heart import BALLS, known_volume
 from test_geometry import rotation, stored_otherwise
 
-from mkd_core.preview import comparison, picture, write_png
+from mkd_core.io.preview import comparison, picture, write_png
 from mkd_core.structures import BY_LABEL
 
 

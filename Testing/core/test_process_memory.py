@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mkd_core import process_memory
+from mkd_core.inference import memory as process_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 
 PROGRAM = """
 import resource
-from mkd_core import process_memory
+from mkd_core.inference import memory as process_memory
 
 block = b"x"
 

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mkd_core import quantify
-from mkd_core.quantify import Measurement
+from mkd_core.measure import quantify
+from mkd_core.measure.quantify import Measurement
 from mkd_core.structures import BY_KEY, STRUCTURES
 
 CENTRES = {"LV": (0, 0, 20), "RV": (0, -30, -10), "LA": (20, 30, 10), "RA": (0, 0, -30), "Myo": (-5, 0, 25), "AA": (50, 0, -5), "PA": (50, -20, 10)}

@@ -14,10 +14,10 @@ CORE = Path(__file__).resolve().parent
 PROGRAM = """
 import hashlib, sys
 import SimpleITK as sitk, torch
-from known_heart import KnownBundle, known_volume
+from Testing.support.known_heart import KnownBundle, known_volume
 import mkd_core
-from mkd_core import execution
-from mkd_core.bundle_metadata import PARTS
+from mkd_core.inference import execution
+from mkd_core.io.bundle_metadata import PARTS
 precision = sys.argv[1]
 bundle = mkd_core.load_bundle(mkd_core.default_bundle_path())
 image = torch.rand((1, 1, 32, 48, 32), generator=torch.Generator().manual_seed(0)) * 2 - 1

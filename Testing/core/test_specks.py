@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("scipy")
 from scipy import ndimage  # noqa: E402
 
-from mkd_core import specks  # noqa: E402
+from mkd_core.inference import components as specks  # noqa: E402
 from mkd_core.structures import STRUCTURES  # noqa: E402
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mkd_core.bundle import default_bundle_path
+from mkd_core.io.bundle import default_bundle_path
 
 pytest.importorskip("monai")
 pytest.importorskip("matplotlib")

@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from mkd_core.bundle import default_bundle_path
+from mkd_core.io.bundle import default_bundle_path
 from mkd_core.errors import InputError
 from mkd_core.training.config import TrainingConfig, config_from, load_config, settings_text
 

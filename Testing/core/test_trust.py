@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 pytest.importorskip("resource")  # of the standard library, but not on Windows
 from Testing.trust import bundles, geometry, volumes  # noqa: E402
 

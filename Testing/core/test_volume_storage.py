@@ -7,10 +7,10 @@ import gzip
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from dicom_series import write_series
+from Testing.support.dicom_series import write_series
 
 from mkd_core.errors import InputError
-from mkd_core.volume_files import read_volume
+from mkd_core.io.volumes import read_volume
 
 
 def noise() -> sitk.Image:

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from known_heart import KnownBundle, known_volume
+from Testing.support.known_heart import KnownBundle, known_volume
 from torch.utils.flop_counter import FlopCounterMode
 
 import mkd_core
-from mkd_core import SegmentationOptions, ensemble, execution, resampling
-from mkd_core.bundle import default_bundle_path, load_bundle
-from mkd_core.geometry import Field, Grid, covered
+from mkd_core import SegmentationOptions
+from mkd_core.method import ensemble
+from mkd_core.inference import execution, resampling
+from mkd_core.io.bundle import default_bundle_path, load_bundle
+from mkd_core.inference.geometry import Field, Grid, covered
 
 #: Floating-point operations per voxel of the box, of the default weights' four networks there.
 SEGMENTOR_FLOP, GENERATOR_FLOP = 130e3, 14e3

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from known_heart import known_volume
-from tiny_bundles import random_state_dicts, tiny_description
+from Testing.support.known_heart import known_volume
+from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
 import mkd_core
-from mkd_core.bundle import save_bundle
+from mkd_core.io.bundle import save_bundle
 from mkd_core.worker import Worker
 
 HERE = Path(__file__).parent
@@ -322,7 +322,7 @@ def test_a_torch_of_which_only_a_part_is_left_is_told_too(start, tmp_path, tiny_
 
 
 def test_an_unexpected_error_gives_one_sentence_and_the_details_go_to_the_log(start, ct_path, tmp_path):
-    code = ("import sys; sys.path.insert(0, %r); from known_worker import *\n"
+    code = ("import sys; sys.path.insert(0, %r); from Testing.support.known_worker import *\n"
             "class Broken(nn.Module):\n"
             "    stride = 2\n"
             "    def forward(self, image): raise KeyError('the details')\n"

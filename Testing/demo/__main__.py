@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 TESTING = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTING.parent), str(TESTING)]
 
 MODULE = TESTING.parent / "MKDSegmentation" / "MKDSegmentation.py"
 LONGEST_RUN_S = 1800
@@ -24,7 +23,7 @@ LONGEST_RUN_S = 1800
 def main() -> int:
     """Run the demo; returns the exit status."""
     arguments = parseArguments()
-    from harness import bootstrap, driving, failures
+    from Testing.harness import bootstrap, driving, failures
 
     bootstrap.start()
     import slicer
@@ -67,7 +66,7 @@ def parseArguments() -> argparse.Namespace:
 def loadVolume(arguments: argparse.Namespace) -> tuple:
     """Return the volume node and its true labels (k, j, i), or None if they are unknown."""
     import slicer
-    from MKDSegmentationLib.phantom import addHeartPhantom
+    from MKDSegmentationLib.scene.phantom import addHeartPhantom
 
     if arguments.ct is not None:
         return slicer.util.loadVolume(str(arguments.ct)), None
@@ -107,7 +106,7 @@ def clickAndWait(panel, volume, arguments: argparse.Namespace, driving):
 def takePicture(panel, volume, segmentation, path: Path) -> None:
     """Write one picture of the panel, three slices through the middle of the heart and the surfaces."""
     import slicer
-    from harness import views
+    from Testing.harness import views
 
     display = volume.GetDisplayNode()
     if display is not None and slicer.util.arrayFromVolume(volume).min() < -500:  # CT: show blood, muscle and fat

@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 TESTING = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTING.parent), str(TESTING)]
 
 MODULE = TESTING.parent / "MKDSegmentation" / "MKDSegmentation.py"
 LONGEST_RUN_S = 1800
@@ -28,10 +27,10 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path("out/demo/beat.png"), help="picture to write")
     arguments = parser.parse_args()
-    from harness import bootstrap, failures
+    from Testing.harness import bootstrap, failures
 
     bootstrap.start()
-    from harness import views
+    from Testing.harness import views
 
     _module, panel = bootstrap.loadModule(MODULE)
     start = time.monotonic()
@@ -54,8 +53,8 @@ def main() -> int:
 
 def loadBeat(spacing: float = 1.5, frames: int = 10):
     """Make the sample heart beat and load it; return its volume node."""
-    from harness import driving
-    from MKDSegmentationLib.sampleData import BEAT, loadSample
+    from Testing.harness import driving
+    from MKDSegmentationLib.scene.sampleData import BEAT, loadSample
 
     volume = loadSample(dataclasses.replace(BEAT, spacing=spacing, frames=frames))
     driving.processEvents()
@@ -64,7 +63,7 @@ def loadBeat(spacing: float = 1.5, frames: int = 10):
 
 def segmentAllFrames(panel) -> None:
     """Click on the button for all frames, wait for the end, and show the curves."""
-    from harness import driving
+    from Testing.harness import driving
 
     driving.click(panel.ui.segmentSequenceButton)
     driving.waitUntil(lambda: panel.ui.segmentButton.text == "Segment", LONGEST_RUN_S, "the end of the run")
@@ -74,10 +73,10 @@ def segmentAllFrames(panel) -> None:
 
 def printFunction(panel, volume) -> None:
     """Print the figures that the panel shows beside those of the phantom's truth."""
-    from harness import driving
-    from MKDSegmentationLib.frameSequence import FrameSequence
-    from MKDSegmentationLib.functionNodes import functionRows
-    from mkd_core.cardiac_function import cardiac_function
+    from Testing.harness import driving
+    from MKDSegmentationLib.scene.frameSequence import FrameSequence
+    from MKDSegmentationLib.scene.functionNodes import functionRows
+    from mkd_core.measure.cardiac_function import cardiac_function
 
     truth = json.loads(FrameSequence.of(volume).volumes.GetAttribute("MKDSegmentation.Truth"))
     true = functionRows(cardiac_function([{"structures": {key: {"volume_ml": ml} for key, ml in frame.items()}} for frame in truth]))
@@ -89,8 +88,8 @@ def printFunction(panel, volume) -> None:
 def picture(panel, volume, width: int = 440):
     """Return a picture of the panel, the plot, and one slice at end-diastole and at end-systole."""
     import slicer
-    from harness import plot_view, views
-    from MKDSegmentationLib.frameSequence import FrameSequence
+    from Testing.harness import plot_view, views
+    from MKDSegmentationLib.scene.frameSequence import FrameSequence
     from PySide6 import QtGui
 
     frames = FrameSequence.of(volume)

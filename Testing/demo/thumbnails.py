@@ -7,18 +7,17 @@ import numpy as np
 import SimpleITK as sitk
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "Testing"), str(ROOT / "MKDSegmentation")]
 
 HEIGHT = 160  # pixels
 
 
 def main() -> int:
     """Write one PNG per sample into the module's folder of icons."""
-    from harness import bootstrap
+    from Testing.harness import bootstrap
 
     bootstrap.start()
-    from MKDSegmentationLib.sampleData import SAMPLES
-    from mkd_core.preview import write_png
+    from MKDSegmentationLib.scene.sampleData import SAMPLES
+    from mkd_core.io.preview import write_png
     from mkd_core.synthesis import synthesize
     from mkd_core.synthesis.heartbeat import synthesize_beat
 
@@ -34,7 +33,7 @@ def main() -> int:
 
 def axialTile(image, truth, modality: str, painted: bool) -> np.ndarray:
     """Return the middle of the axial slice through the heart, ``(HEIGHT, HEIGHT, 3)`` uint8."""
-    from mkd_core.preview import picture
+    from mkd_core.io.preview import picture
 
     rows = picture(image, truth, modality)
     side = (rows.shape[0] - 6) // 2  # two rows of square tiles with a gap of 6 pixels

@@ -9,7 +9,7 @@ import pytest
 @pytest.fixture
 def standIn(runningApplication, monkeypatch):
     """The decorator of stand-in classes; what a test declares is forgotten afterwards."""
-    from harness import api
+    from Testing.harness import api
 
     monkeypatch.setattr(api, "standIns", dict(api.standIns))
     return api.standIn
@@ -40,7 +40,7 @@ def test_every_stand_in_can_be_made_in_python_or_is_made_by_the_application(slic
     import ctk
     import slicer
 
-    from harness import api
+    from Testing.harness import api
 
     byApplication = ("qSlicer", "qMRMLLayoutManager", "qMRMLSliceWidget")
     for name in api.standIns:
@@ -50,14 +50,14 @@ def test_every_stand_in_can_be_made_in_python_or_is_made_by_the_application(slic
 
 
 def test_signatures_with_templates_are_split_at_the_right_commas():
-    from harness.api import splitSignature
+    from Testing.harness.api import splitSignature
 
     assert splitSignature("f(QMap<int,int>,QString)") == ("f", ("QMap<int,int>", "QString"))
     assert splitSignature("clicked()") == ("clicked", ())
 
 
 def test_the_reduced_table_gets_decorated_methods_and_ancestors(monkeypatch):
-    from harness import reduce_api
+    from Testing.harness import reduce_api
 
     def entry(base, *methods):
         return {"super": [base], "methods": list(methods), "properties": {}, "signals": [], "enums": {}}
@@ -74,7 +74,7 @@ def test_the_reduced_table_gets_decorated_methods_and_ancestors(monkeypatch):
 
 
 def test_the_stored_table_has_every_class_that_the_script_names():
-    from harness import reduce_api
+    from Testing.harness import reduce_api
 
     stored = json.loads(Path(reduce_api.__file__).with_name("api.json").read_text())
     assert set(reduce_api.MADE) <= set(stored["classes"])

@@ -57,7 +57,7 @@ def _use(loadModule, tmp_path, fileName=None, right="", wrong=""):
     """Load a copy of the sample with one replacement and use it as a user does."""
     import slicer
 
-    from harness import driving
+    from Testing.harness import driving
 
     folder = tmp_path / "sample"
     shutil.copytree(SAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -73,7 +73,7 @@ def _use(loadModule, tmp_path, fileName=None, right="", wrong=""):
 
 
 def _mustFail(reason, *arguments):
-    from harness import bootstrap, failures
+    from Testing.harness import bootstrap, failures
 
     said = []
     try:

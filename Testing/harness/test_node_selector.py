@@ -102,7 +102,7 @@ def test_only_fitting_visible_nodes_are_offered_and_names_follow(makeSelector):
 
 
 def test_a_user_creates_and_deletes_nodes_in_the_list(makeSelector):
-    from harness import driving
+    from Testing.harness import driving
 
     selector, _told = makeSelector(noneEnabled=True, baseName="Output")
     added = []

@@ -33,7 +33,7 @@ def redPixels(image):
 
 
 def test_a_rising_series_is_a_rising_line_in_its_colour(chart):
-    from harness import plot_view
+    from Testing.harness import plot_view
 
     points = redPixels(plot_view.plotImage(chart, (200, 200)))
     assert len(points) > 50
@@ -42,7 +42,7 @@ def test_a_rising_series_is_a_rising_line_in_its_colour(chart):
 
 
 def test_a_series_of_a_column_that_is_not_there_is_refused(chart):
-    from harness import plot_view
+    from Testing.harness import plot_view
 
     chart.GetNthPlotSeriesNode(0).SetYColumnName("volume")
     with pytest.raises(KeyError, match="no column 'volume'"):

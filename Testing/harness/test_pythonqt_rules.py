@@ -176,7 +176,7 @@ def test_a_destroyed_widget_refuses_to_be_used(names):
 
 
 def test_a_process_runs_and_reports_through_signals(names):
-    from harness import driving
+    from Testing.harness import driving
 
     qt, seen = names["qt"], []
     process = qt.QProcess()
@@ -188,7 +188,7 @@ def test_a_process_runs_and_reports_through_signals(names):
 
 
 def test_a_timer_and_a_single_shot_fire(names):
-    from harness import driving
+    from Testing.harness import driving
 
     seen = []
     names["timer"].setSingleShot(True)

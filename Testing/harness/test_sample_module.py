@@ -26,7 +26,7 @@ def test_startup_completes_before_the_panel_is_made_and_the_panel_is_entered(sam
 
 
 def test_a_chosen_volume_enables_the_button_and_a_click_counts(sample):
-    from harness import driving
+    from Testing.harness import driving
 
     _module, widget = sample
     assert widget.ui.applyButton.enabled is False and widget.ui.applyButton.toolTip == "Select a volume"
@@ -40,14 +40,14 @@ def test_a_chosen_volume_enables_the_button_and_a_click_counts(sample):
 
 
 def test_a_disabled_button_cannot_be_clicked(sample):
-    from harness import driving
+    from Testing.harness import driving
 
     with pytest.raises(AssertionError, match="disabled"):
         driving.click(sample[1].ui.applyButton)
 
 
 def test_gui_and_parameter_node_follow_each_other(sample):
-    from harness import driving
+    from Testing.harness import driving
 
     _module, widget = sample
     widget._parameterNode.threshold = 20

@@ -65,7 +65,7 @@ def test_slicers_own_test_passes_in_the_stand_in_gui_as_far_as_that_is_made(name
         pytest.skip(f"Slicer's files need a newer Python than {sys.version_info.major}.{sys.version_info.minor}: {error}")
     result = unittest.TestResult()
     unittest.defaultTestLoader.loadTestsFromModule(module).run(result)
-    from harness import bootstrap, failures
+    from Testing.harness import bootstrap, failures
 
     bootstrap.clear()
     failures.take()

@@ -50,7 +50,7 @@ def _centre(pixels, color):
 
 
 def test_an_axial_slice_shows_the_patients_right_on_the_left_and_the_back_below(segmentedVolume):
-    from harness import views
+    from Testing.harness import views
 
     pixels = _pixels(views.sliceImage("Red"))
     red, blue = _centre(pixels, RED), _centre(pixels, BLUE)
@@ -59,7 +59,7 @@ def test_an_axial_slice_shows_the_patients_right_on_the_left_and_the_back_below(
 
 
 def test_a_coronal_slice_shows_the_head_above_and_overlays_are_transparent(segmentedVolume):
-    from harness import views
+    from Testing.harness import views
 
     pixels = _pixels(views.sliceImage("Green", point=(0, -12, 0)))
     gray = pixels.mean(axis=2)
@@ -70,14 +70,14 @@ def test_a_coronal_slice_shows_the_head_above_and_overlays_are_transparent(segme
 
 
 def test_a_slice_can_be_put_through_a_point_with_a_chosen_field_of_view(segmentedVolume):
-    from harness import views
+    from Testing.harness import views
 
     pixels = _pixels(views.sliceImage("Red", point=(14, -12, 0), field=24))
     assert numpy.allclose(_centre(pixels, RED), 0.5, atol=0.12)
 
 
 def test_the_3d_view_shows_the_surfaces_as_seen_from_the_front(segmentedVolume):
-    from harness import views
+    from Testing.harness import views
 
     pixels = _pixels(views.threeDImage(direction=(0, 1, 0)))
     assert _centre(pixels, RED)[1] < 0.5 < (pixels[..., 2] - pixels[..., 1] > 120).nonzero()[1].mean() / pixels.shape[1]
@@ -88,7 +88,7 @@ def test_a_screenshot_with_panel_and_views_is_written(segmentedVolume, loadModul
 
     from PySide6 import QtGui
 
-    from harness import views
+    from Testing.harness import views
 
     _module, widget = loadModule(Path(__file__).with_name("sample") / "StandInSample.py")
     views.screenshot(tmp_path / "new folder" / "shot.png", widget, view=200)

@@ -24,7 +24,7 @@ def worker(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
 
     def use(mode):
-        script = Path(__file__).with_name("fake_worker.py")
+        script = Path(__file__).resolve().parents[1] / "support" / "fake_worker.py"
         launcher.write_text(f"#!/bin/sh\n'{sys.executable}' '{script}' '{mode}' '{tmp_path}'\nexit $?\n")
         launcher.chmod(launcher.stat().st_mode | stat.S_IXUSR)
 
@@ -34,7 +34,7 @@ def worker(tmp_path, monkeypatch):
 @pytest.fixture
 def panel(loadModule, slicerApp, tiny_bundle_path):
     """The module's widget, shown in the stand-in GUI, with tiny weights remembered from an earlier day."""
-    from panel_driving import MODULE
+    from Testing.support.panel_driving import MODULE
 
     slicerApp.userSettings().setValue("MKDSegmentation/WeightsPath", str(tiny_bundle_path))
     _module, widget = loadModule(MODULE)
@@ -44,7 +44,7 @@ def panel(loadModule, slicerApp, tiny_bundle_path):
 @pytest.fixture
 def volume(slicerApp):
     """A volume that passes for a CT, as node."""
-    from panel_driving import addVolume
+    from Testing.support.panel_driving import addVolume
 
     return addVolume()
 
@@ -73,10 +73,9 @@ def workerProcesses(tmp_path):
 @pytest.fixture
 def tiny_bundle_path(tmp_path):
     """A weights bundle with tiny random networks, quick to make and to load."""
-    sys.path.append(str(Path(__file__).resolve().parents[1] / "core"))
-    from tiny_bundles import random_state_dicts, tiny_description
+    from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
-    from mkd_core.bundle import save_bundle
+    from mkd_core.io.bundle import save_bundle
 
     path = tmp_path / "tiny.safetensors"
     save_bundle(path, tiny_description(), random_state_dicts(tiny_description()))

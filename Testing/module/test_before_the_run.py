@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import addVolume, driving, segment, segmentations  # noqa: E402
+from Testing.support.panel_driving import addVolume, driving, segment, segmentations  # noqa: E402
 
 
 def heartLike(kind, shape=(60, 60, 60)):
@@ -98,7 +98,7 @@ def test_the_look_is_taken_again_when_the_voxels_change(panel):
 
 
 def test_a_lack_of_memory_is_told(panel, monkeypatch):
-    from MKDSegmentationLib import costEstimate
+    from MKDSegmentationLib.panel import runtimeEstimate as costEstimate
 
     monkeypatch.setattr(costEstimate, "available_memory", lambda: 200_000_000)
     add("CT")
@@ -138,7 +138,7 @@ def test_check_environment_tells_torch_device_why_no_graphics_card_and_where_the
 
 
 def test_check_environment_tells_that_torch_is_missing(panel, worker, monkeypatch):
-    from MKDSegmentationLib import computingSettings
+    from MKDSegmentationLib.panel import computingSettings
 
     worker("without-torch")
     monkeypatch.setattr(computingSettings, "torchProblem", lambda: "")
@@ -149,7 +149,7 @@ def test_check_environment_tells_that_torch_is_missing(panel, worker, monkeypatc
 
 
 def test_a_check_under_way_ends_with_the_module(panel, worker, workerProcesses):
-    from harness import bootstrap
+    from Testing.harness import bootstrap
 
     worker("slow")
     driving.click(panel.ui.advancedCollapsibleButton)

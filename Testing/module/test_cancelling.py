@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import addVolume, driving, sceneContent, segment, segmentations, waitForStage, waitUntilReady  # noqa: E402
+from Testing.support.panel_driving import addVolume, driving, sceneContent, segment, segmentations, waitForStage, waitUntilReady  # noqa: E402
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_a_launcher_that_cannot_start_is_told_in_a_sentence(panel, volume, worke
 
 
 def test_unloading_the_module_during_a_run_leaves_no_process(panel, started, workerProcesses):
-    from harness import bootstrap
+    from Testing.harness import bootstrap
 
     before = started("stubborn")
     bootstrap.unloadModule("MKDSegmentation")
@@ -193,10 +193,10 @@ def test_reloading_the_module_during_a_run_gives_a_working_panel_with_new_code(p
     import slicer
 
     started("stubborn")
-    library = sys.modules["MKDSegmentationLib.workerProcess"]
+    library = sys.modules["MKDSegmentationLib.run.workerProcess"]
     panel.onReload()
     assert workerProcesses() == []
-    assert sys.modules["MKDSegmentationLib.workerProcess"] is not library
+    assert sys.modules["MKDSegmentationLib.run.workerProcess"] is not library
     reloaded = slicer.modules.MKDSegmentationWidget
     assert reloaded is not panel
     driving.processEvents()
@@ -206,7 +206,7 @@ def test_reloading_the_module_during_a_run_gives_a_working_panel_with_new_code(p
 
 
 def test_a_warm_worker_ends_with_the_module(panel, volume, worker, workerProcesses):
-    from harness import bootstrap
+    from Testing.harness import bootstrap
 
     worker("good")
     segment(panel)
@@ -218,7 +218,7 @@ def test_a_warm_worker_ends_with_the_module(panel, volume, worker, workerProcess
 def test_a_worker_without_work_gives_its_memory_back_after_a_while(panel, volume, worker, workerProcesses, monkeypatch):
     import sys
 
-    monkeypatch.setattr(sys.modules["MKDSegmentationLib.workerProcess"], "IDLE_MS", 50)
+    monkeypatch.setattr(sys.modules["MKDSegmentationLib.run.workerProcess"], "IDLE_MS", 50)
     worker("good")
     segment(panel)
     driving.waitUntil(lambda: not workerProcesses(), 3, "the end of the idle worker")

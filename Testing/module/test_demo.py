@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import ROOT  # noqa: E402
+from Testing.support.panel_driving import ROOT  # noqa: E402
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def test_the_demo_of_a_beating_heart_draws_its_curves(worker, tmp_path):
 
     worker("good")
     program = ("import sys, runpy; from pathlib import Path; sys.path[:0] = [{testing!r}, {module!r}]\n"
-               "from harness import bootstrap; bootstrap.start()\n"
-               "import MKDSegmentationLib.sampleData as samples\n"
+               "from Testing.harness import bootstrap; bootstrap.start()\n"
+               "import MKDSegmentationLib.scene.sampleData as samples\n"
                "samples.pythonCommand = lambda *arguments: [sys.executable, *arguments]  # the phantom is made by the real program\n"
                "sys.argv = ['beat', '--spacing', '4', '--frames', '2', '--out', {picture!r}]\n"
                "runpy.run_module('Testing.demo.beat', run_name='__main__')")

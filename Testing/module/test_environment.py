@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import ROOT, driving, sceneContent, segment, segmentations  # noqa: E402
+from Testing.support.panel_driving import ROOT, driving, sceneContent, segment, segmentations  # noqa: E402
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_torch_that_is_too_old_is_told_with_both_versions(panel, volume, worke
 def test_loading_the_module_imports_nothing_heavy_and_starts_no_process():
     program = (
         "import sys; sys.path[:0] = ['Testing', '.'];"
-        "from harness import bootstrap; bootstrap.start(); bootstrap.loadModule('MKDSegmentation/MKDSegmentation.py');"
+        "from Testing.harness import bootstrap; bootstrap.start(); bootstrap.loadModule('MKDSegmentation/MKDSegmentation.py');"
         "import os; children = open(f'/proc/{os.getpid()}/task/{os.getpid()}/children').read().split();"
         "print([name for name in ('torch', 'SimpleITK', 'scipy') if name in sys.modules], children)")
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

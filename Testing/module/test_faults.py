@@ -10,9 +10,8 @@ pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 if not sys.platform.startswith("linux"):
     pytest.skip("faults are injected by means of Linux", allow_module_level=True)
-from panel_driving import ROOT, driving, segment, segmentations, waitForStage, waitUntilReady  # noqa: E402
+from Testing.support.panel_driving import ROOT, driving, segment, segmentations, waitForStage, waitUntilReady  # noqa: E402
 
-sys.path.append(str(ROOT))
 from Testing.trust import faults  # noqa: E402
 
 GOOD = {"structures": {"LV": {"volume_ml": 100.0, "mass_g": None, "remarks": ["a"]}}, "remarks": [], "bundle": {"name": "x"},
@@ -34,7 +33,7 @@ def test_every_fault_is_borne_with_one_sentence_and_the_next_click_succeeds(slic
 ], ids=str)
 def test_a_report_that_cannot_be_shown_is_no_report(slicerApp, panel, spoil):
     import slicer
-    from MKDSegmentationLib.provenance import REPORT_ATTRIBUTE, isReport, reportOf
+    from MKDSegmentationLib.scene.provenance import REPORT_ATTRIBUTE, isReport, reportOf
 
     assert isReport(GOOD) and not isReport(GOOD | spoil)
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "From a file")
@@ -48,7 +47,7 @@ def test_a_report_that_cannot_be_shown_is_no_report(slicerApp, panel, spoil):
 @pytest.mark.parametrize("text", ["{" * 100_000, '{"a":' * 100_000, "[]", "null", "no json", ""])
 def test_an_attribute_of_a_file_that_is_no_report_does_no_harm(slicerApp, panel, text):
     import slicer
-    from MKDSegmentationLib.provenance import REPORT_ATTRIBUTE, reportOf
+    from MKDSegmentationLib.scene.provenance import REPORT_ATTRIBUTE, reportOf
 
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
     node.SetAttribute(REPORT_ATTRIBUTE, text)
@@ -56,7 +55,7 @@ def test_an_attribute_of_a_file_that_is_no_report_does_no_harm(slicerApp, panel,
 
 
 def test_no_process_but_the_workers_own_is_ever_killed(slicerApp, panel):
-    from MKDSegmentationLib.workerProcess import _childPid
+    from MKDSegmentationLib.run.workerProcess import _childPid
 
     for pid in (0, -1, 1, True, "17", 17.0, None, [17], os.getpid(), os.getppid()):
         assert _childPid(pid) is None
@@ -65,13 +64,13 @@ def test_no_process_but_the_workers_own_is_ever_killed(slicerApp, panel):
 
 @pytest.mark.parametrize("said, shown", [(0.5, 0.5), (1, 1.0), (7, 1.0), (-3, 0.0), (10**400, 1.0), (float("nan"), 0.0), ("1", 0.0), (None, 0.0)])
 def test_any_fraction_that_a_worker_may_name_can_be_shown(slicerApp, panel, said, shown):
-    from MKDSegmentationLib.workerProcess import _fraction
+    from MKDSegmentationLib.run.workerProcess import _fraction
 
     assert _fraction(said) == shown
 
 
 def test_a_worker_that_falls_silent_is_told_and_the_run_goes_on_all_the_same(panel, volume, worker, tmp_path, monkeypatch):
-    from MKDSegmentationLib import runProgress
+    from MKDSegmentationLib.panel import runProgress
 
     monkeypatch.setattr(runProgress, "SILENCE_S", 0.2)
     worker(f"waits-for:{tmp_path / 'go'}")
@@ -110,7 +109,7 @@ def test_a_table_that_cannot_be_written_whole_leaves_the_earlier_file(panel, vol
 
 
 def test_settings_that_somebody_spoilt_do_not_keep_the_panel_from_opening(slicerApp, loadModule):
-    from panel_driving import MODULE, addVolume
+    from Testing.support.panel_driving import MODULE, addVolume
 
     for name in ("WeightsPath", "Device", "AutomaticDevice", "ExportFolder", "WeightsFolder", "Slowness/cpu"):
         slicerApp.userSettings().setValue(f"MKDSegmentation/{name}", ["a", "b"] if "/" not in name else "nan")

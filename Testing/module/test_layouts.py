@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import ROOT  # noqa: E402
+from Testing.support.panel_driving import ROOT  # noqa: E402
 
 # The program forgets an mkd_core that is installed in this Python: Slicer's Python has none.
 PROGRAM = """
@@ -16,7 +16,7 @@ import sys
 testing, module, expected = sys.argv[1:]
 sys.path[:] = [testing] + [path for path in sys.path[1:] if path != {root!r}]
 sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in str(finder).lower()]
-from harness import bootstrap
+from Testing.harness import bootstrap
 bootstrap.start()
 bootstrap.loadModule(module)
 import os, mkd_core

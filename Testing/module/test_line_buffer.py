@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "MKDSegmentation"))
-from MKDSegmentationLib import lineBuffer  # noqa: E402
-from MKDSegmentationLib.lineBuffer import LineBuffer  # noqa: E402
+from MKDSegmentationLib.run import lineBuffer  # noqa: E402
+from MKDSegmentationLib.run.lineBuffer import LineBuffer  # noqa: E402
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import ROOT, addVolume, driving, segmentations  # noqa: E402
+from Testing.support.panel_driving import ROOT, addVolume, driving, segmentations  # noqa: E402
 
 
 def examples():

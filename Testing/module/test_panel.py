@@ -10,7 +10,7 @@ from mkd_core.structures import STRUCTURES
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import (  # noqa: E402
+from Testing.support.panel_driving import (  # noqa: E402
     MODULE, ROOT, SHAPE, addVolume, driving, segment, segmentations, waitForStage, waitUntilReady)
 
 

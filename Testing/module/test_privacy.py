@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import ROOT, addVolume, childProcesses, driving, segmentations, waitForStage, waitUntilReady  # noqa: E402
+from Testing.support.panel_driving import ROOT, addVolume, childProcesses, driving, segmentations, waitForStage, waitUntilReady  # noqa: E402
 
 PATIENT = ("DOE^JANE", "DOE JANE", "19700101", "1.2.840.99999", "PID-4711")
 
@@ -90,10 +90,9 @@ def noSocketHere():
 def test_a_run_with_the_real_pipeline_opens_no_socket_in_the_application_or_in_the_worker(
         panel, patient, tmp_path, monkeypatch, noSocketHere, worker):
     pytest.importorskip("torch")
-    from MKDSegmentationLib.volumeTransfer import setVolumeFromImage
+    from MKDSegmentationLib.run.volumeTransfer import setVolumeFromImage
 
-    sys.path.append(str(ROOT / "Testing" / "core"))
-    from known_heart import known_volume
+    from Testing.support.known_heart import known_volume
 
     noted = tmp_path / "sockets.txt"
     (tmp_path / "audit").mkdir()

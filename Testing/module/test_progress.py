@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import addVolume, driving, segment, segmentations, waitForStage, waitUntilReady  # noqa: E402
+from Testing.support.panel_driving import addVolume, driving, segment, segmentations, waitForStage, waitUntilReady  # noqa: E402
 
 LONGEST_PAUSE_S = 0.2
 
@@ -64,7 +64,7 @@ def test_a_large_volume_never_keeps_the_application_from_answering_for_a_fifth_o
 
 def test_the_volume_can_be_changed_while_it_is_handed_over_and_the_run_says_so(panel, worker, monkeypatch):
     import slicer
-    from MKDSegmentationLib import rawNrrd
+    from MKDSegmentationLib.run import rawNrrd
 
     monkeypatch.setattr(rawNrrd, "PIECE_BYTES", 100)
     volume = addVolume("Changing", shape=(60, 20, 20))
@@ -80,7 +80,7 @@ def test_the_volume_can_be_changed_while_it_is_handed_over_and_the_run_says_so(p
 def test_a_cancel_while_the_volume_is_handed_over_leaves_nothing(panel, worker, monkeypatch, slicerApp, workerProcesses):
     import os
 
-    from MKDSegmentationLib import rawNrrd
+    from MKDSegmentationLib.run import rawNrrd
 
     monkeypatch.setattr(rawNrrd, "PIECE_BYTES", 100)
     addVolume("Slow", shape=(200, 20, 20))

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from mkd_core.bundle import default_bundle_path
+from mkd_core.io.bundle import default_bundle_path
 from mkd_core.structures import STRUCTURES
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 pytest.importorskip("torch")
-from panel_driving import (  # noqa: E402
+from Testing.support.panel_driving import (  # noqa: E402
     MODULE, ROOT, addVolume, childProcesses, driving, sceneContent, segment, segmentations, voxelsOf, waitForStage, waitUntilReady)
 
 DATA = Path(os.environ.get("MKD_DATA", ROOT.parent / "shared" / "data"))
@@ -89,7 +89,7 @@ def test_the_modules_own_test_passes(shippedPanel):
 @needsWeights
 def test_an_mr_is_segmented_through_alignment_with_its_map_of_disagreement_and_the_ct_that_was_made_of_it(shippedPanel):
     import slicer
-    from MKDSegmentationLib.phantom import addHeartPhantom
+    from MKDSegmentationLib.scene.phantom import addHeartPhantom
 
     panel = shippedPanel
     addHeartPhantom(seed=1, modality="MR", spacing=3.0)

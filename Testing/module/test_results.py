@@ -5,11 +5,11 @@ import json
 
 import numpy as np
 import pytest
-from fake_worker import blocks
+from Testing.support.fake_worker import blocks
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import (  # noqa: E402
+from Testing.support.panel_driving import (  # noqa: E402
     SHAPE, addVolume, driving, sceneContent, segment, segmentations, voxelsOf)
 
 ML = (SHAPE[0] // 4) * (SHAPE[1] // 4) * (SHAPE[2] // 9) * 8 / 1000

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import MODULE, driving, sceneContent  # noqa: E402
+from Testing.support.panel_driving import MODULE, driving, sceneContent  # noqa: E402
 
 NAMES = ["MKD heart phantom CT", "MKD heart phantom MR", "MKD beating heart phantom CT"]
 
@@ -20,7 +20,7 @@ NAMES = ["MKD heart phantom CT", "MKD heart phantom MR", "MKD beating heart phan
 @pytest.fixture
 def sampleData(slicerApp):
     """The harness's Sample Data, without samples."""
-    from harness import sample_data
+    from Testing.harness import sample_data
 
     sample_data.install()
     yield sample_data
@@ -31,7 +31,7 @@ def sampleData(slicerApp):
 def coarseSamples(sampleData, loadModule, monkeypatch):
     """The module loaded, with its samples registered at 4 mm, the beat with 3 frames."""
     def register():
-        lib = sys.modules["MKDSegmentationLib.sampleData"]
+        lib = sys.modules["MKDSegmentationLib.scene.sampleData"]
         coarse = [dataclasses.replace(sample, spacing=4.0, frames=min(sample.frames, 3)) for sample in lib.SAMPLES]
         monkeypatch.setattr(lib, "SAMPLES", coarse)
         return lib
@@ -97,7 +97,7 @@ def test_the_second_click_takes_what_was_made_before(coarseSamples, sampleData, 
     import slicer
 
     sampleData.click("MKD heart phantom MR")
-    lib = sys.modules["MKDSegmentationLib.sampleData"]
+    lib = sys.modules["MKDSegmentationLib.scene.sampleData"]
     monkeypatch.setattr(lib, "pythonCommand", lambda *arguments: ["/nowhere/python"])
     sampleData.click("MKD heart phantom MR")
     first, second = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
@@ -121,7 +121,7 @@ def test_the_beating_heart_comes_as_a_sequence_with_the_truth_of_each_frame(coar
 
 
 def test_a_process_that_cannot_start_is_told_and_leaves_nothing(coarseSamples, sampleData, monkeypatch, slicerApp, expectedErrors):
-    lib = sys.modules["MKDSegmentationLib.sampleData"]
+    lib = sys.modules["MKDSegmentationLib.scene.sampleData"]
     monkeypatch.setattr(lib, "SAMPLES", [dataclasses.replace(sample, spacing=4.5) for sample in lib.SAMPLES])
     sampleData.install()
     lib.registerSampleData("")
@@ -136,7 +136,7 @@ def test_a_process_that_cannot_start_is_told_and_leaves_nothing(coarseSamples, s
 def test_cancel_in_the_progress_dialog_ends_the_process_and_leaves_nothing(coarseSamples, sampleData, monkeypatch, slicerApp):
     from PySide6 import QtCore, QtWidgets
 
-    lib = sys.modules["MKDSegmentationLib.sampleData"]
+    lib = sys.modules["MKDSegmentationLib.scene.sampleData"]
     monkeypatch.setattr(lib, "SAMPLES", [dataclasses.replace(sample, spacing=5.0) for sample in lib.SAMPLES])
     sampleData.install()
     lib.registerSampleData("")
@@ -155,7 +155,7 @@ def test_cancel_in_the_progress_dialog_ends_the_process_and_leaves_nothing(coars
 
 
 def test_the_stand_in_takes_the_arguments_of_slicers_own_sample_data(slicerApp):
-    from harness import sample_data
+    from Testing.harness import sample_data
 
     if sample_data.slicersOwn() is None:
         pytest.skip("SLICER_SOURCE_DIR names no checkout with SampleData.py")

@@ -5,13 +5,13 @@ import os
 
 import numpy as np
 import pytest
-from fake_worker import blocks
+from Testing.support.fake_worker import blocks
 
 from mkd_core.structures import STRUCTURES
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import (  # noqa: E402
+from Testing.support.panel_driving import (  # noqa: E402
     SHAPE, addVolume, driving, sceneContent, segment, segmentations, voxelsOf, waitForStage, waitUntilReady)
 
 
@@ -185,7 +185,7 @@ def test_a_label_map_on_another_grid_changes_nothing_in_the_scene(panel, volume,
 
 def test_a_failure_while_results_are_stored_leaves_an_earlier_segmentation_as_the_user_left_it(panel, volume, worker, monkeypatch, expectedErrors):
     import slicer
-    from MKDSegmentationLib import segmentationRun
+    from MKDSegmentationLib.run import segmentationRun
 
     worker("good")
     segment(panel)

@@ -4,8 +4,8 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import driving, voxelsOf  # noqa: E402
-from sequence_driving import FRAMES, addSequence, browserOf, framesOf, segmentAll  # noqa: E402
+from Testing.support.panel_driving import driving, voxelsOf  # noqa: E402
+from Testing.support.sequence_driving import FRAMES, addSequence, browserOf, framesOf, segmentAll  # noqa: E402
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_function_table_and_plot_come_back_with_the_scene(reloaded, panel):
 
 
 def test_each_frame_has_its_segmentation_again(reloaded, panel):
-    from fake_worker import BEAT_WIDTHS
+    from Testing.support.fake_worker import BEAT_WIDTHS
     import slicer
 
     (shown,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")

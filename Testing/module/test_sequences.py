@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import addVolume, driving, sceneContent, segment, segmentations, voxelsOf, waitForStage, waitUntilReady  # noqa: E402
-from sequence_driving import FRAMES, addSequence, browserOf, framesOf, nodesNamed, segmentAll  # noqa: E402
+from Testing.support.panel_driving import addVolume, driving, sceneContent, segment, segmentations, voxelsOf, waitForStage, waitUntilReady  # noqa: E402
+from Testing.support.sequence_driving import FRAMES, addSequence, browserOf, framesOf, nodesNamed, segmentAll  # noqa: E402
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_sequence_is_told_with_its_frames_and_times(panel, sequence):
 
 def test_one_click_segments_every_frame_into_a_sequence_of_the_same_browser(panel, sequence, worker):
     import slicer
-    from fake_worker import beatingBlocks
+    from Testing.support.fake_worker import beatingBlocks
 
     worker("beat")
     segmentAll(panel)

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import addVolume, driving, segment, segmentations, waitForStage, waitUntilReady  # noqa: E402
+from Testing.support.panel_driving import addVolume, driving, segment, segmentations, waitForStage, waitUntilReady  # noqa: E402
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_the_same_is_not_warmed_twice_and_nothing_during_a_run(panel, worker, wo
 
 
 def test_a_warm_worker_without_work_ends_and_the_next_click_starts_another(panel, volume, worker, workerProcesses, monkeypatch):
-    from MKDSegmentationLib import workerProcess
+    from MKDSegmentationLib.run import workerProcess
 
     worker("good")
     monkeypatch.setattr(workerProcess, "IDLE_MS", 300)

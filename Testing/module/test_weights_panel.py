@@ -8,10 +8,9 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from panel_driving import ROOT, addVolume, driving  # noqa: E402
+from Testing.support.panel_driving import ROOT, addVolume, driving  # noqa: E402
 
-sys.path.append(str(ROOT / "Testing" / "core"))
-from loopback_server import certificate, serving  # noqa: E402
+from Testing.support.loopback_server import certificate, serving  # noqa: E402
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ def files(folder):
 
 
 def test_the_default_weights_have_a_card_that_tells_what_to_expect_of_them(loadModule, slicerApp):
-    from panel_driving import MODULE
+    from Testing.support.panel_driving import MODULE
 
     _module, panel = loadModule(MODULE)
     driving.click(panel.ui.weightsCollapsibleButton)
@@ -66,10 +65,10 @@ def test_the_default_weights_have_a_card_that_tells_what_to_expect_of_them(loadM
 
 
 def test_only_overlaps_of_segmentations_are_told_as_quality(slicerApp, loadModule):
-    from panel_driving import MODULE
+    from Testing.support.panel_driving import MODULE
 
     loadModule(MODULE)
-    from MKDSegmentationLib.modelCard import _quality
+    from MKDSegmentationLib.panel.modelCard import _quality
 
     assert _quality({
         "validation Dice": {"LV": 0.96, "Myo": 0.87, "mean": 0.92}, "validation Dice by alignment": {"cycle": 0.92, "none": 0.91, "mean": 0.9},
@@ -125,7 +124,7 @@ def test_a_download_shows_how_far_it_is_leaves_the_panel_usable_and_can_be_cance
 
 
 def test_unloading_the_module_during_a_download_leaves_nothing(open_download, folder, trusted):
-    from harness import bootstrap
+    from Testing.harness import bootstrap
 
     panel, content = open_download, bytes(40 * 2**20)
     with serving({"/heart.safetensors": content}, trusted, pause=0.05) as address:
@@ -160,7 +159,7 @@ def test_removing_downloaded_weights_asks_once_more_and_returns_to_the_default(o
 
 
 def test_the_folder_is_the_users_choice_and_remembered(open_download, tmp_path, loadModule):
-    from panel_driving import MODULE
+    from Testing.support.panel_driving import MODULE
 
     driving.typeText(open_download.ui.folderLineEdit, str(tmp_path / "elsewhere"))
     _module, again = loadModule(MODULE)

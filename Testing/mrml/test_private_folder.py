@@ -12,15 +12,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "MKDSegmentation"))
-from MKDSegmentationLib import privateFolder  # noqa: E402
-from MKDSegmentationLib.privateFolder import PREFIX, PrivateFolder, openPrivate, removeLeftovers  # noqa: E402
+from MKDSegmentationLib.run import privateFolder  # noqa: E402
+from MKDSegmentationLib.run.privateFolder import PREFIX, PrivateFolder, openPrivate, removeLeftovers  # noqa: E402
 
 #: Another Slicer: makes a folder with a volume in it, says so, and waits.
 OTHER = """
 import sys, time
-sys.path.append(sys.argv[1])
-from MKDSegmentationLib.privateFolder import PrivateFolder, openPrivate
+from MKDSegmentationLib.run.privateFolder import PrivateFolder, openPrivate
 folder = PrivateFolder(sys.argv[2])
 openPrivate(folder.path + "/volume.nrrd").close()
 print(folder.path, flush=True)

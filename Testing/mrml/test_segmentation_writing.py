@@ -16,7 +16,7 @@ def block(labels):
     """The labels as the transfer hands them over: cut to what is labelled."""
 
     def cut(array=labels):
-        from MKDSegmentationLib.volumeTransfer import LabelBlock
+        from MKDSegmentationLib.run.volumeTransfer import LabelBlock
 
         low = np.argwhere(array).min(axis=0)
         high = np.argwhere(array).max(axis=0) + 1
@@ -27,7 +27,7 @@ def block(labels):
 
 @pytest.fixture
 def write(scene, block):
-    from MKDSegmentationLib.segmentationWriting import writeSegmentation
+    from MKDSegmentationLib.scene.segmentationWriting import writeSegmentation
 
     def writeLabels(volume, array=None, **arguments):
         return writeSegmentation(block() if array is None else block(array), volume, **arguments)
@@ -175,7 +175,7 @@ def test_surfaces_that_were_shown_are_those_of_the_new_result(addVolume, labels,
 
 
 def test_a_segmentation_with_segments_under_another_transform_is_refused_with_a_reason(addVolume, addTransform, labels, write):
-    from MKDSegmentationLib.segmentationWriting import reasonSegmentationCannotBeUsed
+    from MKDSegmentationLib.scene.segmentationWriting import reasonSegmentationCannotBeUsed
 
     volume = addVolume(labels.astype(np.int16))
     segmentation = write(volume)
@@ -187,7 +187,7 @@ def test_a_segmentation_with_segments_under_another_transform_is_refused_with_a_
 
 
 def test_a_segmentation_with_segments_of_another_volume_is_refused_with_a_reason(addVolume, labels, write):
-    from MKDSegmentationLib.segmentationWriting import reasonSegmentationCannotBeUsed
+    from MKDSegmentationLib.scene.segmentationWriting import reasonSegmentationCannotBeUsed
 
     first, second = addVolume(labels.astype(np.int16)), addVolume(labels[2:].astype(np.int16))
     segmentation = write(first)
@@ -200,7 +200,7 @@ def test_a_segmentation_with_segments_of_another_volume_is_refused_with_a_reason
 def test_a_segmentation_made_of_surfaces_is_refused_with_a_reason(scene, addVolume, labels):
     import slicer
     import vtk
-    from MKDSegmentationLib.segmentationWriting import reasonSegmentationCannotBeUsed
+    from MKDSegmentationLib.scene.segmentationWriting import reasonSegmentationCannotBeUsed
 
     segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
     segmentation.GetSegmentation().SetSourceRepresentationName(
@@ -214,7 +214,7 @@ def test_a_segmentation_made_of_surfaces_is_refused_with_a_reason(scene, addVolu
 def test_the_new_segmentation_stands_beside_its_volume_in_the_subject_hierarchy(scene, addVolume, block):
     import slicer
     import vtk
-    from MKDSegmentationLib.segmentationWriting import writeSegmentation
+    from MKDSegmentationLib.scene.segmentationWriting import writeSegmentation
 
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
 
@@ -259,7 +259,7 @@ def test_slicer_reads_our_terminology_and_each_segment_deserialises_to_its_code(
 
 
 def test_a_backup_brings_back_what_a_failure_left_half_written(addVolume, labels, write, monkeypatch):
-    from MKDSegmentationLib import segmentationWriting
+    from MKDSegmentationLib.scene import segmentationWriting
 
     volume = addVolume(labels.astype(np.int16))
     node = write(volume, np.where(labels == 7, 0, labels))
@@ -300,6 +300,6 @@ def test_a_backup_brings_back_what_a_failure_left_half_written(addVolume, labels
 
 
 def test_a_backup_of_nothing_restores_nothing(scene):
-    from MKDSegmentationLib.segmentationWriting import SegmentationBackup
+    from MKDSegmentationLib.scene.segmentationWriting import SegmentationBackup
 
     SegmentationBackup(None).restore()

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def transfer(scene):
-    from MKDSegmentationLib.volumeTransfer import VolumeTransfer
+    from MKDSegmentationLib.run.volumeTransfer import VolumeTransfer
 
     transfer = VolumeTransfer()
     yield transfer
@@ -34,7 +34,7 @@ def test_voxels_and_geometry_arrive_exactly(addVolume, obliqueIjkToRas, transfer
 
 
 def test_a_large_volume_goes_to_and_fro_in_small_pieces(addVolume, transfer, monkeypatch):
-    from MKDSegmentationLib import rawNrrd
+    from MKDSegmentationLib.run import rawNrrd
 
     monkeypatch.setattr(rawNrrd, "PIECE_BYTES", 900)
     voxels = np.arange(9 * 10 * 11, dtype=np.int16).reshape(9, 10, 11)
@@ -82,7 +82,7 @@ def test_nothing_that_names_the_patient_leaves_the_scene(addVolume, transfer):
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o277])
 def test_only_the_user_can_enter_the_folder_whatever_the_umask_and_it_is_gone_afterwards(scene, addVolume, umask):
-    from MKDSegmentationLib.volumeTransfer import VolumeTransfer
+    from MKDSegmentationLib.run.volumeTransfer import VolumeTransfer
 
     before = os.umask(umask)
     try:
@@ -140,7 +140,7 @@ def test_a_label_map_on_another_grid_is_refused(addVolume, transfer):
 
 def test_each_unsuitable_volume_is_refused_with_its_reason(scene, addVolume):
     import slicer
-    from MKDSegmentationLib.volumeTransfer import reasonVolumeCannotBeUsed
+    from MKDSegmentationLib.run.volumeTransfer import reasonVolumeCannotBeUsed
 
     assert "Load" in reasonVolumeCannotBeUsed(None)
     assert "no voxels" in reasonVolumeCannotBeUsed(scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode"))
@@ -156,7 +156,7 @@ def test_each_unsuitable_volume_is_refused_with_its_reason(scene, addVolume):
 def test_the_mrml_layer_of_the_module_needs_no_qt():
     program = (
         "import slicer, sys; slicer.__path__.append('Testing/harness/slicer_python'); sys.path.append('MKDSegmentation');"
-        "import MKDSegmentationLib.volumeTransfer, MKDSegmentationLib.segmentationWriting;"
+        "import MKDSegmentationLib.run.volumeTransfer, MKDSegmentationLib.scene.segmentationWriting;"
         "print(sorted(name for name in sys.modules if name.split('.')[0] in ('qt', 'ctk', 'PySide6', 'torch')))")
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

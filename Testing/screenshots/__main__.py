@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 TESTING = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTING.parent), str(TESTING)]
 
 MODULE = TESTING.parent / "MKDSegmentation" / "MKDSegmentation.py"
 WIDTH = 380  # of the panel, as a user has it
@@ -24,11 +23,11 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=TESTING.parent / "Resources" / "Screenshots", help="folder for the pictures")
     parser.add_argument("--only", nargs="+", choices=list(STATES), help="only these states")
     arguments = parser.parse_args()
-    from harness import bootstrap, failures
+    from Testing.harness import bootstrap, failures
 
     bootstrap.start()
     import slicer
-    from harness import views
+    from Testing.harness import views
 
     for name, makeState in STATES.items():
         if arguments.only and name not in arguments.only:
@@ -65,7 +64,7 @@ def warning(panel):
 
 def running(panel):
     """A run is under way, its log is open."""
-    from harness import driving
+    from Testing.harness import driving
 
     addHeart("CT", "Heart CT")
     driving.click(panel.ui.logCollapsibleButton)
@@ -85,7 +84,7 @@ def done(panel):
 
 def disagreement(panel):
     """The map of disagreement lies over the slices."""
-    from harness import driving
+    from Testing.harness import driving
 
     volume = addHeart("MR", "Heart MR")
     driving.click(panel.ui.switchModalityButton)
@@ -106,7 +105,7 @@ def failed(panel):
 
 def advanced(panel):
     """What is folded away: choices of output and device."""
-    from harness import driving
+    from Testing.harness import driving
 
     addHeart("CT", "Heart CT")
     driving.click(panel.ui.advancedCollapsibleButton)
@@ -115,7 +114,7 @@ def advanced(panel):
 
 def weights(panel):
     """What is folded away: weights, their model card and the download."""
-    from harness import driving
+    from Testing.harness import driving
 
     driving.click(panel.ui.weightsCollapsibleButton)
     driving.click(panel.ui.downloadCollapsibleButton)
@@ -147,8 +146,8 @@ STATES = {"disabled": noVolume, "idle": ready, "warning": warning, "running": ru
 def addHeart(modality: str, name: str, part: slice = slice(None)):
     """Add a synthetic heart, or a part of its slices, and show it; returns the volume node."""
     import slicer
-    from harness import driving
-    from MKDSegmentationLib.phantom import addVolume
+    from Testing.harness import driving
+    from MKDSegmentationLib.scene.phantom import addVolume
     from mkd_core.synthesis import synthesize
 
     image, _truth = synthesize(None, modality, 1, spacing=1.5)
@@ -163,7 +162,7 @@ def addHeart(modality: str, name: str, part: slice = slice(None)):
 
 def segment(panel) -> None:
     """Click Segment and wait for the end."""
-    from harness import driving
+    from Testing.harness import driving
 
     driving.click(panel.ui.segmentButton)
     driving.waitUntil(lambda: panel.ui.segmentButton.text == "Segment", LONGEST_RUN_S, "the end of the run")
@@ -171,8 +170,8 @@ def segment(panel) -> None:
 
 def panelImage(panel, palette=None):
     """Return a picture of the panel."""
-    from harness import views
-    from harness.pythonqt import unwrap
+    from Testing.harness import views
+    from Testing.harness.pythonqt import unwrap
 
     raw = unwrap(panel.parent)
     if palette is not None:
@@ -184,7 +183,7 @@ def panelImage(panel, palette=None):
 def withViews(panel, volume):
     """Return a picture of panel, three slices and the surfaces."""
     import numpy as np
-    from harness import driving, views
+    from Testing.harness import driving, views
 
     driving.click(panel.ui.show3DButton)
     bounds = np.zeros(6)

@@ -7,4 +7,3 @@ import sys
 from pathlib import Path
 
 TESTING = Path(__file__).resolve().parents[1]
-sys.path[:0] = [folder for folder in (str(TESTING), str(TESTING / "core")) if folder not in sys.path]

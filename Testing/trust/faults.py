@@ -28,7 +28,6 @@ import numpy as np
 from Testing.trust import TESTING
 from Testing.trust.outcome import Outcome
 
-sys.path[:0] = [str(TESTING / "module")]
 
 GROUP = "faults"
 RUNS = 200
@@ -84,7 +83,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         import panel_driving
         import slicer
-        from harness import bootstrap
+        from Testing.harness import bootstrap
 
         self.driving, self.scene_content = panel_driving.driving, panel_driving.sceneContent
         self.folder = folder / "poste de travail été"
@@ -97,7 +96,7 @@ class Bench:
         _module, self.panel = bootstrap.loadModule(panel_driving.MODULE)
         self.panel._doubleClickTimer.setInterval(1)  # nobody here needs protection from his own double clicks
         self.panel._warmTimer.setInterval(10**8)  # a worker that warms itself would meet the fault before the click
-        from MKDSegmentationLib import rawNrrd
+        from MKDSegmentationLib.run import rawNrrd
 
         self._raw_nrrd, self._piece_bytes, rawNrrd.PIECE_BYTES = rawNrrd, rawNrrd.PIECE_BYTES, 1000  # many steps even for a small volume
         self.add_volume()
@@ -105,7 +104,7 @@ class Bench:
     def close(self) -> None:
         """Leave the application as it was."""
         import slicer
-        from harness import bootstrap
+        from Testing.harness import bootstrap
 
         bootstrap.clear()
         self._raw_nrrd.PIECE_BYTES = self._piece_bytes
@@ -165,7 +164,7 @@ class Bench:
     def is_exactly_segmented(self) -> bool:
         """Whether the volume has one segmentation, voxel for voxel what the worker made of it."""
         import panel_driving
-        from fake_worker import blocks
+        from Testing.support.fake_worker import blocks
 
         from mkd_core.structures import STRUCTURES
 
@@ -190,7 +189,7 @@ def outcomes(*, quick: bool) -> Iterator[Outcome]:
     Args:
         quick: leave out what needs the real networks, and do fewer runs in a row.
     """
-    from harness import bootstrap, failures
+    from Testing.harness import bootstrap, failures
 
     bootstrap.start()
     if "MKDSegmentation" in bootstrap.slicer.app.moduleManager().modulesNames():
@@ -208,7 +207,7 @@ def outcomes(*, quick: bool) -> Iterator[Outcome]:
 
 
 def _try(bench: Bench, fault: Fault) -> Outcome:
-    from harness import failures
+    from Testing.harness import failures
 
     before, message = bench.scene_content(), ""
     bench.panel.ui.logTextEdit.clear()
@@ -232,7 +231,7 @@ def _note(error: Exception) -> str:
 @contextlib.contextmanager
 def _expected_errors():
     """What the application log says of a fault at its end is no error of ours; anything else is."""
-    from harness import failures
+    from Testing.harness import failures
 
     with failures.expectedErrors(r"logging\.ERROR: The (result|volume)\b.* could not be", atLeast=0):
         yield
@@ -297,8 +296,8 @@ def _check_strike(bench: Bench) -> None:
 
 def _real_worker(fault: str) -> Callable[[Bench], None]:
     def strike(bench: Bench) -> None:
-        from known_heart import known_volume
-        from MKDSegmentationLib.volumeTransfer import setVolumeFromImage
+        from Testing.support.known_heart import known_volume
+        from MKDSegmentationLib.run.volumeTransfer import setVolumeFromImage
 
         bench.arm(fault, "--real")
         setVolumeFromImage(bench.volume, known_volume((44, 36, 40), (5, 5, 5))[0])
@@ -375,7 +374,7 @@ def _read_only_settings(bench: Bench) -> None:
 
 def _clock_jumps(bench: Bench) -> None:
     """In the middle of a run somebody sets the clock, to last century and then to the next one; files get such times too."""
-    from MKDSegmentationLib.privateFolder import removeLeftovers
+    from MKDSegmentationLib.run.privateFolder import removeLeftovers
 
     real = time.time
     bench.arm("waits@segment")
@@ -421,7 +420,7 @@ def _crash_of_slicer(bench: Bench) -> None:
     from MKDSegmentation import removeLeftoversOfCrashes
 
     program = ("import os, signal, sys; sys.path.append(sys.argv[1])\n"
-               "from MKDSegmentationLib.privateFolder import PrivateFolder, openPrivate\n"
+               "from MKDSegmentationLib.run.privateFolder import PrivateFolder, openPrivate\n"
                "openPrivate(PrivateFolder(sys.argv[2]).path + '/volume.nrrd').close(); os.kill(os.getpid(), signal.SIGKILL)")
     subprocess.run([sys.executable, "-c", program, str(TESTING.parent / "MKDSegmentation"), str(bench.temporary)], check=False)
     if not list(bench.temporary.rglob("volume.nrrd")):
@@ -437,7 +436,7 @@ def _installed_elsewhere(bench: Bench) -> None:
     for name in ("MKDSegmentation", "mkd_core", "Testing"):
         shutil.copytree(TESTING.parent / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "weights", "results", "training"))
     (place / "mkd_core" / "weights").symlink_to(TESTING.parent / "mkd_core" / "weights")
-    program = ("import sys; sys.path.insert(0, '.'); from Testing.trust import faults; from harness import bootstrap; bootstrap.start()\n"
+    program = ("import sys; sys.path.insert(0, '.'); from Testing.trust import faults; from Testing.harness import bootstrap; bootstrap.start()\n"
                "from pathlib import Path; bench = faults.Bench(Path('elsewhere')); bench.arm(); bench.run()\n"
                "import mkd_core; print(mkd_core.__file__, bench.is_exactly_segmented(), bench.message); bench.close()")
     (place / "elsewhere").mkdir()

@@ -19,11 +19,12 @@ import time
 from pathlib import Path
 
 TESTING = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTING.parent), str(TESTING / "module"), str(TESTING / "core")]
 
-from fake_worker import blocks, report  # noqa: E402
+from Testing.support.fake_worker import blocks, report  # noqa: E402
 
-from mkd_core import pipeline, volume_files, worker  # noqa: E402
+from mkd_core.inference import pipeline  # noqa: E402
+from mkd_core.io import volumes as volume_files  # noqa: E402
+from mkd_core import worker  # noqa: E402
 from mkd_core.errors import Cancelled  # noqa: E402
 
 FOLDER = Path(sys.argv[1])
@@ -199,7 +200,7 @@ class NoStore(worker.BundleStore):
 
 
 def quick_segment(image, bundle, *, modality, options, progress, cancelled):
-    """In place of mkd_core.pipeline.segment: its stages, and seven blocks."""
+    """In place of mkd_core.inference.pipeline.segment: its stages, and seven blocks."""
     import SimpleITK as sitk
 
     for stage, fraction in pipeline.STAGES.items():
@@ -212,13 +213,13 @@ def quick_segment(image, bundle, *, modality, options, progress, cancelled):
 
 
 def read_volume(path, **options):
-    """In place of mkd_core.volume_files.read_volume: passes a place."""
+    """In place of mkd_core.io.volumes.read_volume: passes a place."""
     visit("read")
     return _read_volume(path, **options)
 
 
 def write_volume(image, path, **options):
-    """In place of mkd_core.volume_files.write_volume: passes a place, with half the file written."""
+    """In place of mkd_core.io.volumes.write_volume: passes a place, with half the file written."""
     (Path(path).parent / ".half.nrrd").write_bytes(b"NRRD0004\n")
     visit("write")
     (Path(path).parent / ".half.nrrd").unlink(missing_ok=True)
@@ -232,7 +233,7 @@ def no_graphics_memory() -> None:
     """A graphics card seems to be there; nothing fits into it."""
     import torch
 
-    from mkd_core import execution
+    from mkd_core.inference import execution
 
     prepare = execution.Executor.prepare
 
@@ -251,7 +252,7 @@ if __name__ == "__main__":
     visit("start")
     requests, REPLIES = worker.protocol_streams()
     if "--real" in sys.argv:
-        from known_worker import KnownStore
+        from Testing.support.known_worker import KnownStore
 
         store = KnownStore("")
         if KIND == "no_graphics_memory":

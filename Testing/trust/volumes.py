@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from dicom_series import write_series
-from known_heart import BODY, known_volume
+from Testing.support.dicom_series import write_series
+from Testing.support.known_heart import BODY, known_volume
 
 from mkd_core.errors import InputError
-from mkd_core.volume_files import read_volume
+from mkd_core.io.volumes import read_volume
 from Testing.trust.outcome import Outcome
 from Testing.trust.refusing import MOST_MEMORY, command_refuses, peak_memory
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mkd_core.cases import MODALITIES, read_case
+from mkd_core.evaluation.cases import MODALITIES, read_case
 from mkd_core.errors import InputError, MKDError
 from mkd_core.evaluation.measures import agreement
 from mkd_core.evaluation.results import CaseResult
-from mkd_core.preview import comparison
+from mkd_core.io.preview import comparison
 from mkd_core.structures import STRUCTURES
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import mkd_core
-from mkd_core.cases import MODALITIES
+from mkd_core.evaluation.cases import MODALITIES
 from mkd_core.errors import InputError
 from mkd_core.evaluation.measures import Agreement, Distribution, agreement, distribution
 from mkd_core.evaluation.results import CaseResult, write_text

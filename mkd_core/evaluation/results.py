@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from mkd_core.cases import Case
+from mkd_core.evaluation.cases import Case
 from mkd_core.errors import InputError
 from mkd_core.evaluation.measures import StructureMeasures
-from mkd_core.volume_files import read_volume, write_volume
+from mkd_core.io.volumes import read_volume, write_volume
 
 
 @dataclass(frozen=True)

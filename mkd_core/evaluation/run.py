@@ -11,12 +11,12 @@ from pathlib import Path
 import SimpleITK as sitk
 
 import mkd_core
-from mkd_core.bundle import Bundle
-from mkd_core.cases import Case, check_cases, read_case
+from mkd_core.io.bundle import Bundle
+from mkd_core.evaluation.cases import Case, check_cases, read_case
 from mkd_core.errors import Cancelled, InputError, NoHeartError
 from mkd_core.evaluation.measures import measure_case
 from mkd_core.evaluation.results import CaseResult, ResultFolder
-from mkd_core.pipeline import SegmentationOptions, segment
+from mkd_core.inference.pipeline import SegmentationOptions, segment
 
 #: Called as ``progress(stage, fraction, message)``.
 Progress = Callable[[str, float, str], None]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mkd_core.distillation import segmentation_loss
-from mkd_core.networks import build
+from mkd_core.method.losses import segmentation_loss
+from mkd_core.method.networks import build
 from mkd_core.training.across_processes import share_batch_norm, sum_over_processes
 from mkd_core.training.config import MethodConfig, NetworksConfig
 from mkd_core.training.updates import update

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mkd_core.bundle import Bundle, default_bundle_path, load_bundle, save_bundle
-from mkd_core.bundle_metadata import MODALITIES
+from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle, save_bundle
+from mkd_core.io.bundle_metadata import MODALITIES
 from mkd_core.errors import InputError
 from mkd_core.structures import STRUCTURES
 from mkd_core.training import localiser
@@ -76,7 +76,7 @@ class BundleMaker:
             path: file to write.
             parts: both generators and both segmentors.
             steps: how far the run is.
-            alignment: what S_syn sees of a target volume, see :mod:`mkd_core.alignment`.
+            alignment: what S_syn sees of a target volume, see :mod:`mkd_core.method.alignment`.
             translate: whether volumes of the assistant modality are translated.
             quality: measured figures.
 

@@ -52,7 +52,7 @@ class DataConfig:
     mr_percentiles: tuple[float, float] = _setting((1.0, 99.5), "range of MR that the networks see", "%", least=0.0, most=100.0)
 
     def normalisation(self) -> dict[str, dict[str, Any]]:
-        """Rules by modality, as a bundle holds them, see :func:`mkd_core.normalisation.normalise`."""
+        """Rules by modality, as a bundle holds them, see :func:`mkd_core.inference.normalisation.normalise`."""
         return {
             "CT": {"kind": "window", "low": self.ct_window[0], "high": self.ct_window[1]},
             "MR": {"kind": "percentile", "low": self.mr_percentiles[0], "high": self.mr_percentiles[1]},
@@ -69,7 +69,7 @@ class NetworksConfig:
     discriminator: int = _setting(16, "features of the discriminators' first layer", least=1, most=512)
 
     def architecture(self, kind: str) -> dict[str, Any]:
-        """Description of a network for :func:`mkd_core.networks.build`."""
+        """Description of a network for :func:`mkd_core.method.networks.build`."""
         return {
             "segmentor": {"type": "segmentor", "channels": list(self.segmentor)},
             "generator": {"type": "generator", "channels": self.generator, "blocks": self.generator_blocks},

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import SimpleITK as sitk
 
-from mkd_core.cases import Case, check_cases, find_cases
+from mkd_core.evaluation.cases import Case, check_cases, find_cases
 from mkd_core.errors import InputError
 from mkd_core.synthesis import appearance, render
 from mkd_core.training.config import DataConfig, Stage, TrainingConfig
@@ -201,7 +201,7 @@ def _render_whole(description: Path, modality: str, number: int) -> tuple[sitk.I
 
 
 def _write(image: sitk.Image, path: Path) -> None:
-    from mkd_core.volume_files import write_volume
+    from mkd_core.io.volumes import write_volume
 
     write_volume(image, path)
 

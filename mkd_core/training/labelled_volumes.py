@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from mkd_core.cases import Case, read_case
+from mkd_core.evaluation.cases import Case, read_case
 from mkd_core.errors import InputError
-from mkd_core.geometry import Field, Grid, covering_grid
-from mkd_core.normalisation import normalise
-from mkd_core.resampling import sample
+from mkd_core.inference.geometry import Field, Grid, covering_grid
+from mkd_core.inference.normalisation import normalise
+from mkd_core.inference.resampling import sample
 from mkd_core.structures import CLASS_COUNT, IGNORE
 from mkd_core.training.checkpoint import replacing
 
@@ -51,7 +51,7 @@ def prepare_volume(case: Case, spacing: float, rule: dict[str, Any], folder: Pat
     Args:
         case: image and labels.
         spacing: voxel size, mm.
-        rule: intensity rule of the case's modality, see :func:`mkd_core.normalisation.normalise`; percentiles are taken round the heart.
+        rule: intensity rule of the case's modality, see :func:`mkd_core.inference.normalisation.normalise`; percentiles are taken round the heart.
         folder: for the files.
 
     Raises:

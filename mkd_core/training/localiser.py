@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mkd_core.distillation import segmentation_loss
-from mkd_core.networks import build
+from mkd_core.method.losses import segmentation_loss
+from mkd_core.method.networks import build
 from mkd_core.structures import IGNORE
 from mkd_core.synthesis import appearance, render
 from mkd_core.training.config import DataConfig

@@ -16,8 +16,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mkd_core.distillation import distillation_loss, segmentation_loss
-from mkd_core.networks import build
+from mkd_core.method.losses import distillation_loss, segmentation_loss
+from mkd_core.method.networks import build
 from mkd_core.training.across_processes import running_statistics, share_batch_norm, sum_over_processes
 from mkd_core.training.adversarial import ImagePool, cycle_loss, discriminator_loss, generator_loss
 from mkd_core.training.config import MethodConfig, NetworksConfig

@@ -11,7 +11,7 @@ from typing import TextIO
 import numpy as np
 
 from mkd_core.errors import InputError
-from mkd_core.preview import write_png
+from mkd_core.io.preview import write_png
 
 #: Time between lines where the output is no terminal, s.
 _LINE_SECONDS = 60.0

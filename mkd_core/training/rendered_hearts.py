@@ -14,14 +14,14 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from mkd_core import normalisation as normalisation_rule
+from mkd_core.inference import normalisation as normalisation_rule
 from mkd_core.synthesis import body, findings, render
 from mkd_core.synthesis.heartbeat import contracted
 from mkd_core.synthesis.render import Canvas
 
 
 def normalise(image: np.ndarray, rule: dict, measured: np.ndarray | None = None) -> np.ndarray:
-    """Bring an array to [-1, 1] just as inference does, see :func:`mkd_core.normalisation.normalise`.
+    """Bring an array to [-1, 1] just as inference does, see :func:`mkd_core.inference.normalisation.normalise`.
 
     Args:
         image: any shape, HU for CT.
@@ -103,7 +103,7 @@ class RenderedHearts:
         modality: "CT" or "MR".
         size: voxels per side.
         spacing: mm.
-        rule: intensity rule of the modality, see :func:`mkd_core.normalisation.normalise`.
+        rule: intensity rule of the modality, see :func:`mkd_core.inference.normalisation.normalise`.
         heart_share: share of patches centred in the heart.
     """
 

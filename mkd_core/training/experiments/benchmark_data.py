@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from mkd_core.cases import Case
+from mkd_core.evaluation.cases import Case
 from mkd_core.synthesis import appearance, body, render
 from mkd_core.synthesis.anatomy import make_heart
 from mkd_core.synthesis.appearance import Appearance
 from mkd_core.synthesis.render import TARGET_OF, Canvas
 from mkd_core.synthesis.tissues import Tissue
-from mkd_core.volume_files import write_volume
+from mkd_core.io.volumes import write_volume
 
 #: Seed of the first heart of each part; far from those of training (10001) and demo.
 _FIRST = {"labelled": 50001, "assistant": 51001, "test": 52001, "validation": 53001}

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mkd_core.bundle import load_bundle
-from mkd_core.execution import choose_precision
+from mkd_core.io.bundle import load_bundle
+from mkd_core.inference.execution import choose_precision
 from mkd_core.training.checkpoint import replacing
 from mkd_core.training.config import AugmentationConfig, MethodConfig, NetworksConfig, RunConfig, Stage, TrainingConfig
 from mkd_core.training.datasets import LabelledData

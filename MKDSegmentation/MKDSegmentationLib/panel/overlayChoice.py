@@ -1,0 +1,47 @@
+"""Which of a result's extra volumes lies over the image in the slice views."""
+
+from slicer.i18n import tr as _
+
+from ..scene.overlayVolumes import ALIGNED, DISAGREEMENT, overlayOf, showOverlay
+
+
+class OverlayChoice:
+    """Offers the extra volumes of a result.
+
+    :param label: QLabel before it; hidden together with the combo box if there is nothing to offer.
+    :param comboBox: QComboBox to fill.
+    """
+
+    def __init__(self, label, comboBox) -> None:
+        self._label, self._comboBox = label, comboBox
+        self._segmentation, self._volume, self._kinds = None, None, []
+        comboBox.connect("currentIndexChanged(int)", self._onChosen)
+
+    def offer(self, segmentationNode, volumeNode) -> None:
+        """Offer what belongs to a segmentation; the choice stays if it still can."""
+        kinds = [kind for kind in (DISAGREEMENT, ALIGNED) if overlayOf(segmentationNode, kind) is not None]
+        isOther = segmentationNode is not self._segmentation or kinds != self._kinds
+        self._segmentation, self._volume = segmentationNode, volumeNode
+        for widget in (self._label, self._comboBox):
+            widget.visible = bool(kinds)
+        if not isOther:
+            return
+        self._kinds = kinds
+        titles = {DISAGREEMENT: _("Disagreement of the segmentors"), ALIGNED: _("Volume as aligned")}
+        wasBlocked = self._comboBox.blockSignals(True)
+        self._comboBox.clear()
+        self._comboBox.addItem(_("Nothing"))
+        for kind in kinds:
+            self._comboBox.addItem(titles[kind])
+        self._comboBox.blockSignals(wasBlocked)
+
+    def showFirst(self) -> None:
+        """Show the first of the volumes: it was asked for."""
+        if self._kinds and self._comboBox.currentIndex == 0:
+            self._comboBox.currentIndex = 1
+        elif self._kinds:
+            self._onChosen(self._comboBox.currentIndex)
+
+    def _onChosen(self, index: int) -> None:
+        if self._segmentation is not None and self._volume is not None and 0 <= index <= len(self._kinds):
+            showOverlay(overlayOf(self._segmentation, self._kinds[index - 1]) if index else None, self._volume)

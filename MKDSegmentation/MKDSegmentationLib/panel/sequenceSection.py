@@ -1,0 +1,132 @@
+"""The section "4D" of the panel: all frames of a sequence, and what they tell of the heart as a pump."""
+
+import html
+
+import qt
+import slicer
+from mkd_core.measure.cardiac_function import CardiacFunction, cardiac_function
+from slicer.i18n import tr as _
+
+from ..scene.frameSequence import FrameSequence
+from ..scene.functionNodes import chartOf, functionRows
+
+_SURFACE = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
+
+
+class SequenceSection:
+    """Shows the frames behind the selected volume, if it is one of a sequence, and the function that was measured in them.
+
+    :param ui: the panel's widgets: sequenceCollapsibleButton and those in it.
+    """
+
+    def __init__(self, ui) -> None:
+        self._ui = ui
+        self._frames = None
+        self._measured = (None, None)  # what the function was derived from, and the function
+        self._shown = (None, "")  # sequence of segmentations, and the index value of the frame that is shown
+        header = ui.functionTable.horizontalHeader()
+        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        for column in (1, 2):
+            header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
+        ui.functionTable.verticalHeader().hide()
+        ui.functionTable.verticalHeader().setDefaultSectionSize(ui.functionTable.fontMetrics().height() + 8)
+        ui.functionTable.connect("cellClicked(int,int)", self._onRowClicked)
+        ui.showPlotButton.connect("clicked(bool)", self._onShowPlot)
+
+    def update(self, volumeNode, running: bool, obstacle: str) -> None:
+        """Show what there is for a volume node.
+
+        :param obstacle: why the volume cannot be segmented; empty if it can.
+        """
+        ui = self._ui
+        self._frames = FrameSequence.of(volumeNode)
+        ui.sequenceCollapsibleButton.visible = self._frames is not None
+        if self._frames is None:
+            return
+        count = self._frames.count
+        ui.sequenceLabel.text = _extentText(self._frames)
+        ui.segmentSequenceButton.text = _("Segment all {count} frames").format(count=count)
+        ui.segmentSequenceButton.enabled = not running and not obstacle
+        ui.segmentSequenceButton.toolTip = obstacle or _("Segment every frame; frames that are finished are kept if you cancel.")
+        self._keepSurfaces()
+        function = None if running else self._function()
+        for widget in (ui.functionTable, ui.functionRemarksLabel, ui.showPlotButton):
+            widget.visible = function is not None
+        if function is not None:
+            self._show(function)
+
+    def _keepSurfaces(self) -> None:
+        """Let a frame that comes into view have surfaces if the one before it had: "Show 3D" is about what is seen, not about a frame."""
+        sequence, browser = self._frames.segmentations(), self._frames.browser
+        (shownSequence, shownValue), node = self._shown, self._frames.segmentationNode()
+        value = self._frames.volumes.GetNthIndexValue(max(0, browser.GetSelectedItemNumber()))
+        self._shown = (sequence, value)
+        if node is None or sequence is not shownSequence or value == shownValue:
+            return
+        before = self._frames.segmentationOfFrame(shownValue)
+        segmentation = node.GetSegmentation()
+        if before is None or segmentation.GetNumberOfSegments() == 0:
+            return
+        wanted = before.GetSegmentation().ContainsRepresentation(_SURFACE)
+        if wanted and not segmentation.ContainsRepresentation(_SURFACE):
+            node.CreateClosedSurfaceRepresentation()
+        elif not wanted:
+            segmentation.RemoveRepresentation(_SURFACE)
+
+    def _function(self) -> CardiacFunction | None:
+        """Return the function told by the reports of the frames, None if no frame has one."""
+        segmentations = self._frames.segmentations()
+        state = (segmentations, segmentations.GetMTime(), self._frames.count) if segmentations is not None else None
+        if state != self._measured[0]:
+            reports = self._frames.reports()
+            self._measured = (state, cardiac_function(reports) if any(reports) else None)
+        return self._measured[1]
+
+    def _show(self, function: CardiacFunction) -> None:
+        table, rows = self._ui.functionTable, functionRows(function)
+        table.setRowCount(len(rows))
+        for row, texts in enumerate(rows):
+            for column, text in enumerate(texts):
+                item = qt.QTableWidgetItem(text)
+                if column:
+                    item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+                item.setToolTip(self._frameText(function, row) or text)
+                table.setItem(row, column, item)
+        height = table.horizontalHeader().sizeHint.height() + 2 * table.frameWidth
+        table.setFixedHeight(height + sum(table.rowHeight(row) for row in range(len(rows))))
+        self._ui.functionRemarksLabel.text = _remarksText(function)
+        self._ui.showPlotButton.enabled = chartOf(self._frames) is not None
+
+    def _frameOfRow(self, function: CardiacFunction, row: int):
+        """Return the frame that a row's figure comes from, or None; mass is measured at end-diastole."""
+        return {0: function.end_diastole, 1: function.end_systole, 4: function.end_diastole}.get(row)
+
+    def _frameText(self, function: CardiacFunction, row: int) -> str:
+        frame = self._frameOfRow(function, row)
+        return _("Frame {frame}. Click to see it.").format(frame=frame + 1) if frame is not None else ""
+
+    def _onRowClicked(self, row: int, column: int) -> None:
+        function = self._function() if self._frames is not None else None
+        frame = self._frameOfRow(function, row) if function is not None else None
+        if frame is not None:
+            self._frames.select(frame)
+
+    def _onShowPlot(self) -> None:
+        slicer.modules.plots.logic().ShowChartInLayout(chartOf(self._frames))
+
+
+def _extentText(frames: FrameSequence) -> str:
+    values, unit = frames.indexValues(), frames.volumes.GetIndexUnit()
+    return _("{name}: {count} frames, {index} {first} to {last} {unit}").format(
+        name=frames.volumes.GetName(), count=frames.count, index=frames.volumes.GetIndexName(), first=values[0], last=values[-1],
+        unit=unit).strip()
+
+
+def _remarksText(function: CardiacFunction) -> str:
+    lines = []
+    if function.end_diastole is not None:
+        lines.append(html.escape(_("End-diastole is frame {diastole}, end-systole frame {systole}.").format(
+            diastole=function.end_diastole + 1, systole=function.end_systole + 1)))
+    if function.remarks:
+        lines.append(_("Please check:"))
+    return "<br>".join(lines + [f"• {html.escape(remark)}" for remark in function.remarks])

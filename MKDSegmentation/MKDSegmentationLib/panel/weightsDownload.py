@@ -1,0 +1,108 @@
+"""Weights by address: fetched by a process of their own when the user clicks, and never otherwise."""
+
+import os
+
+import ctk
+from mkd_core.errors import DownloadError
+from mkd_core.io.download import check_request
+from slicer.i18n import tr as _
+
+from ..parameters import MachineSettings
+from ..run.privateFolder import PrivateFolder, removeLeftovers
+from ..run.workerProcess import WorkerProcess
+
+
+class WeightsDownload:
+    """The controls for a download, and the download.
+
+    :param urlLineEdit: QLineEdit for the address.
+    :param sha256LineEdit: QLineEdit for the SHA-256 of the file.
+    :param folderLineEdit: ctkPathLineEdit for the folder in which the file is kept.
+    :param button: QPushButton that starts a download and cancels it.
+    :param progressBar: QProgressBar.
+    :param label: QLabel for what is wrong or done.
+    :param onDownloaded: called with the path of the file.
+    :param onFolderChanged: called after the folder was changed.
+    """
+
+    def __init__(self, urlLineEdit, sha256LineEdit, folderLineEdit, button, progressBar, label, onDownloaded, onFolderChanged) -> None:
+        self._settings = MachineSettings()
+        self._urlLineEdit, self._sha256LineEdit, self._folderLineEdit = urlLineEdit, sha256LineEdit, folderLineEdit
+        self._button, self._progressBar, self._label = button, progressBar, label
+        self._onDownloaded, self._onFolderChanged = onDownloaded, onFolderChanged
+        self._worker = WorkerProcess()
+        self._partFolder = None  # holds what has come so far; beside the place of the whole, so that it can be moved there at once
+        folderLineEdit.filters = ctk.ctkPathLineEdit.Dirs
+        folderLineEdit.currentPath = self._settings.weightsFolder
+        folderLineEdit.connect("currentPathChanged(QString)", self._onFolder)
+        urlLineEdit.connect("textChanged(QString)", self._onEdited)
+        sha256LineEdit.connect("textChanged(QString)", self._onEdited)
+        button.connect("clicked(bool)", self._onButton)
+        self._update("")
+
+    def close(self) -> None:
+        """End a download under way and remove what came of it."""
+        self._worker.stop()
+        self._removePartFolder()
+
+    def _onFolder(self, path: str) -> None:
+        self._settings.weightsFolder = path.strip()
+        self._onFolderChanged()
+
+    def _onEdited(self, _text: str) -> None:
+        self._update(self._obstacle() if self._urlLineEdit.text else "")
+
+    def _obstacle(self) -> str:
+        try:
+            check_request(self._urlLineEdit.text, self._sha256LineEdit.text)
+        except DownloadError as error:
+            return str(error)
+        return ""
+
+    def _onButton(self) -> None:
+        if self._worker.isBusy:
+            partFolder, self._partFolder = self._partFolder, None
+            self._worker.cancel(whenGone=partFolder.remove)
+            self._update(_("The download was cancelled."))
+            return
+        folder = self._settings.weightsFolder
+        try:
+            os.makedirs(folder, exist_ok=True)
+            removeLeftovers(folder)
+            self._partFolder = PrivateFolder(folder)
+        except OSError as error:
+            self._update(_("The folder {folder} cannot be written ({reason}). Choose another folder.").format(
+                folder=folder, reason=error.strerror or error))
+            return
+        self._worker.request({"op": "download", "url": self._urlLineEdit.text, "sha256": self._sha256LineEdit.text, "folder": folder,
+                              "part": os.path.join(self._partFolder.path, "weights.part")}, self._onReply, self._onProgress)
+        self._update(_("Connecting ..."))
+
+    def _onProgress(self, _stage: str, fraction: float, message: str) -> None:
+        self._progressBar.maximum = 100 if fraction > 0 else 0  # a bar without an end, as long as the size is unknown
+        self._progressBar.value = round(100 * fraction)
+        self._label.text = message
+
+    def _onReply(self, reply) -> None:
+        self._worker.stop()
+        self._removePartFolder()
+        if reply.outcome != "result":
+            self._update(reply.message)
+            return
+        self._update(_("The weights were downloaded and are selected."))
+        self._onDownloaded(reply.report["path"])
+
+    def _removePartFolder(self) -> None:
+        partFolder, self._partFolder = self._partFolder, None
+        if partFolder is not None:
+            partFolder.remove()
+
+    def _update(self, text: str) -> None:
+        isBusy = self._worker.isBusy
+        self._button.text = _("Cancel download") if isBusy else _("Download")
+        self._button.enabled = isBusy or not self._obstacle()
+        self._progressBar.visible = isBusy
+        for widget in (self._urlLineEdit, self._sha256LineEdit, self._folderLineEdit):
+            widget.enabled = not isBusy
+        self._label.text = text
+        self._label.visible = bool(text)

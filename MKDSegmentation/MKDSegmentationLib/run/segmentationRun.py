@@ -1,0 +1,286 @@
+"""One run, from the click to the segments in the scene, or to a scene left as it was."""
+
+import logging
+import os
+import time
+from dataclasses import dataclass, field
+
+import slicer
+import vtk
+from mkd_core import __version__ as coreVersion
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from ..scene.measurements import writeMeasurementsTable
+from ..scene.overlayVolumes import ALIGNED, DISAGREEMENT, removeOverlay, writeOverlay
+from ..parameters import RunOptions
+from ..scene.provenance import isReport, keepReport
+from ..scene.segmentationWriting import SegmentationBackup, reasonSegmentationCannotBeUsed, writeSegmentation
+from .incrementalTask import StepByStep
+from ..scene.transformHardening import isUnderNonLinearTransform
+from .volumeTransfer import VolumeTransfer, ijkToRas, reasonVolumeCannotBeUsed
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended.
+
+    status - "done", "failed" or "cancelled".
+    message - one or two sentences for the user.
+    segmentation - the segmentation node of a run that is done.
+    table - the table node with its measurements.
+    report - what the pipeline measured and doubts, if it is done.
+    """
+
+    status: str
+    message: str
+    segmentation: object = None
+    table: object = None
+    report: dict = field(default_factory=dict)
+
+
+def progressText(stage: str, message: str) -> str:
+    """Return what the user reads during a stage of the pipeline."""
+    texts = {
+        "check": _("Checking the volume"),
+        "localise": _("Looking for the heart"),
+        "align": _("Aligning the appearance of CT and MR"),
+        "segment": _("Segmenting the heart"),
+        "restore": _("Bringing the result to the volume"),
+        "measure": _("Measuring"),
+    }
+    return texts.get(stage, message)
+
+
+class SegmentationRun(VTKObservationMixin):
+    """Send a volume to the worker and put what comes back into the scene.
+
+    The scene is touched once, when the whole result is there. Until then the run can end at any time, through :meth:`cancel`, a closed
+    scene, a removed node or a dead worker, and leaves nothing behind.
+
+    :param worker: a WorkerProcess that is not busy.
+    :param inputVolume: volume node to segment.
+    :param outputSegmentation: segmentation node to write into, or None for a new one.
+    :param options: how to compute.
+    :param onProgress: called with a text for the user and the fraction done (0 to 1).
+    :param onFinished: called once with a :class:`RunOutcome`.
+    """
+
+    def __init__(self, worker, inputVolume, outputSegmentation=None, options=RunOptions(), onProgress=None, onFinished=None) -> None:
+        super().__init__()
+        self._worker = worker
+        self._inputVolume = inputVolume
+        self._outputSegmentation = outputSegmentation
+        self._options = options
+        self._onProgress = onProgress
+        self._onFinished = onFinished
+        self._transfer = None
+        self._steps = None  # of writing or reading a file, under way
+        self._backup = None  # of the output, while the result is put into the scene
+        self._stateAtStart = None
+        self._startTime = 0.0
+
+    def begin(self) -> None:
+        """Begin to write the volume for the worker, which is then asked to segment.
+
+        :raises ValueError: if the volume or the output cannot be used; the message says why.
+        :raises OSError: if the volume cannot be written to the temporary folder.
+        """
+        reason = (reasonVolumeCannotBeUsed(self._inputVolume)
+                  or reasonSegmentationCannotBeUsed(self._outputSegmentation, self._inputVolume))
+        if reason:
+            raise ValueError(reason)
+        self._startTime = time.monotonic()
+        self._transfer = VolumeTransfer()
+        try:
+            writing = self._transfer.writeVolumeInPieces(self._inputVolume)
+            next(writing)  # what cannot be written at all is told at once
+            self._stateAtStart = self._inputState()
+            self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneStartClose)
+            self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved)
+            self._worker.start()
+        except Exception:
+            self._release()
+            raise
+        self._steps = StepByStep(writing, self._onVolumeWritten, self._onWriteError, lambda _done: self._failIfChanged())
+
+    def cancel(self, message: str = "") -> None:
+        """End the run now; the worker winds down in the background."""
+        self._stopSteps()
+        transfer, self._transfer = self._transfer, None
+        self._worker.cancel(whenGone=transfer.remove if transfer else None)
+        self._finish(RunOutcome("cancelled", message or _("Cancelled. The scene is as it was.")))
+
+    def _requestMessage(self) -> dict:
+        chosen = self._options
+        options = chosen.ofWorker()
+        if chosen.structures is not None:
+            options["structures"] = list(chosen.structures)
+        if chosen.segmentor != "ensemble":
+            options["segmentor"] = chosen.segmentor
+        message = {
+            "op": "segment",
+            "input": self._transfer.volumePath,
+            "output": self._transfer.labelPath,
+            "bundle": chosen.weightsPath or None,
+            "modality": chosen.modality,
+            "options": options,
+        }
+        return message | self._overlayPaths()
+
+    def _overlayPaths(self) -> dict:
+        paths = {}
+        if self._options.withDisagreement:
+            paths[DISAGREEMENT] = self._transfer.disagreementPath
+        if self._options.withAligned:
+            paths[ALIGNED] = self._transfer.alignedPath
+        return paths
+
+    def _onVolumeWritten(self, _value) -> None:
+        self._steps = None
+        if not self._failIfChanged():
+            self._worker.request(self._requestMessage(), self._onReply, self._onWorkerProgress)
+
+    def _failIfChanged(self) -> bool:
+        """End the run if the volume is not the one that it began with; tell whether it did."""
+        if self._inputState() == self._stateAtStart:
+            return False
+        self._stopSteps()
+        self._finish(RunOutcome("failed", _("The volume was changed during the segmentation. Click Segment again.")))
+        return True
+
+    def _onWriteError(self, error: Exception) -> None:
+        self._steps = None
+        if isinstance(error, OSError):
+            self._finish(RunOutcome("failed", str(error)))
+        else:
+            logging.error("The volume could not be handed to the segmentation process.", exc_info=error)
+            self._finish(RunOutcome("failed", _("The volume could not be handed to the segmentation process. Close other programs and click "
+                                                "Segment again; details are in the application log.")))
+
+    def _onResultError(self, error: Exception) -> None:
+        self._steps = None
+        logging.error("The result of the segmentation could not be put into the scene.", exc_info=error)
+        self._finish(RunOutcome("failed", _("The result could not be put into the scene. Click Segment again; details are in the application log.")))
+
+    def _onWorkerProgress(self, stage: str, fraction: float, message: str) -> None:
+        if self._onProgress is not None:
+            self._onProgress(progressText(stage, message), fraction)
+
+    def _onReply(self, reply) -> None:
+        filesAreGone = self._transfer.reasonFilesAreGone()
+        if filesAreGone or reply.outcome != "result":
+            self._finish(RunOutcome("failed", filesAreGone or reply.message))
+            return
+        if self._failIfChanged():
+            return
+        if not isReport(reply.report) or not reply.report.get("structures"):
+            self._onResultError(ValueError("The report of the segmentation process is malformed."))
+            return
+        self._steps = StepByStep(self._readLabels(), lambda labels: self._onLabelsRead(labels, reply.report), self._onResultError)
+
+    def _readLabels(self):
+        """Read the labels in steps; the last step, on its own because it takes a moment, keeps what the output holds now."""
+        labels = yield from self._transfer.readLabelsInPieces(self._inputVolume)
+        self._backup = SegmentationBackup(self._outputSegmentation)
+        yield
+        return labels
+
+    def _onLabelsRead(self, labels, report: dict) -> None:
+        self._steps = None
+        if self._failIfChanged():
+            return
+        try:
+            outcome = self._writeResult(labels, report)
+        except Exception as error:
+            self._backup.restore()
+            self._onResultError(error)
+        else:
+            self._finish(outcome)
+
+    def _writeResult(self, labels, report: dict) -> RunOutcome:
+        reason = reasonSegmentationCannotBeUsed(self._outputSegmentation, self._inputVolume)
+        if reason:
+            return RunOutcome("failed", reason)
+        if labels is None:
+            return RunOutcome("failed", _("No heart was found in this volume."))
+        overlays = self._readOverlays()  # what cannot be read must fail before the scene is touched
+        report = {**report, "remarks": list(report.get("remarks", [])) + self._remarksOnTransform()}
+        before = _nodesOfScene()
+        try:
+            segmentation, table, report = self._writeNodes(labels, overlays, report)
+        except Exception:
+            for node in _nodesOfScene() - before:
+                slicer.mrmlScene.RemoveNode(node)
+            raise
+        seconds, device = time.monotonic() - self._startTime, str(report.get("device", "")).upper()
+        bundle = report.get("bundle") or {}
+        logging.info("Heart segmented in %.1f s on %s with weights %s %s", seconds, device, bundle.get("name"), bundle.get("version"))
+        message = _("The heart is segmented ({seconds} s on {device}).").format(seconds=max(1, round(seconds)), device=device)
+        return RunOutcome("done", message, segmentation, table, report)
+
+    def _writeNodes(self, labels, overlays: dict, report: dict) -> tuple:
+        """Put the result into the scene; return segmentation node, table node and the report as it was stored."""
+        segmentation = writeSegmentation(labels, self._inputVolume, self._outputSegmentation, f"MKDSegmentation {coreVersion}")
+        report = keepReport(segmentation, report)
+        table = writeMeasurementsTable(report, segmentation)
+        for kind in (DISAGREEMENT, ALIGNED):
+            if kind in overlays:
+                writeOverlay(kind, overlays[kind], segmentation, self._inputVolume, report.get("target", "CT"))
+            else:
+                removeOverlay(kind, segmentation)
+        return segmentation, table, report
+
+    def _readOverlays(self) -> dict:
+        """Return the images that were asked for and came; alignment may have made none."""
+        paths = {kind: path for kind, path in self._overlayPaths().items() if os.path.exists(path)}
+        if not paths:
+            return {}
+        import SimpleITK as sitk  # only here: importing it keeps the application busy for a moment
+
+        return {kind: sitk.ReadImage(path) for kind, path in paths.items()}
+
+    def _remarksOnTransform(self) -> list:
+        if not isUnderNonLinearTransform(self._inputVolume):
+            return []
+        return [_("The volume is under a non-linear transform (for example of a tilted gantry); volumes in ml are measured without it. "
+                  "For true volumes segment a hardened copy.")]
+
+    def _inputState(self) -> tuple:
+        """Return what must not change while the worker works: the volume's grid and voxels."""
+        image = self._inputVolume.GetImageData()
+        scalars = image.GetPointData().GetScalars() if image else None
+        return (image.GetDimensions() if image else None, scalars.GetMTime() if scalars else None, ijkToRas(self._inputVolume).tolist())
+
+    def _onSceneStartClose(self, caller, event) -> None:
+        self.cancel(_("Cancelled, because the scene was closed."))
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeAboutToBeRemoved(self, caller, event, node) -> None:
+        if node is self._inputVolume:
+            self.cancel(_("Cancelled, because the volume was removed."))
+        elif node is self._outputSegmentation:
+            self.cancel(_("Cancelled, because the output segmentation was removed."))
+
+    def _stopSteps(self) -> None:
+        steps, self._steps = self._steps, None
+        if steps is not None:
+            steps.stop()
+
+    def _finish(self, outcome: RunOutcome) -> None:
+        self._release()
+        onFinished, self._onFinished, self._onProgress = self._onFinished, None, None
+        if onFinished is not None:
+            onFinished(outcome)
+
+    def _release(self) -> None:
+        self.removeObservers()
+        self._backup = None
+        if self._transfer is not None:
+            self._transfer.remove()
+            self._transfer = None
+
+
+def _nodesOfScene() -> set:
+    scene = slicer.mrmlScene
+    return {scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes())}

@@ -1,0 +1,191 @@
+"""One run over all frames of a sequence: a run of its own for each frame, one after the other, in one worker."""
+
+import dataclasses
+import time
+
+import qt
+import slicer
+import vtk
+from mkd_core import __version__ as coreVersion
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from ..scene.frameSequence import FrameSequence
+from ..scene.functionNodes import writeFunctionNodes
+from ..parameters import RunOptions
+from ..scene.provenance import keepReport
+from .segmentationRun import RunOutcome, SegmentationRun
+from ..scene.segmentationWriting import writeSegmentation
+from .volumeTransfer import reasonVolumeCannotBeUsed
+
+#: So many frames that fail for the same reason before any succeeded end the run: the others would fail as well.
+_HOPELESS = 2
+
+
+class SequenceRun(VTKObservationMixin):
+    """Segment the frames of a sequence and keep each as soon as it is done.
+
+    The worker stays the same, so weights are loaded once. A frame is read from the sequence itself: the user may browse meanwhile. What
+    ends the run early (:meth:`cancel`, a closed scene, a removed node) keeps the frames that are finished.
+
+    :param worker: a WorkerProcess that is not busy.
+    :param volumeNode: volume node that a sequence browser shows.
+    :param options: how to compute.
+    :param onProgress: called with a text for the user and the fraction done (0 to 1).
+    :param onFinished: called once with a RunOutcome; its segmentation is the node that shows the selected frame, its report a table with
+        "function" (see mkd_core.measure.cardiac_function) and "frames" (the report of each, None where there is none).
+    """
+
+    def __init__(self, worker, volumeNode, options=RunOptions(), onProgress=None, onFinished=None) -> None:
+        super().__init__()
+        self._worker = worker
+        self._volumeNode = volumeNode
+        self._options = dataclasses.replace(options, withDisagreement=False, withAligned=False)  # a result keeps labels alone of each frame
+        self._onProgress = onProgress
+        self._onFinished = onFinished
+        self._frames = None
+        self._indexValues = []
+        self._frame = -1
+        self._finishedFrames = 0
+        self._failures = {}  # frame number -> reason
+        self._frameRun = None
+        self._scratch = None  # a scene of its own for the segmentation of the frame under way
+        self._startTime = 0.0
+        self._nextTimer = qt.QTimer()
+        self._nextTimer.setSingleShot(True)
+        self._nextTimer.connect("timeout()", self._goOn)
+
+    def begin(self) -> None:
+        """Begin with the first frame.
+
+        :raises ValueError: if the volume is none of a sequence or cannot be used; the message says why.
+        :raises OSError: if a frame cannot be written to the temporary folder.
+        """
+        self._frames = FrameSequence.of(self._volumeNode)
+        if self._frames is None:
+            raise ValueError(_("The selected volume does not belong to a sequence."))
+        reason = reasonVolumeCannotBeUsed(self._volumeNode)
+        if reason:
+            raise ValueError(reason)
+        self._indexValues = self._frames.indexValues()
+        self._startTime = time.monotonic()
+        self._scratch = slicer.vtkMRMLScene()
+        self._frame = 0
+        self._makeFrameRun()
+        self._frameRun.begin()
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved)
+
+    def cancel(self, message: str = "") -> None:
+        """End the run now; finished frames are kept."""
+        if not message:
+            message = _("Cancelled. The scene is as it was.")
+            if self._finishedFrames:
+                message = _("Cancelled after {done} of {count} frames; these are kept.").format(
+                    done=self._finishedFrames, count=len(self._indexValues))
+        self._end("cancelled", message)
+
+    def _makeFrameRun(self) -> None:
+        frame, value = self._frame, self._indexValues[self._frame]
+        self._scratch.Clear(0)
+        segmentation = self._scratch.AddNode(slicer.vtkMRMLSegmentationNode())
+        earlier = self._frames.segmentationOfFrame(value)
+        if earlier is not None:
+            segmentation.CopyContent(earlier)  # segments of the user are kept
+        segmentation.SetName(self._name())
+        self._frameRun = _FrameRun(
+            self._worker, self._frames.volumes.GetDataNodeAtValue(value, True), segmentation, self._options,
+            lambda text, fraction: self._onFrameProgress(frame, text, fraction), lambda outcome: self._onFrameFinished(frame, outcome))
+
+    def _name(self) -> str:
+        return _("{volume} heart").format(volume=self._frames.volumes.GetName())
+
+    def _goOn(self) -> None:
+        """Begin with the next frame or end the run; from the event loop, so that the panel never waits for two steps in a row."""
+        if self._frame == len(self._indexValues) or self._isHopeless():
+            self._complete()
+            return
+        self._onFrameProgress(self._frame, _("Reading the volume"), 0.0)
+        try:
+            self._makeFrameRun()
+            self._frameRun.begin()
+        except (ValueError, OSError) as error:
+            self._onFrameFinished(self._frame, RunOutcome("failed", str(error)))
+
+    def _onFrameProgress(self, frame: int, text: str, fraction: float) -> None:
+        if self._onProgress is not None:
+            count = len(self._indexValues)
+            message = _("Frame {frame} of {count}: {stage}").format(frame=frame + 1, count=count, stage=text)
+            self._onProgress(message, (frame + fraction) / count)
+
+    def _onFrameFinished(self, frame: int, outcome: RunOutcome) -> None:
+        self._frameRun = None
+        if outcome.status == "cancelled":
+            self.cancel(outcome.message)
+            return
+        if outcome.status == "done":
+            self._frames.keep(outcome.segmentation, self._indexValues[frame], self._name())
+            self._finishedFrames += 1
+        else:
+            self._failures[frame] = outcome.message
+        self._frame += 1
+        self._nextTimer.start(0)
+
+    def _isHopeless(self) -> bool:
+        return not self._finishedFrames and len(self._failures) >= _HOPELESS and len(set(self._failures.values())) == 1
+
+    def _complete(self) -> None:
+        count, seconds = len(self._indexValues), max(1, round(time.monotonic() - self._startTime))
+        if not self._finishedFrames:
+            self._end("failed", next(iter(self._failures.values())))
+        elif not self._failures:
+            self._end("done", _("All {count} frames are segmented ({seconds} s).").format(count=count, seconds=seconds))
+        else:
+            failed = ", ".join(str(frame + 1) for frame in self._failures)
+            self._end("done", _("{done} of {count} frames are segmented ({seconds} s). Not segmented: {failed}. {reason}").format(
+                done=self._finishedFrames, count=count, seconds=seconds, failed=failed, reason=next(iter(self._failures.values()))))
+
+    def _onSceneStartClose(self, caller, event) -> None:
+        self._end("cancelled", _("Cancelled, because the scene was closed."), givesResult=False)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeAboutToBeRemoved(self, caller, event, node) -> None:
+        # A volume that is removed comes back: the browser makes it anew, and frames are read from the sequence anyway.
+        if node in (self._frames.browser, self._frames.volumes):
+            self._end("cancelled", _("Cancelled, because the sequence was removed."), givesResult=False)
+        elif node in (self._frames.segmentations(), self._frames.segmentationNode()):
+            self._end("cancelled", _("Cancelled, because the segmentations were removed."), givesResult=False)
+
+    def _end(self, status: str, message: str, givesResult: bool = True) -> None:
+        if self._scratch is None:
+            return  # it has ended already
+        self.removeObservers()
+        self._nextTimer.stop()
+        self._nextTimer.deleteLater()  # drops its connection to this object, which would keep both alive
+        self._scratch = None
+        frameRun, self._frameRun = self._frameRun, None
+        if frameRun is not None:
+            frameRun.abandon()
+        segmentation, report = None, {}
+        if givesResult and self._finishedFrames:
+            segmentation = self._frames.segmentationNode()
+            function = writeFunctionNodes(self._frames)
+            report = {"function": function.as_dict(), "frames": self._frames.reports()}
+        onFinished, self._onFinished, self._onProgress = self._onFinished, None, None
+        if onFinished is not None:
+            onFinished(RunOutcome(status, message, segmentation=segmentation, report=report))
+
+
+class _FrameRun(SegmentationRun):
+    """A run on one frame. Volume and segmentation are in scenes of their own; the user's scene is not touched."""
+
+    def abandon(self) -> None:
+        """End the run without a word."""
+        self._onFinished = None
+        self.cancel()
+
+    def _writeResult(self, labels, report: dict) -> RunOutcome:
+        if labels is None:
+            return RunOutcome("failed", _("No heart was found in this volume."))
+        segmentation = writeSegmentation(labels, self._inputVolume, self._outputSegmentation, f"MKDSegmentation {coreVersion}")
+        return RunOutcome("done", "", segmentation=segmentation, report=keepReport(segmentation, report))

@@ -1,0 +1,295 @@
+"""The worker: a child process that runs mkd_core, speaks JSON lines, stays warm between clicks and never takes Slicer down with it."""
+
+import collections
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+from dataclasses import dataclass, field
+
+import qt
+from slicer.i18n import tr as _
+
+from ..corePackage import coreSearchPath
+from .lineBuffer import LineBuffer
+
+GRACE_MS = 1500  # a worker told to end is killed after this
+IDLE_MS = 10 * 60 * 1000  # a worker without work gives its memory back after this
+_LOG_LINES = 40
+_LOG_COLUMNS = 1000  # what is longer is no text for people
+
+
+def pythonCommand(*arguments: str) -> list:
+    """Return a command line of Python. In Slicer, PythonSlicer starts it with Slicer's own environment."""
+    return [shutil.which("PythonSlicer") or sys.executable, *arguments]
+
+
+def workerCommand() -> list:
+    """Return the command line of the worker."""
+    return pythonCommand("-m", "mkd_core.worker")
+
+
+@dataclass(frozen=True)
+class WorkerReply:
+    """How a request ended.
+
+    outcome - "result", "error" (the worker explains), or "crashed" (it ended without a word).
+    report - what the worker reports with a result.
+    message - for the user, one or two sentences, if there is no result.
+    """
+
+    outcome: str
+    report: dict = field(default_factory=dict)
+    message: str = ""
+
+
+class WorkerProcess:
+    """One request at a time to a worker that is started when first needed.
+
+    Example::
+
+        worker = WorkerProcess()
+        worker.request({"op": "segment", ...}, onReply=lambda reply: print(reply.outcome))
+
+    :param command: command line; by default :func:`workerCommand`, asked at each start.
+    :param onLog: called with each line of text that the process writes besides its messages.
+    """
+
+    def __init__(self, command: list | None = None, onLog=None) -> None:
+        self._command = command
+        self._onLog = onLog
+        self._child = None
+        self._requestId = 0
+        self._warmedFor = None
+        self._onReply = None
+        self._onProgress = None
+        self._idleTimer = qt.QTimer()
+        self._idleTimer.setSingleShot(True)
+        self._idleTimer.connect("timeout()", self.stop)
+
+    @property
+    def isBusy(self) -> bool:
+        """True between a request and its reply."""
+        return self._onReply is not None
+
+    @property
+    def isAlive(self) -> bool:
+        """True while there is a process."""
+        return self._child is not None
+
+    def start(self) -> None:
+        """Start the process if it is not there yet, ahead of a request; returns at once."""
+        self._idleTimer.start(IDLE_MS)
+        if self._child is None:
+            self._child = _Child(self._onMessage, self._onEnd, self._onLog)
+            self._warmedFor = None
+            self._child.start(self._command or workerCommand())
+
+    def warm(self, message: dict) -> None:
+        """Let the process load in the background what a coming request needs; returns at once, and nothing tells when it is done.
+
+        A request that comes meanwhile waits for it in the process, and gains what is done already. Asking twice for the same costs nothing.
+
+        :param message: the request "warm" of the worker's protocol, without its id.
+        """
+        if self.isBusy:
+            return
+        self.start()
+        if self._child is not None and self._warmedFor != message:
+            self._warmedFor = message
+            self._child.send({**message, "id": json.dumps(message)})
+
+    def request(self, message: dict, onReply, onProgress=None) -> None:
+        """Send a request. Nothing blocks; the callbacks come from the event loop.
+
+        :param message: one request of the worker's protocol, without its id.
+        :param onReply: called once with a :class:`WorkerReply`, unless :meth:`cancel` or :meth:`stop` come first.
+        :param onProgress: called with stage, fraction (0 to 1) and message.
+        :raises RuntimeError: if a request is under way.
+        """
+        if self.isBusy:
+            raise RuntimeError("The worker is busy.")
+        self._requestId += 1
+        self._onReply, self._onProgress = onReply, onProgress
+        self.start()
+        self._idleTimer.stop()
+        if self._child is not None:  # it may have failed to start at once, and said so
+            self._child.send({**message, "id": self._requestId})
+
+    def cancel(self, whenGone=None) -> None:
+        """Give up the request: no reply comes, and the process ends by itself or is killed after a moment.
+
+        :param whenGone: called when the process is gone, so that files it used can be deleted.
+        """
+        child, self._child = self._child, None
+        self._onReply = self._onProgress = None
+        if child is not None:
+            child.end(cancelId=self._requestId, whenGone=whenGone)
+        elif whenGone is not None:
+            whenGone()
+
+    def stop(self) -> None:
+        """End the process now, and those that a cancel left ending. No reply comes. The next request starts a new process."""
+        self._idleTimer.stop()
+        child, self._child = self._child, None
+        self._onReply = self._onProgress = None
+        for ending in [child, *_Child.ending]:
+            if ending is not None:
+                ending.kill()
+
+    def _onMessage(self, message: dict) -> None:
+        if message.get("id") != self._requestId or not self.isBusy:
+            return
+        event = message.get("event")
+        if event == "progress" and self._onProgress is not None:
+            self._onProgress(str(message.get("stage", "")), _fraction(message.get("fraction")), _text(message.get("message")))
+        elif event == "result":
+            self._reply(WorkerReply("result", report=message.get("report") or {}))
+        elif event == "error":
+            text = " ".join(_text(message.get(part)) for part in ("message", "advice")).strip()
+            self._reply(WorkerReply("error", message=text or _("The segmentation failed; details are in the application log.")))
+
+    def _onEnd(self, started: bool) -> None:
+        self._child = None
+        if not self.isBusy:
+            return
+        if started:
+            text = _("The segmentation process ended unexpectedly, perhaps for lack of memory. Nothing was changed. "
+                     "Close other programs and click Segment again; details are in the application log.")
+        else:
+            text = _("The segmentation process could not be started; details are in the application log.")
+        self._reply(WorkerReply("crashed", message=text))
+
+    def _reply(self, reply: WorkerReply) -> None:
+        onReply, self._onReply, self._onProgress = self._onReply, None, None
+        self._idleTimer.start(IDLE_MS)
+        onReply(reply)
+
+
+def _fraction(value) -> float:
+    return float(min(max(value, 0.0), 1.0)) if isinstance(value, (int, float)) and value == value else 0.0  # NaN is unlike itself
+
+
+def _text(value) -> str:
+    return str(value or "")[:_LOG_COLUMNS]
+
+
+def _childPid(value) -> int | None:
+    """Return a process id that may be killed; 0, negative ones and our own would take Slicer along."""
+    return value if type(value) is int and value > 1 and value not in (os.getpid(), os.getppid()) else None
+
+
+class _Child:
+    """One started process, from start to death."""
+
+    ending = set()  # those told to end, kept as objects until their process is gone
+
+    def __init__(self, onMessage, onEnd, onLog=None) -> None:
+        self._onMessage, self._onEnd, self._onLog = onMessage, onEnd, onLog
+        self._whenGone = None
+        self._pid = None  # of the Python process; PythonSlicer is a launcher with a pid of its own
+        self._output, self._errors = LineBuffer(), LineBuffer()
+        self._log = collections.deque(maxlen=_LOG_LINES)
+        self._killTimer = qt.QTimer()
+        self._killTimer.setSingleShot(True)
+        self._killTimer.connect("timeout()", self.kill)
+        self._process = qt.QProcess()
+        self._process.setProcessEnvironment(coreEnvironment())
+        self._process.connect("readyReadStandardOutput()", self._onStandardOutput)
+        self._process.connect("readyReadStandardError()", self._onStandardError)
+        self._process.connect("finished(int,QProcess::ExitStatus)", self._onFinished)
+        self._process.connect("errorOccurred(QProcess::ProcessError)", self._onError)
+
+    def start(self, command: list) -> None:
+        """Start the process; returns at once."""
+        logging.debug("Starting the segmentation process: %s", command)
+        self._process.start(command[0], command[1:])
+
+    def send(self, message: dict) -> None:
+        """Write one line. A process that is still starting gets it as soon as it reads."""
+        self._process.write((json.dumps(message) + "\n").encode("utf-8"))
+
+    def end(self, cancelId: int, whenGone=None) -> None:
+        """Ask the process to end, and kill it if it has not ended after the grace time."""
+        self._whenGone = whenGone
+        self._onMessage = self._onEnd = self._onLog = None
+        _Child.ending.add(self)
+        self.send({"op": "cancel", "id": cancelId})
+        self._process.closeWriteChannel()  # a worker whose input ends, ends
+        self._killTimer.start(GRACE_MS)
+
+    def kill(self) -> None:
+        """End the process and its launcher now."""
+        self._onMessage = self._onEnd = self._onLog = None
+        if self._process.state() != qt.QProcess.NotRunning:
+            _Child.ending.add(self)
+            if self._pid is not None:
+                try:
+                    os.kill(self._pid, getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows knows only the latter, and it is as hard
+                except OSError:
+                    logging.debug("The segmentation process %d was already gone.", self._pid)
+            self._process.kill()
+            self._process.waitForFinished(1000)
+
+    def _onStandardOutput(self) -> None:
+        for line in self._output.feed(self._process.readAllStandardOutput().data()):
+            self._onLine(line)
+
+    def _onLine(self, line: str) -> None:
+        try:
+            message = json.loads(line) if line.startswith("{") else None
+        except (ValueError, RecursionError):
+            message = None
+        if not isinstance(message, dict):
+            self._logLine(line)
+        elif message.get("event") == "ready":
+            self._pid = self._pid or _childPid(message.get("pid"))
+        elif self._onMessage is not None:
+            self._onMessage(message)
+
+    def _onStandardError(self) -> None:
+        for line in self._errors.feed(self._process.readAllStandardError().data()):
+            self._logLine(line)
+
+    def _logLine(self, line: str) -> None:
+        line = line[:_LOG_COLUMNS]
+        if not line:
+            return
+        self._log.append(line)
+        logging.debug("Segmentation process: %s", line)
+        if self._onLog is not None:
+            self._onLog(line)
+
+    def _onError(self, error) -> None:
+        if error == qt.QProcess.FailedToStart:  # every other error is followed by the end of the process
+            self._log.append(self._process.errorString())
+            self._over(started=False)
+
+    def _onFinished(self, exitCode: int, exitStatus) -> None:
+        self._onStandardOutput()
+        self._onStandardError()
+        self._logLine(self._errors.flush())
+        self._log.append(f"exit code {exitCode}")
+        self._over(started=True)
+
+    def _over(self, started: bool) -> None:
+        self._killTimer.stop()
+        _Child.ending.discard(self)
+        if self._onEnd is not None:
+            logging.warning("The segmentation process ended by itself. Its last words:\n%s", "\n".join(self._log))
+            self._onEnd(started)
+        if self._whenGone is not None:
+            self._whenGone()
+        for sender in (self._process, self._killTimer):
+            sender.deleteLater()  # drops its connections to this object, which would keep both alive
+
+
+def coreEnvironment():
+    """Return the environment (QProcessEnvironment) in which a Python process finds mkd_core."""
+    environment = qt.QProcessEnvironment.systemEnvironment()
+    searchPath = [coreSearchPath(), environment.value("PYTHONPATH", "")]
+    environment.insert("PYTHONPATH", os.pathsep.join(path for path in searchPath if path))
+    environment.insert("PYTHONUTF8", "1")
+    return environment

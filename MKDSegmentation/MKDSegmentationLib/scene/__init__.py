@@ -1,0 +1,1 @@
+"""What a run reads from the scene and writes into it."""

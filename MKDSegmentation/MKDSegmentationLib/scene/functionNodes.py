@@ -1,0 +1,133 @@
+"""What the sequence of segmentations tells, as nodes to take away: volumes over time, their plot, and the pump function."""
+
+import math
+
+import slicer
+import vtk
+from mkd_core.measure.cardiac_function import CardiacFunction, cardiac_function, volume_curve
+from mkd_core.structures import BY_KEY
+from slicer.i18n import tr as _
+
+from .frameSequence import FrameSequence
+
+#: Roles by which a sequence of segmentations refers to its nodes here.
+_VOLUMES_ROLE, _FUNCTION_ROLE, _CHART_ROLE = "MKDSegmentation.VolumeTable", "MKDSegmentation.FunctionTable", "MKDSegmentation.VolumeChart"
+
+_IN_TABLE = ("LV", "RV", "LA", "RA", "Myo")
+_IN_PLOT = ("LV", "RV", "LA", "RA")
+
+
+def functionRows(function: CardiacFunction) -> list:
+    """Return the figures as rows of text: measure with its unit, left ventricle, right ventricle; "" where there is none."""
+    def row(title: str, attribute: str, factor: float = 1.0) -> list:
+        sides = [getattr(ventricle, attribute, None) for ventricle in (function.left, function.right)]
+        return [title] + ["" if value is None else f"{factor * value:.0f}" for value in sides]
+
+    return [
+        row(_("End-diastolic volume (ml)"), "end_diastolic_ml"),
+        row(_("End-systolic volume (ml)"), "end_systolic_ml"),
+        row(_("Stroke volume (ml)"), "stroke_volume_ml"),
+        row(_("Ejection fraction (%)"), "ejection_fraction", 100.0),
+        [_("Myocardial mass (g)"), "" if function.myocardial_mass_g is None else f"{function.myocardial_mass_g:.0f}", ""],
+    ]
+
+
+def chartOf(frames: FrameSequence):
+    """Return the chart node of volumes over time, or None."""
+    segmentations = frames.segmentations()
+    return segmentations.GetNodeReference(_CHART_ROLE) if segmentations is not None else None
+
+
+def writeFunctionNodes(frames: FrameSequence) -> CardiacFunction:
+    """Measure the function and put it, and the volumes over time, into table and chart nodes; those of an earlier run are used again."""
+    segmentations, reports = frames.segmentations(), frames.reports()
+    function = cardiac_function(reports)
+    with slicer.util.NodeModify(segmentations):  # each change of a sequence lets its browser copy the whole volume
+        volumes = _node(segmentations, _VOLUMES_ROLE, "vtkMRMLTableNode", _("{name} volumes"))
+        table = _node(segmentations, _FUNCTION_ROLE, "vtkMRMLTableNode", _("{name} function"))
+        chart = _node(segmentations, _CHART_ROLE, "vtkMRMLPlotChartNode", _("{name} volume-time curves"))
+    _fillVolumes(volumes, frames, reports)
+    _fillFunction(table, function)
+    _fillChart(chart, volumes, segmentations.GetName())
+    return function
+
+
+def _node(segmentations, role: str, className: str, name: str):
+    node = segmentations.GetNodeReference(role)
+    if node is None:
+        node = slicer.mrmlScene.AddNewNodeByClass(
+            className, slicer.mrmlScene.GenerateUniqueName(name.format(name=segmentations.GetName())))
+        segmentations.SetNodeReferenceID(role, node.GetID())
+    return node
+
+
+def _timeTitle(frames: FrameSequence) -> str:
+    name, unit = frames.volumes.GetIndexName() or _("frame"), frames.volumes.GetIndexUnit()
+    return f"{name} ({unit})" if unit else name
+
+
+def _times(frames: FrameSequence) -> list:
+    """Return the index values as numbers, or the frames' numbers where the index is no number."""
+    try:
+        return [float(value) for value in frames.indexValues()]
+    except ValueError:
+        return [float(frame + 1) for frame in range(frames.count)]
+
+
+def _column(table, name: str, values: list) -> None:
+    column = vtk.vtkDoubleArray()
+    column.SetName(name)
+    for value in values:
+        column.InsertNextValue(math.nan if value is None else value)
+    table.AddColumn(column)
+
+
+def _fillVolumes(node, frames: FrameSequence, reports: list) -> None:
+    table = vtk.vtkTable()
+    _column(table, _timeTitle(frames), _times(frames))
+    for key in _IN_TABLE:
+        _column(table, _seriesTitle(key), volume_curve(reports, key))
+    node.SetUseFirstColumnAsRowHeader(False)
+    node.SetUseColumnTitleAsColumnHeader(True)
+    node.SetAndObserveTable(table)
+
+
+def _seriesTitle(key: str) -> str:
+    return _("{structure} (ml)").format(structure=BY_KEY[key].name)
+
+
+def _fillFunction(node, function: CardiacFunction) -> None:
+    rows = functionRows(function)
+    if function.end_diastole is not None:
+        rows += [[_("End-diastole (frame)"), str(function.end_diastole + 1), ""], [_("End-systole (frame)"), str(function.end_systole + 1), ""]]
+    rows += [[_("Remark"), remark, ""] for remark in function.remarks]
+    table = vtk.vtkTable()
+    for index, title in enumerate((_("Measure"), BY_KEY["LV"].name, BY_KEY["RV"].name)):
+        column = vtk.vtkStringArray()
+        column.SetName(title)
+        for row in rows:
+            column.InsertNextValue(row[index])
+        table.AddColumn(column)
+    node.SetUseColumnTitleAsColumnHeader(True)
+    node.SetAndObserveTable(table)
+
+
+def _fillChart(chart, volumes, name: str) -> None:
+    timeTitle = volumes.GetTable().GetColumn(0).GetName()
+    for index, key in enumerate(_IN_PLOT):
+        series = chart.GetNthPlotSeriesNode(index) if index < chart.GetNumberOfPlotSeriesNodes() else None
+        if series is None:
+            series = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", BY_KEY[key].name)
+            chart.AddAndObservePlotSeriesNodeID(series.GetID())
+        series.SetAndObserveTableNodeID(volumes.GetID())
+        series.SetXColumnName(timeTitle)
+        series.SetYColumnName(_seriesTitle(key))
+        series.SetPlotType(series.PlotTypeScatter)
+        series.SetLineStyle(series.LineStyleSolid)
+        series.SetMarkerStyle(series.MarkerStyleCircle)
+        series.SetColor(*(channel / 255.0 for channel in BY_KEY[key].color))
+    chart.SetTitle(name)
+    chart.SetXAxisTitle(timeTitle)
+    chart.SetYAxisTitle(_("Volume (ml)"))
+    chart.SetLegendVisibility(True)
+    chart.Modified()  # a chart that is shown notices changed tables by this

@@ -1,0 +1,190 @@
+"""From a block of labels to a segmentation node with the seven structures, each in its fixed segment."""
+
+import logging
+
+import numpy as np
+import slicer
+import vtk
+from mkd_core.structures import ANATOMICAL_STRUCTURE, STRUCTURES, Structure
+from slicer.i18n import tr as _
+from vtk.util import numpy_support
+
+from ..run.volumeTransfer import LabelBlock, ijkToRas
+
+#: Name of our terminology context, see Resources/MKDSegmentation.term.json.
+TERMINOLOGY_CONTEXT = "MKDSegmentation whole heart"
+_REGION_CONTEXT = "Anatomic codes - DICOM master list"
+_OUR_IDS = tuple(structure.key for structure in STRUCTURES)
+_BINARY = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+_SURFACE = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
+
+
+def terminologyEntry(structure: Structure) -> str:
+    """Return the serialised terminology of a structure as Slicer keeps it in a segment's tag."""
+    category, code = "^".join(ANATOMICAL_STRUCTURE), "^".join(structure.code)
+    return f"{TERMINOLOGY_CONTEXT}~{category}~{code}~^^~{_REGION_CONTEXT}~^^~^^"
+
+
+def reasonSegmentationCannotBeUsed(segmentationNode, volumeNode) -> str:
+    """Return why the seven segments of the volume cannot go into the node, one sentence, or an empty string if they can.
+
+    A node that holds other segments must keep them untouched: they may be neither moved by another transform nor resampled to another grid.
+    """
+    if segmentationNode is None or volumeNode is None:
+        return ""
+    if not _segmentsOfOthers(segmentationNode.GetSegmentation()):
+        return ""
+    if segmentationNode.GetSegmentation().GetSourceRepresentationName() != _BINARY:
+        return _("The output segmentation holds surfaces of other structures; select a new segmentation.")
+    if segmentationNode.GetTransformNodeID() != volumeNode.GetTransformNodeID():
+        return _("The output segmentation has other segments under another transform; select a new segmentation.")
+    if not _sharesGrid(segmentationNode, volumeNode):
+        return _("The output segmentation has other segments, made on another volume; select a new segmentation.")
+    return ""
+
+
+class SegmentationBackup:
+    """A segmentation as it is now, to be put back if what comes fails half-way.
+
+    :param segmentationNode: None, if there is none yet, makes a backup that restores nothing.
+    """
+
+    def __init__(self, segmentationNode) -> None:
+        self._node = segmentationNode
+        if segmentationNode is None:
+            return
+        self._content = slicer.vtkSegmentation()
+        self._content.DeepCopy(segmentationNode.GetSegmentation())
+        self._transformId = segmentationNode.GetTransformNodeID()
+        self._attributes = {name: segmentationNode.GetAttribute(name) for name in segmentationNode.GetAttributeNames()}
+        display = segmentationNode.GetDisplayNode()
+        self._display = display.CreateNodeInstance() if display else None
+        if display:
+            self._display.Copy(display)
+
+    def restore(self) -> None:
+        """Bring segments, their look, the parent transform and the attributes back."""
+        node = self._node
+        if node is None:
+            return
+        with slicer.util.NodeModify(node):
+            node.SetAndObserveTransformNodeID(self._transformId)
+            node.GetSegmentation().DeepCopy(self._content)
+            for name in {*node.GetAttributeNames(), *self._attributes}:
+                node.SetAttribute(name, self._attributes.get(name))
+            if self._display is not None and node.GetDisplayNode():
+                node.GetDisplayNode().Copy(self._display)
+
+
+def writeSegmentation(labels: LabelBlock, volumeNode, segmentationNode=None, algorithmName: str = "MKDSegmentation"):
+    """Put the labels into seven segments and return the segmentation node.
+
+    :param labels: block of the volume's grid with label values of mkd_core.structures.
+    :param volumeNode: the volume that was segmented; gives geometry, parent transform and place in the subject hierarchy.
+    :param segmentationNode: receives the segments, replacing ours from an earlier run and no others; None makes a new node.
+    :param algorithmName: recorded in each segment, and from there in DICOM.
+    :raises RuntimeError: if Slicer does not take the labels; a node made here is removed again.
+    """
+    isNew = segmentationNode is None
+    if isNew:
+        name = slicer.mrmlScene.GenerateUniqueName(_("{volume} heart").format(volume=volumeNode.GetName()))
+        segmentationNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    try:
+        with slicer.util.NodeModify(segmentationNode):
+            _fill(segmentationNode, labels, volumeNode, algorithmName)
+    except Exception:
+        if isNew:
+            slicer.mrmlScene.RemoveNode(segmentationNode)
+        raise
+    if isNew:
+        placeBeside(volumeNode, segmentationNode)
+    return segmentationNode
+
+
+def _fill(segmentationNode, labels: LabelBlock, volumeNode, algorithmName: str) -> None:
+    segmentation = segmentationNode.GetSegmentation()
+    showedSurfaces = segmentation.ContainsRepresentation(_SURFACE)
+    if not _segmentsOfOthers(segmentation):
+        if segmentation.GetSourceRepresentationName() != _BINARY:
+            segmentation.RemoveAllSegments()
+            segmentation.SetSourceRepresentationName(_BINARY)
+        # First the transform, then the geometry: the other way round the geometry would be taken to world space and the labels resampled.
+        segmentationNode.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    if not segmentationNode.GetDisplayNode():
+        segmentationNode.CreateDefaultDisplayNodes()
+
+    present = np.bincount(labels.values.ravel(), minlength=len(STRUCTURES) + 1)
+    ids = vtk.vtkStringArray()  # the n-th id receives label n; an empty one is passed over
+    for structure in STRUCTURES:
+        if present[structure.label] == 0 and structure.key in segmentation.GetSegmentIDs():
+            segmentation.RemoveSegment(structure.key)
+        ids.InsertNextValue(structure.key if present[structure.label] else "")
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    if not logic.ImportLabelmapToSegmentationNode(_orientedImage(labels, volumeNode), segmentationNode, ids):
+        raise RuntimeError("The labels could not be imported into the segmentation.")
+    for structure in STRUCTURES:
+        if present[structure.label]:
+            _describe(segmentation.GetSegment(structure.key), structure, algorithmName)
+    if showedSurfaces:
+        segmentation.CreateRepresentation(_SURFACE, True)
+
+
+def _orientedImage(labels: LabelBlock, volumeNode):
+    """Return the block as an image whose extent says where it lies on the volume's grid."""
+    extent = []
+    for start, size in zip(reversed(labels.start), reversed(labels.values.shape)):
+        extent += [start, start + size - 1]
+    image = slicer.vtkOrientedImageData()
+    image.SetExtent(extent)
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())[:] = labels.values.ravel()
+    geometry = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(geometry)
+    image.SetGeometryFromImageToWorldMatrix(geometry)
+    return image
+
+
+def _describe(segment, structure: Structure, algorithmName: str) -> None:
+    # Slicer renames and recolours segments whose name or colour counts as generated
+    segment.SetNameAutoGenerated(False)
+    segment.SetColorAutoGenerated(False)
+    segment.SetName(structure.name)
+    segment.SetColor(*(channel / 255.0 for channel in structure.color))
+    segment.SetTag(segment.GetTerminologyEntryTagName(), terminologyEntry(structure))
+    segment.SetTag("DICOM.SegmentAlgorithmType", "AUTOMATIC")
+    segment.SetTag("DICOM.SegmentAlgorithmName", algorithmName)
+
+
+def _segmentsOfOthers(segmentation) -> list:
+    count = segmentation.GetNumberOfSegments()
+    return [segmentId for segmentId in map(segmentation.GetNthSegmentID, range(count)) if segmentId not in _OUR_IDS]
+
+
+def _sharesGrid(segmentationNode, volumeNode) -> bool:
+    """Tell whether the segmentation's reference geometry is the volume's grid; one that has none yet takes any."""
+    parameter = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+    geometry = segmentationNode.GetSegmentation().GetConversionParameter(parameter)
+    if not geometry:
+        return True
+    reference = slicer.vtkOrientedImageData()
+    if not slicer.vtkSegmentationConverter.DeserializeImageGeometry(geometry, reference, False):
+        return False
+    matrix = vtk.vtkMatrix4x4()
+    reference.GetImageToWorldMatrix(matrix)
+    geometry = np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+    sameSize = reference.GetDimensions() == volumeNode.GetImageData().GetDimensions()
+    return sameSize and np.allclose(geometry, ijkToRas(volumeNode), atol=1e-3)
+
+
+def placeBeside(volumeNode, segmentationNode) -> None:
+    """Put a segmentation into the folder of the subject hierarchy that its volume is in."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    if hierarchy is None:
+        return
+    volumeItem = hierarchy.GetItemByDataNode(volumeNode)
+    segmentationItem = hierarchy.GetItemByDataNode(segmentationNode)
+    if volumeItem and segmentationItem:
+        hierarchy.SetItemParent(segmentationItem, hierarchy.GetItemParent(volumeItem))
+    else:
+        logging.debug("The subject hierarchy has no item for the volume or its segmentation.")

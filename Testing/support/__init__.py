@@ -1,0 +1,1 @@
+"""What tests, trust runs and benchmarks share."""

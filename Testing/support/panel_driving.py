@@ -1,0 +1,63 @@
+"""What a user does with our panel, and what a user sees of the scene."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import numpy as np
+import slicer
+import vtk
+from Testing.harness import bootstrap, driving  # noqa: F401  (the application comes before every other use of Qt)
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = ROOT / "MKDSegmentation" / "MKDSegmentation.py"
+SHAPE = (20, 24, 36)
+
+
+def addVolume(name="CT", shape=SHAPE, spacing=2.0, seed=0):
+    """Add a scalar volume node of noise to the scene; array shape (k, j, i), spacing in mm."""
+    ijkToRas = vtk.vtkMatrix4x4()
+    ijkToRas.DeepCopy((np.diag([-spacing, -spacing, spacing, 1.0])).ravel().tolist())
+    voxels = np.random.default_rng(seed).integers(-1000, 1000, shape).astype(np.int16)
+    return slicer.util.addVolumeFromArray(voxels, ijkToRAS=ijkToRas, name=name)
+
+
+def segment(panel, seconds=20):
+    """Click Segment and wait until the panel is ready again."""
+    driving.click(panel.ui.segmentButton)
+    waitUntilReady(panel, seconds)
+
+
+def waitUntilReady(panel, seconds=20):
+    """Wait until a run is over, as far as the panel tells."""
+    driving.waitUntil(lambda: panel.ui.segmentButton.text == "Segment", seconds, "the end of the run")
+
+
+def waitForStage(panel, text, seconds=20):
+    """Wait until the panel tells that the run has come so far."""
+    driving.waitUntil(lambda: text in panel.ui.statusLabel.text, seconds, f"the stage {text!r}")
+
+
+def segmentations():
+    """Return all segmentation nodes of the scene."""
+    return slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+
+
+def voxelsOf(segmentation, segmentId, volume):
+    """Return a segment as a boolean array (k, j, i) on the grid of the volume."""
+    return slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segmentId, volume) > 0
+
+
+def sceneContent():
+    """Return what a user would miss or find too much: id, name and class of every node."""
+    nodes = [slicer.mrmlScene.GetNthNode(index) for index in range(slicer.mrmlScene.GetNumberOfNodes())]
+    return sorted((node.GetID(), node.GetName(), node.GetClassName()) for node in nodes)
+
+
+def childProcesses():
+    """Return the process ids of what this process has started; threads that end while they are asked are passed over (Linux only)."""
+    children = []
+    for task in Path(f"/proc/{os.getpid()}/task").iterdir():
+        with contextlib.suppress(OSError):
+            children += [int(pid) for pid in (task / "children").read_text().split()]
+    return children

@@ -1,0 +1,316 @@
+"""Labelled volumes: finding them, checking them before work starts, reading them.
+
+Two layouts are known: the folder of MM-WHS 2017 as it is downloaded (``ct_train_1001_image.nii.gz`` beside ``ct_train_1001_label.nii.gz``, also in
+sub-folders), and a CSV file with the columns ``image``, ``label``, ``modality`` and, if wanted, ``split``.
+
+Example:
+    >>> cases = find_cases("MM-WHS 2017 Dataset")          # doctest: +SKIP
+    >>> check_cases(cases, needed=("CT", "MR"))            # doctest: +SKIP
+    >>> image, labels = read_case(cases[0])                # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from mkd_core.errors import InputError
+from mkd_core.inference.image_check import check_image
+from mkd_core.structures import STRUCTURES
+from mkd_core.io.volumes import read_volume
+
+MODALITIES = ("CT", "MR")
+
+_COLUMNS = ("image", "label", "modality")
+
+#: Names in MM-WHS: modality, part of the data set, number, image or label.
+_MMWHS_NAME = re.compile(r"(ct|mr)_(train|test)_(\d+)_(image|label)\.nii(?:\.gz)?", re.IGNORECASE)
+
+#: Our label of every voxel value of MM-WHS.
+_FROM_MMWHS = {0: 0} | {value: structure.label for structure in STRUCTURES for value in structure.mmwhs}
+
+_Grid = sitk.Image | sitk.ImageFileReader
+
+_OURS = range(len(STRUCTURES) + 1)
+
+#: Image and label lie on the same grid if no voxel of one is further than this from its fellow in the other, in voxels.
+_GRID_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class Case:
+    """A volume and its labels.
+
+    Attributes:
+        name: unique among the cases found together, and fit for a file name.
+        image: the volume: a file, or a folder with one DICOM series.
+        label: its label map, with the values of MM-WHS or of :mod:`mkd_core.structures`.
+        modality: "CT" or "MR".
+        split: what the case is for, such as "train", "validation" or "test", in lower case; empty where nothing says so.
+    """
+
+    name: str
+    image: Path
+    label: Path
+    modality: str
+    split: str = ""
+
+
+def find_cases(path: Path | str) -> list[Case]:
+    """Cases of a folder or a CSV file; their volumes are not opened.
+
+    In a folder, ``*_test_*`` images without a label are left out, since MM-WHS publishes none for them; with one their split is "test".  All others
+    have no split.  Paths in a CSV file are relative to it.
+
+    Args:
+        path: MM-WHS folder, or CSV file.
+
+    Returns:
+        At least one case; by modality and number in a folder, in the order of the rows in a CSV file.
+
+    Raises:
+        InputError: no cases, an image without label or the reverse, the same case twice, or a CSV file that makes no sense; names the file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"There is no folder or file “{path}”.")
+    cases = _cases_of_folder(path) if path.is_dir() else _cases_of_table(path)
+    if not cases:
+        raise InputError(f"“{path}” holds no labelled volumes.",
+                         "Choose a folder with ct_train_1001_image.nii.gz, ct_train_1001_label.nii.gz and so on, or a CSV file with the columns "
+                         "image, label, modality.")
+    return cases
+
+
+def check_cases(
+    cases: Sequence[Case], needed: Iterable[str] = (), require_all: bool = False, progress: Callable[[int, int], None] | None = None,
+) -> list[str]:
+    """Refuse cases that cannot be used, before any work is done for them.  All headers are read first, then all voxels.
+
+    Args:
+        cases: to check; may be empty if nothing is needed.
+        needed: modalities of which there must be a case.
+        require_all: whether every structure must be labelled in every case.
+        progress: called as ``progress(done, count)`` before each case's voxels are read.
+
+    Returns:
+        Remarks on what does not stop the work, one sentence each.
+
+    Raises:
+        InputError: with the first reason, which names the file.
+    """
+    for modality in needed:
+        if not any(case.modality == modality for case in cases):
+            raise InputError(f"There is no {modality} among the labelled volumes.", f"Add {modality} volumes with their labels.")
+    for case in cases:
+        _check_grids(case, _header(case.image), _header(case.label))
+    remarks = []
+    for number, case in enumerate(cases):
+        if progress is not None:
+            progress(number, len(cases))
+        remarks += _check_voxels(case, require_all)
+    return remarks
+
+
+def read_case(case: Case) -> tuple[sitk.Image, sitk.Image]:
+    """Read a case that :func:`check_cases` let pass.
+
+    Returns:
+        The volume; and its labels, uint8, 0 to 7 (:mod:`mkd_core.structures`), on exactly the volume's grid.
+
+    Raises:
+        InputError: a file cannot be read, the grids differ, or there is a value that means no structure; names the file.
+    """
+    return _read_pair(case, check=False)
+
+
+def missing_structures(labels: sitk.Image) -> list[str]:
+    """Keys of the structures of which a label map (0 to 7) has no voxel."""
+    voxels = sitk.GetArrayViewFromImage(labels)
+    present = set().union(*(np.unique(part) for part in voxels))
+    return [structure.key for structure in STRUCTURES if structure.label not in present]
+
+
+def _read_pair(case: Case, check: bool) -> tuple[sitk.Image, sitk.Image]:
+    image, label = _read(case.image, check), _read(case.label, check)
+    _check_grids(case, image, label)
+    labels = sitk.GetImageFromArray(_our_labels(case.label, sitk.GetArrayViewFromImage(label)))
+    labels.CopyInformation(image)
+    return image, labels
+
+
+def _cases_of_folder(folder: Path) -> list[Case]:
+    files: dict[tuple[str, str, str], dict[str, Path]] = {}
+    for path in _files_below(folder):
+        found = _MMWHS_NAME.fullmatch(path.name)
+        if found:
+            modality, part, number, kind = (group.lower() for group in found.groups())
+            pair = files.setdefault((modality, part, number), {})
+            if kind in pair:
+                raise InputError(f"“{pair[kind].relative_to(folder)}” and “{path.relative_to(folder)}” are the same case.", "Keep one of them.")
+            pair[kind] = path
+    cases = []
+    for (modality, part, number), pair in sorted(files.items()):
+        if "image" not in pair:
+            raise InputError(f"“{pair['label'].name}” has no image beside it.")
+        if "label" in pair:
+            split = "test" if part == "test" else ""
+            cases.append(Case(f"{modality}_{part}_{number}", pair["image"], pair["label"], modality.upper(), split))
+        elif part == "train":
+            raise InputError(f"“{pair['image'].name}” has no label beside it.")
+    return cases
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All files, hidden ones left out: archives made on a Mac hold a hidden double of each file."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _cases_of_table(path: Path) -> list[Case]:
+    rows = _rows(path)
+    entries: list[tuple[Path, Path, str, str]] = []
+    seen: dict[Path, int] = {}
+    for line, row in rows:
+        place = f"Line {line} of “{path.name}”"
+        for column in _COLUMNS:
+            if not row[column]:
+                raise InputError(f"{place} has no {column}.")
+        modality = row["modality"].upper()
+        if modality not in MODALITIES:
+            raise InputError(f"{place} has the modality “{row['modality']}”.", "Write CT or MR.")
+        image, label = path.parent / row["image"], path.parent / row["label"]
+        first = seen.setdefault(image.resolve(), line)
+        if first != line:
+            raise InputError(f"{place} names the same image as line {first}: “{row['image']}”.", "Keep one of them.")
+        entries.append((image, label, modality, row["split"].lower()))
+    names = _names(path, [image for image, *_ in entries])
+    return [Case(name, *entry) for name, entry in zip(names, entries)]
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Line numbers and rows of a table, blank rows left out; column names in lower case, all columns there."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"“{path.name}” cannot be read as a CSV file.", "Choose a table in UTF-8, or a folder in the layout of MM-WHS.") from error
+    header = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=header.count)  # spreadsheets of some countries write semicolons
+    reader = csv.DictReader(text.splitlines(), delimiter=delimiter, restval="")
+    columns = {name: name.strip().lower() for name in reader.fieldnames or ()}
+    missing = [column for column in _COLUMNS if column not in columns.values()]
+    if missing:
+        raise InputError(f"“{path.name}” has no column “{missing[0]}”.", "Its first line must name the columns image, label, modality and, if wanted, split.")
+    rows = []
+    try:
+        for row in reader:
+            known = {"split": ""} | {columns[name]: (value or "").strip() for name, value in row.items() if name is not None}
+            if any(known.values()):
+                rows.append((reader.line_num, known))
+    except csv.Error as error:
+        raise InputError(f"Line {reader.line_num} of “{path.name}” is not a line of a CSV file.") from error
+    return rows
+
+
+def _names(table: Path, images: Sequence[Path]) -> list[str]:
+    """Short names, with as many folders in them as it takes to tell the images apart."""
+    parts = [re.sub(r"[_-]?image$", "", _stem(image), flags=re.IGNORECASE) or _stem(image) for image in images]
+    folders = [image.absolute().parent.parts for image in images]
+    for depth in range(max(map(len, folders), default=0) + 1):
+        names = ["_".join([*above[max(0, len(above) - depth):], part]) for above, part in zip(folders, parts)]
+        names = [re.sub(r"[^\w.-]+", "_", name).strip("_") or "case" for name in names]
+        if len({name.casefold() for name in names}) == len(names):  # some file systems do not tell a from A
+            return names
+    raise InputError(f"The images of “{table.name}” cannot be told apart by name.", "Give them different file names.")
+
+
+def _stem(path: Path) -> str:
+    return re.sub(r"\.(nii\.gz|[A-Za-z]+)$", "", path.name)
+
+
+def _header(path: Path) -> sitk.ImageFileReader | sitk.Image:
+    """Something that knows the grid of a volume, without its voxels where the file allows."""
+    if not path.is_file():
+        return _read(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return _read(path)  # says what is wrong
+    return reader
+
+
+def _read(path: Path, check: bool = True) -> sitk.Image:
+    try:
+        return read_volume(path, check=check)
+    except InputError as error:
+        if path.name in error.message:
+            raise
+        raise InputError(f"“{path.name}” cannot be read: {_lower(error.message)}", error.advice) from error
+
+
+def _check_grids(case: Case, image: _Grid, label: _Grid) -> None:
+    for path, volume in ((case.image, image), (case.label, label)):
+        if volume.GetDimension() != 3:
+            raise InputError(f"“{path.name}” has {volume.GetDimension()} dimensions where a volume has 3.")
+    names = f"“{case.image.name}” and “{case.label.name}” lie on different grids"
+    if image.GetSize() != label.GetSize():
+        sizes = [" x ".join(map(str, volume.GetSize())) for volume in (image, label)]
+        raise InputError(f"{names}: {sizes[0]} and {sizes[1]} voxels.", "Resample the label to the image's grid.")
+    apart = np.abs(_corners(image) - _corners(label)).max()
+    if not apart <= _GRID_TOLERANCE * min(image.GetSpacing()):
+        raise InputError(f"{names}: their voxels are up to {apart:.3g} mm apart.", "Correct the spacing, origin or direction of one of them.")
+
+
+def _corners(volume: _Grid) -> np.ndarray:
+    """Positions of the corner voxels, (8, 3), mm."""
+    direction = np.array(volume.GetDirection()).reshape(3, 3)
+    last = (np.array(volume.GetSize()) - 1) * volume.GetSpacing()
+    return np.array([direction @ (last * corner) for corner in np.ndindex(2, 2, 2)]) + volume.GetOrigin()
+
+
+def _check_voxels(case: Case, require_all: bool) -> list[str]:
+    image, labels = _read_pair(case, check=True)
+    try:
+        doubts = check_image(image, case.modality)
+    except InputError as error:
+        raise InputError(f"“{case.image.name}” cannot be used: {_lower(error.message)}", error.advice) from error
+    names = {structure.key: structure.name.lower() for structure in STRUCTURES}
+    empty = [f"“{case.label.name}” has no voxel of the {names[key]}." for key in missing_structures(labels)]
+    if require_all and empty:
+        raise InputError(empty[0], "Complete the label, or leave the case out.")
+    return [f"“{case.image.name}”: {_lower(doubt)}" for doubt in doubts] + empty
+
+
+def _our_labels(path: Path, voxels: np.ndarray) -> np.ndarray:
+    """Labels 0 to 7, uint8, of a label map with these or with the values of MM-WHS, whichever all its values fit."""
+    if voxels.ndim != 3 or voxels.dtype.kind not in "iuf":
+        raise InputError(f"“{path.name}” has colours or vectors where a label map has numbers.")
+    present = set().union(*(np.unique(part[part != 0]).tolist() for part in voxels))
+    if present <= set(_OURS):
+        return voxels.astype(np.uint8)
+    unknown = [value for value in present if value not in _FROM_MMWHS]
+    if unknown:
+        # Of mixed tables, the value that is in neither tells most.
+        value = next((value for value in unknown if value not in _OURS), unknown[0])
+        raise InputError(f"“{path.name}” has the value {value:g}, which means no structure.",
+                         f"Labels are {', '.join(str(number) for number in _FROM_MMWHS)}; or 0 to {_OURS[-1]}.")
+    ours = np.zeros(max(_FROM_MMWHS) + 1, np.uint8)
+    ours[list(_FROM_MMWHS)] = list(_FROM_MMWHS.values())
+    converted = np.empty(voxels.shape, np.uint8)
+    for part, into in zip(voxels, converted):
+        into[...] = ours[part.astype(np.int16)]
+    return converted
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]

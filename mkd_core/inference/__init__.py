@@ -1,0 +1,1 @@
+"""From a volume to labels: the pipeline and what it needs."""

@@ -1,0 +1,415 @@
+"""From a volume to the seven structures: the method's steps, top to bottom.
+
+    check -> localise heart -> crop and resample to the bundle's grid -> normalise -> IAM -> S_real, S_syn -> ensemble
+          -> back to the input's grid -> quantify and question
+
+Li, Yu, Wang, Heng, "Towards Cross-modality Medical Image Segmentation with Online Mutual Knowledge Distillation", AAAI 2020.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk
+
+import mkd_core
+from mkd_core.method import ensemble
+from mkd_core.measure import quantify
+from mkd_core.method.alignment import Views, align_for_segmentors
+from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle
+from mkd_core.io.bundle_metadata import ASSISTANT_POLICIES, MODALITIES, PARTS, TARGET_POLICIES
+from mkd_core.errors import Cancelled, DeviceError, InputError, NoHeartError
+from mkd_core.inference.geometry import Field, Grid, box_grid, covered, covering_grid
+from mkd_core.inference.image_check import check_image
+from mkd_core.inference.normalisation import denormalise, normalise
+from mkd_core.inference.memory import give_back_freed_memory
+from mkd_core.inference.resampling import sample, write_labels
+from mkd_core.inference.components import remove_specks
+from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES
+
+if TYPE_CHECKING:
+    import torch
+
+    from mkd_core.inference.execution import Executor
+
+#: Share of the whole that is done when a stage begins, as measured on CPU; for progress bars.
+STAGES = {"check": 0.0, "localise": 0.03, "align": 0.2, "segment": 0.55, "restore": 0.8, "measure": 0.95}
+
+#: Chambers of which the localiser must find three before it is believed.
+_CHAMBERS = ("LV", "RV", "LA", "RA")
+_FEWEST_CHAMBERS = 3
+_LEAST_CHAMBER_ML = 2.0
+
+#: Most voxels of the localiser's grid; at 5 mm this is a cubic metre.
+_MOST_COARSE_VOXELS = 8_000_000
+
+#: From a volume of so many bytes on, what the networks freed is not kept for the next run.
+_HUGE_BYTES = 10**9
+
+#: Size of the largest speck, in voxels of the networks' grid.
+_SPECK_VOXELS = 2.0
+
+_NO_HEART = "No heart was found in this volume."
+_NO_HEART_ADVICE = "Choose a CT or MR volume that shows the whole heart, and check that the modality is right."
+
+
+@dataclass(frozen=True)
+class SegmentationOptions:
+    """How to segment; the defaults suit everyone.
+
+    Attributes:
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: "auto", "float32" or "bfloat16".
+        threads: CPU threads, None for all cores.
+        alignment: what the segmentors see, None for what the bundle says: "cycle", "none" or "mean" for volumes of the target modality,
+            "translate" or "none" for the other.
+        structures: keys of the structures wanted, None for all seven.
+        segmentor: whose answer counts: "ensemble" for both together, "real" for S_real alone, "synthetic" for S_syn alone.
+        with_disagreement: also return the map of disagreement of the two segmentors.
+        with_aligned: also return the volume as the generators rendered it.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    alignment: str | None = None
+    structures: tuple[str, ...] | None = None
+    segmentor: str = "ensemble"
+    with_disagreement: bool = False
+    with_aligned: bool = False
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SegmentationOptions:
+        """Options from plain values, such as come from JSON.
+
+        Raises:
+            InputError: an unknown option, or a value of the wrong kind.
+        """
+        kinds = {"device": str, "precision": str, "threads": int, "alignment": str, "structures": (list, tuple),
+                 "segmentor": str, "with_disagreement": bool, "with_aligned": bool}
+        optional = ("threads", "alignment", "structures")
+        for name, value in values.items():
+            if name not in kinds:
+                raise InputError(f"There is no option “{name}”.")
+            if not (isinstance(value, kinds[name]) or (value is None and name in optional)):
+                raise InputError(f"“{value}” is no value for the option “{name}”.")
+        structures = values.get("structures")
+        return cls(**{**values, "structures": None if structures is None else tuple(structures)})
+
+    def check(self, modality: str, target: str) -> None:
+        """Refuse values that mean nothing.
+
+        Raises:
+            InputError: with the values that exist.
+        """
+        policies = TARGET_POLICIES if modality == target else ASSISTANT_POLICIES
+        if self.alignment is not None and self.alignment not in policies:
+            raise InputError(f"“{self.alignment}” is not an alignment for {modality} volumes.", f"Choose one of {', '.join(policies)}.")
+        unknown = [key for key in self.structures or () if key not in BY_KEY]
+        if unknown:
+            raise InputError(f"There is no structure “{unknown[0]}”.", f"Choose from {', '.join(BY_KEY)}.")
+        if self.segmentor not in ensemble.ANSWERS:
+            raise InputError(f"There is no segmentor “{self.segmentor}”.", f"Choose one of {', '.join(ensemble.ANSWERS)}.")
+        if self.threads is not None and (isinstance(self.threads, bool) or not 1 <= self.threads <= 1024):
+            raise InputError(f"{self.threads} is not a number of threads.", "Choose a number from 1 to 1024.")
+
+
+@dataclass(frozen=True)
+class SegmentationResult:
+    """What a segmentation gives.
+
+    Attributes:
+        labels: uint8, values 0 to 7 (:mod:`mkd_core.structures`); size, spacing, origin and direction exactly the input's.
+        report: figures, remarks, timings and provenance; plain values, ready for JSON.
+        disagreement: where the two segmentors differ, 0 to 1, float32, on the segmentors' own upright grid; or None.
+        aligned: the volume as the generators rendered it, in HU if that is a CT, on the same grid; or None.
+    """
+
+    labels: sitk.Image
+    report: dict[str, Any]
+    disagreement: sitk.Image | None = None
+    aligned: sitk.Image | None = None
+
+
+def segment(
+    image: sitk.Image,
+    bundle: Bundle | Path | str | None = None,
+    *,
+    modality: str = "CT",
+    options: SegmentationOptions | None = None,
+    progress: Callable[[str, float, str], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> SegmentationResult:
+    """Segment the heart in a volume.
+
+    Args:
+        image: 3-D volume; HU for CT.
+        bundle: weights, or the file that holds them; None for the bundle that comes with this package.
+        modality: "CT" or "MR".
+        options: device, precision and what else to return.
+        progress: called as ``progress(stage, fraction, message)``; ``fraction`` of the whole, 0 to 1, never falls.
+        cancelled: polled between all steps and layers; True stops the run.
+
+    Raises:
+        InputError: the volume or an option cannot be used.
+        BundleError: the weights cannot be used.
+        NoHeartError: there is no heart to segment.
+        DeviceError: the device is missing or out of memory.
+        Cancelled: ``cancelled`` said so.
+    """
+    options = options or SegmentationOptions()
+    clock = _Clock(progress, cancelled)
+    if modality not in MODALITIES:
+        raise InputError(f"“{modality}” is not a modality.", "Choose CT or MR.")
+
+    clock.enter("check", "Checking the volume")
+    remarks = check_image(image, modality)
+    field = Field(image)
+
+    clock.enter("check", "Loading the weights")
+    require_torch()  # after everything that can be refused without it
+    from mkd_core.inference.execution import thread_count
+
+    if not isinstance(bundle, Bundle):
+        bundle = load_bundle(bundle or default_bundle_path())
+    options.check(modality, bundle.target)
+    executor = _executor(bundle, options)
+
+    with thread_count(options.threads) as threads:
+        clock.enter("localise", "Looking for the heart")
+        low, high = _locate_heart(field, bundle, modality, executor, clock)
+        stride = math.lcm(*(bundle.network(part).stride for part in ("generator_a2t", "generator_t2a", "segmentor_real", "segmentor_syn")))
+        grid, is_cut = box_grid(field, low, high, bundle.spacing, stride, bundle.max_box[::-1])
+        if is_cut:
+            remarks.append("The heart is larger than the box that these weights work on: its ends are missing.")
+
+        clock.enter("align", "Aligning the image")
+        policy = options.alignment or bundle.alignment(modality)
+        views = _align(field, grid, bundle, modality, policy, executor, clock)
+
+        clock.enter("segment", "Segmenting")
+        answer = _segment_box(views, options.segmentor, bundle.real_share(modality), executor, clock)
+
+        if field.voxels.nbytes > _HUGE_BYTES:
+            give_back_freed_memory()  # before the labels, which need half as much as the volume, or more
+
+        clock.enter("restore", "Bringing the result to the volume's grid")
+        block = covered(grid, field)
+        labels = np.zeros([side.stop - side.start for side in block], np.uint8)
+        for done in write_labels(answer.probabilities, grid, field, labels):
+            clock.advance(done, "Bringing the result to the volume's grid")
+        remove_specks(labels, max(1, int(_SPECK_VOXELS * grid.voxel_ml / field.voxel_ml)))
+
+        clock.enter("measure", "Measuring")
+        measured = quantify.measure(labels, field, block, answer.labels, grid, answer.agreements, answer.strays)
+        if not quantify.is_heart(measured):
+            raise NoHeartError(_NO_HEART, _NO_HEART_ADVICE)
+        remarks += quantify.whole_remarks(measured, modality)
+        wanted = [structure for structure in STRUCTURES if options.structures is None or structure.key in options.structures]
+        _keep_only(labels, [structure.label for structure in wanted])
+        labels_image = field.block_to_image(labels, block)
+        clock.advance(1.0, "Done")
+
+    if executor.fell_back:
+        remarks.append("The graphics card had too little memory: the processor did the work.")
+    if executor.was_split:
+        remarks.append("Memory was short: the heart was segmented in parts. Look at the contours for a step where they meet, "
+                       "or close other programs and segment again.")
+    report = {
+        "structures": {structure.key: quantify.structure_report(structure, measured[structure.key]) for structure in wanted},
+        "remarks": remarks,
+        "modality": modality,
+        "target": bundle.target,
+        "alignment": policy,
+        "real_share": bundle.real_share(modality),
+        "timings_s": clock.timings(),
+        "device": str(executor.device),
+        "precision": str(executor.precision).removeprefix("torch."),
+        "threads": threads,
+        "bundle": bundle.identity,
+        "options": dataclasses.asdict(options),
+        "version": mkd_core.__version__,
+        "input": {"size": list(image.GetSize()), "spacing_mm": list(image.GetSpacing())},
+        "heart_box_mm": _world_box(field, grid),
+    }
+    return SegmentationResult(
+        labels_image, report,
+        disagreement=field.grid_to_image(answer.disagreement.numpy(), grid) if options.with_disagreement else None,
+        aligned=_aligned_image(views.rendered, field, grid, bundle) if options.with_aligned else None,
+    )
+
+
+def warm(bundle: Bundle, options: SegmentationOptions) -> dict[str, Any]:
+    """Get all networks of a bundle ready, so that the next :func:`segment` need not.
+
+    Returns:
+        ``seconds`` it took, ``device``, ``precision`` and ``bundle``, plain values.
+
+    Raises:
+        DeviceError: the device is missing or out of memory.
+    """
+    start = time.perf_counter()
+    executor = _executor(bundle, options)
+    for part in PARTS:
+        executor.prepare(part)
+    return {
+        "seconds": round(time.perf_counter() - start, 3),
+        "device": str(executor.device),
+        "precision": str(executor.precision).removeprefix("torch."),
+        "bundle": bundle.identity,
+    }
+
+
+def require_torch() -> None:
+    """Raise :class:`DeviceError` if torch cannot be imported."""
+    try:
+        from torch import Tensor  # noqa: F401  (an uninstallation that failed half-way leaves a package without it)
+    except Exception as error:  # ImportError, OSError if a library does not load, and whatever a broken installation comes up with
+        raise DeviceError("PyTorch, which computes the segmentation, is not installed or does not start.",
+                          "Install it through the PyTorch extension of 3D Slicer, or by “pip install torch”.") from error
+
+
+def _executor(bundle: Bundle, options: SegmentationOptions) -> Executor:
+    from mkd_core.inference import execution
+
+    device = execution.choose_device(options.device)
+    return execution.executor_for(bundle, device, execution.choose_precision(options.precision, device), options.device == "auto")
+
+
+def _locate_heart(field: Field, bundle: Bundle, modality: str, executor: Executor, clock: _Clock) -> tuple[np.ndarray, np.ndarray]:
+    """Box round the heart, with its margin: corners (z, y, x) in mm."""
+    grid = covering_grid(field, bundle.localiser_spacing, bundle.network("localiser").stride)
+    if math.prod(grid.size) > _MOST_COARSE_VOXELS:
+        raise InputError("The volume's field of view is larger than a person.",
+                         "Crop it to the chest (Crop Volume), and check its spacing.")
+    values = sample(field, grid, sparsely=True)
+    clock.advance(0.4, "Looking for the heart")
+    inside = _voxels_inside(grid, field)
+    image = normalise(values, bundle.normalisation(modality), values[inside])
+    logits = executor.run("localiser", image[None, None], clock.poll)[0]
+    labels = np.zeros(grid.size, np.uint8)
+    labels[inside] = ensemble.best_class(logits).numpy()[inside]
+
+    labelled, sizes = ensemble.parts(labels > 0)
+    sizes[0] = 0
+    largest = int(sizes.argmax())
+    heart = np.where(labelled == largest, labels, 0) if largest else np.zeros_like(labels)
+    volumes = np.bincount(heart.ravel(), minlength=CLASS_COUNT) * grid.voxel_ml
+    chambers = sum(volumes[BY_KEY[key].label] >= _LEAST_CHAMBER_ML for key in _CHAMBERS)
+    if volumes[1:].sum() < bundle.min_heart_ml or chambers < _FEWEST_CHAMBERS:
+        raise NoHeartError(_NO_HEART, _NO_HEART_ADVICE)
+    points = np.argwhere(heart)
+    start = np.asarray(grid.start)
+    reach = 0.5 * grid.spacing + bundle.margin
+    return start + points.min(axis=0) * grid.spacing - reach, start + points.max(axis=0) * grid.spacing + reach
+
+
+def _voxels_inside(grid: Grid, field: Field) -> tuple[slice, ...]:
+    """Voxels of a covering grid that are not all padding."""
+    low, high = field.bounds()
+    first = np.maximum(np.ceil((low - grid.start) / grid.spacing - 0.5), 0).astype(int)
+    last = np.minimum(np.floor((high - grid.start) / grid.spacing + 0.5), np.array(grid.size) - 1).astype(int)
+    return tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last))
+
+
+def _align(field: Field, grid: Grid, bundle: Bundle, modality: str, policy: str, executor: Executor, clock: _Clock) -> Views:
+    """Image of the box, normalised, and what IAM makes of it."""
+    image = normalise(sample(field, grid), bundle.normalisation(modality))[None, None]
+    steps = iter((0.1, 0.5, 1.0))
+
+    def render(part: str, given: torch.Tensor) -> torch.Tensor:
+        clock.advance(next(steps), "Aligning the image")
+        return executor.run(part, given, clock.poll)
+
+    return align_for_segmentors(image, policy, render)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What the segmentors say about the box.
+
+    (8, D, H, W) probabilities, (D, H, W) labels and disagreement; per label, the agreement of the two and the voxels of left-out islands.
+    """
+
+    probabilities: torch.Tensor
+    labels: np.ndarray
+    disagreement: torch.Tensor
+    agreements: list[float | None]
+    strays: np.ndarray
+
+
+def _segment_box(views: Views, segmentor: str, real_share: float, executor: Executor, clock: _Clock) -> _Answer:
+    real = [executor.run("segmentor_real", view, clock.poll)[0] for view in views.real]
+    clock.advance(0.4, "Segmenting")
+    synthetic = [executor.run("segmentor_syn", view, clock.poll)[0] for view in views.synthetic]
+    clock.advance(0.8, "Segmenting")
+    mean, from_real, from_synthetic = ensemble.ensemble(real, synthetic, real_share)
+    agreements = ensemble.agreement(*(ensemble.best_class(answer).numpy() for answer in (from_real, from_synthetic)))
+    disagreement = ensemble.disagreement(from_real, from_synthetic)
+    chosen = dict(zip(ensemble.ANSWERS, (mean, from_real, from_synthetic)))[segmentor]
+    first_labels = ensemble.best_class(chosen).numpy()
+    chosen = ensemble.remove_islands(chosen)
+    labels = ensemble.best_class(chosen).numpy()
+    strays = np.bincount(first_labels[labels != first_labels], minlength=CLASS_COUNT)
+    return _Answer(chosen, labels, disagreement, agreements, strays)
+
+
+def _keep_only(labels: np.ndarray, wanted: list[int]) -> None:
+    for label in range(1, CLASS_COUNT):
+        if label not in wanted:
+            labels[labels == label] = 0
+
+
+def _aligned_image(rendered: torch.Tensor | None, field: Field, grid: Grid, bundle: Bundle) -> sitk.Image | None:
+    if rendered is None:
+        return None
+    return field.grid_to_image(denormalise(rendered[0, 0], bundle.normalisation(bundle.target)).numpy(), grid)
+
+
+def _world_box(field: Field, grid: Grid) -> dict[str, list[float]]:
+    low, high = (field.to_world(corner) for corner in (grid.low, grid.high))
+    return {"low": [round(value, 3) for value in low], "high": [round(value, 3) for value in high]}
+
+
+class _Clock:
+    """Progress, timings and the wish to stop, in one place."""
+
+    def __init__(self, progress: Callable[[str, float, str], None] | None, cancelled: Callable[[], bool] | None) -> None:
+        self._progress = progress or (lambda stage, fraction, message: None)
+        self._cancelled = cancelled or (lambda: False)
+        self._began: list[tuple[str, float]] = []
+        self._start = time.perf_counter()
+
+    def poll(self) -> None:
+        """Raise :class:`Cancelled` if the user asked to stop."""
+        if self._cancelled():
+            raise Cancelled()
+
+    def enter(self, stage: str, message: str) -> None:
+        """Begin a stage."""
+        self._began.append((stage, time.perf_counter()))
+        self.advance(0.0, message)
+
+    def advance(self, share: float, message: str) -> None:
+        """Report the share of the present stage that is done."""
+        self.poll()
+        stage = self._began[-1][0]
+        begin = STAGES[stage]
+        end = min((other for other in STAGES.values() if other > begin), default=1.0)
+        self._progress(stage, begin + share * (end - begin), message)
+
+    def timings(self) -> dict[str, float]:
+        """Seconds per stage, and in all."""
+        now = time.perf_counter()
+        ends = [when for _, when in self._began[1:]] + [now]
+        seconds = dict.fromkeys(STAGES, 0.0)
+        for (stage, begin), end in zip(self._began, ends):
+            seconds[stage] += end - begin
+        return {stage: round(value, 3) for stage, value in seconds.items()} | {"total": round(now - self._start, 3)}

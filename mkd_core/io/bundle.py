@@ -1,0 +1,297 @@
+"""Weights bundle: read, check, write.
+
+A bundle is one .safetensors file with the weights of the heart localiser, both generators and both segmentors, and a description of itself
+(:mod:`mkd_core.io.bundle_metadata`).  Nothing in it is ever executed; whatever does not fit is refused with a reason.
+
+Example:
+    >>> bundle = load_bundle(default_bundle_path())        # doctest: +SKIP
+    >>> bundle.name, bundle.version, bundle.target         # doctest: +SKIP
+    >>> segmentor = bundle.network("segmentor_real")       # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mkd_core.io import tensor_file
+from mkd_core.io.bundle_metadata import FORMAT, KEY, PARTS, MetadataError, check_metadata, parse_metadata
+from mkd_core.errors import BundleError
+from mkd_core.structures import CLASS_COUNT
+from mkd_core.io.tensor_file import TensorFileError
+
+if TYPE_CHECKING:
+    import torch
+
+_ADVICE = "Choose a weights bundle (.safetensors) made for this extension, or leave the field empty for the one that comes with it."
+
+#: Number formats by the names used in Python.
+_FORMATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+
+def default_bundle_path() -> Path:
+    """Place of the bundle that comes with this package."""
+    return Path(__file__).parents[1] / "weights" / "default.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """Weights of all networks and what is known about them.  Made by :func:`load_bundle`.
+
+    Attributes:
+        path: the file.
+        sha256: of the whole file, hexadecimal.
+        metadata: the checked description, see :mod:`mkd_core.io.bundle_metadata`.
+    """
+
+    path: Path
+    sha256: str
+    metadata: dict[str, Any]
+    _state_dicts: dict[str, dict[str, torch.Tensor]] = field(repr=False)
+    _networks: dict[str, torch.nn.Module] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the weights."""
+        return self.metadata["name"]
+
+    @property
+    def version(self) -> str:
+        """Version of the weights."""
+        return self.metadata["version"]
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Name, version and SHA-256, as reports give them."""
+        return {"name": self.name, "version": self.version, "sha256": self.sha256}
+
+    @property
+    def target(self) -> str:
+        """Modality that the segmentors work on."""
+        return self.metadata["target"]
+
+    @property
+    def localiser_spacing(self) -> float:
+        """Voxel size of the localiser's grid, mm."""
+        return float(self.metadata["localiser"]["spacing_mm"])
+
+    @property
+    def min_heart_ml(self) -> float:
+        """Least volume that the localiser must find, ml."""
+        return float(self.metadata["localiser"]["min_heart_ml"])
+
+    @property
+    def margin(self) -> float:
+        """Space left around the heart that the localiser found, mm."""
+        return float(self.metadata["localiser"]["margin_mm"])
+
+    @property
+    def spacing(self) -> float:
+        """Voxel size of the segmentors' grid, mm."""
+        return float(self.metadata["segmentor"]["spacing_mm"])
+
+    @property
+    def max_box(self) -> tuple[float, float, float]:
+        """Largest box for the segmentors, (x, y, z) in mm."""
+        x, y, z = map(float, self.metadata["segmentor"]["max_box_mm"])
+        return x, y, z
+
+    def normalisation(self, modality: str) -> dict[str, Any]:
+        """Rule for :func:`mkd_core.inference.normalisation.normalise` for "CT" or "MR"."""
+        return self.metadata["normalisation"][modality]
+
+    def alignment(self, modality: str) -> str:
+        """Alignment policy for volumes of this modality."""
+        return self.metadata["alignment"][self._role(modality)]
+
+    def real_share(self, modality: str) -> float:
+        """Share that S_real has in the ensemble for volumes of this modality, 0 to 1; the rest is S_syn's."""
+        return float(self.metadata.get("ensemble", {}).get(self._role(modality), 0.5))
+
+    def _role(self, modality: str) -> str:
+        return "target" if modality == self.target else "assistant"
+
+    def network(self, part: str) -> torch.nn.Module:
+        """A network with its weights, float32 on the CPU, in evaluation mode; built at the first call and kept.
+
+        Args:
+            part: one of :data:`mkd_core.io.bundle_metadata.PARTS`.
+        """
+        if part not in self._networks:
+            from mkd_core.method import networks
+
+            network = networks.build(self.metadata["networks"][part])
+            network.load_state_dict(self._state_dicts[part], strict=False)  # load_bundle compared the names already
+            self._networks[part] = network.eval().requires_grad_(False)
+        return self._networks[part]
+
+
+def read_description(path: Path | str) -> dict[str, Any]:
+    """Description of a bundle without reading its weights; quick, and works without torch.
+
+    Args:
+        path: the file.
+
+    Raises:
+        BundleError: not a bundle, or a description that makes no sense.
+    """
+    path = Path(path)
+    try:
+        return _description(tensor_file.read_header(path))
+    except (TensorFileError, MetadataError) as error:
+        raise _refusal(path, error) from error
+
+
+def load_bundle(path: Path | str) -> Bundle:
+    """Read a bundle and check everything in it.
+
+    Args:
+        path: the file.
+
+    Raises:
+        BundleError: with the reason, whatever it is.
+    """
+    path = Path(path)
+    try:
+        header = tensor_file.read_header(path)
+        metadata = _description(header)
+        _check_shapes(metadata, header)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise TensorFileError(f"it cannot be read ({error.strerror or error})") from error
+        if len(content) != header.data_start + header.data_bytes:
+            raise TensorFileError("it changed while it was read")
+        state_dicts = _decode(header, content[header.data_start:])
+    except (TensorFileError, MetadataError) as error:
+        raise _refusal(path, error) from error
+    return Bundle(path, hashlib.sha256(content).hexdigest(), metadata, state_dicts)
+
+
+def _refusal(path: Path, reason: Exception) -> BundleError:
+    text = str(reason)
+    return BundleError(f"The weights file “{path.name}” cannot be used: {text if len(text) <= 300 else text[:300] + '…'}.", _ADVICE)
+
+
+def _description(header: tensor_file.Header) -> dict[str, Any]:
+    if KEY not in header.metadata:
+        raise MetadataError("it is a .safetensors file without the description of a weights bundle")
+    return parse_metadata(header.metadata[KEY])
+
+
+def _check_shapes(metadata: dict[str, Any], header: tensor_file.Header) -> None:
+    """Compare names and shapes with those of the networks described, and try what the networks give."""
+    expected: dict[str, tuple[int, ...]] = {}
+    for part in PARTS:
+        name = part.replace("_", " ")
+        try:
+            output, shapes = _built(json.dumps(metadata["networks"][part], sort_keys=True))
+        except Exception as error:  # a description can break the building of a network in any way
+            raise MetadataError(f"its {name} cannot be built ({' '.join(str(error).split())[:200]})") from error
+        channels = 1 if part.startswith("generator") else CLASS_COUNT
+        if output != (1, channels):
+            raise MetadataError(f"its {name} gives {output[1]} channels where {channels} are needed")
+        expected |= {f"{part}/{parameter}": shape for parameter, shape in shapes.items()}
+    for name, shape in expected.items():
+        if name not in header.tensors:
+            raise TensorFileError(f"tensor {name!r} is missing")
+        if header.tensors[name].shape != shape:
+            raise TensorFileError(f"tensor {name!r} has shape {header.tensors[name].shape} where {shape} is needed")
+    for name in header.tensors:
+        if name not in expected:
+            raise TensorFileError(f"tensor {name!r} belongs to none of its networks")
+
+
+@functools.lru_cache(maxsize=16)
+def _built(architecture: str) -> tuple[tuple[int, int], dict[str, tuple[int, ...]]]:
+    """Images and channels that a network gives, and the shapes of its weights; it is built without memory for them.
+
+    Raises:
+        Exception: whatever goes wrong with this description.
+    """
+    import torch
+
+    from mkd_core.method import networks
+
+    with torch.device("meta"):
+        network = networks.build(json.loads(architecture)).eval()
+        side = 2 * network.stride
+        output = tuple(network(torch.zeros(1, 1, side, side, side)).shape)
+    if output[2:] != (side,) * 3:
+        raise ValueError("its output has another size than its input")
+    return output[:2], {name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if _is_weight(name)}
+
+
+def _is_weight(name: str) -> bool:
+    # Batch normalisation counts its training batches in an integer that inference never reads.
+    return not name.endswith("num_batches_tracked")
+
+
+def _decode(header: tensor_file.Header, data: bytes) -> dict[str, dict[str, torch.Tensor]]:
+    import numpy as np
+    import torch
+
+    state_dicts: dict[str, dict[str, torch.Tensor]] = {part: {} for part in PARTS}
+    for name, entry in header.tensors.items():
+        numbers = tensor_file.decode(entry, data)
+        if not np.isfinite(numbers).all():
+            raise TensorFileError(f"tensor {name!r} holds numbers that are not finite")
+        part, parameter = name.split("/", 1)
+        state_dicts[part][parameter] = torch.from_numpy(numbers)
+    return state_dicts
+
+
+def save_bundle(
+    path: Path | str, metadata: Mapping[str, Any], state_dicts: Mapping[str, Mapping[str, torch.Tensor]], dtype: str = "float16",
+) -> Bundle:
+    """Write a bundle, read it back, and only then give it its name.
+
+    Args:
+        path: the file; an older one is replaced.
+        metadata: description; ``format`` and ``created`` (today) are filled in where missing.
+        state_dicts: ``state_dict()`` of each part.
+        dtype: "float16", "bfloat16" or "float32" for weights of two and more dimensions.  Vectors (normalisation, biases) are few and
+            sensitive, and always stored as float32.
+
+    Returns:
+        The bundle as :func:`load_bundle` reads it.
+
+    Raises:
+        BundleError: something is missing, makes no sense, or a number does not fit.
+        ValueError: unknown ``dtype``.
+        OSError: the folder cannot be written.
+    """
+    path = Path(path)
+    if dtype not in _FORMATS:
+        raise ValueError(f"unknown dtype {dtype!r}; known are {sorted(_FORMATS)}")
+    metadata = {"format": FORMAT, "created": datetime.date.today().isoformat(), **metadata}
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    draft = Path(temporary)
+    try:
+        check_metadata(metadata)
+        tensors = {}
+        for part, state_dict in state_dicts.items():
+            for name, tensor in state_dict.items():
+                if _is_weight(name):
+                    numbers = tensor.detach().float().cpu().numpy()
+                    tensors[f"{part}/{name}"] = (numbers, _FORMATS[dtype] if numbers.ndim > 1 else "F32")
+        tensor_file.write(draft, tensors, {KEY: json.dumps(metadata, allow_nan=False)})
+        bundle = load_bundle(draft)
+        draft.chmod(0o644)  # temporary files are private
+        os.replace(draft, path)
+    except BundleError as error:
+        raise BundleError(error.message.replace(draft.name, path.name), error.advice) from error
+    except (TensorFileError, MetadataError) as error:
+        raise _refusal(path, error) from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return Bundle(path, bundle.sha256, bundle.metadata, bundle._state_dicts)

@@ -1,0 +1,210 @@
+"""Fetch a weights bundle from an address that the user names, and let it in only if it is the file that the user expects.
+
+Encrypted connections only, to the end of every redirection; a known SHA-256; a limit of size.  Until all is checked the file has a
+temporary name, and whatever goes wrong, that file is removed.  Nothing else in this package ever uses a network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.client
+import os
+import re
+import shutil
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mkd_core.io.bundle import read_description
+from mkd_core.errors import Cancelled, DownloadError
+
+#: Largest file that is fetched, bytes.
+MAX_BYTES = 2 * 1024**3
+
+ENDING = ".safetensors"
+
+_CHUNK = 1 << 18
+_TIMEOUT_S = 30.0
+
+
+def check_request(url: str, sha256: str) -> None:
+    """Refuse what cannot be fetched, before anything is done.
+
+    Raises:
+        DownloadError: an address without encryption or host, or no SHA-256.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url.strip())
+        fits = parts.scheme == "https" and bool(parts.hostname) and not re.search(r"[\s\x00-\x1f]", url.strip())
+    except ValueError:
+        fits = False
+    if not fits:
+        raise DownloadError("The address does not begin with https://.", "Ask whoever offers the weights for an encrypted address.")
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256.strip()):
+        raise DownloadError("The SHA-256 is not 64 hexadecimal digits.", "Copy it from where the weights are offered.")
+
+
+def file_name(url: str) -> str:
+    """Name under which the file of an address is kept: the last part of its path, without anything a file system could take amiss."""
+    last = urllib.parse.unquote(urllib.parse.urlsplit(url.strip()).path).rstrip("/").rpartition("/")[2]
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", last.removesuffix(ENDING)).strip("._-")[:80]
+    return (stem or "weights") + ENDING
+
+
+def download_bundle(
+    url: str,
+    sha256: str,
+    folder: Path | str,
+    *,
+    part: Path | str | None = None,
+    progress: Callable[[float, str], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    max_bytes: int = MAX_BYTES,
+    open_url: Callable[[str], Any] | None = None,
+) -> Path:
+    """Fetch a bundle.
+
+    Args:
+        url: address, https only.
+        sha256: of the file, 64 hexadecimal digits.
+        folder: where to keep it; made if it is not there.
+        part: temporary file to write to, on the same disk as the folder; a new one if None.
+        progress: called as ``progress(fraction, message)``, 0 to 1; the fraction stays 0 if the server does not tell the size.
+        cancelled: polled between pieces of a quarter of a mebibyte.
+        max_bytes: larger files are refused.
+        open_url: opens an address and returns a response with ``headers`` and ``read(n)``; by default with urllib.
+
+    Returns:
+        The file.  If it was there already, nothing is fetched.
+
+    Raises:
+        DownloadError: an unsuitable address, no connection, too large, broken off, another SHA-256, not a bundle, or no place to keep it.
+        Cancelled: ``cancelled`` said so.
+    """
+    check_request(url, sha256)
+    wanted = sha256.strip().lower()
+    target = Path(folder) / file_name(url)
+    if _is_there(target, wanted):
+        return target
+    part = _make_part(Path(folder), part)
+    try:
+        found = _fetch(url.strip(), part, progress or (lambda fraction, message: None), cancelled or (lambda: False), max_bytes,
+                       open_url or _open)
+        if not hmac.compare_digest(found, wanted):
+            raise DownloadError(f"The file that came has another SHA-256 ({found[:12]}…) than the expected one ({wanted[:12]}…).",
+                                "It was removed. Check address and SHA-256.")
+        read_description(part)
+        os.replace(part, target)
+    except OSError as error:
+        raise _cannot_keep(part.parent, error) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def _is_there(target: Path, wanted: str) -> bool:
+    if not target.exists():
+        return False
+    digest = hashlib.sha256()
+    try:
+        with target.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise _cannot_keep(target.parent, error) from error
+    if digest.hexdigest() != wanted:
+        raise DownloadError(f"The folder already holds another file “{target.name}”.", "Remove it or choose another folder.")
+    return True
+
+
+def _make_part(folder: Path, part: Path | str | None) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if part is not None:
+            Path(part).touch(exist_ok=False)
+            return Path(part)
+        handle, name = tempfile.mkstemp(prefix="mkd-", suffix=".part", dir=folder)
+        os.close(handle)
+        return Path(name)
+    except OSError as error:
+        raise _cannot_keep(folder, error) from error
+
+
+def _cannot_keep(folder: Path, error: OSError) -> DownloadError:
+    return DownloadError(f"The file cannot be kept in the folder “{folder}” ({error.strerror or error}).", "Choose another folder.")
+
+
+def _fetch(url: str, part: Path, progress: Callable, cancelled: Callable[[], bool], max_bytes: int, open_url: Callable) -> str:
+    """Write what comes to ``part`` and return its SHA-256."""
+    progress(0.0, "Connecting")
+    digest, done = hashlib.sha256(), 0
+    with _opened(url, open_url) as response, part.open("wb") as file:
+        expected = _length(response)
+        _refuse_large(max(expected, 0), max_bytes)
+        if shutil.disk_usage(part.parent).free < expected + (64 << 20):
+            raise DownloadError("There is not enough free space for the file.", "Free some, or choose another folder.")
+        while chunk := _read(response):
+            if cancelled():
+                raise Cancelled()
+            done += len(chunk)
+            _refuse_large(done, max_bytes)
+            file.write(chunk)
+            digest.update(chunk)
+            progress(min(1.0, done / expected) if expected > 0 else 0.0, f"{done / 1e6:.1f} MB")
+        file.flush()
+        os.fsync(file.fileno())  # what gets the final name must be on the disk even if the power fails next
+    if cancelled():
+        raise Cancelled()
+    if 0 <= expected != done:
+        raise _broken("it ended too early")
+    return digest.hexdigest()
+
+
+def _opened(url: str, open_url: Callable):
+    try:
+        return open_url(url)
+    except urllib.error.HTTPError as error:
+        raise DownloadError(f"The server refused the file ({error.code} {error.reason}).", "Check the address.") from error
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        raise DownloadError(f"No connection ({getattr(error, 'reason', None) or error}).",
+                            "Check the address and the network, or choose a file that you already have.") from error
+
+
+def _read(response) -> bytes:
+    try:
+        return response.read(_CHUNK)
+    except (http.client.HTTPException, OSError) as error:
+        raise _broken(str(error)) from error
+
+
+def _broken(reason: str) -> DownloadError:
+    return DownloadError(f"The download broke off ({reason}).", "Try again.")
+
+
+def _length(response) -> int:
+    text = response.headers.get("Content-Length") or ""
+    return int(text) if text.isdecimal() else -1
+
+
+def _refuse_large(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise DownloadError(f"The file is larger than {max_bytes / 1e9:.1f} GB, which no bundle is.", "Check the address.")
+
+
+class _EncryptedRedirections(urllib.request.HTTPRedirectHandler):
+    """Follows redirections to encrypted addresses only."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        if urllib.parse.urlsplit(newurl).scheme != "https":
+            raise urllib.error.URLError("the server leads to an address without encryption")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _open(url: str):
+    opener = urllib.request.build_opener(_EncryptedRedirections())
+    return opener.open(urllib.request.Request(url, headers={"User-Agent": "mkd_core"}), timeout=_TIMEOUT_S)

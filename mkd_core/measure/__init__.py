@@ -1,0 +1,1 @@
+"""What is measured on a segmentation, and what to doubt about it."""
