@@ -19,33 +19,32 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-from MKDSegmentationLib.panel.computingSettings import ComputingSettings
-from MKDSegmentationLib.panel.runtimeEstimate import CostEstimate
-from MKDSegmentationLib.run.environment import EnvironmentProblem, ensureEnvironment, torchProblem, torchVersion
-from MKDSegmentationLib.scene.frameSequence import FrameSequence
-from MKDSegmentationLib.scene.nodeSelection import preferredVolume, segmentationOf
-from MKDSegmentationLib.panel.outputChoices import OutputChoices
-from MKDSegmentationLib.panel.overlayChoice import OverlayChoice
-from MKDSegmentationLib.parameters import MKDSegmentationParameterNode, RunOptions
-from MKDSegmentationLib.scene.phantom import addHeartPhantom
-from MKDSegmentationLib.run.privateFolder import removeLeftovers
-from MKDSegmentationLib.scene.provenance import reportOf
-from MKDSegmentationLib.panel.resultsTable import ResultsTable
-from MKDSegmentationLib.panel.runProgress import RunProgress
-from MKDSegmentationLib.scene.sampleData import BEAT, CT, TRUTH_ATTRIBUTE, loadSample, registerSampleData
-from MKDSegmentationLib.run.segmentationRun import RunOutcome, SegmentationRun
-from MKDSegmentationLib.scene.segmentationWriting import reasonSegmentationCannotBeUsed
-from MKDSegmentationLib.run.sequenceRun import SequenceRun
-from MKDSegmentationLib.panel.sequenceSection import SequenceSection
-from MKDSegmentationLib.scene.transformHardening import hardenedCopy
-from MKDSegmentationLib.panel.volumeAdvice import VolumeAdvice
-from MKDSegmentationLib.run.volumeTransfer import reasonVolumeCannotBeUsed
-from MKDSegmentationLib.panel.weightsDownload import WeightsDownload
-from MKDSegmentationLib.panel.weightsSettings import WeightsSettings
-from MKDSegmentationLib.run.workerProcess import WorkerProcess
 from mkd_core.measure.cardiac_function import cardiac_function
 from mkd_core.structures import STRUCTURES
-
+from MKDSegmentationLib.panel.computingSettings import ComputingSettings
+from MKDSegmentationLib.panel.outputChoices import OutputChoices
+from MKDSegmentationLib.panel.overlayChoice import OverlayChoice
+from MKDSegmentationLib.panel.resultsTable import ResultsTable
+from MKDSegmentationLib.panel.runProgress import RunProgress
+from MKDSegmentationLib.panel.runtimeEstimate import CostEstimate
+from MKDSegmentationLib.panel.sequenceSection import SequenceSection
+from MKDSegmentationLib.panel.volumeAdvice import VolumeAdvice
+from MKDSegmentationLib.panel.weightsDownload import WeightsDownload
+from MKDSegmentationLib.panel.weightsSettings import WeightsSettings
+from MKDSegmentationLib.parameters import MKDSegmentationParameterNode, RunOptions
+from MKDSegmentationLib.run.environment import EnvironmentProblem, ensureEnvironment, torchProblem, torchVersion
+from MKDSegmentationLib.run.privateFolder import removeLeftovers
+from MKDSegmentationLib.run.segmentationRun import RunOutcome, SegmentationRun
+from MKDSegmentationLib.run.sequenceRun import SequenceRun
+from MKDSegmentationLib.run.volumeTransfer import reasonVolumeCannotBeUsed
+from MKDSegmentationLib.run.workerProcess import WorkerProcess
+from MKDSegmentationLib.scene.frameSequence import FrameSequence
+from MKDSegmentationLib.scene.nodeSelection import preferredVolume, segmentationOf
+from MKDSegmentationLib.scene.phantom import addHeartPhantom
+from MKDSegmentationLib.scene.provenance import reportOf
+from MKDSegmentationLib.scene.sampleData import BEAT, CT, TRUTH_ATTRIBUTE, loadSample, registerSampleData
+from MKDSegmentationLib.scene.segmentationWriting import reasonSegmentationCannotBeUsed
+from MKDSegmentationLib.scene.transformHardening import hardenedCopy
 
 #
 # MKDSegmentation
@@ -85,7 +84,9 @@ def registerSamples():
 
 
 def removeLeftoversOfCrashes():
-    """Delete the volumes that an earlier session left in the temporary folder where Slicer or the computer went down in the middle of a run."""
+    """Delete the volumes that an earlier session left in the temporary folder where Slicer or the computer went down in
+    the middle of a run.
+    """
     removeLeftovers(slicer.app.temporaryPath)
 
 
@@ -100,7 +101,8 @@ def _resource(name: str) -> str:
 #: Time after a click on Segment or Cancel in which the button takes no other.
 DOUBLE_CLICK_MS = 400
 
-#: Time after the choice of a volume before the worker process gets ready for a run: looking through volumes must cost nothing.
+#: Time after the choice of a volume before the worker process gets ready for a run: looking through volumes must cost
+#: nothing.
 WARM_DELAY_MS = 1500
 
 
@@ -151,19 +153,40 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Give each subject of the panel its widgets."""
         ui = self.ui
         self._advice = VolumeAdvice(
-            ui.adviceFrame, ui.adviceLabel, ui.switchModalityButton, onSwitch=self.onSwitchModality, hardenButton=ui.hardenTransformButton)
+            ui.adviceFrame,
+            ui.adviceLabel,
+            ui.switchModalityButton,
+            onSwitch=self.onSwitchModality,
+            hardenButton=ui.hardenTransformButton,
+        )
         self._estimate = CostEstimate(ui.estimateLabel)
         self._progress = RunProgress(ui.progressBar, ui.statusLabel, ui.timeLabel, ui.logTextEdit)
-        self._results = ResultsTable(ui.resultsTable, ui.remarksLabel, ui.provenanceLabel, ui.copyButton, ui.saveTableButton)
+        self._results = ResultsTable(
+            ui.resultsTable, ui.remarksLabel, ui.provenanceLabel, ui.copyButton, ui.saveTableButton
+        )
         self._sequence = SequenceSection(ui)
         self._overlay = OverlayChoice(ui.overlayLabel, ui.overlayComboBox)
         self._choices = OutputChoices(ui.structuresList, ui.segmentorComboBox)
         self._computing = ComputingSettings(
-            ui.deviceComboBox, ui.threadsSpinBox, ui.checkEnvironmentButton, ui.environmentTextEdit, onChanged=self._updatePanel)
-        self._weights = WeightsSettings(ui.weightsPathLineEdit, ui.modelLabel, ui.removeWeightsButton, onChanged=self._updatePanel)
+            ui.deviceComboBox,
+            ui.threadsSpinBox,
+            ui.checkEnvironmentButton,
+            ui.environmentTextEdit,
+            onChanged=self._updatePanel,
+        )
+        self._weights = WeightsSettings(
+            ui.weightsPathLineEdit, ui.modelLabel, ui.removeWeightsButton, onChanged=self._updatePanel
+        )
         self._download = WeightsDownload(
-            ui.urlLineEdit, ui.sha256LineEdit, ui.folderLineEdit, ui.downloadButton, ui.downloadProgressBar, ui.downloadLabel,
-            onDownloaded=self._weights.choose, onFolderChanged=self._weights.refresh)
+            ui.urlLineEdit,
+            ui.sha256LineEdit,
+            ui.folderLineEdit,
+            ui.downloadButton,
+            ui.downloadProgressBar,
+            ui.downloadLabel,
+            onDownloaded=self._weights.choose,
+            onFolderChanged=self._weights.refresh,
+        )
 
     def cleanup(self) -> None:
         """Called when the application closes and when the module is reloaded."""
@@ -194,7 +217,9 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         super().onReload()
 
     def onSceneStartChange(self, caller, event) -> None:
-        """Called just before the scene is closed or filled from a file: selectors must not write into the parameter node meanwhile."""
+        """Called just before the scene is closed or filled from a file: selectors must not write into the parameter
+        node meanwhile.
+        """
         self.setParameterNode(None)
 
     def onSceneEndChange(self, caller, event) -> None:
@@ -228,16 +253,30 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.logic.isRunning:
             self.logic.cancel()
             return
-        self._start(lambda: self.logic.start(
-            self._parameterNode.inputVolume, self._parameterNode.outputSegmentation, self._chosenOptions(),
-            onProgress=self._progress.update, onFinished=self.onFinished, onLog=self._progress.log))
+        self._start(
+            lambda: self.logic.start(
+                self._parameterNode.inputVolume,
+                self._parameterNode.outputSegmentation,
+                self._chosenOptions(),
+                onProgress=self._progress.update,
+                onFinished=self.onFinished,
+                onLog=self._progress.log,
+            )
+        )
 
     def onSegmentSequenceButton(self) -> None:
         """Start a run over all frames of the sequence that the volume belongs to."""
         volume = self._parameterNode.inputVolume
-        self._start(lambda: self.logic.startSequence(
-            volume, self._chosenOptions(), onProgress=self._progress.update, onFinished=self.onFinished, onLog=self._progress.log),
-            frames=FrameSequence.of(volume).count)
+        self._start(
+            lambda: self.logic.startSequence(
+                volume,
+                self._chosenOptions(),
+                onProgress=self._progress.update,
+                onFinished=self.onFinished,
+                onLog=self._progress.log,
+            ),
+            frames=FrameSequence.of(volume).count,
+        )
 
     def _start(self, startRun, frames: int = 1) -> None:
         """Start a run and show its progress; say why where it cannot be started."""
@@ -246,7 +285,9 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started."), waitCursor=True):
             try:
                 ensureEnvironment()
-                seconds = self._estimate.expectedSeconds(self._parameterNode.inputVolume, self._computing.device, self.logic.isWarm)
+                seconds = self._estimate.expectedSeconds(
+                    self._parameterNode.inputVolume, self._computing.device, self.logic.isWarm
+                )
                 startRun()
                 self._progress.begin(_("Handing the volume over"), frames * seconds)
             except (EnvironmentProblem, ValueError, OSError) as problem:
@@ -268,7 +309,9 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._message = outcome.message
         self._progress.end(outcome.message)
         if outcome.segmentation:
-            self.logic.getParameterNode().outputSegmentation = outcome.segmentation  # even if another module is shown meanwhile
+            self.logic.getParameterNode().outputSegmentation = (
+                outcome.segmentation
+            )  # even if another module is shown meanwhile
             self._estimate.learn(outcome.report, self._computing.device)
         self._updatePanel()
         if outcome.segmentation and self._parameterNode:
@@ -276,8 +319,16 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _chosenOptions(self) -> RunOptions:
         chosen = self._parameterNode
-        return RunOptions(chosen.modality, self._computing.device, self._weights.path, self._choices.structures, chosen.segmentor,
-                          chosen.withDisagreement, chosen.withAligned, self._computing.threads)
+        return RunOptions(
+            chosen.modality,
+            self._computing.device,
+            self._weights.path,
+            self._choices.structures,
+            chosen.segmentor,
+            chosen.withDisagreement,
+            chosen.withAligned,
+            self._computing.threads,
+        )
 
     def _warm(self) -> None:
         """Get ready for the click that is likely to come."""
@@ -291,7 +342,9 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *segmentation.GetSegmentCenterRAS(key))
 
     def _onParametersModified(self, caller=None, event=None) -> None:
-        """Follow the selected volume: its own segmentation is the output, so that a run never overwrites that of another volume."""
+        """Follow the selected volume: its own segmentation is the output, so that a run never overwrites that of
+        another volume.
+        """
         volume = self._parameterNode.inputVolume
         if volume is not self._shownInput:
             if volume and (not self._shownInput or slicer.mrmlScene.IsNodePresent(self._shownInput)):
@@ -305,15 +358,21 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._updatePanel()
 
     def _observeSelectedNodes(self) -> None:
-        """Notice voxels that come after their node, transforms, and segments of the user: each may allow or forbid a run."""
+        """Notice voxels that come after their node, transforms, and segments of the user: each may allow or forbid a
+        run.
+        """
         self.removeObservers(self._updatePanel)
         volume, segmentation = self._parameterNode.inputVolume, self._parameterNode.outputSegmentation
         if volume:
             for event in (vtk.vtkCommand.ModifiedEvent, volume.ImageDataModifiedEvent, volume.TransformModifiedEvent):
                 self.addObserver(volume, event, self._updatePanel)
         if segmentation:
-            for event in (vtk.vtkCommand.ModifiedEvent, segmentation.TransformModifiedEvent,
-                          slicer.vtkSegmentation.SegmentAdded, slicer.vtkSegmentation.SegmentRemoved):
+            for event in (
+                vtk.vtkCommand.ModifiedEvent,
+                segmentation.TransformModifiedEvent,
+                slicer.vtkSegmentation.SegmentAdded,
+                slicer.vtkSegmentation.SegmentRemoved,
+            ):
                 self.addObserver(segmentation, event, self._updatePanel)
 
     def _updatePanel(self, caller=None, event=None) -> None:
@@ -322,13 +381,19 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         running, obstacle = self.logic.isRunning, self._obstacle()
         self.ui.segmentButton.text = _("Cancel") if running else _("Segment")
         self.ui.segmentButton.enabled = (running or not obstacle) and not self._doubleClickTimer.active
-        self.ui.segmentButton.toolTip = _("Stop; the scene stays as it is.") if running else obstacle or _("Segment the heart.")
+        self.ui.segmentButton.toolTip = (
+            _("Stop; the scene stays as it is.") if running else obstacle or _("Segment the heart.")
+        )
         for widget in (self.ui.progressBar, self.ui.timeLabel):
             widget.visible = running
         if not running:
             self.ui.statusLabel.text = " ".join(text for text in (self._message, obstacle) if text)
-        for section in (self.ui.inputCollapsibleButton, self.ui.sequenceCollapsibleButton, self.ui.advancedCollapsibleButton,
-                        self.ui.weightsCollapsibleButton):
+        for section in (
+            self.ui.inputCollapsibleButton,
+            self.ui.sequenceCollapsibleButton,
+            self.ui.advancedCollapsibleButton,
+            self.ui.weightsCollapsibleButton,
+        ):
             section.enabled = not running
         self._showResult(running)
         self._sequence.update(self._parameterNode.inputVolume, running, obstacle)
@@ -337,9 +402,15 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Show what is to know of the volume before a run; return why there can be none, or an empty string."""
         volume, segmentation = self._parameterNode.inputVolume, self._parameterNode.outputSegmentation
         suitable = None if reasonVolumeCannotBeUsed(volume) else volume
-        remark = "" if self.logic.isRunning else self._estimate.show(suitable, self._computing.device, self.logic.isWarm)
-        return (self._advice.look(volume, self._parameterNode.modality, remark)
-                or reasonSegmentationCannotBeUsed(segmentation, volume) or self._choices.problem or self._weights.problem)
+        remark = (
+            "" if self.logic.isRunning else self._estimate.show(suitable, self._computing.device, self.logic.isWarm)
+        )
+        return (
+            self._advice.look(volume, self._parameterNode.modality, remark)
+            or reasonSegmentationCannotBeUsed(segmentation, volume)
+            or self._choices.problem
+            or self._weights.problem
+        )
 
     def _showResult(self, running: bool) -> None:
         segmentation = self._parameterNode.outputSegmentation
@@ -390,9 +461,11 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
         return self._worker.isAlive
 
     def warm(self, options=RunOptions()) -> None:
-        """Let the worker process load PyTorch and the weights in the background, so that the first run starts as quickly as the next ones.
+        """Let the worker process load PyTorch and the weights in the background, so that the first run starts as
+        quickly as the next ones.
 
-        Does nothing where PyTorch is missing or a run is under way. A process that is not used gives its memory back after some minutes.
+        Does nothing where PyTorch is missing or a run is under way. A process that is not used gives its memory back
+        after some minutes.
 
         :param options: device, weights and threads that the run will have.
         """
@@ -420,7 +493,9 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
             raise RuntimeError(outcomes[0].message)
         return outcomes[0]
 
-    def start(self, inputVolume, outputSegmentation=None, options=RunOptions(), onProgress=None, onFinished=None, onLog=None) -> None:
+    def start(
+        self, inputVolume, outputSegmentation=None, options=RunOptions(), onProgress=None, onFinished=None, onLog=None
+    ) -> None:
         """Segment a volume in the background; returns at once.
 
         :param inputVolume: scalar volume node, CT or MR.
@@ -433,25 +508,33 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
         :raises OSError: if the volume cannot be written to the temporary folder.
         :raises RuntimeError: if a run is under way.
         """
-        self._begin(lambda finished: SegmentationRun(
-            self._worker, inputVolume, outputSegmentation, options, onProgress, finished), onFinished, onLog)
+        self._begin(
+            lambda finished: SegmentationRun(
+                self._worker, inputVolume, outputSegmentation, options, onProgress, finished
+            ),
+            onFinished,
+            onLog,
+        )
 
     def startSequence(self, inputVolume, options=RunOptions(), onProgress=None, onFinished=None, onLog=None) -> None:
         """Segment every frame of the sequence that a volume belongs to, in the background; returns at once.
 
-        The segmentations become a sequence in the same browser. Each frame is kept as soon as it is finished, also if the run is cancelled.
+        The segmentations become a sequence in the same browser. Each frame is kept as soon as it is finished, also if
+        the run is cancelled.
 
         :param inputVolume: scalar volume node that a sequence browser shows.
         :param options: modality, device and weights.
         :param onProgress: called with a text for the user and the fraction done (0 to 1).
-        :param onFinished: called once with a RunOutcome; its segmentation shows the selected frame, and ``report["function"]`` has the
-            ejection fractions, volumes and mass (see mkd_core.measure.cardiac_function).
+        :param onFinished: called once with a RunOutcome; its segmentation shows the selected frame, and
+            ``report["function"]`` has the ejection fractions, volumes and mass (see mkd_core.measure.cardiac_function).
         :param onLog: called with each line that the worker process writes besides its messages.
         :raises ValueError: if the volume is none of a sequence or cannot be used; the message says why.
         :raises OSError: if a frame cannot be written to the temporary folder.
         :raises RuntimeError: if a run is under way.
         """
-        self._begin(lambda finished: SequenceRun(self._worker, inputVolume, options, onProgress, finished), onFinished, onLog)
+        self._begin(
+            lambda finished: SequenceRun(self._worker, inputVolume, options, onProgress, finished), onFinished, onLog
+        )
 
     def _begin(self, makeRun, onFinished, onLog) -> None:
         if self.isRunning:
@@ -518,7 +601,9 @@ class MKDSegmentationTest(ScriptedLoadableModuleTest):
         for structure in STRUCTURES:
             found = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, structure.key, volume) > 0
             self.assertEqual(found.shape, truth.shape)
-            overlap = 2.0 * (found & (truth == structure.label)).sum() / (found.sum() + (truth == structure.label).sum())
+            overlap = (
+                2.0 * (found & (truth == structure.label)).sum() / (found.sum() + (truth == structure.label).sum())
+            )
             self.assertGreater(overlap, 0.5, structure.name)
 
     def test_VolumesOfASampleAreNearTheTruth(self):
@@ -541,7 +626,9 @@ class MKDSegmentationTest(ScriptedLoadableModuleTest):
         frames = FrameSequence.of(volume)
         self.assertIsNotNone(frames.segmentations(), self.panel.ui.statusLabel.text)
         truth = json.loads(frames.volumes.GetAttribute(TRUTH_ATTRIBUTE))
-        expected = cardiac_function([{"structures": {key: {"volume_ml": ml} for key, ml in frame.items()}} for frame in truth])
+        expected = cardiac_function(
+            [{"structures": {key: {"volume_ml": ml} for key, ml in frame.items()}} for frame in truth]
+        )
         measured = cardiac_function(frames.reports())
         self.assertEqual((measured.end_diastole, measured.end_systole), (expected.end_diastole, expected.end_systole))
         self.assertLess(abs(measured.left.ejection_fraction - expected.left.ejection_fraction), 0.15)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-import Testing.harness  # noqa: E402, F401  (the package alone: it tells PySide6 how to be imported, before any test file imports it)
+import Testing.harness  # noqa: F401  (the package alone: it tells PySide6 how to be imported, before any test file imports it)
 
 settings.register_profile("any machine", deadline=None)  # no test fails because the machine is slow
 settings.load_profile("any machine")
@@ -28,7 +28,9 @@ def runningApplication():
 
 @pytest.fixture
 def expectedErrors():
-    """Context manager expectedErrors(pattern, atLeast=1): errors whose text matches are allowed inside, and must come."""
+    """Context manager expectedErrors(pattern, atLeast=1): errors whose text matches are allowed inside, and must
+    come.
+    """
     from Testing.harness import failures
 
     return failures.expectedErrors
@@ -38,7 +40,8 @@ def expectedErrors():
 def slicerApp(runningApplication, tmp_path):
     """slicer.app with an empty scene, empty settings and an empty temporary folder.
 
-    The test fails on any exception in a slot or VTK observer, VTK error or warning, or logging.ERROR that it did not expect.
+    The test fails on any exception in a slot or VTK observer, VTK error or warning, or logging.ERROR that it did not
+    expect.
     """
     from Testing.harness import bootstrap, driving, failures
 
@@ -66,7 +69,9 @@ def loadModule(slicerApp):
 
 @pytest.fixture
 def torchExtension(monkeypatch):
-    """Put a PyTorchUtils in place that says torch is installed; without this fixture the PyTorch extension is absent."""
+    """Put a PyTorchUtils in place that says torch is installed; without this fixture the PyTorch extension is
+    absent.
+    """
     extension = types.ModuleType("PyTorchUtils")
 
     class PyTorchUtilsLogic:
@@ -76,9 +81,16 @@ def torchExtension(monkeypatch):
         def torchInstalled():
             return importlib.util.find_spec("torch") is not None
 
-        def installTorch(self, askConfirmation=False, forceComputationBackend=None, torchVersionRequirement=None,
-                         torchvisionVersionRequirement=None):
-            self.installCalls.append({"askConfirmation": askConfirmation, "torchVersionRequirement": torchVersionRequirement})
+        def installTorch(
+            self,
+            askConfirmation=False,
+            forceComputationBackend=None,
+            torchVersionRequirement=None,
+            torchvisionVersionRequirement=None,
+        ):
+            self.installCalls.append(
+                {"askConfirmation": askConfirmation, "torchVersionRequirement": torchVersionRequirement}
+            )
             import torch
 
             return torch

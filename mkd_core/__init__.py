@@ -1,6 +1,7 @@
 """Whole-heart segmentation by image alignment and online mutual knowledge distillation.
 
-Plain Python on torch, SimpleITK and numpy; never imports Slicer, Qt or VTK.  ``import mkd_core`` works and is quick before torch is
+Plain Python on torch, SimpleITK and numpy; never imports Slicer, Qt or VTK.  ``import mkd_core`` works and is quick
+before torch is
 installed: torch is imported when a network is needed.
 
 Example:

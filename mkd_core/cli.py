@@ -7,7 +7,8 @@
     mkd train CONFIG.toml [--out runs/mine]
     mkd experiment paper-table --out runs/paper-table
 
-Exit code 0: done.  1: refused or failed, with a sentence on stderr; no output file is left.  2: wrong usage.  130: interrupted.
+Exit code 0: done.  1: refused or failed, with a sentence on stderr; no output file is left.  2: wrong usage.  130:
+    interrupted.
 """
 
 from __future__ import annotations
@@ -48,13 +49,19 @@ def _parser() -> argparse.ArgumentParser:
 
     segment = commands.add_parser("segment", help="segment the heart in a volume")
     segment.add_argument("input", type=Path, help="volume (NRRD, NIfTI, MetaImage) or folder with one DICOM series")
-    segment.add_argument("output", type=Path, help="label map to write (.nii.gz, .nrrd, .mha): 1 LV, 2 RV, 3 LA, 4 RA, 5 Myo, 6 AA, 7 PA")
+    segment.add_argument(
+        "output", type=Path, help="label map to write (.nii.gz, .nrrd, .mha): 1 LV, 2 RV, 3 LA, 4 RA, 5 Myo, 6 AA, 7 PA"
+    )
     segment.add_argument("--weights", type=Path, help="weights bundle (default: the one that comes with this package)")
     segment.add_argument("--modality", choices=("CT", "MR"), default="CT")
     _add_computing(segment)
     segment.add_argument("--structures", nargs="+", metavar="KEY", help="only these structures")
-    segment.add_argument("--segmentor", choices=("ensemble", "real", "synthetic"), default="ensemble",
-                         help="whose answer counts: both together, S_real's or S_syn's")
+    segment.add_argument(
+        "--segmentor",
+        choices=("ensemble", "real", "synthetic"),
+        default="ensemble",
+        help="whose answer counts: both together, S_real's or S_syn's",
+    )
     segment.add_argument("--report", type=Path, help="figures, remarks and provenance as JSON")
     segment.add_argument("--preview", type=Path, help="picture of slices through the heart (.png)")
     segment.add_argument("--disagreement", type=Path, help="map of where the two segmentors differ, 0 to 1")
@@ -63,10 +70,21 @@ def _parser() -> argparse.ArgumentParser:
     segment.set_defaults(run=_segment)
 
     evaluate = commands.add_parser("evaluate", help="measure how good a weights bundle is on labelled volumes")
-    evaluate.add_argument("bundle", type=Path, help="weights bundle, or the word “default” for the one that comes with this package")
-    evaluate.add_argument("data", type=Path, help="MM-WHS folder as downloaded, or CSV file with the columns image, label, modality, split")
-    evaluate.add_argument("--out", type=Path, default=Path("evaluation"), metavar="FOLDER",
-                          help="folder for results (default: evaluation); the same command continues there after a stop")
+    evaluate.add_argument(
+        "bundle", type=Path, help="weights bundle, or the word “default” for the one that comes with this package"
+    )
+    evaluate.add_argument(
+        "data",
+        type=Path,
+        help="MM-WHS folder as downloaded, or CSV file with the columns image, label, modality, split",
+    )
+    evaluate.add_argument(
+        "--out",
+        type=Path,
+        default=Path("evaluation"),
+        metavar="FOLDER",
+        help="folder for results (default: evaluation); the same command continues there after a stop",
+    )
     evaluate.add_argument("--modality", choices=("CT", "MR"), help="only cases of this modality (default: both)")
     evaluate.add_argument("--split", help="only cases of this split, such as test (default: all)")
     evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N cases")
@@ -76,33 +94,64 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run=_evaluate)
 
     info = commands.add_parser("info", help="say what a weights bundle is")
-    info.add_argument("bundle", type=Path, nargs="?", help="weights bundle (default: the one that comes with this package)")
+    info.add_argument(
+        "bundle", type=Path, nargs="?", help="weights bundle (default: the one that comes with this package)"
+    )
     info.add_argument("--json", action="store_true", help="the whole description as JSON")
     info.set_defaults(run=_info)
 
     synthesize = commands.add_parser("synthesize", help="make a synthetic heart CT or MR with its truth")
-    synthesize.add_argument("paths", type=Path, nargs="+", metavar="[LABELMAP] IMAGE [TRUTH]",
-                            help="tissue label map to render (default: a heart drawn from the seed), image to write, truth to write")
+    synthesize.add_argument(
+        "paths",
+        type=Path,
+        nargs="+",
+        metavar="[LABELMAP] IMAGE [TRUTH]",
+        help="tissue label map to render (default: a heart drawn from the seed), image to write, truth to write",
+    )
     synthesize.add_argument("--modality", choices=("CT", "MR"), default="CT")
     synthesize.add_argument("--seed", type=int, default=0)
     synthesize.add_argument("--spacing", type=float, default=1.0, help="voxel size, mm")
-    synthesize.add_argument("--frames", type=int, help="make the frames of one heartbeat, end-diastole first: IMAGE_00, IMAGE_01 and so on")
+    synthesize.add_argument(
+        "--frames", type=int, help="make the frames of one heartbeat, end-diastole first: IMAGE_00, IMAGE_01 and so on"
+    )
     synthesize.set_defaults(run=_synthesize)
 
-    train = commands.add_parser("train", help="train weights on labelled CT and unpaired labelled MR, or on rendered hearts")
+    train = commands.add_parser(
+        "train", help="train weights on labelled CT and unpaired labelled MR, or on rendered hearts"
+    )
     train.add_argument("config", type=Path, nargs="?", help="settings of the run (.toml)")
     train.add_argument("--out", type=Path, help="folder of the run, instead of the one that the settings name")
-    train.add_argument("--set", dest="changes", action="append", default=[], metavar="NAME=VALUE",
-                       help="a setting instead of the file's, such as data.hearts=FOLDER or run.device=cpu; may be repeated")
-    train.add_argument("--settings", action="store_true", help="print all settings with their defaults and units, as a file to start from")
+    train.add_argument(
+        "--set",
+        dest="changes",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting instead of the file's, such as data.hearts=FOLDER or run.device=cpu; may be repeated",
+    )
+    train.add_argument(
+        "--settings",
+        action="store_true",
+        help="print all settings with their defaults and units, as a file to start from",
+    )
     train.set_defaults(run=_train)
 
     experiment = commands.add_parser("experiment", help="reproduce the paper's comparison on synthetic data")
     experiment.add_argument("name", choices=("paper-table",))
-    experiment.add_argument("--out", type=Path, default=Path("runs/paper-table"), help="folder for volumes, runs and results")
-    experiment.add_argument("--results", type=Path, help="folder for table, plot, paper-table.json and what every run gave (default: the folder of the experiment)")
-    experiment.add_argument("--scale", choices=("tiny", "small", "full"), default="small",
-                            help="tiny: minutes, shows that it works; small: hours on two cores; full: for a graphics card")
+    experiment.add_argument(
+        "--out", type=Path, default=Path("runs/paper-table"), help="folder for volumes, runs and results"
+    )
+    experiment.add_argument(
+        "--results",
+        type=Path,
+        help="folder for table, plot, paper-table.json and what every run gave (default: the folder of the experiment)",
+    )
+    experiment.add_argument(
+        "--scale",
+        choices=("tiny", "small", "full"),
+        default="small",
+        help="tiny: minutes, shows that it works; small: hours on two cores; full: for a graphics card",
+    )
     experiment.add_argument("--jobs", type=int, default=2, help="runs at a time")
     experiment.add_argument("--threads", type=int, default=1, help="CPU threads of each run")
     experiment.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
@@ -114,12 +163,17 @@ def _add_computing(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     command.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     command.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    command.add_argument("--alignment", choices=("cycle", "none", "mean", "translate"),
-                         help="what the segmentors see (default: as the weights say)")
+    command.add_argument(
+        "--alignment",
+        choices=("cycle", "none", "mean", "translate"),
+        help="what the segmentors see (default: as the weights say)",
+    )
 
 
 class _Outputs:
-    """Files that get their names together once all are written; earlier files of these names stay as they are until then."""
+    """Files that get their names together once all are written; earlier files of these names stay as they are until
+    then.
+    """
 
     def __init__(self) -> None:
         self._drafts: list[tuple[Path, Path]] = []
@@ -144,7 +198,9 @@ class _Outputs:
         finally:
             for draft, _ in self._drafts:
                 draft.unlink(missing_ok=True)
-        if isinstance(error, (OSError, RuntimeError)) or (isinstance(error, InputError) and self._drafts[-1:] and self._drafts[-1][0].name in error.message):
+        if isinstance(error, (OSError, RuntimeError)) or (
+            isinstance(error, InputError) and self._drafts[-1:] and self._drafts[-1][0].name in error.message
+        ):
             raise self._cannot_be_written(self._drafts[-1][1]) from error
 
     @staticmethod
@@ -157,7 +213,9 @@ def _check_apart(source: Path, targets: Sequence[Path]) -> None:
     seen = {source.resolve()}
     for path in targets:
         if path.resolve() == source.resolve():
-            raise InputError(f"“{path.name}” is the volume itself, which would be lost.", "Choose another name for the output.")
+            raise InputError(
+                f"“{path.name}” is the volume itself, which would be lost.", "Choose another name for the output."
+            )
         if path.resolve() in seen:
             raise InputError(f"“{path.name}” is named for two outputs.", "Give each a name of its own.")
         seen.add(path.resolve())
@@ -178,8 +236,15 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
         raise InputError(f"“{chosen.preview.name}” is not a name for a picture.", "End it in .png.")
     _check_apart(chosen.input, [path for path in (*volumes, chosen.report, chosen.preview) if path is not None])
     options = pipeline.SegmentationOptions(
-        chosen.device, chosen.precision, chosen.threads, chosen.alignment, tuple(chosen.structures) if chosen.structures else None,
-        segmentor=chosen.segmentor, with_disagreement=chosen.disagreement is not None, with_aligned=chosen.aligned is not None)
+        chosen.device,
+        chosen.precision,
+        chosen.threads,
+        chosen.alignment,
+        tuple(chosen.structures) if chosen.structures else None,
+        segmentor=chosen.segmentor,
+        with_disagreement=chosen.disagreement is not None,
+        with_aligned=chosen.aligned is not None,
+    )
     keep_freed_memory()
     image = read_volume(chosen.input)
     show = _ProgressLine(enabled=not chosen.quiet and sys.stderr.isatty())
@@ -189,8 +254,12 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
         show.clear()
     report = result.report | {"run": _run_record(chosen, image, result)}
     with _Outputs() as outputs:
-        outputs.write(chosen.report, lambda path: path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8"))
-        outputs.write(chosen.preview, lambda path: preview.write_png(preview.picture(image, result.labels, chosen.modality), path))
+        outputs.write(
+            chosen.report, lambda path: path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        )
+        outputs.write(
+            chosen.preview, lambda path: preview.write_png(preview.picture(image, result.labels, chosen.modality), path)
+        )
         for path, extra in ((chosen.disagreement, result.disagreement), (chosen.aligned, result.aligned)):
             if extra is not None:
                 outputs.write(path, lambda path, extra=extra: write_volume(extra, path))
@@ -200,17 +269,35 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
 
 
 def _run_record(chosen: argparse.Namespace, image, result) -> dict:
-    """What it takes to repeat a run and to see that nothing differs: the command with all that was chosen by itself written out, and check sums."""
+    """What it takes to repeat a run and to see that nothing differs: the command with all that was chosen by itself
+    written out, and check sums.
+    """
     import SimpleITK as sitk
 
-    from mkd_core.io.bundle import default_bundle_path
     from mkd_core.environment import describe_environment
+    from mkd_core.io.bundle import default_bundle_path
 
     report = result.report
-    command = ["mkd", "segment", str(chosen.input.absolute()), str(chosen.output.absolute()),
-               "--weights", str((chosen.weights or default_bundle_path()).absolute()), "--modality", chosen.modality, "--device", report["device"],
-               "--precision", report["precision"], "--threads", str(report["threads"]), "--alignment", report["alignment"],
-               "--segmentor", chosen.segmentor]
+    command = [
+        "mkd",
+        "segment",
+        str(chosen.input.absolute()),
+        str(chosen.output.absolute()),
+        "--weights",
+        str((chosen.weights or default_bundle_path()).absolute()),
+        "--modality",
+        chosen.modality,
+        "--device",
+        report["device"],
+        "--precision",
+        report["precision"],
+        "--threads",
+        str(report["threads"]),
+        "--alignment",
+        report["alignment"],
+        "--segmentor",
+        chosen.segmentor,
+    ]
     if chosen.structures:
         command += ["--structures", *chosen.structures]
     environment = describe_environment()
@@ -218,7 +305,9 @@ def _run_record(chosen: argparse.Namespace, image, result) -> dict:
         "command": command,
         "input_voxels_sha256": hashlib.sha256(sitk.GetArrayViewFromImage(image)).hexdigest(),
         "labels_sha256": hashlib.sha256(sitk.GetArrayViewFromImage(result.labels)).hexdigest(),
-        "versions": {name: environment[name] for name in ("python", "numpy", "scipy", "SimpleITK", "torch", "platform")},
+        "versions": {
+            name: environment[name] for name in ("python", "numpy", "scipy", "SimpleITK", "torch", "platform")
+        },
     }
 
 
@@ -246,14 +335,16 @@ def _print_report(report: dict) -> None:
     for remark in report["remarks"]:
         print(remark)
     weights, seconds = report["bundle"], report["timings_s"]["total"]
-    print(f"{seconds:.1f} s on {report['device']} ({report['precision']}), weights {weights['name']} {weights['version']}")
+    print(
+        f"{seconds:.1f} s on {report['device']} ({report['precision']}), weights {weights['name']} {weights['version']}"
+    )
 
 
 def _evaluate(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    from mkd_core.io import bundle as bundles
-    from mkd_core.evaluation.cases import find_cases
     from mkd_core.evaluation import figure, report, run
+    from mkd_core.evaluation.cases import find_cases
     from mkd_core.inference.pipeline import SegmentationOptions, require_torch
+    from mkd_core.io import bundle as bundles
     from mkd_core.io.volumes import check_output_folder
 
     if not chosen.no_figure:
@@ -292,19 +383,30 @@ def _info(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if chosen.json:
         print(json.dumps(description, indent=2))
         return
-    print(f"{description['name']} {description['version']}, made {description['created']}, {path.stat().st_size / 1e6:.1f} MB")
+    print(
+        f"{description['name']} {description['version']}, made {description['created']}, {path.stat().st_size / 1e6:.1f} MB"
+    )
     print(f"Target modality   {description['target']} (assistant {description['assistant']})")
     print(f"Structures        {', '.join(description['structures'])}")
-    print(f"Grid              {description['segmentor']['spacing_mm']:g} mm; heart found at {description['localiser']['spacing_mm']:g} mm")
+    print(
+        f"Grid              {description['segmentor']['spacing_mm']:g} mm; heart found at {description['localiser']['spacing_mm']:g} mm"
+    )
     alignment = description["alignment"]
-    print(f"Alignment         {description['target']}: {alignment['target']}, {description['assistant']}: {alignment['assistant']}")
+    print(
+        f"Alignment         {description['target']}: {alignment['target']}, {description['assistant']}: {alignment['assistant']}"
+    )
     if shares := description.get("ensemble"):
-        print("Ensemble          " + ", ".join(f"{description[role]}: {share:.0%} S_real" for role, share in shares.items()))
+        print(
+            "Ensemble          "
+            + ", ".join(f"{description[role]}: {share:.0%} S_real" for role, share in shares.items())
+        )
     print(f"Intended use      {description['intended_use']}")
     print(f"Licence           {description['licence']}")
     for title in ("quality", "training"):
         for key, value in description[title].items():
-            print(f"{title.capitalize():<18}{key}: {value if isinstance(value, (str, int, float)) else json.dumps(value)}")
+            print(
+                f"{title.capitalize():<18}{key}: {value if isinstance(value, (str, int, float)) else json.dumps(value)}"
+            )
 
 
 def _synthesize(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -312,7 +414,8 @@ def _synthesize(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> 
 
     if len(chosen.paths) > 3:
         parser.error("synthesize takes at most a label map, an image and a truth")
-    # Of two paths, the first is a label map if such a file is there; an image left by an earlier run is not one and is made anew.
+    # Of two paths, the first is a label map if such a file is there; an image left by an earlier run is not one and is
+    # made anew.
     has_labelmap = len(chosen.paths) == 3 or (len(chosen.paths) == 2 and _is_labelmap(chosen.paths[0]))
     labelmap = chosen.paths[0] if has_labelmap else None
     image_path, *truth_path = chosen.paths[has_labelmap:]
@@ -346,7 +449,9 @@ def _synthetic(heart, chosen: argparse.Namespace):
 def _numbered(path: Path, suffix: str) -> Path:
     """The path with a suffix before the ending, ``.nii.gz`` counting as one."""
     ending = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix
-    return path.with_name(path.name[: len(path.name) - len(ending)] + suffix + path.name[len(path.name) - len(ending) :])
+    return path.with_name(
+        path.name[: len(path.name) - len(ending)] + suffix + path.name[len(path.name) - len(ending) :]
+    )
 
 
 def _train(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -373,8 +478,14 @@ def _experiment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> 
 
     folder = chosen.results or chosen.out
     results = paper_table.run_all(
-        paper_table.SCALES[chosen.scale], chosen.out, folder / f"paper-table-{chosen.scale}", jobs=chosen.jobs, threads=chosen.threads, device=chosen.device,
-        say=lambda text: print(text, flush=True))
+        paper_table.SCALES[chosen.scale],
+        chosen.out,
+        folder / f"paper-table-{chosen.scale}",
+        jobs=chosen.jobs,
+        threads=chosen.threads,
+        device=chosen.device,
+        say=lambda text: print(text, flush=True),
+    )
     print(paper_table_report.write(results, chosen.scale, folder))
 
 

@@ -14,12 +14,16 @@ def describe_environment() -> dict[str, Any]:
     """Versions and devices, plain values.
 
     Returns:
-        ``mkd_core``, ``python``, ``platform``, ``cores``, version of ``numpy``, ``scipy``, ``SimpleITK`` and ``torch`` (None where missing).
-        With torch also ``devices`` that can be chosen, what "auto" means: ``device``, ``precision`` and ``threads``, and ``no_gpu``, why
-        no graphics card is used (empty if one is); without it ``torch_problem``.
+        ``mkd_core``, ``python``, ``platform``, ``cores``, version of ``numpy``, ``scipy``, ``SimpleITK`` and ``torch``
+        (None where missing). With torch also ``devices`` that can be chosen, what "auto" means: ``device``,
+        ``precision`` and ``threads``, and ``no_gpu``, why no graphics card is used (empty if one is); without it
+        ``torch_problem``.
     """
     report: dict[str, Any] = {
-        "mkd_core": __version__, "python": platform.python_version(), "platform": platform.platform(), "cores": os.cpu_count(),
+        "mkd_core": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
     } | {name: _version(name) for name in ("numpy", "scipy", "SimpleITK", "torch")}
     try:
         import torch
@@ -57,8 +61,17 @@ def _available_on_windows() -> int:
 
     class MemoryStatus(ctypes.Structure):
         _fields_ = [("length", ctypes.c_uint32), ("load", ctypes.c_uint32)] + [
-            (name, ctypes.c_uint64) for name in ("total", "available", "total_page", "available_page", "total_virtual", "available_virtual",
-                                                 "available_extended")]
+            (name, ctypes.c_uint64)
+            for name in (
+                "total",
+                "available",
+                "total_page",
+                "available_page",
+                "total_virtual",
+                "available_virtual",
+                "available_extended",
+            )
+        ]
 
     status = MemoryStatus(length=ctypes.sizeof(MemoryStatus))
     if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
@@ -77,7 +90,9 @@ def _why_no_gpu(torch, device) -> str:
     if device.type != "cpu":
         return ""
     if torch.backends.mps.is_available():
-        return "The Apple graphics processor is used only if it is chosen as device: the processor is as exact everywhere."
+        return (
+            "The Apple graphics processor is used only if it is chosen as device: the processor is as exact everywhere."
+        )
     if torch.version.cuda is None and getattr(torch.version, "hip", None) is None:
         return "The installed PyTorch is a version without support for graphics cards."
     return "PyTorch finds no graphics card: there is none that it supports, or its driver is missing or too old."
@@ -88,7 +103,13 @@ def _devices(torch) -> list[dict[str, Any]]:
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(number)
-            devices.append({"device": f"cuda:{number}", "name": properties.name, "memory_gb": round(properties.total_memory / 2**30, 1)})
+            devices.append(
+                {
+                    "device": f"cuda:{number}",
+                    "name": properties.name,
+                    "memory_gb": round(properties.total_memory / 2**30, 1),
+                }
+            )
     if torch.backends.mps.is_available():
         devices.append({"device": "mps", "name": "Metal"})
     return devices

@@ -1,7 +1,7 @@
 """Every failure that a user can cause or meet.
 
-Each error carries one sentence that a clinician understands and, where there is one, what to do next.  The panel and the command line
-show ``str(error)``; nothing else of an error reaches the user.
+Each error carries one sentence that a clinician understands and, where there is one, what to do next.  The panel and
+the command line show ``str(error)``; nothing else of an error reaches the user.
 """
 
 from __future__ import annotations

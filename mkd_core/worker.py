@@ -6,14 +6,15 @@ One JSON object per line, UTF-8.  Anything that is not such a line, on stdout or
 
 Requests::
 
-    {"op": "segment", "id": 1, "input": PATH, "output": PATH, "bundle": PATH or null, "modality": "CT", "options": {...},
-     "disagreement": PATH, "aligned": PATH}                       the last two if wanted
+    {"op": "segment", "id": 1, "input": PATH, "output": PATH, "bundle": PATH or null, "modality": "CT", "options":
+     {...}, "disagreement": PATH, "aligned": PATH}                       the last two if wanted
     {"op": "cancel", "id": 1}                                     of a request that runs or waits
     {"op": "warm", "id": 2, "bundle": PATH or null}               load torch and weights before they are needed
     {"op": "describe", "id": 3, "bundle": PATH or null}           what a bundle says about itself; works without torch
     {"op": "environment", "id": 4}                                versions and devices
-    {"op": "download", "id": 5, "url": URL, "sha256": DIGITS, "folder": PATH, "part": PATH}    fetch a bundle; "part" is the temporary file
-    {"op": "shutdown"}                                            same as the end of stdin: leave at once
+    {"op": "download", "id": 5, "url": URL, "sha256": DIGITS, "folder": PATH, "part": PATH}    fetch a bundle; "part" is
+    the temporary file {"op": "shutdown"}                                            same as the end of stdin: leave at
+    once
 
 Replies::
 
@@ -45,7 +46,8 @@ from mkd_core.inference.memory import keep_freed_memory
 if TYPE_CHECKING:
     from mkd_core.io.bundle import Bundle
 
-# Only light imports up here: the worker says "ready" at once, and imports numpy, SimpleITK and torch when a request needs them.
+# Only light imports up here: the worker says "ready" at once, and imports numpy, SimpleITK and torch when a request
+# needs them.
 
 #: Seconds that a request may take to notice the end of stdin before the process ends under it.
 _LEAVE_AFTER = 1.0
@@ -61,11 +63,16 @@ class Worker:
         requests: binary stream of JSON lines.
         replies: binary stream for JSON lines.
         bundles: gives the bundle of a path; by default one that keeps the last.
-        end_process: called with 0 if a request does not notice in time that the requests ended, or if nobody reads the replies.
+        end_process: called with 0 if a request does not notice in time that the requests ended, or if nobody reads the
+            replies.
     """
 
     def __init__(
-        self, requests: BinaryIO, replies: BinaryIO, bundles: BundleStore | None = None, end_process: Callable[[int], None] = os._exit,
+        self,
+        requests: BinaryIO,
+        replies: BinaryIO,
+        bundles: BundleStore | None = None,
+        end_process: Callable[[int], None] = os._exit,
     ) -> None:
         self._requests = requests
         self._replies = replies
@@ -143,12 +150,20 @@ class Worker:
             reply = _error(number, type(error).__name__, error.message, error.advice)
         except MemoryError:
             traceback.print_exc()
-            reply = _error(number, "DeviceError", "This computer ran out of memory.",
-                           "Close other programs, or crop the volume to the chest.")
+            reply = _error(
+                number,
+                "DeviceError",
+                "This computer ran out of memory.",
+                "Close other programs, or crop the volume to the chest.",
+            )
         except Exception:  # whatever it is, the worker goes on and the user gets a sentence
             traceback.print_exc()
-            reply = _error(number, "InternalError", "The segmentation failed because of an error in the program.",
-                           "Details are in the application log.")
+            reply = _error(
+                number,
+                "InternalError",
+                "The segmentation failed because of an error in the program.",
+                "Details are in the application log.",
+            )
         del self._cancels[number]
         self._reply(reply)
 
@@ -167,12 +182,18 @@ class Worker:
         for path in (target, *extras.values()):
             check_writable(path)
         options = pipeline.SegmentationOptions.from_dict(
-            _table(request, "options") | {f"with_{name}": True for name in extras})
+            _table(request, "options") | {f"with_{name}": True for name in extras}
+        )
 
         image = read_volume(source)
         result = pipeline.segment(
-            image, self._bundles.get(_bundle_path(request)), modality=request.get("modality", "CT"), options=options, progress=progress,
-            cancelled=self._cancels[number].is_set)
+            image,
+            self._bundles.get(_bundle_path(request)),
+            modality=request.get("modality", "CT"),
+            options=options,
+            progress=progress,
+            cancelled=self._cancels[number].is_set,
+        )
         for name, path in extras.items():
             extra = getattr(result, name)
             if extra is not None:
@@ -185,7 +206,9 @@ class Worker:
     def _warm(self, request: dict[str, Any]) -> dict[str, Any]:
         from mkd_core.inference import pipeline
 
-        return pipeline.warm(self._bundles.get(_bundle_path(request)), pipeline.SegmentationOptions.from_dict(_table(request, "options")))
+        return pipeline.warm(
+            self._bundles.get(_bundle_path(request)), pipeline.SegmentationOptions.from_dict(_table(request, "options"))
+        )
 
     def _describe(self, request: dict[str, Any]) -> dict[str, Any]:
         from mkd_core.io.bundle import read_description
@@ -206,14 +229,27 @@ class Worker:
             self._reply_progress(request["id"], "download", fraction, message)
 
         path = download_bundle(
-            str(request.get("url") or ""), str(request.get("sha256") or ""), _path(request, "folder"), part=_path(request, "part"),
-            progress=progress, cancelled=self._cancels[request["id"]].is_set)
+            str(request.get("url") or ""),
+            str(request.get("sha256") or ""),
+            _path(request, "folder"),
+            part=_path(request, "part"),
+            progress=progress,
+            cancelled=self._cancels[request["id"]].is_set,
+        )
         return {"path": str(path)}
 
-    _OPERATIONS = {"segment": _segment, "warm": _warm, "describe": _describe, "environment": _environment, "download": _download}
+    _OPERATIONS = {
+        "segment": _segment,
+        "warm": _warm,
+        "describe": _describe,
+        "environment": _environment,
+        "download": _download,
+    }
 
     def _reply_progress(self, number: Any, stage: str, fraction: float, message: str) -> None:
-        self._reply({"event": "progress", "id": number, "stage": stage, "fraction": round(fraction, 4), "message": message})
+        self._reply(
+            {"event": "progress", "id": number, "stage": stage, "fraction": round(fraction, 4), "message": message}
+        )
 
     def _reply(self, message: dict[str, Any]) -> None:
         line = json.dumps(message, allow_nan=False).encode("ascii") + b"\n"
@@ -239,8 +275,8 @@ class BundleStore:
             BundleError: it cannot be used.
             DeviceError: torch is missing.
         """
-        from mkd_core.io.bundle import load_bundle
         from mkd_core.inference.pipeline import require_torch
+        from mkd_core.io.bundle import load_bundle
 
         require_torch()
         status = path.stat() if path.is_file() else None
@@ -287,7 +323,8 @@ def _bundle_path(request: dict[str, Any]) -> Path:
 def protocol_streams() -> tuple[BinaryIO, BinaryIO]:
     """Keep stdin and stdout for the protocol: libraries find nothing on stdin, and what they print goes to stderr.
 
-    On Windows a library that looks at stdin while another thread reads from it waits for that read: importing numpy would hang.
+    On Windows a library that looks at stdin while another thread reads from it waits for that read: importing numpy
+        would hang.
     """
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)

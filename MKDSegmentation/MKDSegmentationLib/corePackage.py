@@ -8,8 +8,9 @@ import sys
 def makeCoreImportable() -> None:
     """Let ``import mkd_core`` work in the source tree too.
 
-    A built or installed extension has mkd_core in the folder of the scripted modules, which Slicer already searches. In the source tree it
-    is the neighbour of the module's folder; that folder is then appended to the search path, last, so that it can shadow nothing.
+    A built or installed extension has mkd_core in the folder of the scripted modules, which Slicer already searches. In
+    the source tree it is the neighbour of the module's folder; that folder is then appended to the search path, last,
+    so that it can shadow nothing.
 
     :raises ImportError: if mkd_core is in neither place.
     """

@@ -57,9 +57,13 @@ def _setting(name: str, default: str, meaning: str) -> property:
 class MachineSettings:
     """Choices that make sense on this computer only, kept in the application settings instead of the scene."""
 
-    weightsPath = _setting("WeightsPath", "", "Path of the weights bundle; empty for the one that comes with the extension.")
+    weightsPath = _setting(
+        "WeightsPath", "", "Path of the weights bundle; empty for the one that comes with the extension."
+    )
     device = _setting("Device", "auto", "Computing device: auto, cpu, cuda or mps.")
-    automaticDevice = _setting("AutomaticDevice", "", "What auto last turned out to be: cpu or cuda; empty as long as nobody knows.")
+    automaticDevice = _setting(
+        "AutomaticDevice", "", "What auto last turned out to be: cpu or cuda; empty as long as nobody knows."
+    )
     exportFolder = _setting("ExportFolder", "", "Where measurements were last saved.")
 
     @property

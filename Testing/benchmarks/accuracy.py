@@ -1,9 +1,10 @@
 """How good is a bundle?  Real CT, real MR, rendered test hearts, volumes without a heart.
 
-    python -m Testing.benchmarks.accuracy [--weights BUNDLE] [--data FOLDER] [--hearts 40] [--json FILE] [--pictures FOLDER] [--describe]
+    python -m Testing.benchmarks.accuracy [--weights BUNDLE] [--data FOLDER] [--hearts 40] [--json FILE] [--pictures
+    FOLDER] [--describe]
 
-Prints every figure, then what is aimed at beside what was reached, and writes both as JSON.  ``FOLDER`` is the data folder (environment variable MKD_DATA, else
-../shared/data beside the checkout).
+Prints every figure, then what is aimed at beside what was reached, and writes both as JSON.  ``FOLDER`` is the data
+folder (environment variable MKD_DATA, else ../shared/data beside the checkout).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,12 +23,12 @@ from scipy.spatial import KDTree
 
 ROOT = Path(__file__).resolve().parents[2]
 
-import mkd_core  # noqa: E402
-from mkd_core.method import ensemble  # noqa: E402
-from mkd_core.io import preview  # noqa: E402
-from mkd_core.errors import MKDError  # noqa: E402
-from mkd_core.inference.pipeline import SegmentationOptions  # noqa: E402
-from mkd_core.structures import BY_KEY, STRUCTURES  # noqa: E402
+import mkd_core
+from mkd_core.errors import MKDError
+from mkd_core.inference.pipeline import SegmentationOptions
+from mkd_core.io import preview
+from mkd_core.method import ensemble
+from mkd_core.structures import BY_KEY, STRUCTURES
 
 #: Appearance seeds that training never uses.
 _FIRST_SEED = 900000
@@ -54,9 +54,11 @@ def score_real_ct(labels: sitk.Image, folder: Path) -> dict[str, float]:
     """Score a segmentation of ``ct_thorax/ct.nii.gz`` against its partial reference masks.
 
     Returns:
-        inside: share of labelled voxels within 3 mm of heart, pulmonary artery and aorta together; cover: share of the heart mask labelled; pulmonary_artery: Dice;
-        ascending_aorta: share inside the reference aorta; chambers: share of the five heart labels within 3 mm of the heart mask; blood_minus_muscle: least difference
-        of median HU; components: largest number of pieces of a structure (pulmonary artery left out).
+        inside: share of labelled voxels within 3 mm of heart, pulmonary artery and aorta together; cover: share of the
+            heart mask labelled; pulmonary_artery: Dice;
+        ascending_aorta: share inside the reference aorta; chambers: share of the five heart labels within 3 mm of the
+        heart mask; blood_minus_muscle: least difference of median HU; components: largest number of pieces of a
+        structure (pulmonary artery left out).
     """
 
     def mask(name: str) -> np.ndarray:
@@ -115,7 +117,9 @@ def anatomical_order(labels: sitk.Image) -> dict[str, bool]:
     }
 
 
-def rendered_hearts(bundle, folder: Path, modality: str, count: int, pictures: Path | None = None) -> dict[str, dict[str, float]]:
+def rendered_hearts(
+    bundle, folder: Path, modality: str, count: int, pictures: Path | None = None
+) -> dict[str, dict[str, float]]:
     """Mean Dice per structure on rendered test hearts.
 
     Args:
@@ -126,7 +130,8 @@ def rendered_hearts(bundle, folder: Path, modality: str, count: int, pictures: P
         pictures: folder for a picture of the worst heart.
 
     Returns:
-        By whose answer it is, "ensemble", "real" or "synthetic": mean Dice by structure, their ``mean``, and the number of ``cases``.
+        By whose answer it is, "ensemble", "real" or "synthetic": mean Dice by structure, their ``mean``, and the number
+        of ``cases``.
     """
     from mkd_core.synthesis import synthesize
     from mkd_core.training.config import DataConfig
@@ -145,36 +150,60 @@ def rendered_hearts(bundle, folder: Path, modality: str, count: int, pictures: P
             if answer == "ensemble" and np.mean(rows[answer][-1]) < worst[0]:
                 worst = (np.mean(rows[answer][-1]), (image, truth, labels))
         reached = rows["ensemble"][-1]
-        print(f"  {path.name} {modality}: " + " ".join(f"{s.abbreviation} {v:.3f}" for s, v in zip(STRUCTURES, reached))
-              + "  " + " ".join(f"{answer} {np.mean(rows[answer][-1]):.3f}" for answer in rows), flush=True)
+        print(
+            f"  {path.name} {modality}: "
+            + " ".join(f"{s.abbreviation} {v:.3f}" for s, v in zip(STRUCTURES, reached))
+            + "  "
+            + " ".join(f"{answer} {np.mean(rows[answer][-1]):.3f}" for answer in rows),
+            flush=True,
+        )
     if pictures and worst[1]:
         _draw(pictures / f"worst-rendered-{modality}.png", *worst[1], modality)
     means = {answer: np.mean(values, axis=0) for answer, values in rows.items()}
-    return {answer: {s.key: float(v) for s, v in zip(STRUCTURES, mean)} | {"mean": float(mean.mean()), "cases": len(hearts)}
-            for answer, mean in means.items()}
+    return {
+        answer: {s.key: float(v) for s, v in zip(STRUCTURES, mean)} | {"mean": float(mean.mean()), "cases": len(hearts)}
+        for answer, mean in means.items()
+    }
 
 
 def real_left_atria(bundle, folder: Path, count: int, pictures: Path | None = None) -> dict[str, dict[str, float]]:
-    """Left atrium Dice on real late-enhancement MR whose field of view cuts the heart, through image alignment and without; refused cases count 0.
+    """Left atrium Dice on real late-enhancement MR whose field of view cuts the heart, through image alignment and
+    without; refused cases count 0.
 
     Arguments as for :func:`rendered_hearts`.
     """
     values: dict[str, list[float]] = {"translate": [], "none": []}
     worst = (np.inf, None)
     for path in sorted(folder.glob("*_image.nii.gz"))[:count]:
-        truth = sitk.Cast(sitk.ReadImage(str(path).replace("_image", "_left_atrium")) > 0, sitk.sitkUInt8) * BY_KEY["LA"].label
+        truth = (
+            sitk.Cast(sitk.ReadImage(str(path).replace("_image", "_left_atrium")) > 0, sitk.sitkUInt8)
+            * BY_KEY["LA"].label
+        )
         true = sitk.GetArrayViewFromImage(truth) > 0
         image = sitk.ReadImage(str(path))
         for alignment, scores in values.items():
             labels = _segment(image, bundle, "MR", path.name, alignment=alignment)
-            scores.append(0.0 if labels is None else dice(sitk.GetArrayViewFromImage(labels) == BY_KEY["LA"].label, true))
+            scores.append(
+                0.0 if labels is None else dice(sitk.GetArrayViewFromImage(labels) == BY_KEY["LA"].label, true)
+            )
             if alignment == "translate" and scores[-1] < worst[0]:
                 worst = (scores[-1], (image, truth, labels))
-        print(f"  {path.name}: " + " ".join(f"{alignment} {scores[-1]:.3f}" for alignment, scores in values.items()), flush=True)
+        print(
+            f"  {path.name}: " + " ".join(f"{alignment} {scores[-1]:.3f}" for alignment, scores in values.items()),
+            flush=True,
+        )
     if pictures and worst[1]:
         _draw(pictures / "worst-left-atrium-MR.png", *worst[1], "MR")
-    return {alignment: {"mean": float(np.mean(scores)), "median": float(np.median(scores)), "lowest": min(scores), "highest": max(scores), "cases": len(scores)}
-            for alignment, scores in values.items()}
+    return {
+        alignment: {
+            "mean": float(np.mean(scores)),
+            "median": float(np.median(scores)),
+            "lowest": min(scores),
+            "highest": max(scores),
+            "cases": len(scores),
+        }
+        for alignment, scores in values.items()
+    }
 
 
 def _segment(image: sitk.Image, bundle, modality: str, name: str, **options) -> sitk.Image | None:
@@ -193,8 +222,11 @@ def _draw(path: Path, image: sitk.Image, truth: sitk.Image, labels: sitk.Image |
 def refused_without_a_heart(bundle, folder: Path) -> dict[str, bool]:
     """Is each volume without a heart refused?"""
     modalities = {"ct_abdomen.nii.gz": "CT", "mr_abdomen.nii.gz": "MR"}
-    return {name: _segment(sitk.ReadImage(str(folder / name)), bundle, modality, name) is None
-            for name, modality in modalities.items() if (folder / name).exists()}
+    return {
+        name: _segment(sitk.ReadImage(str(folder / name)), bundle, modality, name) is None
+        for name, modality in modalities.items()
+        if (folder / name).exists()
+    }
 
 
 def aims(figures: dict) -> list[dict]:
@@ -209,14 +241,29 @@ def aims(figures: dict) -> list[dict]:
             both = rendered["ensemble"]
             at_least(f"rendered {modality}: mean Dice", aim, both["mean"])
             at_least(f"rendered {modality}: lowest structure", 0.88, min(both[s.key] for s in STRUCTURES))
-            at_least(f"rendered {modality}: ensemble less the better segmentor", 0.0, both["mean"] - max(rendered[one]["mean"] for one in ("real", "synthetic")))
+            at_least(
+                f"rendered {modality}: ensemble less the better segmentor",
+                0.0,
+                both["mean"] - max(rendered[one]["mean"] for one in ("real", "synthetic")),
+            )
     if ct := figures.get("real CT"):
         for key, aim, what in (
-            ("inside", 0.985, "labels within 3 mm of the reference"), ("cover", 0.93, "heart mask covered"), ("pulmonary_artery", 0.87, "pulmonary artery Dice"),
-            ("ascending_aorta", 0.98, "ascending aorta inside the reference"), ("chambers", 0.985, "chambers within 3 mm of the heart mask"),
-            ("blood_minus_muscle", 100.0, "blood brighter than myocardium, HU")):
+            ("inside", 0.985, "labels within 3 mm of the reference"),
+            ("cover", 0.93, "heart mask covered"),
+            ("pulmonary_artery", 0.87, "pulmonary artery Dice"),
+            ("ascending_aorta", 0.98, "ascending aorta inside the reference"),
+            ("chambers", 0.985, "chambers within 3 mm of the heart mask"),
+            ("blood_minus_muscle", 100.0, "blood brighter than myocardium, HU"),
+        ):
             at_least(f"real CT: {what}", aim, ct[key])
-        found.append({"what": "real CT: pieces of a structure", "aim": 1, "reached": ct["components"], "met": ct["components"] == 1})
+        found.append(
+            {
+                "what": "real CT: pieces of a structure",
+                "aim": 1,
+                "reached": ct["components"],
+                "met": ct["components"] == 1,
+            }
+        )
         at_least("real CT: the anatomy is the right way round", 1, min(figures["real CT order"].values()))
     if atria := figures.get("real MR left atrium"):
         at_least("real MR: left atrium Dice", 0.87, atria["translate"]["mean"])
@@ -227,7 +274,9 @@ def aims(figures: dict) -> list[dict]:
 
 
 def describe(bundle: mkd_core.Bundle, figures: dict) -> mkd_core.Bundle:
-    """Write figures into the description that a bundle gives of itself, beside those of its validation; returns it as it was read back."""
+    """Write figures into the description that a bundle gives of itself, beside those of its validation; returns it as
+    it was read back.
+    """
     from mkd_core.training.bundling import describe_anew
 
     quality = {name: values for name, values in bundle.metadata["quality"].items() if name.startswith("validation")}
@@ -238,7 +287,11 @@ def describe(bundle: mkd_core.Bundle, figures: dict) -> mkd_core.Bundle:
             values = values["ensemble"]
         elif name == "real MR left atrium":
             values = values["translate"]
-        quality[name] = {key: round(value, 3) if isinstance(value, float) else value for key, value in values.items() if key != "seconds"}
+        quality[name] = {
+            key: round(value, 3) if isinstance(value, float) else value
+            for key, value in values.items()
+            if key != "seconds"
+        }
     return describe_anew(bundle, quality=quality)
 
 
@@ -250,8 +303,14 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     parser.add_argument("--hearts", type=int, default=40, help="rendered test hearts per modality")
     parser.add_argument("--mr", type=int, default=16, help="real MR volumes")
     parser.add_argument("--json", type=Path, default=None)
-    parser.add_argument("--pictures", type=Path, default=None, help="folder for pictures of the real CT and of the worst cases")
-    parser.add_argument("--describe", action="store_true", help="write the figures into the description that the weights give of themselves")
+    parser.add_argument(
+        "--pictures", type=Path, default=None, help="folder for pictures of the real CT and of the worst cases"
+    )
+    parser.add_argument(
+        "--describe",
+        action="store_true",
+        help="write the figures into the description that the weights give of themselves",
+    )
     options = parser.parse_args(arguments)
     if options.pictures:
         options.pictures.mkdir(parents=True, exist_ok=True)
@@ -269,9 +328,13 @@ def main(arguments: Sequence[str] | None = None) -> dict:
             preview.write_png(preview.picture(image, result.labels), options.pictures / "real-CT.png")
     if (options.data / "hearts").exists() and options.hearts:
         for modality in ("CT", "MR"):
-            figures[f"rendered {modality}"] = rendered_hearts(bundle, options.data / "hearts", modality, options.hearts, options.pictures)
+            figures[f"rendered {modality}"] = rendered_hearts(
+                bundle, options.data / "hearts", modality, options.hearts, options.pictures
+            )
     if (options.data / "mr_left_atrium").exists() and options.mr:
-        figures["real MR left atrium"] = real_left_atria(bundle, options.data / "mr_left_atrium", options.mr, options.pictures)
+        figures["real MR left atrium"] = real_left_atria(
+            bundle, options.data / "mr_left_atrium", options.mr, options.pictures
+        )
     if refused := refused_without_a_heart(bundle, options.data / "no_heart"):
         figures["refused without a heart"] = refused
     figures["aims"] = aims(figures)
@@ -286,7 +349,9 @@ def main(arguments: Sequence[str] | None = None) -> dict:
 
 def _print(figures: dict) -> None:
     def words(entry: dict) -> str:
-        return ", ".join(f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}" for key, value in entry.items())
+        return ", ".join(
+            f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}" for key, value in entry.items()
+        )
 
     for name, entry in figures.items():
         if name == "aims":

@@ -1,9 +1,11 @@
-"""What image alignment (IAM) is worth when a CT is segmented: Dice and CPU seconds with it, without it, and with the mean of both.
+"""What image alignment (IAM) is worth when a CT is segmented: Dice and CPU seconds with it, without it, and with the
+mean of both.
 
     python -m Testing.benchmarks.alignment [--weights BUNDLE] [--data FOLDER] [--hearts 10] [--out FOLDER]
 
-Rendered validation hearts (numbers 191 to 200, which neither trained the default weights nor test them), appearance seeds that training never uses.  ``FOLDER`` is the
-data folder (environment variable MKD_DATA, else ../shared/data beside the checkout).  Prints a table and writes ``alignment.json``.
+Rendered validation hearts (numbers 191 to 200, which neither trained the default weights nor test them), appearance
+seeds that training never uses.  ``FOLDER`` is the data folder (environment variable MKD_DATA, else ../shared/data
+beside the checkout).  Prints a table and writes ``alignment.json``.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,16 +22,17 @@ import SimpleITK as sitk
 
 ROOT = Path(__file__).resolve().parents[2]
 
-import mkd_core  # noqa: E402
-from mkd_core.io.bundle_metadata import TARGET_POLICIES  # noqa: E402
-from mkd_core.structures import STRUCTURES  # noqa: E402
-from Testing.benchmarks.accuracy import data_folder, dice  # noqa: E402
+import mkd_core
+from mkd_core.io.bundle_metadata import TARGET_POLICIES
+from mkd_core.structures import STRUCTURES
+from Testing.benchmarks.accuracy import data_folder, dice
 
 SEED = 910000
 
 
 def measure(bundle: mkd_core.Bundle, paths: Sequence[Path], spacing: float = 1.0) -> dict[str, dict]:
-    """Mean Dice over hearts and structures, Dice per structure, and median CPU seconds of a segmentation, for each policy.
+    """Mean Dice over hearts and structures, Dice per structure, and median CPU seconds of a segmentation, for each
+    policy.
 
     Args:
         bundle: weights whose target is CT.
@@ -50,7 +52,9 @@ def measure(bundle: mkd_core.Bundle, paths: Sequence[Path], spacing: float = 1.0
             labels = mkd_core.segment(image, bundle, options=options).labels
             seconds[policy].append(time.process_time() - begun)
             found = sitk.GetArrayViewFromImage(labels)
-            scores[policy].append([dice(found == structure.label, known == structure.label) for structure in STRUCTURES])
+            scores[policy].append(
+                [dice(found == structure.label, known == structure.label) for structure in STRUCTURES]
+            )
     figures = {}
     for policy in TARGET_POLICIES:
         gain = np.mean(scores[policy], axis=1) - np.mean(scores["none"], axis=1)
@@ -59,7 +63,10 @@ def measure(bundle: mkd_core.Bundle, paths: Sequence[Path], spacing: float = 1.0
             "gain over none": round(float(gain.mean()), 4),
             "hearts better": int((gain > 0).sum()),
             "CPU s": round(statistics.median(seconds[policy]), 3),
-        } | {structure.key: round(float(value), 4) for structure, value in zip(STRUCTURES, np.mean(scores[policy], axis=0))}
+        } | {
+            structure.key: round(float(value), 4)
+            for structure, value in zip(STRUCTURES, np.mean(scores[policy], axis=0))
+        }
     return figures
 
 
@@ -72,9 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"))
     options = parser.parse_args(arguments)
     bundle = mkd_core.load_bundle(options.weights)
-    paths = [options.data / "hearts" / f"heart_{number:04}.nii.gz" for number in range(191, 201)][:options.hearts]
-    figures = {"bundle": bundle.identity, "hearts": len(paths),
-               "policies": measure(bundle, paths)}
+    paths = [options.data / "hearts" / f"heart_{number:04}.nii.gz" for number in range(191, 201)][: options.hearts]
+    figures = {"bundle": bundle.identity, "hearts": len(paths), "policies": measure(bundle, paths)}
     for policy, entry in figures["policies"].items():
         print(f"{policy:6} " + ", ".join(f"{key} {value}" for key, value in entry.items()))
     options.out.mkdir(parents=True, exist_ok=True)

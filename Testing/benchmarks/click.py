@@ -2,8 +2,9 @@
 
     python -m Testing.benchmarks.click [--weights BUNDLE] [--size 512 512 300] [--json FILE]
 
-Prints wall seconds from the click to the finished panel, CPU seconds and peak memory of the worker (and of its children), the worker's own
-timings, and the longest time that the application's thread worked without looking at its events.
+Prints wall seconds from the click to the finished panel, CPU seconds and peak memory of the worker (and of its
+children), the worker's own timings, and the longest time that the application's thread worked without looking at its
+events.
 Linux only: CPU time and memory are read from /proc.
 """
 
@@ -34,12 +35,16 @@ def heart_ct(size: tuple[int, int, int], seed: int = 2) -> sitk.Image:
 def with_voxels(image: sitk.Image, size: tuple[int, int, int]) -> sitk.Image:
     """A CT resampled to so many voxels over the same field of view."""
     spacing = [n * s / m for n, s, m in zip(image.GetSize(), image.GetSpacing(), size)]
-    return sitk.Resample(image, list(size), sitk.Transform(), sitk.sitkLinear, image.GetOrigin(), spacing, image.GetDirection(), -1000.0)
+    return sitk.Resample(
+        image, list(size), sitk.Transform(), sitk.sitkLinear, image.GetOrigin(), spacing, image.GetDirection(), -1000.0
+    )
 
 
 def workers() -> list[int]:
     """Worker processes under this one."""
-    listing = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.split()
+    listing = subprocess.run(
+        ["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+    ).stdout.split()
     parents = dict(zip(map(int, listing[::2]), map(int, listing[1::2])))
     tree = [os.getpid()]
     for pid in tree:
@@ -117,7 +122,11 @@ def main() -> None:
             }
         )
     machine = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")),
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
         platform.processor(),
     )
     timer.stop()

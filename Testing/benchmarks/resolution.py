@@ -2,9 +2,11 @@
 
     python -m Testing.benchmarks.resolution [--data FOLDER] [--hearts 5] [--spacings 1 1.5 2 2.5 3] [--out FOLDER]
 
-Networks that were always right would give, on every voxel of their grid, the share of each structure in it.  These shares are brought back to the volume as the pipeline
-brings scores back, and compared with the truth: no network trained on that grid can be expected to do better.  Beside it stands what both segmentors and both
-generators cost on a grid of that fineness round the heart.  Rendered validation hearts, as in alignment.py.  Prints a table and writes ``resolution.json``.
+Networks that were always right would give, on every voxel of their grid, the share of each structure in it.  These
+shares are brought back to the volume as the pipeline
+brings scores back, and compared with the truth: no network trained on that grid can be expected to do better.  Beside
+it stands what both segmentors and both generators cost on a grid of that fineness round the heart.  Rendered validation
+hearts, as in alignment.py.  Prints a table and writes ``resolution.json``.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,13 +24,13 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 
-import mkd_core  # noqa: E402
-from mkd_core.method.ensemble import agreement  # noqa: E402
-from mkd_core.inference.execution import choose_precision, executor_for, thread_count  # noqa: E402
-from mkd_core.inference.geometry import Field, Grid, box_grid, covered  # noqa: E402
-from mkd_core.inference.resampling import sample, write_labels  # noqa: E402
-from mkd_core.structures import CLASS_COUNT, STRUCTURES  # noqa: E402
-from Testing.benchmarks.accuracy import data_folder  # noqa: E402
+import mkd_core
+from mkd_core.inference.execution import choose_precision, executor_for, thread_count
+from mkd_core.inference.geometry import Field, Grid, box_grid, covered
+from mkd_core.inference.resampling import sample, write_labels
+from mkd_core.method.ensemble import agreement
+from mkd_core.structures import CLASS_COUNT, STRUCTURES
+from Testing.benchmarks.accuracy import data_folder
 
 _MARGIN_MM = 15.0
 _NETWORKS = ("generator_t2a", "generator_a2t", "segmentor_real", "segmentor_syn")
@@ -70,7 +71,9 @@ def heart_grid(truth: sitk.Image, spacing: float, stride: int) -> Grid:
     """Grid round the structures, as the pipeline lays it round the heart that the localiser found."""
     field = Field(truth)
     where = np.argwhere(field.voxels) * field.spacing
-    grid, _ = box_grid(field, where.min(axis=0) - _MARGIN_MM, where.max(axis=0) + _MARGIN_MM, spacing, stride, (1000.0,) * 3)
+    grid, _ = box_grid(
+        field, where.min(axis=0) - _MARGIN_MM, where.max(axis=0) + _MARGIN_MM, spacing, stride, (1000.0,) * 3
+    )
     return grid
 
 
@@ -88,13 +91,21 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     bundle = mkd_core.load_bundle(mkd_core.default_bundle_path())
     stride = bundle.network("segmentor_real").stride
     paths = [options.data / "hearts" / f"heart_{number:04}.nii.gz" for number in range(191, 191 + options.hearts)]
-    truths = [synthesize(sitk.ReadImage(str(path)), "CT", number, options.voxel)[1] for number, path in enumerate(paths)]
+    truths = [
+        synthesize(sitk.ReadImage(str(path)), "CT", number, options.voxel)[1] for number, path in enumerate(paths)
+    ]
     rows = []
     for spacing in options.spacings:
         grids = [heart_grid(truth, spacing, stride) for truth in truths]
         values = np.mean([best_dice(truth, grid) for truth, grid in zip(truths, grids)], axis=0)
-        rows.append({"spacing mm": spacing, "CPU s": round(statistics.median(cost(bundle, grid.size) for grid in grids), 2),
-                     "mean": round(float(values.mean()), 4)} | {s.key: round(float(value), 4) for s, value in zip(STRUCTURES, values)})
+        rows.append(
+            {
+                "spacing mm": spacing,
+                "CPU s": round(statistics.median(cost(bundle, grid.size) for grid in grids), 2),
+                "mean": round(float(values.mean()), 4),
+            }
+            | {s.key: round(float(value), 4) for s, value in zip(STRUCTURES, values)}
+        )
         print("  ".join(f"{name} {value:g}" for name, value in rows[-1].items()), flush=True)
     figures = {"hearts": len(paths), "rows": rows}
     options.out.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,17 @@
-"""Our pipeline against the way that MONAI's users take, with the same weights: CPU seconds stage by stage, memory, and how far the labels agree.
+"""Our pipeline against the way that MONAI's users take, with the same weights: CPU seconds stage by stage, memory, and
+how far the labels agree.
 
-    python -m Testing.benchmarks.speed [--cases heart thorax] [--repeats 3] [--monai-repeats 3] [--threads 1] [--out FOLDER]
-    python -m Testing.benchmarks.speed --huge            memory on a volume of 1024 x 1024 x 1000 voxels
+    python -m Testing.benchmarks.speed [--cases heart thorax] [--repeats 3] [--monai-repeats 3] [--threads 1] [--out
+    FOLDER] python -m Testing.benchmarks.speed --huge            memory on a volume of 1024 x 1024 x 1000 voxels
 
-Both ways run in processes of their own, in turn, and are loaded before (:mod:`Testing.benchmarks.speed_routes`).  CPU seconds are compared because they do not
-depend on what else the computer does.  Prints a table and writes ``speed.json`` and ``speed.png`` into the folder; cases that are not measured anew are kept there.
+Both ways run in processes of their own, in turn, and are loaded before (:mod:`Testing.benchmarks.speed_routes`).  CPU
+seconds are compared because they do not depend on what else the computer does.  Prints a table and writes
+``speed.json`` and ``speed.png`` into the folder; cases that are not measured anew are kept there.
 
-Agreement is measured inside the box that our pipeline chose, between its labels and those of the plain way through the same box: float32, networks as the weights
-file has them, all eight class probabilities interpolated linearly to every voxel by SimpleITK, the best of them; islands removed as ours does.
-So it shows what lower precision, folding, tiles and slabs change.  MONAI's way sees other windows and resamples without averaging; its overlap with ours is given for
+Agreement is measured inside the box that our pipeline chose, between its labels and those of the plain way through the
+same box: float32, networks as the weights file has them, all eight class probabilities interpolated linearly to every
+voxel by SimpleITK, the best of them; islands removed as ours does. So it shows what lower precision, folding, tiles and
+slabs change.  MONAI's way sees other windows and resamples without averaging; its overlap with ours is given for
 information.
 """
 
@@ -31,9 +34,9 @@ import SimpleITK as sitk
 
 ROOT = Path(__file__).resolve().parents[2]
 
-from mkd_core.io.bundle import default_bundle_path, load_bundle  # noqa: E402
-from mkd_core.structures import STRUCTURES  # noqa: E402
-from Testing.benchmarks.click import heart_ct, with_voxels  # noqa: E402
+from mkd_core.io.bundle import default_bundle_path, load_bundle
+from mkd_core.structures import STRUCTURES
+from Testing.benchmarks.click import heart_ct, with_voxels
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -46,10 +49,16 @@ def thorax_ct(size: tuple[int, int, int], seed: int = 2) -> sitk.Image:
 
 
 CASES: dict[str, Callable[[], sitk.Image]] = {
-    "heart": lambda: heart_ct((512, 512, 300)), "thorax": lambda: thorax_ct((512, 512, 400)), "small": lambda: heart_ct((112, 112, 96))}
+    "heart": lambda: heart_ct((512, 512, 300)),
+    "thorax": lambda: thorax_ct((512, 512, 400)),
+    "small": lambda: heart_ct((112, 112, 96)),
+}
 
 #: Volumes for the law by which time grows with voxels, of the case's field of view.
-SCALING = {"heart": ((256, 256, 150), (512, 512, 300), (768, 768, 450)), "small": ((56, 56, 48), (80, 80, 68), (112, 112, 96))}
+SCALING = {
+    "heart": ((256, 256, 150), (512, 512, 300), (768, 768, 450)),
+    "small": ((56, 56, 48), (80, 80, 68), (112, 112, 96)),
+}
 
 
 class Route:
@@ -57,8 +66,13 @@ class Route:
 
     def __init__(self, name: str, threads: int) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "Testing.benchmarks.speed_routes", name, "--threads", str(threads)], cwd=ROOT, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"})
+            [sys.executable, "-m", "Testing.benchmarks.speed_routes", name, "--threads", str(threads)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"},
+        )
         self.start = self._answer()
 
     def run(self, source: Path, target: Path) -> dict:
@@ -81,9 +95,17 @@ class Route:
 
 def median_of(runs: Sequence[dict]) -> dict:
     """Medians of what several runs cost."""
-    stages = {stage: round(statistics.median(run["stages CPU s"][stage] for run in runs), 3) for stage in runs[0]["stages CPU s"]}
-    return {"runs": len(runs), "CPU s": round(statistics.median(run["CPU s"] for run in runs), 3),
-            "wall s": round(statistics.median(run["wall s"] for run in runs), 3), "peak MiB": max(run["peak MiB"] for run in runs), "stages CPU s": stages}
+    stages = {
+        stage: round(statistics.median(run["stages CPU s"][stage] for run in runs), 3)
+        for stage in runs[0]["stages CPU s"]
+    }
+    return {
+        "runs": len(runs),
+        "CPU s": round(statistics.median(run["CPU s"] for run in runs), 3),
+        "wall s": round(statistics.median(run["wall s"] for run in runs), 3),
+        "peak MiB": max(run["peak MiB"] for run in runs),
+        "stages CPU s": stages,
+    }
 
 
 def plain_labels(image: sitk.Image, box_mm: dict[str, list[float]]) -> tuple[np.ndarray, tuple[slice, slice, slice]]:
@@ -95,11 +117,11 @@ def plain_labels(image: sitk.Image, box_mm: dict[str, list[float]]) -> tuple[np.
     """
     import torch
 
-    from mkd_core.method import ensemble
-    from mkd_core.method.alignment import align_for_segmentors
     from mkd_core.inference.geometry import Field, Grid, covered
     from mkd_core.inference.normalisation import normalise
     from mkd_core.inference.resampling import sample
+    from mkd_core.method import ensemble
+    from mkd_core.method.alignment import align_for_segmentors
 
     bundle = load_bundle(default_bundle_path())
     field = Field(image)
@@ -112,15 +134,24 @@ def plain_labels(image: sitk.Image, box_mm: dict[str, list[float]]) -> tuple[np.
     given = normalise(sample(field, grid), bundle.normalisation("CT"))[None, None]
     with torch.inference_mode():
         views = align_for_segmentors(given, bundle.alignment("CT"), lambda part, image: bundle.network(part)(image))
-        real, synthetic = ([bundle.network(part)(view)[0] for view in shown] for part, shown in (
-            ("segmentor_real", views.real), ("segmentor_syn", views.synthetic)))
+        real, synthetic = (
+            [bundle.network(part)(view)[0] for view in shown]
+            for part, shown in (("segmentor_real", views.real), ("segmentor_syn", views.synthetic))
+        )
         probabilities = ensemble.remove_islands(ensemble.ensemble(real, synthetic, bundle.real_share("CT"))[0])
     best = np.full(region.GetSize()[::-1], -1.0, np.float32)
     labels = np.zeros(best.shape, np.uint8)
     for label, probability in enumerate(probabilities.numpy()):
-        # One voxel more all round: SimpleITK interpolates only between voxels, and the box ends half a voxel beyond the last.
-        channel = field.grid_to_image(np.pad(probability, 1, mode="edge"), Grid(
-            tuple(count + 2 for count in grid.size), tuple(start - grid.spacing for start in grid.start), grid.spacing))
+        # One voxel more all round: SimpleITK interpolates only between voxels, and the box ends half a voxel beyond the
+        # last.
+        channel = field.grid_to_image(
+            np.pad(probability, 1, mode="edge"),
+            Grid(
+                tuple(count + 2 for count in grid.size),
+                tuple(start - grid.spacing for start in grid.start),
+                grid.spacing,
+            ),
+        )
         values = sitk.GetArrayFromImage(sitk.Resample(channel, region, sitk.Transform(), sitk.sitkLinear, 0.0))
         labels[values > best] = label
         np.maximum(best, values, out=best)
@@ -152,28 +183,42 @@ def compare(image: sitk.Image, folder: Path, routes: dict[str, Route], repeats: 
     figures |= {name: median_of(runs) for name, runs in costs.items()}
     figures["ratio of CPU seconds"] = round(figures["monai"]["CPU s"] / figures["ours"]["CPU s"], 1)
     figures["ratio of peak memory"] = round(figures["monai"]["peak MiB"] / figures["ours"]["peak MiB"], 1)
-    ours = {precision: segment(image, options=SegmentationOptions(device="cpu", precision=precision, threads=1))
-            for precision in ("float32", "bfloat16")}
+    ours = {
+        precision: segment(image, options=SegmentationOptions(device="cpu", precision=precision, threads=1))
+        for precision in ("float32", "bfloat16")
+    }
     plain, block = plain_labels(image, ours["float32"].report["heart_box_mm"])
     for precision, result in ours.items():
-        figures[f"agreement with the plain way, {precision}"] = agreement(sitk.GetArrayViewFromImage(result.labels)[block], plain)
+        figures[f"agreement with the plain way, {precision}"] = agreement(
+            sitk.GetArrayViewFromImage(result.labels)[block], plain
+        )
     ways = [sitk.GetArrayFromImage(sitk.ReadImage(str(targets[name])))[block] for name in ("ours", "monai")]
     figures["agreement with MONAI's way"] = agreement(*ways)
     return figures
 
 
 def scaling(image: sitk.Image, sizes: Sequence[tuple[int, int, int]], folder: Path, route: Route) -> dict:
-    """CPU seconds from file to file for a volume in several sizes, and the exponent of the power of the voxels that they grow with."""
+    """CPU seconds from file to file for a volume in several sizes, and the exponent of the power of the voxels that
+    they grow with.
+    """
     seconds = []
     for size in sizes:
         sitk.WriteImage(with_voxels(image, size), str(folder / "volume.nrrd"))
-        seconds.append(statistics.median(route.run(folder / "volume.nrrd", folder / "labels.nrrd")["CPU s"] for _ in range(3)))
+        seconds.append(
+            statistics.median(route.run(folder / "volume.nrrd", folder / "labels.nrrd")["CPU s"] for _ in range(3))
+        )
     voxels = [float(np.prod(size)) for size in sizes]
-    return {"sizes": [list(size) for size in sizes], "CPU s": seconds, "exponent": round(float(np.polyfit(np.log(voxels), np.log(seconds), 1)[0]), 3)}
+    return {
+        "sizes": [list(size) for size in sizes],
+        "CPU s": seconds,
+        "exponent": round(float(np.polyfit(np.log(voxels), np.log(seconds), 1)[0]), 3),
+    }
 
 
 def waiting() -> dict[str, float]:
-    """Seconds that ``import mkd_core`` takes, and from a fresh worker's start to its first progress message: CPU and wall."""
+    """Seconds that ``import mkd_core`` takes, and from a fresh worker's start to its first progress message: CPU and
+    wall.
+    """
     figures = {}
     before = os.times()
     subprocess.run([sys.executable, "-c", "pass"], cwd=ROOT, check=True)
@@ -182,7 +227,9 @@ def waiting() -> dict[str, float]:
     after = os.times()
     bare, loaded = (sum(b[2:4]) - sum(a[2:4]) for a, b in ((before, between), (between, after)))
     figures["import mkd_core, CPU s beyond Python's own"] = round(max(0.0, loaded - bare), 3)
-    worker = subprocess.Popen([sys.executable, "-m", "mkd_core.worker"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "mkd_core.worker"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     begun = time.perf_counter()
     worker.stdin.write(b'{"op": "segment", "id": 1, "input": "none.nrrd", "output": "none.nrrd"}\n')
     worker.stdin.flush()
@@ -202,17 +249,32 @@ def machine(threads: int) -> dict:
     import monai
     import torch
 
-    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return {"CPU": names[0] if names else platform.processor(), "cores": os.cpu_count(), "threads": threads, "torch": torch.__version__,
-            "MONAI": monai.__version__, "SimpleITK": sitk.Version.VersionString(), "load at the end": round(os.getloadavg()[0], 1)}
+    names = [
+        line.split(":")[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "CPU": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "torch": torch.__version__,
+        "MONAI": monai.__version__,
+        "SimpleITK": sitk.Version.VersionString(),
+        "load at the end": round(os.getloadavg()[0], 1),
+    }
 
 
 def print_case(name: str, figures: dict) -> None:
     """One case as a table."""
-    print(f"\n{name}, {' x '.join(map(str, figures['size']))} voxels of {' x '.join(map(str, figures['spacing mm']))} mm")
+    print(
+        f"\n{name}, {' x '.join(map(str, figures['size']))} voxels of {' x '.join(map(str, figures['spacing mm']))} mm"
+    )
     for route in ("ours", "monai"):
         cost = figures[route]
-        print(f"  {route:6} CPU {cost['CPU s']:8.2f} s   wall {cost['wall s']:8.2f} s   peak {cost['peak MiB']:6} MiB   ({cost['runs']} runs)")
+        print(
+            f"  {route:6} CPU {cost['CPU s']:8.2f} s   wall {cost['wall s']:8.2f} s   peak {cost['peak MiB']:6} MiB   ({cost['runs']} runs)"
+        )
         print("         " + ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in cost["stages CPU s"].items()))
     print(f"  ratio of CPU seconds {figures['ratio of CPU seconds']}, of peak memory {figures['ratio of peak memory']}")
     for key, entry in figures.items():
@@ -240,20 +302,29 @@ def draw(figures: dict, path: Path) -> None:
                     if seconds > 0.04 * max(case[other]["CPU s"] for other in routes):
                         axis.text(left + seconds / 2, height, stage, rotation=90, ha="center", va="center", fontsize=7)
                     left += seconds
-            axis.set_yticks(range(len(routes)), [{"ours": "MKDSegmentation", "monai": "MONAI, whole volume"}[route] for route in reversed(routes)])
+            axis.set_yticks(
+                range(len(routes)),
+                [{"ours": "MKDSegmentation", "monai": "MONAI, whole volume"}[route] for route in reversed(routes)],
+            )
             axis.set_xlabel("CPU seconds")
-        axes[0][column].set_title(f"{name} CT, {' x '.join(map(str, case['size']))}: {case['ratio of CPU seconds']} times", fontsize=10)
+        axes[0][column].set_title(
+            f"{name} CT, {' x '.join(map(str, case['size']))}: {case['ratio of CPU seconds']} times", fontsize=10
+        )
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
 def huge(threads: int) -> dict:
-    """Cost of a volume of 1024 x 1024 x 1000 voxels, 2 GB: a heart CT of 1 mm in air, every voxel repeated four times along each axis."""
+    """Cost of a volume of 1024 x 1024 x 1000 voxels, 2 GB: a heart CT of 1 mm in air, every voxel repeated four times
+    along each axis.
+    """
     from mkd_core.synthesis import synthesize
 
     heart, _ = synthesize(None, "CT", 2)
     voxels = sitk.GetArrayViewFromImage(heart)[:250]
-    voxels = np.pad(voxels, [(0, 250 - len(voxels)), (0, 256 - voxels.shape[1]), (0, 256 - voxels.shape[2])], constant_values=-1000)
+    voxels = np.pad(
+        voxels, [(0, 250 - len(voxels)), (0, 256 - voxels.shape[1]), (0, 256 - voxels.shape[2])], constant_values=-1000
+    )
     for axis in range(3):
         voxels = voxels.repeat(4, axis)
     image = sitk.GetImageFromArray(voxels)
@@ -264,8 +335,13 @@ def huge(threads: int) -> dict:
         route = Route("ours", threads)
         cost = route.run(Path(name) / "volume.nrrd", Path(name) / "labels.nrrd")
         route.close()
-    return {"size": [1024, 1024, 1000], "CPU s": cost["CPU s"], "wall s": cost["wall s"], "peak GB": round(cost["peak MiB"] * 2**20 / 1e9, 2),
-            "stages CPU s": cost["stages CPU s"]}
+    return {
+        "size": [1024, 1024, 1000],
+        "CPU s": cost["CPU s"],
+        "wall s": cost["wall s"],
+        "peak GB": round(cost["peak MiB"] * 2**20 / 1e9, 2),
+        "stages CPU s": cost["stages CPU s"],
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> dict:

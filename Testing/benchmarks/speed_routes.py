@@ -1,9 +1,11 @@
-"""Two ways from a CT file to a label map file with the same weights, each in a process of its own: ours, and the one that MONAI's users take.
+"""Two ways from a CT file to a label map file with the same weights, each in a process of its own: ours, and the one
+that MONAI's users take.
 
     python -m Testing.benchmarks.speed_routes ours|monai [--threads 1]
 
-Loads, says how long that took, then takes one JSON line ``{"input": PATH, "output": PATH}`` on stdin per volume and answers with one on stdout: CPU seconds per
-stage, CPU and wall seconds in all, largest resident memory while it worked.  Linux only: memory is read from /proc.
+Loads, says how long that took, then takes one JSON line ``{"input": PATH, "output": PATH}`` on stdin per volume and
+answers with one on stdout: CPU seconds per stage, CPU and wall seconds in all, largest resident memory while it worked.
+Linux only: memory is read from /proc.
 """
 
 from __future__ import annotations
@@ -45,8 +47,8 @@ def our_route(threads: int) -> Callable[[str, str, Stages], None]:
     import torch  # noqa: F401
 
     from mkd_core.inference import pipeline
-    from mkd_core.io.bundle import default_bundle_path, load_bundle
     from mkd_core.inference.memory import keep_freed_memory
+    from mkd_core.io.bundle import default_bundle_path, load_bundle
     from mkd_core.io.volumes import read_volume, write_volume
 
     keep_freed_memory()
@@ -57,7 +59,9 @@ def our_route(threads: int) -> Callable[[str, str, Stages], None]:
     def run(source: str, target: str, stages: Stages) -> None:
         stages.enter("read")
         image = read_volume(source)
-        result = pipeline.segment(image, bundle, options=options, progress=lambda stage, fraction, message: stages.enter(stage))
+        result = pipeline.segment(
+            image, bundle, options=options, progress=lambda stage, fraction, message: stages.enter(stage)
+        )
         stages.enter("write")
         write_volume(result.labels, target, compress=False)
 
@@ -65,16 +69,18 @@ def our_route(threads: int) -> Callable[[str, str, Stages], None]:
 
 
 def monai_route(threads: int) -> Callable[[str, str, Stages], None]:
-    """Whole volume to the networks' voxel size, sliding windows, class probabilities back to the volume, the best of them.
+    """Whole volume to the networks' voxel size, sliding windows, class probabilities back to the volume, the best of
+    them.
 
-    One pass of windows serves all networks: in each window the image is aligned as the weights ask, both segmentors answer, and the mean of their
-    probabilities is blended.  No window is larger than the volume.  float32 throughout, as is usual on a CPU.
+    One pass of windows serves all networks: in each window the image is aligned as the weights ask, both segmentors
+    answer, and the mean of their probabilities is blended.  No window is larger than the volume.  float32 throughout,
+    as is usual on a CPU.
     """
     import torch
     from monai.inferers import SlidingWindowInferer
 
-    from mkd_core.method.alignment import align_for_segmentors
     from mkd_core.io.bundle import default_bundle_path, load_bundle
+    from mkd_core.method.alignment import align_for_segmentors
 
     bundle = load_bundle(default_bundle_path())
     stride = bundle.network("segmentor_real").stride
@@ -82,8 +88,10 @@ def monai_route(threads: int) -> Callable[[str, str, Stages], None]:
 
     def answer(window: torch.Tensor) -> torch.Tensor:
         views = align_for_segmentors(window, bundle.alignment("CT"), lambda part, image: bundle.network(part)(image))
-        real, synthetic = (sum(bundle.network(part)(view).softmax(dim=1) for view in shown) / len(shown) for part, shown in (
-            ("segmentor_real", views.real), ("segmentor_syn", views.synthetic)))
+        real, synthetic = (
+            sum(bundle.network(part)(view).softmax(dim=1) for view in shown) / len(shown)
+            for part, shown in (("segmentor_real", views.real), ("segmentor_syn", views.synthetic))
+        )
         return torch.lerp(synthetic, real, share)
 
     def run(source: str, target: str, stages: Stages) -> None:
@@ -93,15 +101,26 @@ def monai_route(threads: int) -> Callable[[str, str, Stages], None]:
         image = sitk.ReadImage(source)
         stages.enter("resample in")
         size = [max(1, round(count * own / bundle.spacing)) for count, own in zip(image.GetSize(), image.GetSpacing())]
-        coarse = sitk.Resample(image, size, sitk.Transform(), sitk.sitkLinear, image.GetOrigin(), [bundle.spacing] * 3, image.GetDirection(),
-                               -1024.0, sitk.sitkFloat32)
+        coarse = sitk.Resample(
+            image,
+            size,
+            sitk.Transform(),
+            sitk.sitkLinear,
+            image.GetOrigin(),
+            [bundle.spacing] * 3,
+            image.GetDirection(),
+            -1024.0,
+            sitk.sitkFloat32,
+        )
         low, high = (bundle.normalisation("CT")[end] for end in ("low", "high"))
         values = torch.from_numpy(sitk.GetArrayFromImage(coarse))
         values = (2.0 * (values - low) / (high - low) - 1.0).clamp_(-1.0, 1.0)[None, None]
         stages.enter("networks")
         window = [min(WINDOW, -(-side // stride) * stride) for side in values.shape[2:]]
         with torch.inference_mode():
-            probabilities = SlidingWindowInferer(window, overlap=OVERLAP, mode="gaussian", cval=-1.0)(values, answer)[0].numpy()
+            probabilities = SlidingWindowInferer(window, overlap=OVERLAP, mode="gaussian", cval=-1.0)(values, answer)[
+                0
+            ].numpy()
         stages.enter("resample back")
         everything = torch.empty(len(probabilities), *image.GetSize()[::-1])
         for number, probability in enumerate(probabilities):
@@ -122,7 +141,9 @@ ROUTES = {"ours": our_route, "monai": monai_route}
 
 
 def _peak_mib(since: int) -> int:
-    """Largest resident memory since it was last asked for, or of the whole process where the system keeps no such record."""
+    """Largest resident memory since it was last asked for, or of the whole process where the system keeps no such
+    record.
+    """
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) // 1024
@@ -147,10 +168,18 @@ def main() -> None:
         Path("/proc/self/clear_refs").write_text("5")  # the record of the largest memory begins anew
         stages, begun, used = Stages(), time.perf_counter(), time.process_time()
         run(request["input"], request["output"], stages)
-        print(json.dumps({
-            "CPU s": round(time.process_time() - used, 3), "wall s": round(time.perf_counter() - begun, 3),
-            "stages CPU s": stages.seconds(), "peak MiB": _peak_mib(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024),
-            "pid": os.getpid()}), flush=True)
+        print(
+            json.dumps(
+                {
+                    "CPU s": round(time.process_time() - used, 3),
+                    "wall s": round(time.perf_counter() - begun, 3),
+                    "stages CPU s": stages.seconds(),
+                    "peak MiB": _peak_mib(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024),
+                    "pid": os.getpid(),
+                }
+            ),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Memory of a training run on full-size volumes: 20 CT and 20 MR of 512 x 512 x 300 voxels, from checking the files to the last step.
+"""Memory of a training run on full-size volumes: 20 CT and 20 MR of 512 x 512 x 300 voxels, from checking the files to
+the last step.
 
     python -m Testing.benchmarks.training_memory [--volumes 40] [--size 512 512 300] [--cache-gb 4] [--json FILE]
 
-One synthetic CT and one MR are made and linked under as many names; a run cannot tell.  Prints the largest memory (proportional set size) of all processes of
-the run together, and what its volumes take on the training grid.  Linux only: memory is read from /proc.
+One synthetic CT and one MR are made and linked under as many names; a run cannot tell.  Prints the largest memory
+(proportional set size) of all processes of the run together, and what its volumes take on the training grid.  Linux
+only: memory is read from /proc.
 """
 
 from __future__ import annotations
@@ -40,9 +42,20 @@ def make_volumes(folder: Path, count: int, size: tuple[int, int, int]) -> None:
 
     folder.mkdir()
     for modality in ("CT", "MR"):
-        for volume, kind, interpolator in zip(synthesize(None, modality, 2), ("image", "label"), (sitk.sitkLinear, sitk.sitkNearestNeighbor)):
+        for volume, kind, interpolator in zip(
+            synthesize(None, modality, 2), ("image", "label"), (sitk.sitkLinear, sitk.sitkNearestNeighbor)
+        ):
             spacing = [n * s / m for n, s, m in zip(volume.GetSize(), volume.GetSpacing(), size)]
-            full = sitk.Resample(volume, list(size), sitk.Transform(), interpolator, volume.GetOrigin(), spacing, volume.GetDirection(), 0.0)
+            full = sitk.Resample(
+                volume,
+                list(size),
+                sitk.Transform(),
+                interpolator,
+                volume.GetOrigin(),
+                spacing,
+                volume.GetDirection(),
+                0.0,
+            )
             first = folder.parent / f"{modality}_{kind}.nii"
             sitk.WriteImage(full, str(first))
             for number in range(count // 2):
@@ -51,7 +64,9 @@ def make_volumes(folder: Path, count: int, size: tuple[int, int, int]) -> None:
 
 def memory_of_tree(pid: int) -> int:
     """Bytes of a process and all below it; shared pages are counted once."""
-    listing = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.split()
+    listing = subprocess.run(
+        ["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+    ).stdout.split()
     parents = dict(zip(map(int, listing[::2]), map(int, listing[1::2])))
     tree = [pid]
     for member in tree:
@@ -81,7 +96,11 @@ def main() -> None:
         make_volumes(folder / "volumes", options.volumes, tuple(options.size))
         (folder / "run.toml").write_text(SETTINGS.format(cache_gb=options.cache_gb, steps=options.steps))
         begun = time.monotonic()
-        run = subprocess.Popen([sys.executable, "-m", "mkd_core", "train", str(folder / "run.toml")], cwd=ROOT, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        run = subprocess.Popen(
+            [sys.executable, "-m", "mkd_core", "train", str(folder / "run.toml")],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
         peak = 0
         while run.poll() is None:
             peak = max(peak, memory_of_tree(run.pid))
@@ -90,8 +109,12 @@ def main() -> None:
             sys.exit(run.returncode)
         prepared = sum(path.stat().st_size for path in (folder / "run" / "prepared").glob("*.npy"))
     figures = {
-        "volumes": options.volumes, "size": list(options.size), "cache GB": options.cache_gb, "peak memory GB": round(peak / 1e9, 2),
-        "volumes on the training grid GB": round(prepared / 1e9, 2), "minutes": round((time.monotonic() - begun) / 60, 1),
+        "volumes": options.volumes,
+        "size": list(options.size),
+        "cache GB": options.cache_gb,
+        "peak memory GB": round(peak / 1e9, 2),
+        "volumes on the training grid GB": round(prepared / 1e9, 2),
+        "minutes": round((time.monotonic() - begun) / 60, 1),
     }
     print(json.dumps(figures, indent=1))
     if options.json:

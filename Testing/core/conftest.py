@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
 from mkd_core.io.bundle import save_bundle
+from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
 
 @pytest.fixture()

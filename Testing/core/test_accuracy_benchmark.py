@@ -1,7 +1,6 @@
 """The accuracy benchmark: what is aimed at is compared with what was measured, and nothing else."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,9 @@ sitk = pytest.importorskip("SimpleITK")
 pytest.importorskip("torch")
 
 
-from Testing.benchmarks import accuracy  # noqa: E402
-
-import mkd_core  # noqa: E402
-from mkd_core.structures import STRUCTURES  # noqa: E402
+import mkd_core
+from mkd_core.structures import STRUCTURES
+from Testing.benchmarks import accuracy
 
 
 def _rendered(mean, lowest, real, synthetic):
@@ -23,9 +21,16 @@ def _rendered(mean, lowest, real, synthetic):
 
 
 def test_an_aim_is_met_where_the_measured_value_reaches_it():
-    found = {aim["what"]: (aim["reached"], aim["met"]) for aim in accuracy.aims({
-        "rendered CT": _rendered(0.96, 0.80, 0.95, 0.955), "refused without a heart": {"ct": True, "mr": False},
-        "real MR left atrium": {"translate": {"mean": 0.88}, "none": {"mean": 0.89}}})}
+    found = {
+        aim["what"]: (aim["reached"], aim["met"])
+        for aim in accuracy.aims(
+            {
+                "rendered CT": _rendered(0.96, 0.80, 0.95, 0.955),
+                "refused without a heart": {"ct": True, "mr": False},
+                "real MR left atrium": {"translate": {"mean": 0.88}, "none": {"mean": 0.89}},
+            }
+        )
+    }
     assert found["rendered CT: mean Dice"] == (0.96, True)
     assert found["rendered CT: lowest structure"] == (0.80, False)
     assert found["rendered CT: ensemble less the better segmentor"] == (pytest.approx(0.005), True)
@@ -42,14 +47,35 @@ def test_a_rendered_test_heart_is_scored_for_each_segmentor_and_the_worst_one_dr
     for number in (200, 201):  # the first one is a training heart
         sitk.WriteImage(make_heart(number, spacing=2.5), str(hearts / f"heart_{number:04d}.nii.gz"))
     weights = Path(shutil.copy(mkd_core.default_bundle_path(), tmp_path))
-    figures = accuracy.main(["--weights", str(weights), "--describe", "--data", str(tmp_path), "--hearts", "5", "--pictures", str(tmp_path / "pictures"), "--json", str(tmp_path / "figures.json")])
+    figures = accuracy.main(
+        [
+            "--weights",
+            str(weights),
+            "--describe",
+            "--data",
+            str(tmp_path),
+            "--hearts",
+            "5",
+            "--pictures",
+            str(tmp_path / "pictures"),
+            "--json",
+            str(tmp_path / "figures.json"),
+        ]
+    )
     assert figures["rendered CT"]["ensemble"]["cases"] == 1
     assert all(0 <= figures["rendered CT"][answer]["mean"] <= 1 for answer in ("real", "synthetic"))
     assert figures["rendered CT"]["ensemble"]["mean"] > 0.6, "the default weights find a heart that they have not seen"
-    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["worst-rendered-CT.png", "worst-rendered-MR.png"]
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [
+        "worst-rendered-CT.png",
+        "worst-rendered-MR.png",
+    ]
     described = mkd_core.load_bundle(weights)
-    assert described.sha256 == figures["bundle"]["sha256"] and described.alignment("CT") == mkd_core.load_bundle(mkd_core.default_bundle_path()).alignment("CT")
-    assert described.metadata["quality"]["rendered CT"]["mean"] == pytest.approx(figures["rendered CT"]["ensemble"]["mean"], abs=5e-4)
+    assert described.sha256 == figures["bundle"]["sha256"] and described.alignment("CT") == mkd_core.load_bundle(
+        mkd_core.default_bundle_path()
+    ).alignment("CT")
+    assert described.metadata["quality"]["rendered CT"]["mean"] == pytest.approx(
+        figures["rendered CT"]["ensemble"]["mean"], abs=5e-4
+    )
     assert "aims" not in described.metadata["quality"] and "validation Dice" in described.metadata["quality"]
     printed = capsys.readouterr().out
     assert "heart_0201.nii.gz CT" in printed and "heart_0200" not in printed
@@ -69,7 +95,15 @@ def test_the_score_of_a_real_ct_is_perfect_for_labels_inside_the_reference_and_f
     for name, array in (("heart", heart), ("aorta", aorta), ("pulmonary_artery", artery), ("ct", hu)):
         sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"{name}.nii.gz"))
     perfect = accuracy.score_real_ct(sitk.GetImageFromArray(labels), tmp_path)
-    assert perfect == {"inside": 1, "cover": 1, "pulmonary_artery": 1, "ascending_aorta": 1, "chambers": 1, "blood_minus_muscle": 300, "components": 1}
+    assert perfect == {
+        "inside": 1,
+        "cover": 1,
+        "pulmonary_artery": 1,
+        "ascending_aorta": 1,
+        "chambers": 1,
+        "blood_minus_muscle": 300,
+        "components": 1,
+    }
     labels[0, 23, 23] = 2  # a stray voxel, far from everything
     strayed = accuracy.score_real_ct(sitk.GetImageFromArray(labels), tmp_path)
     assert strayed["components"] == 2 and strayed["inside"] < 1 and strayed["chambers"] < 1

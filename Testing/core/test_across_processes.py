@@ -6,11 +6,11 @@ import socket
 import pytest
 
 torch = pytest.importorskip("torch")
-from torch import nn  # noqa: E402
+from torch import nn
 
-from mkd_core.training.across_processes import SharedBatchNorm3d, any_process, process_count, share_batch_norm  # noqa: E402
-from mkd_core.training.config import MethodConfig, NetworksConfig  # noqa: E402
-from mkd_core.training.mkd import MutualDistillation  # noqa: E402
+from mkd_core.training.across_processes import SharedBatchNorm3d, any_process, process_count, share_batch_norm
+from mkd_core.training.config import MethodConfig, NetworksConfig
+from mkd_core.training.mkd import MutualDistillation
 
 NETWORKS = NetworksConfig(segmentor=(4, 8, 8), generator=2, generator_blocks=1, discriminator=2)
 
@@ -19,8 +19,11 @@ def _batch():
     random = torch.Generator().manual_seed(5)
     images = [torch.rand(2, 1, 16, 16, 16, generator=random) * 2 - 1 for _ in range(2)]
     # Structures are unevenly spread over the two patches, so that a mean of each process's losses would not do.
-    labels = [torch.randint(0, 8, (2, 16, 16, 16), generator=random) * (torch.rand(2, 16, 16, 16, generator=random) < torch.tensor([0.1, 0.7]).view(2, 1, 1, 1))
-              for _ in range(2)]
+    labels = [
+        torch.randint(0, 8, (2, 16, 16, 16), generator=random)
+        * (torch.rand(2, 16, 16, 16, generator=random) < torch.tensor([0.1, 0.7]).view(2, 1, 1, 1))
+        for _ in range(2)
+    ]
     return images[0], labels[0].to(torch.uint8), images[1], labels[1].to(torch.uint8)
 
 
@@ -46,7 +49,9 @@ def test_two_processes_take_the_steps_of_one_with_the_same_batch(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     torch.multiprocessing.start_processes(_one_of_two, (port, tmp_path), nprocs=2, start_method="spawn")
-    (first, weights), (second, same_weights) = (torch.load(tmp_path / f"{process}.pt", weights_only=True) for process in (0, 1))
+    (first, weights), (second, same_weights) = (
+        torch.load(tmp_path / f"{process}.pt", weights_only=True) for process in (0, 1)
+    )
     alone, expected = _three_steps(slice(None))
     for name, value in expected.items():
         assert torch.equal(weights[name], same_weights[name]), name

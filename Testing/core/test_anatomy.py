@@ -12,7 +12,8 @@ from scipy import ndimage
 
 from mkd_core.structures import BY_KEY, STRUCTURES
 from mkd_core.synthesis.anatomy import HeartShape, draw_heart, make_heart
-from mkd_core.synthesis.tissues import TARGET_OF, TISSUE_COUNT, Tissue as T
+from mkd_core.synthesis.tissues import TARGET_OF, TISSUE_COUNT
+from mkd_core.synthesis.tissues import Tissue as T
 
 SEEDS = (0, 1, 3)
 
@@ -71,15 +72,30 @@ def test_every_tissue_of_the_heart_is_there(heart):
 def test_blood_passes_from_chamber_to_chamber_and_into_the_arteries(heart):
     # Areas of voxel faces: a valve of 20 mm diameter seen at a slant has about 400 mm2.
     for first, second, least in (
-        (T.LA, T.LV, 200), (T.LV, T.ASCENDING_AORTA, 250), (T.RA, T.RV, 350), (T.RV, T.PULMONARY_ARTERY, 200),
-        (T.ASCENDING_AORTA, T.AORTA_ARCH_DESCENDING, 300), (T.SVC, T.RA, 100), (T.IVC, T.RA, 100), (T.PULMONARY_VEINS, T.LA, 150),
-        (T.LA_APPENDAGE, T.LA, 60), (T.PULMONARY_ARTERY, T.DISTAL_PULMONARY_ARTERY, 150),
+        (T.LA, T.LV, 200),
+        (T.LV, T.ASCENDING_AORTA, 250),
+        (T.RA, T.RV, 350),
+        (T.RV, T.PULMONARY_ARTERY, 200),
+        (T.ASCENDING_AORTA, T.AORTA_ARCH_DESCENDING, 300),
+        (T.SVC, T.RA, 100),
+        (T.IVC, T.RA, 100),
+        (T.PULMONARY_VEINS, T.LA, 150),
+        (T.LA_APPENDAGE, T.LA, 60),
+        (T.PULMONARY_ARTERY, T.DISTAL_PULMONARY_ARTERY, 150),
     ):
         assert heart.faces((first,), (second,)) > least, f"{first.name} - {second.name}"
 
 
 def test_blood_of_the_left_and_the_right_heart_never_meet(heart):
-    left = (T.LV, T.PAPILLARY_MUSCLE, T.LA, T.LA_APPENDAGE, T.PULMONARY_VEINS, T.ASCENDING_AORTA, T.AORTA_ARCH_DESCENDING)
+    left = (
+        T.LV,
+        T.PAPILLARY_MUSCLE,
+        T.LA,
+        T.LA_APPENDAGE,
+        T.PULMONARY_VEINS,
+        T.ASCENDING_AORTA,
+        T.AORTA_ARCH_DESCENDING,
+    )
     right = (T.RV, T.RA, T.SVC, T.IVC, T.CORONARY_SINUS, T.PULMONARY_ARTERY, T.DISTAL_PULMONARY_ARTERY)
     for a in left:
         for b in right:
@@ -107,7 +123,9 @@ def test_the_heart_is_the_right_way_round(heart):
     assert rv[1] < lv[1] - 10, "right ventricle in front"
     muscle = np.argwhere(heart.tissues == T.MYOCARDIUM)[:, ::-1] * heart.spacing + np.array(heart.image.GetOrigin())
     apex = muscle[np.argmax(((muscle - la) ** 2).sum(axis=1))]
-    assert apex[0] > la[0] + 25 and apex[1] < la[1] - 15 and apex[2] < la[2] - 35, "apex to the left, in front and below"
+    assert apex[0] > la[0] + 25 and apex[1] < la[1] - 15 and apex[2] < la[2] - 35, (
+        "apex to the left, in front and below"
+    )
 
 
 def test_the_pulmonary_trunk_starts_in_front_and_to_the_left_of_the_aorta(heart):
@@ -128,7 +146,9 @@ def test_the_descending_aorta_runs_behind_the_left_atrium_to_the_bottom_of_the_b
 
 
 def test_the_box_keeps_fifteen_millimetres_around_the_heart(heart):
-    chambers = np.argwhere(np.isin(heart.tissues, (T.LV, T.RV, T.LA, T.RA, T.MYOCARDIUM, T.LA_APPENDAGE, T.ASCENDING_AORTA)))
+    chambers = np.argwhere(
+        np.isin(heart.tissues, (T.LV, T.RV, T.LA, T.RA, T.MYOCARDIUM, T.LA_APPENDAGE, T.ASCENDING_AORTA))
+    )
     below = chambers.min(axis=0) * heart.spacing
     above = (np.array(heart.tissues.shape) - 1 - chambers.max(axis=0)) * heart.spacing
     assert min(below.min(), above.min()) >= 10
@@ -176,7 +196,9 @@ def test_a_chamber_told_to_grow_grows(part, key):
 
 
 def test_a_thick_wall_is_thick():
-    thin, thick = (Heart(draw_heart(HeartShape(lv_wall=wall), np.random.default_rng(0), spacing=2.0)) for wall in (7.0, 12.0))
+    thin, thick = (
+        Heart(draw_heart(HeartShape(lv_wall=wall), np.random.default_rng(0), spacing=2.0)) for wall in (7.0, 12.0)
+    )
     assert thick.ml("Myo") > 1.5 * thin.ml("Myo")
     assert thick.ml("LV") == pytest.approx(thin.ml("LV"), rel=0.05)
 
@@ -196,6 +218,17 @@ def test_the_tissue_table_covers_every_value_and_names_the_targets():
     assert TARGET_OF.shape == (TISSUE_COUNT,) and max(T) < TISSUE_COUNT
     merged = {tissue.name: int(TARGET_OF[tissue]) for tissue in T if TARGET_OF[tissue]}
     assert merged == {
-        "LV": 1, "PAPILLARY_MUSCLE": 1, "RV": 2, "LA": 3, "LA_APPENDAGE": 3, "RA": 4, "MYOCARDIUM": 5,
-        "ASCENDING_AORTA": 6, "PULMONARY_ARTERY": 7, "DISTAL_PULMONARY_ARTERY": 7, "LEAD_IN_RA": 4, "LEAD_IN_RV": 2, "PULMONARY_VEIN_STUB": 3,
+        "LV": 1,
+        "PAPILLARY_MUSCLE": 1,
+        "RV": 2,
+        "LA": 3,
+        "LA_APPENDAGE": 3,
+        "RA": 4,
+        "MYOCARDIUM": 5,
+        "ASCENDING_AORTA": 6,
+        "PULMONARY_ARTERY": 7,
+        "DISTAL_PULMONARY_ARTERY": 7,
+        "LEAD_IN_RA": 4,
+        "LEAD_IN_RV": 2,
+        "PULMONARY_VEIN_STUB": 3,
     }

@@ -6,10 +6,18 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 
-from mkd_core.training.augmentation import Augmentation  # noqa: E402
-from mkd_core.training.config import AugmentationConfig  # noqa: E402
+from mkd_core.training.augmentation import Augmentation
+from mkd_core.training.config import AugmentationConfig
 
-NOTHING = {"rotation_deg": 0.0, "scale": 0.0, "elastic_mm": 0.0, "noise": 0.0, "blur": 0.0, "contrast": 0.0, "brightness": 0.0}
+NOTHING = {
+    "rotation_deg": 0.0,
+    "scale": 0.0,
+    "elastic_mm": 0.0,
+    "noise": 0.0,
+    "blur": 0.0,
+    "contrast": 0.0,
+    "brightness": 0.0,
+}
 SIZE, PATCH = 32, 24
 
 
@@ -60,20 +68,28 @@ def test_turns_stay_below_the_largest_and_reach_for_it():
     step = 1.6 / (SIZE - 1)
     tilts = []
     for seed in range(40):
-        gradient = torch.stack(torch.gradient(_changed(seed, rotation_deg=20.0)[0][0, 0, 8:16, 8:16, 8:16])).mean((1, 2, 3)) / step
+        gradient = (
+            torch.stack(torch.gradient(_changed(seed, rotation_deg=20.0)[0][0, 0, 8:16, 8:16, 8:16])).mean((1, 2, 3))
+            / step
+        )
         tilts.append(float(torch.rad2deg(torch.atan2(gradient[1:].norm(), gradient[0]))))
     assert 15 < max(tilts) <= np.hypot(20, 20) + 1 and np.median(tilts) > 5
 
 
 def test_scaling_stays_within_its_share():
     step = 1.6 / (SIZE - 1)
-    steps = [float((image := _changed(seed, scale=0.2)[0])[0, 0, 13, 12, 12] - image[0, 0, 11, 12, 12]) / 2 / step for seed in range(40)]
+    steps = [
+        float((image := _changed(seed, scale=0.2)[0])[0, 0, 13, 12, 12] - image[0, 0, 11, 12, 12]) / 2 / step
+        for seed in range(40)
+    ]
     assert 0.79 < min(steps) < 0.9 and 1.1 < max(steps) < 1.27
 
 
 def test_bending_moves_tissue_by_millimetres_as_asked():
     step = 1.6 / (SIZE - 1) / 2.0  # brightness of a millimetre
-    largest = [float((_changed(seed, elastic_mm=6.0)[0] - _middle(_ramp()[0])).abs().max()) / step for seed in range(20)]
+    largest = [
+        float((_changed(seed, elastic_mm=6.0)[0] - _middle(_ramp()[0])).abs().max()) / step for seed in range(20)
+    ]
     assert 1.0 < np.median(largest) < 6 and max(largest) < 9
 
 

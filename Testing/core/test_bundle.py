@@ -13,19 +13,19 @@ import pytest
 import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings, strategies
-from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
+from mkd_core.errors import BundleError
 from mkd_core.io import bundle as bundles
 from mkd_core.io import tensor_file
 from mkd_core.io.bundle_metadata import PARTS
-from mkd_core.errors import BundleError
+from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
 
 def contents(path: Path) -> tuple[dict, bytes]:
     """Header table and data of a .safetensors file."""
     raw = path.read_bytes()
     (length,) = struct.unpack("<Q", raw[:8])
-    return json.loads(raw[8:8 + length]), raw[8 + length:]
+    return json.loads(raw[8 : 8 + length]), raw[8 + length :]
 
 
 def rewrite(path: Path, header: dict, data: bytes) -> None:
@@ -88,7 +88,9 @@ def test_the_description_is_read_without_the_weights_and_knows_its_settings(tiny
 def test_both_segmentors_count_half_unless_the_description_says_otherwise(tiny_bundle_path, tmp_path):
     description = tiny_description()
     assert [bundles.load_bundle(tiny_bundle_path).real_share(modality) for modality in ("CT", "MR")] == [0.5, 0.5]
-    saved = bundles.save_bundle(tmp_path / "b.safetensors", description | {"ensemble": {"target": 0.8}}, random_state_dicts(description))
+    saved = bundles.save_bundle(
+        tmp_path / "b.safetensors", description | {"ensemble": {"target": 0.8}}, random_state_dicts(description)
+    )
     assert [saved.real_share(modality) for modality in ("CT", "MR")] == [0.8, 0.5]
 
 
@@ -148,15 +150,21 @@ def break_missing(header):
     return lost[0] - lost[1]
 
 
-@pytest.mark.parametrize(("change", "reason"), [
-    (lambda e: e.update(dtype="I64"), "number format 'I64'"),
-    (lambda e: e.update(shape=[1]), "does not fit its shape"),
-    (lambda e: e.update(shape=[-1, 3]), "no proper shape"),
-    (lambda e: e.update(shape=list(reversed(e["shape"]))), "is needed"),
-    (lambda e: e.update(data_offsets=[0]), "no proper place"),
-    (lambda e: e.update(data_offsets=[e["data_offsets"][0] + 2, e["data_offsets"][1] + 2]), "overlap or leave a gap"),
-    (lambda e: e.update(more=1), "properly"),
-])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda e: e.update(dtype="I64"), "number format 'I64'"),
+        (lambda e: e.update(shape=[1]), "does not fit its shape"),
+        (lambda e: e.update(shape=[-1, 3]), "no proper shape"),
+        (lambda e: e.update(shape=list(reversed(e["shape"]))), "is needed"),
+        (lambda e: e.update(data_offsets=[0]), "no proper place"),
+        (
+            lambda e: e.update(data_offsets=[e["data_offsets"][0] + 2, e["data_offsets"][1] + 2]),
+            "overlap or leave a gap",
+        ),
+        (lambda e: e.update(more=1), "properly"),
+    ],
+)
 def test_an_entry_that_does_not_fit_is_refused(tiny_bundle_path, change, reason):
     header, data = contents(tiny_bundle_path)
     change(header["segmentor_real/up.0.weight"])
@@ -178,69 +186,79 @@ def test_missing_and_surplus_tensors_are_refused(tiny_bundle_path):
 def test_a_number_that_is_not_finite_is_refused(tiny_bundle_path):
     header, data = contents(tiny_bundle_path)
     begin = header["localiser/head.weight"]["data_offsets"][0]
-    rewrite(tiny_bundle_path, header, data[:begin] + np.float16("nan").tobytes() + data[begin + 2:])
+    rewrite(tiny_bundle_path, header, data[:begin] + np.float16("nan").tobytes() + data[begin + 2 :])
     assert "not finite" in refusal(tiny_bundle_path)
 
 
 def without(*keys):
     """A change that takes an entry out of a nested table."""
+
     def change(description):
         for key in keys[:-1]:
             description = description[key]
         del description[keys[-1]]
+
     return change
 
 
 def setting(value, *keys):
     """A change that sets an entry of a nested table."""
+
     def change(description):
         for key in keys[:-1]:
             description = description[key]
         description[keys[-1]] = value
+
     return change
 
 
-@pytest.mark.parametrize(("change", "reason"), [
-    (setting(2, "format"), "newer format (2)"),
-    (setting(0, "format"), "unknown format (0)"),
-    (without("format"), "names no format version"),
-    (setting("1", "format"), "names no format version"),
-    (without("name"), "'name'"),
-    (setting(" ", "name"), "empty name"),
-    (without("licence"), "'licence'"),
-    (setting("CT", "assistant"), "CT and MR"),
-    (setting("PET", "target"), "CT and MR"),
-    (setting(["LV", "RV"], "structures"), "structures are not"),
-    (without("networks", "generator_t2a"), "no generator t2a"),
-    (without("networks"), "networks"),
-    (setting({"type": "segmentor"}, "networks", "extra"), "unknown network 'extra'"),
-    (setting({}, "networks", "localiser"), "no type"),
-    (setting({"type": "transformer"}, "networks", "localiser"), "unknown network type"),
-    (setting({"type": "segmentor", "depth": 3}, "networks", "localiser"), "cannot be built"),
-    (setting({"type": "segmentor", "channels": []}, "networks", "localiser"), "cannot be built"),
-    (setting({"type": "segmentor", "channels": [4, "x"]}, "networks", "localiser"), "cannot be built"),
-    (setting({"type": "segmentor", "channels": [10**9]}, "networks", "localiser"), "absurd"),
-    (setting({"type": "segmentor", "channels": [4] * 17}, "networks", "localiser"), "absurd"),
-    (setting({"type": "segmentor", "out_channels": 3, "channels": [4, 8, 8]}, "networks", "localiser"), "3 channels where 8"),
-    (setting({"type": "generator", "channels": 2, "blocks": 1}, "networks", "localiser"), "1 channels where 8"),
-    (setting({"type": "segmentor", "channels": [4, 8, 16]}, "networks", "localiser"), "is needed"),
-    (setting(0, "localiser", "spacing_mm"), "'spacing_mm' of 'localiser'"),
-    (setting("5", "localiser", "spacing_mm"), "'spacing_mm' of 'localiser'"),
-    (setting(True, "localiser", "margin_mm"), "'margin_mm' of 'localiser'"),
-    (without("localiser", "min_heart_ml"), "'min_heart_ml'"),
-    (setting([1, 2], "segmentor", "max_box_mm"), "max_box_mm"),
-    (setting([1, 2, 3], "segmentor", "max_box_mm"), "max_box_mm"),
-    (without("segmentor"), "'segmentor'"),
-    (without("normalisation", "MR"), "normalise MR"),
-    (setting(800, "normalisation", "CT", "low"), "intensity range of CT"),
-    (setting(101, "normalisation", "MR", "high"), "percentiles of MR"),
-    (setting("maybe", "alignment", "target"), "alignment of target"),
-    (setting("cycle", "alignment", "assistant"), "alignment of assistant"),
-    (setting("good", "quality"), "'quality'"),
-    (setting([0.5], "ensemble"), "'ensemble' is not a table"),
-    (setting({"CT": 0.5}, "ensemble"), "unknown entry 'CT'"),
-    (setting({"target": 1.5}, "ensemble"), "'target' of 'ensemble'"),
-])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (setting(2, "format"), "newer format (2)"),
+        (setting(0, "format"), "unknown format (0)"),
+        (without("format"), "names no format version"),
+        (setting("1", "format"), "names no format version"),
+        (without("name"), "'name'"),
+        (setting(" ", "name"), "empty name"),
+        (without("licence"), "'licence'"),
+        (setting("CT", "assistant"), "CT and MR"),
+        (setting("PET", "target"), "CT and MR"),
+        (setting(["LV", "RV"], "structures"), "structures are not"),
+        (without("networks", "generator_t2a"), "no generator t2a"),
+        (without("networks"), "networks"),
+        (setting({"type": "segmentor"}, "networks", "extra"), "unknown network 'extra'"),
+        (setting({}, "networks", "localiser"), "no type"),
+        (setting({"type": "transformer"}, "networks", "localiser"), "unknown network type"),
+        (setting({"type": "segmentor", "depth": 3}, "networks", "localiser"), "cannot be built"),
+        (setting({"type": "segmentor", "channels": []}, "networks", "localiser"), "cannot be built"),
+        (setting({"type": "segmentor", "channels": [4, "x"]}, "networks", "localiser"), "cannot be built"),
+        (setting({"type": "segmentor", "channels": [10**9]}, "networks", "localiser"), "absurd"),
+        (setting({"type": "segmentor", "channels": [4] * 17}, "networks", "localiser"), "absurd"),
+        (
+            setting({"type": "segmentor", "out_channels": 3, "channels": [4, 8, 8]}, "networks", "localiser"),
+            "3 channels where 8",
+        ),
+        (setting({"type": "generator", "channels": 2, "blocks": 1}, "networks", "localiser"), "1 channels where 8"),
+        (setting({"type": "segmentor", "channels": [4, 8, 16]}, "networks", "localiser"), "is needed"),
+        (setting(0, "localiser", "spacing_mm"), "'spacing_mm' of 'localiser'"),
+        (setting("5", "localiser", "spacing_mm"), "'spacing_mm' of 'localiser'"),
+        (setting(True, "localiser", "margin_mm"), "'margin_mm' of 'localiser'"),
+        (without("localiser", "min_heart_ml"), "'min_heart_ml'"),
+        (setting([1, 2], "segmentor", "max_box_mm"), "max_box_mm"),
+        (setting([1, 2, 3], "segmentor", "max_box_mm"), "max_box_mm"),
+        (without("segmentor"), "'segmentor'"),
+        (without("normalisation", "MR"), "normalise MR"),
+        (setting(800, "normalisation", "CT", "low"), "intensity range of CT"),
+        (setting(101, "normalisation", "MR", "high"), "percentiles of MR"),
+        (setting("maybe", "alignment", "target"), "alignment of target"),
+        (setting("cycle", "alignment", "assistant"), "alignment of assistant"),
+        (setting("good", "quality"), "'quality'"),
+        (setting([0.5], "ensemble"), "'ensemble' is not a table"),
+        (setting({"CT": 0.5}, "ensemble"), "unknown entry 'CT'"),
+        (setting({"target": 1.5}, "ensemble"), "'target' of 'ensemble'"),
+    ],
+)
 def test_a_description_that_makes_no_sense_is_refused(tiny_bundle_path, change, reason):
     description = tiny_description()
     change(description)
@@ -281,7 +299,9 @@ def test_a_damaged_file_is_refused_or_read_but_never_crashes(tiny_bundle_path, d
         assert set(bundle.metadata["networks"]) == set(PARTS)
 
 
-@given(value=strategies.floats(width=32, allow_nan=False, allow_infinity=False, max_value=2.0**127, min_value=-(2.0**127)))
+@given(
+    value=strategies.floats(width=32, allow_nan=False, allow_infinity=False, max_value=2.0**127, min_value=-(2.0**127))
+)
 def test_bfloat16_rounds_as_torch_does(value):
     numbers = np.array([value], np.float32)
     entry = tensor_file.TensorEntry("BF16", (1,), 0, 2)

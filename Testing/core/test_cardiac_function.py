@@ -17,7 +17,9 @@ MYO = [110.0] * 4 + [112.0] + [110.0] * 5
 def report(lv: float, rv: float, myo: float, **border: bool) -> dict:
     """What the pipeline reports of a frame, as far as it counts here."""
     volumes = {"LV": lv, "RV": rv, "Myo": myo}
-    return {"structures": {key: {"volume_ml": ml, "touches_border": border.get(key, False)} for key, ml in volumes.items()}}
+    return {
+        "structures": {key: {"volume_ml": ml, "touches_border": border.get(key, False)} for key, ml in volumes.items()}
+    }
 
 
 @pytest.fixture
@@ -71,7 +73,10 @@ def test_frames_that_are_all_alike_are_no_heartbeat():
 def test_ventricles_that_give_off_different_volumes_are_doubted(beat):
     beat[4] = report(60.0, 110.0, 112.0)
     (remark,) = cardiac_function(beat).remarks
-    assert remark == "The stroke volumes of left and right ventricle differ by 40 ml: without a leak or shunt they are equal."
+    assert (
+        remark
+        == "The stroke volumes of left and right ventricle differ by 40 ml: without a leak or shunt they are equal."
+    )
 
 
 def test_muscle_that_changes_its_volume_is_doubted(beat):
@@ -83,7 +88,8 @@ def test_muscle_that_changes_its_volume_is_doubted(beat):
 def test_a_ventricle_cut_at_end_systole_is_told_with_its_frame(beat):
     beat[4] = report(60.0, 72.0, 112.0, LV=True)
     assert cardiac_function(beat).remarks == [
-        "Left ventricle reaches the edge of the volume at end-systole (frame 5): part of it may be missing."]
+        "Left ventricle reaches the edge of the volume at end-systole (frame 5): part of it may be missing."
+    ]
     beat[4]["structures"]["LV"]["touches_border"] = False
     beat[2]["structures"]["LV"]["touches_border"] = True
     assert cardiac_function(beat).remarks == [], "no figure comes from frame 3"
@@ -94,7 +100,9 @@ def test_frames_of_different_weights_are_told(beat):
         frame["bundle"] = {"sha256": "a"}
     assert cardiac_function(beat).remarks == []
     beat[5]["bundle"] = {"sha256": "b"}
-    assert cardiac_function(beat).remarks == ["The frames were segmented with different weights: segment all of them again."]
+    assert cardiac_function(beat).remarks == [
+        "The frames were segmented with different weights: segment all of them again."
+    ]
 
 
 def test_a_missing_right_ventricle_has_no_figures_and_a_remark(beat):

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from Testing.support.dicom_series import write_series
 from test_geometry import rotation, stored_otherwise
 
-from mkd_core.evaluation.cases import Case, check_cases, find_cases, missing_structures, read_case
 from mkd_core.errors import InputError
+from mkd_core.evaluation.cases import Case, check_cases, find_cases, missing_structures, read_case
 from mkd_core.structures import STRUCTURES
+from Testing.support.dicom_series import write_series
 
 MMWHS = [0, 500, 600, 420, 550, 205, 820, 850]
 
@@ -51,8 +51,11 @@ def write(image: sitk.Image, path: Path) -> Path:
 def write_pair(folder: Path, name: str, image: sitk.Image | None = None, label: sitk.Image | None = None) -> Case:
     """Write NAME_image and NAME_label as MM-WHS names them."""
     return Case(
-        name, write(image or (mr() if name.startswith("mr") else ct()), folder / f"{name}_image.nii.gz"), write(label or eight_labels(MMWHS), folder / f"{name}_label.nii.gz"),
-        name[:2].upper())
+        name,
+        write(image or (mr() if name.startswith("mr") else ct()), folder / f"{name}_image.nii.gz"),
+        write(label or eight_labels(MMWHS), folder / f"{name}_label.nii.gz"),
+        name[:2].upper(),
+    )
 
 
 def write_table(folder: Path, text: str) -> Path:
@@ -68,7 +71,8 @@ def refusal(work, *arguments, **options) -> str:
     return str(caught.value)
 
 
-# ---------------------------------------------------------------------------------------------------------------------- finding
+# ----------------------------------------------------------------------------------------------------------------------
+# finding
 
 
 def test_an_mmwhs_folder_is_read_as_it_is_unpacked(tmp_path):
@@ -81,27 +85,43 @@ def test_an_mmwhs_folder_is_read_as_it_is_unpacked(tmp_path):
     (tmp_path / "readme.txt").write_text("MM-WHS")
     cases = find_cases(tmp_path)
     assert [(case.name, case.modality, case.split) for case in cases] == [
-        ("ct_train_1001", "CT", ""), ("ct_train_1010", "CT", ""), ("mr_test_2001", "MR", "test"), ("mr_train_1002", "MR", "")]
+        ("ct_train_1001", "CT", ""),
+        ("ct_train_1010", "CT", ""),
+        ("mr_test_2001", "MR", "test"),
+        ("mr_train_1002", "MR", ""),
+    ]
     assert cases[0].image == tmp_path / "ct_train" / "ct_train_1001_image.nii.gz"
     assert cases[0].label == tmp_path / "ct_train" / "ct_train_1001_label.nii.gz"
     assert check_cases(cases, needed=("CT", "MR"), require_all=True) == []
 
 
 def test_a_table_gives_paths_beside_itself_modality_and_split(tmp_path):
-    table = write_table(tmp_path, "image,label,modality,split\na/ct_image.nii.gz,a/l.nii.gz,CT,train\n\nb.nrrd,c.nrrd,mr,Test\n")
+    table = write_table(
+        tmp_path, "image,label,modality,split\na/ct_image.nii.gz,a/l.nii.gz,CT,train\n\nb.nrrd,c.nrrd,mr,Test\n"
+    )
     assert find_cases(table) == [
         Case("ct", tmp_path / "a/ct_image.nii.gz", tmp_path / "a/l.nii.gz", "CT", "train"),
-        Case("b", tmp_path / "b.nrrd", tmp_path / "c.nrrd", "MR", "test")]
+        Case("b", tmp_path / "b.nrrd", tmp_path / "c.nrrd", "MR", "test"),
+    ]
 
 
-@pytest.mark.parametrize("text", ["\ufeffImage;Label;Modality\na.nrrd;b.nrrd;CT\n", "modality\tlabel\timage\tscanner\nCT\tb.nrrd\ta.nrrd\tX\n",
-                                  '"image","label","modality"\r\n"a.nrrd", b.nrrd ,CT\r\n'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffImage;Label;Modality\na.nrrd;b.nrrd;CT\n",
+        "modality\tlabel\timage\tscanner\nCT\tb.nrrd\ta.nrrd\tX\n",
+        '"image","label","modality"\r\n"a.nrrd", b.nrrd ,CT\r\n',
+    ],
+)
 def test_tables_of_spreadsheets_of_all_countries_are_read(tmp_path, text):
     assert find_cases(write_table(tmp_path, text)) == [Case("a", tmp_path / "a.nrrd", tmp_path / "b.nrrd", "CT", "")]
 
 
 def test_images_of_the_same_name_in_different_folders_are_told_apart(tmp_path):
-    table = write_table(tmp_path, "image,label,modality\n" + "".join(f"{who}/ct/image.nii.gz,{who}/l.nii.gz,CT\n" for who in ("anna", "Bo b")))
+    table = write_table(
+        tmp_path,
+        "image,label,modality\n" + "".join(f"{who}/ct/image.nii.gz,{who}/l.nii.gz,CT\n" for who in ("anna", "Bo b")),
+    )
     assert [case.name for case in find_cases(table)] == ["anna_ct_image", "Bo_b_ct_image"]
 
 
@@ -114,21 +134,29 @@ def test_paths_in_a_table_may_be_absolute_and_outside_its_folder(tmp_path):
     assert read_case(found)[0].GetSize() == (12, 11, 10)
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("image,modality\na,CT\n", "“cases.csv” has no column “label”"),
-    ("", "“cases.csv” has no column “image”"),
-    ("image,label,modality\n", "cases.csv” holds no labelled volumes"),
-    ("image,label,modality\na.nrrd,b.nrrd,PET\n", "Line 2 of “cases.csv” has the modality “PET”"),
-    ("image,label,modality\na.nrrd,b.nrrd\n", "Line 2 of “cases.csv” has no modality"),
-    ("image,label,modality\nc.nrrd,d.nrrd,CT\n,b.nrrd,CT\n", "Line 3 of “cases.csv” has no image"),
-    ("image,label,modality\na.nrrd,b.nrrd,CT\n./a.nrrd,c.nrrd,CT\n", "Line 3 of “cases.csv” names the same image as line 2: “./a.nrrd”"),
-])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("image,modality\na,CT\n", "“cases.csv” has no column “label”"),
+        ("", "“cases.csv” has no column “image”"),
+        ("image,label,modality\n", "cases.csv” holds no labelled volumes"),
+        ("image,label,modality\na.nrrd,b.nrrd,PET\n", "Line 2 of “cases.csv” has the modality “PET”"),
+        ("image,label,modality\na.nrrd,b.nrrd\n", "Line 2 of “cases.csv” has no modality"),
+        ("image,label,modality\nc.nrrd,d.nrrd,CT\n,b.nrrd,CT\n", "Line 3 of “cases.csv” has no image"),
+        (
+            "image,label,modality\na.nrrd,b.nrrd,CT\n./a.nrrd,c.nrrd,CT\n",
+            "Line 3 of “cases.csv” names the same image as line 2: “./a.nrrd”",
+        ),
+    ],
+)
 def test_a_table_that_makes_no_sense_is_refused(tmp_path, text, expected):
     assert expected in refusal(find_cases, write_table(tmp_path, text))
 
 
 def test_a_file_that_is_no_table_is_refused(tmp_path):
-    assert "“ct_train_1001_image.nii.gz” cannot be read as a CSV file" in refusal(find_cases, write_pair(tmp_path, "ct_train_1001").image)
+    assert "“ct_train_1001_image.nii.gz” cannot be read as a CSV file" in refusal(
+        find_cases, write_pair(tmp_path, "ct_train_1001").image
+    )
     assert "There is no folder or file" in refusal(find_cases, tmp_path / "none")
 
 
@@ -148,10 +176,15 @@ def test_a_case_that_lies_in_two_folders_is_refused(tmp_path):
     for folder in ("one", "two"):
         write_pair(tmp_path / folder, "mr_train_1007")
     message = refusal(find_cases, tmp_path)
-    assert "one/mr_train_1007_image.nii.gz" in message and "two/mr_train_1007_image.nii.gz" in message and "the same case" in message
+    assert (
+        "one/mr_train_1007_image.nii.gz" in message
+        and "two/mr_train_1007_image.nii.gz" in message
+        and "the same case" in message
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------------- reading
+# ----------------------------------------------------------------------------------------------------------------------
+# reading
 
 
 @pytest.mark.parametrize("kind", [np.int16, np.uint16, np.int32, np.float32, np.float64])
@@ -170,7 +203,10 @@ def test_the_stray_value_421_means_left_atrium(tmp_path):
 
 
 def test_values_of_ours_stay_and_each_file_decides_for_itself(tmp_path):
-    ours, theirs = write_pair(tmp_path, "ct_train_1001", label=eight_labels(kind=np.uint8)), write_pair(tmp_path, "ct_train_1002")
+    ours, theirs = (
+        write_pair(tmp_path, "ct_train_1001", label=eight_labels(kind=np.uint8)),
+        write_pair(tmp_path, "ct_train_1002"),
+    )
     first, second = (sitk.GetArrayFromImage(read_case(case)[1]) for case in (ours, theirs))
     assert np.array_equal(first, second)
 
@@ -195,7 +231,8 @@ def test_grids_that_differ_by_rounding_are_the_same(tmp_path):
     assert read_case(case)[1].GetOrigin() == read_case(case)[0].GetOrigin()
 
 
-# ---------------------------------------------------------------------------------------------------------------------- checking
+# ----------------------------------------------------------------------------------------------------------------------
+# checking
 
 
 @pytest.mark.parametrize("value", [3.5, 999, -1, 421.5, float("nan")])
@@ -207,8 +244,12 @@ def test_a_value_that_means_no_structure_is_named(tmp_path, value):
 
 
 def test_values_of_both_tables_in_one_file_are_refused(tmp_path):
-    assert "has the value 3," in refusal(check_cases, [write_pair(tmp_path, "ct_train_1001", label=eight_labels([0, 3, 500]))])
-    assert "has the value 8," in refusal(check_cases, [write_pair(tmp_path, "ct_train_1002", label=eight_labels([0, 3, 8]))])
+    assert "has the value 3," in refusal(
+        check_cases, [write_pair(tmp_path, "ct_train_1001", label=eight_labels([0, 3, 500]))]
+    )
+    assert "has the value 8," in refusal(
+        check_cases, [write_pair(tmp_path, "ct_train_1002", label=eight_labels([0, 3, 8]))]
+    )
 
 
 def moved(image: sitk.Image, what: str) -> sitk.Image:
@@ -225,7 +266,10 @@ def moved(image: sitk.Image, what: str) -> sitk.Image:
 def test_label_and_image_at_different_places_are_refused(tmp_path, what):
     case = write_pair(tmp_path, "ct_train_1001", label=moved(eight_labels(MMWHS), what))
     message = refusal(check_cases, [case])
-    assert "“ct_train_1001_image.nii.gz” and “ct_train_1001_label.nii.gz” lie on different grids" in message and "mm apart" in message
+    assert (
+        "“ct_train_1001_image.nii.gz” and “ct_train_1001_label.nii.gz” lie on different grids" in message
+        and "mm apart" in message
+    )
     assert refusal(read_case, case) == message
 
 
@@ -247,7 +291,9 @@ def test_an_image_with_numbers_that_are_none_is_refused(tmp_path, value, word, k
 
 def test_an_mr_that_calls_itself_ct_is_refused_before_work_starts(tmp_path):
     case = write_pair(tmp_path, "ct_train_1001", volume(sitk.GetArrayFromImage(ct()) + np.int16(2000)))
-    assert "“ct_train_1001_image.nii.gz” cannot be used: the intensities are not Hounsfield units" in refusal(check_cases, [case])
+    assert "“ct_train_1001_image.nii.gz” cannot be used: the intensities are not Hounsfield units" in refusal(
+        check_cases, [case]
+    )
 
 
 def test_an_empty_structure_is_a_remark_or_a_refusal(tmp_path):
@@ -266,9 +312,13 @@ def test_slices_time_series_and_colours_are_refused(tmp_path):
     assert "“flat.nrrd” has 2 dimensions" in refusal(check_cases, [one])
     assert "“flat.nrrd” has 2 dimensions" in refusal(read_case, one)
     series = sitk.JoinSeries([ct(), ct()])
-    assert "“t.nrrd” has 4 dimensions" in refusal(check_cases, [Case("b", write(series, tmp_path / "t.nrrd"), one.label, "CT")])
+    assert "“t.nrrd” has 4 dimensions" in refusal(
+        check_cases, [Case("b", write(series, tmp_path / "t.nrrd"), one.label, "CT")]
+    )
     colours = sitk.Compose([ct(), ct()])
-    assert "“rgb_image.nii.gz” cannot be used: the volume has colours" in refusal(check_cases, [write_pair(tmp_path, "rgb", colours)])
+    assert "“rgb_image.nii.gz” cannot be used: the volume has colours" in refusal(
+        check_cases, [write_pair(tmp_path, "rgb", colours)]
+    )
     assert "“lab_label.nii.gz” has colours" in refusal(check_cases, [write_pair(tmp_path, "lab", label=colours)])
 
 
@@ -278,7 +328,9 @@ def test_files_that_are_missing_or_unreadable_are_refused(tmp_path, as_label):
     text = tmp_path / "text.nii.gz"
     text.write_text("hello")
     for path, words in ((tmp_path / "none.nrrd", "There is no file"), (text, "“text.nii.gz” cannot be read")):
-        message = refusal(check_cases, [Case("a", good.image, path, "CT") if as_label else Case("a", path, good.label, "CT")])
+        message = refusal(
+            check_cases, [Case("a", good.image, path, "CT") if as_label else Case("a", path, good.label, "CT")]
+        )
         assert words in message and path.name in message
 
 
@@ -289,7 +341,7 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path, name, share):
     whole = write(ct(), tmp_path / name)
     assert check_cases([Case("a", whole, label, "CT")]) == []
     content = whole.read_bytes()
-    whole.write_bytes(content[:int(share * len(content))])
+    whole.write_bytes(content[: int(share * len(content))])
     message = refusal(check_cases, [Case("a", whole, label, "CT")])
     assert f"“{name}” is cut off" in message or f"“{name}” cannot be read" in message
 
@@ -300,11 +352,29 @@ def test_big_endian_nifti_files_are_read(tmp_path, kind):
     content = path.read_bytes()
     swapped = bytearray(content)
     # The size of every field of a NIfTI-1 header, in bytes and how many, from its start (nifti1.h).
-    fields = [(4, 1), (1, 28), (4, 1), (2, 1), (1, 2), (2, 8), (4, 3), (2, 4), (4, 11), (2, 1), (1, 2), (4, 4), (4, 2), (1, 104), (2, 2), (4, 18), (1, 20)]
+    fields = [
+        (4, 1),
+        (1, 28),
+        (4, 1),
+        (2, 1),
+        (1, 2),
+        (2, 8),
+        (4, 3),
+        (2, 4),
+        (4, 11),
+        (2, 1),
+        (1, 2),
+        (4, 4),
+        (4, 2),
+        (1, 104),
+        (2, 2),
+        (4, 18),
+        (1, 20),
+    ]
     at = 0
     for size, count in fields + [(1, 4), (np.dtype(kind).itemsize, 12 * 11 * 10)]:
         for _ in range(count):
-            swapped[at:at + size] = content[at:at + size][::-1]
+            swapped[at : at + size] = content[at : at + size][::-1]
             at += size
     assert at == len(content)
     path.write_bytes(swapped)
@@ -324,7 +394,10 @@ def test_a_sheared_nifti_file_is_refused_with_what_to_do(tmp_path):
     content[280:328] = rows.tobytes()
     path.write_bytes(content)
     message = refusal(check_cases, [Case("a", path, path, "CT")])
-    assert "The axes of “ct_train_1001_image.nii” are not at right angles" in message and "ITK_NIFTI_SFORM_PERMISSIVE" in message
+    assert (
+        "The axes of “ct_train_1001_image.nii” are not at right angles" in message
+        and "ITK_NIFTI_SFORM_PERMISSIVE" in message
+    )
 
 
 def test_a_bad_header_anywhere_is_found_before_any_voxel_is_read(tmp_path):

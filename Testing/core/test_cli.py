@@ -8,12 +8,12 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from Testing.support.dicom_series import write_series
-from Testing.support.known_heart import BALLS, KnownBundle, known_volume
 
 from mkd_core import cli
 from mkd_core.inference import pipeline
 from mkd_core.structures import BY_LABEL
+from Testing.support.dicom_series import write_series
+from Testing.support.known_heart import BALLS, KnownBundle, known_volume
 
 
 @pytest.fixture()
@@ -41,13 +41,34 @@ def refused(capsys, *arguments) -> str:
 
 
 def test_a_volume_is_segmented_with_report_picture_and_table(known_weights, ct, tmp_path, capsys):
-    paths = {name: tmp_path / name for name in ("labels.nrrd", "report.json", "picture.png", "doubt.nii.gz", "aligned.mha")}
-    code = cli.main(["segment", str(ct), str(paths["labels.nrrd"]), "--report", str(paths["report.json"]), "--preview", str(paths["picture.png"]),
-                     "--disagreement", str(paths["doubt.nii.gz"]), "--aligned", str(paths["aligned.mha"]), "--threads", "1", "--device", "cpu"])
+    paths = {
+        name: tmp_path / name for name in ("labels.nrrd", "report.json", "picture.png", "doubt.nii.gz", "aligned.mha")
+    }
+    code = cli.main(
+        [
+            "segment",
+            str(ct),
+            str(paths["labels.nrrd"]),
+            "--report",
+            str(paths["report.json"]),
+            "--preview",
+            str(paths["picture.png"]),
+            "--disagreement",
+            str(paths["doubt.nii.gz"]),
+            "--aligned",
+            str(paths["aligned.mha"]),
+            "--threads",
+            "1",
+            "--device",
+            "cpu",
+        ]
+    )
     printed = capsys.readouterr()
     assert (code, printed.err) == (0, "")
     labels = sitk.ReadImage(str(paths["labels.nrrd"]))
-    expected = pipeline.segment(sitk.ReadImage(str(ct)), KnownBundle(), options=pipeline.SegmentationOptions(device="cpu", threads=1))
+    expected = pipeline.segment(
+        sitk.ReadImage(str(ct)), KnownBundle(), options=pipeline.SegmentationOptions(device="cpu", threads=1)
+    )
     assert np.array_equal(sitk.GetArrayViewFromImage(labels), sitk.GetArrayViewFromImage(expected.labels))
     report = json.loads(paths["report.json"].read_text())
     assert report["structures"] == expected.report["structures"]
@@ -60,7 +81,9 @@ def test_a_volume_is_segmented_with_report_picture_and_table(known_weights, ct, 
 
 def test_a_run_can_be_repeated_from_its_report_alone(known_weights, ct, tmp_path, capsys):
     labels, report = tmp_path / "labels.nii.gz", tmp_path / "report.json"
-    assert cli.main(["segment", str(ct), str(labels), "--report", str(report), "--structures", "LV", "RA", "--quiet"]) == 0
+    assert (
+        cli.main(["segment", str(ct), str(labels), "--report", str(report), "--structures", "LV", "RA", "--quiet"]) == 0
+    )
     run = json.loads(report.read_text())["run"]
     first = sitk.GetArrayFromImage(sitk.ReadImage(str(labels)))
     assert run["labels_sha256"] == hashlib.sha256(first).hexdigest()
@@ -75,7 +98,9 @@ def test_a_run_can_be_repeated_from_its_report_alone(known_weights, ct, tmp_path
 def test_no_output_may_be_the_volume_or_another_output(known_weights, ct, tmp_path, capsys):
     before = ct.read_bytes()
     assert "is the volume itself" in refused(capsys, "segment", ct, ct)
-    assert "is named for two outputs" in refused(capsys, "segment", ct, tmp_path / "o.nrrd", "--disagreement", tmp_path / "o.nrrd")
+    assert "is named for two outputs" in refused(
+        capsys, "segment", ct, tmp_path / "o.nrrd", "--disagreement", tmp_path / "o.nrrd"
+    )
     assert ct.read_bytes() == before
 
 
@@ -86,7 +111,9 @@ def test_an_earlier_result_stays_when_a_run_fails(known_weights, ct, tmp_path, c
     for name in ("o.nrrd", "r.json", "p.png"):
         (tmp_path / name).write_text("earlier")
     monkeypatch.setattr("mkd_core.io.preview.write_png", full)
-    refused(capsys, "segment", ct, tmp_path / "o.nrrd", "--report", tmp_path / "r.json", "--preview", tmp_path / "p.png")
+    refused(
+        capsys, "segment", ct, tmp_path / "o.nrrd", "--report", tmp_path / "r.json", "--preview", tmp_path / "p.png"
+    )
     assert [(tmp_path / name).read_text() for name in ("o.nrrd", "r.json", "p.png")] == ["earlier"] * 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "o.nrrd", "p.png", "r.json"]
 
@@ -131,7 +158,16 @@ def test_failures_have_a_sentence_exit_code_one_and_leave_no_file(known_weights,
 def test_no_heart_gives_exit_code_one_and_no_file(known_weights, tmp_path, capsys):
     noise = sitk.GetImageFromArray(np.random.default_rng(0).integers(-1000, 100, (30, 30, 30)).astype(np.int16))
     sitk.WriteImage(noise, str(tmp_path / "noise.nrrd"))
-    message = refused(capsys, "segment", tmp_path / "noise.nrrd", tmp_path / "o.nrrd", "--report", tmp_path / "r.json", "--preview", tmp_path / "p.png")
+    message = refused(
+        capsys,
+        "segment",
+        tmp_path / "noise.nrrd",
+        tmp_path / "o.nrrd",
+        "--report",
+        tmp_path / "r.json",
+        "--preview",
+        tmp_path / "p.png",
+    )
     assert "No heart was found in this volume." in message
     assert [path.name for path in tmp_path.iterdir()] == ["noise.nrrd"]
 
@@ -142,13 +178,17 @@ def test_if_one_file_cannot_be_written_none_is_left(known_weights, ct, tmp_path,
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("mkd_core.io.preview.write_png", full)
-    message = refused(capsys, "segment", ct, tmp_path / "o.nrrd", "--report", tmp_path / "r.json", "--preview", tmp_path / "p.png")
+    message = refused(
+        capsys, "segment", ct, tmp_path / "o.nrrd", "--report", tmp_path / "r.json", "--preview", tmp_path / "p.png"
+    )
     assert "p.png” cannot be written" in message
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 def test_weights_that_cannot_be_used_are_refused(ct, tmp_path, capsys):
-    assert "no such file" in refused(capsys, "segment", ct, tmp_path / "o.nrrd", "--weights", tmp_path / "none.safetensors")
+    assert "no such file" in refused(
+        capsys, "segment", ct, tmp_path / "o.nrrd", "--weights", tmp_path / "none.safetensors"
+    )
     assert "no such file" in refused(capsys, "info", tmp_path / "none.safetensors")
 
 
@@ -161,8 +201,17 @@ def test_an_interrupted_run_ends_with_code_130(ct, tmp_path, capsys, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["segment"], ["segment", "a"], ["segment", "a", "b", "--modality", "PET"],
-                                       ["synthesize", "a", "b", "c", "d"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["segment"],
+        ["segment", "a"],
+        ["segment", "a", "b", "--modality", "PET"],
+        ["synthesize", "a", "b", "c", "d"],
+    ],
+)
 def test_wrong_usage_ends_with_code_two(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
@@ -197,7 +246,9 @@ def synthesis_calls(monkeypatch):
 def test_synthesize_writes_image_and_truth_again_and_again(synthesis_calls, tmp_path):
     image, truth = tmp_path / "i.nii.gz", tmp_path / "t.nii.gz"
     for _ in range(2):  # the image of the first run is not taken for a label map in the second
-        assert cli.main(["synthesize", str(image), str(truth), "--modality", "MR", "--seed", "5", "--spacing", "1.5"]) == 0
+        assert (
+            cli.main(["synthesize", str(image), str(truth), "--modality", "MR", "--seed", "5", "--spacing", "1.5"]) == 0
+        )
     assert synthesis_calls == [(None, "MR", 5, 1.5)] * 2
     assert sitk.ReadImage(str(image)).GetPixelID() == sitk.sitkInt16
     assert sitk.ReadImage(str(truth)).GetPixelID() == sitk.sitkUInt8
@@ -209,8 +260,12 @@ def test_synthesize_takes_a_label_map_first(synthesis_calls, tmp_path, capsys):
     assert cli.main(["synthesize", str(labelmap), str(tmp_path / "i.nrrd")]) == 0
     assert cli.main(["synthesize", str(labelmap), str(tmp_path / "j.nrrd"), str(tmp_path / "t.nrrd")]) == 0
     assert synthesis_calls == [((9, 10, 11), "CT", 0, 1.0)] * 2
-    assert "is not a label map" in refused(capsys, "synthesize", tmp_path / "i.nrrd", tmp_path / "k.nrrd", tmp_path / "u.nrrd")
-    assert "There is no file" in refused(capsys, "synthesize", tmp_path / "none.nrrd", tmp_path / "k.nrrd", tmp_path / "u.nrrd")
+    assert "is not a label map" in refused(
+        capsys, "synthesize", tmp_path / "i.nrrd", tmp_path / "k.nrrd", tmp_path / "u.nrrd"
+    )
+    assert "There is no file" in refused(
+        capsys, "synthesize", tmp_path / "none.nrrd", tmp_path / "k.nrrd", tmp_path / "u.nrrd"
+    )
     assert "not a name for a volume" in refused(capsys, "synthesize", tmp_path / "i.png")
 
 
@@ -220,10 +275,23 @@ def test_synthesize_writes_the_frames_of_a_beat_as_numbered_files(monkeypatch, t
     def synthesize_beat(labelmap, modality, seed, spacing, frames):
         assert (labelmap, modality, seed, spacing) == (None, "CT", 7, 2.0)
         for frame in range(frames):
-            yield sitk.GetImageFromArray(np.full((8, 8, 8), frame, np.int16)), sitk.GetImageFromArray(np.full((8, 8, 8), frame, np.uint8))
+            yield (
+                sitk.GetImageFromArray(np.full((8, 8, 8), frame, np.int16)),
+                sitk.GetImageFromArray(np.full((8, 8, 8), frame, np.uint8)),
+            )
 
     monkeypatch.setattr(heartbeat, "synthesize_beat", synthesize_beat)
-    arguments = ["synthesize", str(tmp_path / "beat.nii.gz"), str(tmp_path / "truth.nrrd"), "--frames", "3", "--seed", "7", "--spacing", "2"]
+    arguments = [
+        "synthesize",
+        str(tmp_path / "beat.nii.gz"),
+        str(tmp_path / "truth.nrrd"),
+        "--frames",
+        "3",
+        "--seed",
+        "7",
+        "--spacing",
+        "2",
+    ]
     assert cli.main(arguments) == 0
     names = [f"beat_{frame:02d}.nii.gz" for frame in range(3)] + [f"truth_{frame:02d}.nrrd" for frame in range(3)]
     assert sorted(path.name for path in tmp_path.iterdir()) == names

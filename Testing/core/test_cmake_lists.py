@@ -1,7 +1,8 @@
 """What CMake installs is what the source tree holds.
 
-Slicer installs exactly the files a CMakeLists.txt names: a forgotten one is missed only after installation.  The last tests configure,
-build and install the extension with a small stand-in for Slicer's CMake package (Testing/cmake) and use the installed tree.
+Slicer installs exactly the files a CMakeLists.txt names: a forgotten one is missed only after installation.  The last
+tests configure, build and install the extension with a small stand-in for Slicer's CMake package (Testing/cmake) and
+use the installed tree.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def cmake_variable(folder: Path, name: str) -> list[str]:
 
 
 def files_below(folder: Path, *suffixes: str) -> list[str]:
-    """Paths, relative to the folder and sorted, of its files with one of the suffixes (all files without any), caches left out."""
+    """Paths, relative to the folder and sorted, of its files with one of the suffixes (all files without any), caches
+    left out.
+    """
     return sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
@@ -56,7 +59,8 @@ def test_every_resource_of_the_module_is_listed():
 
 
 def test_the_module_file_stands_alone_in_its_folder():
-    # Slicer takes every Python file beside a module for another module, and one that starts with "#!" for a command-line program.
+    # Slicer takes every Python file beside a module for another module, and one that starts with "#!" for a
+    # command-line program.
     assert [path.name for path in MODULE.glob("*.py")] == ["MKDSegmentation.py"]
     assert not (MODULE / "MKDSegmentation.py").read_text(encoding="utf-8").startswith("#!")
 
@@ -83,10 +87,22 @@ def installed(tmp_path_factory) -> tuple[Path, dict[str, str]]:
         pytest.skip("cmake is not installed")
     build, prefix = tmp_path_factory.mktemp("build"), tmp_path_factory.mktemp("install")
     # Nothing is compiled, so no compiler need be there: CMake is told not to look for one.
-    no_compiler = [f"-DCMAKE_{language}_COMPILER{rest}" for language in ("C", "CXX") for rest in ("=" + sys.executable, "_FORCED=ON")]
+    no_compiler = [
+        f"-DCMAKE_{language}_COMPILER{rest}"
+        for language in ("C", "CXX")
+        for rest in ("=" + sys.executable, "_FORCED=ON")
+    ]
     commands = [
-        ["cmake", "-S", str(ROOT), "-B", str(build), f"-DSlicer_DIR={ROOT / 'Testing' / 'cmake' / 'Slicer'}",
-         f"-DCMAKE_INSTALL_PREFIX={prefix}", *no_compiler],
+        [
+            "cmake",
+            "-S",
+            str(ROOT),
+            "-B",
+            str(build),
+            f"-DSlicer_DIR={ROOT / 'Testing' / 'cmake' / 'Slicer'}",
+            f"-DCMAKE_INSTALL_PREFIX={prefix}",
+            *no_compiler,
+        ],
         ["cmake", "--build", str(build)],
         ["cmake", "--install", str(build)],
     ]
@@ -113,7 +129,9 @@ def test_the_package_runs_from_the_installed_tree(installed, tmp_path):
         "assert 'torch' not in sys.modules\n"
         "print(mkd_core.__file__, mkd_core.default_bundle_path().is_file())"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(folder / "mkd_core" / "__init__.py"), "True"]
 
@@ -137,8 +155,17 @@ def test_a_listed_file_that_is_missing_stops_the_configuration(tmp_path):
         "slicerMacroBuildScriptedModule(NAME Broken SCRIPTS Absent.py)\n"
     )
     done = subprocess.run(
-        ["cmake", "-S", str(tmp_path), "-B", str(tmp_path / "build"), f"-DSlicer_DIR={ROOT / 'Testing' / 'cmake' / 'Slicer'}"],
-        capture_output=True, text=True, timeout=120,
+        [
+            "cmake",
+            "-S",
+            str(tmp_path),
+            "-B",
+            str(tmp_path / "build"),
+            f"-DSlicer_DIR={ROOT / 'Testing' / 'cmake' / 'Slicer'}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode != 0
     assert "Absent.py" in done.stderr

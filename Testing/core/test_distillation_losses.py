@@ -6,8 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mkd_core.method.losses import IGNORE, distillation_loss, segmentation_loss  # noqa: E402
-from mkd_core.training.adversarial import ImagePool, cycle_loss, discriminator_loss, generator_loss  # noqa: E402
+from mkd_core.method.losses import IGNORE, distillation_loss, segmentation_loss
+from mkd_core.training.adversarial import ImagePool, cycle_loss, discriminator_loss, generator_loss
 
 
 def _two_voxels(first, second):
@@ -22,7 +22,9 @@ def test_the_segmentation_loss_of_undecided_logits_is_log_two_plus_half_a_dice()
 
 
 def test_a_sure_and_right_answer_costs_nothing():
-    assert segmentation_loss(_two_voxels((30, 0), (0, 30)), torch.tensor([[[[0, 1]]]])).item() == pytest.approx(0, abs=1e-5)
+    assert segmentation_loss(_two_voxels((30, 0), (0, 30)), torch.tensor([[[[0, 1]]]])).item() == pytest.approx(
+        0, abs=1e-5
+    )
 
 
 def test_ignored_voxels_change_neither_the_loss_nor_its_gradient():
@@ -57,7 +59,9 @@ def test_least_squares_gan_terms_match_their_formulas():
 def test_the_other_form_of_the_gan_is_cross_entropy_of_logits():
     real, made = torch.tensor([0.0]), torch.tensor([1.0])
     assert generator_loss(made, "cross-entropy").item() == pytest.approx(math.log(1 + math.exp(-1)))
-    assert discriminator_loss(real, made, "cross-entropy").item() == pytest.approx(0.5 * (math.log(2) + math.log(1 + math.e)))
+    assert discriminator_loss(real, made, "cross-entropy").item() == pytest.approx(
+        0.5 * (math.log(2) + math.log(1 + math.e))
+    )
 
 
 def test_class_weights_weigh_the_cross_entropy_and_not_the_dice():

@@ -60,7 +60,9 @@ def certain(labels: np.ndarray, confidence: float = 0.9, second: int = 0) -> tor
     """Probabilities of a label map, the rest of the probability with ``second``."""
     probabilities = torch.zeros(8, *labels.shape)
     probabilities[second] = 1 - confidence
-    probabilities.scatter_add_(0, torch.from_numpy(labels.astype(np.int64))[None], torch.full((1, *labels.shape), confidence))
+    probabilities.scatter_add_(
+        0, torch.from_numpy(labels.astype(np.int64))[None], torch.full((1, *labels.shape), confidence)
+    )
     return probabilities
 
 
@@ -74,7 +76,7 @@ def test_an_island_goes_to_its_second_best_class_where_that_joins_and_to_backgro
     labels[1:6, 1:6, 1:6] = 3
     labels[6:11, 1:6, 1:6] = 4
     clean = labels.copy()
-    labels[8, 3, 3] = 3   # left atrium in the right atrium
+    labels[8, 3, 3] = 3  # left atrium in the right atrium
     labels[1, 10, 10] = 3  # and far away
     result = best(ensemble.remove_islands(certain(labels, second=4)))
     assert np.array_equal(result, clean)
@@ -83,8 +85,8 @@ def test_an_island_goes_to_its_second_best_class_where_that_joins_and_to_backgro
 def test_large_parts_of_the_pulmonary_artery_stay_and_small_ones_go():
     labels = np.zeros((20, 12, 12), np.uint8)
     labels[1:9, 2:8, 2:8] = 7
-    labels[12:16, 2:6, 2:6] = 7   # 64 voxels of 288: a branch
-    labels[18, 9:11, 9:11] = 7    # 4 voxels
+    labels[12:16, 2:6, 2:6] = 7  # 64 voxels of 288: a branch
+    labels[18, 9:11, 9:11] = 7  # 4 voxels
     labels[1:9, 9:11, 2:8] = 1
     labels[12:16, 8:11, 2:6] = 1  # as large a share, but a ventricle is one
     result = best(ensemble.remove_islands(certain(labels)))

@@ -9,14 +9,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mkd_core.environment import available_memory, describe_environment  # noqa: E402
+from mkd_core.environment import available_memory, describe_environment
 
 
-@pytest.mark.parametrize(("cuda", "mps", "words"), [
-    (None, False, "without support for graphics cards"),
-    ("12.8", False, "driver is missing or too old"),
-    (None, True, "Apple graphics processor is used only if it is chosen"),
-])
+@pytest.mark.parametrize(
+    ("cuda", "mps", "words"),
+    [
+        (None, False, "without support for graphics cards"),
+        ("12.8", False, "driver is missing or too old"),
+        (None, True, "Apple graphics processor is used only if it is chosen"),
+    ],
+)
 def test_the_reason_for_having_no_graphics_card_is_told(monkeypatch, cuda, mps, words):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", cuda)

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from Testing.support.known_heart import KnownBundle, dice, known_volume
 
 from mkd_core import cli
-from mkd_core.evaluation.cases import find_cases
 from mkd_core.errors import Cancelled, InputError
 from mkd_core.evaluation import run
+from mkd_core.evaluation.cases import find_cases
 from mkd_core.evaluation.figure import exemplary_cases
 from mkd_core.evaluation.measures import StructureMeasures
 from mkd_core.evaluation.report import COLUMNS, summarise
 from mkd_core.evaluation.results import CaseResult
 from mkd_core.inference.pipeline import SegmentationOptions
 from mkd_core.structures import STRUCTURES
+from Testing.support.known_heart import KnownBundle, dice, known_volume
 
 SIZE, SPACING = (56, 48, 52), (4.0, 4.0, 4.0)
 KEYS = [structure.key for structure in STRUCTURES]
@@ -28,7 +28,9 @@ TO_MMWHS = {structure.label: structure.mmwhs[0] for structure in STRUCTURES}
 
 
 def write_case(folder: Path, name: str, shift: int = 0, heart: bool = True, without: tuple[int, ...] = ()) -> None:
-    """A known heart named as in MM-WHS, its truth shifted by some voxels to the left against it, or a body without a heart."""
+    """A known heart named as in MM-WHS, its truth shifted by some voxels to the left against it, or a body without a
+    heart.
+    """
     image, truth = known_volume(SIZE, SPACING)
     voxels, labels = sitk.GetArrayFromImage(image), np.roll(sitk.GetArrayFromImage(truth), shift, axis=2)
     if not heart:
@@ -89,8 +91,15 @@ def test_a_folder_is_evaluated_into_tables_figure_and_segmentations(known_weight
     printed = capsys.readouterr()
     assert printed.err == ""
     assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == {
-        *(f"cases/ct_train_100{number}.json" for number in (1, 2, 3)), "cases.csv", "evaluation.pdf", "evaluation.png",
-        "segmentations/ct_train_1001.nii.gz", "segmentations/ct_train_1002.nii.gz", "summary.json", "summary.md"}
+        *(f"cases/ct_train_100{number}.json" for number in (1, 2, 3)),
+        "cases.csv",
+        "evaluation.pdf",
+        "evaluation.png",
+        "segmentations/ct_train_1001.nii.gz",
+        "segmentations/ct_train_1002.nii.gz",
+        "summary.json",
+        "summary.md",
+    }
 
     table = rows(out)
     assert list(table) == [(f"ct_train_100{number}", key) for number in (1, 2, 3) for key in KEYS]
@@ -103,8 +112,12 @@ def test_a_folder_is_evaluated_into_tables_figure_and_segmentations(known_weight
         assert float(exact["dice"]) == pytest.approx(dice(found, truth, structure.label), abs=1e-5)
         assert float(exact["dice"]) > 0.9 > float(shifted["dice"])
         assert float(exact["hd95_mm"]) <= 4.0 <= float(shifted["hd95_mm"])
-        assert float(exact["truth_ml"]) == pytest.approx(np.count_nonzero(sitk.GetArrayViewFromImage(truth) == structure.label) * 0.064)
-        assert float(exact["difference_ml"]) == pytest.approx(float(exact["volume_ml"]) - float(exact["truth_ml"]), abs=1e-3)
+        assert float(exact["truth_ml"]) == pytest.approx(
+            np.count_nonzero(sitk.GetArrayViewFromImage(truth) == structure.label) * 0.064
+        )
+        assert float(exact["difference_ml"]) == pytest.approx(
+            float(exact["volume_ml"]) - float(exact["truth_ml"]), abs=1e-3
+        )
 
     for case in ("ct_train_1001", "ct_train_1002"):
         assert f"{case:<20} Dice {np.mean([float(table[case, key]['dice']) for key in KEYS]):.3f}" in printed.out
@@ -119,7 +132,13 @@ def test_a_case_without_a_heart_counts_with_dice_zero_and_its_reason(known_weigh
     table = rows(out)
     for key in KEYS:
         row = table["ct_train_1003", key]
-        assert (row["dice"], row["hd95_mm"], row["assd_mm"], row["volume_ml"], row["difference_ml"]) == ("0", "", "", "", "")
+        assert (row["dice"], row["hd95_mm"], row["assd_mm"], row["volume_ml"], row["difference_ml"]) == (
+            "0",
+            "",
+            "",
+            "",
+            "",
+        )
         assert row["failure"] == "No heart was found in this volume." and float(row["truth_ml"]) > 0
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))["modalities"]["CT"]
     assert (summary["cases"], summary["failures"]) == (3, {"ct_train_1003": "No heart was found in this volume."})
@@ -139,7 +158,12 @@ def test_the_table_for_a_paper_shows_the_figures_of_the_cases(known_weights, dat
     out = tmp_path / "out"
     assert evaluated(data, "--out", out, "--limit", 2, "--no-figure") == 0
     table, text = rows(out), (out / "summary.md").read_text(encoding="utf-8").replace("−", "-")
-    lines = {cells[1]: cells[2:-1] for line in text.splitlines() if line.startswith("|") for cells in [[cell.strip() for cell in line.split("|")]]}
+    lines = {
+        cells[1]: cells[2:-1]
+        for line in text.splitlines()
+        if line.startswith("|")
+        for cells in [[cell.strip() for cell in line.split("|")]]
+    }
     for number, key in enumerate(KEYS):
         first, second = (table[f"ct_train_100{number}", key] for number in (1, 2))
         values = [float(first["dice"]), float(second["dice"])]
@@ -177,7 +201,9 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(known_weights, data, tmp_pa
     del known_weights[:]
     assert evaluated(data, "--out", out, "--no-figure") == 0
     printed = capsys.readouterr().out
-    assert len(known_weights) == 2 and "1 of 3 cases were finished before." in printed and "ct_train_1001  " not in printed
+    assert (
+        len(known_weights) == 2 and "1 of 3 cases were finished before." in printed and "ct_train_1001  " not in printed
+    )
     first = rows(out)
 
     del known_weights[:]
@@ -185,7 +211,9 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(known_weights, data, tmp_pa
     assert known_weights == [] and rows(out) == first
     assert evaluated(data, "--out", tmp_path / "other", "--quiet", "--no-figure") == 0
     for key, row in rows(tmp_path / "other").items():
-        assert {name: value for name, value in row.items() if name != "seconds"} == {name: value for name, value in first[key].items() if name != "seconds"}
+        assert {name: value for name, value in row.items() if name != "seconds"} == {
+            name: value for name, value in first[key].items() if name != "seconds"
+        }
 
 
 def test_other_weights_options_or_files_are_evaluated_anew(known_weights, data, tmp_path, monkeypatch):
@@ -215,7 +243,9 @@ def test_other_weights_options_or_files_are_evaluated_anew(known_weights, data, 
 def test_more_threads_need_no_new_run(data, tmp_path):
     cases = find_cases(data)[:1]
     for threads, kept in ((1, 0), (2, 1)):
-        found = run.evaluate(KnownBundle(), cases, tmp_path / "out", options=SegmentationOptions(device="cpu", threads=threads))
+        found = run.evaluate(
+            KnownBundle(), cases, tmp_path / "out", options=SegmentationOptions(device="cpu", threads=threads)
+        )
         assert found.kept == kept
 
 
@@ -233,7 +263,9 @@ def test_modality_and_split_choose_cases_and_modalities_are_summed_up_apart(know
     write_case(tmp_path / "data", "ct_a")
     write_case(tmp_path / "data", "mr_b", shift=1)
     table = tmp_path / "data" / "cases.csv"
-    table.write_text("image,label,modality,split\nct_a_image.nii.gz,ct_a_label.nii.gz,CT,train\nmr_b_image.nii.gz,mr_b_label.nii.gz,MR,test\n")
+    table.write_text(
+        "image,label,modality,split\nct_a_image.nii.gz,ct_a_label.nii.gz,CT,train\nmr_b_image.nii.gz,mr_b_label.nii.gz,MR,test\n"
+    )
     assert evaluated(table, "--out", tmp_path / "both") == 0
     assert sitk.ReadImage(str(tmp_path / "both" / "evaluation.png")).GetWidth() == 3600  # a block for each
     assert list(json.loads((tmp_path / "both" / "summary.json").read_text())["modalities"]) == ["CT", "MR"]
@@ -242,13 +274,17 @@ def test_modality_and_split_choose_cases_and_modalities_are_summed_up_apart(know
         assert {case for case, _ in rows(tmp_path / "some")} == expected
 
 
-def test_what_cannot_be_evaluated_is_refused_before_anything_is_segmented_or_written(known_weights, data, tmp_path, capsys, monkeypatch):
+def test_what_cannot_be_evaluated_is_refused_before_anything_is_segmented_or_written(
+    known_weights, data, tmp_path, capsys, monkeypatch
+):
     out = tmp_path / "out"
     assert "There is no folder or file" in refused(capsys, tmp_path / "none", "--out", out)
     assert "None of the 3 cases has modality MR" in refused(capsys, data, "--out", out, "--modality", "MR")
     assert "None of the 3 cases has split “test”" in refused(capsys, data, "--out", out, "--split", "test")
     assert "0 is not a number of cases" in refused(capsys, data, "--out", out, "--limit", 0)
-    assert "“translate” is not an alignment for CT volumes" in refused(capsys, data, "--out", out, "--alignment", "translate")
+    assert "“translate” is not an alignment for CT volumes" in refused(
+        capsys, data, "--out", out, "--alignment", "translate"
+    )
     assert "is a file where a folder" in refused(capsys, data, "--out", data / "ct_train_1001_label.nii.gz")
     assert "is a file where a folder" in refused(capsys, data, "--out", data / "ct_train_1001_label.nii.gz" / "deeper")
     (data / "ct_train_1003_label.nii.gz").write_bytes((data / "ct_train_1003_label.nii.gz").read_bytes()[:-40])
@@ -256,7 +292,9 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_segmented_or_wri
     assert known_weights == [] and not out.exists()
 
 
-def test_without_matplotlib_the_command_says_what_to_install_before_the_work(known_weights, data, tmp_path, capsys, monkeypatch):
+def test_without_matplotlib_the_command_says_what_to_install_before_the_work(
+    known_weights, data, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     message = refused(capsys, data, "--out", tmp_path / "out")
     assert "matplotlib" in message and "pip install matplotlib" in message and "--no-figure" in message
@@ -266,7 +304,9 @@ def test_without_matplotlib_the_command_says_what_to_install_before_the_work(kno
 
 def test_a_bundle_file_is_evaluated_by_the_command_as_it_is(tiny_bundle_path, data, tmp_path, capsys):
     arguments = [str(data), "--out", str(tmp_path / "out"), "--limit", "1", "--device", "cpu"]
-    assert cli.main(["evaluate", str(tiny_bundle_path), *arguments]) == 0  # random weights: whatever comes out is measured
+    assert (
+        cli.main(["evaluate", str(tiny_bundle_path), *arguments]) == 0
+    )  # random weights: whatever comes out is measured
     assert "# Evaluation of tiny 0.0.1" in (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
     assert cli.main(["evaluate", str(tmp_path / "none.safetensors"), *arguments]) == 1
     assert "“none.safetensors” cannot be used" in capsys.readouterr().err
@@ -274,14 +314,21 @@ def test_a_bundle_file_is_evaluated_by_the_command_as_it_is(tiny_bundle_path, da
 
 def test_progress_rises_and_tells_the_time_left(data, tmp_path):
     told = []
-    run.evaluate(KnownBundle(), find_cases(data), tmp_path / "out", options=SegmentationOptions(device="cpu"),
-                 progress=lambda stage, fraction, message: told.append((fraction, message)))
+    run.evaluate(
+        KnownBundle(),
+        find_cases(data),
+        tmp_path / "out",
+        options=SegmentationOptions(device="cpu"),
+        progress=lambda stage, fraction, message: told.append((fraction, message)),
+    )
     fractions = [fraction for fraction, _ in told]
     assert fractions == sorted(fractions) and fractions[0] == 0.0 and 0.66 < fractions[-1] <= 1.0
     assert told[0][1] == "Checking volume 1 of 3"
     first = [message for _, message in told if message.startswith("ct_train_1001 (1 of 3)")]
     second = [message for _, message in told if message.startswith("ct_train_1002 (2 of 3)")]
-    assert [message for message in first if "Segmenting" in message] and not [message for message in first if "Segmenting" in message and " left" in message]
+    assert [message for message in first if "Segmenting" in message] and not [
+        message for message in first if "Segmenting" in message and " left" in message
+    ]
     assert second and all(message.endswith(" left") for message in second)
 
 
@@ -289,7 +336,12 @@ def test_time_left_is_told_in_words(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(run.time, "monotonic", lambda: now[0])
     clock = run._RemainingTime(10)
-    for seconds, done, expected in ((50, 0.05, ""), (4, 0.1, "36 s left"), (60, 0.1, "9 min left"), (1200, 0.1, "3 h 0 min left")):
+    for seconds, done, expected in (
+        (50, 0.05, ""),
+        (4, 0.1, "36 s left"),
+        (60, 0.1, "9 min left"),
+        (1200, 0.1, "3 h 0 min left"),
+    ):
         now[0] = seconds
         assert clock.left(done) == expected
 
@@ -297,8 +349,14 @@ def test_time_left_is_told_in_words(monkeypatch):
 def test_a_run_can_be_cancelled_and_keeps_what_is_finished(data, tmp_path):
     finished = []
     with pytest.raises(Cancelled):
-        run.evaluate(KnownBundle(), find_cases(data), tmp_path / "out", options=SegmentationOptions(device="cpu"), finished=finished.append,
-                     cancelled=lambda: bool(finished))
+        run.evaluate(
+            KnownBundle(),
+            find_cases(data),
+            tmp_path / "out",
+            options=SegmentationOptions(device="cpu"),
+            finished=finished.append,
+            cancelled=lambda: bool(finished),
+        )
     assert [path.name for path in (tmp_path / "out" / "cases").iterdir()] == ["ct_train_1001.json"]
 
 
@@ -314,9 +372,17 @@ def result_with_dice(name: str, value: float | None, case) -> CaseResult:
     return CaseResult(case.__class__(name, case.image, case.label, case.modality), dict.fromkeys(KEYS, measured))
 
 
-@pytest.mark.parametrize(("values", "expected"), [
-    ([0.9, 0.7, 0.8, 0.1], ["Best a", "Median c", "Worst d"]), ([0.2, 0.9, 0.5], ["Best b", "Median c", "Worst a"]),
-    ([0.5, 0.6], ["Best b", "Worst a"]), ([0.5], ["Only case a"]), ([None], []), ([0.5, None], ["Only case a"])])
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.9, 0.7, 0.8, 0.1], ["Best a", "Median c", "Worst d"]),
+        ([0.2, 0.9, 0.5], ["Best b", "Median c", "Worst a"]),
+        ([0.5, 0.6], ["Best b", "Worst a"]),
+        ([0.5], ["Only case a"]),
+        ([None], []),
+        ([0.5, None], ["Only case a"]),
+    ],
+)
 def test_best_median_and_worst_case_are_shown(data, values, expected):
     case = find_cases(data)[0]
     shown = exemplary_cases([result_with_dice(name, value, case) for name, value in zip("abcdef", values)])

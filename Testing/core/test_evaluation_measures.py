@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mkd_core.evaluation.measures import Agreement, agreement, assd, dice, distribution, hd95, measure_case, surface_distances
+from mkd_core.evaluation.measures import (
+    Agreement,
+    agreement,
+    assd,
+    dice,
+    distribution,
+    hd95,
+    measure_case,
+    surface_distances,
+)
 from mkd_core.structures import STRUCTURES
 
 MASKS = arrays.arrays(bool, (5, 6, 7))
@@ -33,7 +42,8 @@ def test_dice_of_shifted_cubes():
 
 @pytest.mark.parametrize(("axis", "expected"), [(0, 2 * 3.0), (1, 2 * 1.5), (2, 2 * 0.5)])
 def test_distances_of_a_cube_far_shifted_count_the_spacing_of_the_axis(axis, expected):
-    # Apart along one axis: from the far face 4 + gap - 1 voxels, from the near face the gap; here plates, so all distances are the same.
+    # Apart along one axis: from the far face 4 + gap - 1 voxels, from the near face the gap; here plates, so all
+    # distances are the same.
     spacing = (3.0, 1.5, 0.5)
     first, second = np.zeros((20, 20, 20), bool), np.zeros((20, 20, 20), bool)
     plate = [slice(4, 9)] * 3
@@ -45,8 +55,9 @@ def test_distances_of_a_cube_far_shifted_count_the_spacing_of_the_axis(axis, exp
 
 
 def test_distances_of_overlapping_cubes_by_hand():
-    # A cube of side 4 has 56 surface voxels. Shifted by 1 along the last axis, the near face of the first, 16 voxels, is 1 voxel away, its far face
-    # lies inside the second: the inner 4 of its voxels are 1 away, its 12 edge voxels on the second's side faces, at 0; and so back.
+    # A cube of side 4 has 56 surface voxels. Shifted by 1 along the last axis, the near face of the first, 16 voxels,
+    # is 1 voxel away, its far face lies inside the second: the inner 4 of its voxels are 1 away, its 12 edge voxels on
+    # the second's side faces, at 0; and so back.
     there, back = surface_distances(cube((5, 5, 5)), cube((5, 5, 6)), (1.0, 1.0, 2.0))
     for distances in (there, back):
         assert len(distances) == 56
@@ -107,7 +118,10 @@ def test_distances_are_those_of_every_surface_voxel_to_every_other(first, second
         found = []
         for index in np.argwhere(mask):
             neighbours = [tuple(index + step * np.eye(3, dtype=int)[axis]) for axis in range(3) for step in (-1, 1)]
-            if any(min(place) < 0 or any(a >= b for a, b in zip(place, mask.shape)) or not mask[place] for place in neighbours):
+            if any(
+                min(place) < 0 or any(a >= b for a, b in zip(place, mask.shape)) or not mask[place]
+                for place in neighbours
+            ):
                 found.append(index * spacing)
         return found
 
@@ -128,8 +142,18 @@ def test_all_structures_of_a_case_are_measured_on_the_true_grid():
     assert measured["LV"].dice == 0.75 and measured["LV"].hd95_mm == 0.5
     assert (measured["RV"].dice, measured["RV"].hd95_mm, measured["RV"].assd_mm) == (1.0, 0.0, 0.0)
     assert measured["RV"].volume_ml == measured["RV"].truth_ml == 0.064
-    assert (measured["LA"].dice, measured["LA"].hd95_mm, measured["LA"].assd_mm, measured["LA"].volume_ml) == (0.0, None, None, 0.0)
-    assert (measured["RA"].dice, measured["RA"].hd95_mm, measured["RA"].truth_ml, measured["RA"].volume_ml) == (0.0, None, 0.0, 0.064)
+    assert (measured["LA"].dice, measured["LA"].hd95_mm, measured["LA"].assd_mm, measured["LA"].volume_ml) == (
+        0.0,
+        None,
+        None,
+        0.0,
+    )
+    assert (measured["RA"].dice, measured["RA"].hd95_mm, measured["RA"].truth_ml, measured["RA"].volume_ml) == (
+        0.0,
+        None,
+        0.0,
+        0.064,
+    )
     assert (measured["PA"].dice, measured["PA"].assd_mm, measured["PA"].volume_ml) == (None, None, 0.0)
 
 
@@ -140,14 +164,21 @@ def test_cropping_changes_nothing():
     for structure in STRUCTURES:
         measured = measure_case(found, truth, spacing)[structure.key]
         distances = surface_distances(found == structure.label, truth == structure.label, spacing)
-        assert measured.hd95_mm == pytest.approx(hd95(*distances)) and measured.assd_mm == pytest.approx(assd(*distances))
+        assert measured.hd95_mm == pytest.approx(hd95(*distances)) and measured.assd_mm == pytest.approx(
+            assd(*distances)
+        )
 
 
 def test_a_case_that_was_not_segmented_has_dice_zero_and_no_volume():
     truth = np.zeros((20, 20, 20), np.uint8)
     truth[cube((1, 1, 1))] = 1
     measured = measure_case(None, truth, (1, 1, 1))
-    assert (measured["LV"].dice, measured["LV"].hd95_mm, measured["LV"].volume_ml, measured["LV"].truth_ml) == (0.0, None, None, 0.064)
+    assert (measured["LV"].dice, measured["LV"].hd95_mm, measured["LV"].volume_ml, measured["LV"].truth_ml) == (
+        0.0,
+        None,
+        None,
+        0.064,
+    )
     assert measured["RV"].dice is None
 
 
@@ -168,11 +199,18 @@ def test_limits_of_agreement_by_hand():
 
 
 def test_the_same_figures_as_monai():
-    metrics, torch = pytest.importorskip("monai.metrics", reason="MONAI, the second opinion on distances, is not installed"), pytest.importorskip("torch")
+    metrics, torch = (
+        pytest.importorskip("monai.metrics", reason="MONAI, the second opinion on distances, is not installed"),
+        pytest.importorskip("torch"),
+    )
     rng = np.random.default_rng(1)
     first, second = (np.pad(rng.random((9, 10, 11)) > 0.4, 2) for _ in range(2))
     spacing = (1.5, 0.8, 2.5)
     a, b = (torch.from_numpy(np.stack([~mask, mask])[None].astype(np.float32)) for mask in (first, second))
     distances = surface_distances(first, second, spacing)
-    assert hd95(*distances) == pytest.approx(float(metrics.compute_hausdorff_distance(a, b, percentile=95, spacing=spacing)[0, 0]), abs=1e-4)
-    assert assd(*distances) == pytest.approx(float(metrics.compute_average_surface_distance(a, b, symmetric=True, spacing=spacing)[0, 0]), abs=1e-4)
+    assert hd95(*distances) == pytest.approx(
+        float(metrics.compute_hausdorff_distance(a, b, percentile=95, spacing=spacing)[0, 0]), abs=1e-4
+    )
+    assert assd(*distances) == pytest.approx(
+        float(metrics.compute_average_surface_distance(a, b, symmetric=True, spacing=spacing)[0, 0]), abs=1e-4
+    )

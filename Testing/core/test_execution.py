@@ -1,15 +1,17 @@
-"""Running networks: folding and lower precision change next to nothing, layers are polled, devices are chosen in plain words."""
+"""Running networks: folding and lower precision change next to nothing, layers are polled, devices are chosen in plain
+words.
+"""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from Testing.support.known_heart import KnownBundle
 
-from mkd_core.inference import execution
-from mkd_core.method import networks
-from mkd_core.io.bundle import load_bundle
 from mkd_core.errors import Cancelled, DeviceError
+from mkd_core.inference import execution
+from mkd_core.io.bundle import load_bundle
+from mkd_core.method import networks
+from Testing.support.known_heart import KnownBundle
 
 
 def trained_like(architecture: dict) -> torch.nn.Module:
@@ -45,7 +47,9 @@ def test_an_executor_gives_what_the_network_gives(tiny_bundle_path, part, precis
     assert (given - expected).abs().max() < tolerance * max(1.0, float(expected.abs().max()))
     assert torch.equal(executor.run(part, image), given)
     assert executor.prepare(part) is executor.prepare(part)
-    assert any(isinstance(m, torch.nn.BatchNorm3d) for m in bundle.network("localiser").modules())  # the bundle's own is untouched
+    assert any(
+        isinstance(m, torch.nn.BatchNorm3d) for m in bundle.network("localiser").modules()
+    )  # the bundle's own is untouched
 
 
 def test_a_convolution_to_one_channel_in_blocks_gives_the_same():
@@ -125,9 +129,14 @@ class Small(torch.nn.Module):
 
 
 WORDS_FOR_NO_MEMORY = [
-    MemoryError(), torch.OutOfMemoryError("CUDA out of memory"),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
+    ),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."
+    ),
     RuntimeError("MPS backend out of memory (MPS allocated: 1.00 GB)"),
 ]
 
@@ -145,10 +154,14 @@ def test_what_does_not_fit_into_memory_is_computed_in_parts_with_the_same_result
 
 
 def test_what_does_not_fit_even_in_small_parts_is_told_and_other_errors_stay_what_they_are():
-    executor = execution.Executor(KnownBundle(segmentor_real=Small(0, MemoryError())), torch.device("cpu"), torch.float32)
+    executor = execution.Executor(
+        KnownBundle(segmentor_real=Small(0, MemoryError())), torch.device("cpu"), torch.float32
+    )
     with pytest.raises(DeviceError, match="This computer ran out of memory"):
         executor.run("segmentor_real", torch.zeros(1, 1, 64, 64, 64))
-    executor = execution.Executor(KnownBundle(segmentor_real=Small(0, RuntimeError("shapes differ"))), torch.device("cpu"), torch.float32)
+    executor = execution.Executor(
+        KnownBundle(segmentor_real=Small(0, RuntimeError("shapes differ"))), torch.device("cpu"), torch.float32
+    )
     with pytest.raises(RuntimeError, match="shapes differ"):
         executor.run("segmentor_real", torch.zeros(1, 1, 64, 64, 64))
 
@@ -164,7 +177,9 @@ def test_another_device_without_memory_hands_over_to_the_processor_only_if_it_ma
 
     bundle, image = KnownBundle(segmentor_real=OnlyHere(10**9, MemoryError())), torch.ones(1, 1, 8, 8, 8)
     executor = execution.Executor(bundle, torch.device("meta"), torch.float32, may_fall_back=True)
-    bundle.network("segmentor_real").to = lambda *given, **named: bundle.network("segmentor_real")  # weights stay, only images go to the device
+    bundle.network("segmentor_real").to = lambda *given, **named: bundle.network(
+        "segmentor_real"
+    )  # weights stay, only images go to the device
     assert executor.run("segmentor_real", image).shape == (1, 8, 8, 8, 8)
     assert executor.fell_back and executor.device.type == "cpu"
     with pytest.raises(DeviceError, match="“meta” ran out of memory"):

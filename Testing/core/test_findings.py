@@ -6,15 +6,15 @@ import pytest
 sitk = pytest.importorskip("SimpleITK")
 pytest.importorskip("scipy")
 
-from scipy import ndimage  # noqa: E402
+from scipy import ndimage
 
-from mkd_core.structures import BY_KEY  # noqa: E402
-from mkd_core.synthesis import artefacts, findings, render  # noqa: E402
-from mkd_core.synthesis.anatomy import make_heart  # noqa: E402
-from mkd_core.synthesis.appearance import LEADS  # noqa: E402
-from mkd_core.synthesis.heartbeat import contracted  # noqa: E402
-from mkd_core.synthesis.tissues import TARGET_OF  # noqa: E402
-from mkd_core.synthesis.tissues import Tissue as T  # noqa: E402
+from mkd_core.structures import BY_KEY
+from mkd_core.synthesis import artefacts, findings, render
+from mkd_core.synthesis.anatomy import make_heart
+from mkd_core.synthesis.appearance import LEADS
+from mkd_core.synthesis.heartbeat import contracted
+from mkd_core.synthesis.tissues import TARGET_OF
+from mkd_core.synthesis.tissues import Tissue as T
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,9 @@ def test_thick_slices_keep_means_and_ramps_and_smear_edges_across_slices_only(rn
     line = np.moveaxis(between, axis, 0)[:, 0, 0]
     assert 3 <= line.sum() <= 11
     across = np.moveaxis(edge, axis, (axis + 1) % 3)
-    assert np.allclose(artefacts.thick_slices(across, 5.0, rng, 1.0, axis), across, atol=1e-5), "edges along the slices stay"
+    assert np.allclose(artefacts.thick_slices(across, 5.0, rng, 1.0, axis), across, atol=1e-5), (
+        "edges along the slices stay"
+    )
 
 
 def test_double_contours_show_a_fainter_second_heart_nearby(rng):

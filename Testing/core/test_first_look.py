@@ -1,20 +1,18 @@
-"""What is noticed at the first look at a volume: no word about good images, the right word about wrong ones, and no waiting."""
+"""What is noticed at the first look at a volume: no word about good images, the right word about wrong ones, and no
+waiting.
+"""
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-
-from Testing.benchmarks import accuracy  # noqa: E402
-
-from mkd_core.inference.quick_check import first_look, sample  # noqa: E402
-from mkd_core.synthesis import synthesize  # noqa: E402
+from mkd_core.inference.quick_check import first_look, sample
+from mkd_core.synthesis import synthesize
+from Testing.benchmarks import accuracy
 
 DATA = accuracy.data_folder()
 
@@ -27,7 +25,9 @@ def codes(voxels, spacing=(2.0, 2.0, 2.0), modality="CT") -> list[str]:
 @pytest.fixture(scope="module")
 def rendered():
     """A rendered CT and MR, (k, j, i), 3 mm."""
-    return {modality: sitk.GetArrayFromImage(synthesize(None, modality, 3, spacing=3.0)[0]) for modality in ("CT", "MR")}
+    return {
+        modality: sitk.GetArrayFromImage(synthesize(None, modality, 3, spacing=3.0)[0]) for modality in ("CT", "MR")
+    }
 
 
 def test_nothing_is_said_of_images_that_are_what_they_are_said_to_be(rendered):
@@ -43,15 +43,18 @@ def test_a_ct_stored_without_its_offset_is_not_taken_for_an_mr(rendered):
     assert codes(rendered["CT"] + 1024, (3, 3, 3)) == ["stored_ct"]
 
 
-@pytest.mark.parametrize(("name", "modality", "expected"), [
-    ("ct_thorax/ct.nii.gz", "CT", []),
-    ("ct_thorax/ct.nii.gz", "MR", ["looks_like_ct"]),
-    ("no_heart/ct_abdomen.nii.gz", "CT", []),
-    ("no_heart/mr_abdomen.nii.gz", "CT", ["looks_like_mr", "heart_cut"]),
-    ("mr_left_atrium/mr_000_image.nii.gz", "MR", ["heart_cut"]),
-    ("mr_left_atrium/mr_000_image.nii.gz", "CT", ["no_air", "heart_cut"]),
-    ("ct_thorax/heart.nii.gz", "CT", ["labels"]),
-])
+@pytest.mark.parametrize(
+    ("name", "modality", "expected"),
+    [
+        ("ct_thorax/ct.nii.gz", "CT", []),
+        ("ct_thorax/ct.nii.gz", "MR", ["looks_like_ct"]),
+        ("no_heart/ct_abdomen.nii.gz", "CT", []),
+        ("no_heart/mr_abdomen.nii.gz", "CT", ["looks_like_mr", "heart_cut"]),
+        ("mr_left_atrium/mr_000_image.nii.gz", "MR", ["heart_cut"]),
+        ("mr_left_atrium/mr_000_image.nii.gz", "CT", ["no_air", "heart_cut"]),
+        ("ct_thorax/heart.nii.gz", "CT", ["labels"]),
+    ],
+)
 def test_real_volumes_get_the_words_they_deserve(name, modality, expected):
     if not (DATA / name).exists():
         pytest.skip(f"no real data: {DATA / name} is missing (set MKD_DATA)")

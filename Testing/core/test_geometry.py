@@ -11,11 +11,13 @@ import torch
 from hypothesis import given, settings, strategies
 from torch.nn import functional
 
-from mkd_core.inference import geometry, resampling
 from mkd_core.errors import InputError
+from mkd_core.inference import geometry, resampling
 from mkd_core.inference.geometry import Field, Grid
 
-ORIENTATIONS = [(order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)]
+ORIENTATIONS = [
+    (order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)
+]
 
 
 def rotation(angles) -> np.ndarray:
@@ -53,11 +55,18 @@ def random_scores(shape, seed=0, smooth=True) -> torch.Tensor:
 
 sizes = strategies.tuples(*[strategies.integers(8, 14)] * 3)
 spacings = strategies.tuples(*[strategies.sampled_from([0.4, 0.75, 1.0, 1.3, 2.0, 4.5])] * 3)
-oblique = strategies.tuples(*[strategies.integers(-60, 60)] * 3).map(lambda angles: rotation([angle / 100 for angle in angles]))
+oblique = strategies.tuples(*[strategies.integers(-60, 60)] * 3).map(
+    lambda angles: rotation([angle / 100 for angle in angles])
+)
 
 
 @settings(max_examples=60)
-@given(orientation=strategies.sampled_from(ORIENTATIONS), size=sizes, spacing=spacings, direction=strategies.one_of(strategies.none(), oblique))
+@given(
+    orientation=strategies.sampled_from(ORIENTATIONS),
+    size=sizes,
+    spacing=spacings,
+    direction=strategies.one_of(strategies.none(), oblique),
+)
 def test_however_a_volume_is_stored_its_field_is_the_same(orientation, size, spacing, direction):
     plain = Field(random_image(size, spacing, direction, (11.0, -70.0, 5.0)))
     other = Field(stored_otherwise(plain.image, *orientation))
@@ -68,7 +77,11 @@ def test_however_a_volume_is_stored_its_field_is_the_same(orientation, size, spa
 
 
 @settings(max_examples=30)
-@given(orientation=strategies.sampled_from(ORIENTATIONS), direction=strategies.one_of(strategies.none(), oblique), data=strategies.data())
+@given(
+    orientation=strategies.sampled_from(ORIENTATIONS),
+    direction=strategies.one_of(strategies.none(), oblique),
+    data=strategies.data(),
+)
 def test_positions_in_the_local_frame_are_positions_in_the_world(orientation, direction, data):
     image = stored_otherwise(random_image((9, 10, 11), (0.7, 1.1, 2.0), direction, (5.0, -3.0, 90.0)), *orientation)
     field = Field(image)
@@ -91,7 +104,11 @@ def test_the_labels_of_a_block_come_to_their_place_in_the_image(order, signs):
     assert np.array_equal(Field(result).voxels, expected)
     assert result.GetPixelID() == sitk.sitkUInt8
     assert (result.GetSize(), result.GetSpacing(), result.GetOrigin(), result.GetDirection()) == (
-        image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+        image.GetSize(),
+        image.GetSpacing(),
+        image.GetOrigin(),
+        image.GetDirection(),
+    )
 
 
 def test_a_direction_that_is_upright_but_for_rounding_is_upright():
@@ -111,8 +128,11 @@ def test_sheared_axes_are_refused():
 
 
 @given(
-    count=strategies.integers(2, 30), spacing=strategies.floats(0.2, 5), width=strategies.floats(0.2, 12),
-    positions=strategies.lists(strategies.floats(-40, 200), min_size=1, max_size=10))
+    count=strategies.integers(2, 30),
+    spacing=strategies.floats(0.2, 5),
+    width=strategies.floats(0.2, 12),
+    positions=strategies.lists(strategies.floats(-40, 200), min_size=1, max_size=10),
+)
 def test_interpolation_weights_add_up_to_one_and_reproduce_straight_lines(count, spacing, width, positions):
     width = max(width, spacing)
     positions = np.sort(np.array(positions))
@@ -128,7 +148,9 @@ def test_interpolation_weights_add_up_to_one_and_reproduce_straight_lines(count,
 
 
 @settings(max_examples=25)
-@given(size=sizes, spacing=spacings, step=strategies.sampled_from([0.5, 1.0, 2.0]), stride=strategies.sampled_from([1, 4]))
+@given(
+    size=sizes, spacing=spacings, step=strategies.sampled_from([0.5, 1.0, 2.0]), stride=strategies.sampled_from([1, 4])
+)
 def test_an_upright_volume_is_sampled_as_by_antialiased_interpolation(size, spacing, step, stride):
     field = Field(random_image(size, spacing))
     grid = geometry.covering_grid(field, step, stride)
@@ -137,7 +159,9 @@ def test_an_upright_volume_is_sampled_as_by_antialiased_interpolation(size, spac
     for axis in range(3):
         positions = grid.start[axis] + grid.spacing * np.arange(grid.size[axis])
         samples = np.arange(-60, field.size[axis] + 60)
-        kernel = np.maximum(0, 1 - np.abs(samples * field.spacing[axis] - positions[:, None]) / max(step, field.spacing[axis]))
+        kernel = np.maximum(
+            0, 1 - np.abs(samples * field.spacing[axis] - positions[:, None]) / max(step, field.spacing[axis])
+        )
         kernel /= kernel.sum(axis=1, keepdims=True)
         padded = expected.index_select(axis, torch.from_numpy(samples.clip(0, field.size[axis] - 1)))
         expected = torch.tensordot(torch.from_numpy(kernel), padded, ([1], [axis])).movedim(0, axis)
@@ -163,7 +187,9 @@ def test_sampling_a_ramp_gives_the_ramp_whatever_the_directions(direction, spaci
     for k, j, i in itertools.product(range(3), repeat=3):
         world = field.to_world(np.array(grid.start) + np.array((k, j, i)) * grid.spacing)
         # A triangle of few samples is not exactly even: a tenth of a sample's width at most.
-        assert sampled[k, j, i] == pytest.approx(np.dot(world, slope), abs=0.01 + 0.1 * max(spacing) * np.linalg.norm(slope))
+        assert sampled[k, j, i] == pytest.approx(
+            np.dot(world, slope), abs=0.01 + 0.1 * max(spacing) * np.linalg.norm(slope)
+        )
 
 
 def test_averaging_lowers_noise_as_much_for_oblique_as_for_upright_volumes():
@@ -178,7 +204,9 @@ def test_averaging_lowers_noise_as_much_for_oblique_as_for_upright_volumes():
 
 
 def dense_labels(scores: torch.Tensor, grid: Grid, field: Field) -> tuple[np.ndarray, np.ndarray]:
-    """Trilinear interpolation of all classes at all voxels, and the gap between best and second-best; -1 outside the grid."""
+    """Trilinear interpolation of all classes at all voxels, and the gap between best and second-best; -1 outside the
+    grid.
+    """
     index = np.stack(np.meshgrid(*map(np.arange, field.size), indexing="ij"), axis=-1)
     position = (index * field.spacing) @ field.rotation.T
     coordinates = (position - grid.start) / grid.spacing
@@ -193,9 +221,13 @@ def dense_labels(scores: torch.Tensor, grid: Grid, field: Field) -> tuple[np.nda
 
 @settings(max_examples=40)
 @given(
-    seed=strategies.integers(0, 1000), spacing=spacings, direction=strategies.one_of(strategies.none(), oblique),
-    shape=strategies.tuples(*[strategies.sampled_from([4, 8, 28])] * 3), smooth=strategies.booleans(),
-    start=strategies.tuples(*[strategies.floats(-20, 8)] * 3))
+    seed=strategies.integers(0, 1000),
+    spacing=spacings,
+    direction=strategies.one_of(strategies.none(), oblique),
+    shape=strategies.tuples(*[strategies.sampled_from([4, 8, 28])] * 3),
+    smooth=strategies.booleans(),
+    start=strategies.tuples(*[strategies.floats(-20, 8)] * 3),
+)
 def test_class_scores_come_back_as_by_interpolating_all_of_them(seed, spacing, direction, shape, smooth, start):
     field = Field(random_image((19, 23, 21), spacing, direction))
     scores = random_scores(shape, seed, smooth)
@@ -227,7 +259,12 @@ boxes = strategies.tuples(*[strategies.floats(-30, 60)] * 3)
 
 
 @settings(max_examples=80)
-@given(low=boxes, extent=strategies.tuples(*[strategies.floats(5, 70)] * 3), stride=strategies.sampled_from([4, 16]), limit=strategies.floats(40, 200))
+@given(
+    low=boxes,
+    extent=strategies.tuples(*[strategies.floats(5, 70)] * 3),
+    stride=strategies.sampled_from([4, 16]),
+    limit=strategies.floats(40, 200),
+)
 def test_a_box_holds_what_was_asked_for_and_stays_in_the_volume_if_it_can(low, extent, stride, limit):
     field = Field(random_image((40, 50, 60), (1.0, 1.0, 1.0)))
     low = np.array(low)

@@ -1,4 +1,6 @@
-"""The beating phantom: what it gives off is what was chosen, muscle keeps its volume, and the motion is that of a heart."""
+"""The beating phantom: what it gives off is what was chosen, muscle keeps its volume, and the motion is that of a
+heart.
+"""
 
 from __future__ import annotations
 

@@ -32,13 +32,20 @@ def test_no_file_of_the_core_imports_anything_of_slicer_or_unpickles(path):
 def loaded_by(statement: str) -> set[str]:
     """Heavy modules that a statement loads."""
     code = f"{statement}\nimport sys; print(*sorted({{'torch', 'numpy', 'scipy', 'SimpleITK', 'safetensors', 'matplotlib'}} & set(sys.modules)))"
-    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout.split())
+    return set(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+        ).stdout.split()
+    )
 
 
-@pytest.mark.parametrize(("statement", "allowed"), [
-    ("import mkd_core, mkd_core.structures, mkd_core.errors, mkd_core.worker, mkd_core.cli", set()),
-    ("from mkd_core.io.bundle import read_description, default_bundle_path", {"numpy"}),
-    ("from mkd_core import segment, SegmentationOptions, preview", {"numpy", "scipy", "SimpleITK"}),
-])
+@pytest.mark.parametrize(
+    ("statement", "allowed"),
+    [
+        ("import mkd_core, mkd_core.structures, mkd_core.errors, mkd_core.worker, mkd_core.cli", set()),
+        ("from mkd_core.io.bundle import read_description, default_bundle_path", {"numpy"}),
+        ("from mkd_core import segment, SegmentationOptions, preview", {"numpy", "scipy", "SimpleITK"}),
+    ],
+)
 def test_nothing_heavy_is_loaded_before_it_is_needed(statement, allowed):
     assert loaded_by(statement) <= allowed

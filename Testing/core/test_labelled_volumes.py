@@ -1,15 +1,17 @@
-"""Labelled volumes on the training grid: at the right place, the right way round, within the memory that was allowed."""
+"""Labelled volumes on the training grid: at the right place, the right way round, within the memory that was
+allowed.
+"""
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-import SimpleITK as sitk  # noqa: E402
+import SimpleITK as sitk
 
-from mkd_core.evaluation.cases import Case  # noqa: E402
-from mkd_core.errors import InputError  # noqa: E402
-from mkd_core.structures import IGNORE  # noqa: E402
-from mkd_core.training.labelled_volumes import ArrayCache, LabelledVolumes, PreparedVolume, prepare_volume  # noqa: E402
+from mkd_core.errors import InputError
+from mkd_core.evaluation.cases import Case
+from mkd_core.structures import IGNORE
+from mkd_core.training.labelled_volumes import ArrayCache, LabelledVolumes, PreparedVolume, prepare_volume
 
 CT = {"kind": "window", "low": -300.0, "high": 700.0}
 MR = {"kind": "percentile", "low": 0.0, "high": 100.0}
@@ -23,7 +25,9 @@ def _case(folder, image, labels, name="one"):
 
 
 def _blocks(shape=(20, 24, 28), spacing=(1.0, 1.0, 1.0)):
-    """A volume whose seven blocks of 4 voxels along x carry labels 1 to 7 and brightness 100 times that; axes (z, y, x)."""
+    """A volume whose seven blocks of 4 voxels along x carry labels 1 to 7 and brightness 100 times that; axes (z, y,
+    x).
+    """
     labels = np.zeros(shape, np.uint8)
     labels[4:16, 4:20] = np.repeat(np.arange(1, 8), 4)
     volumes = sitk.GetImageFromArray(labels.astype(np.int16) * 100), sitk.GetImageFromArray(labels)

@@ -1,4 +1,6 @@
-"""One step of the method: gradients go where the paper says and nowhere else, and the real training code can learn a pair by heart."""
+"""One step of the method: gradients go where the paper says and nowhere else, and the real training code can learn a
+pair by heart.
+"""
 
 import copy
 
@@ -6,11 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mkd_core.method.losses import segmentation_loss  # noqa: E402
-from mkd_core.training.across_processes import fix_statistics  # noqa: E402
-from mkd_core.training.baselines import SingleSegmentor  # noqa: E402
-from mkd_core.training.config import MethodConfig, NetworksConfig  # noqa: E402
-from mkd_core.training.mkd import MutualDistillation  # noqa: E402
+from mkd_core.method.losses import segmentation_loss
+from mkd_core.training.across_processes import fix_statistics
+from mkd_core.training.baselines import SingleSegmentor
+from mkd_core.training.config import MethodConfig, NetworksConfig
+from mkd_core.training.mkd import MutualDistillation
 
 SMALL = NetworksConfig(segmentor=(8, 16, 16), generator=4, generator_blocks=1, discriminator=4)
 
@@ -28,7 +30,12 @@ def _pair(size=16):
     levels = torch.tensor([-0.9, -0.5, -0.1, 0.2, 0.5, 0.8, -0.3, 0.0])
     other = torch.tensor([-1.0, 0.6, 0.9, -0.2, 0.1, -0.6, 0.4, -0.4])
     noise = 0.02 * torch.randn(1, 1, size, size, size, generator=generator)
-    return (levels[labels.long()][:, None] + noise).clamp(-1, 1), labels, (other[labels.long()][:, None] + noise).clamp(-1, 1), labels
+    return (
+        (levels[labels.long()][:, None] + noise).clamp(-1, 1),
+        labels,
+        (other[labels.long()][:, None] + noise).clamp(-1, 1),
+        labels,
+    )
 
 
 def _touched(model, term):
@@ -36,7 +43,11 @@ def _touched(model, term):
     terms, _ = model.losses(*_pair())
     terms[term].backward()
     parts = ("generator_a2t", "generator_t2a", "segmentor_real", "segmentor_syn")
-    return {name for name in parts if any(p.grad is not None and p.grad.abs().max() > 0 for p in getattr(model, name).parameters())}
+    return {
+        name
+        for name in parts
+        if any(p.grad is not None and p.grad.abs().max() > 0 for p in getattr(model, name).parameters())
+    }
 
 
 @pytest.mark.parametrize(
@@ -59,15 +70,25 @@ def test_teaching_on_the_students_own_stream_lets_distillation_reach_the_generat
     assert _touched(_model(distillation_images="student-stream"), "syn to real") == {"segmentor_real"}
 
 
-@pytest.mark.parametrize(("direction", "terms"), [
-    ("both", {"syn to real", "real to syn"}), ("syn-to-real", {"syn to real"}), ("real-to-syn", {"real to syn"}), ("none", set())])
+@pytest.mark.parametrize(
+    ("direction", "terms"),
+    [
+        ("both", {"syn to real", "real to syn"}),
+        ("syn-to-real", {"syn to real"}),
+        ("real-to-syn", {"real to syn"}),
+        ("none", set()),
+    ],
+)
 def test_each_direction_of_distillation_can_be_switched_off(direction, terms):
     found, _ = _model(distillation=direction).losses(*_pair())
     assert set(found) - {"adversarial", "cycle", "real", "syn"} == terms
 
 
 def test_both_streams_teach_with_the_mean_of_their_lessons():
-    lessons = {stream: _model(distillation_images=stream).losses(*_pair())[0] for stream in ("teacher-stream", "student-stream", "both")}
+    lessons = {
+        stream: _model(distillation_images=stream).losses(*_pair())[0]
+        for stream in ("teacher-stream", "student-stream", "both")
+    }
     for term in ("syn to real", "real to syn"):
         mean = (lessons["teacher-stream"][term] + lessons["student-stream"][term]) / 2
         assert lessons["both"][term].item() == pytest.approx(mean.item(), rel=1e-5)
@@ -99,7 +120,15 @@ def test_at_first_each_segmentor_can_learn_from_its_own_modality_alone():
     moved = {name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
     assert moved == {"segmentor_real", "segmentor_syn"}
     assert model.aligns
-    assert set(model.step(*_pair())) == {"adversarial", "cycle", "real", "syn", "syn to real", "real to syn", "discriminators"}
+    assert set(model.step(*_pair())) == {
+        "adversarial",
+        "cycle",
+        "real",
+        "syn",
+        "syn to real",
+        "real to syn",
+        "discriminators",
+    }
 
 
 def test_generators_that_a_run_starts_with_translate_at_rest_while_the_segmentors_learn_apart():
@@ -113,7 +142,15 @@ def test_generators_that_a_run_starts_with_translate_at_rest_while_the_segmentor
     model.step(x_t, y_t, x_a, y_a)
     moved = {name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
     assert moved == {"segmentor_real", "segmentor_syn"}
-    assert set(model.step(x_t, y_t, x_a, y_a)) == {"adversarial", "cycle", "real", "syn", "syn to real", "real to syn", "discriminators"}
+    assert set(model.step(x_t, y_t, x_a, y_a)) == {
+        "adversarial",
+        "cycle",
+        "real",
+        "syn",
+        "syn to real",
+        "real to syn",
+        "discriminators",
+    }
 
 
 def test_with_resting_generators_only_the_segmentors_learn_and_teach_each_other():
@@ -136,7 +173,9 @@ def test_with_fixed_statistics_a_step_normalises_as_inference_does_and_leaves_th
     alone = model.losses(x_t[:1], y_t[:1], x_a[:1], y_a[:1])[0]
     with torch.no_grad():
         logits = copy.deepcopy(model.segmentor_real).eval()(x_t[:1])
-    assert alone["real"].item() == pytest.approx(segmentation_loss(logits, y_t[:1], model.class_weights).item(), rel=1e-4)
+    assert alone["real"].item() == pytest.approx(
+        segmentation_loss(logits, y_t[:1], model.class_weights).item(), rel=1e-4
+    )
     model.step(x_t, y_t, x_a, y_a)
     assert all(torch.equal(value, kept[name]) for name, value in model.named_buffers())
     fix_statistics(model, False)
@@ -173,7 +212,9 @@ def test_inference_statistics_are_those_of_target_images():
         assert first.momentum == 1.0
 
 
-@pytest.mark.parametrize(("scheme", "expected"), [("target-only", [True, True]), ("joint", [True, True]), ("fine-tune", [False, True])])
+@pytest.mark.parametrize(
+    ("scheme", "expected"), [("target-only", [True, True]), ("joint", [True, True]), ("fine-tune", [False, True])]
+)
 def test_the_single_segmentors_see_what_their_scheme_says(scheme, expected):
     torch.manual_seed(0)
     model = SingleSegmentor(MethodConfig(scheme=scheme), SMALL, steps=2)
@@ -230,4 +271,6 @@ def test_a_restored_model_continues_as_the_one_that_was_saved():
     twin.restore_pools(model.pools())
     terms, _ = model.losses(*pair)
     others, _ = twin.losses(*pair)
-    assert {name: value.item() for name, value in terms.items()} == {name: value.item() for name, value in others.items()}
+    assert {name: value.item() for name, value in terms.items()} == {
+        name: value.item() for name, value in others.items()
+    }

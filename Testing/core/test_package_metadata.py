@@ -49,7 +49,10 @@ def test_the_tested_versions_are_exact_and_cover_every_requirement():
 
 def test_the_licence_of_every_requirement_is_told():
     table = (ROOT / "SECURITY.md").read_text(encoding="utf-8").split("## Licences")[1]
-    told = {name.lower() for name in re.findall(r"^\| ([A-Za-z0-9-]+) \| (?:running|training|tests) \|", table, re.MULTILINE)}
+    told = {
+        name.lower()
+        for name in re.findall(r"^\| ([A-Za-z0-9-]+) \| (?:running|training|tests) \|", table, re.MULTILINE)
+    }
     extras = PROJECT["optional-dependencies"]
     assert told == names(PROJECT["dependencies"]) | names(extras["train"]) | names(extras["test"])
 

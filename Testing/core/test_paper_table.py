@@ -1,4 +1,6 @@
-"""The paper's comparison: which runs it takes, that they run and resume, and that its table says what the numbers say."""
+"""The paper's comparison: which runs it takes, that they run and resume, and that its table says what the numbers
+say.
+"""
 
 import json
 
@@ -10,20 +12,32 @@ torch = pytest.importorskip("torch")
 for package in ("monai", "lightning_fabric", "tensorboard", "tqdm"):
     pytest.importorskip(package)
 
-from mkd_core.structures import STRUCTURES  # noqa: E402
-from mkd_core.training.experiments import paper_table_report  # noqa: E402
-from mkd_core.training.experiments.benchmark_data import render_person  # noqa: E402
-from mkd_core.training.experiments.paper_table import ROWS, SCALES, run_all, runs_of  # noqa: E402
+from mkd_core.structures import STRUCTURES
+from mkd_core.training.experiments import paper_table_report
+from mkd_core.training.experiments.benchmark_data import render_person
+from mkd_core.training.experiments.paper_table import ROWS, SCALES, run_all, runs_of
 
 
 def test_the_comparison_has_every_row_at_few_and_more_labels_twice():
     runs = list(runs_of(SCALES["small"]))
     assert len(set(runs)) == len(runs) and len({run.name for run in runs}) == len(runs)
-    compared = ["target only", "fine-tuned from the assistant", "joint training", "IAM images, no distillation", "MKD without IAM", "MKD without s->r",
-                "MKD without r->s", "MKD"]
+    compared = [
+        "target only",
+        "fine-tuned from the assistant",
+        "joint training",
+        "IAM images, no distillation",
+        "MKD without IAM",
+        "MKD without s->r",
+        "MKD without r->s",
+        "MKD",
+    ]
     for labelled in (4, 10):
         for row in compared:
-            assert {run.seed for run in runs if (run.row, run.target, run.labelled, run.assistants) == (row, "CT", labelled, 20)} == {0, 1}
+            assert {
+                run.seed
+                for run in runs
+                if (run.row, run.target, run.labelled, run.assistants) == (row, "CT", labelled, 20)
+            } == {0, 1}
     assert {run.assistants for run in runs if run.row == "MKD" and run.target == "CT"} == {5, 10, 20}
     assert {run.row for run in runs if run.target == "MR"} == {"target only", "MKD"}
     assert {"MKD, student's stream", "MKD, both streams"} < {run.row for run in runs}
@@ -36,7 +50,9 @@ def test_people_of_the_benchmark_look_like_their_modality_and_are_whole():
         assert set(np.unique(labels)) == set(range(8)) and image.GetSize() == truth.GetSize()
         assert blood[0] < np.median(values[labels == 1]) < blood[1]
         assert np.median(values[labels == 5]) < np.median(values[labels == 1]) - 80
-    assert np.array_equal(sitk.GetArrayFromImage(render_person(52001, "CT")[1]), labels)  # one seed is one person in whatever modality
+    assert np.array_equal(
+        sitk.GetArrayFromImage(render_person(52001, "CT")[1]), labels
+    )  # one seed is one person in whatever modality
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +83,9 @@ def test_finished_runs_are_kept_and_missing_ones_carried_out(tiny):
     assert f"{len(results)} runs, {len(results) - 1} of them done" in said
     assert [path.stat().st_mtime_ns for path in files[1:]] == stamps and files[0].exists()
     for first, second in zip(results, again):
-        assert {k: v for k, v in first.items() if k != "cpu_seconds"} == {k: v for k, v in second.items() if k != "cpu_seconds"}
+        assert {k: v for k, v in first.items() if k != "cpu_seconds"} == {
+            k: v for k, v in second.items() if k != "cpu_seconds"
+        }
 
 
 def test_a_result_of_other_settings_counts_for_nothing(tiny):
@@ -106,16 +124,32 @@ def _result(row, seed, real, syn, both, labelled=4, assistants=20):
     for policy, shift in (("cycle", 0.0), ("none", 0.02), ("mean", 0.01)):
         answers |= {f"S_syn {policy}": syn + shift, f"ensemble {policy}": both + shift}
     scores = {name: [[value] * 7] * 3 for name, value in answers.items()}
-    return {"row": row, "target": "CT", "labelled": labelled, "assistants": assistants, "seed": seed, "cpu_seconds": 1.0, "test": scores, "validation": scores}
+    return {
+        "row": row,
+        "target": "CT",
+        "labelled": labelled,
+        "assistants": assistants,
+        "seed": seed,
+        "cpu_seconds": 1.0,
+        "test": scores,
+        "validation": scores,
+    }
 
 
 def test_the_summary_averages_over_seeds_with_the_alignment_that_validated_best():
-    results = [_result("MKD", 0, 0.80, 0.70, 0.82), _result("MKD", 1, 0.84, 0.74, 0.86), _result("target only", 0, 0.78, 0.78, 0.75), _result("MKD", 0, 0.7, 0.6, 0.72, assistants=5)]
+    results = [
+        _result("MKD", 0, 0.80, 0.70, 0.82),
+        _result("MKD", 1, 0.84, 0.74, 0.86),
+        _result("target only", 0, 0.78, 0.78, 0.75),
+        _result("MKD", 0, 0.7, 0.6, 0.72, assistants=5),
+    ]
     summary = paper_table_report.summarise(results, "small")
     assert summary["alignment at inference"]["kept"] == "none"
     row = summary["rows"][0]
     assert (row["S_real"]["mean"], row["S_syn"]["mean"], row["ensemble"]["mean"]) == (0.82, 0.74, 0.86)
-    assert row["ensemble"]["by seed"] == [0.84, 0.88] and row["ensemble"]["by structure"] == {s.key: 0.86 for s in STRUCTURES}
+    assert row["ensemble"]["by seed"] == [0.84, 0.88] and row["ensemble"]["by structure"] == {
+        s.key: 0.86 for s in STRUCTURES
+    }
     claims = {one["claim"]: (one["points"], one["holds"]) for one in summary["claims"]}
     assert claims["4 labelled CT: MKD's ensemble over the target alone"] == (9.0, True)
     assert claims["4 labelled CT: MKD's ensemble over S_real"] == (4.0, True)

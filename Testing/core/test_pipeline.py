@@ -1,4 +1,6 @@
-"""The pipeline on a volume whose segmentation is known: right in the world however the volume is stored, refused in plain words where it must be."""
+"""The pipeline on a volume whose segmentation is known: right in the world however the volume is stored, refused in
+plain words where it must be.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from Testing.support.known_heart import AIR, BALLS, BODY, LEVELS, ByIntensity, KnownBundle, Negative, dice, known_volume
 from test_geometry import ORIENTATIONS, rotation, stored_otherwise
 
 import mkd_core
 from mkd_core import SegmentationOptions
-from mkd_core.inference import execution
 from mkd_core.errors import BundleError, Cancelled, DeviceError, InputError, MKDError, NoHeartError
+from mkd_core.inference import execution
 from mkd_core.inference.geometry import Field
 from mkd_core.structures import BY_LABEL
+from Testing.support.known_heart import AIR, BALLS, BODY, LEVELS, ByIntensity, KnownBundle, Negative, dice, known_volume
 
 PLAIN = SegmentationOptions(device="cpu", precision="float32", threads=1)
 
@@ -37,7 +39,11 @@ def plain(bundle):
 def assert_same_grid(first, second):
     assert first.GetPixelID() == sitk.sitkUInt8
     assert (first.GetSize(), first.GetSpacing(), first.GetOrigin(), first.GetDirection()) == (
-        second.GetSize(), second.GetSpacing(), second.GetOrigin(), second.GetDirection())
+        second.GetSize(),
+        second.GetSpacing(),
+        second.GetOrigin(),
+        second.GetDirection(),
+    )
 
 
 def assert_in_place(labels: sitk.Image, truth: sitk.Image, tolerance_mm: float, least_dice: float = 0.93):
@@ -110,13 +116,17 @@ def test_a_large_volume_is_cropped_to_its_heart_and_the_rest_stays_empty(bundle)
 
 
 def test_a_volume_that_cuts_the_heart_says_which_structures_it_cuts(bundle):
-    image, truth = known_volume((60, 60, 56), (2.5, 2.5, 2.5), middle=(0, 0, 20))  # its lower edge at z = -50, its left at x = 75
+    image, truth = known_volume(
+        (60, 60, 56), (2.5, 2.5, 2.5), middle=(0, 0, 20)
+    )  # its lower edge at z = -50, its left at x = 75
     result = mkd_core.segment(image, bundle, options=PLAIN)
     assert_in_place(result.labels, truth, 0.6)
     at_border = {key for key, entry in result.report["structures"].items() if entry["touches_border"]}
     shown = sitk.GetArrayViewFromImage(truth)
     assert at_border == {BY_LABEL[label].key for label in np.unique(shown[0]) if label} == {"Myo"}
-    assert result.report["structures"]["Myo"]["remarks"] == ["Reaches the edge of the volume: part of it may be missing."]
+    assert result.report["structures"]["Myo"]["remarks"] == [
+        "Reaches the edge of the volume: part of it may be missing."
+    ]
 
 
 def test_a_box_larger_than_the_weights_allow_is_cut_with_a_remark():
@@ -140,7 +150,9 @@ def test_the_report_holds_the_figures_and_is_plain_json(plain):
         assert entry["mean_intensity"] == pytest.approx(LEVELS[label], abs=40)
         assert entry["components"] == 1 and entry["agreement"] == 1.0 and not entry["touches_border"]
         assert all(remark.startswith("Unusually small") for remark in entry["remarks"])  # the balls are small
-    assert report["structures"]["Myo"]["mass_g"] == pytest.approx(1.05 * report["structures"]["Myo"]["volume_ml"], abs=1e-2)
+    assert report["structures"]["Myo"]["mass_g"] == pytest.approx(
+        1.05 * report["structures"]["Myo"]["volume_ml"], abs=1e-2
+    )
     assert report["remarks"] == []
     assert (report["device"], report["precision"], report["threads"], report["modality"]) == ("cpu", "float32", 1, "CT")
     assert report["bundle"] == {"name": "tiny", "version": "0.0.1", "sha256": "0" * 64}
@@ -154,7 +166,14 @@ def test_the_report_holds_the_figures_and_is_plain_json(plain):
 def test_progress_names_the_stages_in_order_and_never_falls(plain, bundle):
     calls = []
     mkd_core.segment(plain[0], bundle, options=PLAIN, progress=lambda *call: calls.append(call))
-    assert list(dict.fromkeys(stage for stage, _, _ in calls)) == ["check", "localise", "align", "segment", "restore", "measure"]
+    assert list(dict.fromkeys(stage for stage, _, _ in calls)) == [
+        "check",
+        "localise",
+        "align",
+        "segment",
+        "restore",
+        "measure",
+    ]
     fractions = [fraction for _, fraction, _ in calls]
     assert fractions == sorted(fractions)
     assert fractions[0] == 0.0 and fractions[-1] == 1.0
@@ -172,7 +191,9 @@ def test_a_run_can_be_cancelled_at_every_poll(plain, bundle):
         with pytest.raises(Cancelled):
             mkd_core.segment(image, bundle, options=PLAIN, cancelled=lambda: next(seen) == stop)
         assert next(seen) == stop + 1  # nothing went on after the wish
-    assert not any(layer._forward_pre_hooks for part in ("localiser", "segmentor_real") for layer in bundle.network(part).modules())
+    assert not any(
+        layer._forward_pre_hooks for part in ("localiser", "segmentor_real") for layer in bundle.network(part).modules()
+    )
 
 
 def test_cancelling_is_noticed_between_the_layers_of_a_network():
@@ -188,10 +209,14 @@ def test_cancelling_is_noticed_between_the_layers_of_a_network():
 
     polls = [0, 0]
     for which, real in enumerate((KnownBundle().network("segmentor_real"), Deep())):
+
         def count():
             polls[which] += 1
             return False
-        mkd_core.segment(known_volume((44, 36, 40), (5, 5, 5))[0], KnownBundle(segmentor_real=real), options=PLAIN, cancelled=count)
+
+        mkd_core.segment(
+            known_volume((44, 36, 40), (5, 5, 5))[0], KnownBundle(segmentor_real=real), options=PLAIN, cancelled=count
+        )
     assert polls[1] >= polls[0] + 9
 
 
@@ -217,8 +242,10 @@ class Darker(Negative):
         return image - 0.001
 
 
-@pytest.mark.parametrize(("policy", "shown_to_real", "shown_to_syn"), [
-    (None, [0], [2]), ("cycle", [0], [2]), ("none", [0], [0]), ("mean", [0], [0, 2])])
+@pytest.mark.parametrize(
+    ("policy", "shown_to_real", "shown_to_syn"),
+    [(None, [0], [2]), ("cycle", [0], [2]), ("none", [0], [0]), ("mean", [0], [0, 2])],
+)
 def test_each_alignment_shows_the_segmentors_what_it_says(plain, policy, shown_to_real, shown_to_syn):
     base = KnownBundle()
     real, syn = Recording(base.network("segmentor_real")), Recording(base.network("segmentor_syn"))
@@ -260,7 +287,9 @@ def test_disagreement_and_aligned_image_lie_where_the_heart_is(plain):
     levels = {level: label for label, level in LEVELS.items()} | {-300.0: 0, BODY: 0}
     blind = ByIntensity({level: (label if label != 4 else 0) for level, label in levels.items()})
     options = SegmentationOptions(device="cpu", precision="float32", with_disagreement=True, with_aligned=True)
-    result = mkd_core.segment(stored_otherwise(image, (1, 2, 0), (1, -1, 1)), KnownBundle(segmentor_syn=blind), options=options)
+    result = mkd_core.segment(
+        stored_otherwise(image, (1, 2, 0), (1, -1, 1)), KnownBundle(segmentor_syn=blind), options=options
+    )
     back = sitk.Resample(result.disagreement, truth, sitk.Transform(), sitk.sitkLinear)
     doubt, known = sitk.GetArrayViewFromImage(back), sitk.GetArrayViewFromImage(truth)
     assert doubt[known == 4].mean() > 0.8
@@ -271,7 +300,9 @@ def test_disagreement_and_aligned_image_lie_where_the_heart_is(plain):
     assert aligned[inner] == pytest.approx(LEVELS[3], abs=1)
     entry = result.report["structures"]["RA"]
     assert entry["agreement"] < 0.1
-    assert "The two segmentors disagree by" in entry["remarks"][-1] or entry["remarks"] == ["Not found, though one of the two segmentors saw it."]
+    assert "The two segmentors disagree by" in entry["remarks"][-1] or entry["remarks"] == [
+        "Not found, though one of the two segmentors saw it."
+    ]
 
 
 def test_the_answer_of_one_segmentor_can_be_asked_for_and_agreement_is_told_all_the_same(plain):
@@ -293,13 +324,16 @@ def test_a_piece_apart_from_its_structure_is_left_out_and_told(plain):
     voxels = sitk.GetArrayFromImage(image)
     truth = sitk.GetArrayFromImage(plain[1])
     corner = np.argwhere(truth == 4).min(axis=0)
-    voxels[tuple(slice(at - 7, at - 1) for at in corner)] = LEVELS[1]  # a piece of "left ventricle" behind the right atrium
+    voxels[tuple(slice(at - 7, at - 1) for at in corner)] = LEVELS[
+        1
+    ]  # a piece of "left ventricle" behind the right atrium
     changed = sitk.GetImageFromArray(voxels)
     changed.CopyInformation(image)
     entry = mkd_core.segment(changed, KnownBundle(), options=PLAIN).report["structures"]["LV"]
     assert entry["components"] == 1 and entry["stray_ml"] > 4
     assert [remark for remark in entry["remarks"] if "left out" in remark] == [
-        f"Further pieces were found apart from it and left out ({entry['stray_ml']:.0f} ml)."]
+        f"Further pieces were found apart from it and left out ({entry['stray_ml']:.0f} ml)."
+    ]
 
 
 def test_only_the_structures_asked_for_are_returned(plain, bundle):
@@ -324,7 +358,9 @@ def test_what_lies_the_wrong_way_round_is_doubted(plain, bundle):
 
 def test_unenhanced_blood_is_remarked(plain):
     levels = {label: 8.0 * label for label in BALLS}
-    image = sitk.Cast(sitk.ChangeLabel(plain[1], {label: int(level) for label, level in levels.items()}), sitk.sitkInt16)
+    image = sitk.Cast(
+        sitk.ChangeLabel(plain[1], {label: int(level) for label, level in levels.items()}), sitk.sitkInt16
+    )
     image = sitk.Mask(image, plain[1], AIR)
     networks = {level: label for label, level in levels.items()} | {AIR: 0}
     sharp = ByIntensity({level: label for level, label in networks.items()})
@@ -348,21 +384,24 @@ def changed(image, change):
     return copy
 
 
-@pytest.mark.parametrize(("make", "sentence"), [
-    (lambda ct: ct[:, :, 0], "2 dimensions"),
-    (lambda ct: sitk.JoinSeries([ct, ct]), "time series"),
-    (lambda ct: sitk.Compose(ct, ct, ct), "colours or vectors"),
-    (lambda ct: sitk.Cast(ct, sitk.sitkComplexFloat32), "complex"),
-    (lambda ct: ct[:, :, :3], "84 x 68 x 3 voxels"),
-    (lambda ct: changed(ct, lambda c: c.SetSpacing((0.0025, 0.0025, 0.0025))), "voxel size 0.0025"),
-    (lambda ct: changed(ct, lambda c: c.SetSpacing((2.5, 2.5, 100))), "voxel size 2.5 x 2.5 x 100"),
-    (lambda ct: changed(ct, lambda c: c.SetSpacing((30, 30, 30))), "2.5 m long"),
-    (lambda ct: sitk.Cast(ct, sitk.sitkFloat32) / 0, "not a number|infinite"),
-    (lambda ct: changed(sitk.Cast(ct, sitk.sitkFloat32), lambda c: c.SetPixel(40, 30, 30, float("nan"))), "NaN"),
-    (lambda ct: ct * 0 + 5, "same value"),
-    (lambda ct: ct + 1024, "no voxel is below zero"),
-    (lambda ct: sitk.Cast(ct, sitk.sitkFloat32) / 1000, "as bright as soft tissue"),
-])
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda ct: ct[:, :, 0], "2 dimensions"),
+        (lambda ct: sitk.JoinSeries([ct, ct]), "time series"),
+        (lambda ct: sitk.Compose(ct, ct, ct), "colours or vectors"),
+        (lambda ct: sitk.Cast(ct, sitk.sitkComplexFloat32), "complex"),
+        (lambda ct: ct[:, :, :3], "84 x 68 x 3 voxels"),
+        (lambda ct: changed(ct, lambda c: c.SetSpacing((0.0025, 0.0025, 0.0025))), "voxel size 0.0025"),
+        (lambda ct: changed(ct, lambda c: c.SetSpacing((2.5, 2.5, 100))), "voxel size 2.5 x 2.5 x 100"),
+        (lambda ct: changed(ct, lambda c: c.SetSpacing((30, 30, 30))), "2.5 m long"),
+        (lambda ct: sitk.Cast(ct, sitk.sitkFloat32) / 0, "not a number|infinite"),
+        (lambda ct: changed(sitk.Cast(ct, sitk.sitkFloat32), lambda c: c.SetPixel(40, 30, 30, float("nan"))), "NaN"),
+        (lambda ct: ct * 0 + 5, "same value"),
+        (lambda ct: ct + 1024, "no voxel is below zero"),
+        (lambda ct: sitk.Cast(ct, sitk.sitkFloat32) / 1000, "as bright as soft tissue"),
+    ],
+)
 def test_what_cannot_be_segmented_is_refused_in_plain_words(plain, bundle, make, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
         mkd_core.segment(make(plain[0]), bundle, options=PLAIN)
@@ -376,9 +415,15 @@ def test_a_field_of_view_of_many_metres_is_refused_before_it_fills_the_memory(pl
 
 
 def test_a_ct_without_air_or_lung_is_doubted_and_a_ct_called_mr_too(plain):
-    assert mkd_core.segment(sitk.Clamp(plain[0], lowerBound=-150), KnownBundle(
-        localiser=ByIntensity({level: label for label, level in LEVELS.items()} | {BODY: 5})), options=PLAIN).report["remarks"][0].startswith(
-        "The volume shows neither air nor lung")
+    assert (
+        mkd_core.segment(
+            sitk.Clamp(plain[0], lowerBound=-150),
+            KnownBundle(localiser=ByIntensity({level: label for label, level in LEVELS.items()} | {BODY: 5})),
+            options=PLAIN,
+        )
+        .report["remarks"][0]
+        .startswith("The volume shows neither air nor lung")
+    )
     bundle = KnownBundle()
     bundle.metadata["normalisation"]["MR"] = bundle.metadata["normalisation"]["CT"]
     assert "look like CT" in mkd_core.segment(plain[0], bundle, modality="MR", options=PLAIN).report["remarks"][0]
@@ -419,30 +464,36 @@ def test_a_heart_smaller_than_the_bundle_allows_is_none(plain):
         mkd_core.segment(plain[0], bundle, options=PLAIN)
 
 
-@pytest.mark.parametrize(("options", "error", "sentence"), [
-    ({"device": "abacus"}, DeviceError, "“abacus” is not a computing device"),
-    ({"device": "cuda:x"}, DeviceError, "“cuda:x” is not a computing device"),
-    ({"device": "cpu:1"}, DeviceError, "“cpu:1” is not a computing device"),
-    ({"precision": "float16"}, DeviceError, "“float16” is not a precision"),
-    ({"alignment": "translate"}, InputError, "not an alignment for CT volumes"),
-    ({"structures": ("LV", "spleen")}, InputError, "no structure “spleen”"),
-    ({"segmentor": "third"}, InputError, "no segmentor “third”"),
-    ({"threads": 0}, InputError, "0 is not a number of threads"),
-])
+@pytest.mark.parametrize(
+    ("options", "error", "sentence"),
+    [
+        ({"device": "abacus"}, DeviceError, "“abacus” is not a computing device"),
+        ({"device": "cuda:x"}, DeviceError, "“cuda:x” is not a computing device"),
+        ({"device": "cpu:1"}, DeviceError, "“cpu:1” is not a computing device"),
+        ({"precision": "float16"}, DeviceError, "“float16” is not a precision"),
+        ({"alignment": "translate"}, InputError, "not an alignment for CT volumes"),
+        ({"structures": ("LV", "spleen")}, InputError, "no structure “spleen”"),
+        ({"segmentor": "third"}, InputError, "no segmentor “third”"),
+        ({"threads": 0}, InputError, "0 is not a number of threads"),
+    ],
+)
 def test_options_that_mean_nothing_are_refused(plain, bundle, options, error, sentence):
     with pytest.raises(error, match=sentence):
         mkd_core.segment(plain[0], bundle, options=SegmentationOptions(**options))
 
 
-@pytest.mark.parametrize("values", [{"colour": "red"}, {"device": 3}, {"threads": "four"}, {"with_aligned": "yes"}, {"structures": "LV"}])
+@pytest.mark.parametrize(
+    "values", [{"colour": "red"}, {"device": 3}, {"threads": "four"}, {"with_aligned": "yes"}, {"structures": "LV"}]
+)
 def test_options_of_the_wrong_kind_are_refused(values):
     with pytest.raises(InputError):
         SegmentationOptions.from_dict(values)
 
 
 def test_options_come_from_plain_values():
-    assert SegmentationOptions.from_dict({"structures": ["LV"], "threads": None, "device": "cpu"}) == SegmentationOptions(
-        device="cpu", structures=("LV",))
+    assert SegmentationOptions.from_dict(
+        {"structures": ["LV"], "threads": None, "device": "cpu"}
+    ) == SegmentationOptions(device="cpu", structures=("LV",))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this computer has a CUDA device")
@@ -488,6 +539,8 @@ def test_running_out_of_memory_is_told_or_goes_on_with_the_processor(bundle):
                 raise torch.OutOfMemoryError("out of memory")
             return super().forward(image)
 
-    executor = execution.Executor(KnownBundle(generator_a2t=FullElsewhere()), torch.device("meta"), torch.float32, may_fall_back=True)
+    executor = execution.Executor(
+        KnownBundle(generator_a2t=FullElsewhere()), torch.device("meta"), torch.float32, may_fall_back=True
+    )
     assert torch.equal(executor.run("generator_a2t", image + 1), -(image + 1))
     assert executor.fell_back and executor.device.type == "cpu"

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from Testing.support.known_heart import BALLS, known_volume
 from test_geometry import rotation, stored_otherwise
 
 from mkd_core.io.preview import comparison, picture, write_png
 from mkd_core.structures import BY_LABEL
+from Testing.support.known_heart import BALLS, known_volume
 
 
 def colour_centre(pixels: np.ndarray, label: int, panel: int) -> np.ndarray:
     """Middle (row, column) of a structure's colour in one of the painted slices."""
     side = (pixels.shape[1] - 12) // 3
-    painted = pixels[side + 6:, panel * (side + 6):panel * (side + 6) + side]
+    painted = pixels[side + 6 :, panel * (side + 6) : panel * (side + 6) + side]
     found = np.argwhere((painted == BY_LABEL[label].color).all(axis=-1))
     assert len(found) > 20, BY_LABEL[label].key
     return found.mean(axis=0)
@@ -26,7 +26,14 @@ def level_volume():
     image, truth = known_volume((100, 90, 90), (2, 2, 2))
     voxels, known = sitk.GetArrayFromImage(image), np.zeros(image.GetSize()[::-1], np.uint8)
     z, y, x = np.indices(known.shape)
-    for label, (dx, dy, dz) in {1: (20, 0, 0), 4: (-20, 0, 0), 3: (0, 20, 0), 2: (0, -20, 0), 6: (0, 0, 20), 5: (0, 0, -20)}.items():
+    for label, (dx, dy, dz) in {
+        1: (20, 0, 0),
+        4: (-20, 0, 0),
+        3: (0, 20, 0),
+        2: (0, -20, 0),
+        6: (0, 0, 20),
+        5: (0, 0, -20),
+    }.items():
         known[(x - 50 - dx) ** 2 + (y - 45 - dy) ** 2 + (z - 45 - dz) ** 2 < 64] = label
     labels = sitk.GetImageFromArray(known)
     labels.CopyInformation(image)
@@ -35,7 +42,9 @@ def level_volume():
 
 def assert_the_right_way_round(pixels: np.ndarray) -> None:
     left, right, back, front, head, feet = (1, 4, 3, 2, 6, 5)
-    assert colour_centre(pixels, left, 0)[1] > colour_centre(pixels, right, 0)[1] + 50  # the patient's left on the right
+    assert (
+        colour_centre(pixels, left, 0)[1] > colour_centre(pixels, right, 0)[1] + 50
+    )  # the patient's left on the right
     assert colour_centre(pixels, back, 0)[0] > colour_centre(pixels, front, 0)[0] + 50  # the back below
     assert colour_centre(pixels, left, 1)[1] > colour_centre(pixels, right, 1)[1] + 50
     assert colour_centre(pixels, head, 1)[0] < colour_centre(pixels, feet, 1)[0] - 50  # the head above
@@ -85,14 +94,18 @@ def test_an_mr_is_windowed_by_its_own_intensities():
 
 def test_a_comparison_fills_the_segmentation_and_outlines_the_truth():
     image, truth = level_volume()
-    moved = sitk.GetImageFromArray(np.roll(sitk.GetArrayFromImage(truth), 8, axis=2))  # 16 mm to the left: balls half beside themselves
+    moved = sitk.GetImageFromArray(
+        np.roll(sitk.GetArrayFromImage(truth), 8, axis=2)
+    )  # 16 mm to the left: balls half beside themselves
     moved.CopyInformation(truth)
     slices = comparison(image, truth, moved)
     assert list(slices) == ["axial", "coronal", "sagittal"]
     assert len({pixels.shape for pixels in slices.values()}) == 1
     axial, colour = slices["axial"], BY_LABEL[1].color
     line = np.argwhere((axial == colour).all(axis=-1))
-    assert np.ptp(line, axis=0).tolist() == pytest.approx([62, 62], abs=4)  # balls of 32 mm, pixels of half a millimetre
+    assert np.ptp(line, axis=0).tolist() == pytest.approx(
+        [62, 62], abs=4
+    )  # balls of 32 mm, pixels of half a millimetre
     row = axial[round(line[:, 0].mean())].astype(int)
     tinted = np.flatnonzero(np.ptp(row, axis=1))
     assert tinted.max() - line[:, 1].max() == pytest.approx(32, abs=3)  # the filling reaches 16 mm further to the left

@@ -11,7 +11,15 @@ from mkd_core.measure import quantify
 from mkd_core.measure.quantify import Measurement
 from mkd_core.structures import BY_KEY, STRUCTURES
 
-CENTRES = {"LV": (0, 0, 20), "RV": (0, -30, -10), "LA": (20, 30, 10), "RA": (0, 0, -30), "Myo": (-5, 0, 25), "AA": (50, 0, -5), "PA": (50, -20, 10)}
+CENTRES = {
+    "LV": (0, 0, 20),
+    "RV": (0, -30, -10),
+    "LA": (20, 30, 10),
+    "RA": (0, 0, -30),
+    "Myo": (-5, 0, 25),
+    "AA": (50, 0, -5),
+    "PA": (50, -20, 10),
+}
 
 
 def measurement(key: str, **changes) -> Measurement:
@@ -40,7 +48,9 @@ def test_a_usual_heart_raises_no_remark():
 def test_each_doubt_has_its_sentence():
     assert remarks("LV", volume_ml=20.0) == ["Unusually small (usual in an adult: 40 to 350 ml)."]
     assert remarks("LV", volume_ml=400.0) == ["Unusually large (usual in an adult: 40 to 350 ml)."]
-    assert remarks("AA", volume_ml=5.0, touches_border=True) == ["Reaches the edge of the volume: part of it may be missing."]
+    assert remarks("AA", volume_ml=5.0, touches_border=True) == [
+        "Reaches the edge of the volume: part of it may be missing."
+    ]
     assert remarks("PA", components=2) == ["Found in 2 separate parts."]
     assert remarks("PA", stray_ml=30.0) == ["Further pieces were found apart from it and left out (30 ml)."]
     assert remarks("PA", stray_ml=0.9, volume_ml=21.0) == [], "a few voxels are not worth a remark"
@@ -51,7 +61,9 @@ def test_each_doubt_has_its_sentence():
 
 
 def test_mass_is_given_for_muscle_only():
-    assert quantify.structure_report(BY_KEY["Myo"], measurement("Myo", volume_ml=100.0))["mass_g"] == pytest.approx(105.0)
+    assert quantify.structure_report(BY_KEY["Myo"], measurement("Myo", volume_ml=100.0))["mass_g"] == pytest.approx(
+        105.0
+    )
     assert "mass_g" not in quantify.structure_report(BY_KEY["LV"], measurement("LV"))
 
 
@@ -62,11 +74,14 @@ def test_too_few_parts_or_too_little_of_them_is_no_heart():
     assert not quantify.is_heart({key: measurement(key, volume_ml=12.0) for key in CENTRES})
 
 
-@pytest.mark.parametrize(("key", "centre", "words"), [
-    ("RA", (0, 0, 60), "The right atrium lies left of the left ventricle: "),
-    ("LA", (20, -60, 10), "The left atrium lies in front of the right ventricle: "),
-    ("AA", (-60, 0, -5), "The ascending aorta lies below the left ventricle: "),
-])
+@pytest.mark.parametrize(
+    ("key", "centre", "words"),
+    [
+        ("RA", (0, 0, 60), "The right atrium lies left of the left ventricle: "),
+        ("LA", (20, -60, 10), "The left atrium lies in front of the right ventricle: "),
+        ("AA", (-60, 0, -5), "The ascending aorta lies below the left ventricle: "),
+    ],
+)
 def test_chambers_out_of_order_question_the_orientation(key, centre, words):
     (remark,) = quantify.whole_remarks(heart(**{key: measurement(key, centre=centre)}), "CT")
     assert remark == words + "the volume's orientation may be wrong."

@@ -1,8 +1,10 @@
-"""The bundle that ships, on real images: what a clinician would get.  Skipped visibly without the data folder (MKD_DATA)."""
+"""The bundle that ships, on real images: what a clinician would get.
+
+Skipped visibly without the data folder (MKD_DATA).
+"""
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +13,8 @@ sitk = pytest.importorskip("SimpleITK")
 pytest.importorskip("torch")
 
 
-from Testing.benchmarks import accuracy  # noqa: E402
-
-import mkd_core  # noqa: E402
+import mkd_core
+from Testing.benchmarks import accuracy
 
 DATA = accuracy.data_folder()
 THORAX = DATA / "ct_thorax"
@@ -103,8 +104,17 @@ def test_the_same_volume_gives_the_same_labels_again(thorax, bundle, result):
 @needs_abdomen
 @pytest.mark.parametrize(("name", "modality"), [("ct_abdomen", "CT"), ("mr_abdomen", "MR")])
 def test_the_command_refuses_an_abdomen_and_writes_no_file(tmp_path, name, modality):
-    command = [sys.executable, "-m", "mkd_core", "segment", str(DATA / "no_heart" / f"{name}.nii.gz"), str(tmp_path / "heart.nii.gz")]
-    run = subprocess.run([*command, "--modality", modality], cwd=accuracy.ROOT, capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "mkd_core",
+        "segment",
+        str(DATA / "no_heart" / f"{name}.nii.gz"),
+        str(tmp_path / "heart.nii.gz"),
+    ]
+    run = subprocess.run(
+        [*command, "--modality", modality], cwd=accuracy.ROOT, capture_output=True, text=True, check=False
+    )
     assert run.returncode == 1
     assert "No heart was found" in run.stderr
     assert not list(tmp_path.iterdir())

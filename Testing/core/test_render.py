@@ -6,9 +6,9 @@ import pytest
 sitk = pytest.importorskip("SimpleITK")
 pytest.importorskip("scipy")
 
-from mkd_core.synthesis import appearance, body, render  # noqa: E402
-from mkd_core.synthesis.tissues import TARGET_OF  # noqa: E402
-from mkd_core.synthesis.tissues import Tissue as T  # noqa: E402
+from mkd_core.synthesis import appearance, body, render
+from mkd_core.synthesis.tissues import TARGET_OF
+from mkd_core.synthesis.tissues import Tissue as T
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,9 @@ def test_the_heart_survives_being_put_into_a_body(heart):
 def test_a_torso_has_lungs_spine_liver_and_air_where_people_have_them(heart, seed):
     image = body.surround(heart, seed, 4.0, body.torso_extent(heart))
     tissues = sitk.GetArrayFromImage(image)
-    where = {t: np.argwhere(tissues == t).mean(axis=0) for t in (T.LUNG, T.SPONGY_BONE, T.LIVER, T.LV, T.AIR, T.SPINAL_CANAL)}
+    where = {
+        t: np.argwhere(tissues == t).mean(axis=0) for t in (T.LUNG, T.SPONGY_BONE, T.LIVER, T.LV, T.AIR, T.SPINAL_CANAL)
+    }
     assert where[T.SPINAL_CANAL][1] > where[T.LV][1], "the spine is behind"
     assert where[T.LIVER][0] < where[T.LV][0], "the liver is below"
     assert where[T.LIVER][2] < where[T.LV][2], "and to the right"
@@ -53,7 +55,9 @@ def test_an_appearance_without_noise_renders_each_tissues_own_value(canvas):
     look = appearance.Appearance("CT", mean=np.arange(64, dtype=np.float32) * 10)
     axes = [np.arange(40) * 2.0 - 40] * 3
     centre = (np.array(canvas.heart_low) + canvas.heart_high) / 2
-    image, tissues = render.render_grid(canvas, look, np.random.default_rng(0), axes, 2.0, np.floor(centre), noise=False)
+    image, tissues = render.render_grid(
+        canvas, look, np.random.default_rng(0), axes, 2.0, np.floor(centre), noise=False
+    )
     from scipy import ndimage
 
     pure = ndimage.minimum_filter(tissues, 3) == ndimage.maximum_filter(tissues, 3)
@@ -109,7 +113,10 @@ def test_the_stubs_of_the_pulmonary_veins_belong_to_the_left_atrium_and_look_lik
     assert TARGET_OF[T.PULMONARY_VEIN_STUB] == TARGET_OF[T.LA] and TARGET_OF[T.PULMONARY_VEINS] == 0
     for modality in ("CT", "MR"):
         look = appearance.draw(modality, np.random.default_rng(2))
-        assert look.mean[T.PULMONARY_VEIN_STUB] == look.mean[T.PULMONARY_VEINS] and look.fine[T.PULMONARY_VEIN_STUB] == look.fine[T.PULMONARY_VEINS]
+        assert (
+            look.mean[T.PULMONARY_VEIN_STUB] == look.mean[T.PULMONARY_VEINS]
+            and look.fine[T.PULMONARY_VEIN_STUB] == look.fine[T.PULMONARY_VEINS]
+        )
 
 
 def test_a_heart_without_pulmonary_veins_has_no_stubs():

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-CORE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[2]
 
-#: Runs every network of the default weights, and the whole pipeline on the known heart; prints a check sum of each answer.
+#: Runs every network of the default weights, and the whole pipeline on the known heart; prints a check sum of each
+#: answer.
 PROGRAM = """
 import hashlib, sys
 import SimpleITK as sitk, torch
@@ -34,7 +35,9 @@ print("labels", hashlib.sha256(sitk.GetArrayViewFromImage(labels)).hexdigest())
 @pytest.mark.parametrize("precision", ["float32", "auto"])
 def test_two_processes_give_the_same_numbers(precision):
     def run() -> str:
-        return subprocess.run([sys.executable, "-c", PROGRAM, precision], cwd=CORE, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            [sys.executable, "-c", PROGRAM, precision], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
 
     first = run()
     assert len(first.splitlines()) == 6

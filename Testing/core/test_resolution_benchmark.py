@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 from mkd_core.io.bundle import default_bundle_path, load_bundle
 from mkd_core.synthesis import synthesize
-
 
 
 def test_a_finer_grid_allows_a_better_dice_and_costs_more():

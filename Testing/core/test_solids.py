@@ -41,7 +41,9 @@ def test_a_straight_tube_has_the_radius_and_the_length_it_was_given():
 
 
 def test_far_points_are_far():
-    distance, arc = Space(np.array([[500.0], [0.0], [0.0]], dtype=np.float32)).tube_with_arc([(0, 0, 0, 2.0), (0, 10, 0, 2.0)])
+    distance, arc = Space(np.array([[500.0], [0.0], [0.0]], dtype=np.float32)).tube_with_arc(
+        [(0, 0, 0, 2.0), (0, 10, 0, 2.0)]
+    )
     assert distance == [FAR] and np.isinf(arc).all()
 
 

@@ -1,13 +1,15 @@
-"""Specks beside a structure: found as a plain count of connected parts finds them, given to what they touch, and nothing else changes."""
+"""Specks beside a structure: found as a plain count of connected parts finds them, given to what they touch, and
+nothing else changes.
+"""
 
 import numpy as np
 import pytest
 
 pytest.importorskip("scipy")
-from scipy import ndimage  # noqa: E402
+from scipy import ndimage
 
-from mkd_core.inference import components as specks  # noqa: E402
-from mkd_core.structures import STRUCTURES  # noqa: E402
+from mkd_core.inference import components as specks
+from mkd_core.structures import STRUCTURES
 
 
 def _parts(labels):
@@ -23,17 +25,23 @@ def _parts(labels):
 def _patchwork(seed, shape):
     """Blobs of all structures with ragged borders, full of crumbs, up to every side of the array."""
     rng = np.random.default_rng(seed)
-    fields = ndimage.gaussian_filter(rng.standard_normal((8, *shape)), (0, 1.5, 1.5, 1.5)) + 0.1 * rng.standard_normal((8, *shape))
+    fields = ndimage.gaussian_filter(rng.standard_normal((8, *shape)), (0, 1.5, 1.5, 1.5)) + 0.1 * rng.standard_normal(
+        (8, *shape)
+    )
     return fields.argmax(axis=0).astype(np.uint8)
 
 
-@pytest.mark.parametrize(("seed", "shape"), [(0, (12, 20, 17)), (1, (1, 30, 30)), (2, (30, 1, 16)), (3, (16, 30, 1)), (4, (25, 25, 25))])
+@pytest.mark.parametrize(
+    ("seed", "shape"), [(0, (12, 20, 17)), (1, (1, 30, 30)), (2, (30, 1, 16)), (3, (16, 30, 1)), (4, (25, 25, 25))]
+)
 def test_pieces_are_those_of_a_count_voxel_by_voxel(seed, shape):
     labels = _patchwork(seed, shape)
     starts, ends, names, piece = specks._pieces(labels)
     numbered = np.zeros(labels.size, np.int64)
     for start, end, name, number in zip(starts, ends, names, piece):
-        assert (labels.ravel()[start:end] == name).all() and start // shape[2] == (end - 1) // shape[2], "a run stays in its line"
+        assert (labels.ravel()[start:end] == name).all() and start // shape[2] == (end - 1) // shape[2], (
+            "a run stays in its line"
+        )
         numbered[start:end] = number + 1
     assert np.array_equal(numbered.reshape(shape) > 0, labels > 0)
     expected = np.zeros(shape, np.int64)

@@ -26,8 +26,24 @@ def test_the_short_version_measures_both_ways_and_their_agreement(tmp_path, caps
     for way in ("ours", "monai"):
         assert case[way]["CPU s"] == pytest.approx(sum(case[way]["stages CPU s"].values()), abs=0.1)
         assert 200 < case[way]["peak MiB"] < 4000
-    assert list(case["ours"]["stages CPU s"]) == ["read", "check", "localise", "align", "segment", "restore", "measure", "write"]
-    assert list(case["monai"]["stages CPU s"]) == ["read", "resample in", "networks", "resample back", "argmax", "write"]
+    assert list(case["ours"]["stages CPU s"]) == [
+        "read",
+        "check",
+        "localise",
+        "align",
+        "segment",
+        "restore",
+        "measure",
+        "write",
+    ]
+    assert list(case["monai"]["stages CPU s"]) == [
+        "read",
+        "resample in",
+        "networks",
+        "resample back",
+        "argmax",
+        "write",
+    ]
     for precision, least in (("float32", 0.9999), ("bfloat16", 0.999)):
         agreement = case[f"agreement with the plain way, {precision}"]
         assert agreement.pop("equal voxels") >= least

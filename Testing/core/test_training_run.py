@@ -1,4 +1,6 @@
-"""A training run in small: from labelled volumes or rendered hearts to a bundle that segments; stopped, killed and shared runs."""
+"""A training run in small: from labelled volumes or rendered hearts to a bundle that segments; stopped, killed and
+shared runs.
+"""
 
 import dataclasses
 import io
@@ -16,18 +18,27 @@ import pytest
 torch = pytest.importorskip("torch")
 for package in ("monai", "lightning_fabric", "tensorboard", "tqdm"):
     pytest.importorskip(package)
-import SimpleITK as sitk  # noqa: E402
+import SimpleITK as sitk
 
-import mkd_core  # noqa: E402
-from mkd_core import cli  # noqa: E402
-from mkd_core.errors import InputError  # noqa: E402
-from mkd_core.synthesis.anatomy import make_heart  # noqa: E402
-from mkd_core.training import localiser  # noqa: E402
-from mkd_core.training.config import (  # noqa: E402
-    AugmentationConfig, BundleConfig, DataConfig, MethodConfig, NetworksConfig, RunConfig, Stage, TrainingConfig, config_from)
-from mkd_core.training.datasets import LabelledData, memory_of_each, open_data  # noqa: E402
-from mkd_core.training.rendered_hearts import prepare_canvases, training_hearts  # noqa: E402
-from mkd_core.training.trainer import Trainer, learning_rate, train  # noqa: E402
+import mkd_core
+from mkd_core import cli
+from mkd_core.errors import InputError
+from mkd_core.synthesis.anatomy import make_heart
+from mkd_core.training import localiser
+from mkd_core.training.config import (
+    AugmentationConfig,
+    BundleConfig,
+    DataConfig,
+    MethodConfig,
+    NetworksConfig,
+    RunConfig,
+    Stage,
+    TrainingConfig,
+    config_from,
+)
+from mkd_core.training.datasets import LabelledData, memory_of_each, open_data
+from mkd_core.training.rendered_hearts import prepare_canvases, training_hearts
+from mkd_core.training.trainer import Trainer, learning_rate, train
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = NetworksConfig(segmentor=(4, 8, 8), generator=2, generator_blocks=1, discriminator=2)
@@ -78,14 +89,21 @@ def _losses(out):
 
 @pytest.mark.parametrize("target", ["CT", "MR"])
 def test_either_modality_of_mmwhs_can_be_the_target_and_the_run_ends_in_a_bundle_for_it(mmwhs, tmp_path, target):
-    config = _config(mmwhs, tmp_path / "run", target=target, stages=(
-        Stage(steps=3, spacing_mm=8.0, patch=8, batch=2), Stage(steps=2, spacing_mm=4.0, patch=16, batch=2)))
+    config = _config(
+        mmwhs,
+        tmp_path / "run",
+        target=target,
+        stages=(Stage(steps=3, spacing_mm=8.0, patch=8, batch=2), Stage(steps=2, spacing_mm=4.0, patch=16, batch=2)),
+    )
     bundle = mkd_core.load_bundle(train(config))
     assert bundle.target == target and bundle.spacing == 4.0 and bundle.name == "run"
     assert bundle.metadata["training"]["data"] == "2 labelled CT and 2 labelled MR volumes"
     assert bundle.metadata["training"]["steps"] == 5
     assert bundle.alignment(target) == "cycle" and bundle.alignment("MR" if target == "CT" else "CT") == "translate"
-    assert [path.name for path in sorted((tmp_path / "run" / "panels").iterdir())] == ["step_0000003.png", "step_0000005.png"]
+    assert [path.name for path in sorted((tmp_path / "run" / "panels").iterdir())] == [
+        "step_0000003.png",
+        "step_0000005.png",
+    ]
 
 
 def test_a_run_shows_its_losses_on_the_output_in_a_log_and_in_tensorboard(mmwhs, tmp_path):
@@ -106,19 +124,33 @@ def test_a_run_shows_its_losses_on_the_output_in_a_log_and_in_tensorboard(mmwhs,
 
 
 def test_validation_runs_the_deployed_pipeline_and_what_validates_best_is_kept(mmwhs, tmp_path):
-    config = _config(mmwhs, tmp_path / "run", data=DataConfig(cases=str(mmwhs), validation=0.5), bundle=BundleConfig(ensemble="measured"),
-                     run=RunConfig(threads=1, readers=0, precision="float32", validate_every=2))
+    config = _config(
+        mmwhs,
+        tmp_path / "run",
+        data=DataConfig(cases=str(mmwhs), validation=0.5),
+        bundle=BundleConfig(ensemble="measured"),
+        run=RunConfig(threads=1, readers=0, precision="float32", validate_every=2),
+    )
     shown = io.StringIO()
     path = Trainer(config, stream=shown).run()
     bundle = mkd_core.load_bundle(path)
     assert path.name == "best.safetensors"
     by_alignment = bundle.metadata["quality"]["validation Dice by alignment"]
     assert set(by_alignment) == {"cycle", "none", "mean"}
-    assert by_alignment[bundle.alignment("CT")] == max(by_alignment.values()) == bundle.metadata["quality"]["validation Dice"]["mean"]
+    assert (
+        by_alignment[bundle.alignment("CT")]
+        == max(by_alignment.values())
+        == bundle.metadata["quality"]["validation Dice"]["mean"]
+    )
     assert bundle.alignment("CT") == "cycle", "of equal ones the method's own"
-    by_share = {float(share): dice for share, dice in bundle.metadata["quality"]["validation Dice by S_real's share, target"].items()}
+    by_share = {
+        float(share): dice
+        for share, dice in bundle.metadata["quality"]["validation Dice by S_real's share, target"].items()
+    }
     assert len(by_share) == 7
-    assert bundle.metadata["ensemble"] == {"target": 0.5}, "of equal ones the middle; and nothing is said of MR, which nothing validates"
+    assert bundle.metadata["ensemble"] == {"target": 0.5}, (
+        "of equal ones the middle; and nothing is said of MR, which nothing validates"
+    )
     assert [entry["step"] for entry in _log(tmp_path / "run") if "dice" in entry] == [2, 4]
     assert "Dice 0.0000" in shown.getvalue()  # bars are no heart, and the pipeline says so
     assert "1 labelled CT and 2 labelled MR" in bundle.metadata["training"]["data"]
@@ -137,7 +169,9 @@ def test_hearts_are_rendered_as_the_run_goes_and_test_hearts_are_never_read(tmp_
     hearts.mkdir()
     for number in (1, 2, 3, 4, 201):
         sitk.WriteImage(make_heart(number, spacing=3.0), str(hearts / f"heart_{number:04d}.nii.gz"))
-    config = _config("", tmp_path / "run", steps=2, data=DataConfig(hearts=str(hearts), own_hearts=1, validation_cases=1))
+    config = _config(
+        "", tmp_path / "run", steps=2, data=DataConfig(hearts=str(hearts), own_hearts=1, validation_cases=1)
+    )
     bundle = mkd_core.load_bundle(train(config))
     assert "3 hearts of the folder hearts and 1 of mkd_core.synthesis.anatomy" in bundle.metadata["training"]["data"]
     prepared = {path.name.split("_b0")[0] for path in (tmp_path / "run" / "prepared").glob("*_b0.json")}
@@ -152,8 +186,23 @@ def _command(config_file, *more):
 def _write_config(path, mmwhs, *, steps, **run):
     """The same run as a file of settings."""
     settings = {"threads": 1, "readers": 1, "precision": '"float32"', "checkpoint_minutes": 0.0, **run}
-    lines = ['out = "run"', "[data]", f'cases = "{mmwhs}"', "validation = 0.0", "[networks]", "segmentor = [4, 8, 8]", "generator = 2", "generator_blocks = 1",
-             "discriminator = 2", "[[stages]]", f"steps = {steps}", "spacing_mm = 4.0", "patch = 16", "batch = 2", "[run]"]
+    lines = [
+        'out = "run"',
+        "[data]",
+        f'cases = "{mmwhs}"',
+        "validation = 0.0",
+        "[networks]",
+        "segmentor = [4, 8, 8]",
+        "generator = 2",
+        "generator_blocks = 1",
+        "discriminator = 2",
+        "[[stages]]",
+        f"steps = {steps}",
+        "spacing_mm = 4.0",
+        "patch = 16",
+        "batch = 2",
+        "[run]",
+    ]
     path.write_text("\n".join(lines + [f"{name} = {value}" for name, value in settings.items()]) + "\n")
     return path
 
@@ -186,23 +235,32 @@ def test_a_killed_run_continues_to_the_same_curve(mmwhs, tmp_path):
     assert 8 <= _saved_step(broken / "run") < 50
     subprocess.run(_command(broken / "run.toml"), cwd=ROOT, check=True, capture_output=True)
     expected, found = _losses(whole / "run"), _losses(broken / "run")
-    assert list(found) == list(expected)[-len(found):] and 50 in found
+    assert list(found) == list(expected)[-len(found) :] and 50 in found
     # The last record after the kill covers steps of the new start only, so compare what was learnt.
-    weights = [mkd_core.load_bundle(folder / "run" / "last.safetensors").network("segmentor_real").state_dict() for folder in (whole, broken)]
+    weights = [
+        mkd_core.load_bundle(folder / "run" / "last.safetensors").network("segmentor_real").state_dict()
+        for folder in (whole, broken)
+    ]
     assert all(torch.allclose(value, weights[1][name], atol=2e-3) for name, value in weights[0].items())
 
 
 def test_ctrl_c_leaves_a_bundle_and_the_same_command_goes_on(mmwhs, tmp_path):
     config_file = _write_config(tmp_path / "run.toml", mmwhs, steps=100000, checkpoint_minutes=60.0)
     process = subprocess.Popen(_command(config_file), cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    _wait_for(lambda: (tmp_path / "run" / "log.jsonl").exists() and (tmp_path / "run" / "log.jsonl").read_text(), process)
+    _wait_for(
+        lambda: (tmp_path / "run" / "log.jsonl").exists() and (tmp_path / "run" / "log.jsonl").read_text(), process
+    )
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on" in errors and errors.strip().endswith("mkd: interrupted")
     steps = mkd_core.load_bundle(tmp_path / "run" / "last.safetensors").metadata["training"]["steps"]
     assert steps == _saved_step(tmp_path / "run") >= 25
-    again = Trainer(dataclasses.replace(_config(mmwhs, tmp_path / "run", steps=steps + 1), run=RunConfig(threads=1, readers=0, precision="float32")))
+    again = Trainer(
+        dataclasses.replace(
+            _config(mmwhs, tmp_path / "run", steps=steps + 1), run=RunConfig(threads=1, readers=0, precision="float32")
+        )
+    )
     again.run()
     assert again.step == steps + 1
 
@@ -227,12 +285,17 @@ def test_two_processes_share_the_batch_and_survive_a_kill(mmwhs, tmp_path):
         folder.mkdir()
         _write_config(folder / "run.toml", mmwhs, steps=30, processes=processes)
     subprocess.run(_command(alone / "run.toml"), cwd=ROOT, check=True, capture_output=True)
-    killed = subprocess.Popen(_command(shared / "run.toml"), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+    killed = subprocess.Popen(
+        _command(shared / "run.toml"), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     _wait_for(lambda: _saved_step(shared / "run") >= 3, killed)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     subprocess.run(_command(shared / "run.toml"), cwd=ROOT, check=True, capture_output=True)
-    weights = [mkd_core.load_bundle(folder / "run" / "last.safetensors").network("segmentor_real").state_dict() for folder in (alone, shared)]
+    weights = [
+        mkd_core.load_bundle(folder / "run" / "last.safetensors").network("segmentor_real").state_dict()
+        for folder in (alone, shared)
+    ]
     assert all(torch.allclose(value, weights[1][name], atol=2e-2) for name, value in weights[0].items())
     assert (shared / "run" / "pools_1.pt").exists()
 
@@ -242,8 +305,20 @@ def test_under_torchrun_the_processes_are_torchruns(mmwhs, tmp_path):
         (tmp_path / name).mkdir()
         _write_config(tmp_path / name / "run.toml", mmwhs, steps=5)
     subprocess.run(_command(tmp_path / "alone" / "run.toml"), cwd=ROOT, check=True, capture_output=True)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "mkd_core", "train"]
-    done = subprocess.run([*torchrun, str(tmp_path / "shared" / "run.toml")], cwd=ROOT, check=True, capture_output=True, text=True)
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "mkd_core",
+        "train",
+    ]
+    done = subprocess.run(
+        [*torchrun, str(tmp_path / "shared" / "run.toml")], cwd=ROOT, check=True, capture_output=True, text=True
+    )
     assert done.stderr.count("Checking the settings and the data") == 1
     losses = [_losses(tmp_path / name / "run")[5] for name in ("alone", "shared")]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
@@ -279,16 +354,22 @@ def test_a_run_can_start_from_a_bundle_of_the_same_sizes_only(mmwhs, tmp_path):
     run = RunConfig(threads=1, readers=0, precision="float32", start=str(first))
     started = Trainer(_config(mmwhs, tmp_path / "second", run=run))
     image = torch.rand(1, 1, 16, 16, 16)
-    assert torch.equal(started.method.segmentor_real.eval()(image), mkd_core.load_bundle(first).network("segmentor_real")(image))
+    assert torch.equal(
+        started.method.segmentor_real.eval()(image), mkd_core.load_bundle(first).network("segmentor_real")(image)
+    )
     with pytest.raises(InputError, match="have other sizes"):
-        Trainer(_config(mmwhs, tmp_path / "third", run=run, networks=dataclasses.replace(NETWORKS, segmentor=(4, 8, 16))))
+        Trainer(
+            _config(mmwhs, tmp_path / "third", run=run, networks=dataclasses.replace(NETWORKS, segmentor=(4, 8, 16)))
+        )
 
 
 def test_cases_that_a_table_marks_as_test_are_never_read(mmwhs, tmp_path):
     rows = ["image,label,modality,split"]
     for modality, splits in (("ct", ("train", "test")), ("mr", ("train", "validation"))):
         for number, split in zip((1001, 1002), splits):
-            rows.append(f"{mmwhs}/{modality}_train_{number}_image.nii.gz,{mmwhs}/{modality}_train_{number}_label.nii.gz,{modality.upper()},{split}")
+            rows.append(
+                f"{mmwhs}/{modality}_train_{number}_image.nii.gz,{mmwhs}/{modality}_train_{number}_label.nii.gz,{modality.upper()},{split}"
+            )
     (tmp_path / "cases.csv").write_text("\n".join(rows))
     data = open_data(config_from({"data": {"cases": str(tmp_path / "cases.csv")}}), tmp_path)
     assert [case.name for case in data.training] == ["ct_train_1001", "mr_train_1001"] and data.validation == []
@@ -296,7 +377,8 @@ def test_cases_that_a_table_marks_as_test_are_never_read(mmwhs, tmp_path):
 
 def test_missing_assistants_are_refused_before_anything_is_written_and_not_missed_by_the_target_alone(mmwhs, tmp_path):
     (tmp_path / "cases.csv").write_text(
-        f"image,label,modality\n{mmwhs}/ct_train_1001_image.nii.gz,{mmwhs}/ct_train_1001_label.nii.gz,CT\n")
+        f"image,label,modality\n{mmwhs}/ct_train_1001_image.nii.gz,{mmwhs}/ct_train_1001_label.nii.gz,CT\n"
+    )
     config = _config(tmp_path / "cases.csv", tmp_path / "run")
     with pytest.raises(InputError, match="There is no MR among the labelled volumes"):
         train(config)
@@ -332,7 +414,9 @@ def test_settings_without_data_or_folder_are_refused():
 
 
 def test_the_rate_warms_up_and_falls_along_a_cosine_in_every_stage():
-    config = TrainingConfig(stages=(Stage(steps=100, rate_from=1.0, rate_to=0.2), Stage(steps=100, rate_from=0.5, rate_to=0.0)))
+    config = TrainingConfig(
+        stages=(Stage(steps=100, rate_from=1.0, rate_to=0.2), Stage(steps=100, rate_from=0.5, rate_to=0.0))
+    )
     rates = [learning_rate(config, step) for step in (0, 24, 100, 150)]
     assert rates[0] == pytest.approx(0.02) and rates[1] < 0.5
     assert rates[2:] == pytest.approx([0.5, 0.25])
@@ -346,8 +430,14 @@ def test_the_memory_for_volumes_is_shared_by_all_who_read_them():
 def test_training_learns_labelled_volumes_by_heart(mmwhs, tmp_path):
     still = AugmentationConfig(rotation_deg=0, scale=0, elastic_mm=0, noise=0, blur=0, contrast=0, brightness=0)
     config = _config(
-        mmwhs, tmp_path, augmentation=still, stages=(Stage(steps=220, spacing_mm=4.0, patch=24, batch=1),), networks=dataclasses.replace(NETWORKS, segmentor=(8, 16, 16)),
-        method=MethodConfig(segmentor_rate=8e-3, class_weights=(1.0,) * 8), data=DataConfig(cases=str(mmwhs), validation=0.0, heart_share=1.0))
+        mmwhs,
+        tmp_path,
+        augmentation=still,
+        stages=(Stage(steps=220, spacing_mm=4.0, patch=24, batch=1),),
+        networks=dataclasses.replace(NETWORKS, segmentor=(8, 16, 16)),
+        method=MethodConfig(segmentor_rate=8e-3, class_weights=(1.0,) * 8),
+        data=DataConfig(cases=str(mmwhs), validation=0.0, heart_share=1.0),
+    )
     bundle = mkd_core.load_bundle(train(config))
     image, labels = _volume(1001, "CT")
     values = torch.from_numpy(sitk.GetArrayFromImage(image).astype(np.float32))[None, None, :, 2:18, 3:19]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("resource")  # of the standard library, but not on Windows
-from Testing.trust import bundles, geometry, volumes  # noqa: E402
+from Testing.trust import bundles, geometry, volumes
 
 
-@pytest.mark.parametrize("section", [volumes, bundles, geometry], ids=lambda section: section.__name__.rpartition(".")[2])
+@pytest.mark.parametrize(
+    "section", [volumes, bundles, geometry], ids=lambda section: section.__name__.rpartition(".")[2]
+)
 def test_everything_bad_is_borne(section):
     found = list(section.outcomes(quick=True))
     assert len(found) >= 8

@@ -7,10 +7,10 @@ import gzip
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from Testing.support.dicom_series import write_series
 
 from mkd_core.errors import InputError
 from mkd_core.io.volumes import read_volume
+from Testing.support.dicom_series import write_series
 
 
 def noise() -> sitk.Image:
@@ -21,7 +21,9 @@ def noise() -> sitk.Image:
 
 def assert_same(first: sitk.Image, second: sitk.Image) -> None:
     assert np.array_equal(sitk.GetArrayViewFromImage(first), sitk.GetArrayViewFromImage(second))
-    assert np.allclose(first.GetSpacing(), second.GetSpacing()) and np.allclose(first.GetOrigin(), second.GetOrigin(), atol=1e-6)
+    assert np.allclose(first.GetSpacing(), second.GetSpacing()) and np.allclose(
+        first.GetOrigin(), second.GetOrigin(), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.nhdr", "a.mha", "a.mhd"])
@@ -31,7 +33,9 @@ def test_whole_files_are_read_as_they_were_written(tmp_path, name, compress):
     assert_same(read_volume(tmp_path / name), noise())
 
 
-@pytest.mark.parametrize("kind", [sitk.sitkUInt8, sitk.sitkFloat32, sitk.sitkFloat64, sitk.sitkInt64, sitk.sitkVectorInt16])
+@pytest.mark.parametrize(
+    "kind", [sitk.sitkUInt8, sitk.sitkFloat32, sitk.sitkFloat64, sitk.sitkInt64, sitk.sitkVectorInt16]
+)
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.mha"])
 def test_the_bytes_needed_are_counted_for_every_type_of_voxel(tmp_path, name, kind):
     image = sitk.Compose(noise(), noise()) if kind == sitk.sitkVectorInt16 else sitk.Cast(noise(), kind)

@@ -1,4 +1,7 @@
-"""Weights by address: only the expected file is let in, and nothing is left when it does not come.  Servers are on this computer only."""
+"""Weights by address: only the expected file is let in, and nothing is left when it does not come.
+
+Servers are on this computer only.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
+
+from mkd_core.errors import BundleError, Cancelled, DownloadError
+from mkd_core.io.bundle import save_bundle
+from mkd_core.io.download import check_request, download_bundle, file_name
 from Testing.support.loopback_server import certificate, serving
 from Testing.support.tiny_bundles import random_state_dicts, tiny_description
-
-from mkd_core.io.bundle import save_bundle
-from mkd_core.errors import BundleError, Cancelled, DownloadError
-from mkd_core.io.download import check_request, download_bundle, file_name
 
 URL = "https://weights.example/heart.safetensors"
 
@@ -49,8 +52,13 @@ def files(folder: Path) -> list[str]:
 @pytest.mark.parametrize("length", [-1, None])
 def test_the_expected_file_is_kept_under_its_name_with_progress(bundle, tmp_path, length):
     seen = []
-    path = download_bundle(URL, sha256(bundle).upper(), tmp_path / "new folder", progress=lambda *step: seen.append(step),
-                           open_url=lambda url: response(bundle, length))
+    path = download_bundle(
+        URL,
+        sha256(bundle).upper(),
+        tmp_path / "new folder",
+        progress=lambda *step: seen.append(step),
+        open_url=lambda url: response(bundle, length),
+    )
     assert path.read_bytes() == bundle and files(tmp_path / "new folder") == ["heart.safetensors"]
     assert seen[0] == (0.0, "Connecting") and seen[-1] == (1.0 if length else 0.0, f"{len(bundle) / 1e6:.1f} MB")
 
@@ -67,13 +75,18 @@ def test_another_file_of_that_name_is_not_overwritten(bundle, tmp_path):
     assert (tmp_path / "heart.safetensors").read_bytes() == b"precious"
 
 
-@pytest.mark.parametrize(("content", "length", "expected", "error", "sentence"), [
-    (b"something else", -1, None, DownloadError, "another SHA-256"),
-    (b"no bundle", -1, sha256(b"no bundle"), BundleError, "cannot be used"),
-    (b"short", 900, sha256(b"short"), DownloadError, "ended too early"),
-    (b"x", 10**10, sha256(b"x"), DownloadError, "larger than 2.1 GB"),
-])
-def test_what_is_not_expected_is_refused_and_leaves_nothing(bundle, tmp_path, content, length, expected, error, sentence):
+@pytest.mark.parametrize(
+    ("content", "length", "expected", "error", "sentence"),
+    [
+        (b"something else", -1, None, DownloadError, "another SHA-256"),
+        (b"no bundle", -1, sha256(b"no bundle"), BundleError, "cannot be used"),
+        (b"short", 900, sha256(b"short"), DownloadError, "ended too early"),
+        (b"x", 10**10, sha256(b"x"), DownloadError, "larger than 2.1 GB"),
+    ],
+)
+def test_what_is_not_expected_is_refused_and_leaves_nothing(
+    bundle, tmp_path, content, length, expected, error, sentence
+):
     with pytest.raises(error, match=sentence):
         download_bundle(URL, expected or sha256(bundle), tmp_path, open_url=lambda url: response(content, length))
     assert files(tmp_path) == []
@@ -91,11 +104,14 @@ def test_a_cancel_leaves_nothing(bundle, tmp_path):
     assert files(tmp_path) == []
 
 
-@pytest.mark.parametrize(("failure", "sentence"), [
-    (urllib.error.URLError("name or service not known"), "No connection .name or service not known"),
-    (urllib.error.HTTPError(URL, 404, "Not Found", Message(), None), "refused the file .404 Not Found"),
-    (TimeoutError("timed out"), "No connection .timed out"),
-])
+@pytest.mark.parametrize(
+    ("failure", "sentence"),
+    [
+        (urllib.error.URLError("name or service not known"), "No connection .name or service not known"),
+        (urllib.error.HTTPError(URL, 404, "Not Found", Message(), None), "refused the file .404 Not Found"),
+        (TimeoutError("timed out"), "No connection .timed out"),
+    ],
+)
 def test_a_server_that_does_not_answer_is_told_in_a_sentence(tmp_path, failure, sentence):
     def fail(url):
         raise failure
@@ -119,8 +135,19 @@ def test_a_folder_that_cannot_be_made_is_told_before_anything_is_fetched(tmp_pat
         download_bundle(URL, "0" * 64, tmp_path / "file" / "folder", open_url=None)
 
 
-@pytest.mark.parametrize("url", ["http://weights.example/a.safetensors", "file:///etc/passwd", "ftp://a/b", "https://", "heart", "",
-                                 "https://a b/c", "https://[broken/x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://weights.example/a.safetensors",
+        "file:///etc/passwd",
+        "ftp://a/b",
+        "https://",
+        "heart",
+        "",
+        "https://a b/c",
+        "https://[broken/x",
+    ],
+)
 def test_addresses_without_encryption_or_host_are_refused(url):
     with pytest.raises(DownloadError, match="https://"):
         check_request(url, "0" * 64)
@@ -132,16 +159,23 @@ def test_a_download_without_a_sha256_is_refused(digits):
         check_request(URL, digits)
 
 
-@pytest.mark.parametrize(("url", "name"), [
-    ("https://a/b/heart.safetensors?download=1", "heart.safetensors"), ("https://a/b/Heart%20v2", "Heart_v2.safetensors"),
-    ("https://a/..%2F..%2Fetc%2Fpasswd", "passwd.safetensors"), ("https://a/", "weights.safetensors"),
-    ("https://a/%2e%2e.safetensors", "weights.safetensors"),
-])
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://a/b/heart.safetensors?download=1", "heart.safetensors"),
+        ("https://a/b/Heart%20v2", "Heart_v2.safetensors"),
+        ("https://a/..%2F..%2Fetc%2Fpasswd", "passwd.safetensors"),
+        ("https://a/", "weights.safetensors"),
+        ("https://a/%2e%2e.safetensors", "weights.safetensors"),
+    ],
+)
 def test_names_are_made_harmless(url, name):
     assert file_name(url) == name
 
 
-def test_over_a_real_encrypted_connection_the_file_comes_and_a_way_out_of_encryption_is_not_taken(bundle, tmp_path, monkeypatch):
+def test_over_a_real_encrypted_connection_the_file_comes_and_a_way_out_of_encryption_is_not_taken(
+    bundle, tmp_path, monkeypatch
+):
     key = certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(key))
     with serving({"/heart.safetensors": bundle}, key) as address, serving({"/heart.safetensors": bundle}) as plain:
@@ -154,6 +188,9 @@ def test_over_a_real_encrypted_connection_the_file_comes_and_a_way_out_of_encryp
 
 
 def test_a_server_whose_certificate_is_not_trusted_is_refused(bundle, tmp_path):
-    with serving({"/heart.safetensors": bundle}, certificate(tmp_path)) as address, pytest.raises(DownloadError, match="certificate"):
+    with (
+        serving({"/heart.safetensors": bundle}, certificate(tmp_path)) as address,
+        pytest.raises(DownloadError, match="certificate"),
+    ):
         download_bundle(address + "/heart.safetensors", sha256(bundle), tmp_path / "kept")
     assert files(tmp_path / "kept") == []

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from Testing.support.known_heart import KnownBundle, known_volume
 from torch.utils.flop_counter import FlopCounterMode
 
 import mkd_core
 from mkd_core import SegmentationOptions
-from mkd_core.method import ensemble
 from mkd_core.inference import execution, resampling
-from mkd_core.io.bundle import default_bundle_path, load_bundle
 from mkd_core.inference.geometry import Field, Grid, covered
+from mkd_core.io.bundle import default_bundle_path, load_bundle
+from mkd_core.method import ensemble
+from Testing.support.known_heart import KnownBundle, known_volume
 
 #: Floating-point operations per voxel of the box, of the default weights' four networks there.
 SEGMENTOR_FLOP, GENERATOR_FLOP = 130e3, 14e3
@@ -107,7 +107,10 @@ def test_a_prepared_segmentor_normalises_nothing_and_copies_no_weights():
     executor.prepare("segmentor_real")
     counted = operators(lambda: executor.run("segmentor_real", image))
     assert not any("norm" in name for name in counted)
-    convolutions = sum(isinstance(module, (torch.nn.Conv3d, torch.nn.ConvTranspose3d)) for module in bundle.network("segmentor_real").modules())
+    convolutions = sum(
+        isinstance(module, (torch.nn.Conv3d, torch.nn.ConvTranspose3d))
+        for module in bundle.network("segmentor_real").modules()
+    )
     assert sum(count for name, count in counted.items() if "conv" in name) == convolutions, counted
 
 
@@ -147,11 +150,19 @@ def test_scores_of_the_volume_are_never_held_and_only_tiles_with_an_edge_are_int
     scores, grid = ball_scores(120), Grid((120, 120, 120), (0.5, 0.5, 0.5), 2.0)
     block = covered(grid, field)
     labels = np.zeros([side.stop - side.start for side in block], np.uint8)
-    assert largest_tensor(lambda: list(resampling.write_labels(scores, grid, field, labels))) <= scores.numel() < 8 * labels.size / 7
+    assert (
+        largest_tensor(lambda: list(resampling.write_labels(scores, grid, field, labels)))
+        <= scores.numel()
+        < 8 * labels.size / 7
+    )
     counted = operators(lambda: list(resampling.write_labels(scores, grid, field, labels)))
     tiles = 10**3
-    edge = sum(np.unique(labels[24 * i:24 * i + 25, 24 * j:24 * j + 25, 24 * k:24 * k + 25]).size > 1
-               for i in range(10) for j in range(10) for k in range(10))
+    edge = sum(
+        np.unique(labels[24 * i : 24 * i + 25, 24 * j : 24 * j + 25, 24 * k : 24 * k + 25]).size > 1
+        for i in range(10)
+        for j in range(10)
+        for k in range(10)
+    )
     assert 0 < counted["full"] <= 1.2 * edge < 0.7 * tiles
 
 
@@ -184,7 +195,7 @@ def test_removing_islands_labels_parts_only_inside_the_structures_boxes(monkeypa
     scores = torch.zeros(8, 60, 60, 60)
     scores[0] = 1.0
     for label, at in ((1, 5), (2, 25), (3, 45)):
-        scores[:, at:at + 10, at:at + 10, at:at + 10] = 0.0
-        scores[label, at:at + 10, at:at + 10, at:at + 10] = 1.0
+        scores[:, at : at + 10, at : at + 10, at : at + 10] = 0.0
+        scores[label, at : at + 10, at : at + 10, at : at + 10] = 1.0
     ensemble.remove_islands(scores)
     assert looked_at == [10**3] * 3

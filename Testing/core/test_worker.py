@@ -16,15 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from Testing.support.known_heart import known_volume
-from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
 import mkd_core
 from mkd_core.io.bundle import save_bundle
 from mkd_core.worker import Worker
+from Testing.support.known_heart import known_volume
+from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 #: Patience with a busy computer; nothing waits this long when all is well.
 PATIENCE = 90.0
@@ -38,9 +37,15 @@ class Client:
     """
 
     def __init__(self, *command: str) -> None:
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]), "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen([sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        env=environment, cwd=ROOT)
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            cwd=ROOT,
+        )
         self.messages: queue.Queue[dict] = queue.Queue()
         self.log: list[bytes] = []
         threading.Thread(target=self._read, daemon=True).start()
@@ -111,7 +116,7 @@ def start():
 @pytest.fixture()
 def known(start):
     """A worker with the known bundle."""
-    return start(str(HERE / "known_worker.py"))
+    return start("-m", "Testing.support.known_worker")
 
 
 @pytest.fixture()
@@ -123,9 +128,13 @@ def ct_path(tmp_path):
 
 
 def test_the_worker_says_ready_without_importing_anything_heavy():
-    code = ("import sys, io, mkd_core.worker as w; w.Worker(io.BytesIO(b''), io.BytesIO()).serve();"
-            "print(*sorted({'torch', 'numpy', 'SimpleITK', 'scipy'} & set(sys.modules)))")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE, check=True)
+    code = (
+        "import sys, io, mkd_core.worker as w; w.Worker(io.BytesIO(b''), io.BytesIO()).serve();"
+        "print(*sorted({'torch', 'numpy', 'SimpleITK', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE, check=True
+    )
     assert done.stdout.strip() == ""
 
 
@@ -133,20 +142,42 @@ def test_a_request_is_answered_with_progress_a_file_and_a_report(known, ct_path,
     ready = known.next("ready")
     assert ready == {"event": "ready", "pid": known.process.pid, "version": mkd_core.__version__}
     output, doubt, aligned = tmp_path / "out put.nrrd", tmp_path / "doubt.nrrd", tmp_path / "aligned.nrrd"
-    known.send(op="segment", id=1, input=str(ct_path), output=str(output), bundle=None, modality="CT",
-               options={"device": "cpu", "threads": 1}, disagreement=str(doubt), aligned=str(aligned))
+    known.send(
+        op="segment",
+        id=1,
+        input=str(ct_path),
+        output=str(output),
+        bundle=None,
+        modality="CT",
+        options={"device": "cpu", "threads": 1},
+        disagreement=str(doubt),
+        aligned=str(aligned),
+    )
     messages = []
     while not messages or messages[-1]["event"] != "result":
         messages.append(known.messages.get(timeout=PATIENCE))
     assert {m["event"] for m in messages[:-1]} == {"progress"}
-    assert list(dict.fromkeys(m["stage"] for m in messages[:-1])) == ["check", "localise", "align", "segment", "restore", "measure"]
+    assert list(dict.fromkeys(m["stage"] for m in messages[:-1])) == [
+        "check",
+        "localise",
+        "align",
+        "segment",
+        "restore",
+        "measure",
+    ]
     assert all(m["id"] == 1 and 0 <= m["fraction"] <= 1 and m["message"] for m in messages[:-1])
     labels = sitk.ReadImage(str(output))
     image = sitk.ReadImage(str(ct_path))
     assert set(np.unique(sitk.GetArrayViewFromImage(labels))) == set(range(8))
-    assert (labels.GetSize(), labels.GetOrigin(), labels.GetDirection()) == (image.GetSize(), image.GetOrigin(), image.GetDirection())
+    assert (labels.GetSize(), labels.GetOrigin(), labels.GetDirection()) == (
+        image.GetSize(),
+        image.GetOrigin(),
+        image.GetDirection(),
+    )
     assert messages[-1]["report"]["structures"]["LV"]["volume_ml"] > 10
-    assert [stat.S_IMODE(path.stat().st_mode) for path in (output, doubt, aligned)] == [0o600] * 3 or sys.platform == "win32"
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (output, doubt, aligned)] == [
+        0o600
+    ] * 3 or sys.platform == "win32"
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(p.name for p in (ct_path, output, doubt, aligned))
     assert b"a library that prints\n" in known.whole_log()
 
@@ -166,7 +197,13 @@ def test_errors_have_a_kind_a_sentence_and_advice_and_the_worker_goes_on(known, 
         ({"bundle": 3}, "ProtocolError", "no proper path for “bundle”"),
     ]
     for number, (change, kind, sentence) in enumerate(requests):
-        request = {"op": "segment", "id": number, "input": str(ct_path), "output": str(output), "options": {"threads": 1}} | change
+        request = {
+            "op": "segment",
+            "id": number,
+            "input": str(ct_path),
+            "output": str(output),
+            "options": {"threads": 1},
+        } | change
         known.send(**request)
         reply = known.reply(number)
         if kind is None:
@@ -193,10 +230,19 @@ def test_a_volume_without_a_heart_gives_an_error_and_no_file(known, tmp_path):
 def test_what_is_no_request_is_answered_and_survived(known):
     for line in (b"hello\n", b"{\n", b"[1, 2]\n", b"\xff\xfe\n", b'"x"\n', b"[" * 100_000 + b"\n"):
         known.raw(line)
-        assert known.next("error") == {"event": "error", "id": None, "kind": "ProtocolError", "message": "A request is not a JSON object.",
-                                       "advice": ""}
-    for request, sentence in (({"op": "segment"}, "no proper id"), ({"op": "describe", "id": [1]}, "no proper id"),
-                              ({"op": "fly", "id": 1}, "no operation “fly”"), ({"id": 1}, "no operation")):
+        assert known.next("error") == {
+            "event": "error",
+            "id": None,
+            "kind": "ProtocolError",
+            "message": "A request is not a JSON object.",
+            "advice": "",
+        }
+    for request, sentence in (
+        ({"op": "segment"}, "no proper id"),
+        ({"op": "describe", "id": [1]}, "no proper id"),
+        ({"op": "fly", "id": 1}, "no operation “fly”"),
+        ({"id": 1}, "no operation"),
+    ):
         known.send(**request)
         assert sentence in known.next("error")["message"]
     known.raw(b"\n  \n")
@@ -207,7 +253,7 @@ def test_what_is_no_request_is_answered_and_survived(known):
 
 
 def test_a_run_is_cancelled_in_its_middle_and_the_next_one_succeeds(start, ct_path, tmp_path):
-    worker = start(str(HERE / "known_worker.py"), "slow")
+    worker = start("-m", "Testing.support.known_worker", "slow")
     request = {"op": "segment", "input": str(ct_path), "output": str(tmp_path / "out.nrrd"), "options": {"threads": 1}}
     worker.send(id=1, **request)
     worker.send(id=2, **request)
@@ -230,7 +276,7 @@ def test_a_run_is_cancelled_in_its_middle_and_the_next_one_succeeds(start, ct_pa
 @pytest.mark.parametrize("speed", ["slow", "stuck"])
 @pytest.mark.parametrize("how", ["end of input", "shutdown"])
 def test_the_worker_leaves_at_once_even_in_the_middle_of_a_run(start, ct_path, tmp_path, speed, how):
-    worker = start(str(HERE / "known_worker.py"), speed)
+    worker = start("-m", "Testing.support.known_worker", speed)
     worker.send(op="segment", id=1, input=str(ct_path), output=str(tmp_path / "out.nrrd"), options={"threads": 1})
     while worker.next("progress")["stage"] != "align":
         pass
@@ -322,12 +368,14 @@ def test_a_torch_of_which_only_a_part_is_left_is_told_too(start, tmp_path, tiny_
 
 
 def test_an_unexpected_error_gives_one_sentence_and_the_details_go_to_the_log(start, ct_path, tmp_path):
-    code = ("import sys; sys.path.insert(0, %r); from Testing.support.known_worker import *\n"
-            "class Broken(nn.Module):\n"
-            "    stride = 2\n"
-            "    def forward(self, image): raise KeyError('the details')\n"
-            "store = KnownStore(''); store.bundle = KnownBundle(segmentor_syn=Broken())\n"
-            "Worker(*protocol_streams(), store).serve()" % str(HERE))
+    code = (
+        "from Testing.support.known_worker import *\n"
+        "class Broken(nn.Module):\n"
+        "    stride = 2\n"
+        "    def forward(self, image): raise KeyError('the details')\n"
+        "store = KnownStore(''); store.bundle = KnownBundle(segmentor_syn=Broken())\n"
+        "Worker(*protocol_streams(), store).serve()"
+    )
     worker = start("-c", code)
     worker.send(op="segment", id=1, input=str(ct_path), output=str(tmp_path / "out.nrrd"))
     reply = worker.reply(1)
@@ -339,8 +387,10 @@ def test_an_unexpected_error_gives_one_sentence_and_the_details_go_to_the_log(st
 
 
 def test_progress_is_told_before_anything_heavy_is_imported(start, tmp_path):
-    code = ("import sys; sys.modules['numpy'] = sys.modules['SimpleITK'] = sys.modules['torch'] = None\n"
-            "from mkd_core.worker import main; main()")
+    code = (
+        "import sys; sys.modules['numpy'] = sys.modules['SimpleITK'] = sys.modules['torch'] = None\n"
+        "from mkd_core.worker import main; main()"
+    )
     worker = start("-c", code)
     worker.send(op="segment", id=1, input=str(tmp_path / "none.nrrd"), output=str(tmp_path / "out.nrrd"))
     assert worker.next("progress")["message"] == "Reading the volume"
@@ -350,8 +400,14 @@ def test_progress_is_told_before_anything_heavy_is_imported(start, tmp_path):
 def test_a_request_during_warming_waits_for_it_and_is_answered(start, tiny_bundle_path, ct_path, tmp_path):
     worker = start("-m", "mkd_core.worker")
     worker.send(op="warm", id="ahead", bundle=str(tiny_bundle_path), options={"device": "cpu", "threads": 1})
-    worker.send(op="segment", id=1, input=str(ct_path), output=str(tmp_path / "out.nrrd"), bundle=str(tiny_bundle_path),
-                options={"device": "cpu", "threads": 1})
+    worker.send(
+        op="segment",
+        id=1,
+        input=str(ct_path),
+        output=str(tmp_path / "out.nrrd"),
+        bundle=str(tiny_bundle_path),
+        options={"device": "cpu", "threads": 1},
+    )
     assert worker.reply("ahead")["event"] == "result"
     assert worker.next("progress")["id"] == 1
     assert worker.reply(1)["event"] in ("result", "error")  # random weights may find no heart

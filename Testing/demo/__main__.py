@@ -1,9 +1,10 @@
 """Segment a heart by a click in the real panel, in the stand-in GUI, and show what came out.
 
-Usage: python -m Testing.demo [--ct VOLUME] [--modality CT|MR] [--seed N] [--spacing MM] [--weights BUNDLE] [--out FOLDER]
+Usage: python -m Testing.demo [--ct VOLUME] [--modality CT|MR] [--seed N] [--spacing MM] [--weights BUNDLE] [--out
+    FOLDER]
 
-Without --ct a synthetic heart is made, whose true labels are known. Written to FOLDER: volume.nrrd (if synthetic), heart.seg.nrrd,
-heart.png (panel, slices with overlay, surfaces) and report.json.
+Without --ct a synthetic heart is made, whose true labels are known. Written to FOLDER: volume.nrrd (if synthetic),
+heart.seg.nrrd, heart.png (panel, slices with overlay, surfaces) and report.json.
 """
 
 import argparse
@@ -66,6 +67,7 @@ def parseArguments() -> argparse.Namespace:
 def loadVolume(arguments: argparse.Namespace) -> tuple:
     """Return the volume node and its true labels (k, j, i), or None if they are unknown."""
     import slicer
+
     from MKDSegmentationLib.scene.phantom import addHeartPhantom
 
     if arguments.ct is not None:
@@ -106,6 +108,7 @@ def clickAndWait(panel, volume, arguments: argparse.Namespace, driving):
 def takePicture(panel, volume, segmentation, path: Path) -> None:
     """Write one picture of the panel, three slices through the middle of the heart and the surfaces."""
     import slicer
+
     from Testing.harness import views
 
     display = volume.GetDisplayNode()
@@ -123,6 +126,7 @@ def takePicture(panel, volume, segmentation, path: Path) -> None:
 def printVolumes(report: dict, segmentation, volume, truth) -> None:
     """Print the measured volumes, next to the true ones and the overlap with them if they are known."""
     import slicer
+
     from mkd_core.structures import STRUCTURES
 
     voxelMl = float(np.prod(volume.GetSpacing())) / 1000.0
@@ -141,7 +145,10 @@ def printVolumes(report: dict, segmentation, volume, truth) -> None:
         print(line)
     remarks = list(report.get("remarks", []))
     for structure in STRUCTURES:
-        remarks += [f"{structure.name}: {remark}" for remark in (report["structures"].get(structure.key) or {}).get("remarks") or []]
+        remarks += [
+            f"{structure.name}: {remark}"
+            for remark in (report["structures"].get(structure.key) or {}).get("remarks") or []
+        ]
     print("\nRemarks:" if remarks else "\nNo remarks.", *remarks, sep="\n  ")
 
 

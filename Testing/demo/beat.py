@@ -2,8 +2,8 @@
 
 Usage: python -m Testing.demo.beat [--spacing MM] [--frames N] [--out FILE]
 
-The picture shows the panel, the volumes over time as a plot, and end-diastole and end-systole in a slice. The measured function is printed beside
-the phantom's true one.
+The picture shows the panel, the volumes over time as a plot, and end-diastole and end-systole in a slice. The measured
+function is printed beside the phantom's true one.
 """
 
 import argparse
@@ -53,8 +53,8 @@ def main() -> int:
 
 def loadBeat(spacing: float = 1.5, frames: int = 10):
     """Make the sample heart beat and load it; return its volume node."""
-    from Testing.harness import driving
     from MKDSegmentationLib.scene.sampleData import BEAT, loadSample
+    from Testing.harness import driving
 
     volume = loadSample(dataclasses.replace(BEAT, spacing=spacing, frames=frames))
     driving.processEvents()
@@ -73,13 +73,15 @@ def segmentAllFrames(panel) -> None:
 
 def printFunction(panel, volume) -> None:
     """Print the figures that the panel shows beside those of the phantom's truth."""
-    from Testing.harness import driving
+    from mkd_core.measure.cardiac_function import cardiac_function
     from MKDSegmentationLib.scene.frameSequence import FrameSequence
     from MKDSegmentationLib.scene.functionNodes import functionRows
-    from mkd_core.measure.cardiac_function import cardiac_function
+    from Testing.harness import driving
 
     truth = json.loads(FrameSequence.of(volume).volumes.GetAttribute("MKDSegmentation.Truth"))
-    true = functionRows(cardiac_function([{"structures": {key: {"volume_ml": ml} for key, ml in frame.items()}} for frame in truth]))
+    true = functionRows(
+        cardiac_function([{"structures": {key: {"volume_ml": ml} for key, ml in frame.items()}} for frame in truth])
+    )
     print(f"{'':28}{'LV':>6}{'true':>6}{'RV':>6}{'true':>6}")
     for measured, (_title, *expected) in zip(driving.tableTexts(panel.ui.functionTable), true):
         print(f"{measured[0]:28}{measured[1]:>6}{expected[0]:>6}{measured[2]:>6}{expected[1]:>6}")
@@ -88,9 +90,10 @@ def printFunction(panel, volume) -> None:
 def picture(panel, volume, width: int = 440):
     """Return a picture of the panel, the plot, and one slice at end-diastole and at end-systole."""
     import slicer
-    from Testing.harness import plot_view, views
-    from MKDSegmentationLib.scene.frameSequence import FrameSequence
     from PySide6 import QtGui
+
+    from MKDSegmentationLib.scene.frameSequence import FrameSequence
+    from Testing.harness import plot_view, views
 
     frames = FrameSequence.of(volume)
     centre = frames.segmentationNode().GetSegmentCenterRAS("LV")
@@ -100,7 +103,9 @@ def picture(panel, volume, width: int = 440):
         panel.ui.functionTable.cellClicked.emit(row, 0)
         slices[title] = views.sliceImage("Red", centre, (VIEW, VIEW), 190.0)
     panelImage = views.panelImage(panel, width)
-    canvas = QtGui.QImage(panelImage.width() + 8 + 2 * VIEW + 4, max(panelImage.height(), 2 * VIEW + 4), QtGui.QImage.Format.Format_RGB32)
+    canvas = QtGui.QImage(
+        panelImage.width() + 8 + 2 * VIEW + 4, max(panelImage.height(), 2 * VIEW + 4), QtGui.QImage.Format.Format_RGB32
+    )
     canvas.fill(QtGui.QColor(60, 60, 60))
     painter = QtGui.QPainter(canvas)
     painter.drawImage(0, 0, panelImage)

@@ -16,17 +16,21 @@ def main() -> int:
     from Testing.harness import bootstrap
 
     bootstrap.start()
-    from MKDSegmentationLib.scene.sampleData import SAMPLES
     from mkd_core.io.preview import write_png
     from mkd_core.synthesis import synthesize
     from mkd_core.synthesis.heartbeat import synthesize_beat
+    from MKDSegmentationLib.scene.sampleData import SAMPLES
 
     for sample in SAMPLES:
         if sample.frames:
-            frames = list(synthesize_beat(None, sample.modality, sample.seed, 2.0, 5))  # end-diastole is frame 0, end-systole frame 2
+            frames = list(
+                synthesize_beat(None, sample.modality, sample.seed, 2.0, 5)
+            )  # end-diastole is frame 0, end-systole frame 2
             tiles = [axialTile(*frames[number], sample.modality, painted=True) for number in (0, 2)]
         else:
-            tiles = [axialTile(*synthesize(None, sample.modality, sample.seed, spacing=1.2), sample.modality, painted=False)]
+            tiles = [
+                axialTile(*synthesize(None, sample.modality, sample.seed, spacing=1.2), sample.modality, painted=False)
+            ]
         write_png(np.concatenate(tiles, axis=1), ROOT / "MKDSegmentation" / "Resources" / "Icons" / sample.thumbnail)
     return 0
 
@@ -42,8 +46,16 @@ def axialTile(image, truth, modality: str, painted: bool) -> np.ndarray:
     small = sitk.GetImageFromArray(tile[cut:-cut, cut:-cut], isVector=True)
     grid = sitk.Image([HEIGHT, HEIGHT], sitk.sitkUInt8)
     grid.SetSpacing([size / HEIGHT for size in small.GetSize()])
-    return sitk.GetArrayFromImage(sitk.Resample(sitk.SmoothingRecursiveGaussian(small, 0.8), grid, sitk.Transform(), sitk.sitkLinear, 0.0,
-                                                sitk.sitkVectorUInt8))
+    return sitk.GetArrayFromImage(
+        sitk.Resample(
+            sitk.SmoothingRecursiveGaussian(small, 0.8),
+            grid,
+            sitk.Transform(),
+            sitk.sitkLinear,
+            0.0,
+            sitk.sitkVectorUInt8,
+        )
+    )
 
 
 if __name__ == "__main__":

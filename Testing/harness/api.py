@@ -1,7 +1,8 @@
 """The table of Slicer's and CTK's real C++ classes, and the checks of stand-ins against it.
 
-api.json is written by reduce_api.py. A public member of a stand-in which the real class lacks is refused when the stand-in is
-declared; a real member which the stand-in does not make is known as such, so that its use can be refused in words.
+api.json is written by reduce_api.py. A public member of a stand-in which the real class lacks is refused when the
+stand-in is declared; a real member which the stand-in does not make is known as such, so that its use can be refused in
+words.
 """
 
 import json
@@ -17,7 +18,8 @@ CLASS_NAMES = frozenset(_table["names"])
 class Api:
     """What PythonQt exposes of one C++ class, not counting inherited members.
 
-    properties: name -> (C++ type, writable); methods and signals: name -> list of tuples of C++ argument types; enums: set of names.
+    properties: name -> (C++ type, writable); methods and signals: name -> list of tuples of C++ argument types; enums:
+        set of names.
     """
 
     def __init__(self, entry):
@@ -88,6 +90,8 @@ def ancestors(name):
 
 @cache
 def apisOf(rawClass):
-    """Return the API table entries of a raw class and of the real class's bases, most derived first (empty for plain Qt classes)."""
+    """Return the API table entries of a raw class and of the real class's bases, most derived first (empty for plain Qt
+    classes).
+    """
     name = next((c.__name__ for c in rawClass.__mro__ if c.__name__ in CLASSES), None)
     return [CLASSES[n] for n in [name, *ancestors(name)] if n in CLASSES] if name else []

@@ -34,7 +34,9 @@ class qSlicerCoreApplication(QtWidgets.QApplication):
         QtCore.QSettings.setDefaultFormat(QtCore.QSettings.Format.IniFormat)
         QtCore.QSettings.setPath(QtCore.QSettings.Format.IniFormat, QtCore.QSettings.Scope.UserScope, self._folder.name)
         self._userSettings = QtCore.QSettings()
-        self._revisionSettings = QtCore.QSettings(str(Path(self._folder.name) / "revision.ini"), QtCore.QSettings.Format.IniFormat)
+        self._revisionSettings = QtCore.QSettings(
+            str(Path(self._folder.name) / "revision.ini"), QtCore.QSettings.Format.IniFormat
+        )
         self._logic, self._moduleManager, self._ioManager = None, None, None
 
     def mrmlScene(self):

@@ -10,13 +10,13 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
     os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 
-from . import qt as _qt  # noqa: E402  (sets how PySide makes enumerations, so it comes before every other use of PySide)
-import slicer  # noqa: E402
-import vtk  # noqa: E402
+import slicer
+import vtk
 
-from . import api, application, ctk, failures, files, node_selector, qmrml, scripted  # noqa: E402, F401  (some only register classes)
-from .pythonqt import wrap, wrapperClass  # noqa: E402
-from .scripted import loadModule, unloadModule  # noqa: E402, F401  (part of this module's interface)
+from . import api, application, ctk, failures, files, node_selector, qmrml, scripted  # noqa: F401  (some only register classes)
+from . import qt as _qt
+from .pythonqt import wrap, wrapperClass
+from .scripted import loadModule, unloadModule  # noqa: F401  (part of this module's interface)
 
 SLICE_VIEWS = ("Red", "Green", "Yellow")
 _LOGICS = {
@@ -54,7 +54,9 @@ def start():
 
 
 def clear():
-    """Unload all scripted modules and close the scene, parameter nodes included: nothing of one test reaches the next."""
+    """Unload all scripted modules and close the scene, parameter nodes included: nothing of one test reaches the
+    next.
+    """
     manager = slicer.app.moduleManager()
     for name in manager.modulesNames():
         if isinstance(manager.module(name), slicer.qSlicerScriptedLoadableModule):
@@ -107,7 +109,10 @@ def _startScene(raw):
     logic.SetSliceLogics(layout.mrmlSliceLogics())
     viewLogics = vtk.vtkCollection()
     logic.SetViewLogics(viewLogics)
-    for factory in (slicer.vtkMRMLSliceViewDisplayableManagerFactory, slicer.vtkMRMLThreeDViewDisplayableManagerFactory):
+    for factory in (
+        slicer.vtkMRMLSliceViewDisplayableManagerFactory,
+        slicer.vtkMRMLThreeDViewDisplayableManagerFactory,
+    ):
         factory.GetInstance().SetMRMLApplicationLogic(logic)
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
     for name in SLICE_VIEWS:
@@ -149,17 +154,34 @@ def _writeTerminologies(share):
     def code(value, meaning, **more):
         return {"CodingSchemeDesignator": "SCT", "CodeValue": value, "CodeMeaning": meaning, **more}
 
-    tissue = code("85756007", "Tissue", showAnatomy="true", recommendedDisplayRGBValue=[128, 174, 128], **{"3dSlicerLabel": "tissue"})
+    tissue = code(
+        "85756007",
+        "Tissue",
+        showAnatomy="true",
+        recommendedDisplayRGBValue=[128, 174, 128],
+        **{"3dSlicerLabel": "tissue"},
+    )
     structure = code("80891009", "Heart", recommendedDisplayRGBValue=[206, 110, 84])
-    categories = [code("85756007", "Tissue", showAnatomy="true", Type=[tissue]),
-                  code("123037004", "Anatomical Structure", showAnatomy="false", Type=[structure])]
+    categories = [
+        code("85756007", "Tissue", showAnatomy="true", Type=[tissue]),
+        code("123037004", "Anatomical Structure", showAnatomy="false", Type=[structure]),
+    ]
     schema = "https://raw.githubusercontent.com/qiicr/dcmqi/master/doc/{}-context-schema.json#"
-    for name, context in (("SlicerGeneralAnatomy", "3D Slicer General Anatomy list"), ("DICOM-Master", "DICOM master list")):
-        terminology = {"SegmentationCategoryTypeContextName": f"Segmentation category and type - {context}",
-                       "@schema": schema.format("segment"), "SegmentationCodes": {"Category": categories}}
+    for name, context in (
+        ("SlicerGeneralAnatomy", "3D Slicer General Anatomy list"),
+        ("DICOM-Master", "DICOM master list"),
+    ):
+        terminology = {
+            "SegmentationCategoryTypeContextName": f"Segmentation category and type - {context}",
+            "@schema": schema.format("segment"),
+            "SegmentationCodes": {"Category": categories},
+        }
         (share / f"SegmentationCategoryTypeModifier-{name}.term.json").write_text(json.dumps(terminology))
-    regions = {"AnatomicContextName": "Anatomic codes - DICOM master list", "@schema": schema.format("anatomic"),
-               "AnatomicCodes": {"AnatomicRegion": [code("80891009", "Heart")]}}
+    regions = {
+        "AnatomicContextName": "Anatomic codes - DICOM master list",
+        "@schema": schema.format("anatomic"),
+        "AnatomicCodes": {"AnatomicRegion": [code("80891009", "Heart")]},
+    }
     (share / "AnatomicRegionAndModifier-DICOM-Master.term.json").write_text(json.dumps(regions))
 
 
@@ -167,7 +189,11 @@ def _writeTerminologies(share):
 def _addToSubjectHierarchy(scene, _event, node):
     """Make the item that Slicer's Qt plug-ins make for a data node."""
     isData = any(node.IsA(kind) for kind in ("vtkMRMLDisplayableNode", "vtkMRMLTableNode", "vtkMRMLTextNode"))
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene) if isData and not node.GetHideFromEditors() else None
+    hierarchy = (
+        slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+        if isData and not node.GetHideFromEditors()
+        else None
+    )
     if hierarchy is not None and not hierarchy.GetItemByDataNode(node):
         hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
 

@@ -3,8 +3,8 @@
 import inspect
 import types
 
-from PySide6 import QtCore
 import shiboken6
+from PySide6 import QtCore
 
 from . import api, failures
 
@@ -50,7 +50,9 @@ def findSignal(raw, signature):
         if arguments in entry.signals.get(name, []):
             spelled = f"{name}({','.join(_inMetaObject(kind) for kind in arguments)})"
             if raw.metaObject().indexOfSignal(spelled) < 0:
-                raise NotImplementedError(f"the stand-in GUI does not make the signal {signature} of {type(raw).__name__}")
+                raise NotImplementedError(
+                    f"the stand-in GUI does not make the signal {signature} of {type(raw).__name__}"
+                )
             return spelled
         if name in entry.signals:
             raise ValueError(f"{type(raw).__name__} has no signal {signature}, but {name} with {entry.signals[name]}")
@@ -63,7 +65,11 @@ def _argumentLimit(function):
     """Return how many arguments PythonQt passes to a callable: all (None), unless it is a function without *args."""
     bound = isinstance(function, types.MethodType)
     code = getattr(function.__func__ if bound else function, "__code__", None)
-    if not isinstance(function, (types.FunctionType, types.MethodType)) or code is None or code.co_flags & inspect.CO_VARARGS:
+    if (
+        not isinstance(function, (types.FunctionType, types.MethodType))
+        or code is None
+        or code.co_flags & inspect.CO_VARARGS
+    ):
         return None
     return code.co_argcount - (1 if bound else 0)
 

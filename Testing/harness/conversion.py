@@ -1,7 +1,8 @@
 """Type checks of values on their way from Python to C++, after PythonQt's conversion rules.
 
-Where PythonQt itself would convert silently to something nobody meant (None to "None", a Path through str(), a string to a list of
-its characters, a float to a truncated int), the value is refused: the stand-in GUI errs on the strict side.
+Where PythonQt itself would convert silently to something nobody meant (None to "None", a Path through str(), a string
+to a list of its characters, a float to a truncated int), the value is refused: the stand-in GUI errs on the strict
+side.
 """
 
 import enum
@@ -41,7 +42,7 @@ def accepts(cppType, value):
     if kind.startswith("vtk") and kind.endswith("*"):
         return value is None or isinstance(value, getattr(slicer, kind[:-1], None) or getattr(vtk, kind[:-1]))
     if kind.endswith("*"):
-        return value is None or isinstance(value, QtCore.QObject) and value.inherits(kind[:-1])
+        return value is None or (isinstance(value, QtCore.QObject) and value.inherits(kind[:-1]))
     return _acceptsValueClass(kind, value)
 
 

@@ -15,8 +15,8 @@ from .pythonqt import wrapperClass
 class ctkCollapsibleButton(QtWidgets.QAbstractButton):
     """A header that hides and shows its child widgets; checked means not collapsed.
 
-    As in CTK, a child that was hidden on its own account (its property visibilityToParent then says so) stays hidden when the button
-    opens, and one that is shown while the button is closed appears when it opens.
+    As in CTK, a child that was hidden on its own account (its property visibilityToParent then says so) stays hidden
+    when the button opens, and one that is shown while the button is closed appears when it opens.
     """
 
     contentsCollapsed = Signal(bool)
@@ -90,7 +90,9 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
         option = QtWidgets.QStyleOptionButton()
         option.initFrom(self)
         option.rect.setHeight(self._headerHeight())
-        triangle = "\N{BLACK RIGHT-POINTING SMALL TRIANGLE}" if self._collapsed else "\N{BLACK DOWN-POINTING SMALL TRIANGLE}"
+        triangle = (
+            "\N{BLACK RIGHT-POINTING SMALL TRIANGLE}" if self._collapsed else "\N{BLACK DOWN-POINTING SMALL TRIANGLE}"
+        )
         option.text = f"{triangle} {self.text()}"
         QtWidgets.QStylePainter(self).drawControl(QtWidgets.QStyle.ControlElement.CE_PushButton, option)
 
@@ -185,9 +187,13 @@ class ctkPathLineEdit(QtWidgets.QWidget):
         if not self._filters & self.Files:
             path = QtWidgets.QFileDialog.getExistingDirectory(self, "Select a directory...", self.currentPath)
         elif self._filters & self.Writable:
-            path = QtWidgets.QFileDialog.getSaveFileName(self, "Select a file to save ", self.currentPath, ";;".join(self._nameFilters))[0]
+            path = QtWidgets.QFileDialog.getSaveFileName(
+                self, "Select a file to save ", self.currentPath, ";;".join(self._nameFilters)
+            )[0]
         else:
-            path = QtWidgets.QFileDialog.getOpenFileName(self, "Open a file", self.currentPath, ";;".join(self._nameFilters))[0]
+            path = QtWidgets.QFileDialog.getOpenFileName(
+                self, "Open a file", self.currentPath, ";;".join(self._nameFilters)
+            )[0]
         if path:
             self.setCurrentPath(path)
 
@@ -225,7 +231,9 @@ class ctkPathLineEdit(QtWidgets.QWidget):
     label = Property(str, *_assign("_label"))
     nameFilters = Property("QStringList", *_assign("_nameFilters"))
     settingKey = Property(str, lambda self: self._settingKey, _setSettingKey)
-    showBrowseButton = Property(bool, lambda self: not self._browseButton.isHidden(), lambda self, on: self._browseButton.setVisible(on))
+    showBrowseButton = Property(
+        bool, lambda self: not self._browseButton.isHidden(), lambda self, on: self._browseButton.setVisible(on)
+    )
     del _assign
 
 

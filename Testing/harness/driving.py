@@ -48,7 +48,11 @@ def click(widget):
     if not raw.isVisible() or not raw.isEnabled():
         state = "hidden" if not raw.isVisible() else "disabled"
         raise AssertionError(f"a user cannot click {raw.objectName() or raw!r}: it is {state}")
-    point = QtCore.QPoint(min(8, raw.width() // 2), raw.height() // 2) if isinstance(raw, QtWidgets.QCheckBox) else raw.rect().center()
+    point = (
+        QtCore.QPoint(min(8, raw.width() // 2), raw.height() // 2)
+        if isinstance(raw, QtWidgets.QCheckBox)
+        else raw.rect().center()
+    )
     if raw.inherits("QAbstractButton") and not raw.hitButton(point):
         point = QtCore.QPoint(raw.rect().center().x(), 8)
     QTest.mouseClick(raw, QtCore.Qt.MouseButton.LeftButton, pos=point)
@@ -58,7 +62,11 @@ def click(widget):
 def doubleClick(widget):
     """Click a button twice as fast as a hand can."""
     raw = unwrap(widget)
-    for send in (QTest.mouseClick, QTest.mouseDClick, QTest.mouseRelease):  # Qt's double click is the second press alone
+    for send in (
+        QTest.mouseClick,
+        QTest.mouseDClick,
+        QTest.mouseRelease,
+    ):  # Qt's double click is the second press alone
         send(raw, QtCore.Qt.MouseButton.LeftButton, pos=raw.rect().center())
     processEvents()
 
@@ -71,7 +79,9 @@ def choose(selector, text):
         raise AssertionError(f"a user cannot choose in {raw.objectName() or raw!r}: it is disabled or hidden")
     index = comboBox.findText(text)
     if index < 0:
-        raise AssertionError(f"there is no item {text!r}, only {[comboBox.itemText(i) for i in range(comboBox.count())]}")
+        raise AssertionError(
+            f"there is no item {text!r}, only {[comboBox.itemText(i) for i in range(comboBox.count())]}"
+        )
     comboBox.setCurrentIndex(index)
     comboBox.activated.emit(index)
     processEvents()
@@ -82,7 +92,9 @@ def typeText(widget, text):
     raw = unwrap(widget)
     lineEdit = raw if isinstance(raw, QtWidgets.QLineEdit) else raw.findChild(QtWidgets.QLineEdit)
     if not lineEdit.isEnabled() or not lineEdit.isVisible() or lineEdit.isReadOnly():
-        raise AssertionError(f"a user cannot type into {raw.objectName() or raw!r}: it is disabled, hidden or read-only")
+        raise AssertionError(
+            f"a user cannot type into {raw.objectName() or raw!r}: it is disabled, hidden or read-only"
+        )
     lineEdit.selectAll()
     lineEdit.insert(text)  # QTest.keyClicks knows ASCII only
     QTest.keyClick(lineEdit, QtCore.Qt.Key.Key_Return)
@@ -90,7 +102,9 @@ def typeText(widget, text):
 
 
 def shownTexts(widget):
-    """Return every text that a user can read in the panel: labels, buttons, line edits, combo boxes, table cells, progress bars."""
+    """Return every text that a user can read in the panel: labels, buttons, line edits, combo boxes, table cells,
+    progress bars.
+    """
     texts = []
     for raw in [unwrap(widget), *unwrap(widget).findChildren(QtWidgets.QWidget)]:
         if not raw.isVisible():
@@ -102,7 +116,9 @@ def shownTexts(widget):
             texts.append(raw.toPlainText())
         elif isinstance(raw, QtWidgets.QComboBox):
             texts.append(raw.currentText())
-        elif isinstance(raw, (QtWidgets.QLabel, QtWidgets.QAbstractButton, QtWidgets.QLineEdit, QtWidgets.QProgressBar)):
+        elif isinstance(
+            raw, (QtWidgets.QLabel, QtWidgets.QAbstractButton, QtWidgets.QLineEdit, QtWidgets.QProgressBar)
+        ):
             texts.append(raw.text())
     return [text for text in texts if text]
 
@@ -110,26 +126,39 @@ def shownTexts(widget):
 def tableTexts(table):
     """Return the rows of a QTableWidget as lists of str."""
     raw = unwrap(table)
-    return [[raw.item(r, c).text() if raw.item(r, c) else "" for c in range(raw.columnCount())] for r in range(raw.rowCount())]
+    return [
+        [raw.item(r, c).text() if raw.item(r, c) else "" for c in range(raw.columnCount())]
+        for r in range(raw.rowCount())
+    ]
 
 
 def openDialogs():
     """Return the visible top-level dialogs."""
-    return [wrap(w) for w in QtWidgets.QApplication.topLevelWidgets() if isinstance(w, QtWidgets.QDialog) and w.isVisible()]
+    return [
+        wrap(w) for w in QtWidgets.QApplication.topLevelWidgets() if isinstance(w, QtWidgets.QDialog) and w.isVisible()
+    ]
 
 
 def answerFileDialog(path):
-    """Type a path into the next file dialog that opens, accept it, and agree if it asks whether an earlier file may be replaced."""
+    """Type a path into the next file dialog that opens, accept it, and agree if it asks whether an earlier file may be
+    replaced.
+    """
 
     def agree(dialog):
         for question in dialog.findChildren(QtWidgets.QMessageBox) if shiboken6.isValid(dialog) else ():
             question.button(QtWidgets.QMessageBox.StandardButton.Yes).click()
 
     def answer(triesLeft=200):
-        dialogs = [w for w in QtWidgets.QApplication.topLevelWidgets() if isinstance(w, QtWidgets.QFileDialog) and w.isVisible()]
+        dialogs = [
+            w
+            for w in QtWidgets.QApplication.topLevelWidgets()
+            if isinstance(w, QtWidgets.QFileDialog) and w.isVisible()
+        ]
         if dialogs:
             dialogs[0].findChild(QtWidgets.QLineEdit, "fileNameEdit").setText(str(path))
-            QtCore.QTimer.singleShot(50, lambda: agree(dialogs[0]))  # accept() does not return while the question is open
+            QtCore.QTimer.singleShot(
+                50, lambda: agree(dialogs[0])
+            )  # accept() does not return while the question is open
             dialogs[0].accept()
         elif triesLeft:
             QtCore.QTimer.singleShot(20, lambda: answer(triesLeft - 1))
@@ -150,12 +179,19 @@ def tick(listWidget, text, on=True):
 
 
 def tabOrder(widget):
-    """Return the visible widgets that the Tab key reaches inside a widget, in its order, as the names of what they belong to."""
+    """Return the visible widgets that the Tab key reaches inside a widget, in its order, as the names of what they
+    belong to.
+    """
     raw = unwrap(widget)
     order, current = [], raw.nextInFocusChain()
     while current is not raw:
-        if raw.isAncestorOf(current) and current.isVisible() and current.isEnabled() and (
-                current.focusPolicy() & QtCore.Qt.FocusPolicy.TabFocus) and current.focusProxy() is None:
+        if (
+            raw.isAncestorOf(current)
+            and current.isVisible()
+            and current.isEnabled()
+            and (current.focusPolicy() & QtCore.Qt.FocusPolicy.TabFocus)
+            and current.focusProxy() is None
+        ):
             order.append(wrap(current))
         current = current.nextInFocusChain()
     return order

@@ -1,7 +1,8 @@
 """Collect the failures that Slicer would only print: exceptions in slots and observers, VTK errors, logged errors.
 
-Qt and VTK carry on after an exception in a Python callback, and in testing mode slicer.util.errorDisplay only logs. A test that
-looks at the outcome alone can therefore pass over a broken callback. Everything is collected here and fails the test.
+Qt and VTK carry on after an exception in a Python callback, and in testing mode slicer.util.errorDisplay only logs. A
+test that looks at the outcome alone can therefore pass over a broken callback. Everything is collected here and fails
+the test.
 """
 
 import logging
@@ -50,7 +51,8 @@ def pending():
 
 @contextmanager
 def expectedErrors(pattern, atLeast=1):
-    """Allow failures whose kind and text ("logging.ERROR: ...") match the regular expression `pattern` inside the block.
+    """Allow failures whose kind and text ("logging.ERROR: ...") match the regular expression `pattern` inside the
+    block.
 
     Raises AssertionError at the end if fewer than `atLeast` such failures came. Yields the list of the texts seen.
     """

@@ -9,11 +9,25 @@ from PySide6.QtCore import Signal
 from .api import standIn
 
 _VOLUME_ENDINGS = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd", ".dcm", ".hdr")
-_TYPE_BY_ENDING = {".seg.nrrd": "SegmentationFile", ".seg.vtm": "SegmentationFile", ".h5": "TransformFile", ".tfm": "TransformFile",
-                   ".vtk": "ModelFile", ".vtp": "ModelFile", ".stl": "ModelFile", ".ply": "ModelFile", ".obj": "ModelFile",
-                   **dict.fromkeys(_VOLUME_ENDINGS, "VolumeFile")}
-_TYPE_BY_NODE = (("vtkMRMLSegmentationNode", "SegmentationFile"), ("vtkMRMLVolumeNode", "VolumeFile"),
-                 ("vtkMRMLTransformNode", "TransformFile"), ("vtkMRMLModelNode", "ModelFile"), ("vtkMRMLTableNode", "TableFile"))
+_TYPE_BY_ENDING = {
+    ".seg.nrrd": "SegmentationFile",
+    ".seg.vtm": "SegmentationFile",
+    ".h5": "TransformFile",
+    ".tfm": "TransformFile",
+    ".vtk": "ModelFile",
+    ".vtp": "ModelFile",
+    ".stl": "ModelFile",
+    ".ply": "ModelFile",
+    ".obj": "ModelFile",
+    **dict.fromkeys(_VOLUME_ENDINGS, "VolumeFile"),
+}
+_TYPE_BY_NODE = (
+    ("vtkMRMLSegmentationNode", "SegmentationFile"),
+    ("vtkMRMLVolumeNode", "VolumeFile"),
+    ("vtkMRMLTransformNode", "TransformFile"),
+    ("vtkMRMLModelNode", "ModelFile"),
+    ("vtkMRMLTableNode", "TableFile"),
+)
 
 
 @standIn

@@ -18,10 +18,11 @@ SEPARATOR, NONE, NODE = "SEPARATOR", "NONE", "NODE"
 class qMRMLNodeComboBox(QtWidgets.QWidget):
     """A selector of nodes of the scene.
 
-    The rows are kept in a real QComboBox by single insertions and removals, as in Slicer, so that Qt decides in the same way what is
-    selected when rows come and go: without None and without actions in the list, the first node that comes is selected; with them it
-    is not; when the selected node goes, a neighbour is selected (which one differs between Qt versions). Without None, the first node is
-    selected when the scene is set.
+    The rows are kept in a real QComboBox by single insertions and removals, as in Slicer, so that Qt decides in the
+    same way what is
+    selected when rows come and go: without None and without actions in the list, the first node that comes is selected;
+    with them it is not; when the selected node goes, a neighbour is selected (which one differs between Qt versions).
+    Without None, the first node is selected when the scene is set.
     """
 
     currentNodeChanged = Signal((object,), (bool,))
@@ -86,14 +87,16 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             self._synchronize(going=node)
 
     def _isListed(self, node):
-        if node.GetHideFromEditors() and not self._showHidden or node.GetClassName() in self._hiddenTypes:
+        if (node.GetHideFromEditors() and not self._showHidden) or node.GetClassName() in self._hiddenTypes:
             return False
         if self._showChildTypes:
             suitable = not self._nodeTypes or any(node.IsA(nodeType) for nodeType in self._nodeTypes)
         else:
             suitable = not self._nodeTypes or node.GetClassName() in self._nodeTypes
         for nodeType, name, value in self._attributes:
-            if node.IsA(nodeType) and (node.GetAttribute(name) is None or value is not None and node.GetAttribute(name) != value):
+            if node.IsA(nodeType) and (
+                node.GetAttribute(name) is None or (value is not None and node.GetAttribute(name) != value)
+            ):
                 return False
         return suitable
 
@@ -103,11 +106,17 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             return []
         nodes = [self._scene.GetNthNode(index) for index in range(self._scene.GetNumberOfNodes())]
         rows = [((NONE,), self._noneDisplay)] if self._noneEnabled else []
-        rows += [((NODE, node.GetID()), node.GetName() or "") for node in nodes if node is not going and self._isListed(node)]
+        rows += [
+            ((NODE, node.GetID()), node.GetName() or "") for node in nodes if node is not going and self._isListed(node)
+        ]
         label = self.nodeTypeLabel(self._nodeTypes[0] if len(self._nodeTypes) == 1 else "")
         actions = [(("RENAME",), f"Rename current {label}")] if self._renameEnabled else []
         actions += [(("EDIT",), f"Edit current {label}")] if self._editEnabled else []
-        actions += [(("CREATE", kind), f"Create new {self.nodeTypeLabel(kind)}") for kind in self._nodeTypes] if self._addEnabled else []
+        actions += (
+            [(("CREATE", kind), f"Create new {self.nodeTypeLabel(kind)}") for kind in self._nodeTypes]
+            if self._addEnabled
+            else []
+        )
         actions += [(("DELETE",), f"Delete current {label}")] if self._removeEnabled else []
         return rows + ([((SEPARATOR,), ""), *actions] if actions else [])
 
@@ -259,7 +268,11 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
 
     def nodeTypeLabel(self, nodeType):
         label = self._labels.get(nodeType)
-        return label or (self._scene.GetTypeDisplayNameByClassName(nodeType) if self._scene is not None and nodeType else "") or "node"
+        return (
+            label
+            or (self._scene.GetTypeDisplayNameByClassName(nodeType) if self._scene is not None and nodeType else "")
+            or "node"
+        )
 
     def setNodeTypeLabel(self, label, nodeType):
         self._labels[nodeType] = label
@@ -272,7 +285,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._synchronize()
 
     def _setBaseName(self, name):
-        self._baseNames.update({nodeType: name for nodeType in self._nodeTypes})
+        self._baseNames.update(dict.fromkeys(self._nodeTypes, name))
 
     def _synchronizing(name):
         def setValue(self, value):
@@ -283,7 +296,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
 
     currentNodeID = Property(str, lambda self: self._idAt(self._comboBox.currentIndex()), setCurrentNodeID)
     nodeTypes = Property("QStringList", lambda self: self._nodeTypes, _setNodeTypes)
-    baseName = Property(str, lambda self: self._baseNames.get(self._nodeTypes[0], "") if self._nodeTypes else "", _setBaseName)
+    baseName = Property(
+        str, lambda self: self._baseNames.get(self._nodeTypes[0], "") if self._nodeTypes else "", _setBaseName
+    )
     hideChildNodeTypes = Property("QStringList", *_synchronizing("_hiddenTypes"))
     noneEnabled = Property(bool, *_synchronizing("_noneEnabled"))
     noneDisplay = Property(str, *_synchronizing("_noneDisplay"))

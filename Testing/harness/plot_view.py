@@ -1,19 +1,27 @@
-"""A picture of what Slicer's plot view would show of a chart node, drawn by the same VTK chart that qMRMLPlotView uses."""
+"""A picture of what Slicer's plot view would show of a chart node, drawn by the same VTK chart that qMRMLPlotView
+uses.
+"""
 
 import slicer
 import vtk
 
 from . import views
 
-_LINES = {slicer.vtkMRMLPlotSeriesNode.LineStyleNone: vtk.vtkPen.NO_PEN, slicer.vtkMRMLPlotSeriesNode.LineStyleSolid: vtk.vtkPen.SOLID_LINE}
-_MARKERS = {slicer.vtkMRMLPlotSeriesNode.MarkerStyleNone: vtk.vtkPlotPoints.NONE,
-            slicer.vtkMRMLPlotSeriesNode.MarkerStyleCircle: vtk.vtkPlotPoints.CIRCLE}
+_LINES = {
+    slicer.vtkMRMLPlotSeriesNode.LineStyleNone: vtk.vtkPen.NO_PEN,
+    slicer.vtkMRMLPlotSeriesNode.LineStyleSolid: vtk.vtkPen.SOLID_LINE,
+}
+_MARKERS = {
+    slicer.vtkMRMLPlotSeriesNode.MarkerStyleNone: vtk.vtkPlotPoints.NONE,
+    slicer.vtkMRMLPlotSeriesNode.MarkerStyleCircle: vtk.vtkPlotPoints.CIRCLE,
+}
 
 
 def plotImage(chartNode, size=(480, 480)):
     """Return a QImage of a chart node. Made: scatter series with solid lines and circles, titles, legend.
 
-    Raises NotImplementedError for a series of another kind, and KeyError for a column that its table lacks: Slicer would show an empty plot.
+    Raises NotImplementedError for a series of another kind, and KeyError for a column that its table lacks: Slicer
+        would show an empty plot.
     """
     chart = vtk.vtkChartXY()
     chart.SetTitle(chartNode.GetTitle() or "")

@@ -1,8 +1,9 @@
 """PythonQt's view of QObjects, over PySide6.
 
-A module never sees a PySide object. It sees a `Wrapper`, which follows the rules of PythonQt's instance wrapper: properties are
-attributes, slots and other methods are called, signals are connected by signature string or through `.connect`, children are found
-by name, and everything unknown is refused on reading and on writing. Classes of Slicer and CTK (see api.py) follow the API table.
+A module never sees a PySide object. It sees a `Wrapper`, which follows the rules of PythonQt's instance wrapper:
+properties are attributes, slots and other methods are called, signals are connected by signature string or through
+`.connect`, children are found by name, and everything unknown is refused on reading and on writing. Classes of Slicer
+and CTK (see api.py) follow the API table.
 """
 
 import enum
@@ -71,7 +72,9 @@ class WrapperType(type):
                 rawClass = getattr(base, "_rawClass", None)
                 for member in namespace:
                     if rawClass is not None and not member.startswith("_") and hasattr(rawClass, member):
-                        raise NotImplementedError(f"{name}.{member}: the stand-in GUI does not forward virtual functions to Python")
+                        raise NotImplementedError(
+                            f"{name}.{member}: the stand-in GUI does not forward virtual functions to Python"
+                        )
         return super().__new__(mcs, name, bases, namespace)
 
     def __getattr__(cls, name):
@@ -87,7 +90,9 @@ class WrapperType(type):
 
 
 def _refuseUnmade(rawClass, name):
-    """Raise NotImplementedError for a member of the real class that the stand-in does not make, AttributeError for invented ones."""
+    """Raise NotImplementedError for a member of the real class that the stand-in does not make, AttributeError for
+    invented ones.
+    """
     entries = api.apisOf(rawClass)
     if not entries:
         return
@@ -108,8 +113,12 @@ def call(rawClass, name, function, arguments, keywords):
     for entry in api.apisOf(rawClass):
         if name in entry.methods:
             overloads = entry.methods[name]
-            if not any(len(kinds) == len(values) and all(map(conversion.accepts, kinds, values)) for kinds in overloads):
-                raise ValueError(f"called {rawClass.__name__}.{name} with wrong arguments {arguments}, expected one of {overloads}")
+            if not any(
+                len(kinds) == len(values) and all(map(conversion.accepts, kinds, values)) for kinds in overloads
+            ):
+                raise ValueError(
+                    f"called {rawClass.__name__}.{name} with wrong arguments {arguments}, expected one of {overloads}"
+                )
             break
     else:
         values = [_callback(rawClass, name, value) for value in values]
@@ -125,7 +134,9 @@ def _callback(rawClass, name, value):
 
 
 def _onlyReturnValue(name, result):
-    """QFileDialog's functions return the chosen file alone: PythonQt does not return the selected filter as PySide does."""
+    """QFileDialog's functions return the chosen file alone: PythonQt does not return the selected filter as PySide
+    does.
+    """
     return result[0] if name in ("getOpenFileName", "getOpenFileNames", "getSaveFileName") else result
 
 
@@ -223,7 +234,9 @@ class Wrapper(metaclass=WrapperType):
         if name in _dynamicProperties(raw):
             raw.setProperty(name, unwrap(value))
         elif "_rawClass" in vars(type(self)):
-            raise AttributeError(f"{name!r} does not exist on {type(raw).__name__} and creating new attributes is not allowed")
+            raise AttributeError(
+                f"{name!r} does not exist on {type(raw).__name__} and creating new attributes is not allowed"
+            )
         else:
             object.__setattr__(self, name, value)
 
@@ -257,8 +270,12 @@ class Wrapper(metaclass=WrapperType):
 
     def findChildren(self, kind, name=None):
         wanted = kind if isinstance(kind, str) else kind._rawClass
-        matching = (child for child in self._alive().findChildren(QtCore.QObject) if name is None or child.objectName() == name)
-        return tuple(wrap(c) for c in matching if (c.inherits(wanted) if isinstance(wanted, str) else isinstance(c, wanted)))
+        matching = (
+            child for child in self._alive().findChildren(QtCore.QObject) if name is None or child.objectName() == name
+        )
+        return tuple(
+            wrap(c) for c in matching if (c.inherits(wanted) if isinstance(wanted, str) else isinstance(c, wanted))
+        )
 
     def findChild(self, kind, name=None):
         return next(iter(self.findChildren(kind, name)), None)
@@ -282,7 +299,8 @@ def _dynamicProperties(raw):
 def _propertyOf(raw, name):
     """Return (C++ type, writable, metaobject name) of a property, None if the object has no such property."""
     if name == "singleShot" and isinstance(raw, QtCore.QTimer):
-        return None  # PythonQt leaves this property out, in favour of the static QTimer.singleShot: there is setSingleShot()
+        # PythonQt leaves this property out, in favour of the static QTimer.singleShot: there is setSingleShot()
+        return None
     name = "objectName" if name == "name" and raw.metaObject().indexOfProperty("name") < 0 else name
     index = raw.metaObject().indexOfProperty(name)
     if index < 0:
@@ -311,7 +329,9 @@ def _writeProperty(raw, name, value):
     if not writable:
         raise AttributeError(f"property {name!r} of {type(raw).__name__} object is not writable")
     if not conversion.accepts(kind, value):
-        raise AttributeError(f"property {name!r} of type {kind!r} does not accept an object of type {type(value).__name__} ({value!r})")
+        raise AttributeError(
+            f"property {name!r} of type {kind!r} does not accept an object of type {type(value).__name__} ({value!r})"
+        )
     value = conversion.converted(kind, value)
     if _isDeclaredInPython(raw, name):
         setattr(raw, name, value)

@@ -34,7 +34,9 @@ class qMRMLWidget(QtWidgets.QWidget):
 
 @standIn
 class qMRMLSegmentationShow3DButton(ctkMenuButton):
-    """A check button that makes and removes the closed surfaces of a segmentation; its menu of smoothing settings is not made."""
+    """A check button that makes and removes the closed surfaces of a segmentation; its menu of smoothing settings is
+    not made.
+    """
 
     def __init__(self, parent=None):
         super().__init__(parent)
@@ -53,7 +55,11 @@ class qMRMLSegmentationShow3DButton(ctkMenuButton):
         self._node = node
         if node is not None:
             segmentation = slicer.vtkSegmentation
-            events = (segmentation.SegmentAdded, segmentation.SegmentRemoved, segmentation.ContainedRepresentationNamesModified)
+            events = (
+                segmentation.SegmentAdded,
+                segmentation.SegmentRemoved,
+                segmentation.ContainedRepresentationNamesModified,
+            )
             for event in (vtk.vtkCommand.ModifiedEvent, *events):
                 self._observations.add(node, event, self._update)
         self._update()
@@ -61,7 +67,12 @@ class qMRMLSegmentationShow3DButton(ctkMenuButton):
     def _update(self, _data=None):
         segmentation = self._node.GetSegmentation() if self._node is not None else None
         sourceIsSurface = segmentation is not None and segmentation.GetSourceRepresentationName() == CLOSED_SURFACE
-        self.setEnabled(segmentation is not None and not self._locked and segmentation.GetNumberOfSegments() > 0 and not sourceIsSurface)
+        self.setEnabled(
+            segmentation is not None
+            and not self._locked
+            and segmentation.GetNumberOfSegments() > 0
+            and not sourceIsSurface
+        )
         if segmentation is not None:
             blocker = QtCore.QSignalBlocker(self)
             self.setChecked(segmentation.ContainsRepresentation(CLOSED_SURFACE))

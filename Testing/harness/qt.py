@@ -6,8 +6,8 @@ import types
 from pathlib import Path
 from xml.etree import ElementTree
 
-from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 import shiboken6
+from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 
 from . import api, connections
 from .pythonqt import wrap, wrapperClass
@@ -18,12 +18,16 @@ _NOT_IN_PYTHONQT = {"Signal", "Slot", "Property", "QtMsgType", "ClassInfo", "QEn
 
 def _refuseAttribute(self, name, value):
     if not hasattr(self, name) and type(self).__module__.startswith("PySide6."):
-        raise AttributeError(f"{name!r} does not exist on {type(self).__name__} and creating new attributes is not allowed")
+        raise AttributeError(
+            f"{name!r} does not exist on {type(self).__name__} and creating new attributes is not allowed"
+        )
     object.__setattr__(self, name, value)
 
 
 def _valueClass(valueClass):
-    """Close a class that is no QObject against new attributes; such classes have methods only, in PythonQt as in PySide."""
+    """Close a class that is no QObject against new attributes; such classes have methods only, in PythonQt as in
+    PySide.
+    """
     if valueClass.__setattr__ is not _refuseAttribute:
         valueClass.__setattr__ = _refuseAttribute
     return valueClass
@@ -64,7 +68,8 @@ class _QtModule(types.ModuleType):
 class UiLoader(QtUiTools.QUiLoader):
     """QUiLoader that makes stand-ins for custom widgets, and refuses what the real widgets would not know.
 
-    Connections between custom widgets are made by PythonQt's rules, because PySide spells signatures with VTK types differently.
+    Connections between custom widgets are made by PythonQt's rules, because PySide spells signatures with VTK types
+    differently.
     """
 
     def createWidget(self, className, parent=None, name=""):
@@ -78,7 +83,10 @@ class UiLoader(QtUiTools.QUiLoader):
 
     def load(self, device, parent=None):
         tree = ElementTree.fromstring(bytes(device.readAll().data()))
-        found = [(c.findtext("sender"), c.findtext("signal"), c.findtext("receiver"), c.findtext("slot")) for c in tree.iter("connection")]
+        found = [
+            (c.findtext("sender"), c.findtext("signal"), c.findtext("receiver"), c.findtext("slot"))
+            for c in tree.iter("connection")
+        ]
         for element in tree.findall("connections"):
             tree.remove(element)
         buffer = QtCore.QBuffer()
@@ -101,23 +109,31 @@ def _named(root, name):
 
 
 def _checkProperties(tree, root):
-    """Raise AttributeError for a property in the .ui file that its widget's class does not have (dynamic ones carry stdset="0")."""
+    """Raise AttributeError for a property in the .ui file that its widget's class does not have (dynamic ones carry
+    stdset="0").
+    """
     for element in tree.iter("widget"):
         widget = _named(root, element.get("name"))
         if widget.metaObject().className() == "QWidget" and element.get("class") not in ("QWidget", None):
             raise ValueError(f"{element.get('class')} {element.get('name')} was loaded as a plain QWidget")
         for item in element.findall("property"):
-            isBuddy = item.get("name") == "buddy" and isinstance(widget, QtWidgets.QLabel)  # Qt's loader calls setBuddy() for it
+            isBuddy = item.get("name") == "buddy" and isinstance(
+                widget, QtWidgets.QLabel
+            )  # Qt's loader calls setBuddy() for it
             known = isBuddy or widget.metaObject().indexOfProperty(item.get("name")) >= 0
             if not known and item.get("stdset") != "0":
-                raise AttributeError(f"{element.get('class')} {element.get('name')} has no property {item.get('name')!r} (in the .ui file)")
+                raise AttributeError(
+                    f"{element.get('class')} {element.get('name')} has no property {item.get('name')!r} (in the .ui file)"
+                )
 
 
 def uiProperties(path):
     """Return {widget name: {dynamic property: text}} of a .ui file, such as the SlicerParameterName of each widget."""
     tree = ElementTree.parse(Path(path))
     return {
-        widget.get("name"): {p.get("name"): "".join(p.itertext()).strip() for p in widget.findall("property") if p.get("stdset") == "0"}
+        widget.get("name"): {
+            p.get("name"): "".join(p.itertext()).strip() for p in widget.findall("property") if p.get("stdset") == "0"
+        }
         for widget in tree.iter("widget")
     }
 
@@ -127,7 +143,11 @@ def install():
     module = _QtModule("qt", __doc__)
     module.SIGNAL = lambda signature: f"2{connections.normalized(signature)}"
     module.SLOT = lambda signature: f"1{connections.normalized(signature)}"
-    for itemClass, name in ((QtWidgets.QLayoutItem, "widget"), (QtWidgets.QWidgetItem, "widget"), (QtWidgets.QLayoutItem, "layout")):
+    for itemClass, name in (
+        (QtWidgets.QLayoutItem, "widget"),
+        (QtWidgets.QWidgetItem, "widget"),
+        (QtWidgets.QLayoutItem, "layout"),
+    ):
         setattr(itemClass, name, _LayoutItemMethod(getattr(itemClass, name)))
     sys.modules["qt"] = module
     return module

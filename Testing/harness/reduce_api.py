@@ -1,6 +1,7 @@
 """Reduce the table of Slicer's and CTK's C++ API to the classes that the stand-in GUI makes.
 
-The full table comes from Qt's moc, run over Slicer's and CTK's headers: class -> super, properties, methods, signals, enums.
+The full table comes from Qt's moc, run over Slicer's and CTK's headers: class -> super, properties, methods, signals,
+enums.
 
     python Testing/harness/reduce_api.py FULL_TABLE.json
 
@@ -12,13 +13,31 @@ import sys
 from pathlib import Path
 
 MADE = (
-    "ctkCollapsibleButton", "ctkComboBox", "ctkMenuButton", "ctkMessageBox", "ctkPathLineEdit",
-    "qMRMLLayoutManager", "qMRMLNodeComboBox", "qMRMLSegmentationShow3DButton", "qMRMLSliceWidget",
+    "ctkCollapsibleButton",
+    "ctkComboBox",
+    "ctkMenuButton",
+    "ctkMessageBox",
+    "ctkPathLineEdit",
+    "qMRMLLayoutManager",
+    "qMRMLNodeComboBox",
+    "qMRMLSegmentationShow3DButton",
+    "qMRMLSliceWidget",
     "qMRMLWidget",
-    "qSlicerAbstractCoreModule", "qSlicerAbstractModule", "qSlicerAbstractModuleFactoryManager", "qSlicerAbstractModuleWidget",
-    "qSlicerApplication", "qSlicerCoreApplication", "qSlicerCoreIOManager", "qSlicerIOManager", "qSlicerLayoutManager",
-    "qSlicerLoadableModule", "qSlicerModuleFactoryManager", "qSlicerModuleManager", "qSlicerScriptedLoadableModule",
-    "qSlicerScriptedLoadableModuleWidget", "qSlicerWidget",
+    "qSlicerAbstractCoreModule",
+    "qSlicerAbstractModule",
+    "qSlicerAbstractModuleFactoryManager",
+    "qSlicerAbstractModuleWidget",
+    "qSlicerApplication",
+    "qSlicerCoreApplication",
+    "qSlicerCoreIOManager",
+    "qSlicerIOManager",
+    "qSlicerLayoutManager",
+    "qSlicerLoadableModule",
+    "qSlicerModuleFactoryManager",
+    "qSlicerModuleManager",
+    "qSlicerScriptedLoadableModule",
+    "qSlicerScriptedLoadableModuleWidget",
+    "qSlicerWidget",
 )
 
 #: Members inside an #ifdef that moc did not see; set in every build of Slicer that people download.

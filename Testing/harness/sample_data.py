@@ -1,7 +1,7 @@
 """Stand-in for the module Sample Data: what other modules register there, and the click of a user on it.
 
-With SLICER_SOURCE_DIR naming a checkout of Slicer, the two classes of its own SampleData.py are used instead; the panel's buttons are made here
-in any case, because widgets that it needs are not.
+With SLICER_SOURCE_DIR naming a checkout of Slicer, the two classes of its own SampleData.py are used instead; the
+panel's buttons are made here in any case, because widgets that it needs are not.
 """
 
 import ast
@@ -17,10 +17,25 @@ from . import failures
 
 
 class SampleDataSource:
-    """One sample; the arguments are those of Slicer's class, of which this one keeps what registering and clicking need."""
+    """One sample; the arguments are those of Slicer's class, of which this one keeps what registering and clicking
+    need.
+    """
 
-    def __init__(self, sampleName=None, sampleDescription=None, uris=None, fileNames=None, nodeNames=None, checksums=None, loadFiles=None,
-                 customDownloader=None, thumbnailFileName=None, loadFileTypes=None, loadFileProperties=None, loadFileType=None):
+    def __init__(
+        self,
+        sampleName=None,
+        sampleDescription=None,
+        uris=None,
+        fileNames=None,
+        nodeNames=None,
+        checksums=None,
+        loadFiles=None,
+        customDownloader=None,
+        thumbnailFileName=None,
+        loadFileTypes=None,
+        loadFileProperties=None,
+        loadFileType=None,
+    ):
         if loadFileType is not None and loadFileTypes is not None:
             raise ValueError("loadFileType and loadFileTypes cannot be specified at the same time")
         lists = [uris, fileNames, nodeNames, loadFiles, loadFileTypes or loadFileType, checksums]
@@ -52,13 +67,33 @@ class SampleDataLogic:
         slicer.modules.sampleDataSourceCategories.setdefault(category, {})["title"] = title
 
     @staticmethod
-    def registerCustomSampleDataSource(category="Custom", sampleName=None, uris=None, fileNames=None, nodeNames=None, customDownloader=None,
-                                       thumbnailFileName=None, loadFileTypes=None, loadFiles=None, loadFileProperties={}, checksums=None,
-                                       loadFileType=None):
+    def registerCustomSampleDataSource(
+        category="Custom",
+        sampleName=None,
+        uris=None,
+        fileNames=None,
+        nodeNames=None,
+        customDownloader=None,
+        thumbnailFileName=None,
+        loadFileTypes=None,
+        loadFiles=None,
+        loadFileProperties={},
+        checksums=None,
+        loadFileType=None,
+    ):
         source = SampleDataSource(
-            sampleName=sampleName, uris=uris, fileNames=fileNames, nodeNames=nodeNames, checksums=checksums, loadFiles=loadFiles,
-            customDownloader=customDownloader, thumbnailFileName=thumbnailFileName, loadFileTypes=loadFileTypes,
-            loadFileProperties=loadFileProperties, loadFileType=loadFileType)
+            sampleName=sampleName,
+            uris=uris,
+            fileNames=fileNames,
+            nodeNames=nodeNames,
+            checksums=checksums,
+            loadFiles=loadFiles,
+            customDownloader=customDownloader,
+            thumbnailFileName=thumbnailFileName,
+            loadFileTypes=loadFileTypes,
+            loadFileProperties=loadFileProperties,
+            loadFileType=loadFileType,
+        )
         sources = SampleDataLogic.sampleDataSourcesByCategory().setdefault(category, [])
         if source not in sources:
             sources.append(source)
@@ -92,8 +127,12 @@ def install():
         module.SampleDataSource, module.SampleDataLogic = SampleDataSource, SampleDataLogic
     else:
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        tree.body = [part for part in tree.body if isinstance(part, (ast.Import, ast.ImportFrom))
-                     or isinstance(part, ast.ClassDef) and part.name in ("SampleDataSource", "SampleDataLogic")]
+        tree.body = [
+            part
+            for part in tree.body
+            if isinstance(part, (ast.Import, ast.ImportFrom))
+            or (isinstance(part, ast.ClassDef) and part.name in ("SampleDataSource", "SampleDataLogic"))
+        ]
         exec(compile(tree, str(path), "exec"), vars(module))
     sys.modules["SampleData"] = module
     return module
@@ -105,11 +144,17 @@ def uninstall():
 
 
 def click(sampleName):
-    """Click the button of a sample: its picture and its name, as Slicer's panel makes it. Returns the button's icon and text.
+    """Click the button of a sample: its picture and its name, as Slicer's panel makes it. Returns the button's icon and
+    text.
 
     Raises AssertionError if no sample of this name is registered.
     """
-    sources = [source for sources in slicer.modules.sampleDataSources.values() for source in sources if source.sampleName == sampleName]
+    sources = [
+        source
+        for sources in slicer.modules.sampleDataSources.values()
+        for source in sources
+        if source.sampleName == sampleName
+    ]
     if len(sources) != 1:
         raise AssertionError(f"there are {len(sources)} samples named {sampleName!r}")
     source, button = sources[0], QtWidgets.QToolButton()

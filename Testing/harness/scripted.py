@@ -1,13 +1,15 @@
-"""Stand-ins for the C++ side of a scripted module: the module, its widget, and what the application does to load them."""
+"""Stand-ins for the C++ side of a scripted module: the module, its widget, and what the application does to load
+them.
+"""
 
 import importlib.util
 import sys
 from pathlib import Path
 
+import shiboken6
 import slicer
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Signal
-import shiboken6
 
 from . import failures
 from .api import standIn
@@ -49,7 +51,9 @@ class qSlicerAbstractModuleWidget(qSlicerWidget):
 
 @standIn
 class qSlicerScriptedLoadableModuleWidget(qSlicerAbstractModuleWidget):
-    """The parent of a scripted module's widget; exceptions in the Python methods are collected, as PythonQt only prints them."""
+    """The parent of a scripted module's widget; exceptions in the Python methods are collected, as PythonQt only prints
+    them.
+    """
 
     def __init__(self, module):
         super().__init__()
@@ -124,8 +128,8 @@ class qSlicerScriptedLoadableModule(qSlicerLoadableModule):
 def loadModule(path):
     """Load a scripted module as the application does at its start, open its panel and return (module, widget).
 
-    The folder is appended to sys.path, the module class instantiated, startupCompleted emitted, then the widget made and entered. A
-    module of that name loaded before is unloaded first. Exceptions are raised, not only printed.
+    The folder is appended to sys.path, the module class instantiated, startupCompleted emitted, then the widget made
+    and entered. A module of that name loaded before is unloaded first. Exceptions are raised, not only printed.
     """
     path = Path(path).resolve()
     name = path.stem
@@ -155,7 +159,8 @@ def loadModule(path):
 def unloadModule(name):
     """Leave a scripted module and unload it as the application does when it closes.
 
-    Observations that the module's widget leaves behind are ended and noted as a failure: they would call a panel that is gone.
+    Observations that the module's widget leaves behind are ended and noted as a failure: they would call a panel that
+    is gone.
     """
     manager = slicer.app.moduleManager()._raw
     raw = manager._modules.pop(name)

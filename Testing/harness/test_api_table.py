@@ -63,9 +63,13 @@ def test_the_reduced_table_gets_decorated_methods_and_ancestors(monkeypatch):
         return {"super": [base], "methods": list(methods), "properties": {}, "signals": [], "enums": {}}
 
     table = {
-        "ctkPushButton": entry("QPushButton"), "ctkMenuButton": entry("ctkPushButton"), "qSlicerCoreApplication": entry("QApplication"),
+        "ctkPushButton": entry("QPushButton"),
+        "ctkMenuButton": entry("ctkPushButton"),
+        "qSlicerCoreApplication": entry("QApplication"),
         "ctkOther": entry("QWidget"),
-        "ctkPythonQtDecorators": entry("QObject", "press(ctkMenuButton*,int)", "static_ctkMenuButton_all()", "new_ctkMenuButton()"),
+        "ctkPythonQtDecorators": entry(
+            "QObject", "press(ctkMenuButton*,int)", "static_ctkMenuButton_all()", "new_ctkMenuButton()"
+        ),
     }
     reduced = reduce_api.reduceTable(table)
     assert set(reduced["classes"]) == {"ctkMenuButton", "ctkPushButton", "qSlicerCoreApplication"}

@@ -1,4 +1,6 @@
-"""qMRMLNodeComboBox in the stand-in GUI selects, offers and tells as the real one does (see Slicer's C++ and its wrapper tests)."""
+"""qMRMLNodeComboBox in the stand-in GUI selects, offers and tells as the real one does (see Slicer's C++ and its
+wrapper tests).
+"""
 
 import pytest
 
@@ -45,7 +47,11 @@ def test_a_node_that_is_there_when_the_scene_is_set_is_selected(makeSelector):
 
 
 def test_a_node_that_comes_is_selected_only_if_the_list_was_empty(makeSelector):
-    plain, withActions, withNone = makeSelector(**INPUT)[0], makeSelector()[0], makeSelector(noneEnabled=True, **INPUT)[0]
+    plain, withActions, withNone = (
+        makeSelector(**INPUT)[0],
+        makeSelector()[0],
+        makeSelector(noneEnabled=True, **INPUT)[0],
+    )
     _add("first")
     assert plain.currentNode().GetName() == "first"
     assert withActions.currentNode() is None and withNone.currentNode() is None

@@ -29,7 +29,9 @@ def chart(slicerApp):
 def redPixels(image):
     """Return the pixels (x, y) of a QImage that are red."""
     colors = [(x, y, image.pixelColor(x, y)) for x in range(image.width()) for y in range(image.height())]
-    return np.array([(x, y) for x, y, color in colors if color.red() > 200 and color.green() < 80 and color.blue() < 80])
+    return np.array(
+        [(x, y) for x, y, color in colors if color.red() > 200 and color.green() < 80 and color.blue() < 80]
+    )
 
 
 def test_a_rising_series_is_a_rising_line_in_its_colour(chart):

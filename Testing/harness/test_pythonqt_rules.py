@@ -1,4 +1,6 @@
-"""The rules of PythonQt hold for qt, ctk, MRML widgets and slicer.app in the stand-in GUI: what works, what is refused, in which words."""
+"""The rules of PythonQt hold for qt, ctk, MRML widgets and slicer.app in the stand-in GUI: what works, what is refused,
+in which words.
+"""
 
 import pathlib
 
@@ -14,10 +16,21 @@ def names(slicerApp):
     import slicer
 
     return {
-        "qt": qt, "ctk": ctk, "slicer": slicer, "Path": pathlib.Path, "numpy": numpy,
-        "button": qt.QPushButton("Run"), "label": qt.QLabel("text"), "bar": qt.QProgressBar(), "box": qt.QDoubleSpinBox(),
-        "selector": slicer.qMRMLNodeComboBox(), "pathEdit": ctk.ctkPathLineEdit(), "show3D": slicer.qMRMLSegmentationShow3DButton(),
-        "table": qt.QTableWidget(), "timer": qt.QTimer(), "item": qt.QTableWidgetItem("1"),
+        "qt": qt,
+        "ctk": ctk,
+        "slicer": slicer,
+        "Path": pathlib.Path,
+        "numpy": numpy,
+        "button": qt.QPushButton("Run"),
+        "label": qt.QLabel("text"),
+        "bar": qt.QProgressBar(),
+        "box": qt.QDoubleSpinBox(),
+        "selector": slicer.qMRMLNodeComboBox(),
+        "pathEdit": ctk.ctkPathLineEdit(),
+        "show3D": slicer.qMRMLSegmentationShow3DButton(),
+        "table": qt.QTableWidget(),
+        "timer": qt.QTimer(),
+        "item": qt.QTableWidgetItem("1"),
     }
 
 
@@ -181,7 +194,9 @@ def test_a_process_runs_and_reports_through_signals(names):
     qt, seen = names["qt"], []
     process = qt.QProcess()
     process.connect("readyReadStandardOutput()", lambda: seen.append(process.readAllStandardOutput().data()))
-    process.connect("finished(int,QProcess::ExitStatus)", lambda code, status: seen.append((code, status == qt.QProcess.NormalExit)))
+    process.connect(
+        "finished(int,QProcess::ExitStatus)", lambda code, status: seen.append((code, status == qt.QProcess.NormalExit))
+    )
     process.start("echo", ["hello"])
     driving.waitUntil(lambda: len(seen) == 2)
     assert seen == [b"hello\n", (0, True)]

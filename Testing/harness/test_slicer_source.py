@@ -1,5 +1,5 @@
-"""Against Slicer's own Python files, where SLICER_SOURCE_DIR names a checkout of Slicer: the stand-ins invent nothing, and Slicer's own
-tests pass in the stand-in GUI except for what says of itself that it is not made."""
+"""Against Slicer's own Python files, where SLICER_SOURCE_DIR names a checkout of Slicer: the stand-ins invent nothing,
+and Slicer's own tests pass in the stand-in GUI except for what says of itself that it is not made."""
 
 import ast
 import importlib.util
@@ -11,8 +11,14 @@ from pathlib import Path
 import pytest
 
 STAND_IN = Path(__file__).with_name("slicer_python")
-OWN_TESTS = ("parameter_node_wrapper", "parameter_node_wrapper_guis", "parameter_pack", "util_VTKObservationMixin",
-             "util_childWidgetVariables", "util_getNodes")
+OWN_TESTS = (
+    "parameter_node_wrapper",
+    "parameter_node_wrapper_guis",
+    "parameter_pack",
+    "util_VTKObservationMixin",
+    "util_childWidgetVariables",
+    "util_getNodes",
+)
 
 
 @pytest.fixture
@@ -26,7 +32,9 @@ def source():
 
 
 def _publicNames(path):
-    """Return the public names of a Python file or package: functions, classes, "class.method", and arguments as "function(argument)"."""
+    """Return the public names of a Python file or package: functions, classes, "class.method", and arguments as
+    "function(argument)".
+    """
     names = set()
     for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
         for node in ast.parse(file.read_text()).body:
@@ -46,15 +54,26 @@ def test_the_stand_ins_of_slicers_files_have_no_public_name_that_slicer_lacks(na
 
 
 def test_the_stand_in_of_the_parameter_node_wrapper_exports_nothing_that_slicer_lacks(source):
-    exported = ast.literal_eval(next(node.value for node in ast.parse((STAND_IN / "parameterNodeWrapper/__init__.py").read_text()).body
-                                     if isinstance(node, ast.Assign)))
+    exported = ast.literal_eval(
+        next(
+            node.value
+            for node in ast.parse((STAND_IN / "parameterNodeWrapper/__init__.py").read_text()).body
+            if isinstance(node, ast.Assign)
+        )
+    )
     real = (source / "parameterNodeWrapper").glob("*.py")
     text = "\n".join(path.read_text() for path in real)
-    assert [name for name in exported if f"def {name}(" not in text and f"class {name}" not in text and f"\n{name} = " not in text] == []
+    assert [
+        name
+        for name in exported
+        if f"def {name}(" not in text and f"class {name}" not in text and f"\n{name} = " not in text
+    ] == []
 
 
 @pytest.mark.parametrize("name", OWN_TESTS)
-def test_slicers_own_test_passes_in_the_stand_in_gui_as_far_as_that_is_made(name, source, runningApplication, monkeypatch):
+def test_slicers_own_test_passes_in_the_stand_in_gui_as_far_as_that_is_made(
+    name, source, runningApplication, monkeypatch
+):
     path = source / "tests" / f"test_slicer_{name}.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
@@ -62,7 +81,9 @@ def test_slicers_own_test_passes_in_the_stand_in_gui_as_far_as_that_is_made(name
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
-        pytest.skip(f"Slicer's files need a newer Python than {sys.version_info.major}.{sys.version_info.minor}: {error}")
+        pytest.skip(
+            f"Slicer's files need a newer Python than {sys.version_info.major}.{sys.version_info.minor}: {error}"
+        )
     result = unittest.TestResult()
     unittest.defaultTestLoader.loadTestsFromModule(module).run(result)
     from Testing.harness import bootstrap, failures

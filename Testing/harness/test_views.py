@@ -8,14 +8,18 @@ RED, BLUE = (230, 30, 30), (30, 60, 230)
 
 @pytest.fixture
 def segmentedVolume(slicerApp):
-    """A volume of 60 mm that is bright at the patient's head, with a red segment on the right and a blue one on the left, both behind."""
+    """A volume of 60 mm that is bright at the patient's head, with a red segment on the right and a blue one on the
+    left, both behind.
+    """
     import slicer
     import vtk
 
     voxels = numpy.full((30, 30, 30), -500, numpy.int16)
     voxels[20:] = 500
     ijkToRas = vtk.vtkMatrix4x4()
-    ijkToRas.DeepCopy([-2, 0, 0, 30, 0, -2, 0, 30, 0, 0, 2, -30, 0, 0, 0, 1])  # i to the left, j to the back, k to the head
+    ijkToRas.DeepCopy(
+        [-2, 0, 0, 30, 0, -2, 0, 30, 0, 0, 2, -30, 0, 0, 0, 1]
+    )  # i to the left, j to the back, k to the head
     volume = slicer.util.addVolumeFromArray(voxels, ijkToRAS=ijkToRas, name="ct")
     labels = numpy.zeros_like(voxels, numpy.uint8)
     labels[10:20, 18:26, 4:12] = 1
@@ -37,14 +41,14 @@ def _pixels(image):
 
     image = image.convertToFormat(QtGui.QImage.Format.Format_RGB888)
     rows = numpy.array(image.constBits()).reshape(image.height(), image.bytesPerLine())
-    return rows[:, :image.width() * 3].reshape(image.height(), -1, 3).astype(int)
+    return rows[:, : image.width() * 3].reshape(image.height(), -1, 3).astype(int)
 
 
 def _centre(pixels, color):
     """Return the (row, column) of the middle of what is coloured like `color`, as fractions of the picture."""
     strongest = int(numpy.argmax(color))
     others = [channel for channel in range(3) if channel != strongest]
-    coloured = (pixels[..., strongest] > pixels[..., others].max(axis=2) + 40)
+    coloured = pixels[..., strongest] > pixels[..., others].max(axis=2) + 40
     assert coloured.mean() > 0.005, "the colour is not in the picture"
     return numpy.argwhere(coloured).mean(axis=0) / coloured.shape
 

@@ -1,19 +1,25 @@
-"""Pictures of what Slicer's views would show: its real displayable managers, rendered off screen, and the panel as Qt draws it."""
+"""Pictures of what Slicer's views would show: its real displayable managers, rendered off screen, and the panel as Qt
+draws it.
+"""
 
 import os
 from pathlib import Path
 
-from PySide6 import QtCore, QtGui
 import slicer
 import vtk
+from PySide6 import QtGui
 from vtk.util import numpy_support
 
 from . import driving
 from .pythonqt import unwrap
 
 SLICE_MANAGERS = ("vtkMRMLModelSliceDisplayableManager", "vtkMRMLSegmentationsDisplayableManager2D")
-THREED_MANAGERS = ("vtkMRMLCameraDisplayableManager", "vtkMRMLViewDisplayableManager", "vtkMRMLModelDisplayableManager",
-                   "vtkMRMLSegmentationsDisplayableManager3D")
+THREED_MANAGERS = (
+    "vtkMRMLCameraDisplayableManager",
+    "vtkMRMLViewDisplayableManager",
+    "vtkMRMLModelDisplayableManager",
+    "vtkMRMLSegmentationsDisplayableManager3D",
+)
 ORIENTATIONS = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
 
 
@@ -57,7 +63,9 @@ def sliceImage(name="Green", point=None, size=(480, 480), field=None):
 
 
 def threeDImage(direction=(-0.35, 1.0, 0.25), size=(480, 480), zoom=1.15):
-    """Return a QImage of the 3D view, seen from `direction` in RAS: by default the patient's front, a little from the right and above."""
+    """Return a QImage of the 3D view, seen from `direction` in RAS: by default the patient's front, a little from the
+    right and above.
+    """
     viewNode = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLViewNode")
     viewNode.SetBoxVisible(False)
     viewNode.SetAxisLabelsVisible(False)  # they would count when the camera is fitted
@@ -91,11 +99,19 @@ def screenshot(path, widget, point=None, field=None, view=400):
 
 
 def windowImage(widget, point=None, field=None, view=400, width=440):
-    """Return a QImage laid out like Slicer's window: the panel on the left; axial, 3D, coronal and sagittal views on the right."""
+    """Return a QImage laid out like Slicer's window: the panel on the left; axial, 3D, coronal and sagittal views on
+    the right.
+    """
     panel = panelImage(widget, width)
-    images = (("Red", sliceImage("Red", point, (view, view), field)), ("3D", threeDImage(size=(view, view))),
-              ("Green", sliceImage("Green", point, (view, view), field)), ("Yellow", sliceImage("Yellow", point, (view, view), field)))
-    canvas = QtGui.QImage(panel.width() + 2 * view + 12, max(panel.height(), 2 * view + 4), QtGui.QImage.Format.Format_RGB32)
+    images = (
+        ("Red", sliceImage("Red", point, (view, view), field)),
+        ("3D", threeDImage(size=(view, view))),
+        ("Green", sliceImage("Green", point, (view, view), field)),
+        ("Yellow", sliceImage("Yellow", point, (view, view), field)),
+    )
+    canvas = QtGui.QImage(
+        panel.width() + 2 * view + 12, max(panel.height(), 2 * view + 4), QtGui.QImage.Format.Format_RGB32
+    )
     canvas.fill(QtGui.QColor(60, 60, 60))
     painter = QtGui.QPainter(canvas)
     painter.drawImage(0, 0, panel)

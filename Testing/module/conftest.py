@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 
-
 @pytest.fixture
 def worker(tmp_path, monkeypatch):
     """Function worker(mode): the next worker process is the fake one in this mode.
 
-    It is started as in Slicer, through a launcher named PythonSlicer that has a process id of its own and survives nothing but does not
-    take its child along when it is killed.
+    It is started as in Slicer, through a launcher named PythonSlicer that has a process id of its own and survives
+    nothing but does not take its child along when it is killed.
     """
     if sys.platform == "win32":
         pytest.skip("the launcher of the fake worker is a shell script")
@@ -73,9 +72,8 @@ def workerProcesses(tmp_path):
 @pytest.fixture
 def tiny_bundle_path(tmp_path):
     """A weights bundle with tiny random networks, quick to make and to load."""
-    from Testing.support.tiny_bundles import random_state_dicts, tiny_description
-
     from mkd_core.io.bundle import save_bundle
+    from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
     path = tmp_path / "tiny.safetensors"
     save_bundle(path, tiny_description(), random_state_dicts(tiny_description()))

@@ -1,11 +1,13 @@
-"""What the panel says of a volume, of the computer and of the cost before anything is computed: the module in the stand-in GUI."""
+"""What the panel says of a volume, of the computer and of the cost before anything is computed: the module in the
+stand-in GUI.
+"""
 
 import numpy as np
 import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import addVolume, driving, segment, segmentations  # noqa: E402
+from Testing.support.panel_driving import addVolume, driving, segment, segmentations
 
 
 def heartLike(kind, shape=(60, 60, 60)):
@@ -33,7 +35,10 @@ def test_of_a_good_ct_nothing_is_said_but_what_the_run_will_cost(panel):
     add("CT")
     assert panel.ui.segmentButton.enabled
     assert not panel.ui.adviceFrame.visible and panel.ui.statusLabel.text == ""
-    assert panel.ui.estimateLabel.text.startswith("About ") and "GB of memory on: Processor (CPU)" in panel.ui.estimateLabel.text
+    assert (
+        panel.ui.estimateLabel.text.startswith("About ")
+        and "GB of memory on: Processor (CPU)" in panel.ui.estimateLabel.text
+    )
 
 
 def test_an_mr_taken_for_a_ct_is_noticed_and_one_click_sets_it_right(panel, worker):
@@ -111,7 +116,9 @@ def test_the_estimate_learns_what_runs_take_here(panel, worker, slicerApp):
     add("CT")
     before = panel.ui.estimateLabel.text
     segment(panel)
-    assert float(slicerApp.userSettings().value("MKDSegmentation/Slowness/cpu")) < 0.6, "the fake worker takes a tenth of a second"
+    assert float(slicerApp.userSettings().value("MKDSegmentation/Slowness/cpu")) < 0.6, (
+        "the fake worker takes a tenth of a second"
+    )
     assert panel.ui.estimateLabel.text != before and "About 1 s" in panel.ui.estimateLabel.text, "warm, and quick"
 
 
@@ -123,7 +130,8 @@ def test_the_estimate_names_the_chosen_device(panel):
 
 
 def test_check_environment_tells_torch_device_why_no_graphics_card_and_where_the_weights_are(
-        panel, worker, workerProcesses, tiny_bundle_path):
+    panel, worker, workerProcesses, tiny_bundle_path
+):
     worker("good")
     driving.click(panel.ui.advancedCollapsibleButton)
     assert not panel.ui.environmentTextEdit.visible
@@ -131,8 +139,14 @@ def test_check_environment_tells_torch_device_why_no_graphics_card_and_where_the
     assert not panel.ui.checkEnvironmentButton.enabled
     driving.waitUntil(lambda: panel.ui.checkEnvironmentButton.enabled, 20, "the end of the check")
     text = panel.ui.environmentTextEdit.toPlainText()
-    for words in ("PyTorch 2.9.1+cpu", "Device cpu", "Automatic takes: Processor (CPU)", "without support for graphics cards",
-                  str(tiny_bundle_path), "Python 3.12.10"):
+    for words in (
+        "PyTorch 2.9.1+cpu",
+        "Device cpu",
+        "Automatic takes: Processor (CPU)",
+        "without support for graphics cards",
+        str(tiny_bundle_path),
+        "Python 3.12.10",
+    ):
         assert words in text
     driving.waitUntil(lambda: not workerProcesses(), 5, "the end of the process that checked")
 
@@ -159,7 +173,9 @@ def test_a_check_under_way_ends_with_the_module(panel, worker, workerProcesses):
 
 
 def bend(volume, isDirect=True):
-    """Put a volume under a transform that turns its upper end, or under a linear one that is itself under such a transform."""
+    """Put a volume under a transform that turns its upper end, or under a linear one that is itself under such a
+    transform.
+    """
     import slicer
     import vtk
 
@@ -202,7 +218,9 @@ def test_a_non_linear_transform_is_told_and_one_click_takes_a_hardened_copy(pane
     copy.GetRASBounds(found)
     assert np.allclose(found, bounds, atol=2.0), "the copy lies where the volume was seen"
     resampled = slicer.util.arrayFromVolume(copy)
-    assert not np.array_equal(resampled.shape, stored.shape) and resampled[:, :, -1].max() < -800, "outside is air, not water"
+    assert not np.array_equal(resampled.shape, stored.shape) and resampled[:, :, -1].max() < -800, (
+        "outside is air, not water"
+    )
     worker("good")
     segment(panel)
     assert segmentations()[0].GetParentTransformNode() is None and "non-linear" not in panel.ui.remarksLabel.text

@@ -1,4 +1,6 @@
-"""However a run is broken off, the scene is as before, the panel is ready and no process is left: the module in the stand-in GUI."""
+"""However a run is broken off, the scene is as before, the panel is ready and no process is left: the module in the
+stand-in GUI.
+"""
 
 import os
 import time
@@ -7,7 +9,15 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import addVolume, driving, sceneContent, segment, segmentations, waitForStage, waitUntilReady  # noqa: E402
+from Testing.support.panel_driving import (
+    addVolume,
+    driving,
+    sceneContent,
+    segment,
+    segmentations,
+    waitForStage,
+    waitUntilReady,
+)
 
 
 @pytest.fixture
@@ -25,7 +35,9 @@ def started(panel, volume, worker):
 
 
 @pytest.mark.parametrize("mode", ["slow", "stubborn"])
-def test_cancel_gives_back_panel_scene_processes_and_files_within_two_seconds(panel, started, workerProcesses, slicerApp, mode):
+def test_cancel_gives_back_panel_scene_processes_and_files_within_two_seconds(
+    panel, started, workerProcesses, slicerApp, mode
+):
     before = started(mode)
     assert len(workerProcesses()) == 2, "launcher and worker"
     clicked = time.monotonic()
@@ -43,7 +55,11 @@ def test_cancel_before_the_worker_is_ready_leaves_nothing(panel, volume, worker,
     driving.click(panel.ui.segmentButton)
     driving.click(panel.ui.segmentButton)
     waitUntilReady(panel, 2)
-    driving.waitUntil(lambda: not workerProcesses() and not os.listdir(slicerApp.temporaryPath), 2, "the end of the worker and its files")
+    driving.waitUntil(
+        lambda: not workerProcesses() and not os.listdir(slicerApp.temporaryPath),
+        2,
+        "the end of the worker and its files",
+    )
     assert segmentations() == []
 
 
@@ -62,7 +78,9 @@ def test_a_double_click_on_cancel_does_not_start_again(panel, started, worker):
     driving.doubleClick(panel.ui.segmentButton)
     waitUntilReady(panel, 2)
     driving.processEvents(0.5)
-    assert panel.ui.segmentButton.text == "Segment" and panel.ui.statusLabel.text == "Cancelled. The scene is as it was."
+    assert (
+        panel.ui.segmentButton.text == "Segment" and panel.ui.statusLabel.text == "Cancelled. The scene is as it was."
+    )
 
 
 def test_a_new_run_can_start_at_once_after_a_cancel(panel, started, worker):

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import ROOT  # noqa: E402
+from Testing.support.panel_driving import ROOT
 
 
 @pytest.fixture
@@ -17,7 +17,16 @@ def demo(worker, tmp_path, tiny_bundle_path):
 
     def run(*arguments, mode="good"):
         worker(mode)
-        command = [sys.executable, "-m", "Testing.demo", "--out", tmp_path / "out", "--weights", tiny_bundle_path, *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "Testing.demo",
+            "--out",
+            tmp_path / "out",
+            "--weights",
+            tiny_bundle_path,
+            *arguments,
+        ]
         return subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True)
 
     return run
@@ -27,7 +36,12 @@ def test_the_demo_makes_a_heart_and_leaves_segmentation_picture_and_report(demo,
     run = demo("--spacing", "4")
     assert run.returncode == 0, run.stderr
     assert "Left ventricle" in run.stdout and "Dice" in run.stdout
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["heart.png", "heart.seg.nrrd", "report.json", "volume.nrrd"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "heart.png",
+        "heart.seg.nrrd",
+        "report.json",
+        "volume.nrrd",
+    ]
     assert json.loads((tmp_path / "out" / "report.json").read_text())["structures"]["LV"]["volume_ml"] > 0
 
 
@@ -36,7 +50,9 @@ def test_the_demo_takes_a_volume_of_the_user(demo, tmp_path):
     import SimpleITK as sitk
 
     path = tmp_path / "my heart.nii.gz"
-    sitk.WriteImage(sitk.GetImageFromArray(np.random.default_rng(0).integers(-1000, 1000, (20, 24, 36)).astype(np.int16)), str(path))
+    sitk.WriteImage(
+        sitk.GetImageFromArray(np.random.default_rng(0).integers(-1000, 1000, (20, 24, 36)).astype(np.int16)), str(path)
+    )
     run = demo("--ct", path)
     assert run.returncode == 0, run.stderr
     assert "Dice" not in run.stdout
@@ -54,13 +70,15 @@ def test_the_demo_of_a_beating_heart_draws_its_curves(worker, tmp_path):
     import os
 
     worker("good")
-    program = ("import sys, runpy; from pathlib import Path; sys.path[:0] = [{testing!r}, {module!r}]\n"
-               "from Testing.harness import bootstrap; bootstrap.start()\n"
-               "import MKDSegmentationLib.scene.sampleData as samples\n"
-               "samples.pythonCommand = lambda *arguments: [sys.executable, *arguments]  # the phantom is made by the real program\n"
-               "sys.argv = ['beat', '--spacing', '4', '--frames', '2', '--out', {picture!r}]\n"
-               "runpy.run_module('Testing.demo.beat', run_name='__main__')")
-    code = program.format(testing=str(ROOT / "Testing"), module=str(ROOT / "MKDSegmentation"), picture=str(tmp_path / "beat.png"))
+    program = (
+        "import sys, runpy; from pathlib import Path; sys.path[:0] = [{root!r}, {module!r}]\n"
+        "from Testing.harness import bootstrap; bootstrap.start()\n"
+        "import MKDSegmentationLib.scene.sampleData as samples\n"
+        "samples.pythonCommand = lambda *arguments: [sys.executable, *arguments]  # the phantom is made by the real program\n"
+        "sys.argv = ['beat', '--spacing', '4', '--frames', '2', '--out', {picture!r}]\n"
+        "runpy.run_module('Testing.demo.beat', run_name='__main__')"
+    )
+    code = program.format(root=str(ROOT), module=str(ROOT / "MKDSegmentation"), picture=str(tmp_path / "beat.png"))
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=os.environ)
     assert run.returncode == 0, run.stderr
     assert "All 2 frames are segmented" in run.stdout and "Ejection fraction (%)" in run.stdout

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import ROOT, driving, sceneContent, segment, segmentations  # noqa: E402
+from Testing.support.panel_driving import ROOT, driving, sceneContent, segment, segmentations
 
 
 @pytest.fixture
@@ -35,8 +35,13 @@ def pytorchExtension(monkeypatch, install):
     extension = types.ModuleType("PyTorchUtils")
 
     class PyTorchUtilsLogic:
-        def installTorch(self, askConfirmation=False, forceComputationBackend=None, torchVersionRequirement=None,
-                         torchvisionVersionRequirement=None):
+        def installTorch(
+            self,
+            askConfirmation=False,
+            forceComputationBackend=None,
+            torchVersionRequirement=None,
+            torchvisionVersionRequirement=None,
+        ):
             calls.append((askConfirmation, torchVersionRequirement))
             return install()
 
@@ -45,7 +50,9 @@ def pytorchExtension(monkeypatch, install):
     return calls
 
 
-def test_a_click_installs_torch_through_the_pytorch_extension_and_goes_on(panel, volume, worker, installed, monkeypatch):
+def test_a_click_installs_torch_through_the_pytorch_extension_and_goes_on(
+    panel, volume, worker, installed, monkeypatch
+):
     worker("good")
     installed["torch"] = None
     calls = pytorchExtension(monkeypatch, lambda: installed.update(torch="2.9.1+cpu"))
@@ -66,7 +73,8 @@ def test_an_installed_torch_is_not_installed_again_and_not_imported_into_slicer(
 
 @pytest.mark.parametrize("answer", [None, types.ModuleType("torch")], ids=["declined", "claimed"])
 def test_an_installation_that_was_declined_or_only_claimed_is_told_and_starts_nothing(
-        panel, volume, worker, workerProcesses, installed, monkeypatch, answer):
+    panel, volume, worker, workerProcesses, installed, monkeypatch, answer
+):
     worker("good")
     installed["torch"] = None
     pytorchExtension(monkeypatch, lambda: answer)
@@ -92,9 +100,10 @@ def test_a_torch_that_is_too_old_is_told_with_both_versions(panel, volume, worke
 
 def test_loading_the_module_imports_nothing_heavy_and_starts_no_process():
     program = (
-        "import sys; sys.path[:0] = ['Testing', '.'];"
+        "import sys; sys.path[:0] = ['.'];"
         "from Testing.harness import bootstrap; bootstrap.start(); bootstrap.loadModule('MKDSegmentation/MKDSegmentation.py');"
         "import os; children = open(f'/proc/{os.getpid()}/task/{os.getpid()}/children').read().split();"
-        "print([name for name in ('torch', 'SimpleITK', 'scipy') if name in sys.modules], children)")
+        "print([name for name in ('torch', 'SimpleITK', 'scipy') if name in sys.modules], children)"
+    )
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[] []"

@@ -1,4 +1,6 @@
-"""What goes wrong is borne: the faults of Testing/trust, and what reports, process ids and silence may do to the panel in the stand-in GUI."""
+"""What goes wrong is borne: the faults of Testing/trust, and what reports, process ids and silence may do to the panel
+in the stand-in GUI.
+"""
 
 import json
 import os
@@ -10,29 +12,51 @@ pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 if not sys.platform.startswith("linux"):
     pytest.skip("faults are injected by means of Linux", allow_module_level=True)
-from Testing.support.panel_driving import ROOT, driving, segment, segmentations, waitForStage, waitUntilReady  # noqa: E402
+from Testing.support.panel_driving import driving, segment, segmentations, waitForStage, waitUntilReady
+from Testing.trust import faults
 
-from Testing.trust import faults  # noqa: E402
-
-GOOD = {"structures": {"LV": {"volume_ml": 100.0, "mass_g": None, "remarks": ["a"]}}, "remarks": [], "bundle": {"name": "x"},
-        "options": {"structures": ["LV"]}, "timings_s": {"total": 1.0}, "input": {"size": [1, 2, 3]}}
+GOOD = {
+    "structures": {"LV": {"volume_ml": 100.0, "mass_g": None, "remarks": ["a"]}},
+    "remarks": [],
+    "bundle": {"name": "x"},
+    "options": {"structures": ["LV"]},
+    "timings_s": {"total": 1.0},
+    "input": {"size": [1, 2, 3]},
+}
 
 
 def test_every_fault_is_borne_with_one_sentence_and_the_next_click_succeeds(slicerApp):
     seen = list(faults.outcomes(quick=True))
-    assert {outcome.group for outcome in seen} == {"faults"} and len({outcome.name for outcome in seen}) == len(seen) > 25
+    assert {outcome.group for outcome in seen} == {"faults"} and len({outcome.name for outcome in seen}) == len(
+        seen
+    ) > 25
     lost = [f"{outcome.name}: {outcome.note}" for outcome in seen if not outcome.survived]
     assert not lost, "\n".join(lost)
 
 
-@pytest.mark.parametrize("spoil", [
-    {"structures": []}, {"structures": {"liver": {}}}, {"structures": {"LV": 3}}, {"structures": {"LV": {"volume_ml": "much"}}},
-    {"structures": {"LV": {"volume_ml": float("nan")}}}, {"structures": {"LV": {"volume_ml": 10**400}}},
-    {"structures": {"LV": {"remarks": "text"}}}, {"remarks": [3]}, {"remarks": "text"}, {"bundle": "x"}, {"bundle": {"name": {}}},
-    {"options": [1]}, {"timings_s": {"total": "long"}}, {"input": {"size": ["a"]}},
-], ids=str)
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"structures": []},
+        {"structures": {"liver": {}}},
+        {"structures": {"LV": 3}},
+        {"structures": {"LV": {"volume_ml": "much"}}},
+        {"structures": {"LV": {"volume_ml": float("nan")}}},
+        {"structures": {"LV": {"volume_ml": 10**400}}},
+        {"structures": {"LV": {"remarks": "text"}}},
+        {"remarks": [3]},
+        {"remarks": "text"},
+        {"bundle": "x"},
+        {"bundle": {"name": {}}},
+        {"options": [1]},
+        {"timings_s": {"total": "long"}},
+        {"input": {"size": ["a"]}},
+    ],
+    ids=str,
+)
 def test_a_report_that_cannot_be_shown_is_no_report(slicerApp, panel, spoil):
     import slicer
+
     from MKDSegmentationLib.scene.provenance import REPORT_ATTRIBUTE, isReport, reportOf
 
     assert isReport(GOOD) and not isReport(GOOD | spoil)
@@ -47,6 +71,7 @@ def test_a_report_that_cannot_be_shown_is_no_report(slicerApp, panel, spoil):
 @pytest.mark.parametrize("text", ["{" * 100_000, '{"a":' * 100_000, "[]", "null", "no json", ""])
 def test_an_attribute_of_a_file_that_is_no_report_does_no_harm(slicerApp, panel, text):
     import slicer
+
     from MKDSegmentationLib.scene.provenance import REPORT_ATTRIBUTE, reportOf
 
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
@@ -62,14 +87,19 @@ def test_no_process_but_the_workers_own_is_ever_killed(slicerApp, panel):
     assert _childPid(2**22 + 1) == 2**22 + 1
 
 
-@pytest.mark.parametrize("said, shown", [(0.5, 0.5), (1, 1.0), (7, 1.0), (-3, 0.0), (10**400, 1.0), (float("nan"), 0.0), ("1", 0.0), (None, 0.0)])
+@pytest.mark.parametrize(
+    "said, shown",
+    [(0.5, 0.5), (1, 1.0), (7, 1.0), (-3, 0.0), (10**400, 1.0), (float("nan"), 0.0), ("1", 0.0), (None, 0.0)],
+)
 def test_any_fraction_that_a_worker_may_name_can_be_shown(slicerApp, panel, said, shown):
     from MKDSegmentationLib.run.workerProcess import _fraction
 
     assert _fraction(said) == shown
 
 
-def test_a_worker_that_falls_silent_is_told_and_the_run_goes_on_all_the_same(panel, volume, worker, tmp_path, monkeypatch):
+def test_a_worker_that_falls_silent_is_told_and_the_run_goes_on_all_the_same(
+    panel, volume, worker, tmp_path, monkeypatch
+):
     from MKDSegmentationLib.panel import runProgress
 
     monkeypatch.setattr(runProgress, "SILENCE_S", 0.2)

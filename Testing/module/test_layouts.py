@@ -8,14 +8,14 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import ROOT  # noqa: E402
+from Testing.support.panel_driving import ROOT
 
 # The program forgets an mkd_core that is installed in this Python: Slicer's Python has none.
 PROGRAM = """
 import sys
 testing, module, expected = sys.argv[1:]
-sys.path[:] = [testing] + [path for path in sys.path[1:] if path != {root!r}]
 sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in str(finder).lower()]
+sys.path[:] = [testing] + [path for path in sys.path[1:] if path != {root!r}]
 from Testing.harness import bootstrap
 bootstrap.start()
 bootstrap.loadModule(module)
@@ -29,8 +29,12 @@ print("found")
 
 
 def load(module, expected, cwd):
-    """Load the module in a new process and return what the process says."""
-    command = [sys.executable, "-c", PROGRAM.format(root=str(ROOT)), ROOT / "Testing", module, expected]
+    """Load the module in a new process that sees the stand-in GUI but not the source tree; return what the process
+    says.
+    """
+    (cwd / "stand-in").mkdir()
+    (cwd / "stand-in" / "Testing").symlink_to(ROOT / "Testing")
+    command = [sys.executable, "-c", PROGRAM.format(root=str(ROOT)), cwd / "stand-in", module, expected]
     return subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True)
 
 

@@ -1,12 +1,9 @@
 """Lines out of pieces of bytes, whatever the writer is up to."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-from MKDSegmentationLib.run import lineBuffer  # noqa: E402
-from MKDSegmentationLib.run.lineBuffer import LineBuffer  # noqa: E402
+from MKDSegmentationLib.run import lineBuffer
+from MKDSegmentationLib.run.lineBuffer import LineBuffer
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])

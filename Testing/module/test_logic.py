@@ -7,19 +7,22 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import ROOT, addVolume, driving, segmentations  # noqa: E402
+from Testing.support.panel_driving import ROOT, addVolume, driving, segmentations
 
 
 def examples():
     """Return the two examples in the logic's docstring."""
     import MKDSegmentation
 
-    found = re.findall(r"::\n\n((?:    .*\n|\n)+)", textwrap.dedent("    " + MKDSegmentation.MKDSegmentationLogic.__doc__))
+    found = re.findall(
+        r"::\n\n((?:    .*\n|\n)+)", textwrap.dedent("    " + MKDSegmentation.MKDSegmentationLogic.__doc__)
+    )
     return [textwrap.dedent(example) for example in found]
 
 
 def test_the_documented_examples_wait_for_a_result_and_get_one_in_the_background(panel, worker, capsys):
     import slicer
+
     from MKDSegmentation import MKDSegmentationLogic
 
     worker("good")
@@ -39,7 +42,9 @@ def test_the_example_of_the_readme_runs_as_it_stands(panel, worker, capsys):
     worker("good")
     addVolume("CTACardio")
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    example = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "MKDSegmentationLogic" in block)
+    example = next(
+        block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "MKDSegmentationLogic" in block
+    )
     names = {}
     import slicer
 
@@ -63,13 +68,16 @@ def test_waiting_raises_with_the_reason_of_a_failure(panel, volume, worker):
 
 def test_waiting_takes_an_output_and_options_and_tells_progress(panel, volume, worker):
     import slicer
+
     from MKDSegmentation import MKDSegmentationLogic
     from MKDSegmentationLib.parameters import RunOptions
 
     worker("good")
     mine, seen = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine"), []
     logic = MKDSegmentationLogic()
-    outcome = logic.segment(volume, mine, RunOptions(structures=("LV", "Myo")), onProgress=lambda text, fraction: seen.append(text))
+    outcome = logic.segment(
+        volume, mine, RunOptions(structures=("LV", "Myo")), onProgress=lambda text, fraction: seen.append(text)
+    )
     assert outcome.segmentation is mine and sorted(mine.GetSegmentation().GetSegmentIDs()) == ["LV", "Myo"]
     assert "Looking for the heart" in seen
     logic.close()

@@ -10,15 +10,26 @@ from mkd_core.structures import STRUCTURES
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import (  # noqa: E402
-    MODULE, ROOT, SHAPE, addVolume, driving, segment, segmentations, waitForStage, waitUntilReady)
+from Testing.support.panel_driving import (
+    MODULE,
+    ROOT,
+    SHAPE,
+    addVolume,
+    driving,
+    segment,
+    segmentations,
+    waitForStage,
+    waitUntilReady,
+)
 
 
 def reason(panel):
     """Return why Segment cannot be clicked, as the user reads it; None if it can be clicked."""
     if panel.ui.segmentButton.enabled:
         return None
-    assert panel.ui.statusLabel.text == panel.ui.segmentButton.toolTip, "the reason stands beside the button and in its tool tip"
+    assert panel.ui.statusLabel.text == panel.ui.segmentButton.toolTip, (
+        "the reason stands beside the button and in its tool tip"
+    )
     return panel.ui.statusLabel.text
 
 
@@ -67,7 +78,9 @@ def test_a_single_slice_is_refused_with_a_reason(panel):
     assert "too few slices" in reason(panel)
 
 
-def test_weights_that_do_not_exist_are_refused_with_a_reason_until_they_are_put_right(panel, volume, tmp_path, tiny_bundle_path):
+def test_weights_that_do_not_exist_are_refused_with_a_reason_until_they_are_put_right(
+    panel, volume, tmp_path, tiny_bundle_path
+):
     driving.click(panel.ui.weightsCollapsibleButton)
     driving.typeText(panel.ui.weightsPathLineEdit, str(tmp_path / "nowhere.safetensors"))
     assert "nowhere.safetensors" in reason(panel)
@@ -79,13 +92,17 @@ def test_weights_that_do_not_exist_are_refused_with_a_reason_until_they_are_put_
     assert "<b>" in panel.ui.modelLabel.text, "the model card is shown"
 
 
-def test_weights_and_device_are_remembered_on_this_computer_and_not_in_the_scene(panel, volume, loadModule, tiny_bundle_path):
+def test_weights_and_device_are_remembered_on_this_computer_and_not_in_the_scene(
+    panel, volume, loadModule, tiny_bundle_path
+):
     import slicer
 
     driving.click(panel.ui.advancedCollapsibleButton)
     driving.choose(panel.ui.deviceComboBox, "Processor (CPU)")
     parameterNode = slicer.mrmlScene.GetSingletonNode("MKDSegmentation", "vtkMRMLScriptedModuleNode")
-    assert str(tiny_bundle_path) not in json.dumps([parameterNode.GetParameter(name) for name in parameterNode.GetParameterNames()])
+    assert str(tiny_bundle_path) not in json.dumps(
+        [parameterNode.GetParameter(name) for name in parameterNode.GetParameterNames()]
+    )
     _module, again = loadModule(MODULE)
     assert again.ui.deviceComboBox.currentText == "Processor (CPU)"
     assert again.ui.weightsPathLineEdit.currentPath == str(tiny_bundle_path)
@@ -171,14 +188,24 @@ def test_choices_cannot_be_changed_during_a_run(panel, volume, worker, tmp_path)
     driving.click(panel.ui.segmentButton)
     waitForStage(panel, "Looking for the heart")
     assert panel.ui.segmentButton.text == "Cancel"
-    for widget in (panel.ui.inputSelector, panel.ui.modalityComboBox, panel.ui.outputSelector, panel.ui.weightsPathLineEdit):
+    for widget in (
+        panel.ui.inputSelector,
+        panel.ui.modalityComboBox,
+        panel.ui.outputSelector,
+        panel.ui.weightsPathLineEdit,
+    ):
         assert not widget.enabled
     (tmp_path / "go").touch()
     waitUntilReady(panel)
     assert panel.ui.inputSelector.enabled
 
 
-SECTIONS = ("advancedCollapsibleButton", "weightsCollapsibleButton", "downloadCollapsibleButton", "logCollapsibleButton")
+SECTIONS = (
+    "advancedCollapsibleButton",
+    "weightsCollapsibleButton",
+    "downloadCollapsibleButton",
+    "logCollapsibleButton",
+)
 
 
 @pytest.fixture
@@ -198,9 +225,23 @@ def openPanel(panel, volume, worker):
 def test_every_control_has_a_tool_tip(openPanel):
     import qt
 
-    untold = [name for name, widget in vars(openPanel.ui).items()
-              if not name.startswith("qt_") and type(widget) in (qt.QPushButton, qt.QComboBox, qt.QCheckBox, qt.QLineEdit, qt.QListWidget, qt.QTableWidget,
-                                  qt.QPlainTextEdit, qt.QProgressBar) and not widget.toolTip]
+    untold = [
+        name
+        for name, widget in vars(openPanel.ui).items()
+        if not name.startswith("qt_")
+        and type(widget)
+        in (
+            qt.QPushButton,
+            qt.QComboBox,
+            qt.QCheckBox,
+            qt.QLineEdit,
+            qt.QListWidget,
+            qt.QTableWidget,
+            qt.QPlainTextEdit,
+            qt.QProgressBar,
+        )
+        and not widget.toolTip
+    ]
     assert untold == []
     for name in ("inputSelector", "outputSelector", "weightsPathLineEdit", "folderLineEdit", "show3DButton"):
         assert getattr(openPanel.ui, name).toolTip, name
@@ -237,19 +278,38 @@ def test_what_is_folded_away_at_first_is_all_that_a_usual_run_does_not_need(pane
 
 def test_every_text_that_the_code_shows_can_be_translated():
     """Texts of the .ui file are translated by Qt; those set in code must go through the function _()."""
-    sinks = {"addItem", "setPlainText", "appendPlainText", "setToolTip", "QTableWidgetItem", "QListWidgetItem", "EnvironmentProblem",
-             "RunOutcome", "begin"}
+    sinks = {
+        "addItem",
+        "setPlainText",
+        "appendPlainText",
+        "setToolTip",
+        "QTableWidgetItem",
+        "QListWidgetItem",
+        "EnvironmentProblem",
+        "RunOutcome",
+        "begin",
+    }
     bare = []
     for path in sorted((ROOT / "MKDSegmentation").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             values = []
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute) and node.targets[0].attr in (
-                    "text", "toolTip", "title", "helpText", "acknowledgementText"):
+            if (
+                isinstance(node, ast.Assign)
+                and isinstance(node.targets[0], ast.Attribute)
+                and node.targets[0].attr in ("text", "toolTip", "title", "helpText", "acknowledgementText")
+            ):
                 values = [node.value]
-            elif isinstance(node, ast.Call) and (getattr(node.func, "attr", "") or getattr(node.func, "id", "")) in sinks:
+            elif (
+                isinstance(node, ast.Call) and (getattr(node.func, "attr", "") or getattr(node.func, "id", "")) in sinks
+            ):
                 values = node.args[1:] if getattr(node.func, "id", "") == "RunOutcome" else node.args
-            bare += [f"{path.name}:{node.lineno} {value.value!r}" for value in values
-                     if isinstance(value, ast.Constant) and isinstance(value.value, str) and any(c.isalpha() for c in value.value)]
+            bare += [
+                f"{path.name}:{node.lineno} {value.value!r}"
+                for value in values
+                if isinstance(value, ast.Constant)
+                and isinstance(value.value, str)
+                and any(c.isalpha() for c in value.value)
+            ]
     assert bare == []
 
 
@@ -264,8 +324,8 @@ def test_the_module_says_what_it_is(panel, slicerApp):
 
 
 def terminologyNames():
-    import vtk
     import slicer
+    import vtk
 
     names = vtk.vtkStringArray()
     slicer.modules.terminologies.logic().GetLoadedTerminologyNames(names)

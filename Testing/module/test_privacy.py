@@ -1,4 +1,6 @@
-"""No word about the patient leaves the scene, and nothing goes over a network: the module in the stand-in GUI, with workers of each kind."""
+"""No word about the patient leaves the scene, and nothing goes over a network: the module in the stand-in GUI, with
+workers of each kind.
+"""
 
 import contextlib
 import json
@@ -11,7 +13,15 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import ROOT, addVolume, childProcesses, driving, segmentations, waitForStage, waitUntilReady  # noqa: E402
+from Testing.support.panel_driving import (
+    ROOT,
+    addVolume,
+    childProcesses,
+    driving,
+    segmentations,
+    waitForStage,
+    waitUntilReady,
+)
 
 PATIENT = ("DOE^JANE", "DOE JANE", "19700101", "1.2.840.99999", "PID-4711")
 
@@ -46,7 +56,9 @@ def named(text):
 
 
 @pytest.mark.parametrize("mode", ["good", "crash", "no-heart", "wrong-grid", "garbage"])
-def test_neither_log_nor_process_nor_file_nor_report_names_the_patient(panel, patient, worker, slicerApp, caplog, expectedErrors, mode):
+def test_neither_log_nor_process_nor_file_nor_report_names_the_patient(
+    panel, patient, worker, slicerApp, caplog, expectedErrors, mode
+):
     worker(mode)
     seen = []
 
@@ -59,7 +71,9 @@ def test_neither_log_nor_process_nor_file_nor_report_names_the_patient(panel, pa
         driving.click(panel.ui.segmentButton)
         driving.waitUntil(look, 30, "the end of the run")
     assert any("volume.nrrd" in path for path in seen) and caplog.text
-    reports = [node.GetAttribute("MKDSegmentation.Report") for node in segmentations()]  # holds the request, word for word
+    reports = [
+        node.GetAttribute("MKDSegmentation.Report") for node in segmentations()
+    ]  # holds the request, word for word
     assert (mode not in ("good", "garbage")) or '"op": "segment"' in reports[0]
     for text in (caplog.text, panel.ui.logTextEdit.toPlainText(), panel.ui.statusLabel.text, *seen, *reports):
         assert named(text) == [], text
@@ -80,7 +94,11 @@ def test_the_process_is_told_nothing_of_the_patient(panel, patient, worker, work
 def noSocketHere():
     """Function that returns which sockets this process used since the start of the test, by Python's own word."""
     if not _isListening:
-        sys.addaudithook(lambda event, arguments: _socketsUsed.append(event) if _isListening[-1] and event.startswith("socket.") else None)
+        sys.addaudithook(
+            lambda event, arguments: (
+                _socketsUsed.append(event) if _isListening[-1] and event.startswith("socket.") else None
+            )
+        )
     _socketsUsed.clear()
     _isListening.append(True)
     yield lambda: list(_socketsUsed)
@@ -88,10 +106,10 @@ def noSocketHere():
 
 
 def test_a_run_with_the_real_pipeline_opens_no_socket_in_the_application_or_in_the_worker(
-        panel, patient, tmp_path, monkeypatch, noSocketHere, worker):
+    panel, patient, tmp_path, monkeypatch, noSocketHere, worker
+):
     pytest.importorskip("torch")
     from MKDSegmentationLib.run.volumeTransfer import setVolumeFromImage
-
     from Testing.support.known_heart import known_volume
 
     noted = tmp_path / "sockets.txt"
@@ -100,7 +118,9 @@ def test_a_run_with_the_real_pipeline_opens_no_socket_in_the_application_or_in_t
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "audit"))
     worker("good")  # makes the launcher, which is then another one
     launcher = tmp_path / "bin" / "PythonSlicer"
-    launcher.write_text(f"#!/bin/sh\nexec '{sys.executable}' '{ROOT / 'Testing' / 'trust' / 'faulty_worker.py'}' '{tmp_path}' '' --real\n")
+    launcher.write_text(
+        f"#!/bin/sh\nexec '{sys.executable}' '{ROOT / 'Testing' / 'trust' / 'faulty_worker.py'}' '{tmp_path}' '' --real\n"
+    )
     setVolumeFromImage(patient, known_volume((44, 36, 40), (5, 5, 5))[0])
     driving.processEvents()
     links = []
@@ -119,7 +139,9 @@ def test_a_run_with_the_real_pipeline_opens_no_socket_in_the_application_or_in_t
 
 
 def _open_files(pid):
-    """What a process has open at this moment; a file may be closed, and the process end, between being listed and being read."""
+    """What a process has open at this moment; a file may be closed, and the process end, between being listed and being
+    read.
+    """
     found = []
     with contextlib.suppress(OSError):
         for path in Path(f"/proc/{pid}/fd").iterdir():
@@ -133,7 +155,20 @@ def test_every_source_of_the_module_names_a_network_only_where_weights_are_downl
     for folder in ("MKDSegmentation", "mkd_core"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             text = path.read_text(encoding="utf-8")
-            if any(word in text for word in ("import urllib", "import http", "import socket", "import requests", "QNetwork", "QTcp", "QUdp",
-                                             "downloadFile", "import ftplib", "import smtplib")):
+            if any(
+                word in text
+                for word in (
+                    "import urllib",
+                    "import http",
+                    "import socket",
+                    "import requests",
+                    "QNetwork",
+                    "QTcp",
+                    "QUdp",
+                    "downloadFile",
+                    "import ftplib",
+                    "import smtplib",
+                )
+            ):
                 users.append(path.relative_to(ROOT).as_posix())
     assert users == ["mkd_core/weights_download.py"], json.dumps(users)

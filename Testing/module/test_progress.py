@@ -1,4 +1,6 @@
-"""During a run: stage, fraction, times, log, and an application that never stops answering; the module in the stand-in GUI."""
+"""During a run: stage, fraction, times, log, and an application that never stops answering; the module in the stand-in
+GUI.
+"""
 
 import re
 import time
@@ -8,7 +10,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import addVolume, driving, segment, segmentations, waitForStage, waitUntilReady  # noqa: E402
+from Testing.support.panel_driving import addVolume, driving, segment, segmentations, waitForStage, waitUntilReady
 
 LONGEST_PAUSE_S = 0.2
 
@@ -20,7 +22,9 @@ def test_stage_fraction_and_times_are_shown_and_go_away_with_the_run(panel, volu
     assert panel.ui.statusLabel.text == "Handing the volume over"
     waitForStage(panel, "Looking for the heart")
     assert panel.ui.progressBar.value == 25
-    driving.waitUntil(lambda: "0:01 elapsed" in panel.ui.timeLabel.text or "0:02 elapsed" in panel.ui.timeLabel.text, 10, "a second")
+    driving.waitUntil(
+        lambda: "0:01 elapsed" in panel.ui.timeLabel.text or "0:02 elapsed" in panel.ui.timeLabel.text, 10, "a second"
+    )
     assert re.fullmatch(r"0:0\d elapsed, about \d+:\d\d left", panel.ui.timeLabel.text)
     (tmp_path / "go").touch()
     waitUntilReady(panel)
@@ -33,7 +37,11 @@ def test_the_log_is_one_fold_away_and_tells_stages_and_what_the_worker_wrote(pan
     assert not panel.ui.logTextEdit.visible
     driving.click(panel.ui.logCollapsibleButton)
     lines = [line.partition("\t")[2] for line in panel.ui.logTextEdit.toPlainText().splitlines()]
-    assert lines[0] == "Handing the volume over" and "Looking for the heart" in lines and "the worker writes to its log" in lines
+    assert (
+        lines[0] == "Handing the volume over"
+        and "Looking for the heart" in lines
+        and "the worker writes to its log" in lines
+    )
     assert "The heart is segmented" in lines[-1]
 
 
@@ -45,8 +53,8 @@ def test_a_failure_is_in_the_log_too(panel, volume, worker):
 
 
 def test_a_large_volume_never_keeps_the_application_from_answering_for_a_fifth_of_a_second(panel, worker):
-    """Measured is the processor time of the application's thread from one turn of the event loop to the next: what other programs take
-    from a busy computer does not count."""
+    """Measured is the processor time of the application's thread from one turn of the event loop to the next: what
+    other programs take from a busy computer does not count."""
     import qt
 
     addVolume("Large", shape=(160, 512, 512), spacing=0.5)
@@ -64,6 +72,7 @@ def test_a_large_volume_never_keeps_the_application_from_answering_for_a_fifth_o
 
 def test_the_volume_can_be_changed_while_it_is_handed_over_and_the_run_says_so(panel, worker, monkeypatch):
     import slicer
+
     from MKDSegmentationLib.run import rawNrrd
 
     monkeypatch.setattr(rawNrrd, "PIECE_BYTES", 100)
@@ -77,7 +86,9 @@ def test_the_volume_can_be_changed_while_it_is_handed_over_and_the_run_says_so(p
     assert "changed during the segmentation" in panel.ui.statusLabel.text and segmentations() == []
 
 
-def test_a_cancel_while_the_volume_is_handed_over_leaves_nothing(panel, worker, monkeypatch, slicerApp, workerProcesses):
+def test_a_cancel_while_the_volume_is_handed_over_leaves_nothing(
+    panel, worker, monkeypatch, slicerApp, workerProcesses
+):
     import os
 
     from MKDSegmentationLib.run import rawNrrd
@@ -89,5 +100,7 @@ def test_a_cancel_while_the_volume_is_handed_over_leaves_nothing(panel, worker, 
     driving.click(panel.ui.segmentButton)
     driving.click(panel.ui.segmentButton)
     waitUntilReady(panel, 2)
-    driving.waitUntil(lambda: not os.listdir(slicerApp.temporaryPath) and not workerProcesses(), 3, "an empty temporary folder")
+    driving.waitUntil(
+        lambda: not os.listdir(slicerApp.temporaryPath) and not workerProcesses(), 3, "an empty temporary folder"
+    )
     assert panel.ui.statusLabel.text == "Cancelled. The scene is as it was."

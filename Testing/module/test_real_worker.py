@@ -19,8 +19,19 @@ from mkd_core.structures import STRUCTURES
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 pytest.importorskip("torch")
-from Testing.support.panel_driving import (  # noqa: E402
-    MODULE, ROOT, addVolume, childProcesses, driving, sceneContent, segment, segmentations, voxelsOf, waitForStage, waitUntilReady)
+from Testing.support.panel_driving import (
+    MODULE,
+    ROOT,
+    addVolume,
+    childProcesses,
+    driving,
+    sceneContent,
+    segment,
+    segmentations,
+    voxelsOf,
+    waitForStage,
+    waitUntilReady,
+)
 
 DATA = Path(os.environ.get("MKD_DATA", ROOT.parent / "shared" / "data"))
 SLOW_S = 600
@@ -89,6 +100,7 @@ def test_the_modules_own_test_passes(shippedPanel):
 @needsWeights
 def test_an_mr_is_segmented_through_alignment_with_its_map_of_disagreement_and_the_ct_that_was_made_of_it(shippedPanel):
     import slicer
+
     from MKDSegmentationLib.scene.phantom import addHeartPhantom
 
     panel = shippedPanel
@@ -108,7 +120,9 @@ def test_an_mr_is_segmented_through_alignment_with_its_map_of_disagreement_and_t
     bounds, around = np.zeros(6), np.zeros(6)
     segmentation.GetRASBounds(bounds)
     aligned.GetRASBounds(around)
-    assert (around[::2] <= bounds[::2] + 3).all() and (around[1::2] >= bounds[1::2] - 3).all(), "it lies where the heart is"
+    assert (around[::2] <= bounds[::2] + 3).all() and (around[1::2] >= bounds[1::2] - 3).all(), (
+        "it lies where the heart is"
+    )
     assert panel.ui.overlayComboBox.currentText == "Disagreement of the segmentors"
 
 
@@ -143,7 +157,9 @@ def test_click_and_command_give_identical_labels_on_a_real_ct(shippedPanel, data
     import slicer
 
     source = dataFile("ct_thorax/ct.nii.gz")
-    subprocess.run([sys.executable, "-m", "mkd_core", "segment", str(source), str(tmp_path / "heart.nii.gz")], cwd=ROOT, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "mkd_core", "segment", str(source), str(tmp_path / "heart.nii.gz")], cwd=ROOT, check=True
+    )
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "heart.nii.gz")))
     volume = slicer.util.loadVolume(str(source))
     segment(shippedPanel, SLOW_S)

@@ -1,16 +1,25 @@
-"""What comes out and how it is taken away: table, clipboard, CSV, overlays, choices of output, provenance; in the stand-in GUI."""
+"""What comes out and how it is taken away: table, clipboard, CSV, overlays, choices of output, provenance; in the
+stand-in GUI.
+"""
 
 import csv
 import json
 
 import numpy as np
 import pytest
+
 from Testing.support.fake_worker import blocks
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import (  # noqa: E402
-    SHAPE, addVolume, driving, sceneContent, segment, segmentations, voxelsOf)
+from Testing.support.panel_driving import (
+    SHAPE,
+    driving,
+    sceneContent,
+    segment,
+    segmentations,
+    voxelsOf,
+)
 
 ML = (SHAPE[0] // 4) * (SHAPE[1] // 4) * (SHAPE[2] // 9) * 8 / 1000
 
@@ -52,7 +61,13 @@ def test_a_table_node_with_all_numbers_is_in_the_scene_and_a_second_run_fills_th
     (table,) = tables()
     assert table.GetName() == "CT heart measurements"
     assert [table.GetColumnName(column) for column in range(table.GetNumberOfColumns())] == [
-        "Structure", "Volume (ml)", "Mass (g)", "Mean (HU)", "Confidence (%)", "Remarks"]
+        "Structure",
+        "Volume (ml)",
+        "Mass (g)",
+        "Mean (HU)",
+        "Confidence (%)",
+        "Remarks",
+    ]
     assert table.GetNumberOfRows() == 7
     assert table.GetTable().GetValueByName(0, "Volume (ml)").ToDouble() == round(ML, 1)
     assert table.GetCellText(4, 2) == f"{round(ML * 1.05, 1)}" and table.GetCellText(0, 2) == ""
@@ -92,7 +107,10 @@ def test_only_the_ticked_structures_are_segmented_and_told(panel, volume, worker
     segment(panel)
     assert request()["options"]["structures"] == ["LV", "Myo"]
     assert sorted(segmentations()[0].GetSegmentation().GetSegmentIDs()) == ["LV", "Myo"]
-    assert [row[0] for row in driving.tableTexts(panel.ui.resultsTable)] == ["Left ventricle", "Left ventricular myocardium"]
+    assert [row[0] for row in driving.tableTexts(panel.ui.resultsTable)] == [
+        "Left ventricle",
+        "Left ventricular myocardium",
+    ]
 
 
 def test_without_any_tick_the_panel_says_what_is_missing(panel, volume):
@@ -182,7 +200,9 @@ def test_the_panel_tells_what_made_the_result(panel, volume, worker):
     assert "0" * 64 in panel.ui.provenanceLabel.toolTip
 
 
-def test_provenance_table_and_overlays_survive_saving_and_loading_the_scene(panel, volume, worker, tmp_path, expectedErrors):
+def test_provenance_table_and_overlays_survive_saving_and_loading_the_scene(
+    panel, volume, worker, tmp_path, expectedErrors
+):
     import slicer
 
     worker("good")

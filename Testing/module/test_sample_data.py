@@ -1,4 +1,6 @@
-"""Synthetic hearts in the module Sample Data: in the stand-in GUI, made by a process of their own, as small as will do."""
+"""Synthetic hearts in the module Sample Data: in the stand-in GUI, made by a process of their own, as small as will
+do.
+"""
 
 import dataclasses
 import inspect
@@ -12,7 +14,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import MODULE, driving, sceneContent  # noqa: E402
+from Testing.support.panel_driving import MODULE, driving, sceneContent
 
 NAMES = ["MKD heart phantom CT", "MKD heart phantom MR", "MKD beating heart phantom CT"]
 
@@ -30,6 +32,7 @@ def sampleData(slicerApp):
 @pytest.fixture
 def coarseSamples(sampleData, loadModule, monkeypatch):
     """The module loaded, with its samples registered at 4 mm, the beat with 3 frames."""
+
     def register():
         lib = sys.modules["MKDSegmentationLib.scene.sampleData"]
         coarse = [dataclasses.replace(sample, spacing=4.0, frames=min(sample.frames, 3)) for sample in lib.SAMPLES]
@@ -113,14 +116,18 @@ def test_the_beating_heart_comes_as_a_sequence_with_the_truth_of_each_frame(coar
     assert coarseSamples.ui.sequenceLabel.text == "MKD beating heart phantom CT: 3 frames, time 0 to 533.333 ms"
     browser = slicer.modules.sequences.logic().GetFirstBrowserNodeForProxyNode(volume)
     truth = json.loads(browser.GetSequenceNode(volume).GetAttribute("MKDSegmentation.Truth"))
-    assert [frame["LV"] for frame in truth] == sorted((frame["LV"] for frame in truth), reverse=True) or truth[1]["LV"] < 0.6 * truth[0]["LV"]
+    assert [frame["LV"] for frame in truth] == sorted((frame["LV"] for frame in truth), reverse=True) or truth[1][
+        "LV"
+    ] < 0.6 * truth[0]["LV"]
     assert abs(truth[1]["Myo"] / truth[0]["Myo"] - 1) < 0.1
     first = slicer.util.arrayFromVolume(volume).copy()
     browser.SetSelectedItemNumber(1)
     assert not np.array_equal(slicer.util.arrayFromVolume(volume), first)
 
 
-def test_a_process_that_cannot_start_is_told_and_leaves_nothing(coarseSamples, sampleData, monkeypatch, slicerApp, expectedErrors):
+def test_a_process_that_cannot_start_is_told_and_leaves_nothing(
+    coarseSamples, sampleData, monkeypatch, slicerApp, expectedErrors
+):
     lib = sys.modules["MKDSegmentationLib.scene.sampleData"]
     monkeypatch.setattr(lib, "SAMPLES", [dataclasses.replace(sample, spacing=4.5) for sample in lib.SAMPLES])
     sampleData.install()
@@ -130,10 +137,14 @@ def test_a_process_that_cannot_start_is_told_and_leaves_nothing(coarseSamples, s
     with expectedErrors("SampleError: The process that makes it could not be started"):
         sampleData.click("MKD heart phantom CT")
     assert sceneContent() == before
-    assert not [name for name in os.listdir(Path(slicerApp.cachePath, "MKDSegmentation")) if "4.5mm" in name or "making" in name]
+    assert not [
+        name for name in os.listdir(Path(slicerApp.cachePath, "MKDSegmentation")) if "4.5mm" in name or "making" in name
+    ]
 
 
-def test_cancel_in_the_progress_dialog_ends_the_process_and_leaves_nothing(coarseSamples, sampleData, monkeypatch, slicerApp):
+def test_cancel_in_the_progress_dialog_ends_the_process_and_leaves_nothing(
+    coarseSamples, sampleData, monkeypatch, slicerApp
+):
     from PySide6 import QtCore, QtWidgets
 
     lib = sys.modules["MKDSegmentationLib.scene.sampleData"]
@@ -151,7 +162,9 @@ def test_cancel_in_the_progress_dialog_ends_the_process_and_leaves_nothing(coars
     before = sceneContent()
     sampleData.click("MKD heart phantom CT")
     assert sceneContent() == before
-    assert not [name for name in os.listdir(Path(slicerApp.cachePath, "MKDSegmentation")) if "-5mm" in name or "making" in name]
+    assert not [
+        name for name in os.listdir(Path(slicerApp.cachePath, "MKDSegmentation")) if "-5mm" in name or "making" in name
+    ]
 
 
 def test_the_stand_in_takes_the_arguments_of_slicers_own_sample_data(slicerApp):
@@ -161,7 +174,15 @@ def test_the_stand_in_takes_the_arguments_of_slicers_own_sample_data(slicerApp):
         pytest.skip("SLICER_SOURCE_DIR names no checkout with SampleData.py")
     own = sample_data.install()
     sample_data.uninstall()
-    for ours, theirs in ((sample_data.SampleDataSource.__init__, own.SampleDataSource.__init__),
-                         (sample_data.SampleDataLogic.registerCustomSampleDataSource, own.SampleDataLogic.registerCustomSampleDataSource),
-                         (sample_data.SampleDataLogic.registerCustomSampleDataCategory, own.SampleDataLogic.registerCustomSampleDataCategory)):
+    for ours, theirs in (
+        (sample_data.SampleDataSource.__init__, own.SampleDataSource.__init__),
+        (
+            sample_data.SampleDataLogic.registerCustomSampleDataSource,
+            own.SampleDataLogic.registerCustomSampleDataSource,
+        ),
+        (
+            sample_data.SampleDataLogic.registerCustomSampleDataCategory,
+            own.SampleDataLogic.registerCustomSampleDataCategory,
+        ),
+    ):
         assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)

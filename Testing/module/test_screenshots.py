@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import ROOT  # noqa: E402
+from Testing.support.panel_driving import ROOT
 
 LARGEST_BYTES = 700_000
 

@@ -5,14 +5,23 @@ import os
 
 import numpy as np
 import pytest
-from Testing.support.fake_worker import blocks
 
 from mkd_core.structures import STRUCTURES
+from Testing.support.fake_worker import blocks
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import (  # noqa: E402
-    SHAPE, addVolume, driving, sceneContent, segment, segmentations, voxelsOf, waitForStage, waitUntilReady)
+from Testing.support.panel_driving import (
+    SHAPE,
+    addVolume,
+    driving,
+    sceneContent,
+    segment,
+    segmentations,
+    voxelsOf,
+    waitForStage,
+    waitUntilReady,
+)
 
 
 def test_a_click_turns_the_volume_into_seven_exact_segments(panel, volume, worker):
@@ -20,7 +29,9 @@ def test_a_click_turns_the_volume_into_seven_exact_segments(panel, volume, worke
     segment(panel)
     (segmentation,) = segmentations()
     for structure in STRUCTURES:
-        assert np.array_equal(voxelsOf(segmentation, structure.key, volume), blocks(SHAPE) == structure.label), structure.name
+        assert np.array_equal(voxelsOf(segmentation, structure.key, volume), blocks(SHAPE) == structure.label), (
+            structure.name
+        )
     assert panel.ui.outputSelector.currentNode() is segmentation
     assert "segmented" in panel.ui.statusLabel.text
 
@@ -79,7 +90,9 @@ def test_a_second_click_replaces_our_segments_in_the_same_node_and_keeps_those_o
     slicer.util.updateSegmentBinaryLabelmapFromArray(mine, segmentation, "mine", volume)
     segment(panel)
     assert segmentations() == [segmentation]
-    assert sorted(segmentation.GetSegmentation().GetSegmentIDs()) == sorted([structure.key for structure in STRUCTURES] + ["mine"])
+    assert sorted(segmentation.GetSegmentation().GetSegmentIDs()) == sorted(
+        [structure.key for structure in STRUCTURES] + ["mine"]
+    )
     assert np.array_equal(voxelsOf(segmentation, "mine", volume), mine > 0)
 
 
@@ -161,10 +174,13 @@ def test_a_run_goes_on_while_the_user_looks_at_another_module(panel, volume, wor
     assert panel.ui.resultsTable.rowCount == 7
 
 
-@pytest.mark.parametrize("mode, sentence", [
-    ("no-heart", "No heart was found in this volume. Check that it shows the whole heart."),
-    ("empty", "No heart was found in this volume."),
-])
+@pytest.mark.parametrize(
+    "mode, sentence",
+    [
+        ("no-heart", "No heart was found in this volume. Check that it shows the whole heart."),
+        ("empty", "No heart was found in this volume."),
+    ],
+)
 def test_a_volume_without_a_heart_gives_a_sentence_and_no_node(panel, volume, worker, mode, sentence):
     worker(mode)
     before = sceneContent()
@@ -183,8 +199,11 @@ def test_a_label_map_on_another_grid_changes_nothing_in_the_scene(panel, volume,
     assert sceneContent() == before
 
 
-def test_a_failure_while_results_are_stored_leaves_an_earlier_segmentation_as_the_user_left_it(panel, volume, worker, monkeypatch, expectedErrors):
+def test_a_failure_while_results_are_stored_leaves_an_earlier_segmentation_as_the_user_left_it(
+    panel, volume, worker, monkeypatch, expectedErrors
+):
     import slicer
+
     from MKDSegmentationLib.run import segmentationRun
 
     worker("good")
@@ -235,7 +254,13 @@ def test_a_volume_under_a_non_linear_transform_is_segmented_with_a_remark(panel,
     spline = vtk.vtkThinPlateSplineTransform()
     for points in (spline.SetSourceLandmarks, spline.SetTargetLandmarks):
         landmarks = vtk.vtkPoints()
-        for point in ((0, 0, 0), (50, 0, 0), (0, 50, 0), (0, 0, 50), (20, 20, 30 if points == spline.SetTargetLandmarks else 20)):
+        for point in (
+            (0, 0, 0),
+            (50, 0, 0),
+            (0, 50, 0),
+            (0, 0, 50),
+            (20, 20, 30 if points == spline.SetTargetLandmarks else 20),
+        ):
             landmarks.InsertNextPoint(point)
         points(landmarks)
     node.SetAndObserveTransformToParent(spline)

@@ -4,8 +4,8 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import driving, voxelsOf  # noqa: E402
-from Testing.support.sequence_driving import FRAMES, addSequence, browserOf, framesOf, segmentAll  # noqa: E402
+from Testing.support.panel_driving import driving, voxelsOf
+from Testing.support.sequence_driving import FRAMES, addSequence, browserOf, framesOf, segmentAll
 
 
 @pytest.fixture
@@ -22,7 +22,9 @@ def reloaded(panel, slicerApp, worker, tmp_path, expectedErrors):
     slicer.mrmlScene.Clear()
     (scene,) = folder.rglob("*.mrml")
     slicer.mrmlScene.SetURL(str(scene))
-    with expectedErrors("invalid orientation preset name: Reformat", atLeast=0):  # of slice views that nobody has turned yet
+    with expectedErrors(
+        "invalid orientation preset name: Reformat", atLeast=0
+    ):  # of slice views that nobody has turned yet
         assert slicer.mrmlScene.Connect()
     driving.processEvents()
     return slicer.util.getNode("Beat")
@@ -41,8 +43,9 @@ def test_function_table_and_plot_come_back_with_the_scene(reloaded, panel):
 
 
 def test_each_frame_has_its_segmentation_again(reloaded, panel):
-    from Testing.support.fake_worker import BEAT_WIDTHS
     import slicer
+
+    from Testing.support.fake_worker import BEAT_WIDTHS
 
     (shown,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     for frame, width in enumerate(BEAT_WIDTHS):

@@ -8,8 +8,17 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import addVolume, driving, sceneContent, segment, segmentations, voxelsOf, waitForStage, waitUntilReady  # noqa: E402
-from Testing.support.sequence_driving import FRAMES, addSequence, browserOf, framesOf, nodesNamed, segmentAll  # noqa: E402
+from Testing.support.panel_driving import (
+    addVolume,
+    driving,
+    sceneContent,
+    segment,
+    segmentations,
+    voxelsOf,
+    waitForStage,
+    waitUntilReady,
+)
+from Testing.support.sequence_driving import FRAMES, addSequence, browserOf, framesOf, nodesNamed, segmentAll
 
 
 @pytest.fixture
@@ -35,6 +44,7 @@ def test_a_sequence_is_told_with_its_frames_and_times(panel, sequence):
 
 def test_one_click_segments_every_frame_into_a_sequence_of_the_same_browser(panel, sequence, worker):
     import slicer
+
     from Testing.support.fake_worker import beatingBlocks
 
     worker("beat")
@@ -72,14 +82,18 @@ def test_the_progress_bar_counts_the_frames(panel, sequence, worker):
 def test_all_frames_are_worked_on_by_the_same_worker(panel, sequence, worker):
     worker("beat")
     segmentAll(panel)
-    pids = {json.loads(framesOf(sequence).GetNthDataNode(frame).GetAttribute("MKDSegmentation.Report"))["pid"] for frame in range(FRAMES)}
+    pids = {
+        json.loads(framesOf(sequence).GetNthDataNode(frame).GetAttribute("MKDSegmentation.Report"))["pid"]
+        for frame in range(FRAMES)
+    }
     assert len(pids) == 1
 
 
 def test_the_function_is_that_of_the_frames_computed_by_hand(panel, sequence, worker):
     worker("beat")
     segmentAll(panel)
-    # Blocks of 5 x 6 voxels of 8 mm3 (see fake_worker.py): the left ventricle is 10, 7, 4, 6, 9 voxels wide, the right one as much.
+    # Blocks of 5 x 6 voxels of 8 mm3 (see fake_worker.py): the left ventricle is 10, 7, 4, 6, 9 voxels wide, the right
+    # one as much.
     edv, esv = 5 * 6 * 10 * 8 / 1000, 5 * 6 * 4 * 8 / 1000
     rows = functionRows(panel)
     assert rows["End-diastolic volume (ml)"] == [f"{edv:.0f}"] * 2
@@ -109,7 +123,11 @@ def test_volumes_over_time_and_function_are_table_nodes(panel, sequence, worker)
     segmentAll(panel)
     (volumes,) = nodesNamed("Beat heart volumes")
     table = volumes.GetTable()
-    assert [table.GetColumnName(column) for column in range(3)] == ["time (ms)", "Left ventricle (ml)", "Right ventricle (ml)"]
+    assert [table.GetColumnName(column) for column in range(3)] == [
+        "time (ms)",
+        "Left ventricle (ml)",
+        "Right ventricle (ml)",
+    ]
     assert [table.GetValue(row, 0).ToDouble() for row in range(FRAMES)] == [0, 80, 160, 240, 320]
     assert [table.GetValue(row, 1).ToDouble() for row in range(FRAMES)] == pytest.approx([2.4, 1.68, 0.96, 1.44, 2.16])
     (function,) = nodesNamed("Beat heart function")
@@ -119,6 +137,7 @@ def test_volumes_over_time_and_function_are_table_nodes(panel, sequence, worker)
 
 def test_the_plot_has_a_curve_for_each_chamber_in_its_colour_and_is_shown_on_a_click(panel, sequence, worker):
     import slicer
+
     from mkd_core.structures import BY_KEY
 
     worker("beat")
@@ -175,7 +194,9 @@ def test_cancel_keeps_the_frames_that_are_finished(panel, sequence, worker, slic
     assert functionRows(panel)["End-systolic volume (ml)"][0] == "2"
     driving.waitUntil(lambda: not os.listdir(slicerApp.temporaryPath), 3, "an empty temporary folder")
     browserOf(sequence).SetSelectedItemNumber(3)
-    assert segmentations()[0].GetSegmentation().GetNumberOfSegments() == 0, "no frame shows its neighbour's segmentation"
+    assert segmentations()[0].GetSegmentation().GetNumberOfSegments() == 0, (
+        "no frame shows its neighbour's segmentation"
+    )
 
 
 def test_cancel_before_the_first_frame_is_finished_leaves_the_scene_as_it_was(panel, sequence, worker):
@@ -216,7 +237,9 @@ def test_a_second_run_replaces_our_segments_in_place_and_keeps_those_of_the_user
     shown.GetSegmentation().AddEmptySegment("mine", "My measurement")
     segmentAll(panel)
     assert sceneContent() == before
-    counts = [framesOf(sequence).GetNthDataNode(frame).GetSegmentation().GetNumberOfSegments() for frame in range(FRAMES)]
+    counts = [
+        framesOf(sequence).GetNthDataNode(frame).GetSegmentation().GetNumberOfSegments() for frame in range(FRAMES)
+    ]
     assert counts == [7, 8, 7, 7, 7]
 
 
@@ -255,10 +278,18 @@ def test_browsing_meanwhile_does_not_disturb_the_run(panel, sequence, worker, tm
     assert functionRows(panel)["Ejection fraction (%)"] == ["60", "60"]
 
 
-@pytest.mark.parametrize("removed, reason", [
-    ("browser", "the sequence was removed"), ("sequence", "the sequence was removed"),
-    ("result", "the segmentations were removed"), ("scene", "the scene was closed")])
-def test_what_is_taken_away_in_mid_run_ends_it_with_a_reason(panel, sequence, worker, tmp_path, workerProcesses, slicerApp, removed, reason):
+@pytest.mark.parametrize(
+    "removed, reason",
+    [
+        ("browser", "the sequence was removed"),
+        ("sequence", "the sequence was removed"),
+        ("result", "the segmentations were removed"),
+        ("scene", "the scene was closed"),
+    ],
+)
+def test_what_is_taken_away_in_mid_run_ends_it_with_a_reason(
+    panel, sequence, worker, tmp_path, workerProcesses, slicerApp, removed, reason
+):
     import slicer
 
     worker(f"beat-until:{tmp_path / 'go'}")
@@ -268,7 +299,9 @@ def test_what_is_taken_away_in_mid_run_ends_it_with_a_reason(panel, sequence, wo
     if removed == "scene":
         slicer.mrmlScene.Clear()
     else:
-        slicer.mrmlScene.RemoveNode({"browser": browser, "sequence": browser.GetSequenceNode(sequence), "result": framesOf(sequence)}[removed])
+        slicer.mrmlScene.RemoveNode(
+            {"browser": browser, "sequence": browser.GetSequenceNode(sequence), "result": framesOf(sequence)}[removed]
+        )
     assert panel.ui.segmentButton.text == "Segment"
     assert reason in panel.ui.statusLabel.text
     driving.waitUntil(lambda: not workerProcesses(), 3, "the end of the worker")

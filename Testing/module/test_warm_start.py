@@ -1,4 +1,6 @@
-"""The worker process gets ready before the click, and computes with as many threads as were chosen: the module in the stand-in GUI."""
+"""The worker process gets ready before the click, and computes with as many threads as were chosen: the module in the
+stand-in GUI.
+"""
 
 import importlib.metadata
 import json
@@ -7,7 +9,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import addVolume, driving, segment, segmentations, waitForStage, waitUntilReady  # noqa: E402
+from Testing.support.panel_driving import addVolume, driving, segment, segmentations, waitForStage, waitUntilReady
 
 
 @pytest.fixture
@@ -65,7 +67,9 @@ def test_the_same_is_not_warmed_twice_and_nothing_during_a_run(panel, worker, wo
     driving.waitUntil(lambda: not workerProcesses(), 10, "the end of the worker")
 
 
-def test_a_warm_worker_without_work_ends_and_the_next_click_starts_another(panel, volume, worker, workerProcesses, monkeypatch):
+def test_a_warm_worker_without_work_ends_and_the_next_click_starts_another(
+    panel, volume, worker, workerProcesses, monkeypatch
+):
     from MKDSegmentationLib.run import workerProcess
 
     worker("good")

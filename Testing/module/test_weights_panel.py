@@ -1,16 +1,17 @@
-"""Weights in the panel: card, remembered choice, download, removal; the module in the stand-in GUI. Servers are on this computer only."""
+"""Weights in the panel: card, remembered choice, download, removal; the module in the stand-in GUI.
+
+Servers are on this computer only.
+"""
 
 import hashlib
-import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import ROOT, addVolume, driving  # noqa: E402
-
-from Testing.support.loopback_server import certificate, serving  # noqa: E402
+from Testing.support.loopback_server import certificate, serving
+from Testing.support.panel_driving import addVolume, driving
 
 
 @pytest.fixture
@@ -58,8 +59,18 @@ def test_the_default_weights_have_a_card_that_tells_what_to_expect_of_them(loadM
 
     _module, panel = loadModule(MODULE)
     driving.click(panel.ui.weightsCollapsibleButton)
-    for words in ("Made for:", "CT", "Trained on:", "No image of a person", "Measured quality:", "Dice 0.", "Licence:", "Apache-2.0",
-                  "not for clinical decisions", "default.safetensors"):
+    for words in (
+        "Made for:",
+        "CT",
+        "Trained on:",
+        "No image of a person",
+        "Measured quality:",
+        "Dice 0.",
+        "Licence:",
+        "Apache-2.0",
+        "not for clinical decisions",
+        "default.safetensors",
+    ):
         assert words in panel.ui.modelLabel.text, words
     assert not panel.ui.removeWeightsButton.enabled, "what comes with the extension stays"
 
@@ -70,10 +81,17 @@ def test_only_overlaps_of_segmentations_are_told_as_quality(slicerApp, loadModul
     loadModule(MODULE)
     from MKDSegmentationLib.panel.modelCard import _quality
 
-    assert _quality({
-        "validation Dice": {"LV": 0.96, "Myo": 0.87, "mean": 0.92}, "validation Dice by alignment": {"cycle": 0.92, "none": 0.91, "mean": 0.9},
-        "real MR": {"mean": 0.83, "cases": 16}, "refused": {"a.nii.gz": True},
-    }) == "validation Dice: Dice 0.92, lowest left ventricular myocardium 0.87; real MR: Dice 0.83 (16 cases)"
+    assert (
+        _quality(
+            {
+                "validation Dice": {"LV": 0.96, "Myo": 0.87, "mean": 0.92},
+                "validation Dice by alignment": {"cycle": 0.92, "none": 0.91, "mean": 0.9},
+                "real MR": {"mean": 0.83, "cases": 16},
+                "refused": {"a.nii.gz": True},
+            }
+        )
+        == "validation Dice: Dice 0.92, lowest left ventricular myocardium 0.87; real MR: Dice 0.83 (16 cases)"
+    )
 
 
 def test_a_file_of_the_user_is_described_and_cannot_be_removed_here(panel, tiny_bundle_path):
@@ -82,7 +100,9 @@ def test_a_file_of_the_user_is_described_and_cannot_be_removed_here(panel, tiny_
     assert not panel.ui.removeWeightsButton.enabled
 
 
-def test_downloaded_weights_are_checked_selected_remembered_and_used(open_download, folder, trusted, tiny_bundle_path, slicerApp):
+def test_downloaded_weights_are_checked_selected_remembered_and_used(
+    open_download, folder, trusted, tiny_bundle_path, slicerApp
+):
     panel = open_download
     content = tiny_bundle_path.read_bytes()
     with serving({"/heart.safetensors": content}, trusted) as address:
@@ -107,7 +127,9 @@ def test_a_file_with_another_sha256_is_refused_and_nothing_is_left(open_download
     assert files(folder) == [] and panel.ui.weightsPathLineEdit.currentPath == str(tiny_bundle_path)
 
 
-def test_a_download_shows_how_far_it_is_leaves_the_panel_usable_and_can_be_cancelled(open_download, folder, trusted, workerProcesses):
+def test_a_download_shows_how_far_it_is_leaves_the_panel_usable_and_can_be_cancelled(
+    open_download, folder, trusted, workerProcesses
+):
     panel = open_download
     content = bytes(40 * 2**20)
     with serving({"/heart.safetensors": content}, trusted, pause=0.05) as address:
@@ -135,10 +157,13 @@ def test_unloading_the_module_during_a_download_leaves_nothing(open_download, fo
         assert files(folder) == []
 
 
-@pytest.mark.parametrize(("url", "sha256", "words"), [
-    ("http://weights.example/a.safetensors", "0" * 64, "does not begin with https://"),
-    ("https://weights.example/a.safetensors", "", "not 64 hexadecimal digits"),
-])
+@pytest.mark.parametrize(
+    ("url", "sha256", "words"),
+    [
+        ("http://weights.example/a.safetensors", "0" * 64, "does not begin with https://"),
+        ("https://weights.example/a.safetensors", "", "not 64 hexadecimal digits"),
+    ],
+)
 def test_what_cannot_be_downloaded_cannot_be_clicked_and_the_reason_stands_below(open_download, url, sha256, words):
     enter(open_download, url, sha256)
     assert not open_download.ui.downloadButton.enabled
@@ -181,5 +206,8 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_fetched(open
     folder.touch()  # a file has its name
     enter(open_download, "https://weights.example/heart.safetensors", "0" * 64)
     driving.click(open_download.ui.downloadButton)
-    assert "cannot be written" in open_download.ui.downloadLabel.text and "Choose another folder." in open_download.ui.downloadLabel.text
+    assert (
+        "cannot be written" in open_download.ui.downloadLabel.text
+        and "Choose another folder." in open_download.ui.downloadLabel.text
+    )
     assert open_download.ui.downloadButton.text == "Download"

@@ -34,7 +34,10 @@ def scene(_slicerPackage, tmp_path, monkeypatch):
     logic.GetColorLogic().SetMRMLScene(mrmlScene)
     logic.GetColorLogic().AddDefaultColorNodes()
     modules = types.SimpleNamespace()
-    for name, logicClass in (("volumes", slicer.vtkSlicerVolumesLogic), ("segmentations", slicer.vtkSlicerSegmentationsModuleLogic)):
+    for name, logicClass in (
+        ("volumes", slicer.vtkSlicerVolumesLogic),
+        ("segmentations", slicer.vtkSlicerSegmentationsModuleLogic),
+    ):
         moduleLogic = logicClass()
         moduleLogic.SetMRMLScene(mrmlScene)
         moduleLogic.SetMRMLApplicationLogic(logic)

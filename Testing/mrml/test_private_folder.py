@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-from MKDSegmentationLib.run import privateFolder  # noqa: E402
-from MKDSegmentationLib.run.privateFolder import PREFIX, PrivateFolder, openPrivate, removeLeftovers  # noqa: E402
+from MKDSegmentationLib.run import privateFolder
+from MKDSegmentationLib.run.privateFolder import PREFIX, PrivateFolder, openPrivate, removeLeftovers
 
 #: Another Slicer: makes a folder with a volume in it, says so, and waits.
 OTHER = """
@@ -108,7 +108,9 @@ def test_on_a_disk_without_locks_a_folder_is_made_and_removed_and_no_sweep_dares
     folder = PrivateFolder(str(tmp_path))
     openPrivate(f"{folder.path}/volume.nrrd").close()
     removeLeftovers(str(tmp_path))
-    assert [path.name for path in tmp_path.rglob("*.nrrd")] == ["volume.nrrd"] and stat.S_IMODE(os.stat(folder.path).st_mode) == 0o700
+    assert [path.name for path in tmp_path.rglob("*.nrrd")] == ["volume.nrrd"] and stat.S_IMODE(
+        os.stat(folder.path).st_mode
+    ) == 0o700
     folder.remove()
     assert os.listdir(tmp_path) == []
 

@@ -140,12 +140,15 @@ def test_a_label_map_on_another_grid_is_refused(addVolume, transfer):
 
 def test_each_unsuitable_volume_is_refused_with_its_reason(scene, addVolume):
     import slicer
+
     from MKDSegmentationLib.run.volumeTransfer import reasonVolumeCannotBeUsed
 
     assert "Load" in reasonVolumeCannotBeUsed(None)
     assert "no voxels" in reasonVolumeCannotBeUsed(scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode"))
     assert "too few" in reasonVolumeCannotBeUsed(addVolume(np.zeros((1, 64, 64), np.int16)))
-    colours = slicer.util.addVolumeFromArray(np.zeros((9, 10, 11, 3), np.uint8), nodeClassName="vtkMRMLVectorVolumeNode")
+    colours = slicer.util.addVolumeFromArray(
+        np.zeros((9, 10, 11, 3), np.uint8), nodeClassName="vtkMRMLVectorVolumeNode"
+    )
     assert "one value per voxel" in reasonVolumeCannotBeUsed(colours)
     sheared = np.diag([-1.0, -1.0, 1.0, 1.0])
     sheared[1, 2] = 0.4
@@ -157,6 +160,7 @@ def test_the_mrml_layer_of_the_module_needs_no_qt():
     program = (
         "import slicer, sys; slicer.__path__.append('Testing/harness/slicer_python'); sys.path.append('MKDSegmentation');"
         "import MKDSegmentationLib.run.volumeTransfer, MKDSegmentationLib.scene.segmentationWriting;"
-        "print(sorted(name for name in sys.modules if name.split('.')[0] in ('qt', 'ctk', 'PySide6', 'torch')))")
+        "print(sorted(name for name in sys.modules if name.split('.')[0] in ('qt', 'ctk', 'PySide6', 'torch')))"
+    )
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -2,8 +2,9 @@
 
 Usage: python -m Testing.screenshots [--out FOLDER] [--only STATE ...]
 
-Writes one PNG per state: no volume, ready, a warning, running, done, not found, what is folded away, the dark theme, and a beating heart. Synthetic
-hearts are segmented with the weights that come with the extension, so nothing is needed from anywhere; it takes a few minutes.
+Writes one PNG per state: no volume, ready, a warning, running, done, not found, what is folded away, the dark theme,
+and a beating heart. Synthetic hearts are segmented with the weights that come with the extension, so nothing is needed
+from anywhere; it takes a few minutes.
 """
 
 import argparse
@@ -20,13 +21,16 @@ LONGEST_RUN_S = 600
 def main() -> int:
     """Make the pictures; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m Testing.screenshots", description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=TESTING.parent / "Resources" / "Screenshots", help="folder for the pictures")
+    parser.add_argument(
+        "--out", type=Path, default=TESTING.parent / "Resources" / "Screenshots", help="folder for the pictures"
+    )
     parser.add_argument("--only", nargs="+", choices=list(STATES), help="only these states")
     arguments = parser.parse_args()
     from Testing.harness import bootstrap, failures
 
     bootstrap.start()
     import slicer
+
     from Testing.harness import views
 
     for name, makeState in STATES.items():
@@ -139,16 +143,28 @@ def beatingHeart(panel):
     return beat.picture(panel, volume, WIDTH)
 
 
-STATES = {"disabled": noVolume, "idle": ready, "warning": warning, "running": running, "done": done, "disagreement": disagreement,
-          "failed": failed, "advanced": advanced, "weights": weights, "dark": dark, "sequence": beatingHeart}
+STATES = {
+    "disabled": noVolume,
+    "idle": ready,
+    "warning": warning,
+    "running": running,
+    "done": done,
+    "disagreement": disagreement,
+    "failed": failed,
+    "advanced": advanced,
+    "weights": weights,
+    "dark": dark,
+    "sequence": beatingHeart,
+}
 
 
 def addHeart(modality: str, name: str, part: slice = slice(None)):
     """Add a synthetic heart, or a part of its slices, and show it; returns the volume node."""
     import slicer
-    from Testing.harness import driving
-    from MKDSegmentationLib.scene.phantom import addVolume
+
     from mkd_core.synthesis import synthesize
+    from MKDSegmentationLib.scene.phantom import addVolume
+    from Testing.harness import driving
 
     image, _truth = synthesize(None, modality, 1, spacing=1.5)
     volume = addVolume(image[:, :, part], name)
@@ -183,6 +199,7 @@ def panelImage(panel, palette=None):
 def withViews(panel, volume):
     """Return a picture of panel, three slices and the surfaces."""
     import numpy as np
+
     from Testing.harness import driving, views
 
     driving.click(panel.ui.show3DButton)
@@ -198,11 +215,23 @@ def darkPalette():
 
     palette = QPalette()
     roles = QPalette.ColorRole
-    for role, color in ((roles.Window, "#323232"), (roles.Base, "#242424"), (roles.AlternateBase, "#323232"), (roles.Button, "#3c3c3c"),
-                        (roles.WindowText, "#eeeeee"), (roles.Text, "#eeeeee"), (roles.ButtonText, "#eeeeee"),
-                        (roles.PlaceholderText, "#999999"), (roles.Highlight, "#3d7ab5"), (roles.HighlightedText, "#ffffff"),
-                        (roles.Light, "#505050"), (roles.Mid, "#282828"), (roles.Dark, "#1e1e1e"), (roles.ToolTipBase, "#242424"),
-                        (roles.ToolTipText, "#eeeeee")):
+    for role, color in (
+        (roles.Window, "#323232"),
+        (roles.Base, "#242424"),
+        (roles.AlternateBase, "#323232"),
+        (roles.Button, "#3c3c3c"),
+        (roles.WindowText, "#eeeeee"),
+        (roles.Text, "#eeeeee"),
+        (roles.ButtonText, "#eeeeee"),
+        (roles.PlaceholderText, "#999999"),
+        (roles.Highlight, "#3d7ab5"),
+        (roles.HighlightedText, "#ffffff"),
+        (roles.Light, "#505050"),
+        (roles.Mid, "#282828"),
+        (roles.Dark, "#1e1e1e"),
+        (roles.ToolTipBase, "#242424"),
+        (roles.ToolTipText, "#eeeeee"),
+    ):
         palette.setColor(role, QColor(color))
     for role in (roles.WindowText, roles.Text, roles.ButtonText):
         palette.setColor(QPalette.ColorGroup.Disabled, role, QColor("#9a9a9a"))

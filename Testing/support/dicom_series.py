@@ -8,7 +8,13 @@ import SimpleITK as sitk
 
 
 def write_series(
-    image: sitk.Image, folder: Path, number: int, *, series: int | None = None, shift_per_mm: float = 0.0, uneven_mm: float = 0.0,
+    image: sitk.Image,
+    folder: Path,
+    number: int,
+    *,
+    series: int | None = None,
+    shift_per_mm: float = 0.0,
+    uneven_mm: float = 0.0,
 ) -> None:
     """Write a volume as one CT series, a file per slice; series of other numbers may lie in the same folder.
 
@@ -27,10 +33,23 @@ def write_series(
     for z in range(image.GetDepth()):
         part = image[:, :, z]
         position = image.TransformIndexToPhysicalPoint((0, 0, z))
-        position = (position[0], position[1] + shift_per_mm * z * image.GetSpacing()[2], position[2] + uneven_mm * (z % 2))
-        tags = {"0008|0016": "1.2.840.10008.5.1.4.1.1.2", "0008|0018": f"1.2.3.{number}.{z + 1}", "0020|000d": "1.2.3", "0020|000e": f"1.2.3.{series}",
-                "0008|0060": "CT", "0020|0013": str(z), "0028|1052": "0", "0028|1053": "1",
-                "0020|0037": "1\\0\\0\\0\\1\\0", "0020|0032": "\\".join(map(str, position))}
+        position = (
+            position[0],
+            position[1] + shift_per_mm * z * image.GetSpacing()[2],
+            position[2] + uneven_mm * (z % 2),
+        )
+        tags = {
+            "0008|0016": "1.2.840.10008.5.1.4.1.1.2",
+            "0008|0018": f"1.2.3.{number}.{z + 1}",
+            "0020|000d": "1.2.3",
+            "0020|000e": f"1.2.3.{series}",
+            "0008|0060": "CT",
+            "0020|0013": str(z),
+            "0028|1052": "0",
+            "0028|1053": "1",
+            "0020|0037": "1\\0\\0\\0\\1\\0",
+            "0020|0032": "\\".join(map(str, position)),
+        }
         for tag, value in tags.items():
             part.SetMetaData(tag, value)
         writer.SetFileName(str(folder / f"{number}_{z:03d}.dcm"))

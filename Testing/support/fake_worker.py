@@ -1,7 +1,8 @@
-"""A worker that speaks the protocol of mkd_core.worker and does what a test asks for: work, fail, crash, hang, talk nonsense.
+"""A worker that speaks the protocol of mkd_core.worker and does what a test asks for: work, fail, crash, hang, talk
+nonsense.
 
-Usage: fake_worker.py MODE [MARK], where MARK only makes the process easy to find.  "Segmenting" puts seven blocks into the volume, so a
-run takes a fraction of a second and needs no torch.
+Usage: fake_worker.py MODE [MARK], where MARK only makes the process easy to find.  "Segmenting" puts seven blocks into
+the volume, so a run takes a fraction of a second and needs no torch.
 """
 
 import json
@@ -18,13 +19,17 @@ KEYS = ("LV", "RV", "LA", "RA", "Myo", "AA", "PA")
 
 
 def blocks(shape: tuple):
-    """Return the label map (k, j, i) that this worker makes of a volume of this shape: seven blocks in a row along the last axis."""
+    """Return the label map (k, j, i) that this worker makes of a volume of this shape: seven blocks in a row along the
+    last axis.
+    """
     import numpy as np
 
     labels = np.zeros(shape, dtype=np.uint8)
     width = shape[2] // 9
     for label in range(1, 8):
-        labels[shape[0] // 4 : shape[0] // 2, shape[1] // 4 : shape[1] // 2, label * width : (label + 1) * width] = label
+        labels[shape[0] // 4 : shape[0] // 2, shape[1] // 4 : shape[1] // 2, label * width : (label + 1) * width] = (
+            label
+        )
     return labels
 
 
@@ -33,7 +38,9 @@ BEAT_WIDTHS = (10, 7, 4, 6, 9)
 
 
 def beatingBlocks(voxels):
-    """Return the label map that this worker makes of a frame of a beat: ventricles as wide as the frame says, the others of 4 voxels."""
+    """Return the label map that this worker makes of a frame of a beat: ventricles as wide as the frame says, the
+    others of 4 voxels.
+    """
     import numpy as np
 
     labels = np.zeros(voxels.shape, dtype=np.uint8)
@@ -53,32 +60,60 @@ def say(**message) -> None:
 
 
 ENVIRONMENT = {
-    "mkd_core": "0", "python": "3.12.10", "platform": "Test", "cores": 2, "numpy": "2", "scipy": "1", "SimpleITK": "2", "torch": "2.9.1+cpu",
-    "devices": [{"device": "cpu", "name": "x86_64"}], "device": "cpu", "precision": "float32", "threads": 2,
+    "mkd_core": "0",
+    "python": "3.12.10",
+    "platform": "Test",
+    "cores": 2,
+    "numpy": "2",
+    "scipy": "1",
+    "SimpleITK": "2",
+    "torch": "2.9.1+cpu",
+    "devices": [{"device": "cpu", "name": "x86_64"}],
+    "device": "cpu",
+    "precision": "float32",
+    "threads": 2,
     "no_gpu": "The installed PyTorch is a version without support for graphics cards.",
 }
 
 
 def report(labels, message: dict) -> dict:
-    """Return what the real worker would report of a label map (SimpleITK), with remarks on one structure and on the whole."""
+    """Return what the real worker would report of a label map (SimpleITK), with remarks on one structure and on the
+    whole.
+    """
     import numpy as np
     import SimpleITK as sitk
 
     counts = np.bincount(sitk.GetArrayFromImage(labels).ravel(), minlength=8)
     voxelMl = float(np.prod(labels.GetSpacing())) / 1000.0
     structures = {
-        key: {"volume_ml": float(counts[label]) * voxelMl, "mean_intensity": 100.0, "components": 1, "touches_border": False,
-              "agreement": 0.9, "remarks": []}
+        key: {
+            "volume_ml": float(counts[label]) * voxelMl,
+            "mean_intensity": 100.0,
+            "components": 1,
+            "touches_border": False,
+            "agreement": 0.9,
+            "remarks": [],
+        }
         for label, key in enumerate(KEYS, start=1)
     }
     structures["LA"]["agreement"] = 0.5
     structures["Myo"]["mass_g"] = structures["Myo"]["volume_ml"] * 1.05
     structures["PA"]["remarks"] = ["It reaches the border of the volume, which may cut it."]
     wanted = message["options"].get("structures") or KEYS
-    return {"structures": {key: structures[key] for key in KEYS if key in wanted}, "remarks": ["The volume may not show the whole heart."],
-            "modality": message["modality"], "target": "CT", "device": "cpu", "precision": "float32", "pid": os.getpid(),
-            "bundle": {"name": "fake", "version": "0", "sha256": "0" * 64}, "timings_s": {"total": 0.1}, "version": "0",
-            "input": {"size": list(labels.GetSize()), "spacing_mm": list(labels.GetSpacing())}, "options": message["options"]}
+    return {
+        "structures": {key: structures[key] for key in KEYS if key in wanted},
+        "remarks": ["The volume may not show the whole heart."],
+        "modality": message["modality"],
+        "target": "CT",
+        "device": "cpu",
+        "precision": "float32",
+        "pid": os.getpid(),
+        "bundle": {"name": "fake", "version": "0", "sha256": "0" * 64},
+        "timings_s": {"total": 0.1},
+        "version": "0",
+        "input": {"size": list(labels.GetSize()), "spacing_mm": list(labels.GetSpacing())},
+        "options": message["options"],
+    }
 
 
 class FakeWorker:
@@ -99,8 +134,17 @@ class FakeWorker:
             if message["op"] == "cancel":
                 self.cancelled.set()
             elif message["op"] == "environment":
-                environment = {**ENVIRONMENT} if self.mode != "without-torch" else {
-                    "mkd_core": "0", "python": "3", "cores": 2, "torch": None, "torch_problem": "No module named 'torch'"}
+                environment = (
+                    {**ENVIRONMENT}
+                    if self.mode != "without-torch"
+                    else {
+                        "mkd_core": "0",
+                        "python": "3",
+                        "cores": 2,
+                        "torch": None,
+                        "torch_problem": "No module named 'torch'",
+                    }
+                )
                 say(event="result", id=message["id"], report=environment)
             elif message["op"] == "warm":
                 self.warmed += 1
@@ -121,8 +165,13 @@ class FakeWorker:
                 time.sleep(0.01)
             say(event="cancelled", id=identifier)
         elif self.mode == "no-heart":
-            say(event="error", id=identifier, kind="NoHeartError", message="No heart was found in this volume.",
-                advice="Check that it shows the whole heart.")
+            say(
+                event="error",
+                id=identifier,
+                kind="NoHeartError",
+                message="No heart was found in this volume.",
+                advice="Check that it shows the whole heart.",
+            )
         elif self.mode == "crash":
             sys.stderr.write("fatal: out of everything\n")
             sys.stderr.flush()
@@ -137,9 +186,18 @@ class FakeWorker:
 
     @staticmethod
     def talkNonsense(identifier: int) -> None:
-        for line in (b"\xff\xfe not UTF-8 \xe9", b"plain words", b"{broken json", b"[1, 2]", b"3", b'{"event": "result"}', b"",
-                     b'{"event": "progress", "id": %d, "fraction": "many"}' % identifier, b"x" * 300_000,
-                     b'{"event": "result", "id": %d, "report": {}}' % (identifier + 40)):
+        for line in (
+            b"\xff\xfe not UTF-8 \xe9",
+            b"plain words",
+            b"{broken json",
+            b"[1, 2]",
+            b"3",
+            b'{"event": "result"}',
+            b"",
+            b'{"event": "progress", "id": %d, "fraction": "many"}' % identifier,
+            b"x" * 300_000,
+            b'{"event": "result", "id": %d, "report": {}}' % (identifier + 40),
+        ):
             sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()
         sys.stderr.buffer.write(b"warning: \xff\xfe\n")
@@ -153,7 +211,11 @@ class FakeWorker:
         if self.mode.startswith("beat"):
             voxels = sitk.GetArrayFromImage(volume)
             labels = beatingBlocks(voxels)
-            if self.mode == "beat-without-third" and voxels[0, 0, 0] == 2 and not Path(self.argument or "nowhere").exists():
+            if (
+                self.mode == "beat-without-third"
+                and voxels[0, 0, 0] == 2
+                and not Path(self.argument or "nowhere").exists()
+            ):
                 labels[:] = 0
             while self.mode == "beat-until" and voxels[0, 0, 0] >= 2 and not Path(self.argument).exists():
                 time.sleep(0.01)
@@ -176,7 +238,11 @@ class FakeWorker:
                 sitk.WriteImage(sitk.Cast(volume, sitk.sitkFloat32), message[kind])
         sitk.WriteImage(image, message["output"])
         say(event="progress", id=message["id"], stage="measure", fraction=1.0, message="Measuring")
-        say(event="result", id=message["id"], report={**report(image, message), "request": message, "warmed": self.warmed})
+        say(
+            event="result",
+            id=message["id"],
+            report={**report(image, message), "request": message, "warmed": self.warmed},
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""A volume whose segmentation is known, and networks that classify by intensity: what the pipeline does to geometry can then be judged exactly."""
+"""A volume whose segmentation is known, and networks that classify by intensity: what the pipeline does to geometry can
+then be judged exactly.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,16 @@ from torch.nn import functional
 from mkd_core.io.bundle import Bundle
 from Testing.support.tiny_bundles import tiny_description
 
-#: Centre (x, y, z), mm from the heart's middle in LPS directions, and radius of the ball that stands for each structure, by label.
+#: Centre (x, y, z), mm from the heart's middle in LPS directions, and radius of the ball that stands for each
+#: structure, by label.
 BALLS = {
-    1: ((24, -6, -18), 20), 2: ((-10, -34, -16), 20), 3: ((16, 34, 14), 19), 4: ((-32, 8, -6), 20),
-    5: ((56, -20, -38), 17), 6: ((-14, 0, 44), 17), 7: ((26, -22, 40), 16),
+    1: ((24, -6, -18), 20),
+    2: ((-10, -34, -16), 20),
+    3: ((16, 34, 14), 19),
+    4: ((-32, 8, -6), 20),
+    5: ((56, -20, -38), 17),
+    6: ((-14, 0, 44), 17),
+    7: ((26, -22, 40), 16),
 }
 
 #: HU of air, of the body that holds the balls, and of each ball.
@@ -26,7 +34,10 @@ LEVELS = {label: -50.0 + 100.0 * label for label in BALLS}
 
 
 def known_volume(
-    size: Sequence[int], spacing: Sequence[float], direction: np.ndarray | None = None, middle: Sequence[float] = (0, 0, 0),
+    size: Sequence[int],
+    spacing: Sequence[float],
+    direction: np.ndarray | None = None,
+    middle: Sequence[float] = (0, 0, 0),
     heart_at: Sequence[float] = (0, 0, 0),
 ) -> tuple[sitk.Image, sitk.Image]:
     """Draw the known heart.
@@ -64,9 +75,9 @@ def known_volume(
 class ByIntensity(nn.Module):
     """Classifies by the nearest of some levels in the window -300 to 700 HU.
 
-    Voxels that hold a bit of two things would look like a third.  So each voxel first becomes the darkest or the brightest of its neighbours, whichever is
-    closer, which puts edges where they are half way (Kramer and Bruckner, "Iterations of a non-linear transformation for enhancement of digital
-    images", Pattern Recognition 7, 1975).
+    Voxels that hold a bit of two things would look like a third.  So each voxel first becomes the darkest or the
+    brightest of its neighbours, whichever is closer, which puts edges where they are half way (Kramer and Bruckner,
+    "Iterations of a non-linear transformation for enhancement of digital images", Pattern Recognition 7, 1975).
     """
 
     def __init__(self, levels: dict[float, int], stride: int = 4) -> None:
@@ -99,8 +110,11 @@ class KnownBundle(Bundle):
     def __init__(self, **replaced: nn.Module) -> None:
         balls = {level: label for label, level in LEVELS.items()}
         networks = {
-            "localiser": ByIntensity(balls | {-300.0: 0, BODY: 5}), "generator_a2t": Negative(), "generator_t2a": Negative(),
-            "segmentor_real": ByIntensity(balls | {-300.0: 0, BODY: 0}), "segmentor_syn": ByIntensity(balls | {-300.0: 0, BODY: 0}),
+            "localiser": ByIntensity(balls | {-300.0: 0, BODY: 5}),
+            "generator_a2t": Negative(),
+            "generator_t2a": Negative(),
+            "segmentor_real": ByIntensity(balls | {-300.0: 0, BODY: 0}),
+            "segmentor_syn": ByIntensity(balls | {-300.0: 0, BODY: 0}),
         } | replaced
         description = tiny_description()
         description["segmentor"]["spacing_mm"] = 3.0

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 import torch
-from Testing.support.known_heart import KnownBundle
 from torch import nn
 
 from mkd_core.worker import BundleStore, Worker, protocol_streams
+from Testing.support.known_heart import KnownBundle
 
 
 class Pause(nn.Module):

@@ -16,18 +16,42 @@ import pytest
 
 
 def certificate(folder: Path) -> Path:
-    """A file with a new key and its self-signed certificate for this computer; skips the test where openssl is missing."""
+    """A file with a new key and its self-signed certificate for this computer; skips the test where openssl is
+    missing.
+    """
     if shutil.which("openssl") is None:
         pytest.skip("openssl, which makes the certificate of the test server, is not installed")
     path, key = folder / "server.pem", folder / "server.key"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
-                    "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(path)], check=True, capture_output=True)
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            "-keyout",
+            str(key),
+            "-out",
+            str(path),
+        ],
+        check=True,
+        capture_output=True,
+    )
     path.write_text(path.read_text() + key.read_text())
     return path
 
 
 @contextlib.contextmanager
-def serving(contents: Mapping[str, bytes], key: Path | None = None, redirect: str = "", pause: float = 0.0) -> Iterator[str]:
+def serving(
+    contents: Mapping[str, bytes], key: Path | None = None, redirect: str = "", pause: float = 0.0
+) -> Iterator[str]:
     """A server for the time of the block; gives its address.
 
     Args:

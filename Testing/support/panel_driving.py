@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import slicer
 import vtk
+
 from Testing.harness import bootstrap, driving  # noqa: F401  (the application comes before every other use of Qt)
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +56,9 @@ def sceneContent():
 
 
 def childProcesses():
-    """Return the process ids of what this process has started; threads that end while they are asked are passed over (Linux only)."""
+    """Return the process ids of what this process has started; threads that end while they are asked are passed over
+    (Linux only).
+    """
     children = []
     for task in Path(f"/proc/{os.getpid()}/task").iterdir():
         with contextlib.suppress(OSError):

@@ -3,6 +3,7 @@
 import numpy as np
 import slicer
 import vtk
+
 from Testing.support.panel_driving import SHAPE, driving, waitUntilReady
 
 FRAMES = 5

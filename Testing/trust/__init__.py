@@ -1,9 +1,9 @@
-"""What is done to the software that it must bear: bad volumes, hostile weights, faults, and every way in which a volume can be stored.
+"""What is done to the software that it must bear: bad volumes, hostile weights, faults, and every way in which a volume
+can be stored.
 
-    python -m Testing.trust [--quick]
+python -m Testing.trust [--quick]
 """
 
-import sys
 from pathlib import Path
 
 TESTING = Path(__file__).resolve().parents[1]

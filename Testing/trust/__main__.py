@@ -2,7 +2,8 @@
 
     python -m Testing.trust [--quick]
 
-Writes Testing/benchmarks/results/faults.json, and for each refusal the sentence that the user sees to Testing/trust/messages.md.
+Writes Testing/benchmarks/results/faults.json, and for each refusal the sentence that the user sees to
+Testing/trust/messages.md.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from Testing.trust import TESTING, bundles, geometry, volumes
 from Testing.trust.outcome import Outcome
@@ -29,16 +29,23 @@ RESULTS, MESSAGES = TESTING / "benchmarks" / "results" / "faults.json", TESTING 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m Testing.trust", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a little of everything, in less than a minute; writes no files")
+    parser = argparse.ArgumentParser(
+        prog="python -m Testing.trust", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a little of everything, in less than a minute; writes no files"
+    )
     chosen = parser.parse_args()
     start = time.perf_counter()
     found = []
     for section in SECTIONS:
         for outcome in section.outcomes(quick=chosen.quick):
             found.append(outcome)
-            print(f"{'ok  ' if outcome.survived else 'LOST'} {outcome.group}: {outcome.name}{f' ({outcome.tried})' if outcome.tried > 1 else ''}"
-                  f"{f': {outcome.note}' if outcome.note else ''}", flush=True)
+            print(
+                f"{'ok  ' if outcome.survived else 'LOST'} {outcome.group}: {outcome.name}{f' ({outcome.tried})' if outcome.tried > 1 else ''}"
+                f"{f': {outcome.note}' if outcome.note else ''}",
+                flush=True,
+            )
     print(*_table(found), sep="\n")
     if not chosen.quick:
         RESULTS.write_text(json.dumps(_summary(found, time.perf_counter() - start), indent=2) + "\n", encoding="utf-8")
@@ -48,23 +55,41 @@ def main() -> int:
 
 def _counts(found: Sequence[Outcome]) -> dict[str, dict[str, int]]:
     """Per group, and in all: how many kinds, how many times tried, kinds survived and lost."""
-    groups = {group: [outcome for outcome in found if outcome.group == group] for group in dict.fromkeys(outcome.group for outcome in found)}
-    return {name: {
-        "kinds": len(some), "tried": sum(outcome.tried for outcome in some), "survived": sum(outcome.survived for outcome in some),
-        "lost": sum(not outcome.survived for outcome in some),
-    } for name, some in (groups | {"all": list(found)}).items()}
+    groups = {
+        group: [outcome for outcome in found if outcome.group == group]
+        for group in dict.fromkeys(outcome.group for outcome in found)
+    }
+    return {
+        name: {
+            "kinds": len(some),
+            "tried": sum(outcome.tried for outcome in some),
+            "survived": sum(outcome.survived for outcome in some),
+            "lost": sum(not outcome.survived for outcome in some),
+        }
+        for name, some in (groups | {"all": list(found)}).items()
+    }
 
 
 def _table(found: Sequence[Outcome]) -> list[str]:
     rows = ["", f"{'':<18}{'kinds':>8}{'tried':>10}{'survived':>10}{'lost':>6}"]
-    return rows + [f"{name:<18}{row['kinds']:>8}{row['tried']:>10}{row['survived']:>10}{row['lost']:>6}" for name, row in _counts(found).items()]
+    return rows + [
+        f"{name:<18}{row['kinds']:>8}{row['tried']:>10}{row['survived']:>10}{row['lost']:>6}"
+        for name, row in _counts(found).items()
+    ]
 
 
 def _summary(found: Sequence[Outcome], seconds: float) -> dict:
     return {
-        "command": "python -m Testing.trust", "seconds": round(seconds), "python": platform.python_version(), "system": platform.system(),
+        "command": "python -m Testing.trust",
+        "seconds": round(seconds),
+        "python": platform.python_version(),
+        "system": platform.system(),
         "counts": _counts(found),
-        "lost": [{"group": outcome.group, "name": outcome.name, "note": outcome.note} for outcome in found if not outcome.survived],
+        "lost": [
+            {"group": outcome.group, "name": outcome.name, "note": outcome.note}
+            for outcome in found
+            if not outcome.survived
+        ],
         "kinds": [{"group": outcome.group, "name": outcome.name, "tried": outcome.tried} for outcome in found],
     }
 
@@ -73,7 +98,11 @@ def _messages(found: Sequence[Outcome]) -> list[str]:
     lines = ["# What the user is told", "", "Written by `python -m Testing.trust`."]
     for group in dict.fromkeys(outcome.group for outcome in found if outcome.message):
         lines += ["", f"## {group.capitalize()}", "", "| what was wrong | what the user is told |", "| --- | --- |"]
-        lines += [f"| {outcome.name} | {_cell(outcome.message)} |" for outcome in found if outcome.group == group and outcome.message]
+        lines += [
+            f"| {outcome.name} | {_cell(outcome.message)} |"
+            for outcome in found
+            if outcome.group == group and outcome.message
+        ]
     return lines
 
 

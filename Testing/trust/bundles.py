@@ -1,4 +1,7 @@
-"""Hostile weights: files made to mislead, to run code, or to fill the memory.  Each must be refused with a reason, or be a sound bundle."""
+"""Hostile weights: files made to mislead, to run code, or to fill the memory.
+
+Each must be refused with a reason, or be a sound bundle.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
+from mkd_core.errors import BundleError
 from mkd_core.io.bundle import load_bundle, read_description, save_bundle
 from mkd_core.io.bundle_metadata import PARTS
-from mkd_core.errors import BundleError
+from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 from Testing.trust.outcome import Outcome
 from Testing.trust.refusing import MOST_MEMORY, MOST_WORK, peak_memory, refuses
 
@@ -32,8 +35,37 @@ _MEMORY = Path("/dev/shm")
 
 #: Values that break careless programs.
 _NASTY = [
-    None, True, -1, 0, 1, 2**31, 2**63, 10**30, 10**400, 1.5, -0.0, 1e308, "", "x" * 20_000, "../../etc/passwd", "C:\\Windows", "\x00", "\x1b[2J", "\ud800",
-    "<img src=http://example.org>", "__class__", "self", "NaN", [], [[]], [None], [1] * 100, {}, {"": {}}, {"type": "segmentor"}, {"__reduce__": ["os.system"]},
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2**31,
+    2**63,
+    10**30,
+    10**400,
+    1.5,
+    -0.0,
+    1e308,
+    "",
+    "x" * 20_000,
+    "../../etc/passwd",
+    "C:\\Windows",
+    "\x00",
+    "\x1b[2J",
+    "\ud800",
+    "<img src=http://example.org>",
+    "__class__",
+    "self",
+    "NaN",
+    [],
+    [[]],
+    [None],
+    [1] * 100,
+    {},
+    {"": {}},
+    {"type": "segmentor"},
+    {"__reduce__": ["os.system"]},
 ]
 
 
@@ -50,9 +82,9 @@ class _Parts:
             save_bundle(path, tiny_description(), random_state_dicts(tiny_description()))
             self.content = path.read_bytes()
         (length,) = struct.unpack("<Q", self.content[:8])
-        self.header: dict[str, Any] = json.loads(self.content[8:8 + length])
+        self.header: dict[str, Any] = json.loads(self.content[8 : 8 + length])
         self.description: dict[str, Any] = json.loads(self.header["__metadata__"]["mkd"])
-        self.data = self.content[8 + length:]
+        self.data = self.content[8 + length :]
 
     def with_header(self, change: Callable[[dict], None]) -> bytes:
         """The bundle after a change of its header."""
@@ -73,8 +105,8 @@ class _Parts:
     def with_number(self, name: str, number: float) -> bytes:
         """The bundle with one number (float16) of a tensor changed."""
         begin = self.header[name]["data_offsets"][0]
-        changed = self.data[:begin] + np.float16(number).tobytes() + self.data[begin + 2:]
-        return self.content[:-len(self.data)] + changed
+        changed = self.data[:begin] + np.float16(number).tobytes() + self.data[begin + 2 :]
+        return self.content[: -len(self.data)] + changed
 
 
 class _RunsCode:
@@ -134,36 +166,89 @@ def _known(parts: _Parts, trace: Path) -> list[tuple[str, str, bytes]]:
         ("a shape of 10^18 numbers with a side of none", "does not fit its shape", tensor(shape=[10**18, 0])),
         ("a negative side", "no proper shape", tensor(shape=[-1, -8])),
         ("a shape of text", "no proper shape", tensor(shape=["8"])),
-        ("an offset behind the end", "overlap or leave a gap", tensor(data_offsets=[10**12, 10**12 + entry["data_offsets"][1] - entry["data_offsets"][0]])),
-        ("overlapping tensors", "overlap or leave a gap", tensor(data_offsets=[begin - 2 for begin in entry["data_offsets"]])),
+        (
+            "an offset behind the end",
+            "overlap or leave a gap",
+            tensor(data_offsets=[10**12, 10**12 + entry["data_offsets"][1] - entry["data_offsets"][0]]),
+        ),
+        (
+            "overlapping tensors",
+            "overlap or leave a gap",
+            tensor(data_offsets=[begin - 2 for begin in entry["data_offsets"]]),
+        ),
         ("an offset that runs backwards", "does not fit its shape", tensor(data_offsets=entry["data_offsets"][::-1])),
         ("an unknown number format", "number format", tensor(dtype="F8_E4M3")),
         ("objects instead of numbers", "number format", tensor(dtype="O")),
         ("a weight that is NaN", "not finite", parts.with_number(name, float("nan"))),
         ("a weight that is infinite", "not finite", parts.with_number(name, float("inf"))),
-        ("a path for a name", "belongs to none", parts.with_header(lambda header: header.update({"../../../etc/passwd": {
-            "dtype": "F32", "shape": [0], "data_offsets": [len(parts.data)] * 2}}))),
-        ("a name of 500,000 letters", "cannot be used", parts.with_header(lambda header: header.update({"n" * 500_000: {
-            "dtype": "F32", "shape": [0], "data_offsets": [len(parts.data)] * 2}}))),
+        (
+            "a path for a name",
+            "belongs to none",
+            parts.with_header(
+                lambda header: header.update(
+                    {"../../../etc/passwd": {"dtype": "F32", "shape": [0], "data_offsets": [len(parts.data)] * 2}}
+                )
+            ),
+        ),
+        (
+            "a name of 500,000 letters",
+            "cannot be used",
+            parts.with_header(
+                lambda header: header.update(
+                    {"n" * 500_000: {"dtype": "F32", "shape": [0], "data_offsets": [len(parts.data)] * 2}}
+                )
+            ),
+        ),
         ("a missing tensor", "overlap or leave a gap", parts.with_header(lambda header: header.pop(name))),
         ("no description", "without the description", parts.with_header(lambda header: header.pop("__metadata__"))),
-        ("a description nested a thousand deep", "nested too deep", parts.with_text('{"training": ' + "[" * 400 + "]" * 400 + "}")),
+        (
+            "a description nested a thousand deep",
+            "nested too deep",
+            parts.with_text('{"training": ' + "[" * 400 + "]" * 400 + "}"),
+        ),
         ("a description nested a hundred thousand deep", "not JSON", parts.with_text("[" * 100_000)),
-        ("another format version", "newer format (99)", parts.with_description(lambda description: description.update(format=99))),
-        ("a number beyond all numbers", "number without end", parts.with_text(json.dumps(parts.description).replace('"training": {}', '"training": {"x": 1e999}'))),
+        (
+            "another format version",
+            "newer format (99)",
+            parts.with_description(lambda description: description.update(format=99)),
+        ),
+        (
+            "a number beyond all numbers",
+            "number without end",
+            parts.with_text(json.dumps(parts.description).replace('"training": {}', '"training": {"x": 1e999}')),
+        ),
         ("a whole number of 400 digits", "number without end", set_training(10**400)),
-        ("commands for the terminal in a text", "control characters", parts.with_description(lambda description: description.update(licence="\x1b]0;x\x07"))),
+        (
+            "commands for the terminal in a text",
+            "control characters",
+            parts.with_description(lambda description: description.update(licence="\x1b]0;x\x07")),
+        ),
         ("half a character in a text", "control characters", set_training("\ud800")),
-        ("a licence of 500,000 letters", "too long", parts.with_description(lambda description: description.update(licence="x" * 500_000))),
+        (
+            "a licence of 500,000 letters",
+            "too long",
+            parts.with_description(lambda description: description.update(licence="x" * 500_000)),
+        ),
         ("channels of 10^9", "absurd", network(type="segmentor", channels=[10**9, 8])),
         ("a thousand blocks", "absurd", network(type="generator", channels=2, blocks=1024)),
         ("another architecture", "unknown network type", network(type="os.system")),
-        ("an architecture with arguments of its own", "cannot be built", network(type="segmentor", channels=[4, 8], __class__="x")),
+        (
+            "an architecture with arguments of its own",
+            "cannot be built",
+            network(type="segmentor", channels=[4, 8], __class__="x"),
+        ),
         ("a deeper network than its weights", "is needed", network(type="segmentor", channels=[1024] * 16)),
         ("no channels", "cannot be built", network(type="segmentor", channels=[0, 0])),
-        ("an intensity range without width", "is not a range", parts.with_description(
-            lambda description: description["normalisation"]["CT"].update(low=0.0, high=0.0))),
-        ("an endless intensity range", "absurd", parts.with_description(lambda description: description["normalisation"]["CT"].update(low=-1e200))),
+        (
+            "an intensity range without width",
+            "is not a range",
+            parts.with_description(lambda description: description["normalisation"]["CT"].update(low=0.0, high=0.0)),
+        ),
+        (
+            "an endless intensity range",
+            "absurd",
+            parts.with_description(lambda description: description["normalisation"]["CT"].update(low=-1e200)),
+        ),
     ]
 
 
@@ -182,12 +267,16 @@ def outcomes(*, quick: bool) -> Iterator[Outcome]:
 def _sound(parts: _Parts, path: Path) -> Outcome:
     path.write_bytes(parts.content)
     bundle = load_bundle(path)
-    return Outcome(_GROUP, "the sound bundle that all others are made from: it must be read", bundle.metadata == parts.description)
+    return Outcome(
+        _GROUP, "the sound bundle that all others are made from: it must be read", bundle.metadata == parts.description
+    )
 
 
 def _refusal(name: str, expected: str, content: bytes, path: Path) -> Outcome:
     path.write_bytes(content)
-    message, note = refuses(lambda: load_bundle(path), expected, path.parent)  # a trace of code that was run would be a file more
+    message, note = refuses(
+        lambda: load_bundle(path), expected, path.parent
+    )  # a trace of code that was run would be a file more
     return Outcome(_GROUP, name, not note, message=message, note=note)
 
 
@@ -242,7 +331,9 @@ def _use(path: Path) -> None:
 def _wrong_bytes(parts: _Parts, generator: random.Random) -> bytes:
     spoilt = bytearray(parts.content)
     for _ in range(generator.randint(1, 6)):
-        spoilt[generator.randrange(len(spoilt) - len(parts.data))] = generator.choice((generator.randrange(256), *b'{}[]",:019e-\\u'))
+        spoilt[generator.randrange(len(spoilt) - len(parts.data))] = generator.choice(
+            (generator.randrange(256), *b'{}[]",:019e-\\u')
+        )
     return bytes(spoilt)
 
 
@@ -256,10 +347,13 @@ def _wrong_numbers(parts: _Parts, generator: random.Random) -> bytes:
 def _wrong_length(parts: _Parts, generator: random.Random) -> bytes:
     choice = generator.randrange(3)
     if choice == 0:
-        return parts.content[:generator.randrange(len(parts.content))]
+        return parts.content[: generator.randrange(len(parts.content))]
     if choice == 1:
         return parts.content + generator.randbytes(generator.randint(1, 50))
-    return struct.pack("<Q", generator.choice((generator.randrange(2**64), generator.randrange(2 * len(parts.content))))) + parts.content[8:]
+    return (
+        struct.pack("<Q", generator.choice((generator.randrange(2**64), generator.randrange(2 * len(parts.content)))))
+        + parts.content[8:]
+    )
 
 
 def _wrong_value(table: Any, generator: random.Random) -> None:
@@ -287,7 +381,9 @@ def _wrong_header(parts: _Parts, generator: random.Random) -> bytes:
 
 
 def _wrong_description(parts: _Parts, generator: random.Random) -> bytes:
-    return parts.with_description(lambda description: [_wrong_value(description, generator) for _ in range(generator.randint(1, 3))])
+    return parts.with_description(
+        lambda description: [_wrong_value(description, generator) for _ in range(generator.randint(1, 3))]
+    )
 
 
 def _soup(parts: _Parts, generator: random.Random) -> bytes:
@@ -298,10 +394,41 @@ def _soup(parts: _Parts, generator: random.Random) -> bytes:
     return parts.with_text(text)
 
 
-_PIECES = ["{", "}", "[", "]", ",", ":", '"', '"a"', '"dtype":"F32"', '"shape":[1]', '"data_offsets":[0,4]', '"__metadata__":{"mkd":"{}"}', "1", "-1", "1e999", "NaN",
-           "null", "true", "\\ud800", '"\\ud800"', "\x00", "ä", "9" * 400, " " * 50, '{"a":', "{}", "[" * 30]
+_PIECES = [
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    '"',
+    '"a"',
+    '"dtype":"F32"',
+    '"shape":[1]',
+    '"data_offsets":[0,4]',
+    '"__metadata__":{"mkd":"{}"}',
+    "1",
+    "-1",
+    "1e999",
+    "NaN",
+    "null",
+    "true",
+    "\\ud800",
+    '"\\ud800"',
+    "\x00",
+    "ä",
+    "9" * 400,
+    " " * 50,
+    '{"a":',
+    "{}",
+    "[" * 30,
+]
 
 _MUTATIONS: dict[str, Callable[[_Parts, random.Random], bytes]] = {
-    "wrong bytes in the header": _wrong_bytes, "wrong numbers": _wrong_numbers, "wrong length": _wrong_length, "wrong entries of the header": _wrong_header,
-    "wrong entries of the description": _wrong_description, "random pieces of JSON": _soup,
+    "wrong bytes in the header": _wrong_bytes,
+    "wrong numbers": _wrong_numbers,
+    "wrong length": _wrong_length,
+    "wrong entries of the header": _wrong_header,
+    "wrong entries of the description": _wrong_description,
+    "random pieces of JSON": _soup,
 }

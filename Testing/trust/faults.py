@@ -1,7 +1,9 @@
-"""Failing machines, failing processes and hasty users: each really done to the panel and its worker process in the stand-in GUI.
+"""Failing machines, failing processes and hasty users: each really done to the panel and its worker process in the
+stand-in GUI.
 
-What is borne: the run ends as it must, exactly one sentence tells it, the scene is as before, no process and no file is left, nothing was
-logged as an error that was not told, and the next click segments exactly. Linux only: limits, signals and /proc do the harm and the looking.
+What is borne: the run ends as it must, exactly one sentence tells it, the scene is as before, no process and no file is
+left, nothing was logged as an error that was not told, and the next click segments exactly. Linux only: limits, signals
+and /proc do the harm and the looking.
 """
 
 from __future__ import annotations
@@ -28,14 +30,14 @@ import numpy as np
 from Testing.trust import TESTING
 from Testing.trust.outcome import Outcome
 
-
 GROUP = "faults"
 RUNS = 200
 
 #: By so much may the memory of the application differ between two moments of a long session.
 MOST_MEGABYTES = 20
 
-#: Seconds after which a click on Cancel counts as not heard, and after which a run counts as stuck; computers may be busy.
+#: Seconds after which a click on Cancel counts as not heard, and after which a run counts as stuck; computers may be
+#: busy.
 PROMPT_S, PATIENCE_S = 5.0, 120.0
 
 _UNFIT_FOR_USERS = re.compile(r"Traceback|Errno|Error\b|None|\{|\}|secret")
@@ -83,6 +85,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         import panel_driving
         import slicer
+
         from Testing.harness import bootstrap
 
         self.driving, self.scene_content = panel_driving.driving, panel_driving.sceneContent
@@ -98,12 +101,17 @@ class Bench:
         self.panel._warmTimer.setInterval(10**8)  # a worker that warms itself would meet the fault before the click
         from MKDSegmentationLib.run import rawNrrd
 
-        self._raw_nrrd, self._piece_bytes, rawNrrd.PIECE_BYTES = rawNrrd, rawNrrd.PIECE_BYTES, 1000  # many steps even for a small volume
+        self._raw_nrrd, self._piece_bytes, rawNrrd.PIECE_BYTES = (
+            rawNrrd,
+            rawNrrd.PIECE_BYTES,
+            1000,
+        )  # many steps even for a small volume
         self.add_volume()
 
     def close(self) -> None:
         """Leave the application as it was."""
         import slicer
+
         from Testing.harness import bootstrap
 
         bootstrap.clear()
@@ -159,25 +167,33 @@ class Bench:
         """Nodes of the scene that were not there before."""
         import slicer
 
-        return [slicer.mrmlScene.GetNodeByID(name) for name, *_ in self.scene_content() if name not in {name for name, *_ in before}]
+        return [
+            slicer.mrmlScene.GetNodeByID(name)
+            for name, *_ in self.scene_content()
+            if name not in {name for name, *_ in before}
+        ]
 
     def is_exactly_segmented(self) -> bool:
         """Whether the volume has one segmentation, voxel for voxel what the worker made of it."""
         import panel_driving
-        from Testing.support.fake_worker import blocks
 
         from mkd_core.structures import STRUCTURES
+        from Testing.support.fake_worker import blocks
 
         found, expected = panel_driving.segmentations(), blocks(self.volume.GetImageData().GetDimensions()[::-1])
         return len(found) == 1 and all(
-            np.array_equal(panel_driving.voxelsOf(found[0], structure.key, self.volume), expected == structure.label) for structure in STRUCTURES)
+            np.array_equal(panel_driving.voxelsOf(found[0], structure.key, self.volume), expected == structure.label)
+            for structure in STRUCTURES
+        )
 
     def workers(self) -> list[int]:
         """Process ids of workers and launchers that are alive."""
         alive = []
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                is_ours = str(self.folder).encode() in (entry / "cmdline").read_bytes() and int(entry.name) != os.getpid()
+                is_ours = (
+                    str(self.folder).encode() in (entry / "cmdline").read_bytes() and int(entry.name) != os.getpid()
+                )
                 if is_ours and (entry / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
                     alive.append(int(entry.name))
         return alive
@@ -296,8 +312,8 @@ def _check_strike(bench: Bench) -> None:
 
 def _real_worker(fault: str) -> Callable[[Bench], None]:
     def strike(bench: Bench) -> None:
-        from Testing.support.known_heart import known_volume
         from MKDSegmentationLib.run.volumeTransfer import setVolumeFromImage
+        from Testing.support.known_heart import known_volume
 
         bench.arm(fault, "--real")
         setVolumeFromImage(bench.volume, known_volume((44, 36, 40), (5, 5, 5))[0])
@@ -373,7 +389,9 @@ def _read_only_settings(bench: Bench) -> None:
 
 
 def _clock_jumps(bench: Bench) -> None:
-    """In the middle of a run somebody sets the clock, to last century and then to the next one; files get such times too."""
+    """In the middle of a run somebody sets the clock, to last century and then to the next one; files get such times
+    too.
+    """
     from MKDSegmentationLib.run.privateFolder import removeLeftovers
 
     real = time.time
@@ -398,6 +416,7 @@ def _clock_jumps(bench: Bench) -> None:
 def _two_windows(bench: Bench) -> None:
     """A second Slicer starts, sweeps the temporary folder and segments while the run of the first is under way."""
     import panel_driving
+
     from MKDSegmentation import MKDSegmentationLogic, removeLeftoversOfCrashes
 
     bench.arm("waits@segment")
@@ -419,10 +438,14 @@ def _crash_of_slicer(bench: Bench) -> None:
     """A Slicer that was killed in the middle of a run left its volume; the next start removes it."""
     from MKDSegmentation import removeLeftoversOfCrashes
 
-    program = ("import os, signal, sys; sys.path.append(sys.argv[1])\n"
-               "from MKDSegmentationLib.run.privateFolder import PrivateFolder, openPrivate\n"
-               "openPrivate(PrivateFolder(sys.argv[2]).path + '/volume.nrrd').close(); os.kill(os.getpid(), signal.SIGKILL)")
-    subprocess.run([sys.executable, "-c", program, str(TESTING.parent / "MKDSegmentation"), str(bench.temporary)], check=False)
+    program = (
+        "import os, signal, sys; sys.path.append(sys.argv[1])\n"
+        "from MKDSegmentationLib.run.privateFolder import PrivateFolder, openPrivate\n"
+        "openPrivate(PrivateFolder(sys.argv[2]).path + '/volume.nrrd').close(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program, str(TESTING.parent / "MKDSegmentation"), str(bench.temporary)], check=False
+    )
     if not list(bench.temporary.rglob("volume.nrrd")):
         raise AssertionError("there is nothing to remove")
     removeLeftoversOfCrashes()
@@ -431,14 +454,22 @@ def _crash_of_slicer(bench: Bench) -> None:
 
 
 def _installed_elsewhere(bench: Bench) -> None:
-    """The extension lies in a folder with blanks and letters that are not ASCII; a Slicer of its own segments with it."""
+    """The extension lies in a folder with blanks and letters that are not ASCII; a Slicer of its own segments with
+    it.
+    """
     place = bench.folder / "Œuvre de l'été 心臓"
     for name in ("MKDSegmentation", "mkd_core", "Testing"):
-        shutil.copytree(TESTING.parent / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "weights", "results", "training"))
+        shutil.copytree(
+            TESTING.parent / name,
+            place / name,
+            ignore=shutil.ignore_patterns("__pycache__", "weights", "results", "training"),
+        )
     (place / "mkd_core" / "weights").symlink_to(TESTING.parent / "mkd_core" / "weights")
-    program = ("import sys; sys.path.insert(0, '.'); from Testing.trust import faults; from Testing.harness import bootstrap; bootstrap.start()\n"
-               "from pathlib import Path; bench = faults.Bench(Path('elsewhere')); bench.arm(); bench.run()\n"
-               "import mkd_core; print(mkd_core.__file__, bench.is_exactly_segmented(), bench.message); bench.close()")
+    program = (
+        "import sys; sys.path.insert(0, '.'); from Testing.trust import faults; from Testing.harness import bootstrap; bootstrap.start()\n"
+        "from pathlib import Path; bench = faults.Bench(Path('elsewhere')); bench.arm(); bench.run()\n"
+        "import mkd_core; print(mkd_core.__file__, bench.is_exactly_segmented(), bench.message); bench.close()"
+    )
     (place / "elsewhere").mkdir()
     done = subprocess.run([sys.executable, "-c", program], cwd=place, capture_output=True, text=True, check=False)
     if f"{place / 'mkd_core' / '__init__.py'} True" not in done.stdout:
@@ -497,7 +528,9 @@ def _removes_output(place: str) -> Callable[[Bench], None]:
 
 
 def _reach(bench: Bench, place: str) -> None:
-    """Start a run and go to a place in it: "hand over", "start", a stage, "write", or "take" where the panel reads the label map."""
+    """Start a run and go to a place in it: "hand over", "start", a stage, "write", or "take" where the panel reads the
+    label map.
+    """
     bench.arm("waits@write" if place == "take" else f"waits@{place}")
     bench.click()
     if place == "hand over":
@@ -521,18 +554,42 @@ STAGES = ("check", "localise", "align", "segment", "restore", "measure")
 PLACES = ("hand over", "start", "read", "localise", "measure", "write", "take")
 
 FAULTS = (
-    *(Fault(f"worker killed: {place}", _worker(f"killed@{place}"), CRASH, is_quick=place in ("start", "read", "segment", "write"))
-      for place in ("start", "read", *STAGES, "write", "reply")),
-    *(Fault(f"worker killed in the real pipeline: {place}", _real_worker(f"killed@{place}"), CRASH, is_quick=False)
-      for place in ("start", "read", *STAGES, "write", "reply")),
-    *(Fault(f"worker hangs deaf and is cancelled: {place}", _cancelled(f"stopped@{place}"), CANCELLED, is_quick=place == "segment")
-      for place in ("read", *STAGES, "write", "reply")),
+    *(
+        Fault(
+            f"worker killed: {place}",
+            _worker(f"killed@{place}"),
+            CRASH,
+            is_quick=place in ("start", "read", "segment", "write"),
+        )
+        for place in ("start", "read", *STAGES, "write", "reply")
+    ),
+    *(
+        Fault(f"worker killed in the real pipeline: {place}", _real_worker(f"killed@{place}"), CRASH, is_quick=False)
+        for place in ("start", "read", *STAGES, "write", "reply")
+    ),
+    *(
+        Fault(
+            f"worker hangs deaf and is cancelled: {place}",
+            _cancelled(f"stopped@{place}"),
+            CANCELLED,
+            is_quick=place == "segment",
+        )
+        for place in ("read", *STAGES, "write", "reply")
+    ),
     Fault("worker never ends and is cancelled", _cancelled("waits@segment"), CANCELLED),
     Fault("worker writes nonsense to its output", _worker("garbage@localise"), DONE, is_borne=True),
     Fault("worker writes a line without end and dies", _worker("endless@localise"), CRASH),
     Fault("worker logs what is no UTF-8", _worker("bad_log@localise"), DONE, is_borne=True),
-    Fault("worker runs out of memory", _worker("out_of_memory@segment"), r"This computer ran out of memory\. Close other programs, or crop .*\."),
-    Fault("worker has an error in the program", _worker("broken@segment"), r"The segmentation failed because of an error in the program\. .*\."),
+    Fault(
+        "worker runs out of memory",
+        _worker("out_of_memory@segment"),
+        r"This computer ran out of memory\. Close other programs, or crop .*\.",
+    ),
+    Fault(
+        "worker has an error in the program",
+        _worker("broken@segment"),
+        r"The segmentation failed because of an error in the program\. .*\.",
+    ),
     Fault("torch is missing", _worker("torch_missing@weights"), NO_TORCH),
     Fault("torch is broken", _worker("torch_broken@weights"), NO_TORCH),
     Fault("torch is an empty folder", _worker("torch_halved@weights"), NO_TORCH),
@@ -545,7 +602,11 @@ FAULTS = (
     Fault("report is a list", _worker("listed_report@reply"), NO_RESULT),
     Fault("report is nonsense", _worker("report_of_nonsense@reply"), NO_RESULT),
     Fault("disk is full: volume", _full_disk, NO_FOLDER),
-    Fault("disk is full: result", _worker("full@write"), r".*cannot be written\. Check the folder and the space on the disk\."),
+    Fault(
+        "disk is full: result",
+        _worker("full@write"),
+        r".*cannot be written\. Check the folder and the space on the disk\.",
+    ),
     Fault("temporary folder cannot be written", _with_temporary_path("/proc"), NO_FOLDER),
     Fault("temporary folder is gone", _with_temporary_path("/nowhere"), NO_FOLDER),
     Fault("temporary files are cleared: before reading", _worker("swept@read"), CLEARED),
@@ -553,14 +614,41 @@ FAULTS = (
     Fault("settings cannot be written", _read_only_settings, DONE, is_borne=True),
     Fault("clock is set back and forth", _clock_jumps, DONE, is_borne=True),
     Fault("two windows at once", _two_windows, DONE, is_borne=True),
-    Fault("extension in a folder with blanks and foreign letters", _installed_elsewhere, DONE, is_borne=True, is_quick=False),
+    Fault(
+        "extension in a folder with blanks and foreign letters",
+        _installed_elsewhere,
+        DONE,
+        is_borne=True,
+        is_quick=False,
+    ),
     Fault("Slicer was killed in its last run", _crash_of_slicer, DONE, is_borne=True),
-    *(Fault(f"scene is closed: {place}", _closes_scene(place), rf"Cancelled, because the scene was closed\. {LOAD}",
-            is_quick=place in ("hand over", "localise", "take")) for place in PLACES),
-    *(Fault(f"volume is removed: {place}", _removes_volume(place), rf"Cancelled, because the volume was removed\. {LOAD}",
-            is_quick=place in ("start", "take")) for place in PLACES),
-    *(Fault(f"output is removed: {place}", _removes_output(place), r"Cancelled, because the output segmentation was removed\.",
-            is_quick=place == "localise") for place in PLACES),
+    *(
+        Fault(
+            f"scene is closed: {place}",
+            _closes_scene(place),
+            rf"Cancelled, because the scene was closed\. {LOAD}",
+            is_quick=place in ("hand over", "localise", "take"),
+        )
+        for place in PLACES
+    ),
+    *(
+        Fault(
+            f"volume is removed: {place}",
+            _removes_volume(place),
+            rf"Cancelled, because the volume was removed\. {LOAD}",
+            is_quick=place in ("start", "take"),
+        )
+        for place in PLACES
+    ),
+    *(
+        Fault(
+            f"output is removed: {place}",
+            _removes_output(place),
+            r"Cancelled, because the output segmentation was removed\.",
+            is_quick=place == "localise",
+        )
+        for place in PLACES
+    ),
 )
 
 
@@ -606,11 +694,21 @@ def _usage(bench: Bench) -> Counter:
     """How much there is of what could pile up, with a warm worker at rest."""
     bench.driving.processEvents(0.1)
     gc.collect()
-    kinds = Counter(type(thing).__name__ for thing in gc.get_objects()
-                    if str(type(thing).__module__).startswith("MKDSegmentationLib") or type(thing).__name__ in ("QTimer", "QProcess"))
-    return kinds + Counter({
-        "files open": len(os.listdir("/proc/self/fd")), "threads": len(os.listdir("/proc/self/task")), "nodes": len(bench.scene_content()),
-        "temporary files": len(list(bench.temporary.iterdir())), "processes": len(bench.workers())})
+    kinds = Counter(
+        type(thing).__name__
+        for thing in gc.get_objects()
+        if str(type(thing).__module__).startswith("MKDSegmentationLib")
+        or type(thing).__name__ in ("QTimer", "QProcess")
+    )
+    return kinds + Counter(
+        {
+            "files open": len(os.listdir("/proc/self/fd")),
+            "threads": len(os.listdir("/proc/self/task")),
+            "nodes": len(bench.scene_content()),
+            "temporary files": len(list(bench.temporary.iterdir())),
+            "processes": len(bench.workers()),
+        }
+    )
 
 
 def _megabytes() -> float:

@@ -2,11 +2,12 @@
 
     python faulty_worker.py FOLDER [KIND@PLACE] [--real]
 
-Protocol, reading and writing are those of mkd_core.worker. Unless --real is given, the networks are left out: the pipeline goes through its
-stages and labels seven blocks, so that a run needs no torch. With --real it is the real pipeline with networks that know the known heart.
+Protocol, reading and writing are those of mkd_core.worker. Unless --real is given, the networks are left out: the
+pipeline goes through its stages and labels seven blocks, so that a run needs no torch. With --real it is the real
+pipeline with networks that know the known heart.
 
-KIND is what happens: see FAULTS and LIES. PLACE is where: "start", "read", a stage of the pipeline, "weights", "write" or "reply". That it
-has struck is noted in FOLDER, so that the next process of the same command is sound.
+KIND is what happens: see FAULTS and LIES. PLACE is where: "start", "read", a stage of the pipeline, "weights", "write"
+or "reply". That it has struck is noted in FOLDER, so that the next process of the same command is sound.
 """
 
 from __future__ import annotations
@@ -18,14 +19,13 @@ import sys
 import time
 from pathlib import Path
 
-TESTING = Path(__file__).resolve().parents[1]
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from Testing.support.fake_worker import blocks, report  # noqa: E402
-
-from mkd_core.inference import pipeline  # noqa: E402
-from mkd_core.io import volumes as volume_files  # noqa: E402
-from mkd_core import worker  # noqa: E402
-from mkd_core.errors import Cancelled  # noqa: E402
+from mkd_core import worker
+from mkd_core.errors import Cancelled
+from mkd_core.inference import pipeline
+from mkd_core.io import volumes as volume_files
+from Testing.support.fake_worker import blocks, report
 
 FOLDER = Path(sys.argv[1])
 KIND, _, PLACE = (sys.argv[2] if len(sys.argv) > 2 else "").partition("@")
@@ -87,11 +87,23 @@ def broken() -> None:
 
 def garbage() -> None:
     """Nonsense goes to where messages are read, some of it hard to tell from messages."""
-    for line in (b"\xff\xfe\x00 no text \xe9", b"x" * 3_000_000, b'{"event": "result", "id"', b"[" * 50_000, b'{"a":' * 50_000, b"[1]", b"NaN", b"",
-                 b'{"event": "ready", "pid": 0}', b'{"event": "ready", "pid": -1}', b'{"event": "ready", "pid": true}',
-                 b'{"event": "result", "id": 4711, "report": {}}', b'{"event": "progress", "id": %d, "fraction": NaN}' % CURRENT["id"],
-                 b'{"event": "progress", "id": %d, "fraction": 1%s}' % (CURRENT["id"], b"0" * 400),
-                 b'{"event": "progress", "id": %d, "fraction": {}, "stage": 3, "message": [4]}' % CURRENT["id"]):
+    for line in (
+        b"\xff\xfe\x00 no text \xe9",
+        b"x" * 3_000_000,
+        b'{"event": "result", "id"',
+        b"[" * 50_000,
+        b'{"a":' * 50_000,
+        b"[1]",
+        b"NaN",
+        b"",
+        b'{"event": "ready", "pid": 0}',
+        b'{"event": "ready", "pid": -1}',
+        b'{"event": "ready", "pid": true}',
+        b'{"event": "result", "id": 4711, "report": {}}',
+        b'{"event": "progress", "id": %d, "fraction": NaN}' % CURRENT["id"],
+        b'{"event": "progress", "id": %d, "fraction": 1%s}' % (CURRENT["id"], b"0" * 400),
+        b'{"event": "progress", "id": %d, "fraction": {}, "stage": 3, "message": [4]}' % CURRENT["id"],
+    ):
         REPLIES.write(line + b"\n")
     REPLIES.flush()
 
@@ -135,8 +147,24 @@ def _without_torch(code: str) -> None:
         (FOLDER / "torch.py").unlink()
 
 
-FAULTS = {fault.__name__: fault for fault in (
-    killed, stopped, waits, full, swept, out_of_memory, broken, garbage, endless, bad_log, torch_missing, torch_broken, torch_halved)}
+FAULTS = {
+    fault.__name__: fault
+    for fault in (
+        killed,
+        stopped,
+        waits,
+        full,
+        swept,
+        out_of_memory,
+        broken,
+        garbage,
+        endless,
+        bad_log,
+        torch_missing,
+        torch_broken,
+        torch_halved,
+    )
+}
 
 
 def _cut(path: Path) -> None:
@@ -196,7 +224,7 @@ class NoStore(worker.BundleStore):
 
     def get(self, path):
         visit("weights")
-        return None
+        return
 
 
 def quick_segment(image, bundle, *, modality, options, progress, cancelled):

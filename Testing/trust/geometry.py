@@ -1,4 +1,6 @@
-"""Every way in which a scanner or a program can store one heart: the labels must lie on exactly the volume's grid and, in the world, on the heart."""
+"""Every way in which a scanner or a program can store one heart: the labels must lie on exactly the volume's grid and,
+in the world, on the heart.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +11,29 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from Testing.support.known_heart import BALLS, KnownBundle, known_volume
 from test_geometry import ORIENTATIONS, rotation, stored_otherwise
 
 import mkd_core
 from mkd_core.errors import MKDError
 from mkd_core.io.volumes import WRITABLE, read_volume, write_volume
+from Testing.support.known_heart import BALLS, KnownBundle, known_volume
 from Testing.trust.outcome import Outcome
 
 _GROUP = "geometry"
 
-#: Types of voxels, and how the known CT is brought into each: factor, summand, what it is then said to be.  Where no value can lie below zero, an MR.
+#: Types of voxels, and how the known CT is brought into each: factor, summand, what it is then said to be.  Where no
+#: value can lie below zero, an MR.
 KINDS: dict[str, tuple[float, float, str]] = {
-    "int8": (0.1, 0, "CT"), "uint8": (0.15, 150, "MR"), "int16": (1, 0, "CT"), "uint16": (1, 1000, "MR"), "int32": (1, 0, "CT"), "uint32": (1, 1000, "MR"),
-    "int64": (1, 0, "CT"), "uint64": (1, 1000, "MR"), "float32": (1, 0, "CT"), "float64": (1, 0, "CT"),
+    "int8": (0.1, 0, "CT"),
+    "uint8": (0.15, 150, "MR"),
+    "int16": (1, 0, "CT"),
+    "uint16": (1, 1000, "MR"),
+    "int32": (1, 0, "CT"),
+    "uint32": (1, 1000, "MR"),
+    "int64": (1, 0, "CT"),
+    "uint64": (1, 1000, "MR"),
+    "float32": (1, 0, "CT"),
+    "float64": (1, 0, "CT"),
 }
 
 #: Voxels of the networks' grids, mm: the answer can be no finer.
@@ -60,17 +71,27 @@ def judge(stored: Stored) -> str:
     """Segment the heart as it is stored.
 
     Returns:
-        What is wrong with the result; empty if nothing is.  Voxels further from the surface of a ball than 1.5 voxels, of the volume or of the networks' grid,
-        whichever are larger, must have the ball's label, or not have it outside; one in a hundred may differ, as where two balls nearly touch.
+        What is wrong with the result; empty if nothing is.  Voxels further from the surface of a ball than 1.5 voxels,
+        of the volume or of the networks' grid, whichever are larger, must have the ball's label, or not have it
+        outside; one in a hundred may differ, as where two balls nearly touch.
     """
     image = _image(stored)
     scale, shift, modality = KINDS[stored.kind]
     bundle = KnownBundle()
     if modality == "MR":
         bundle.metadata.update(target="MR", assistant="CT")
-    bundle.metadata["normalisation"][modality] = {"kind": "window", "low": -300.0 * scale + shift, "high": 700.0 * scale + shift}
+    bundle.metadata["normalisation"][modality] = {
+        "kind": "window",
+        "low": -300.0 * scale + shift,
+        "high": 700.0 * scale + shift,
+    }
     try:
-        result = mkd_core.segment(image, bundle, modality=modality, options=mkd_core.SegmentationOptions(device="cpu", precision="float32", threads=1))
+        result = mkd_core.segment(
+            image,
+            bundle,
+            modality=modality,
+            options=mkd_core.SegmentationOptions(device="cpu", precision="float32", threads=1),
+        )
     except MKDError as error:
         return str(error)
     labels = result.labels
@@ -92,10 +113,14 @@ def _image(stored: Stored) -> sitk.Image:
     size = [max(8, round(extent / step)) for extent, step in zip(_EXTENT, stored.spacing)]
     direction = rotation(stored.angles) @ np.diag((-1.0 if stored.mirrored else 1.0, 1.0, 1.0))
     middle = np.array(stored.middle)
-    image = stored_otherwise(known_volume(size, stored.spacing, direction, middle + stored.cut, middle)[0], stored.order, stored.signs)
+    image = stored_otherwise(
+        known_volume(size, stored.spacing, direction, middle + stored.cut, middle)[0], stored.order, stored.signs
+    )
     scale, shift, _ = KINDS[stored.kind]
     values = sitk.GetArrayFromImage(image) * scale + shift
-    if stored.kind == "uint8":  # few different values would look like a label map: let the air, which is far below the window, vary
+    if (
+        stored.kind == "uint8"
+    ):  # few different values would look like a label map: let the air, which is far below the window, vary
         values += np.where(values < 1, np.random.default_rng(0).integers(0, 90, values.shape), 0)
     result = sitk.GetImageFromArray(np.rint(values).astype(stored.kind))
     result.CopyInformation(image)
@@ -107,23 +132,44 @@ def _grid(image: sitk.Image) -> tuple:
 
 
 def _distances(image: sitk.Image, middle: Sequence[float]) -> dict[int, np.ndarray]:
-    """Distance of every voxel's centre from the surface of each ball, negative inside, (z, y, x), mm; by ITK's own grid, not by ours."""
+    """Distance of every voxel's centre from the surface of each ball, negative inside, (z, y, x), mm; by ITK's own
+    grid, not by ours.
+    """
     axes = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
     index = np.indices(image.GetSize()[::-1], dtype=np.float32)[::-1]
     centres = np.tensordot(axes, index, axes=1) + (np.array(image.GetOrigin()) - middle)[:, None, None, None]
-    return {label: np.linalg.norm(centres - np.array(centre)[:, None, None, None], axis=0) - radius for label, (centre, radius) in BALLS.items()}
+    return {
+        label: np.linalg.norm(centres - np.array(centre)[:, None, None, None], axis=0) - radius
+        for label, (centre, radius) in BALLS.items()
+    }
 
 
 def outcomes(*, quick: bool) -> Iterator[Outcome]:
     """All orders and directions of the axes, all types of voxels, and very many grids by chance."""
     generator = np.random.default_rng(0)
-    yield _all("the 48 orders and directions of the axes", [Stored(order=order, signs=signs) for order, signs in ORIENTATIONS[:: 12 if quick else 1]])
+    yield _all(
+        "the 48 orders and directions of the axes",
+        [Stored(order=order, signs=signs) for order, signs in ORIENTATIONS[:: 12 if quick else 1]],
+    )
     yield _all("types of voxels", [Stored(kind=kind) for kind in (("uint8", "uint16", "float64") if quick else KINDS)])
-    yield _all("oblique and left-handed", [by_chance(generator, "angles", "mirrored", "order", "signs") for _ in range(2 if quick else 60)])
-    yield _all("voxels of 0.2 to 10 mm", [by_chance(generator, "spacing", "order", "signs") for _ in range(2 if quick else 60)])
-    yield _all("a hundred metres from the origin", [by_chance(generator, "middle", "angles") for _ in range(1 if quick else 20)])
-    yield _all("a field of view that cuts the heart", [by_chance(generator, "cut", "order", "signs") for _ in range(2 if quick else 40)])
-    yield _all("everything at once", [by_chance(generator, *Stored.__dataclass_fields__) for _ in range(2 if quick else 100)])
+    yield _all(
+        "oblique and left-handed",
+        [by_chance(generator, "angles", "mirrored", "order", "signs") for _ in range(2 if quick else 60)],
+    )
+    yield _all(
+        "voxels of 0.2 to 10 mm", [by_chance(generator, "spacing", "order", "signs") for _ in range(2 if quick else 60)]
+    )
+    yield _all(
+        "a hundred metres from the origin",
+        [by_chance(generator, "middle", "angles") for _ in range(1 if quick else 20)],
+    )
+    yield _all(
+        "a field of view that cuts the heart",
+        [by_chance(generator, "cut", "order", "signs") for _ in range(2 if quick else 40)],
+    )
+    yield _all(
+        "everything at once", [by_chance(generator, *Stored.__dataclass_fields__) for _ in range(2 if quick else 100)]
+    )
     yield _files(generator, 10 if quick else 500)
 
 
@@ -135,9 +181,14 @@ def by_chance(generator: np.random.Generator, *names: str) -> Stored:
         spacing[spacing.argmin() if generator.random() < 0.3 else generator.integers(3)] *= 1.5
     spacing = spacing.clip(0.2, 10)
     values = {
-        "spacing": tuple(spacing.tolist()), "order": order, "signs": signs, "angles": tuple(generator.uniform(-3, 3, 3).tolist()),
-        "mirrored": bool(generator.integers(2)), "middle": tuple(generator.uniform(-1e5, 1e5, 3).tolist()),
-        "cut": tuple(generator.uniform(-25, 25, 3).tolist()), "kind": list(KINDS)[generator.integers(len(KINDS))],
+        "spacing": tuple(spacing.tolist()),
+        "order": order,
+        "signs": signs,
+        "angles": tuple(generator.uniform(-3, 3, 3).tolist()),
+        "mirrored": bool(generator.integers(2)),
+        "middle": tuple(generator.uniform(-1e5, 1e5, 3).tolist()),
+        "cut": tuple(generator.uniform(-25, 25, 3).tolist()),
+        "kind": list(KINDS)[generator.integers(len(KINDS))],
     }
     return Stored(**{name: values[name] for name in names})
 
@@ -148,7 +199,9 @@ def _all(name: str, ways: Sequence[Stored]) -> Outcome:
 
 
 def _files(generator: np.random.Generator, count: int) -> Outcome:
-    """Labels written beside the volume, each in every format: read again, they must lie on one grid but for the digits that a format keeps."""
+    """Labels written beside the volume, each in every format: read again, they must lie on one grid but for the digits
+    that a format keeps.
+    """
     notes = []
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(count):
@@ -166,11 +219,15 @@ def _files(generator: np.random.Generator, count: int) -> Outcome:
                 labels.CopyInformation(read)
                 write_volume(labels, Path(folder, f"labels{ending}"))
                 again = read_volume(Path(folder, f"labels{ending}"))
-                apart = max(np.abs(_corner(again, corner) - _corner(read, corner)).max() for corner in np.ndindex(2, 2, 2))
+                apart = max(
+                    np.abs(_corner(again, corner) - _corner(read, corner)).max() for corner in np.ndindex(2, 2, 2)
+                )
                 if again.GetSize() != read.GetSize() or apart > 1e-3:
                     notes.append(f"{apart:.2g} mm apart in {ending}: {way}")
     return Outcome(_GROUP, "files of labels beside files of volumes", not notes, 4 * count, note="; ".join(notes[:3]))
 
 
 def _corner(image: sitk.Image, corner: Sequence[int]) -> np.ndarray:
-    return np.array(image.TransformIndexToPhysicalPoint([int(at * (count - 1)) for at, count in zip(corner, image.GetSize())]))
+    return np.array(
+        image.TransformIndexToPhysicalPoint([int(at * (count - 1)) for at, count in zip(corner, image.GetSize())])
+    )

@@ -1,4 +1,6 @@
-"""Was it refused as it must be: with the right sentence, at once, without taking memory, and with every file as it was?"""
+"""Was it refused as it must be: with the right sentence, at once, without taking memory, and with every file as it
+was?
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from pathlib import Path
 from mkd_core import cli
 from mkd_core.errors import MKDError
 
-#: A refusal may take so long of a processor, s; so long in all, on a computer that is busy; and let the memory of this process grow by so much, bytes.
+#: A refusal may take so long of a processor, s; so long in all, on a computer that is busy; and let the memory of this
+#: process grow by so much, bytes.
 MOST_WORK, MOST_WAITING, MOST_MEMORY = 2.0, 120.0, 300 << 20
 
 #: More letters than this nobody reads.
@@ -36,6 +39,7 @@ def command_refuses(arguments: list[str], expected: str, watched: Path) -> tuple
     Returns:
         The sentence, and why the refusal is not as it must be; empty if it is.
     """
+
     def run() -> str:
         with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()) as said:
             code = cli.main(arguments)
@@ -48,6 +52,7 @@ def command_refuses(arguments: list[str], expected: str, watched: Path) -> tuple
 
 def refuses(run: Callable[[], object], expected: str, watched: Path) -> tuple[str, str]:
     """The same of a function that must raise an :class:`MKDError`."""
+
     def refuse() -> str:
         try:
             run()

@@ -1,4 +1,6 @@
-"""Bad volumes: each is given to ``mkd segment`` and must be refused in plain words, in two seconds, with nothing left behind."""
+"""Bad volumes: each is given to ``mkd segment`` and must be refused in plain words, in two seconds, with nothing left
+behind.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +14,29 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from Testing.support.dicom_series import write_series
-from Testing.support.known_heart import BODY, known_volume
 
 from mkd_core.errors import InputError
 from mkd_core.io.volumes import read_volume
+from Testing.support.dicom_series import write_series
+from Testing.support.known_heart import BODY, known_volume
 from Testing.trust.outcome import Outcome
 from Testing.trust.refusing import MOST_MEMORY, command_refuses, peak_memory
 
 _GROUP = "bad volumes"
 
-#: Every way in which ITK and 3D Slicer write a volume: name of the file, whether compressed, name of the file with the voxels.
+#: Every way in which ITK and 3D Slicer write a volume: name of the file, whether compressed, name of the file with the
+#: voxels.
 STORED = [
-    ("ct.nii", False, "ct.nii"), ("ct.nii.gz", True, "ct.nii.gz"), ("ct.nrrd", False, "ct.nrrd"), ("packed.nrrd", True, "packed.nrrd"),
-    ("ct.nhdr", False, "ct.raw"), ("packed.nhdr", True, "packed.raw.gz"), ("ct.mha", False, "ct.mha"), ("packed.mha", True, "packed.mha"),
-    ("ct.mhd", False, "ct.raw"), ("packed.mhd", True, "packed.zraw"),
+    ("ct.nii", False, "ct.nii"),
+    ("ct.nii.gz", True, "ct.nii.gz"),
+    ("ct.nrrd", False, "ct.nrrd"),
+    ("packed.nrrd", True, "packed.nrrd"),
+    ("ct.nhdr", False, "ct.raw"),
+    ("packed.nhdr", True, "packed.raw.gz"),
+    ("ct.mha", False, "ct.mha"),
+    ("packed.mha", True, "packed.mha"),
+    ("ct.mhd", False, "ct.raw"),
+    ("packed.mhd", True, "packed.zraw"),
 ]
 
 
@@ -59,9 +69,11 @@ def _written(image: sitk.Image, folder: Path, name: str = "volume.nrrd") -> Path
 
 def _changed(change: Callable[[sitk.Image], sitk.Image | None], name: str = "volume.nrrd") -> Callable[[Path], Path]:
     """Writes the known CT after a change, which happens in place or gives another image."""
+
     def make(folder: Path) -> Path:
         image = ct()
         return _written(change(image) or image, folder, name)
+
     return make
 
 
@@ -70,6 +82,7 @@ def _with_voxel(value: float) -> Callable[[sitk.Image], sitk.Image]:
         image = sitk.Cast(image, sitk.sitkFloat32)
         image.SetPixel(20, 18, 20, value)
         return image
+
     return change
 
 
@@ -77,12 +90,15 @@ def _content(name: str, content: bytes) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         (folder / name).write_bytes(content)
         return folder / name
+
     return make
 
 
 def _nrrd(sizes: str, encoding: str = "raw", data: bytes = b"", directions: str = "(1,0,0) (0,1,0) (0,0,1)") -> bytes:
-    header = (f"NRRD0004\ntype: int16\ndimension: 3\nspace: left-posterior-superior\nsizes: {sizes}\nspace directions: {directions}\n"
-              f"endian: little\nencoding: {encoding}\n\n")
+    header = (
+        f"NRRD0004\ntype: int16\ndimension: 3\nspace: left-posterior-superior\nsizes: {sizes}\nspace directions: {directions}\n"
+        f"endian: little\nencoding: {encoding}\n\n"
+    )
     return header.encode() + data
 
 
@@ -137,13 +153,17 @@ def _half_of_a_pair(folder: Path) -> Path:
     return _written(ct(), folder, "volume.hdr")
 
 
-def _series(spoil: Callable[[Path], None] = lambda folder: None, image: sitk.Image | None = None, **how) -> Callable[[Path], Path]:
+def _series(
+    spoil: Callable[[Path], None] = lambda folder: None, image: sitk.Image | None = None, **how
+) -> Callable[[Path], Path]:
     """Writes a DICOM series and spoils the folder."""
+
     def make(folder: Path) -> Path:
         series = folder / "series"
         write_series(image or ct(), series, 1, **how)
         spoil(series)
         return series
+
     return make
 
 
@@ -151,6 +171,7 @@ def _remove(*slices: int) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
         for number in slices:
             (folder / f"1_{number:03d}.dcm").unlink()
+
     return spoil
 
 
@@ -184,48 +205,113 @@ BAD = [
     BadVolume("a single slice", "2 dimensions", _changed(lambda image: image[:, :, 20])),
     BadVolume("three slices", "44 x 36 x 3 voxels", _changed(lambda image: image[:, :, 18:21])),
     BadVolume("three voxels", "3 x 1 x 1 voxels", _changed(lambda image: image[18:21, 20:21, 20:21])),
-    BadVolume("colours (RGB)", "colours or vectors", _changed(lambda image: sitk.Compose(*[sitk.Cast(image, sitk.sitkUInt8)] * 3))),
+    BadVolume(
+        "colours (RGB)",
+        "colours or vectors",
+        _changed(lambda image: sitk.Compose(*[sitk.Cast(image, sitk.sitkUInt8)] * 3)),
+    ),
     BadVolume("a time series", "time series", _changed(lambda image: sitk.JoinSeries([image, image]))),
-    BadVolume("a time series of vectors", "time series", _changed(lambda image: sitk.JoinSeries([sitk.Compose(image, image)] * 2), "volume.mha")),
-    BadVolume("complex numbers", "complex numbers", _changed(lambda image: sitk.Cast(image, sitk.sitkComplexFloat32), "volume.nii")),
+    BadVolume(
+        "a time series of vectors",
+        "time series",
+        _changed(lambda image: sitk.JoinSeries([sitk.Compose(image, image)] * 2), "volume.mha"),
+    ),
+    BadVolume(
+        "complex numbers",
+        "complex numbers",
+        _changed(lambda image: sitk.Cast(image, sitk.sitkComplexFloat32), "volume.nii"),
+    ),
     BadVolume("a label map", "label map", lambda folder: _written(known_volume((44, 36, 40), (5, 5, 5))[1], folder)),
-    BadVolume("a label map said to be an MR", "label map", lambda folder: _written(known_volume((44, 36, 40), (5, 5, 5))[1], folder), "MR"),
+    BadVolume(
+        "a label map said to be an MR",
+        "label map",
+        lambda folder: _written(known_volume((44, 36, 40), (5, 5, 5))[1], folder),
+        "MR",
+    ),
     BadVolume("values shifted by 1024", "water lies near 1000", _shifted),
-    BadVolume("unsigned, rescaling forgotten", "Hounsfield", _changed(lambda image: sitk.Cast(image + 1024, sitk.sitkUInt16))),
-    BadVolume("values divided by 1000", "as bright as soft tissue", _changed(lambda image: sitk.Cast(image, sitk.sitkFloat32) / 1000)),
+    BadVolume(
+        "unsigned, rescaling forgotten", "Hounsfield", _changed(lambda image: sitk.Cast(image + 1024, sitk.sitkUInt16))
+    ),
+    BadVolume(
+        "values divided by 1000",
+        "as bright as soft tissue",
+        _changed(lambda image: sitk.Cast(image, sitk.sitkFloat32) / 1000),
+    ),
     BadVolume("an MR said to be a CT", "Choose the modality MR", _mr),
     BadVolume("noise", "No heart was found", _noise),
     BadVolume("voxels of 0.005 mm", "cannot be right", _changed(lambda image: image.SetSpacing((0.005, 0.005, 0.005)))),
     BadVolume("slices 100 mm apart", "cannot be right", _changed(lambda image: image.SetSpacing((5, 5, 100)))),
-    BadVolume("a field of view of more than a cubic metre", "larger than a person", _changed(lambda image: image.SetSpacing((29, 29, 29)), "volume.mha")),
-    BadVolume("sheared axes", "not at right angles", _content("v.nrrd", _nrrd("20 20 20", data=_air_and_bone(), directions="(1,0,0) (0.3,1,0) (0,0,1)"))),
+    BadVolume(
+        "a field of view of more than a cubic metre",
+        "larger than a person",
+        _changed(lambda image: image.SetSpacing((29, 29, 29)), "volume.mha"),
+    ),
+    BadVolume(
+        "sheared axes",
+        "not at right angles",
+        _content("v.nrrd", _nrrd("20 20 20", data=_air_and_bone(), directions="(1,0,0) (0.3,1,0) (0,0,1)")),
+    ),
     BadVolume("no voxels", "cannot be read as a volume", _content("v.nrrd", _nrrd("0 20 20"))),
-    BadVolume("2000 x 2000 x 2000 voxels claimed, none there (NRRD)", "cut off", _content("v.nrrd", _nrrd("2000 2000 2000"))),
-    BadVolume("the same, compressed", "cut off", _content("v.nrrd", _nrrd("2000 2000 2000", "gzip", gzip.compress(bytes(100))))),
+    BadVolume(
+        "2000 x 2000 x 2000 voxels claimed, none there (NRRD)", "cut off", _content("v.nrrd", _nrrd("2000 2000 2000"))
+    ),
+    BadVolume(
+        "the same, compressed",
+        "cut off",
+        _content("v.nrrd", _nrrd("2000 2000 2000", "gzip", gzip.compress(bytes(100)))),
+    ),
     BadVolume("the same in NIfTI", "cut off", lambda folder: _huge_nifti(folder, "v.nii")),
     BadVolume("the same in compressed NIfTI", "cut off", lambda folder: _huge_nifti(folder, "v.nii.gz")),
-    BadVolume("the same in MetaImage", "cut off", _content("v.mha", b"ObjectType = Image\nNDims = 3\nBinaryData = True\nCompressedData = False\n"
-                                                           b"DimSize = 2000 2000 2000\nElementType = MET_SHORT\nElementDataFile = LOCAL\n")),
-    BadVolume("a negative size (MetaImage)", "cut off", _content("v.mha", b"ObjectType = Image\nNDims = 3\nBinaryData = True\nDimSize = -20 20 20\n"
-                                                                  b"ElementType = MET_SHORT\nElementDataFile = LOCAL\n")),
+    BadVolume(
+        "the same in MetaImage",
+        "cut off",
+        _content(
+            "v.mha",
+            b"ObjectType = Image\nNDims = 3\nBinaryData = True\nCompressedData = False\n"
+            b"DimSize = 2000 2000 2000\nElementType = MET_SHORT\nElementDataFile = LOCAL\n",
+        ),
+    ),
+    BadVolume(
+        "a negative size (MetaImage)",
+        "cut off",
+        _content(
+            "v.mha",
+            b"ObjectType = Image\nNDims = 3\nBinaryData = True\nDimSize = -20 20 20\n"
+            b"ElementType = MET_SHORT\nElementDataFile = LOCAL\n",
+        ),
+    ),
     BadVolume("voxels written as text", "unusual way", _content("v.nrrd", _nrrd("2 2 2", "text", b"1 2 3 4 5 6 7 8"))),
     BadVolume("a header without its file of voxels", "is missing", _named_by_nobody),
     BadVolume("one half of a pair (Analyze)", "one half of a pair", _half_of_a_pair),
     BadVolume("an empty file", "is empty", _content("v.nii.gz", b"")),
     BadVolume("a text file", "cannot be read as a volume", _content("v.nrrd", b"hello")),
-    BadVolume("a picture", "cannot be read as a volume", lambda folder: _written(sitk.Image((20, 20), sitk.sitkUInt8), folder, "v.png")),
+    BadVolume(
+        "a picture",
+        "cannot be read as a volume",
+        lambda folder: _written(sitk.Image((20, 20), sitk.sitkUInt8), folder, "v.png"),
+    ),
     BadVolume("no such file", "There is no file", lambda folder: folder / "none.nrrd"),
     BadVolume("a name that is too long", "cannot be read", lambda folder: folder / ("n" * 300)),
     BadVolume("a pipe that nobody writes to", "is not a file", _pipe),
     BadVolume("a folder without DICOM", "holds no DICOM series", lambda folder: _named_by_nobody(folder).parent),
     BadVolume("a single DICOM file", "single DICOM file", _single_slice),
-    BadVolume("a DICOM series without slices in its middle", "Slices are missing in “series”, about 3", _series(_remove(12, 13, 25))),
+    BadVolume(
+        "a DICOM series without slices in its middle",
+        "Slices are missing in “series”, about 3",
+        _series(_remove(12, 13, 25)),
+    ),
     BadVolume("a slice of the series that is cut off", "Slices are missing in “series”, about 1", _series(_cut_slice)),
     BadVolume("a tilted gantry", "gantry was tilted, by about 15°", _series(shift_per_mm=0.268)),
     BadVolume("uneven slices", "uneven distances", _series(uneven_mm=1.5)),
     BadVolume("two series in a folder", "holds 2 DICOM series", _series(lambda folder: write_series(ct(), folder, 2))),
-    BadVolume("two phases of a beating heart in a series", "at the same place", _series(lambda folder: write_series(ct(), folder, 2, series=1))),
-    BadVolume("a slice of another size in a series", "differ in size or direction", _series(_one_slice_of_another_size)),
+    BadVolume(
+        "two phases of a beating heart in a series",
+        "at the same place",
+        _series(lambda folder: write_series(ct(), folder, 2, series=1)),
+    ),
+    BadVolume(
+        "a slice of another size in a series", "differ in size or direction", _series(_one_slice_of_another_size)
+    ),
     BadVolume("slices that do not say where they lie", "does not say where", _series(_without_position)),
 ]
 
@@ -246,8 +332,17 @@ def _refusal(bad: BadVolume) -> Outcome:
         source.mkdir()
         target.mkdir()
         (target / "heart.nii.gz").write_bytes(b"an earlier result")
-        arguments = ["segment", str(bad.make(source)), str(target / "heart.nii.gz"), "--report", str(target / "report.json"), "--modality", bad.modality,
-                     "--threads", "1"]
+        arguments = [
+            "segment",
+            str(bad.make(source)),
+            str(target / "heart.nii.gz"),
+            "--report",
+            str(target / "report.json"),
+            "--modality",
+            bad.modality,
+            "--threads",
+            "1",
+        ]
         message, note = command_refuses(arguments, bad.expected, target)
     return Outcome(_GROUP, bad.name, not note, message=message.replace(folder, "…"), note=note)
 
@@ -273,11 +368,16 @@ def _cut_off(name: str, is_compressed: bool, data: str, count: int) -> Outcome:
                 note = note or f"read, though only {length} of {len(whole)} bytes were there"
             except InputError as error:
                 message = str(error)
-    return Outcome(_GROUP, f"cut off: {name} with {data}" if data != name else f"cut off: {name}", not note, count, message, note)
+    return Outcome(
+        _GROUP, f"cut off: {name} with {data}" if data != name else f"cut off: {name}", not note, count, message, note
+    )
 
 
 def _damaged(name: str, is_compressed: bool, data: str, count: int) -> Outcome:
-    """Wrong bytes in the header or among the voxels.  Nothing must crash or take memory; compressed voxels must be refused or read as they were."""
+    """Wrong bytes in the header or among the voxels.
+
+    Nothing must crash or take memory; compressed voxels must be refused or read as they were.
+    """
     generator = np.random.default_rng(0)
     note, memory = "", peak_memory()
     with tempfile.TemporaryDirectory() as folder:
@@ -289,7 +389,11 @@ def _damaged(name: str, is_compressed: bool, data: str, count: int) -> Outcome:
         for number in range(count):
             in_voxels = number % 2 == 0
             spoilt = bytearray(voxels if in_voxels else header)
-            for at in generator.integers(start if in_voxels else 0, len(spoilt) if in_voxels else start or len(spoilt) or 1, generator.integers(1, 4)):
+            for at in generator.integers(
+                start if in_voxels else 0,
+                len(spoilt) if in_voxels else start or len(spoilt) or 1,
+                generator.integers(1, 4),
+            ):
                 spoilt[at] = generator.integers(256)
             path.write_bytes(header)
             (Path(folder, data) if in_voxels else path).write_bytes(spoilt)

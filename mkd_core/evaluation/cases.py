@@ -1,7 +1,8 @@
 """Labelled volumes: finding them, checking them before work starts, reading them.
 
-Two layouts are known: the folder of MM-WHS 2017 as it is downloaded (``ct_train_1001_image.nii.gz`` beside ``ct_train_1001_label.nii.gz``, also in
-sub-folders), and a CSV file with the columns ``image``, ``label``, ``modality`` and, if wanted, ``split``.
+Two layouts are known: the folder of MM-WHS 2017 as it is downloaded (``ct_train_1001_image.nii.gz`` beside
+``ct_train_1001_label.nii.gz``, also in sub-folders), and a CSV file with the columns ``image``, ``label``, ``modality``
+and, if wanted, ``split``.
 
 Example:
     >>> cases = find_cases("MM-WHS 2017 Dataset")          # doctest: +SKIP
@@ -23,8 +24,8 @@ import SimpleITK as sitk
 
 from mkd_core.errors import InputError
 from mkd_core.inference.image_check import check_image
-from mkd_core.structures import STRUCTURES
 from mkd_core.io.volumes import read_volume
+from mkd_core.structures import STRUCTURES
 
 MODALITIES = ("CT", "MR")
 
@@ -53,7 +54,8 @@ class Case:
         image: the volume: a file, or a folder with one DICOM series.
         label: its label map, with the values of MM-WHS or of :mod:`mkd_core.structures`.
         modality: "CT" or "MR".
-        split: what the case is for, such as "train", "validation" or "test", in lower case; empty where nothing says so.
+        split: what the case is for, such as "train", "validation" or "test", in lower case; empty where nothing says
+            so.
     """
 
     name: str
@@ -66,8 +68,8 @@ class Case:
 def find_cases(path: Path | str) -> list[Case]:
     """Cases of a folder or a CSV file; their volumes are not opened.
 
-    In a folder, ``*_test_*`` images without a label are left out, since MM-WHS publishes none for them; with one their split is "test".  All others
-    have no split.  Paths in a CSV file are relative to it.
+    In a folder, ``*_test_*`` images without a label are left out, since MM-WHS publishes none for them; with one their
+    split is "test".  All others have no split.  Paths in a CSV file are relative to it.
 
     Args:
         path: MM-WHS folder, or CSV file.
@@ -76,21 +78,27 @@ def find_cases(path: Path | str) -> list[Case]:
         At least one case; by modality and number in a folder, in the order of the rows in a CSV file.
 
     Raises:
-        InputError: no cases, an image without label or the reverse, the same case twice, or a CSV file that makes no sense; names the file.
+        InputError: no cases, an image without label or the reverse, the same case twice, or a CSV file that makes no
+            sense; names the file.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"There is no folder or file “{path}”.")
     cases = _cases_of_folder(path) if path.is_dir() else _cases_of_table(path)
     if not cases:
-        raise InputError(f"“{path}” holds no labelled volumes.",
-                         "Choose a folder with ct_train_1001_image.nii.gz, ct_train_1001_label.nii.gz and so on, or a CSV file with the columns "
-                         "image, label, modality.")
+        raise InputError(
+            f"“{path}” holds no labelled volumes.",
+            "Choose a folder with ct_train_1001_image.nii.gz, ct_train_1001_label.nii.gz and so on, or a CSV file with the columns "
+            "image, label, modality.",
+        )
     return cases
 
 
 def check_cases(
-    cases: Sequence[Case], needed: Iterable[str] = (), require_all: bool = False, progress: Callable[[int, int], None] | None = None,
+    cases: Sequence[Case],
+    needed: Iterable[str] = (),
+    require_all: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
     """Refuse cases that cannot be used, before any work is done for them.  All headers are read first, then all voxels.
 
@@ -108,7 +116,9 @@ def check_cases(
     """
     for modality in needed:
         if not any(case.modality == modality for case in cases):
-            raise InputError(f"There is no {modality} among the labelled volumes.", f"Add {modality} volumes with their labels.")
+            raise InputError(
+                f"There is no {modality} among the labelled volumes.", f"Add {modality} volumes with their labels."
+            )
     for case in cases:
         _check_grids(case, _header(case.image), _header(case.label))
     remarks = []
@@ -126,7 +136,8 @@ def read_case(case: Case) -> tuple[sitk.Image, sitk.Image]:
         The volume; and its labels, uint8, 0 to 7 (:mod:`mkd_core.structures`), on exactly the volume's grid.
 
     Raises:
-        InputError: a file cannot be read, the grids differ, or there is a value that means no structure; names the file.
+        InputError: a file cannot be read, the grids differ, or there is a value that means no structure; names the
+            file.
     """
     return _read_pair(case, check=False)
 
@@ -154,7 +165,10 @@ def _cases_of_folder(folder: Path) -> list[Case]:
             modality, part, number, kind = (group.lower() for group in found.groups())
             pair = files.setdefault((modality, part, number), {})
             if kind in pair:
-                raise InputError(f"“{pair[kind].relative_to(folder)}” and “{path.relative_to(folder)}” are the same case.", "Keep one of them.")
+                raise InputError(
+                    f"“{pair[kind].relative_to(folder)}” and “{path.relative_to(folder)}” are the same case.",
+                    "Keep one of them.",
+                )
             pair[kind] = path
     cases = []
     for (modality, part, number), pair in sorted(files.items()):
@@ -201,18 +215,26 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"“{path.name}” cannot be read as a CSV file.", "Choose a table in UTF-8, or a folder in the layout of MM-WHS.") from error
+        raise InputError(
+            f"“{path.name}” cannot be read as a CSV file.",
+            "Choose a table in UTF-8, or a folder in the layout of MM-WHS.",
+        ) from error
     header = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)  # spreadsheets of some countries write semicolons
     reader = csv.DictReader(text.splitlines(), delimiter=delimiter, restval="")
     columns = {name: name.strip().lower() for name in reader.fieldnames or ()}
     missing = [column for column in _COLUMNS if column not in columns.values()]
     if missing:
-        raise InputError(f"“{path.name}” has no column “{missing[0]}”.", "Its first line must name the columns image, label, modality and, if wanted, split.")
+        raise InputError(
+            f"“{path.name}” has no column “{missing[0]}”.",
+            "Its first line must name the columns image, label, modality and, if wanted, split.",
+        )
     rows = []
     try:
         for row in reader:
-            known = {"split": ""} | {columns[name]: (value or "").strip() for name, value in row.items() if name is not None}
+            known = {"split": ""} | {
+                columns[name]: (value or "").strip() for name, value in row.items() if name is not None
+            }
             if any(known.values()):
                 rows.append((reader.line_num, known))
     except csv.Error as error:
@@ -225,7 +247,7 @@ def _names(table: Path, images: Sequence[Path]) -> list[str]:
     parts = [re.sub(r"[_-]?image$", "", _stem(image), flags=re.IGNORECASE) or _stem(image) for image in images]
     folders = [image.absolute().parent.parts for image in images]
     for depth in range(max(map(len, folders), default=0) + 1):
-        names = ["_".join([*above[max(0, len(above) - depth):], part]) for above, part in zip(folders, parts)]
+        names = ["_".join([*above[max(0, len(above) - depth) :], part]) for above, part in zip(folders, parts)]
         names = [re.sub(r"[^\w.-]+", "_", name).strip("_") or "case" for name in names]
         if len({name.casefold() for name in names}) == len(names):  # some file systems do not tell a from A
             return names
@@ -268,7 +290,10 @@ def _check_grids(case: Case, image: _Grid, label: _Grid) -> None:
         raise InputError(f"{names}: {sizes[0]} and {sizes[1]} voxels.", "Resample the label to the image's grid.")
     apart = np.abs(_corners(image) - _corners(label)).max()
     if not apart <= _GRID_TOLERANCE * min(image.GetSpacing()):
-        raise InputError(f"{names}: their voxels are up to {apart:.3g} mm apart.", "Correct the spacing, origin or direction of one of them.")
+        raise InputError(
+            f"{names}: their voxels are up to {apart:.3g} mm apart.",
+            "Correct the spacing, origin or direction of one of them.",
+        )
 
 
 def _corners(volume: _Grid) -> np.ndarray:
@@ -302,8 +327,10 @@ def _our_labels(path: Path, voxels: np.ndarray) -> np.ndarray:
     if unknown:
         # Of mixed tables, the value that is in neither tells most.
         value = next((value for value in unknown if value not in _OURS), unknown[0])
-        raise InputError(f"“{path.name}” has the value {value:g}, which means no structure.",
-                         f"Labels are {', '.join(str(number) for number in _FROM_MMWHS)}; or 0 to {_OURS[-1]}.")
+        raise InputError(
+            f"“{path.name}” has the value {value:g}, which means no structure.",
+            f"Labels are {', '.join(str(number) for number in _FROM_MMWHS)}; or 0 to {_OURS[-1]}.",
+        )
     ours = np.zeros(max(_FROM_MMWHS) + 1, np.uint8)
     ours[list(_FROM_MMWHS)] = list(_FROM_MMWHS.values())
     converted = np.empty(voxels.shape, np.uint8)

@@ -44,7 +44,8 @@ def measure_case(found: np.ndarray | None, truth: np.ndarray, spacing: Sequence[
     """Measure all structures of a case.
 
     Args:
-        found: labels 0 to 7, ``(D, H, W)``; None if the case could not be segmented: Dice is then 0 wherever the truth has voxels.
+        found: labels 0 to 7, ``(D, H, W)``; None if the case could not be segmented: Dice is then 0 wherever the truth
+            has voxels.
         truth: labels 0 to 7, ``(D, H, W)``.
         spacing: voxel size along the arrays' axes, mm.
 
@@ -78,8 +79,11 @@ def _boxes(truth: np.ndarray, found: np.ndarray | None) -> list[tuple[slice, ...
         for label, box in enumerate(ndimage.find_objects(labels, CLASS_COUNT - 1), start=1):
             if box is not None:
                 known = boxes[label]
-                boxes[label] = box if known is nothing else tuple(
-                    slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(known, box))
+                boxes[label] = (
+                    box
+                    if known is nothing
+                    else tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(known, box))
+                )
     return boxes
 
 
@@ -92,11 +96,13 @@ def dice(first: np.ndarray, second: np.ndarray) -> float | None:
     return float(2.0 * np.count_nonzero(first & second) / total) if total else None
 
 
-def surface_distances(first: np.ndarray, second: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray] | None:
+def surface_distances(
+    first: np.ndarray, second: np.ndarray, spacing: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray] | None:
     """Distances between the surfaces of two masks.
 
-    The surface of a mask are its voxels that have one of their six neighbours outside; what lies beyond the array is outside.  A distance is that from
-    the centre of such a voxel to the nearest centre of the other mask's.
+    The surface of a mask are its voxels that have one of their six neighbours outside; what lies beyond the array is
+    outside.  A distance is that from the centre of such a voxel to the nearest centre of the other mask's.
 
     Args:
         first, second: masks of the same shape.
@@ -126,11 +132,13 @@ def _nearest(points: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def hd95(there: np.ndarray, back: np.ndarray) -> float:
-    """95th percentile of the Hausdorff distance: the larger of the two directed 95th percentiles, which interpolate linearly.
+    """95th percentile of the Hausdorff distance: the larger of the two directed 95th percentiles, which interpolate
+    linearly.
 
-    Huttenlocher, Klanderman and Rucklidge, "Comparing images using the Hausdorff distance", IEEE TPAMI 15 (1993), for the maximum of two directed,
-    ranked distances; the same choice as in Maier-Hein et al., "Metrics reloaded: recommendations for image analysis validation", Nature Methods 21
-    (2024).  Taking the percentile of both directions together gives smaller figures.
+    Huttenlocher, Klanderman and Rucklidge, "Comparing images using the Hausdorff distance", IEEE TPAMI 15 (1993), for
+    the maximum of two directed, ranked distances; the same choice as in Maier-Hein et al., "Metrics reloaded:
+    recommendations for image analysis validation", Nature Methods 21 (2024).  Taking the percentile of both directions
+    together gives smaller figures.
 
     Args:
         there, back: of :func:`surface_distances`.
@@ -176,14 +184,20 @@ def distribution(values: Sequence[float | None]) -> Distribution:
     if not len(known):
         return Distribution(None, None, None, None, None, 0, missing)
     return Distribution(
-        mean=float(known.mean()), sd=_sample_sd(known), median=float(np.median(known)), lowest=float(known.min()), highest=float(known.max()),
-        count=len(known), missing=missing)
+        mean=float(known.mean()),
+        sd=_sample_sd(known),
+        median=float(np.median(known)),
+        lowest=float(known.min()),
+        highest=float(known.max()),
+        count=len(known),
+        missing=missing,
+    )
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Agreement of measured with true volumes: Bland and Altman, "Statistical methods for assessing agreement between two methods of clinical
-    measurement", Lancet 327 (1986).  None where there are too few values.
+    """Agreement of measured with true volumes: Bland and Altman, "Statistical methods for assessing agreement between
+    two methods of clinical measurement", Lancet 327 (1986).  None where there are too few values.
 
     Attributes:
         bias: mean of measured minus true, ml.
@@ -203,14 +217,22 @@ class Agreement:
 
 def agreement(measured: Sequence[float | None], true: Sequence[float]) -> Agreement:
     """Compare volumes, case by case; None counts as missing."""
-    differences = np.array([value - truth for value, truth in zip(measured, true, strict=True) if value is not None], float)
+    differences = np.array(
+        [value - truth for value, truth in zip(measured, true, strict=True) if value is not None], float
+    )
     missing = len(measured) - len(differences)
     if not len(differences):
         return Agreement(None, None, None, None, 0, missing)
     bias, sd = float(differences.mean()), _sample_sd(differences)
     reach = None if sd is None else _TWO_SIDED_95 * sd
     return Agreement(
-        bias, sd, None if reach is None else bias - reach, None if reach is None else bias + reach, len(differences), missing)
+        bias,
+        sd,
+        None if reach is None else bias - reach,
+        None if reach is None else bias + reach,
+        len(differences),
+        missing,
+    )
 
 
 def _sample_sd(values: np.ndarray) -> float | None:

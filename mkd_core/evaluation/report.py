@@ -1,4 +1,6 @@
-"""The figures of an evaluation as files: every case (``cases.csv``), summary for programs (``summary.json``) and for a paper (``summary.md``)."""
+"""The figures of an evaluation as files: every case (``cases.csv``), summary for programs (``summary.json``) and for a
+paper (``summary.md``).
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import mkd_core
-from mkd_core.evaluation.cases import MODALITIES
 from mkd_core.errors import InputError
+from mkd_core.evaluation.cases import MODALITIES
 from mkd_core.evaluation.measures import Agreement, Distribution, agreement, distribution
 from mkd_core.evaluation.results import CaseResult, write_text
 from mkd_core.evaluation.run import Evaluation
@@ -22,7 +24,19 @@ from mkd_core.structures import BY_KEY, STRUCTURES
 
 #: Columns of ``cases.csv``; an empty field is a measure that is not defined.
 COLUMNS = (
-    "case", "modality", "split", "structure", "dice", "hd95_mm", "assd_mm", "volume_ml", "truth_ml", "difference_ml", "seconds", "failure")
+    "case",
+    "modality",
+    "split",
+    "structure",
+    "dice",
+    "hd95_mm",
+    "assd_mm",
+    "volume_ml",
+    "truth_ml",
+    "difference_ml",
+    "seconds",
+    "failure",
+)
 
 #: Overlap and distances: (name in results, name in tables, decimals).
 MEASURES = (("dice", "Dice", 3), ("hd95_mm", "HD95 (mm)", 1), ("assd_mm", "ASSD (mm)", 2))
@@ -63,7 +77,8 @@ class Summary:
         cases: how many.
         failures: name of each case that could not be segmented, and why.
         structures: by key of structure.
-        mean: of the structures of a case, over cases: by name of measure ("dice", "hd95_mm", "assd_mm"); ``missing`` counts structures of cases.
+        mean: of the structures of a case, over cases: by name of measure ("dice", "hd95_mm", "assd_mm"); ``missing``
+            counts structures of cases.
     """
 
     modality: str
@@ -86,12 +101,19 @@ def _summarise_modality(modality: str, results: Sequence[CaseResult]) -> Summary
         structures[structure.key] = StructureSummary(
             **{name: distribution([getattr(one, name) for one in measured]) for name, *_ in MEASURES},
             volume_ml=agreement([one.volume_ml for one in measured], [one.truth_ml for one in measured]),
-            unlabelled=sum(one.truth_ml == 0 for one in measured))
+            unlabelled=sum(one.truth_ml == 0 for one in measured),
+        )
     mean = {}
     for name, *_ in MEASURES:
         missing = sum(getattr(summary, name).missing for summary in structures.values())
         mean[name] = dataclasses.replace(distribution([result.mean(name) for result in results]), missing=missing)
-    return Summary(modality, len(results), {result.case.name: result.failure for result in results if result.failure}, structures, mean)
+    return Summary(
+        modality,
+        len(results),
+        {result.case.name: result.failure for result in results if result.failure},
+        structures,
+        mean,
+    )
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
@@ -113,7 +135,9 @@ def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
             folder.mkdir(parents=True, exist_ok=True)
             write_text(path, text)
         except OSError as error:
-            raise InputError(f"“{path}” cannot be written.", "Close it if it is open elsewhere, and check the space on the disk.") from error
+            raise InputError(
+                f"“{path}” cannot be written.", "Close it if it is open elsewhere, and check the space on the disk."
+            ) from error
         paths.append(path)
     return paths
 
@@ -128,9 +152,17 @@ def case_table(results: Sequence[CaseResult]) -> str:
         for key, one in result.structures.items():
             difference = None if one.volume_ml is None else one.volume_ml - one.truth_ml
             numbers = (one.dice, one.hd95_mm, one.assd_mm, one.volume_ml, one.truth_ml, difference)
-            writer.writerow([
-                case.name, case.modality, case.split, key, *("" if number is None else f"{number:.6g}" for number in numbers),
-                f"{result.seconds:.2f}", result.failure])
+            writer.writerow(
+                [
+                    case.name,
+                    case.modality,
+                    case.split,
+                    key,
+                    *("" if number is None else f"{number:.6g}" for number in numbers),
+                    f"{result.seconds:.2f}",
+                    result.failure,
+                ]
+            )
     return file.getvalue()
 
 
@@ -139,13 +171,17 @@ def case_line(result: CaseResult) -> str:
     dice, distance = result.mean("dice"), result.mean("hd95_mm")
     if result.failure:
         return f"{result.case.name:<20} {result.failure}"
-    figures = "Dice –" if dice is None else f"Dice {dice:.3f}" + ("" if distance is None else f"  HD95 {distance:5.1f} mm")
+    figures = (
+        "Dice –" if dice is None else f"Dice {dice:.3f}" + ("" if distance is None else f"  HD95 {distance:5.1f} mm")
+    )
     return f"{result.case.name:<20} {figures}  {result.seconds:6.1f} s"
 
 
 def tables(results: Sequence[CaseResult]) -> list[str]:
     """Lines of the table of every modality, an empty one before each and after all, for the terminal."""
-    return [line for summary in summarise(results) for line in ("", *modality_table(summary), *_shortcomings(summary))] + [""]
+    return [
+        line for summary in summarise(results) for line in ("", *modality_table(summary), *_shortcomings(summary))
+    ] + [""]
 
 
 def summary_values(evaluation: Evaluation, summaries: Sequence[Summary]) -> dict[str, Any]:
@@ -163,7 +199,9 @@ def summary_values(evaluation: Evaluation, summaries: Sequence[Summary]) -> dict
                 "failures": summary.failures,
                 "structures": {key: dataclasses.asdict(one) for key, one in summary.structures.items()},
                 "mean": {name: dataclasses.asdict(one) for name, one in summary.mean.items()},
-            } for summary in summaries},
+            }
+            for summary in summaries
+        },
         "remarks": {result.case.name: list(result.remarks) for result in evaluation.results if result.remarks},
     }
 
@@ -172,8 +210,12 @@ def summary_text(evaluation: Evaluation, summaries: Sequence[Summary]) -> str:
     """The summary in Markdown: a table per modality and what its figures mean."""
     bundle = evaluation.bundle
     alignment = f", alignment “{evaluation.options.alignment}”" if evaluation.options.alignment else ""
-    lines = [f"# Evaluation of {bundle.name} {bundle.version}", "",
-             f"Weights `{bundle.path.name}`, SHA-256 `{bundle.sha256}`; mkd {mkd_core.__version__}{alignment}.", ""]
+    lines = [
+        f"# Evaluation of {bundle.name} {bundle.version}",
+        "",
+        f"Weights `{bundle.path.name}`, SHA-256 `{bundle.sha256}`; mkd {mkd_core.__version__}{alignment}.",
+        "",
+    ]
     for summary in summaries:
         lines += [*modality_table(summary), *_shortcomings(summary), ""]
     return "\n".join(lines + [f"- {definition}" for definition in _DEFINITIONS]) + "\n"
@@ -182,11 +224,21 @@ def summary_text(evaluation: Evaluation, summaries: Sequence[Summary]) -> str:
 def modality_table(summary: Summary) -> list[str]:
     """Lines of a Markdown table: measures down, structures across."""
     volumes = [one.volume_ml for one in summary.structures.values()]
-    rows = [[label, *(_mean_and_sd(getattr(one, name), decimals) for one in summary.structures.values()), _mean_and_sd(summary.mean[name], decimals)]
-            for name, label, decimals in MEASURES]
+    rows = [
+        [
+            label,
+            *(_mean_and_sd(getattr(one, name), decimals) for one in summary.structures.values()),
+            _mean_and_sd(summary.mean[name], decimals),
+        ]
+        for name, label, decimals in MEASURES
+    ]
     rows.append(["Volume bias (ml)", *(_each(one.bias, "{:+.1f}") for one in volumes), ""])
     rows.append(["95 % limits (ml)", *(_limits(one) for one in volumes), ""])
-    heading = [f"{summary.modality}, n = {summary.cases}", *(structure.abbreviation for structure in STRUCTURES), "mean"]
+    heading = [
+        f"{summary.modality}, n = {summary.cases}",
+        *(structure.abbreviation for structure in STRUCTURES),
+        "mean",
+    ]
     return [_row(heading), _row(["---"] * len(heading)), *map(_row, rows)]
 
 
@@ -211,10 +263,15 @@ def _shortcomings(summary: Summary) -> list[str]:
     """Lines on cases that failed and on values that are not in the means."""
     lines = [f"- Not segmented: {name}. {reason}" for name, reason in summary.failures.items()]
     counted: tuple[tuple[str, Callable[[StructureSummary], int]], ...] = (
-        ("Not labelled in the truth", lambda one: one.unlabelled), ("No distances", lambda one: one.hd95_mm.missing), ("No Dice", lambda one: one.dice.missing),
-        ("No volumes", lambda one: one.volume_ml.missing))
+        ("Not labelled in the truth", lambda one: one.unlabelled),
+        ("No distances", lambda one: one.hd95_mm.missing),
+        ("No Dice", lambda one: one.dice.missing),
+        ("No volumes", lambda one: one.volume_ml.missing),
+    )
     for words, number in counted:
-        found = [f"{BY_KEY[key].abbreviation} in {number(one)}" for key, one in summary.structures.items() if number(one)]
+        found = [
+            f"{BY_KEY[key].abbreviation} in {number(one)}" for key, one in summary.structures.items() if number(one)
+        ]
         if found:
             lines.append(f"- {words}: {', '.join(found)} of {summary.cases} cases.")
     return ["", *lines] if lines else []

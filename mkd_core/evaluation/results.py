@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from mkd_core.evaluation.cases import Case
 from mkd_core.errors import InputError
+from mkd_core.evaluation.cases import Case
 from mkd_core.evaluation.measures import StructureMeasures
 from mkd_core.io.volumes import read_volume, write_volume
 
@@ -54,7 +54,8 @@ class ResultFolder:
 
     Args:
         folder: made when the first result is kept.
-        setting: what all results depend on, plain values; a result of another setting, or of files that have changed since, does not count.
+        setting: what all results depend on, plain values; a result of another setting, or of files that have changed
+            since, does not count.
     """
 
     def __init__(self, folder: Path, setting: Mapping[str, Any]) -> None:
@@ -73,8 +74,13 @@ class ResultFolder:
                 return None
             found = record["result"]
             result = CaseResult(
-                case, {key: StructureMeasures(**values) for key, values in found["structures"].items()}, found["failure"], tuple(found["remarks"]),
-                found["seconds"], found["device"])
+                case,
+                {key: StructureMeasures(**values) for key, values in found["structures"].items()},
+                found["failure"],
+                tuple(found["remarks"]),
+                found["seconds"],
+                found["device"],
+            )
         except (OSError, ValueError, KeyError, TypeError):  # never written, or not by us
             return None
         return result if result.failure or self.segmentation_path(case).exists() else None
@@ -92,7 +98,11 @@ class ResultFolder:
                 file.unlink(missing_ok=True)
             if labels is not None:
                 write_volume(labels, segmentation)
-            values = {field.name: getattr(result, field.name) for field in dataclasses.fields(result) if field.name not in ("case", "structures")}
+            values = {
+                field.name: getattr(result, field.name)
+                for field in dataclasses.fields(result)
+                if field.name not in ("case", "structures")
+            }
             values["structures"] = {key: dataclasses.asdict(measured) for key, measured in result.structures.items()}
             write_text(path, json.dumps({"of": self._origin(result.case), "result": values}, indent=1) + "\n")
         except OSError as error:
@@ -106,7 +116,11 @@ class ResultFolder:
         return self._folder / "cases" / f"{case.name}.json"
 
     def _origin(self, case: Case) -> dict[str, Any]:
-        files = [[str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path in (case.image, case.label) for stat in (path.stat(),)]
+        files = [
+            [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+            for path in (case.image, case.label)
+            for stat in (path.stat(),)
+        ]
         return {**self._setting, "modality": case.modality, "files": files}
 
 

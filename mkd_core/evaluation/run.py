@@ -11,12 +11,12 @@ from pathlib import Path
 import SimpleITK as sitk
 
 import mkd_core
-from mkd_core.io.bundle import Bundle
-from mkd_core.evaluation.cases import Case, check_cases, read_case
 from mkd_core.errors import Cancelled, InputError, NoHeartError
+from mkd_core.evaluation.cases import Case, check_cases, read_case
 from mkd_core.evaluation.measures import measure_case
 from mkd_core.evaluation.results import CaseResult, ResultFolder
 from mkd_core.inference.pipeline import SegmentationOptions, segment
+from mkd_core.io.bundle import Bundle
 
 #: Called as ``progress(stage, fraction, message)``.
 Progress = Callable[[str, float, str], None]
@@ -44,7 +44,9 @@ class Evaluation:
     kept: int
 
 
-def choose_cases(cases: Iterable[Case], modality: str | None = None, split: str | None = None, limit: int | None = None) -> list[Case]:
+def choose_cases(
+    cases: Iterable[Case], modality: str | None = None, split: str | None = None, limit: int | None = None
+) -> list[Case]:
     """Some of the cases.
 
     Args:
@@ -59,20 +61,35 @@ def choose_cases(cases: Iterable[Case], modality: str | None = None, split: str 
     if limit is not None and limit < 1:
         raise InputError(f"{limit} is not a number of cases.", "Choose a number from 1.")
     cases = list(cases)
-    chosen = [case for case in cases if modality in (None, case.modality) and (split is None or case.split == split.strip().lower())]
+    chosen = [
+        case
+        for case in cases
+        if modality in (None, case.modality) and (split is None or case.split == split.strip().lower())
+    ]
     if not chosen:
-        wanted = " and ".join([f"modality {modality}"] * (modality is not None) + [f"split “{split}”"] * (split is not None))
+        wanted = " and ".join(
+            [f"modality {modality}"] * (modality is not None) + [f"split “{split}”"] * (split is not None)
+        )
         splits = sorted({case.split for case in cases if case.split})
-        raise InputError(f"None of the {len(cases)} cases has {wanted or 'labels'}.",
-                         f"The splits are {', '.join(splits)}." if split is not None and splits else "")
+        raise InputError(
+            f"None of the {len(cases)} cases has {wanted or 'labels'}.",
+            f"The splits are {', '.join(splits)}." if split is not None and splits else "",
+        )
     return chosen[:limit]
 
 
 def evaluate(
-    bundle: Bundle, cases: Sequence[Case], folder: Path, *, options: SegmentationOptions | None = None, progress: Progress | None = None,
-    finished: Callable[[CaseResult], None] | None = None, cancelled: Callable[[], bool] | None = None,
+    bundle: Bundle,
+    cases: Sequence[Case],
+    folder: Path,
+    *,
+    options: SegmentationOptions | None = None,
+    progress: Progress | None = None,
+    finished: Callable[[CaseResult], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
 ) -> Evaluation:
-    """Segment and measure cases.  All are checked before the first is segmented; what an earlier run finished is not done again.
+    """Segment and measure cases.  All are checked before the first is segmented; what an earlier run finished is not
+    done again.
 
     A case in which no heart is found, or that the pipeline refuses, counts with Dice 0 and its reason.
 
@@ -90,7 +107,9 @@ def evaluate(
         DeviceError: the device is missing or out of memory.
         Cancelled: ``cancelled`` said so.
     """
-    options = dataclasses.replace(options or SegmentationOptions(), structures=None, with_disagreement=False, with_aligned=False)
+    options = dataclasses.replace(
+        options or SegmentationOptions(), structures=None, with_disagreement=False, with_aligned=False
+    )
     for modality in {case.modality for case in cases}:
         options.check(modality, bundle.target)
     results = ResultFolder(folder, _setting(bundle, options))
@@ -107,9 +126,14 @@ def evaluate(
     check_cases(pending, progress=checking)
     clock = _RemainingTime(len(pending))
     for number, case in enumerate(pending):
+
         def show(stage: str, fraction: float, message: str, number: int = number, case: Case = case) -> None:
             done = (number + fraction) / len(pending)
-            report(stage, done, ", ".join(filter(None, (f"{case.name} ({number + 1} of {len(pending)})", message, clock.left(done)))))
+            report(
+                stage,
+                done,
+                ", ".join(filter(None, (f"{case.name} ({number + 1} of {len(pending)})", message, clock.left(done)))),
+            )
 
         result, labels = _evaluate_case(bundle, case, options, show, cancelled)
         results.keep(result, labels)
@@ -130,7 +154,11 @@ def _setting(bundle: Bundle, options: SegmentationOptions) -> dict:
 
 
 def _evaluate_case(
-    bundle: Bundle, case: Case, options: SegmentationOptions, progress: Progress, cancelled: Callable[[], bool],
+    bundle: Bundle,
+    case: Case,
+    options: SegmentationOptions,
+    progress: Progress,
+    cancelled: Callable[[], bool],
 ) -> tuple[CaseResult, sitk.Image | None]:
     progress("read", 0.0, "Reading")
     image, truth = read_case(case)
@@ -140,11 +168,15 @@ def _evaluate_case(
     try:
         answer = segment(image, bundle, modality=case.modality, options=options, progress=progress, cancelled=cancelled)
     except (NoHeartError, InputError) as error:
-        return CaseResult(case, measure_case(None, known, spacing), error.message, seconds=time.perf_counter() - start), None
+        return CaseResult(
+            case, measure_case(None, known, spacing), error.message, seconds=time.perf_counter() - start
+        ), None
     seconds = time.perf_counter() - start
     progress("measure", 1.0, "Comparing with the truth")
     measured = measure_case(sitk.GetArrayViewFromImage(answer.labels), known, spacing)
-    return CaseResult(case, measured, "", tuple(answer.report["remarks"]), round(seconds, 3), answer.report["device"]), answer.labels
+    return CaseResult(
+        case, measured, "", tuple(answer.report["remarks"]), round(seconds, 3), answer.report["device"]
+    ), answer.labels
 
 
 class _RemainingTime:

@@ -1,7 +1,8 @@
 """Specks: voxels that bringing an answer to a finer grid leaves beside the structure they belong to.
 
-Where a structure is thin on the networks' grid, a few voxels of the volume can come out cut off from the rest.  They are smaller than a voxel of the networks'
-grid or two, so nothing that the networks saw is lost when they join what surrounds them.
+Where a structure is thin on the networks' grid, a few voxels of the volume can come out cut off from the rest.  They
+are smaller than a voxel of the networks' grid or two, so nothing that the networks saw is lost when they join what
+surrounds them.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ _UNDECIDED = CLASS_COUNT
 
 
 def remove_specks(labels: np.ndarray, most_voxels: int) -> int:
-    """Give every small piece of a structure that touches no other voxel of it by a face to the structure, or background, that it touches most.
+    """Give every small piece of a structure that touches no other voxel of it by a face to the structure, or
+    background, that it touches most.
 
-    The voxels of a line that have one label are one run; runs are joined to pieces, all structures at once.  That is several times as fast as naming
-    the pieces voxel by voxel.
+    The voxels of a line that have one label are one run; runs are joined to pieces, all structures at once.  That is
+    several times as fast as naming the pieces voxel by voxel.
 
     Args:
         labels: ``(D, H, W)``, uint8, 0 to 7; changed in place.
@@ -43,10 +45,14 @@ def remove_specks(labels: np.ndarray, most_voxels: int) -> int:
 
 
 def _pieces(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Runs of equal structure along the last axis: first voxel and one past the last (flat), label, and number of the face-connected piece."""
+    """Runs of equal structure along the last axis: first voxel and one past the last (flat), label, and number of the
+    face-connected piece.
+    """
     depth, height, width = labels.shape
     begins, names = [], []
-    for number, plane in enumerate(labels):  # a plane at a time: marks for the whole would take as much memory as the labels
+    for number, plane in enumerate(
+        labels
+    ):  # a plane at a time: marks for the whole would take as much memory as the labels
         edge = np.empty(plane.shape, bool)
         edge[:, 0] = True
         np.not_equal(plane[:, 1:], plane[:, :-1], out=edge[:, 1:])
@@ -58,14 +64,21 @@ def _pieces(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     inside = names > 0
     starts, ends, names = starts[inside], ends[inside], names[inside]
     row = starts // width
-    pairs = [_touching(starts, ends, names, width, row % height < height - 1), _touching(starts, ends, names, width * height, row < (depth - 1) * height)]
+    pairs = [
+        _touching(starts, ends, names, width, row % height < height - 1),
+        _touching(starts, ends, names, width * height, row < (depth - 1) * height),
+    ]
     first, second = (np.concatenate(side) for side in zip(*pairs))
     graph = sparse.coo_matrix((np.ones(len(first), np.int8), (first, second)), shape=(len(starts),) * 2)
     return starts, ends, names, csgraph.connected_components(graph, directed=False)[1]
 
 
-def _touching(starts: np.ndarray, ends: np.ndarray, names: np.ndarray, offset: int, has_next: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of runs of one label that share a face in the direction in which a voxel's neighbour is ``offset`` further."""
+def _touching(
+    starts: np.ndarray, ends: np.ndarray, names: np.ndarray, offset: int, has_next: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of runs of one label that share a face in the direction in which a voxel's neighbour is ``offset``
+    further.
+    """
     own = np.flatnonzero(has_next)
     first = np.searchsorted(ends, starts[own] + offset, side="right")
     count = np.searchsorted(starts, ends[own] + offset, side="left") - first
@@ -81,7 +94,9 @@ def _count_up(lengths: np.ndarray) -> np.ndarray:
 
 
 def _give_away(labels: np.ndarray, where: np.ndarray, piece: np.ndarray) -> None:
-    """Give pieces, voxels ``(3, n)`` with the number of their piece, to what they touch most; those that touch nothing but each other come later."""
+    """Give pieces, voxels ``(3, n)`` with the number of their piece, to what they touch most; those that touch nothing
+    but each other come later.
+    """
     labels[tuple(where)] = _UNDECIDED
     while piece.size:
         members, place = np.unique(piece, return_inverse=True)

@@ -1,7 +1,8 @@
 """How networks are run: device, precision, threads, memory layout; prompt stop.
 
-Batch normalisation is folded into the convolutions.  Channels-last layout and, where the processor computes in it, bfloat16 make a segmentor
-about 2.5 times as fast as plain float32; generators gain from bfloat16 and do not care about the layout.
+Batch normalisation is folded into the convolutions.  Channels-last layout and, where the processor computes in it,
+bfloat16 make a segmentor about 2.5 times as fast as plain float32; generators gain from bfloat16 and do not care about
+the layout.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from mkd_core.inference.memory import give_back_freed_memory
 if TYPE_CHECKING:
     from mkd_core.io.bundle import Bundle
 
-#: How torch says that memory ran out where it has no exception for it: on the CPU (Linux, Windows), on Metal, in a driver.
+#: How torch says that memory ran out where it has no exception for it: on the CPU (Linux, Windows), on Metal, in a
+#: driver.
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "allocate memory", "not enough memory", "out of memory")
 
-#: Voxels that parts of an image, computed one after the other for lack of memory, have in common on either side of the cut, at least.
+#: Voxels that parts of an image, computed one after the other for lack of memory, have in common on either side of the
+#: cut, at least.
 _OVERLAP = 16
 
 _OTHER_DEVICE = "Choose the device “auto” or “cpu”."
@@ -56,7 +59,8 @@ def choose_device(wanted: str) -> torch.device:
 def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
     """Number format for "auto", "float32" or "bfloat16".
 
-    "auto" takes bfloat16 where the device computes in it, float32 elsewhere.  float16 is never used: on CPU it is emulated and far slower.
+    "auto" takes bfloat16 where the device computes in it, float32 elsewhere.  float16 is never used: on CPU it is
+    emulated and far slower.
 
     Raises:
         DeviceError: unknown precision.
@@ -97,12 +101,15 @@ class Executor:
         bundle: the weights.
         device: where to run.
         precision: number format of weights and activations.
-        may_fall_back: go on with the CPU when another device runs out of memory; ``device`` and ``fell_back`` then say so.
+        may_fall_back: go on with the CPU when another device runs out of memory; ``device`` and ``fell_back`` then say
+            so.
 
     When the CPU runs out of memory, an image is computed in parts; ``was_split`` then says so.
     """
 
-    def __init__(self, bundle: Bundle, device: torch.device, precision: torch.dtype, may_fall_back: bool = False) -> None:
+    def __init__(
+        self, bundle: Bundle, device: torch.device, precision: torch.dtype, may_fall_back: bool = False
+    ) -> None:
         self.bundle = bundle
         self.device = device
         self.precision = precision
@@ -123,7 +130,8 @@ class Executor:
             What the network gives, float32, on the CPU.
 
         Raises:
-            DeviceError: the device ran out of memory, and so did the CPU where it may step in, even for small parts of the image.
+            DeviceError: the device ran out of memory, and so did the CPU where it may step in, even for small parts of
+                the image.
             BundleError: what the network gives are no numbers, as large weights make it do.
         """
         try:
@@ -138,7 +146,10 @@ class Executor:
         give_back_freed_memory()
         if self.device.type != "cpu":
             if not self.may_fall_back:
-                raise DeviceError(f"The device “{self.device}” ran out of memory.", "Choose the device “cpu”, or close other programs.") from lack
+                raise DeviceError(
+                    f"The device “{self.device}” ran out of memory.",
+                    "Choose the device “cpu”, or close other programs.",
+                ) from lack
             self.device = torch.device("cpu")
             self.precision = choose_precision("auto", self.device)
             self.fell_back = True
@@ -149,7 +160,9 @@ class Executor:
             raise DeviceError("This computer ran out of memory.", "Close other programs, and try again.") from lack
         self.was_split = True
         axis, parts = halves
-        return torch.cat([self.run(part, image.narrow(axis, *given), poll).narrow(axis, *kept) for given, kept in parts], dim=axis)
+        return torch.cat(
+            [self.run(part, image.narrow(axis, *given), poll).narrow(axis, *kept) for given, kept in parts], dim=axis
+        )
 
     def _forward(self, part: str, image: torch.Tensor, poll: Callable[[], None]) -> torch.Tensor:
         network = self.prepare(part)
@@ -180,7 +193,9 @@ class Executor:
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in _OUT_OF_MEMORY)
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        words in str(error) for words in _OUT_OF_MEMORY
+    )
 
 
 def _halves(image: torch.Tensor, stride: int) -> tuple[int, list[tuple[tuple[int, int], tuple[int, int]]]] | None:
@@ -191,7 +206,8 @@ def _halves(image: torch.Tensor, stride: int) -> tuple[int, list[tuple[tuple[int
         stride: of the network; sides of the parts are multiples of it too.
 
     Returns:
-        The axis, and for each part what to compute and what to keep of the result, as (start, length); None if the parts would not be smaller.
+        The axis, and for each part what to compute and what to keep of the result, as (start, length); None if the
+        parts would not be smaller.
     """
     axis = max(range(2, 5), key=lambda number: image.shape[number])
     side = image.shape[axis]
@@ -208,13 +224,20 @@ _last: list[Executor] = []
 def executor_for(bundle: Bundle, device: torch.device, precision: torch.dtype, may_fall_back: bool) -> Executor:
     """The executor of the last call if it serves the same purpose and did not meet a lack of memory, else a new one."""
     wanted = (bundle, device, precision, may_fall_back)
-    if not _last or _last[0].fell_back or _last[0].was_split or (_last[0].bundle, _last[0].device, _last[0].precision, _last[0].may_fall_back) != wanted:
+    if (
+        not _last
+        or _last[0].fell_back
+        or _last[0].was_split
+        or (_last[0].bundle, _last[0].device, _last[0].precision, _last[0].may_fall_back) != wanted
+    ):
         _last[:] = [Executor(*wanted)]
     return _last[0]
 
 
 def fold_batch_norm(network: nn.Module) -> None:
-    """Fold every batch normalisation that follows a convolution into its weights, in place; the network computes the same."""
+    """Fold every batch normalisation that follows a convolution into its weights, in place; the network computes the
+    same.
+    """
     for module in network.modules():
         if isinstance(module, nn.Sequential):
             for name, following in zip(list(module._modules), list(module._modules)[1:]):
@@ -225,12 +248,14 @@ def fold_batch_norm(network: nn.Module) -> None:
 
 
 class _InBlocks(nn.Module):
-    """A convolution to one channel, computed for 2 x 2 x 2 voxels at a time: as eight channels of a convolution with stride 2.
+    """A convolution to one channel, computed for 2 x 2 x 2 voxels at a time: as eight channels of a convolution with
+    stride 2.
 
     A processor computes 16 channels in the time of one, so this is much faster, and the result is the same.
 
     Args:
-        convolution: of stride 1, with one output channel and padding that keeps the size; the image's sides must be even.
+        convolution: of stride 1, with one output channel and padding that keeps the size; the image's sides must be
+            even.
     """
 
     def __init__(self, convolution: nn.Conv3d) -> None:
@@ -238,7 +263,7 @@ class _InBlocks(nn.Module):
         side = convolution.kernel_size[0]
         weight = torch.zeros(8, convolution.in_channels, side + 1, side + 1, side + 1)
         for channel, (z, y, x) in enumerate(itertools.product((0, 1), repeat=3)):
-            weight[channel, :, z:z + side, y:y + side, x:x + side] = convolution.weight[0]
+            weight[channel, :, z : z + side, y : y + side, x : x + side] = convolution.weight[0]
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = None if convolution.bias is None else nn.Parameter(convolution.bias.repeat(8), requires_grad=False)
         self.margin = 6 * (side // 2,)
@@ -248,15 +273,26 @@ class _InBlocks(nn.Module):
         """``(N, C, D, H, W)`` to ``(N, 1, D, H, W)``."""
         blocks = functional.conv3d(functional.pad(image, self.margin, mode=self.mode), self.weight, self.bias, stride=2)
         count, _, *halves = blocks.shape
-        return blocks.reshape(count, 2, 2, 2, *halves).permute(0, 4, 1, 5, 2, 6, 3).reshape(count, 1, *(2 * side for side in halves))
+        return (
+            blocks.reshape(count, 2, 2, 2, *halves)
+            .permute(0, 4, 1, 5, 2, 6, 3)
+            .reshape(count, 1, *(2 * side for side in halves))
+        )
 
 
 def compute_single_channels_in_blocks(network: nn.Module) -> None:
-    """Replace every convolution to one channel, in place, by one that computes eight voxels at a time; the network computes the same."""
+    """Replace every convolution to one channel, in place, by one that computes eight voxels at a time; the network
+    computes the same.
+    """
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
-            if (isinstance(child, nn.Conv3d) and child.out_channels == 1 and child.kernel_size == (3, 3, 3) and child.padding == (1, 1, 1)
-                    and child.stride == child.dilation == (1, 1, 1)):
+            if (
+                isinstance(child, nn.Conv3d)
+                and child.out_channels == 1
+                and child.kernel_size == (3, 3, 3)
+                and child.padding == (1, 1, 1)
+                and child.stride == child.dilation == (1, 1, 1)
+            ):
                 setattr(module, name, _InBlocks(child))
 
 

@@ -1,8 +1,10 @@
 """Grids: a volume's voxels the anatomical way round, and regular boxes in it.
 
-Everything happens in the volume's *local frame*: millimetres along LPS directions, counted from the centre of the volume's first voxel once
-its axes run as closely as possible to the patient's left, back and head.  So results depend neither on where a scanner put its origin nor
-on the order and direction in which voxels are stored: flipped or permuted copies of a volume give the very same arrays here.
+Everything happens in the volume's *local frame*: millimetres along LPS directions, counted from the centre of the
+volume's first voxel once its axes run as closely as possible to the patient's left, back and head.  So results depend
+neither on where a scanner put its origin nor
+on the order and direction in which voxels are stored: flipped or permuted copies of a volume give the very same arrays
+    here.
 
 Triples are (z, y, x) throughout, like the axes of the arrays.
 """
@@ -69,10 +71,11 @@ class Field:
 
     Attributes:
         image: the image itself.
-        voxels: its voxels as a read-only (z, y, x) view, axes running to the head, the back and the patient's left as closely as possible.
+        voxels: its voxels as a read-only (z, y, x) view, axes running to the head, the back and the patient's left as
+            closely as possible.
         spacing: mm.
-        rotation: (3, 3); column a is the direction of array axis a in the local frame, (z, y, x).  Exactly the identity for an upright
-            volume.
+        rotation: (3, 3); column a is the direction of array axis a in the local frame, (z, y, x).  Exactly the identity
+            for an upright volume.
 
     Raises:
         InputError: the direction matrix is sheared.
@@ -82,9 +85,14 @@ class Field:
         self.image = image
         direction = np.array(image.GetDirection()).reshape(3, 3)
         if not np.isfinite(direction).all() or np.abs(direction.T @ direction - np.eye(3)).max() > _SHEAR_TOLERANCE:
-            raise InputError("The volume's axes are not at right angles.",
-                             "Harden its transform and resample it to a regular grid (Resample Scalar Volume) first.")
-        axes = max(itertools.permutations(range(3)), key=lambda order: sum(abs(direction[world, axis]) for world, axis in enumerate(order)))
+            raise InputError(
+                "The volume's axes are not at right angles.",
+                "Harden its transform and resample it to a regular grid (Resample Scalar Volume) first.",
+            )
+        axes = max(
+            itertools.permutations(range(3)),
+            key=lambda order: sum(abs(direction[world, axis]) for world, axis in enumerate(order)),
+        )
         signs = [1.0 if direction[world, axis] >= 0 else -1.0 for world, axis in enumerate(axes)]
         # (x, y, z) of ITK to (z, y, x) of arrays.
         self._axes = tuple(2 - axis for axis in reversed(axes))
@@ -94,7 +102,10 @@ class Field:
         self.rotation = np.eye(3) if self.is_upright else rotation
         self.spacing = np.array([image.GetSpacing()[axis] for axis in reversed(axes)])
         self.voxels = self.oriented(sitk.GetArrayViewFromImage(image))
-        first = [0 if flip.step is None else size - 1 for flip, size in zip(reversed(self._flips), reversed(self.voxels.shape))]
+        first = [
+            0 if flip.step is None else size - 1
+            for flip, size in zip(reversed(self._flips), reversed(self.voxels.shape))
+        ]
         index = [0, 0, 0]
         for axis, position in zip(axes, first):
             index[axis] = position
@@ -111,27 +122,42 @@ class Field:
         return float(np.prod(self.spacing)) / 1000.0
 
     def oriented(self, array: np.ndarray) -> np.ndarray:
-        """View of an array that is stored as the image is, the anatomical way round; writing to it writes to the array."""
+        """View of an array that is stored as the image is, the anatomical way round; writing to it writes to the
+        array.
+        """
         return array.transpose(self._axes)[self._flips]
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper corner of the smallest upright box round all voxels, mm."""
-        corners = np.array(list(itertools.product(*[(-0.5 * step, (count - 0.5) * step) for count, step in zip(self.size, self.spacing)])))
+        corners = np.array(
+            list(
+                itertools.product(
+                    *[(-0.5 * step, (count - 0.5) * step) for count, step in zip(self.size, self.spacing)]
+                )
+            )
+        )
         positions = corners @ self.rotation.T
         return positions.min(axis=0), positions.max(axis=0)
 
     def block_to_image(self, labels: np.ndarray, block: tuple[slice, slice, slice]) -> sitk.Image:
-        """Image on exactly the input's grid from the labels (uint8) of a block of its voxels, the anatomical way round; zero elsewhere."""
+        """Image on exactly the input's grid from the labels (uint8) of a block of its voxels, the anatomical way round;
+        zero elsewhere.
+        """
         result = sitk.Image(self.image.GetSize(), sitk.sitkUInt8)
         result.CopyInformation(self.image)
         if labels.size:
             order = np.argsort(self._axes)
             stored = labels[self._flips].transpose(order)
-            firsts = [count - side.stop if flip.step else side.start for count, side, flip in zip(self.size, block, self._flips)]
+            firsts = [
+                count - side.stop if flip.step else side.start
+                for count, side, flip in zip(self.size, block, self._flips)
+            ]
             z, y, x = (slice(firsts[axis], firsts[axis] + count) for axis, count in zip(order, stored.shape))
             for first in range(0, len(stored), _SLICES):  # a few at a time: large volumes are not copied as a whole
-                some = stored[first:first + _SLICES]
-                result[x, y, z.start + first:z.start + first + len(some)] = sitk.GetImageFromArray(np.ascontiguousarray(some))
+                some = stored[first : first + _SLICES]
+                result[x, y, z.start + first : z.start + first + len(some)] = sitk.GetImageFromArray(
+                    np.ascontiguousarray(some)
+                )
         return result
 
     def to_world(self, position: Sequence[float]) -> list[float]:
@@ -154,7 +180,12 @@ def covering_grid(field: Field, spacing: float, stride: int) -> Grid:
 
 
 def box_grid(
-    field: Field, low: Sequence[float], high: Sequence[float], spacing: float, stride: int, max_side: Sequence[float],
+    field: Field,
+    low: Sequence[float],
+    high: Sequence[float],
+    spacing: float,
+    stride: int,
+    max_side: Sequence[float],
 ) -> tuple[Grid, bool]:
     """Grid over a box, clamped to the volume where possible.
 
@@ -175,7 +206,8 @@ def box_grid(
     cut = any(count > limit for count, limit in zip(counts, most))
     counts = [min(count, limit) for count, limit in zip(counts, most)]
     half = 0.5 * spacing * np.array(counts)
-    # What rounding added should be image, not padding: stay inside the volume if the box fits, else centre it on the volume.
+    # What rounding added should be image, not padding: stay inside the volume if the box fits, else centre it on the
+    # volume.
     inside = np.minimum(np.maximum(0.5 * (low + high), bound_low + half), bound_high - half)
     centre = np.where(2 * half <= bound_high - bound_low, inside, 0.5 * (bound_low + bound_high))
     return _centred(counts, centre, spacing), cut
@@ -191,7 +223,9 @@ def _centred(counts: Sequence[int], centre: np.ndarray, spacing: float) -> Grid:
 
 
 def covered(grid: Grid, field: Field) -> tuple[slice, slice, slice]:
-    """Smallest block of the volume's voxels that holds all whose centres lie inside the grid; empty slices if there are none."""
+    """Smallest block of the volume's voxels that holds all whose centres lie inside the grid; empty slices if there are
+    none.
+    """
     corners = np.array(list(itertools.product(*zip(grid.low, grid.high)))) @ field.rotation  # along the volume's axes
     first = np.clip(np.ceil(corners.min(axis=0) / field.spacing - 1e-6), 0, field.size).astype(int)
     last = np.clip(np.floor(corners.max(axis=0) / field.spacing + 1e-6) + 1, first, field.size).astype(int)

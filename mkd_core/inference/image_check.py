@@ -36,9 +36,14 @@ def _check_kind(image: sitk.Image) -> None:
     if image.GetDimension() == 4:
         raise InputError("The volume is a time series.", "Choose one frame of it.")
     if image.GetDimension() != 3:
-        raise InputError(f"The image has {image.GetDimension()} dimensions where a volume has 3.", "Choose a volume, not a single slice.")
+        raise InputError(
+            f"The image has {image.GetDimension()} dimensions where a volume has 3.",
+            "Choose a volume, not a single slice.",
+        )
     if image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError("The volume has colours or vectors, not plain intensities.", "Choose the original CT or MR volume.")
+        raise InputError(
+            "The volume has colours or vectors, not plain intensities.", "Choose the original CT or MR volume."
+        )
     if "complex" in image.GetPixelIDTypeAsString():
         raise InputError("The volume holds complex numbers.", "Choose its magnitude.")
 
@@ -46,15 +51,21 @@ def _check_kind(image: sitk.Image) -> None:
 def _check_grid(image: sitk.Image) -> None:
     size, spacing = image.GetSize(), image.GetSpacing()
     if min(size) < MIN_VOXELS:
-        raise InputError(f"The volume has only {' x '.join(map(str, size))} voxels.", "Choose a whole series, not a few slices.")
+        raise InputError(
+            f"The volume has only {' x '.join(map(str, size))} voxels.", "Choose a whole series, not a few slices."
+        )
     low, high = SPACING_RANGE
     if not all(low <= step <= high for step in spacing):
-        raise InputError(f"The voxel size {' x '.join(f'{step:.4g}' for step in spacing)} mm cannot be right.",
-                         "Check the volume's spacing in the Volumes module.")
+        raise InputError(
+            f"The voxel size {' x '.join(f'{step:.4g}' for step in spacing)} mm cannot be right.",
+            "Check the volume's spacing in the Volumes module.",
+        )
     longest = max(count * step for count, step in zip(size, spacing))
     if longest > MAX_EXTENT:
-        raise InputError(f"The volume is {longest / 1000:.1f} m long, which cannot be right.",
-                         "Check the volume's spacing in the Volumes module.")
+        raise InputError(
+            f"The volume is {longest / 1000:.1f} m long, which cannot be right.",
+            "Check the volume's spacing in the Volumes module.",
+        )
     if not np.isfinite(image.GetOrigin()).all():
         raise InputError("The volume's position is not a number.", "Centre the volume in the Volumes module.")
 
@@ -64,8 +75,10 @@ def _check_intensities(all_voxels: np.ndarray, spacing: tuple[float, ...], modal
         for voxels_of_slice in all_voxels:
             if not np.isfinite(voxels_of_slice).all():
                 kind = "NaN (not a number)" if np.isnan(voxels_of_slice).any() else "infinite"
-                raise InputError(f"The volume holds voxels that are {kind}.",
-                                 "Replace them, for example by the Threshold Scalar Volume module.")
+                raise InputError(
+                    f"The volume holds voxels that are {kind}.",
+                    "Replace them, for example by the Threshold Scalar Volume module.",
+                )
     # The few slices are spread over all axes' middle, whatever the axes are.
     step = max(1, len(all_voxels) // _EXAMINED_SLICES)
     some = all_voxels[::step]
@@ -85,20 +98,30 @@ def _check_kind_of_image(voxels: np.ndarray, spacing: tuple[float, ...], modalit
     """Refuse what is known by having no value below zero: a label map, or a CT without its offset."""
     for finding in first_look(voxels, spacing, modality):
         if finding.code == "labels":
-            raise InputError(f"The volume looks like a label map with {finding.figures['values']:.0f} different values, not like an image.",
-                             "Choose the CT or MR that belongs to it.")
+            raise InputError(
+                f"The volume looks like a label map with {finding.figures['values']:.0f} different values, not like an image.",
+                "Choose the CT or MR that belongs to it.",
+            )
         if finding.code == "stored_ct":
-            raise InputError("The intensities are not Hounsfield units: no voxel is below zero, and water lies near 1000 instead of 0.",
-                             "Load the CT from its DICOM files; or subtract 1024, if that is how it was shifted.")
+            raise InputError(
+                "The intensities are not Hounsfield units: no voxel is below zero, and water lies near 1000 instead of 0.",
+                "Load the CT from its DICOM files; or subtract 1024, if that is how it was shifted.",
+            )
 
 
 def _check_hounsfield(some: np.ndarray, low: float, high: float) -> list[str]:
     if low >= 0:
-        raise InputError("The intensities are not Hounsfield units: no voxel is below zero.",
-                         "Choose the modality MR for an MR volume; load a CT from its DICOM files.")
+        raise InputError(
+            "The intensities are not Hounsfield units: no voxel is below zero.",
+            "Choose the modality MR for an MR volume; load a CT from its DICOM files.",
+        )
     if high < 50:
-        raise InputError("The intensities are not Hounsfield units: no voxel is as bright as soft tissue.",
-                         "Load the CT from its DICOM files.")
+        raise InputError(
+            "The intensities are not Hounsfield units: no voxel is as bright as soft tissue.",
+            "Load the CT from its DICOM files.",
+        )
     if low > AIR_OR_LUNG:
-        return ["The volume shows neither air nor lung, which is unusual for a CT in Hounsfield units: check that it is one."]
+        return [
+            "The volume shows neither air nor lung, which is unusual for a CT in Hounsfield units: check that it is one."
+        ]
     return []

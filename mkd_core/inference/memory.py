@@ -1,7 +1,7 @@
 """Memory of a process of our own: freed memory is kept for the next layer, and given back when memory is short.
 
-glibc returns every large block to the system when it is freed and takes page faults when the next one is used; a network allocates many large
-blocks, one after the other.  Other systems have no such switch.
+glibc returns every large block to the system when it is freed and takes page faults when the next one is used; a
+network allocates many large blocks, one after the other.  Other systems have no such switch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import sys
 # Parameters of mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
-#: Smaller blocks are kept.  The features of the largest box are smaller; a volume that is larger goes back to the system at once.
+#: Smaller blocks are kept.  The features of the largest box are smaller; a volume that is larger goes back to the
+#: system at once.
 _KEPT_BYTES = 256 * 2**20
 
 #: The most that glibc before 2.35 takes.

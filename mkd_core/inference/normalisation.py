@@ -15,8 +15,8 @@ def normalise(values: torch.Tensor, rule: dict[str, Any], reference: torch.Tenso
 
     Args:
         values: intensities of a whole image or box, any shape, HU for CT.
-        rule: ``{"kind": "window", "low", "high"}`` in intensities, or ``{"kind": "percentile", "low", "high"}`` in percent of the
-            reference.
+        rule: ``{"kind": "window", "low", "high"}`` in intensities, or ``{"kind": "percentile", "low", "high"}`` in
+            percent of the reference.
         reference: the values of which percentiles are taken, without padding for example; None for all of ``values``.
     """
     low, high = _range(values if reference is None else reference, rule)
@@ -24,7 +24,9 @@ def normalise(values: torch.Tensor, rule: dict[str, Any], reference: torch.Tenso
 
 
 def denormalise(values: torch.Tensor, rule: dict[str, Any]) -> torch.Tensor:
-    """Intensities from the networks' range, for rules of kind "window"; others have no intensities of their own and stay in [-1, 1]."""
+    """Intensities from the networks' range, for rules of kind "window"; others have no intensities of their own and
+    stay in [-1, 1].
+    """
     if rule["kind"] != "window":
         return values
     return (values + 1.0) * (0.5 * (rule["high"] - rule["low"])) + rule["low"]

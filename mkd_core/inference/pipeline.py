@@ -3,7 +3,8 @@
     check -> localise heart -> crop and resample to the bundle's grid -> normalise -> IAM -> S_real, S_syn -> ensemble
           -> back to the input's grid -> quantify and question
 
-Li, Yu, Wang, Heng, "Towards Cross-modality Medical Image Segmentation with Online Mutual Knowledge Distillation", AAAI 2020.
+Li, Yu, Wang, Heng, "Towards Cross-modality Medical Image Segmentation with Online Mutual Knowledge Distillation", AAAI
+2020.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ import numpy as np
 import SimpleITK as sitk
 
 import mkd_core
-from mkd_core.method import ensemble
-from mkd_core.measure import quantify
-from mkd_core.method.alignment import Views, align_for_segmentors
-from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle
-from mkd_core.io.bundle_metadata import ASSISTANT_POLICIES, MODALITIES, PARTS, TARGET_POLICIES
 from mkd_core.errors import Cancelled, DeviceError, InputError, NoHeartError
+from mkd_core.inference.components import remove_specks
 from mkd_core.inference.geometry import Field, Grid, box_grid, covered, covering_grid
 from mkd_core.inference.image_check import check_image
-from mkd_core.inference.normalisation import denormalise, normalise
 from mkd_core.inference.memory import give_back_freed_memory
+from mkd_core.inference.normalisation import denormalise, normalise
 from mkd_core.inference.resampling import sample, write_labels
-from mkd_core.inference.components import remove_specks
+from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle
+from mkd_core.io.bundle_metadata import ASSISTANT_POLICIES, MODALITIES, PARTS, TARGET_POLICIES
+from mkd_core.measure import quantify
+from mkd_core.method import ensemble
+from mkd_core.method.alignment import Views, align_for_segmentors
 from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES
 
 if TYPE_CHECKING:
@@ -68,10 +69,11 @@ class SegmentationOptions:
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "float32" or "bfloat16".
         threads: CPU threads, None for all cores.
-        alignment: what the segmentors see, None for what the bundle says: "cycle", "none" or "mean" for volumes of the target modality,
-            "translate" or "none" for the other.
+        alignment: what the segmentors see, None for what the bundle says: "cycle", "none" or "mean" for volumes of the
+            target modality, "translate" or "none" for the other.
         structures: keys of the structures wanted, None for all seven.
-        segmentor: whose answer counts: "ensemble" for both together, "real" for S_real alone, "synthetic" for S_syn alone.
+        segmentor: whose answer counts: "ensemble" for both together, "real" for S_real alone, "synthetic" for S_syn
+            alone.
         with_disagreement: also return the map of disagreement of the two segmentors.
         with_aligned: also return the volume as the generators rendered it.
     """
@@ -92,8 +94,16 @@ class SegmentationOptions:
         Raises:
             InputError: an unknown option, or a value of the wrong kind.
         """
-        kinds = {"device": str, "precision": str, "threads": int, "alignment": str, "structures": (list, tuple),
-                 "segmentor": str, "with_disagreement": bool, "with_aligned": bool}
+        kinds = {
+            "device": str,
+            "precision": str,
+            "threads": int,
+            "alignment": str,
+            "structures": (list, tuple),
+            "segmentor": str,
+            "with_disagreement": bool,
+            "with_aligned": bool,
+        }
         optional = ("threads", "alignment", "structures")
         for name, value in values.items():
             if name not in kinds:
@@ -111,12 +121,17 @@ class SegmentationOptions:
         """
         policies = TARGET_POLICIES if modality == target else ASSISTANT_POLICIES
         if self.alignment is not None and self.alignment not in policies:
-            raise InputError(f"“{self.alignment}” is not an alignment for {modality} volumes.", f"Choose one of {', '.join(policies)}.")
+            raise InputError(
+                f"“{self.alignment}” is not an alignment for {modality} volumes.",
+                f"Choose one of {', '.join(policies)}.",
+            )
         unknown = [key for key in self.structures or () if key not in BY_KEY]
         if unknown:
             raise InputError(f"There is no structure “{unknown[0]}”.", f"Choose from {', '.join(BY_KEY)}.")
         if self.segmentor not in ensemble.ANSWERS:
-            raise InputError(f"There is no segmentor “{self.segmentor}”.", f"Choose one of {', '.join(ensemble.ANSWERS)}.")
+            raise InputError(
+                f"There is no segmentor “{self.segmentor}”.", f"Choose one of {', '.join(ensemble.ANSWERS)}."
+            )
         if self.threads is not None and (isinstance(self.threads, bool) or not 1 <= self.threads <= 1024):
             raise InputError(f"{self.threads} is not a number of threads.", "Choose a number from 1 to 1024.")
 
@@ -126,7 +141,8 @@ class SegmentationResult:
     """What a segmentation gives.
 
     Attributes:
-        labels: uint8, values 0 to 7 (:mod:`mkd_core.structures`); size, spacing, origin and direction exactly the input's.
+        labels: uint8, values 0 to 7 (:mod:`mkd_core.structures`); size, spacing, origin and direction exactly the
+            input's.
         report: figures, remarks, timings and provenance; plain values, ready for JSON.
         disagreement: where the two segmentors differ, 0 to 1, float32, on the segmentors' own upright grid; or None.
         aligned: the volume as the generators rendered it, in HU if that is a CT, on the same grid; or None.
@@ -185,7 +201,12 @@ def segment(
     with thread_count(options.threads) as threads:
         clock.enter("localise", "Looking for the heart")
         low, high = _locate_heart(field, bundle, modality, executor, clock)
-        stride = math.lcm(*(bundle.network(part).stride for part in ("generator_a2t", "generator_t2a", "segmentor_real", "segmentor_syn")))
+        stride = math.lcm(
+            *(
+                bundle.network(part).stride
+                for part in ("generator_a2t", "generator_t2a", "segmentor_real", "segmentor_syn")
+            )
+        )
         grid, is_cut = box_grid(field, low, high, bundle.spacing, stride, bundle.max_box[::-1])
         if is_cut:
             remarks.append("The heart is larger than the box that these weights work on: its ends are missing.")
@@ -212,7 +233,9 @@ def segment(
         if not quantify.is_heart(measured):
             raise NoHeartError(_NO_HEART, _NO_HEART_ADVICE)
         remarks += quantify.whole_remarks(measured, modality)
-        wanted = [structure for structure in STRUCTURES if options.structures is None or structure.key in options.structures]
+        wanted = [
+            structure for structure in STRUCTURES if options.structures is None or structure.key in options.structures
+        ]
         _keep_only(labels, [structure.label for structure in wanted])
         labels_image = field.block_to_image(labels, block)
         clock.advance(1.0, "Done")
@@ -220,10 +243,14 @@ def segment(
     if executor.fell_back:
         remarks.append("The graphics card had too little memory: the processor did the work.")
     if executor.was_split:
-        remarks.append("Memory was short: the heart was segmented in parts. Look at the contours for a step where they meet, "
-                       "or close other programs and segment again.")
+        remarks.append(
+            "Memory was short: the heart was segmented in parts. Look at the contours for a step where they meet, "
+            "or close other programs and segment again."
+        )
     report = {
-        "structures": {structure.key: quantify.structure_report(structure, measured[structure.key]) for structure in wanted},
+        "structures": {
+            structure.key: quantify.structure_report(structure, measured[structure.key]) for structure in wanted
+        },
         "remarks": remarks,
         "modality": modality,
         "target": bundle.target,
@@ -240,7 +267,8 @@ def segment(
         "heart_box_mm": _world_box(field, grid),
     }
     return SegmentationResult(
-        labels_image, report,
+        labels_image,
+        report,
         disagreement=field.grid_to_image(answer.disagreement.numpy(), grid) if options.with_disagreement else None,
         aligned=_aligned_image(views.rendered, field, grid, bundle) if options.with_aligned else None,
     )
@@ -271,24 +299,34 @@ def require_torch() -> None:
     """Raise :class:`DeviceError` if torch cannot be imported."""
     try:
         from torch import Tensor  # noqa: F401  (an uninstallation that failed half-way leaves a package without it)
-    except Exception as error:  # ImportError, OSError if a library does not load, and whatever a broken installation comes up with
-        raise DeviceError("PyTorch, which computes the segmentation, is not installed or does not start.",
-                          "Install it through the PyTorch extension of 3D Slicer, or by “pip install torch”.") from error
+    except (
+        Exception
+    ) as error:  # ImportError, OSError if a library does not load, and whatever a broken installation comes up with
+        raise DeviceError(
+            "PyTorch, which computes the segmentation, is not installed or does not start.",
+            "Install it through the PyTorch extension of 3D Slicer, or by “pip install torch”.",
+        ) from error
 
 
 def _executor(bundle: Bundle, options: SegmentationOptions) -> Executor:
     from mkd_core.inference import execution
 
     device = execution.choose_device(options.device)
-    return execution.executor_for(bundle, device, execution.choose_precision(options.precision, device), options.device == "auto")
+    return execution.executor_for(
+        bundle, device, execution.choose_precision(options.precision, device), options.device == "auto"
+    )
 
 
-def _locate_heart(field: Field, bundle: Bundle, modality: str, executor: Executor, clock: _Clock) -> tuple[np.ndarray, np.ndarray]:
+def _locate_heart(
+    field: Field, bundle: Bundle, modality: str, executor: Executor, clock: _Clock
+) -> tuple[np.ndarray, np.ndarray]:
     """Box round the heart, with its margin: corners (z, y, x) in mm."""
     grid = covering_grid(field, bundle.localiser_spacing, bundle.network("localiser").stride)
     if math.prod(grid.size) > _MOST_COARSE_VOXELS:
-        raise InputError("The volume's field of view is larger than a person.",
-                         "Crop it to the chest (Crop Volume), and check its spacing.")
+        raise InputError(
+            "The volume's field of view is larger than a person.",
+            "Crop it to the chest (Crop Volume), and check its spacing.",
+        )
     values = sample(field, grid, sparsely=True)
     clock.advance(0.4, "Looking for the heart")
     inside = _voxels_inside(grid, field)
@@ -319,7 +357,9 @@ def _voxels_inside(grid: Grid, field: Field) -> tuple[slice, ...]:
     return tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last))
 
 
-def _align(field: Field, grid: Grid, bundle: Bundle, modality: str, policy: str, executor: Executor, clock: _Clock) -> Views:
+def _align(
+    field: Field, grid: Grid, bundle: Bundle, modality: str, policy: str, executor: Executor, clock: _Clock
+) -> Views:
     """Image of the box, normalised, and what IAM makes of it."""
     image = normalise(sample(field, grid), bundle.normalisation(modality))[None, None]
     steps = iter((0.1, 0.5, 1.0))
@@ -335,7 +375,8 @@ def _align(field: Field, grid: Grid, bundle: Bundle, modality: str, policy: str,
 class _Answer:
     """What the segmentors say about the box.
 
-    (8, D, H, W) probabilities, (D, H, W) labels and disagreement; per label, the agreement of the two and the voxels of left-out islands.
+    (8, D, H, W) probabilities, (D, H, W) labels and disagreement; per label, the agreement of the two and the voxels of
+    left-out islands.
     """
 
     probabilities: torch.Tensor
@@ -381,7 +422,9 @@ def _world_box(field: Field, grid: Grid) -> dict[str, list[float]]:
 class _Clock:
     """Progress, timings and the wish to stop, in one place."""
 
-    def __init__(self, progress: Callable[[str, float, str], None] | None, cancelled: Callable[[], bool] | None) -> None:
+    def __init__(
+        self, progress: Callable[[str, float, str], None] | None, cancelled: Callable[[], bool] | None
+    ) -> None:
         self._progress = progress or (lambda stage, fraction, message: None)
         self._cancelled = cancelled or (lambda: False)
         self._began: list[tuple[str, float]] = []

@@ -1,7 +1,8 @@
 """A first look at a volume, before anything is computed: what would a reader of the images notice?
 
-Quick on any size (a few hundred thousand voxels are looked at), needs numpy alone, and asks for nothing: findings are codes with figures,
-to be put into words by whoever shows them.  :mod:`mkd_core.inference.image_check` judges the same things exactly when a run begins.
+Quick on any size (a few hundred thousand voxels are looked at), needs numpy alone, and asks for nothing: findings are
+codes with figures, to be put into words by whoever shows them.  :mod:`mkd_core.inference.image_check` judges the same
+things exactly when a run begins.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ AIR_OR_LUNG = -300.0
 #: Slices or voxels thicker than this blur the walls of the heart, mm.
 THICK = 3.5
 
-#: A heart of an adult with its great vessels is about 130 mm long; a field of view below this cannot show all of it, mm.
+#: A heart of an adult with its great vessels is about 130 mm long; a field of view below this cannot show all of it,
+#: mm.
 SHORTEST_HEART = 100.0
 
 #: Water of a CT stored without its offset lies here, as Hounsfield numbers begin at -1024.
@@ -40,8 +42,8 @@ class Finding:
     """One thing that a reader would notice.
 
     Attributes:
-        code: one of "spacing", "extent", "constant", "labels", "looks_like_mr", "looks_like_ct", "stored_ct", "no_air", "thick",
-            "heart_cut"; the last six and "labels" are doubts, the others stop the method.
+        code: one of "spacing", "extent", "constant", "labels", "looks_like_mr", "looks_like_ct", "stored_ct", "no_air",
+            "thick", "heart_cut"; the last six and "labels" are doubts, the others stop the method.
         stops: the method would refuse the volume.
         figures: numbers for the sentence.
     """
@@ -105,7 +107,13 @@ def _grid_findings(shape: Sequence[int], spacing: Sequence[float]) -> list[Findi
 
 def _intensity_findings(some: np.ndarray, modality: str) -> list[Finding]:
     low, high = float(some.min()), float(some.max())
-    if low >= 0 and high < 256 and len(np.unique(some)) <= _MOST_LABELS and np.array_equal(some, np.rint(some)) and _is_patchy(some):
+    if (
+        low >= 0
+        and high < 256
+        and len(np.unique(some)) <= _MOST_LABELS
+        and np.array_equal(some, np.rint(some))
+        and _is_patchy(some)
+    ):
         return [Finding("labels", figures={"values": float(len(np.unique(some)))})]
     if modality == "MR":
         return [Finding("looks_like_ct")] if _looks_like_ct(some) else []

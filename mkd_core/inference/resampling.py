@@ -1,7 +1,7 @@
 """Values from a volume to a box, and class scores back to the volume.
 
-Volumes are large: voxels are converted a few slices at a time, and scores of all classes are never held at the volume's resolution.
-Triples are (z, y, x), in the local frame of :mod:`mkd_core.inference.geometry`.
+Volumes are large: voxels are converted a few slices at a time, and scores of all classes are never held at the volume's
+resolution. Triples are (z, y, x), in the local frame of :mod:`mkd_core.inference.geometry`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mkd_core.method.ensemble import best_class
 from mkd_core.inference.geometry import Field, Grid, covered
+from mkd_core.method.ensemble import best_class
 
 if TYPE_CHECKING:
     import torch
@@ -43,8 +43,8 @@ def weights(count: int, spacing: float, positions: np.ndarray, width: float) -> 
         count: samples, at 0, spacing, 2 spacing...
         spacing: of the samples, mm.
         positions: where values are wanted, mm, ascending.
-        width: half width of the triangular kernel, mm: ``spacing`` interpolates; more averages, as is needed when values are wanted farther
-            apart than samples lie.
+        width: half width of the triangular kernel, mm: ``spacing`` interpolates; more averages, as is needed when
+            values are wanted farther apart than samples lie.
 
     Returns:
         ``(len(positions), count)``, float32, rows add up to 1.
@@ -61,13 +61,14 @@ def weights(count: int, spacing: float, positions: np.ndarray, width: float) -> 
 
 
 def sample(field: Field, grid: Grid, *, sparsely: bool = False) -> torch.Tensor:
-    """Voxel values on a grid: linear interpolation, averaging where the volume is finer than the grid, edges continued outside.
+    """Voxel values on a grid: linear interpolation, averaging where the volume is finer than the grid, edges continued
+    outside.
 
     Args:
         field: the volume.
         grid: where values are wanted.
-        sparsely: read no more than every n-th voxel along an axis as long as four of them lie on every step of the grid: enough for a rough
-            look, and a volume of any number of voxels then costs about the same.
+        sparsely: read no more than every n-th voxel along an axis as long as four of them lie on every step of the
+            grid: enough for a rough look, and a volume of any number of voxels then costs about the same.
 
     Returns:
         ``(D, H, W)``, float32.
@@ -78,8 +79,13 @@ def sample(field: Field, grid: Grid, *, sparsely: bool = False) -> torch.Tensor:
         voxels, spacing = voxels[tuple(slice(None, None, stride) for stride in strides)], spacing * strides
     positions = [start + grid.spacing * np.arange(count) for start, count in zip(grid.start, grid.size)]
     if field.is_upright:
-        return _contract(voxels, [
-            weights(count, step, where, max(step, grid.spacing)) for count, step, where in zip(voxels.shape, spacing, positions)])
+        return _contract(
+            voxels,
+            [
+                weights(count, step, where, max(step, grid.spacing))
+                for count, step, where in zip(voxels.shape, spacing, positions)
+            ],
+        )
     return _sample_oblique(voxels, spacing, field.rotation, grid.spacing, positions)
 
 
@@ -90,37 +96,51 @@ def _contract(voxels: np.ndarray, matrices: Sequence[np.ndarray]) -> torch.Tenso
     used = [np.flatnonzero(matrix.any(axis=0)) for matrix in matrices]
     region = voxels[tuple(slice(columns[0], columns[-1] + 1) for columns in used)]
     along_z, along_y, along_x = (
-        torch.from_numpy(np.ascontiguousarray(matrix[:, columns[0]:columns[-1] + 1])) for matrix, columns in zip(matrices, used))
+        torch.from_numpy(np.ascontiguousarray(matrix[:, columns[0] : columns[-1] + 1]))
+        for matrix, columns in zip(matrices, used)
+    )
     depth, height, width = region.shape
     summed = torch.zeros(len(along_z), height * width)
     slices = torch.empty(min(_SLICES, depth), height * width)
     for first in range(0, depth, _SLICES):
-        chunk = region[first:first + _SLICES]
-        np.copyto(slices[:len(chunk)].numpy().reshape(chunk.shape), chunk, casting="unsafe")
-        kernel = along_z[:, first:first + len(chunk)]
+        chunk = region[first : first + _SLICES]
+        np.copyto(slices[: len(chunk)].numpy().reshape(chunk.shape), chunk, casting="unsafe")
+        kernel = along_z[:, first : first + len(chunk)]
         rows = kernel.any(dim=1).nonzero()
         if len(rows):
             touched = slice(int(rows[0]), int(rows[-1]) + 1)
-            summed[touched].addmm_(kernel[touched], slices[:len(chunk)])
+            summed[touched].addmm_(kernel[touched], slices[: len(chunk)])
     return along_y @ summed.view(-1, height, width) @ along_x.T
 
 
 def _sample_oblique(
-    voxels: np.ndarray, spacing: np.ndarray, rotation: np.ndarray, grid_spacing: float, positions: Sequence[np.ndarray],
+    voxels: np.ndarray,
+    spacing: np.ndarray,
+    rotation: np.ndarray,
+    grid_spacing: float,
+    positions: Sequence[np.ndarray],
 ) -> torch.Tensor:
     """Averaging along the volume's own axes first, then interpolation on the turned grid.
 
-    Each step smooths with a triangle; two of half width spacing/sqrt(2) have the variance of the one used for upright volumes.
+    Each step smooths with a triangle; two of half width spacing/sqrt(2) have the variance of the one used for upright
+    volumes.
     """
     import torch
     from torch.nn import functional
 
     steps = np.maximum(spacing, grid_spacing / math.sqrt(2))
     counts = [max(2, math.ceil(count * own / step)) for count, own, step in zip(voxels.shape, spacing, steps)]
-    starts = [0.5 * ((count - 1) * own - (many - 1) * step) for count, own, many, step in zip(voxels.shape, spacing, counts, steps)]
-    smooth = _contract(voxels, [
-        weights(count, own, start + step * np.arange(many), max(own, step))
-        for count, own, start, step, many in zip(voxels.shape, spacing, starts, steps, counts)])
+    starts = [
+        0.5 * ((count - 1) * own - (many - 1) * step)
+        for count, own, many, step in zip(voxels.shape, spacing, counts, steps)
+    ]
+    smooth = _contract(
+        voxels,
+        [
+            weights(count, own, start + step * np.arange(many), max(own, step))
+            for count, own, start, step, many in zip(voxels.shape, spacing, starts, steps, counts)
+        ],
+    )
     z, y, x = (torch.from_numpy(axis.astype(np.float32)) for axis in positions)
     # Along an axis of the volume, a position is the sum of one term per axis of the grid.
     turned = torch.from_numpy(rotation.T.astype(np.float32))
@@ -128,22 +148,25 @@ def _sample_oblique(
     for axis in (2, 1, 0):  # grid_sample wants (x, y, z)
         along = turned[axis, 0] * z[:, None, None] + turned[axis, 1] * y[:, None] + turned[axis, 2] * x
         where.append((along - starts[axis]) * (2.0 / (steps[axis] * (counts[axis] - 1))) - 1.0)
-    return functional.grid_sample(smooth[None, None], torch.stack(where, dim=-1)[None], padding_mode="border", align_corners=True)[0, 0]
+    return functional.grid_sample(
+        smooth[None, None], torch.stack(where, dim=-1)[None], padding_mode="border", align_corners=True
+    )[0, 0]
 
 
 def write_labels(scores: torch.Tensor, grid: Grid, field: Field, labels: np.ndarray) -> Iterator[float]:
-    """Bring class scores from a grid back to a volume: trilinear interpolation of every class, then the best class of every voxel.
+    """Bring class scores from a grid back to a volume: trilinear interpolation of every class, then the best class of
+    every voxel.
 
-    Slab by slab, and only where the answer is open, so that no stack of interpolated scores is ever held: a class that stays below one
-    eighth cannot be the best of eight that add up to one, and a cell whose corners agree has that class throughout, because
-    interpolation weights are convex.
+    Slab by slab, and only where the answer is open, so that no stack of interpolated scores is ever held: a class that
+    stays below one eighth cannot be the best of eight that add up to one, and a cell whose corners agree has that class
+    throughout, because interpolation weights are convex.
 
     Args:
         scores: ``(8, D, H, W)`` on ``grid``, adding up to 1 over classes.
         grid: of the scores.
         field: the volume.
-        labels: uint8 array of the block of voxels that the grid covers (:func:`mkd_core.inference.geometry.covered`), the anatomical way round;
-            voxels inside the grid are written.
+        labels: uint8 array of the block of voxels that the grid covers (:func:`mkd_core.inference.geometry.covered`),
+            the anatomical way round; voxels inside the grid are written.
 
     Yields:
         Done share, 0 to 1, after every slab.
@@ -156,7 +179,9 @@ def write_labels(scores: torch.Tensor, grid: Grid, field: Field, labels: np.ndar
 
 @dataclass(frozen=True)
 class _Stretch:
-    """Voxels ``[first, last)`` of a block along one axis that lie in one tile of the scores, and the interpolation matrix from that tile to them."""
+    """Voxels ``[first, last)`` of a block along one axis that lie in one tile of the scores, and the interpolation
+    matrix from that tile to them.
+    """
 
     first: int
     last: int
@@ -183,12 +208,13 @@ def _stretches(inside: slice, spacing: float, start: float, step: float, many: i
 def _write_upright(scores: torch.Tensor, grid: Grid, field: Field, labels: np.ndarray) -> Iterator[float]:
     slabs, rows, columns = (
         _stretches(inside, spacing, start, grid.spacing, many)
-        for inside, spacing, start, many in zip(covered(grid, field), field.spacing, grid.start, grid.size))
+        for inside, spacing, start, many in zip(covered(grid, field), field.spacing, grid.start, grid.size)
+    )
     for number, slab in enumerate(slabs):
         for row, column in itertools.product(rows, columns):
             tile = scores[:, slab.tile, row.tile, column.tile]
             open_classes = _open_classes(tile)
-            target = labels[slab.first:slab.last, row.first:row.last, column.first:column.last]
+            target = labels[slab.first : slab.last, row.first : row.last, column.first : column.last]
             if len(open_classes) == 1:
                 target[...] = open_classes[0]
                 continue
@@ -199,7 +225,9 @@ def _write_upright(scores: torch.Tensor, grid: Grid, field: Field, labels: np.nd
 
 
 def _open_classes(tile: torch.Tensor) -> list[int]:
-    """Classes that can be the best somewhere in a tile: those that reach an eighth, and what another class has everywhere."""
+    """Classes that can be the best somewhere in a tile: those that reach an eighth, and what another class has
+    everywhere.
+    """
     values = tile.flatten(1)
     return (values.amax(dim=1) >= max(0.124, float(values.amin(dim=1).max()))).nonzero().flatten().tolist()
 
@@ -213,13 +241,18 @@ def _write_oblique(scores: torch.Tensor, grid: Grid, field: Field, labels: np.nd
     # Coordinates on the grid, in its voxels, are sums of one term per axis of the volume.
     turned = field.rotation * field.spacing / grid.spacing
     shift = np.asarray(grid.start) / grid.spacing
-    terms = [[torch.from_numpy((turned[axis, along] * np.arange(inside.start, inside.stop)).astype(np.float32))
-              for along, inside in enumerate(block)] for axis in range(3)]
+    terms = [
+        [
+            torch.from_numpy((turned[axis, along] * np.arange(inside.start, inside.stop)).astype(np.float32))
+            for along, inside in enumerate(block)
+        ]
+        for axis in range(3)
+    ]
     depth = block[0].stop - block[0].start
     for begin in range(0, depth, _THIN):
         coordinates = []
         for axis, (k, j, i) in enumerate(terms):
-            coordinates.append((k[begin:begin + _THIN, None, None] - float(shift[axis]) + j[:, None]) + i)
+            coordinates.append((k[begin : begin + _THIN, None, None] - float(shift[axis]) + j[:, None]) + i)
         cell = torch.zeros(coordinates[0].shape, dtype=torch.int32)
         inside = torch.ones(cell.shape, dtype=torch.bool)
         for coordinate, count, cells in zip(coordinates, grid.size, certain.shape):
@@ -227,17 +260,27 @@ def _write_oblique(scores: torch.Tensor, grid: Grid, field: Field, labels: np.nd
             cell.mul_(cells).add_(coordinate.clamp(0, cells - 1).int())
         found = certain.flatten().index_select(0, cell.flatten())
         unsure = ((found == _UNSURE) & inside.flatten()).nonzero().flatten()
-        where = torch.stack([coordinate.flatten()[unsure] * (2.0 / (count - 1)) - 1.0 for coordinate, count in zip(coordinates, grid.size)])
-        values = functional.grid_sample(scores[None], where.flip(0).T[None, None, None], padding_mode="border", align_corners=True)
+        where = torch.stack(
+            [
+                coordinate.flatten()[unsure] * (2.0 / (count - 1)) - 1.0
+                for coordinate, count in zip(coordinates, grid.size)
+            ]
+        )
+        values = functional.grid_sample(
+            scores[None], where.flip(0).T[None, None, None], padding_mode="border", align_corners=True
+        )
         found[unsure] = best_class(values[0, :, 0, 0])
-        target = labels[begin:begin + _THIN]
+        target = labels[begin : begin + _THIN]
         np.copyto(target, found.view(cell.shape).numpy(), where=inside.numpy())
         if begin % _SLICES == 0 or begin + _THIN >= depth:
             yield min(1.0, (begin + _THIN) / depth)
 
 
 def _certain_labels(scores: torch.Tensor) -> torch.Tensor:
-    """Class of every cell between eight voxels if all eight agree, else 255.  ``(C, D, H, W)`` to ``(D-1, H-1, W-1)``, uint8."""
+    """Class of every cell between eight voxels if all eight agree, else 255.
+
+    ``(C, D, H, W)`` to ``(D-1, H-1, W-1)``, uint8.
+    """
     labels = best_class(scores)
     low, high = labels, labels
     for axis in range(3):

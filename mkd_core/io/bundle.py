@@ -1,7 +1,8 @@
 """Weights bundle: read, check, write.
 
-A bundle is one .safetensors file with the weights of the heart localiser, both generators and both segmentors, and a description of itself
-(:mod:`mkd_core.io.bundle_metadata`).  Nothing in it is ever executed; whatever does not fit is refused with a reason.
+A bundle is one .safetensors file with the weights of the heart localiser, both generators and both segmentors, and a
+description of itself (:mod:`mkd_core.io.bundle_metadata`).  Nothing in it is ever executed; whatever does not fit is
+refused with a reason.
 
 Example:
     >>> bundle = load_bundle(default_bundle_path())        # doctest: +SKIP
@@ -22,11 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mkd_core.errors import BundleError
 from mkd_core.io import tensor_file
 from mkd_core.io.bundle_metadata import FORMAT, KEY, PARTS, MetadataError, check_metadata, parse_metadata
-from mkd_core.errors import BundleError
-from mkd_core.structures import CLASS_COUNT
 from mkd_core.io.tensor_file import TensorFileError
+from mkd_core.structures import CLASS_COUNT
 
 if TYPE_CHECKING:
     import torch
@@ -170,7 +171,7 @@ def load_bundle(path: Path | str) -> Bundle:
             raise TensorFileError(f"it cannot be read ({error.strerror or error})") from error
         if len(content) != header.data_start + header.data_bytes:
             raise TensorFileError("it changed while it was read")
-        state_dicts = _decode(header, content[header.data_start:])
+        state_dicts = _decode(header, content[header.data_start :])
     except (TensorFileError, MetadataError) as error:
         raise _refusal(path, error) from error
     return Bundle(path, hashlib.sha256(content).hexdigest(), metadata, state_dicts)
@@ -178,7 +179,9 @@ def load_bundle(path: Path | str) -> Bundle:
 
 def _refusal(path: Path, reason: Exception) -> BundleError:
     text = str(reason)
-    return BundleError(f"The weights file “{path.name}” cannot be used: {text if len(text) <= 300 else text[:300] + '…'}.", _ADVICE)
+    return BundleError(
+        f"The weights file “{path.name}” cannot be used: {text if len(text) <= 300 else text[:300] + '…'}.", _ADVICE
+    )
 
 
 def _description(header: tensor_file.Header) -> dict[str, Any]:
@@ -250,7 +253,10 @@ def _decode(header: tensor_file.Header, data: bytes) -> dict[str, dict[str, torc
 
 
 def save_bundle(
-    path: Path | str, metadata: Mapping[str, Any], state_dicts: Mapping[str, Mapping[str, torch.Tensor]], dtype: str = "float16",
+    path: Path | str,
+    metadata: Mapping[str, Any],
+    state_dicts: Mapping[str, Mapping[str, torch.Tensor]],
+    dtype: str = "float16",
 ) -> Bundle:
     """Write a bundle, read it back, and only then give it its name.
 
@@ -258,8 +264,8 @@ def save_bundle(
         path: the file; an older one is replaced.
         metadata: description; ``format`` and ``created`` (today) are filled in where missing.
         state_dicts: ``state_dict()`` of each part.
-        dtype: "float16", "bfloat16" or "float32" for weights of two and more dimensions.  Vectors (normalisation, biases) are few and
-            sensitive, and always stored as float32.
+        dtype: "float16", "bfloat16" or "float32" for weights of two and more dimensions.  Vectors (normalisation,
+            biases) are few and sensitive, and always stored as float32.
 
     Returns:
         The bundle as :func:`load_bundle` reads it.

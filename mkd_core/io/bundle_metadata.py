@@ -2,19 +2,22 @@
 
 The description is JSON text under the key ``mkd`` of the file's header:
 
-======================  ==========================================================================================================
-``format``              version of this description, :data:`FORMAT`
-``name``, ``version``   of the weights; ``created``: ISO date
-``target``              modality that the segmentors work on, ``assistant`` the one that lent its shape knowledge: "CT" or "MR"
-``structures``          keys of the structures in the order of their labels
-``networks``            description of each network, see :func:`mkd_core.method.networks.build`
-``localiser``           ``spacing_mm`` of its grid, ``min_heart_ml`` below which nothing counts as a heart, ``margin_mm`` around the heart
-``segmentor``           ``spacing_mm`` of the segmentors' grid, ``max_box_mm`` (x, y, z): largest box they are used on
-``normalisation``       per modality ``{"kind": "window" | "percentile", "low", "high"}``
-``alignment``           ``target``: what S_syn sees of a target volume, one of :data:`TARGET_POLICIES`; ``assistant``: "translate" or "none"
-``ensemble``            may be missing: S_real's share of the ensemble, 0 to 1, for ``target`` and ``assistant`` volumes; else both count half
+======================
+========================================================================================================== ``format``
+version of this description, :data:`FORMAT` ``name``, ``version``   of the weights; ``created``: ISO date
+``target``              modality that the segmentors work on, ``assistant`` the one that lent its shape knowledge: "CT"
+or "MR" ``structures``          keys of the structures in the order of their labels ``networks``            description
+of each network, see :func:`mkd_core.method.networks.build` ``localiser``           ``spacing_mm`` of its grid,
+``min_heart_ml`` below which nothing counts as a heart, ``margin_mm`` around the heart ``segmentor``
+``spacing_mm`` of the segmentors' grid, ``max_box_mm`` (x, y, z): largest box they are used on ``normalisation``
+per modality ``{"kind": "window" | "percentile", "low", "high"}``
+``alignment``           ``target``: what S_syn sees of a target volume, one of :data:`TARGET_POLICIES`; ``assistant``:
+    "translate" or "none"
+``ensemble``            may be missing: S_real's share of the ensemble, 0 to 1, for ``target`` and ``assistant``
+    volumes; else both count half
 ``training``            free: provenance; ``quality``: free: measured figures; ``licence``, ``intended_use``: texts
-======================  ==========================================================================================================
+======================
+==========================================================================================================
 """
 
 from __future__ import annotations
@@ -36,8 +39,8 @@ MODALITIES = ("CT", "MR")
 #: Networks that every bundle holds.
 PARTS = ("localiser", "generator_a2t", "generator_t2a", "segmentor_real", "segmentor_syn")
 
-#: What the segmentor of translated images sees of a target volume: the volume rendered there and back, the volume itself, or both,
-#: averaged.
+#: What the segmentor of translated images sees of a target volume: the volume rendered there and back, the volume
+#: itself, or both, averaged.
 TARGET_POLICIES = ("cycle", "none", "mean")
 
 #: What both segmentors see of an assistant volume: its translation, or the volume itself.
@@ -92,7 +95,10 @@ def check_metadata(metadata: Any) -> None:
         raise MetadataError(f"it is of {newer} format ({version}); this version reads format {FORMAT}")
     for key in _TEXT_KEYS:
         _require(isinstance(metadata.get(key), str), f"its description has no text for {key!r}")
-    _require(metadata["name"].strip() != "" and metadata["version"].strip() != "", "its description has an empty name or version")
+    _require(
+        metadata["name"].strip() != "" and metadata["version"].strip() != "",
+        "its description has an empty name or version",
+    )
     _check_modalities(metadata)
     keys = [structure.key for structure in STRUCTURES]
     _require(metadata.get("structures") == keys, f"its structures are not {', '.join(keys)}")
@@ -103,8 +109,10 @@ def check_metadata(metadata: Any) -> None:
     _check_number(localiser, "localiser", "margin_mm", 0.0, 100.0)
     _check_number(segmentor, "segmentor", "spacing_mm", 0.3, 10.0)
     box = segmentor.get("max_box_mm")
-    _require(isinstance(box, list) and len(box) == 3 and all(_is_number(side) and 50.0 <= side <= 1000.0 for side in box),
-             "'max_box_mm' of 'segmentor' is not three lengths from 50 to 1000 mm")
+    _require(
+        isinstance(box, list) and len(box) == 3 and all(_is_number(side) and 50.0 <= side <= 1000.0 for side in box),
+        "'max_box_mm' of 'segmentor' is not three lengths from 50 to 1000 mm",
+    )
     shares = metadata.get("ensemble", {})
     _require(isinstance(shares, dict), "its description's 'ensemble' is not a table")
     for key in shares:
@@ -115,7 +123,9 @@ def check_metadata(metadata: Any) -> None:
 
 
 def _check_values(value: Any, depth: int = 0) -> None:
-    """Refuse what cannot be shown, or not be written as JSON again: deep nesting, endless texts, control characters, numbers without end."""
+    """Refuse what cannot be shown, or not be written as JSON again: deep nesting, endless texts, control characters,
+    numbers without end.
+    """
     _require(depth <= _DEEPEST, "its description is nested too deep")
     if isinstance(value, dict):
         for key, item in value.items():
@@ -127,29 +137,48 @@ def _check_values(value: Any, depth: int = 0) -> None:
     elif isinstance(value, str):
         _require(len(value) <= _LONGEST_TEXT, "a text in its description is too long")
         # Category C: control characters, which could change a terminal, invisible ones, and halves of characters.
-        _require(not any(unicodedata.category(letter).startswith("C") for letter in value if letter != "\n"),
-                 "a text in its description holds control characters")
+        _require(
+            not any(unicodedata.category(letter).startswith("C") for letter in value if letter != "\n"),
+            "a text in its description holds control characters",
+        )
     elif value is not None and not isinstance(value, bool):
         _require(_is_number(value), "its description holds a number without end")
 
 
 def _check_modalities(metadata: dict[str, Any]) -> None:
     target, assistant = metadata.get("target"), metadata.get("assistant")
-    _require(target in MODALITIES and assistant in MODALITIES and target != assistant,
-             "its target and assistant modality are not CT and MR, or MR and CT")
+    _require(
+        target in MODALITIES and assistant in MODALITIES and target != assistant,
+        "its target and assistant modality are not CT and MR, or MR and CT",
+    )
     rules = _table(metadata, "normalisation")
     for modality in MODALITIES:
         rule = rules.get(modality)
-        _require(isinstance(rule, dict) and rule.get("kind") in ("window", "percentile"),
-                 f"its description does not say how to normalise {modality}")
+        _require(
+            isinstance(rule, dict) and rule.get("kind") in ("window", "percentile"),
+            f"its description does not say how to normalise {modality}",
+        )
         low, high = rule.get("low"), rule.get("high")
-        _require(_is_number(low) and _is_number(high) and low < high, f"its intensity range of {modality} is not a range")
-        _require(max(abs(low), abs(high)) <= _LARGEST_INTENSITY and high - low >= 1e-3, f"its intensity range of {modality} is absurd")
-        _require(rule["kind"] == "window" or (0 <= low and high <= 100), f"its percentiles of {modality} do not lie in 0 to 100")
+        _require(
+            _is_number(low) and _is_number(high) and low < high, f"its intensity range of {modality} is not a range"
+        )
+        _require(
+            max(abs(low), abs(high)) <= _LARGEST_INTENSITY and high - low >= 1e-3,
+            f"its intensity range of {modality} is absurd",
+        )
+        _require(
+            rule["kind"] == "window" or (low >= 0 and high <= 100),
+            f"its percentiles of {modality} do not lie in 0 to 100",
+        )
     alignment = _table(metadata, "alignment")
-    _require(alignment.get("target") in TARGET_POLICIES, f"its alignment of target volumes is not one of {', '.join(TARGET_POLICIES)}")
-    _require(alignment.get("assistant") in ASSISTANT_POLICIES,
-             f"its alignment of assistant volumes is not one of {', '.join(ASSISTANT_POLICIES)}")
+    _require(
+        alignment.get("target") in TARGET_POLICIES,
+        f"its alignment of target volumes is not one of {', '.join(TARGET_POLICIES)}",
+    )
+    _require(
+        alignment.get("assistant") in ASSISTANT_POLICIES,
+        f"its alignment of assistant volumes is not one of {', '.join(ASSISTANT_POLICIES)}",
+    )
 
 
 def _check_networks(networks: Any) -> None:
@@ -159,9 +188,14 @@ def _check_networks(networks: Any) -> None:
     unknown = sorted(set(networks) - set(PARTS))
     _require(not unknown, f"it holds an unknown network {unknown[0]!r}" if unknown else "")
     for part, architecture in networks.items():
-        _require(isinstance(architecture, dict) and isinstance(architecture.get("type"), str), f"its {part} has no type")
+        _require(
+            isinstance(architecture, dict) and isinstance(architecture.get("type"), str), f"its {part} has no type"
+        )
         # Bounds on every number, so that a description cannot make us build something absurd.
-        _require(all(_is_modest(value) for value in architecture.values()), f"the description of its {part} holds absurd values")
+        _require(
+            all(_is_modest(value) for value in architecture.values()),
+            f"the description of its {part} holds absurd values",
+        )
 
 
 def _is_modest(value: Any, depth: int = 0) -> bool:
@@ -169,7 +203,8 @@ def _is_modest(value: Any, depth: int = 0) -> bool:
         return depth < 2 and len(value) <= 16 and all(_is_modest(item, depth + 1) for item in value)
     if isinstance(value, str):
         return len(value) <= 40
-    # Lists give channels per level; single numbers channels or how many blocks, and a thousand blocks take seconds to build.
+    # Lists give channels per level; single numbers channels or how many blocks, and a thousand blocks take seconds to
+    # build.
     return isinstance(value, bool) or value is None or (_is_number(value) and 0 <= value <= (1024 if depth else 128))
 
 
@@ -188,9 +223,13 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    # Comparing is exact for whole numbers of any length; only then are they short enough to be made floating-point numbers.
+    # Comparing is exact for whole numbers of any length; only then are they short enough to be made floating-point
+    # numbers.
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
 
 
 def _check_number(table: dict[str, Any], name: str, key: str, low: float, high: float) -> None:
-    _require(_is_number(table.get(key)) and low <= table[key] <= high, f"{key!r} of {name!r} is not a number from {low:g} to {high:g}")
+    _require(
+        _is_number(table.get(key)) and low <= table[key] <= high,
+        f"{key!r} of {name!r} is not a number from {low:g} to {high:g}",
+    )

@@ -1,6 +1,7 @@
 """A folder with one DICOM series, and whether its slices make a volume.
 
-ITK stacks whatever slices it is given: missing ones shift all that follow, and those of a tilted gantry are put straight above each other.
+ITK stacks whatever slices it is given: missing ones shift all that follow, and those of a tilted gantry are put
+    straight above each other.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _UNEVEN = 0.1
 #: Slices nearer than this lie at the same place, mm.
 _SAME_PLACE = 0.01
 
-#: Slices lie straight above each other if none is further aside than this, in mm and as a share of the height of the stack.
+#: Slices lie straight above each other if none is further aside than this, in mm and as a share of the height of the
+#: stack.
 _ASIDE_MM, _ASIDE_SHARE = 0.05, 2e-3
 
 _IMPORT_AGAIN = "Export the series anew, or load it in 3D Slicer, look whether it is complete, and save it as .nrrd."
@@ -30,7 +32,9 @@ _IMPORT_AGAIN = "Export the series anew, or load it in 3D Slicer, look whether i
 
 @dataclass(frozen=True)
 class _Slice:
-    """A file of the series: its name, voxels along x, y and z, position (3,) of its first voxel in mm, directions (2, 3) of rows and columns."""
+    """A file of the series: its name, voxels along x, y and z, position (3,) of its first voxel in mm, directions (2,
+    3) of rows and columns.
+    """
 
     name: str
     size: tuple[int, ...]
@@ -42,14 +46,21 @@ def series_files(folder: Path) -> list[str]:
     """Files of the only series in a folder, from the first slice to the last along its normal.
 
     Raises:
-        InputError: no series or several, or slices that do not make a volume: missing, several at one place, sheared, of different sizes.
+        InputError: no series or several, or slices that do not make a volume: missing, several at one place, sheared,
+            of different sizes.
         RuntimeError: GDCM cannot read a file.
     """
     series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     if not series:
-        raise InputError(f"The folder “{folder.name}” holds no DICOM series.", "Choose an image file, or a folder with one DICOM series.")
+        raise InputError(
+            f"The folder “{folder.name}” holds no DICOM series.",
+            "Choose an image file, or a folder with one DICOM series.",
+        )
     if len(series) > 1:
-        raise InputError(f"The folder “{folder.name}” holds {len(series)} DICOM series.", "Put the wanted series into a folder of its own.")
+        raise InputError(
+            f"The folder “{folder.name}” holds {len(series)} DICOM series.",
+            "Put the wanted series into a folder of its own.",
+        )
     slices = [_read_slice(name) for name in sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])]
     _check_alike(slices, folder)
     first = slices[0]
@@ -70,8 +81,10 @@ def _read_slice(name: str) -> _Slice:
         except (RuntimeError, ValueError):
             numbers[tag] = np.empty(0)
         if numbers[tag].shape != (count,) or not np.isfinite(numbers[tag]).all():
-            raise InputError(f"The DICOM file “{Path(name).name}” does not say where in the patient its slice lies.",
-                             "Choose the original axial series of the scanner.")
+            raise InputError(
+                f"The DICOM file “{Path(name).name}” does not say where in the patient its slice lies.",
+                "Choose the original axial series of the scanner.",
+            )
     return _Slice(name, reader.GetSize(), numbers[_POSITION], numbers[_ORIENTATION].reshape(2, 3))
 
 
@@ -79,10 +92,15 @@ def _check_alike(slices: list[_Slice], folder: Path) -> None:
     first = slices[0]
     for part in slices:
         if part.size[2:] not in ((), (1,)):
-            raise InputError(f"The DICOM file “{Path(part.name).name}” holds several slices.", "Load it in 3D Slicer and save it as .nrrd.")
+            raise InputError(
+                f"The DICOM file “{Path(part.name).name}” holds several slices.",
+                "Load it in 3D Slicer and save it as .nrrd.",
+            )
         if part.size != first.size or np.abs(part.directions - first.directions).max() > 1e-3:
-            raise InputError(f"The slices in “{folder.name}” differ in size or direction, as those of a scout or a localiser do.",
-                             "Put the slices of one volume into a folder of their own.")
+            raise InputError(
+                f"The slices in “{folder.name}” differ in size or direction, as those of a scout or a localiser do.",
+                "Put the slices of one volume into a folder of their own.",
+            )
 
 
 def _check_stack(offsets: np.ndarray, normal: np.ndarray, folder: Path) -> None:
@@ -92,19 +110,29 @@ def _check_stack(offsets: np.ndarray, normal: np.ndarray, folder: Path) -> None:
     heights = offsets @ normal
     steps = np.diff(heights)
     if steps.min() < _SAME_PLACE:
-        raise InputError(f"Several slices in “{folder.name}” lie at the same place, as those of a beating heart do.",
-                         "Put the slices of one phase into a folder of their own, or load the series in 3D Slicer and save one frame.")
+        raise InputError(
+            f"Several slices in “{folder.name}” lie at the same place, as those of a beating heart do.",
+            "Put the slices of one phase into a folder of their own, or load the series in 3D Slicer and save one frame.",
+        )
     step = float(np.median(steps))
     if steps.max() > (2 - _UNEVEN) * step:
         count = int(np.rint(steps[steps > (2 - _UNEVEN) * step] / step - 1).sum())
         at = int(steps.argmax())
-        raise InputError(f"Slices are missing in “{folder.name}”, about {count} in all: slices {at + 1} and {at + 2} lie {steps[at]:.3g} mm apart, "
-                         f"others {step:.3g} mm.", _IMPORT_AGAIN)
+        raise InputError(
+            f"Slices are missing in “{folder.name}”, about {count} in all: slices {at + 1} and {at + 2} lie {steps[at]:.3g} mm apart, "
+            f"others {step:.3g} mm.",
+            _IMPORT_AGAIN,
+        )
     even = np.linspace(0, heights[-1], len(heights))
     if np.abs(heights - even).max() > _UNEVEN * step:
-        raise InputError(f"The slices in “{folder.name}” lie at uneven distances, from {steps.min():.3g} to {steps.max():.3g} mm.", _IMPORT_AGAIN)
+        raise InputError(
+            f"The slices in “{folder.name}” lie at uneven distances, from {steps.min():.3g} to {steps.max():.3g} mm.",
+            _IMPORT_AGAIN,
+        )
     aside = np.linalg.norm(offsets - heights[:, None] * normal, axis=1)
     if aside.max() > _ASIDE_MM + _ASIDE_SHARE * heights[-1]:
-        raise InputError(f"The slices in “{folder.name}” do not lie straight above each other: the gantry was tilted, by about "
-                         f"{np.degrees(np.arctan2(aside[-1], heights[-1])):.0f}°.",
-                         "Load the series in 3D Slicer, resample it with Crop Volume, and save it as .nrrd.")
+        raise InputError(
+            f"The slices in “{folder.name}” do not lie straight above each other: the gantry was tilted, by about "
+            f"{np.degrees(np.arctan2(aside[-1], heights[-1])):.0f}°.",
+            "Load the series in 3D Slicer, resample it with Crop Volume, and save it as .nrrd.",
+        )

@@ -1,7 +1,9 @@
-"""Fetch a weights bundle from an address that the user names, and let it in only if it is the file that the user expects.
+"""Fetch a weights bundle from an address that the user names, and let it in only if it is the file that the user
+expects.
 
-Encrypted connections only, to the end of every redirection; a known SHA-256; a limit of size.  Until all is checked the file has a
-temporary name, and whatever goes wrong, that file is removed.  Nothing else in this package ever uses a network.
+Encrypted connections only, to the end of every redirection; a known SHA-256; a limit of size.  Until all is checked the
+file has a temporary name, and whatever goes wrong, that file is removed.  Nothing else in this package ever uses a
+network.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mkd_core.io.bundle import read_description
 from mkd_core.errors import Cancelled, DownloadError
+from mkd_core.io.bundle import read_description
 
 #: Largest file that is fetched, bytes.
 MAX_BYTES = 2 * 1024**3
@@ -44,13 +46,17 @@ def check_request(url: str, sha256: str) -> None:
     except ValueError:
         fits = False
     if not fits:
-        raise DownloadError("The address does not begin with https://.", "Ask whoever offers the weights for an encrypted address.")
+        raise DownloadError(
+            "The address does not begin with https://.", "Ask whoever offers the weights for an encrypted address."
+        )
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256.strip()):
         raise DownloadError("The SHA-256 is not 64 hexadecimal digits.", "Copy it from where the weights are offered.")
 
 
 def file_name(url: str) -> str:
-    """Name under which the file of an address is kept: the last part of its path, without anything a file system could take amiss."""
+    """Name under which the file of an address is kept: the last part of its path, without anything a file system could
+    take amiss.
+    """
     last = urllib.parse.unquote(urllib.parse.urlsplit(url.strip()).path).rstrip("/").rpartition("/")[2]
     stem = re.sub(r"[^A-Za-z0-9._-]+", "_", last.removesuffix(ENDING)).strip("._-")[:80]
     return (stem or "weights") + ENDING
@@ -74,7 +80,8 @@ def download_bundle(
         sha256: of the file, 64 hexadecimal digits.
         folder: where to keep it; made if it is not there.
         part: temporary file to write to, on the same disk as the folder; a new one if None.
-        progress: called as ``progress(fraction, message)``, 0 to 1; the fraction stays 0 if the server does not tell the size.
+        progress: called as ``progress(fraction, message)``, 0 to 1; the fraction stays 0 if the server does not tell
+            the size.
         cancelled: polled between pieces of a quarter of a mebibyte.
         max_bytes: larger files are refused.
         open_url: opens an address and returns a response with ``headers`` and ``read(n)``; by default with urllib.
@@ -83,7 +90,8 @@ def download_bundle(
         The file.  If it was there already, nothing is fetched.
 
     Raises:
-        DownloadError: an unsuitable address, no connection, too large, broken off, another SHA-256, not a bundle, or no place to keep it.
+        DownloadError: an unsuitable address, no connection, too large, broken off, another SHA-256, not a bundle, or no
+            place to keep it.
         Cancelled: ``cancelled`` said so.
     """
     check_request(url, sha256)
@@ -93,11 +101,19 @@ def download_bundle(
         return target
     part = _make_part(Path(folder), part)
     try:
-        found = _fetch(url.strip(), part, progress or (lambda fraction, message: None), cancelled or (lambda: False), max_bytes,
-                       open_url or _open)
+        found = _fetch(
+            url.strip(),
+            part,
+            progress or (lambda fraction, message: None),
+            cancelled or (lambda: False),
+            max_bytes,
+            open_url or _open,
+        )
         if not hmac.compare_digest(found, wanted):
-            raise DownloadError(f"The file that came has another SHA-256 ({found[:12]}…) than the expected one ({wanted[:12]}…).",
-                                "It was removed. Check address and SHA-256.")
+            raise DownloadError(
+                f"The file that came has another SHA-256 ({found[:12]}…) than the expected one ({wanted[:12]}…).",
+                "It was removed. Check address and SHA-256.",
+            )
         read_description(part)
         os.replace(part, target)
     except OSError as error:
@@ -118,7 +134,9 @@ def _is_there(target: Path, wanted: str) -> bool:
     except OSError as error:
         raise _cannot_keep(target.parent, error) from error
     if digest.hexdigest() != wanted:
-        raise DownloadError(f"The folder already holds another file “{target.name}”.", "Remove it or choose another folder.")
+        raise DownloadError(
+            f"The folder already holds another file “{target.name}”.", "Remove it or choose another folder."
+        )
     return True
 
 
@@ -136,10 +154,14 @@ def _make_part(folder: Path, part: Path | str | None) -> Path:
 
 
 def _cannot_keep(folder: Path, error: OSError) -> DownloadError:
-    return DownloadError(f"The file cannot be kept in the folder “{folder}” ({error.strerror or error}).", "Choose another folder.")
+    return DownloadError(
+        f"The file cannot be kept in the folder “{folder}” ({error.strerror or error}).", "Choose another folder."
+    )
 
 
-def _fetch(url: str, part: Path, progress: Callable, cancelled: Callable[[], bool], max_bytes: int, open_url: Callable) -> str:
+def _fetch(
+    url: str, part: Path, progress: Callable, cancelled: Callable[[], bool], max_bytes: int, open_url: Callable
+) -> str:
     """Write what comes to ``part`` and return its SHA-256."""
     progress(0.0, "Connecting")
     digest, done = hashlib.sha256(), 0
@@ -169,10 +191,14 @@ def _opened(url: str, open_url: Callable):
     try:
         return open_url(url)
     except urllib.error.HTTPError as error:
-        raise DownloadError(f"The server refused the file ({error.code} {error.reason}).", "Check the address.") from error
+        raise DownloadError(
+            f"The server refused the file ({error.code} {error.reason}).", "Check the address."
+        ) from error
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
-        raise DownloadError(f"No connection ({getattr(error, 'reason', None) or error}).",
-                            "Check the address and the network, or choose a file that you already have.") from error
+        raise DownloadError(
+            f"No connection ({getattr(error, 'reason', None) or error}).",
+            "Check the address and the network, or choose a file that you already have.",
+        ) from error
 
 
 def _read(response) -> bytes:
@@ -193,7 +219,9 @@ def _length(response) -> int:
 
 def _refuse_large(size: int, max_bytes: int) -> None:
     if size > max_bytes:
-        raise DownloadError(f"The file is larger than {max_bytes / 1e9:.1f} GB, which no bundle is.", "Check the address.")
+        raise DownloadError(
+            f"The file is larger than {max_bytes / 1e9:.1f} GB, which no bundle is.", "Check the address."
+        )
 
 
 class _EncryptedRedirections(urllib.request.HTTPRedirectHandler):

@@ -1,7 +1,7 @@
 """Is a volume file whole?  Asked before ITK reads it.
 
-ITK's readers put zeros or whatever lay in memory where voxels of a NIfTI file are missing, pass over the check sums of compressed files, and take
-memory for as many voxels as a header claims before they look whether there are any.
+ITK's readers put zeros or whatever lay in memory where voxels of a NIfTI file are missing, pass over the check sums of
+compressed files, and take memory for as many voxels as a header claims before they look whether there are any.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ _GZIP_OR_ZLIB = 47
 
 def unreadable(path: Path) -> InputError:
     """Refusal of what is no volume."""
-    return InputError(f"“{path.name}” cannot be read as a volume.",
-                      "Choose a NRRD, NIfTI or MetaImage file, or a folder with one DICOM series.")
+    return InputError(
+        f"“{path.name}” cannot be read as a volume.",
+        "Choose a NRRD, NIfTI or MetaImage file, or a folder with one DICOM series.",
+    )
 
 
 def check_volume_file(path: Path) -> None:
-    """Refuse a file that ITK would not read, or would read as something that it does not hold.  Memory stays small whatever the file claims.
+    """Refuse a file that ITK would not read, or would read as something that it does not hold.  Memory stays small
+    whatever the file claims.
 
     Args:
         path: NRRD, NIfTI or MetaImage.
@@ -48,14 +51,18 @@ def check_volume_file(path: Path) -> None:
     if is_nifti(path):
         check_nifti(path)
     elif kind == "NiftiImageIO":
-        raise InputError(f"“{path.name}” is one half of a pair of files.", "Save the volume as one file, .nii.gz or .nrrd.")
+        raise InputError(
+            f"“{path.name}” is one half of a pair of files.", "Save the volume as one file, .nii.gz or .nrrd."
+        )
     elif kind == "NrrdImageIO":
         _check_parts(path, *_nrrd_data(path))
     elif kind == "MetaImageIO":
         _check_parts(path, *_meta_data(path))
     elif kind == "GDCMImageIO":
-        raise InputError(f"“{path.name}” is a single DICOM file.",
-                         "Choose the folder that holds all files of the series, or load the series in 3D Slicer and save it as .nrrd.")
+        raise InputError(
+            f"“{path.name}” is a single DICOM file.",
+            "Choose the folder that holds all files of the series, or load the series in 3D Slicer and save it as .nrrd.",
+        )
     else:
         raise unreadable(path)
 
@@ -63,7 +70,9 @@ def check_volume_file(path: Path) -> None:
 def _check_parts(path: Path, data: Path, start: int, is_compressed: bool) -> None:
     """Check the file ``data`` that holds the voxels of ``path`` from byte ``start`` on."""
     if not data.is_file():
-        raise InputError(f"“{data.name}”, which holds the voxels of “{path.name}”, is missing.", "Keep both files in one folder.")
+        raise InputError(
+            f"“{data.name}”, which holds the voxels of “{path.name}”, is missing.", "Keep both files in one folder."
+        )
     needed = _voxel_bytes(path)
     check_claim(data, start, needed, is_compressed)
     if is_compressed:
@@ -102,7 +111,9 @@ def _voxel_bytes(path: Path) -> int:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    bytes_per_voxel = sitk.GetArrayViewFromImage(sitk.Image((1, 1, 1), reader.GetPixelID(), reader.GetNumberOfComponents())).nbytes
+    bytes_per_voxel = sitk.GetArrayViewFromImage(
+        sitk.Image((1, 1, 1), reader.GetPixelID(), reader.GetNumberOfComponents())
+    ).nbytes
     count = 1
     for side in reader.GetSize():
         count *= side
@@ -117,7 +128,8 @@ def _header(path: Path) -> bytes:
 def _nrrd_data(path: Path) -> tuple[Path, int, bool]:
     """File with the voxels, where in it they begin, and whether they are compressed.
 
-    Fields as in https://teem.sourceforge.net/nrrd/format.html; what ITK does not read, or what nobody writes for volumes, is refused.
+    Fields as in https://teem.sourceforge.net/nrrd/format.html; what ITK does not read, or what nobody writes for
+    volumes, is refused.
     """
     content = _header(path)
     ends = [(content.find(gap), len(gap)) for gap in (b"\n\n", b"\n\r\n")]
@@ -126,8 +138,12 @@ def _nrrd_data(path: Path) -> tuple[Path, int, bool]:
     fields = _fields(content[:at], ":")
     encoding = fields.get("encoding", "").lower()
     detached = fields.get("data file", fields.get("datafile"))
-    if encoding not in ("raw", "gzip", "gz") or fields.get("line skip", "0") != "0" or fields.get("byte skip", "0") != "0" or (
-            detached is None and not ends):
+    if (
+        encoding not in ("raw", "gzip", "gz")
+        or fields.get("line skip", "0") != "0"
+        or fields.get("byte skip", "0") != "0"
+        or (detached is None and not ends)
+    ):
         raise _unusual(path)
     if detached is None:
         return path, at + length, encoding != "raw"
@@ -144,8 +160,14 @@ def _meta_data(path: Path) -> tuple[Path, int, bool]:
     end = len(content) if end < 0 else end
     fields = _fields(content[:end], "=")
     place = fields.get("elementdatafile", "")
-    if at < 0 or not place or place.split()[0] == "LIST" or "%" in place or fields.get("headersize", "0") != "0" or (
-            fields.get("binarydata", "true").lower() != "true"):
+    if (
+        at < 0
+        or not place
+        or place.split()[0] == "LIST"
+        or "%" in place
+        or fields.get("headersize", "0") != "0"
+        or (fields.get("binarydata", "true").lower() != "true")
+    ):
         raise _unusual(path)
     is_compressed = fields.get("compresseddata", "false").lower() == "true"
     return (path, end + 1, is_compressed) if place.upper() == "LOCAL" else (path.parent / place, 0, is_compressed)
@@ -157,4 +179,7 @@ def _fields(text: bytes, separator: str) -> dict[str, str]:
 
 
 def _unusual(path: Path) -> InputError:
-    return InputError(f"“{path.name}” keeps its voxels in an unusual way.", "Save it anew as one .nrrd or .nii.gz file, for example in 3D Slicer.")
+    return InputError(
+        f"“{path.name}” keeps its voxels in an unusual way.",
+        "Save it anew as one .nrrd or .nii.gz file, for example in 3D Slicer.",
+    )

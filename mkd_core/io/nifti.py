@@ -1,4 +1,6 @@
-"""What ITK's reader of NIfTI keeps quiet about: a file that is cut off or damaged, and voxels that are not numbers.  It puts 0 in their place."""
+"""What ITK's reader of NIfTI keeps quiet about: a file that is cut off or damaged, and voxels that are not numbers.  It
+puts 0 in their place.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,24 @@ _MOST_SURPLUS_BYTES = 1 << 20
 _MOST_HEADER_BYTES = 1 << 24
 
 #: Bytes of a voxel by the code of its type in the header.
-_TYPE_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 32: 8, 64: 8, 128: 3, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8, 1536: 16, 1792: 16, 2048: 32, 2304: 4}
+_TYPE_BYTES = {
+    2: 1,
+    4: 2,
+    8: 4,
+    16: 4,
+    32: 8,
+    64: 8,
+    128: 3,
+    256: 1,
+    512: 2,
+    768: 4,
+    1024: 8,
+    1280: 8,
+    1536: 16,
+    1792: 16,
+    2048: 32,
+    2304: 4,
+}
 
 #: Floating-point voxel types by their code in the header.
 _FLOATS = {16: "f4", 64: "f8"}
@@ -71,11 +90,13 @@ def _check_stream(file: IO[bytes], path: Path, is_compressed: bool) -> None:
         return
     if not start <= _MOST_HEADER_BYTES:
         raise cut_off(path)
-    needed = math.prod(max(1, size) for size in sizes[1:1 + min(7, max(1, sizes[0]))]) * _TYPE_BYTES[code]
+    needed = math.prod(max(1, size) for size in sizes[1 : 1 + min(7, max(1, sizes[0]))]) * _TYPE_BYTES[code]
     check_claim(path, 0, needed, is_compressed)
     file.seek(max(_HEADER_BYTES, int(start)))  # as ITK does
     _check_voxels(file, needed, order + _FLOATS[code] if code in _FLOATS else None, path)
-    if is_compressed and len(file.read(_MOST_SURPLUS_BYTES + 1)) > _MOST_SURPLUS_BYTES:  # reading to the end also compares the check sum
+    if (
+        is_compressed and len(file.read(_MOST_SURPLUS_BYTES + 1)) > _MOST_SURPLUS_BYTES
+    ):  # reading to the end also compares the check sum
         raise cut_off(path)
 
 

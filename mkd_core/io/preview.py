@@ -1,4 +1,6 @@
-"""A picture of a segmentation: axial, coronal and sagittal slices through the heart, plain above, with the structures below; or with the truth."""
+"""A picture of a segmentation: axial, coronal and sagittal slices through the heart, plain above, with the structures
+below; or with the truth.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,8 @@ _OPACITY = 0.35
 #: Grey values of CT, HU.
 _CT_WINDOW = (-250.0, 650.0)
 
-# Per slice: its name, the axes of LPS that run to the right and down in the picture, and the sign of each.  As radiologists look: the
-# patient's left is on
-# the right, the back below in axial slices, the head above in the others.
+# Per slice: its name, the axes of LPS that run to the right and down in the picture, and the sign of each.  As
+# radiologists look: the patient's left is on the right, the back below in axial slices, the head above in the others.
 _VIEWS = (
     ("axial", (0, 1), (1, 1)),
     ("coronal", (0, 2), (1, -1)),
@@ -53,7 +54,9 @@ def picture(image: sitk.Image, labels: sitk.Image, modality: str = "CT") -> np.n
     return stack([stack(plain, axis=1), stack(painted, axis=1)], axis=0)
 
 
-def comparison(image: sitk.Image, truth: sitk.Image, labels: sitk.Image | None, modality: str = "CT") -> dict[str, np.ndarray]:
+def comparison(
+    image: sitk.Image, truth: sitk.Image, labels: sitk.Image | None, modality: str = "CT"
+) -> dict[str, np.ndarray]:
     """Draw a segmentation filled and the truth as outlines, both in the colours of the structures.
 
     Args:
@@ -63,7 +66,8 @@ def comparison(image: sitk.Image, truth: sitk.Image, labels: sitk.Image | None, 
         modality: as in :func:`picture`.
 
     Returns:
-        Slices ``(height, width, 3)``, uint8, all of the same size, by "axial", "coronal" and "sagittal"; none if nothing is labelled.
+        Slices ``(height, width, 3)``, uint8, all of the same size, by "axial", "coronal" and "sagittal"; none if
+        nothing is labelled.
     """
     labels = truth * 0 if labels is None else labels
     either = sitk.Maximum(truth, labels)
@@ -77,7 +81,9 @@ def comparison(image: sitk.Image, truth: sitk.Image, labels: sitk.Image | None, 
 
 
 def stack(tiles: list[np.ndarray], axis: int) -> np.ndarray:
-    """Pictures ``(height, width, 3)`` one below the other (axis 0) or side by side (axis 1), with a gap between them."""
+    """Pictures ``(height, width, 3)`` one below the other (axis 0) or side by side (axis 1), with a gap between
+    them.
+    """
     gap = list(tiles[0].shape)
     gap[axis] = _GAP
     separated = [part for tile in tiles for part in (np.full(gap, 32, np.uint8), tile)][1:]
@@ -95,20 +101,29 @@ def _extent(labels: sitk.Image) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     shape.ComputePerimeterOff()
     shape.Execute(labels > 0)
     start, size = np.array(shape.GetBoundingBox(1)).reshape(2, 3)
-    corners = [labels.TransformContinuousIndexToPhysicalPoint((start + np.array(c) * (size - 1)).tolist()) for c in np.ndindex(2, 2, 2)]
+    corners = [
+        labels.TransformContinuousIndexToPhysicalPoint((start + np.array(c) * (size - 1)).tolist())
+        for c in np.ndindex(2, 2, 2)
+    ]
     return np.min(corners, axis=0) - _MARGIN, np.max(corners, axis=0) + _MARGIN, np.array(shape.GetCentroid(1))
 
 
 def _slices(image: sitk.Image, labels: sitk.Image, modality: str) -> Iterator[tuple[str, sitk.Image, np.ndarray]]:
     """Name, grid and grey values of the slices through the middle of all labels."""
     low, high, middle = _extent(labels)
-    grey_range = _CT_WINDOW if modality == "CT" else tuple(np.percentile(sitk.GetArrayViewFromImage(image)[::4, ::4, ::4], (1, 99.5)))
+    grey_range = (
+        _CT_WINDOW
+        if modality == "CT"
+        else tuple(np.percentile(sitk.GetArrayViewFromImage(image)[::4, ::4, ::4], (1, 99.5)))
+    )
     for name, axes, signs in _VIEWS:
         grid = _slice_grid(axes, signs, low, high, middle)
         yield name, grid, _grey(_resample(image, grid, sitk.sitkLinear, float(grey_range[0])), grey_range)
 
 
-def _slice_grid(axes: tuple[int, int], signs: tuple[int, int], low: np.ndarray, high: np.ndarray, middle: np.ndarray) -> sitk.Image:
+def _slice_grid(
+    axes: tuple[int, int], signs: tuple[int, int], low: np.ndarray, high: np.ndarray, middle: np.ndarray
+) -> sitk.Image:
     # All three slices get the same height, so that they stand side by side.
     extent = float(np.max(high - low))
     origin, direction = middle.copy(), np.zeros((3, 3))
@@ -134,7 +149,9 @@ def _grey(values: np.ndarray, grey_range: tuple[float, float]) -> np.ndarray:
 
 
 def _paint(grey: np.ndarray, filled: np.ndarray, line: np.ndarray, outlined: np.ndarray | None = None) -> np.ndarray:
-    """Fill labels thinly, and draw the pixels of ``line`` fully in the colours of ``outlined``: the same labels if None."""
+    """Fill labels thinly, and draw the pixels of ``line`` fully in the colours of ``outlined``: the same labels if
+    None.
+    """
     colours = np.zeros((CLASS_COUNT, 3), np.float32)
     for structure in STRUCTURES:
         colours[structure.label] = structure.color

@@ -20,7 +20,8 @@ def cut_off(path: Path) -> InputError:
 
 
 def check_claim(path: Path, start: int, needed: int, is_compressed: bool) -> None:
-    """Refuse a file that is too short for its voxels, or voxels that do not fit into the memory, before either is touched.
+    """Refuse a file that is too short for its voxels, or voxels that do not fit into the memory, before either is
+    touched.
 
     Args:
         path: the file.
@@ -35,5 +36,7 @@ def check_claim(path: Path, start: int, needed: int, is_compressed: bool) -> Non
         raise cut_off(path)
     free = available_memory()
     if free is not None and needed > free:
-        raise InputError(f"The voxels of “{path.name}” take {needed / 2**30:.0f} GB, and {free / 2**30:.0f} GB of this computer's memory are free.",
-                         "Close other programs, or cut the volume to the chest.")
+        raise InputError(
+            f"The voxels of “{path.name}” take {needed / 2**30:.0f} GB, and {free / 2**30:.0f} GB of this computer's memory are free.",
+            "Close other programs, or cut the volume to the chest.",
+        )

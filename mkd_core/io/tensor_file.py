@@ -1,8 +1,8 @@
 """The .safetensors container: a JSON header and plain numbers, read and written without trusting what is in the file.
 
 Layout (https://github.com/huggingface/safetensors#format): 8 bytes header length, little endian; JSON header
-``{name: {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {str: str}}``; then the data.  Nothing in such a file is ever
-executed.  The whole header is checked against the size of the file before a byte of data is read.
+``{name: {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {str: str}}``; then the data.  Nothing in
+such a file is ever executed.  The whole header is checked against the size of the file before a byte of data is read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import numpy as np
 #: Longest header that is read, in bytes.  A bundle of this project needs about 20 kB.
 MAX_HEADER_BYTES = 1_000_000
 
-#: Largest file that is read, in bytes: more than any network of this project needs, and little enough to be held in memory.
+#: Largest file that is read, in bytes: more than any network of this project needs, and little enough to be held in
+#: memory.
 MAX_FILE_BYTES = 1 << 30
 
 #: Bytes per element of the number formats a bundle may hold.
@@ -83,7 +84,8 @@ def read_header(path: Path) -> Header:
         path: the file.
 
     Raises:
-        TensorFileError: not a file, not this format, or a header that does not describe exactly the bytes that follow it.
+        TensorFileError: not a file, not this format, or a header that does not describe exactly the bytes that follow
+            it.
     """
     try:
         if not path.exists():
@@ -129,7 +131,8 @@ def _parse_header(text: bytes, data_start: int, data_bytes: int) -> Header:
         position = entry.end
     if position != data_bytes:
         raise TensorFileError(
-            f"it holds {data_bytes} bytes of data where its header describes {position}; the download or copy may be incomplete")
+            f"it holds {data_bytes} bytes of data where its header describes {position}; the download or copy may be incomplete"
+        )
     return Header(tensors, metadata, data_start, data_bytes)
 
 
@@ -148,7 +151,9 @@ def _parse_entry(name: str, entry: object) -> TensorEntry:
         raise TensorFileError(f"its header does not describe tensor {name!r} properly")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
-        raise TensorFileError(f"tensor {name!r} has number format {dtype!r}; only {', '.join(sorted(DTYPE_BYTES))} are allowed")
+        raise TensorFileError(
+            f"tensor {name!r} has number format {dtype!r}; only {', '.join(sorted(DTYPE_BYTES))} are allowed"
+        )
     if not isinstance(shape, list) or not all(map(is_count, shape)) or len(shape) > 8:
         raise TensorFileError(f"tensor {name!r} has no proper shape")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(is_count, offsets)):
@@ -166,7 +171,7 @@ def decode(entry: TensorEntry, data: bytes) -> np.ndarray:
         entry: which tensor.
         data: everything after the header.
     """
-    raw = data[entry.begin:entry.end]
+    raw = data[entry.begin : entry.end]
     if entry.dtype == "BF16":  # the upper half of a float32
         numbers = (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
     else:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from mkd_core.io.dicom import series_files
 from mkd_core.errors import InputError
+from mkd_core.io.dicom import series_files
 from mkd_core.io.integrity import check_volume_file, unreadable
 
 #: File names that volumes can be written to.
@@ -21,7 +21,8 @@ def read_volume(path: Path | str, *, check: bool = True) -> sitk.Image:
 
     Args:
         path: NRRD, NIfTI or MetaImage file, or the folder.
-        check: whether to look first if the file is whole, which takes as long again for a compressed one; False for a file that was checked before.
+        check: whether to look first if the file is whole, which takes as long again for a compressed one; False for a
+            file that was checked before.
 
     Raises:
         InputError: no such file, several series, not whole, or nothing that can be read; names the file.
@@ -37,10 +38,15 @@ def read_volume(path: Path | str, *, check: bool = True) -> sitk.Image:
         return sitk.ReadImage(str(path))
     except RuntimeError as error:
         if "orthonormal" in str(error):
-            raise InputError(f"The axes of “{path.name}” are not at right angles.",
-                             "Resample it; or, if that is no more than rounding, set the environment variable ITK_NIFTI_SFORM_PERMISSIVE to YES.") from error
+            raise InputError(
+                f"The axes of “{path.name}” are not at right angles.",
+                "Resample it; or, if that is no more than rounding, set the environment variable ITK_NIFTI_SFORM_PERMISSIVE to YES.",
+            ) from error
         if "allocate memory" in str(error):
-            raise InputError(f"The memory of this computer is too small for “{path.name}”.", "Close other programs, or cut the volume to the chest.") from error
+            raise InputError(
+                f"The memory of this computer is too small for “{path.name}”.",
+                "Close other programs, or cut the volume to the chest.",
+            ) from error
         raise unreadable(path) from error
     except OSError as error:
         raise InputError(f"“{path}” cannot be read ({error.strerror}).") from error

@@ -1,7 +1,8 @@
-"""What a sequence of segmented frames says about the heart as a pump: ejection fraction, stroke volume, mass, and what to doubt.
+"""What a sequence of segmented frames says about the heart as a pump: ejection fraction, stroke volume, mass, and what
+to doubt.
 
-End-diastole is the frame with the largest volume of the left ventricle, end-systole the one with the smallest; the right ventricle is read
-at the same two frames.
+End-diastole is the frame with the largest volume of the left ventricle, end-systole the one with the smallest; the
+right ventricle is read at the same two frames.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from mkd_core.structures import BY_KEY, MYOCARDIUM_DENSITY
 #: Frames of a beat below which end-systole is likely to lie between two of them.
 _FEWEST_FRAMES = 8
 
-#: Without leaks and shunts both ventricles give off the same volume; difference, as a share of their mean, that raises a doubt.
+#: Without leaks and shunts both ventricles give off the same volume; difference, as a share of their mean, that raises
+#: a doubt.
 _STROKE_DIFFERENCE = 0.25
 
 #: Muscle cannot be compressed; change of its volume from end-diastole to end-systole that raises a doubt.
@@ -57,7 +59,8 @@ class CardiacFunction:
     Attributes:
         end_diastole, end_systole: frame numbers from 0; None where no two frames with a left ventricle are there.
         left, right: the ventricles; None where a volume is missing.
-        myocardial_mass_g: mass of the left ventricular myocardium at end-diastole, at 1.05 g/ml; None where it is missing.
+        myocardial_mass_g: mass of the left ventricular myocardium at end-diastole, at 1.05 g/ml; None where it is
+            missing.
         remarks: what to doubt, sentences for a clinician.
     """
 
@@ -84,12 +87,16 @@ def volume_curve(frames: Sequence[Mapping | None], key: str) -> list[float | Non
 
 
 def cardiac_function(frames: Sequence[Mapping | None]) -> CardiacFunction:
-    """Derive the pump function from the reports of a sequence's frames, in their order, None for a frame without a result."""
+    """Derive the pump function from the reports of a sequence's frames, in their order, None for a frame without a
+    result.
+    """
     curve = volume_curve(frames, "LV")
     known = [frame for frame, volume in enumerate(curve) if volume is not None]
     remarks = _missing_frames(frames) + _mixed_origins(frames)
     if len(known) < 2:
-        return CardiacFunction(remarks=[*remarks, "At least two frames with a left ventricle are needed for its function."])
+        return CardiacFunction(
+            remarks=[*remarks, "At least two frames with a left ventricle are needed for its function."]
+        )
     diastole, systole = max(known, key=curve.__getitem__), min(known, key=curve.__getitem__)
     if (curve[diastole] - curve[systole]) < _LEAST_CHANGE * curve[diastole]:
         remarks.append("The volume of the left ventricle hardly changes: these frames do not show a heartbeat.")
@@ -135,14 +142,18 @@ def _frame_remarks(frames: Sequence[Mapping | None], diastole: int, systole: int
             if not entry.get("volume_ml"):
                 remarks.append(f"{name} was not found at {when} (frame {frame + 1}).")
             elif entry.get("touches_border"):
-                remarks.append(f"{name} reaches the edge of the volume at {when} (frame {frame + 1}): part of it may be missing.")
+                remarks.append(
+                    f"{name} reaches the edge of the volume at {when} (frame {frame + 1}): part of it may be missing."
+                )
     return remarks
 
 
 def _curve_remarks(curve: Sequence[float | None], diastole: int, systole: int) -> list[str]:
     remarks = []
     if len(curve) < _FEWEST_FRAMES:
-        remarks.append(f"Only {len(curve)} frames: end-systole may lie between two of them, and the ejection fraction be higher.")
+        remarks.append(
+            f"Only {len(curve)} frames: end-systole may lie between two of them, and the ejection fraction be higher."
+        )
     height = curve[diastole] - curve[systole]
     for frame in range(1, len(curve) - 1):
         before, here, after = curve[frame - 1 : frame + 2]
@@ -152,21 +163,30 @@ def _curve_remarks(curve: Sequence[float | None], diastole: int, systole: int) -
 
 
 def _figure_remarks(
-    left: VentricleFunction | None, right: VentricleFunction | None, muscle_full: float | None, muscle_empty: float | None
+    left: VentricleFunction | None,
+    right: VentricleFunction | None,
+    muscle_full: float | None,
+    muscle_empty: float | None,
 ) -> list[str]:
     remarks = []
     lowest, highest = _USUAL_EJECTION
     for name, ventricle in (("left", left), ("right", right)):
         if ventricle is not None and not lowest <= ventricle.ejection_fraction <= highest:
-            remarks.append(f"An ejection fraction of {ventricle.ejection_fraction:.0%} of the {name} ventricle is unusual: check its outlines.")
+            remarks.append(
+                f"An ejection fraction of {ventricle.ejection_fraction:.0%} of the {name} ventricle is unusual: check its outlines."
+            )
     if left is not None and right is not None:
         difference = abs(left.stroke_volume_ml - right.stroke_volume_ml)
         mean = 0.5 * (left.stroke_volume_ml + right.stroke_volume_ml)
         if difference > _STROKE_DIFFERENCE * abs(mean):
-            remarks.append(f"The stroke volumes of left and right ventricle differ by {difference:.0f} ml: without a leak or shunt they are equal.")
+            remarks.append(
+                f"The stroke volumes of left and right ventricle differ by {difference:.0f} ml: without a leak or shunt they are equal."
+            )
     if muscle_full is not None and muscle_empty is not None:
         change = abs(muscle_empty - muscle_full) / muscle_full
         if change > _MYOCARDIUM_CHANGE:
-            remarks.append(f"The volume of the myocardium changes by {change:.0%} from end-diastole to end-systole, which muscle does not: "
-                           "check its outlines.")
+            remarks.append(
+                f"The volume of the myocardium changes by {change:.0%} from end-diastole to end-systole, which muscle does not: "
+                "check its outlines."
+            )
     return remarks

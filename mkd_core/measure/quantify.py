@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mkd_core.method.ensemble import boxes, parts
 from mkd_core.inference.geometry import Field, Grid
+from mkd_core.method.ensemble import boxes, parts
 from mkd_core.structures import BY_KEY, CLASS_COUNT, MYOCARDIUM_DENSITY, STRUCTURES, Structure
 
 #: Parts of a heart that a result must show most of, or it is none.
@@ -41,7 +41,8 @@ class Measurement:
 
     Attributes:
         volume_ml: ml.
-        mean_intensity: of the input's voxels in it, HU for CT, of a large volume from a regular sample of them; None where there are none.
+        mean_intensity: of the input's voxels in it, HU for CT, of a large volume from a regular sample of them; None
+            where there are none.
         touches_border: it has voxels in the outermost layer of the volume, so part of it may be cut off.
         components: connected parts at the segmentors' resolution.
         agreement: Dice overlap of the two segmentors' answers, None where neither found it.
@@ -59,7 +60,12 @@ class Measurement:
 
 
 def measure(
-    labels: np.ndarray, field: Field, block: tuple[slice, slice, slice], coarse: np.ndarray, grid: Grid, agreements: Sequence[float | None],
+    labels: np.ndarray,
+    field: Field,
+    block: tuple[slice, slice, slice],
+    coarse: np.ndarray,
+    grid: Grid,
+    agreements: Sequence[float | None],
     strays: Sequence[int],
 ) -> dict[str, Measurement]:
     """Measure every structure.
@@ -96,7 +102,9 @@ def measure(
 
 
 def _count(labels: np.ndarray) -> np.ndarray:
-    """Voxels of every label; comparing bytes plane by plane is several times as fast as numpy.bincount, which widens them first."""
+    """Voxels of every label; comparing bytes plane by plane is several times as fast as numpy.bincount, which widens
+    them first.
+    """
     counts = np.zeros(CLASS_COUNT, np.int64)
     for plane in labels:
         for structure in STRUCTURES:
@@ -105,7 +113,9 @@ def _count(labels: np.ndarray) -> np.ndarray:
 
 
 def _mean_intensities(labels: np.ndarray, voxels: np.ndarray) -> list[float | None]:
-    """Mean intensity of every label, None where there are no voxels; of a large block every n-th voxel along each axis is looked at."""
+    """Mean intensity of every label, None where there are no voxels; of a large block every n-th voxel along each axis
+    is looked at.
+    """
     step = max(1, round((labels.size / _ENOUGH_VOXELS) ** (1 / 3)))
     every = (slice(None, None, step),) * 3
     counts, sums = np.zeros(CLASS_COUNT), np.zeros(CLASS_COUNT)
@@ -136,7 +146,10 @@ def _centre(mask: np.ndarray, box: tuple[slice, slice, slice], grid: Grid) -> tu
 def is_heart(measured: Mapping[str, Measurement]) -> bool:
     """Could this be a heart at all?  False for results that must not be shown to anyone."""
     present = sum(measured[key].volume_ml >= _LEAST_PART_ML for key in CHAMBERS_AND_MYOCARDIUM)
-    return present >= _FEWEST_OF_THEM and sum(measurement.volume_ml for measurement in measured.values()) >= _LEAST_TOTAL_ML
+    return (
+        present >= _FEWEST_OF_THEM
+        and sum(measurement.volume_ml for measurement in measured.values()) >= _LEAST_TOTAL_ML
+    )
 
 
 def structure_report(structure: Structure, measurement: Measurement) -> dict:
@@ -156,7 +169,9 @@ def structure_report(structure: Structure, measurement: Measurement) -> dict:
 
 def _structure_remarks(structure: Structure, measurement: Measurement) -> list[str]:
     if measurement.volume_ml == 0:
-        return ["Not found." if measurement.agreement is None else "Not found, though one of the two segmentors saw it."]
+        return [
+            "Not found." if measurement.agreement is None else "Not found, though one of the two segmentors saw it."
+        ]
     remarks = []
     smallest, largest = structure.plausible_ml
     usual = f"(usual in an adult: {smallest:.0f} to {largest:.0f} ml)"
@@ -171,8 +186,10 @@ def _structure_remarks(structure: Structure, measurement: Measurement) -> list[s
     if measurement.stray_ml > max(_STRAY_ML, _STRAY_SHARE * measurement.volume_ml):
         remarks.append(f"Further pieces were found apart from it and left out ({measurement.stray_ml:.0f} ml).")
     if measurement.agreement is not None and measurement.agreement < _LOW_AGREEMENT:
-        remarks.append(f"The two segmentors disagree by {1 - measurement.agreement:.0%} "
-                       f"(more than {1 - _LOW_AGREEMENT:.0%}): check the outline.")
+        remarks.append(
+            f"The two segmentors disagree by {1 - measurement.agreement:.0%} "
+            f"(more than {1 - _LOW_AGREEMENT:.0%}): check the outline."
+        )
     return remarks
 
 
@@ -184,12 +201,17 @@ def whole_remarks(measured: Mapping[str, Measurement], modality: str) -> list[st
         remarks.append(f"{' and '.join(misplaced).capitalize()}: the volume's orientation may be wrong.")
     blood = [measured[key].mean_intensity for key in ("LV", "LA", "AA") if measured[key].mean_intensity is not None]
     if modality == "CT" and blood and max(blood) < _UNENHANCED:
-        remarks.append(f"The blood is not enhanced by contrast agent (at most {max(blood):.0f} HU): borders inside the heart are guesses.")
+        remarks.append(
+            f"The blood is not enhanced by contrast agent (at most {max(blood):.0f} HU): borders inside the heart are guesses."
+        )
     return remarks
 
 
 def _lies(first: str, second: str, axis: int, sign: int):
-    """Whether the centre of ``first`` lies beyond that of ``second`` along an axis (0 head, 1 back, 2 left), where both exist."""
+    """Whether the centre of ``first`` lies beyond that of ``second`` along an axis (0 head, 1 back, 2 left), where both
+    exist.
+    """
+
     def wrong(measured: Mapping[str, Measurement]) -> bool:
         a, b = measured[first].centre, measured[second].centre
         return a is not None and b is not None and sign * (a[axis] - b[axis]) > 0

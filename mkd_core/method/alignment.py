@@ -1,7 +1,7 @@
 """Image alignment (IAM) at inference: what each of the two segmentors is shown.
 
-S_real was trained on real images of the target modality, S_syn on images of the assistant modality translated by G_a2t.  Training of the
-generators is in :mod:`mkd_core.training`.
+S_real was trained on real images of the target modality, S_syn on images of the assistant modality translated by G_a2t.
+Training of the generators is in :mod:`mkd_core.training`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def align_for_segmentors(image: torch.Tensor, policy: str, run: Callable[[str, t
 
     Args:
         image: normalised image, ``(1, 1, D, H, W)``.
-        policy: for a target volume "cycle" (S_syn sees it rendered there and back, G_a2t(G_t2a(x))), "none" (both see x) or "mean" (S_syn
-            sees both); for an assistant volume "translate" (both see G_a2t(x)) or "none".
+        policy: for a target volume "cycle" (S_syn sees it rendered there and back, G_a2t(G_t2a(x))), "none" (both see
+            x) or "mean" (S_syn sees both); for an assistant volume "translate" (both see G_a2t(x)) or "none".
         run: applies the network of that name to an image.
 
     Raises:

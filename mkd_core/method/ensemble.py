@@ -13,7 +13,8 @@ from mkd_core.structures import BY_KEY, CLASS_COUNT
 if TYPE_CHECKING:
     import torch
 
-#: A further part of the pulmonary artery is kept if it has this share of the largest one: slices between trunk and branches can be thin.
+#: A further part of the pulmonary artery is kept if it has this share of the largest one: slices between trunk and
+#: branches can be thin.
 _KEPT_SHARE = 0.2
 
 #: Whose answer can be asked for, in the order in which :func:`ensemble` gives them.
@@ -25,7 +26,9 @@ _ALL_NEIGHBOURS = np.ones((3, 3, 3), bool)
 
 
 def ensemble(
-    real: Sequence[torch.Tensor], synthetic: Sequence[torch.Tensor], real_share: float = 0.5,
+    real: Sequence[torch.Tensor],
+    synthetic: Sequence[torch.Tensor],
+    real_share: float = 0.5,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Mean of the softmax maps of S_real and S_syn.
 
@@ -39,7 +42,9 @@ def ensemble(
     """
     import torch
 
-    from_real, from_synthetic = (sum(logits.softmax(dim=0) for logits in answers) / len(answers) for answers in (real, synthetic))
+    from_real, from_synthetic = (
+        sum(logits.softmax(dim=0) for logits in answers) / len(answers) for answers in (real, synthetic)
+    )
     return torch.lerp(from_synthetic, from_real, real_share), from_real, from_synthetic
 
 
@@ -66,7 +71,8 @@ def best_class(values: torch.Tensor, classes: Sequence[int] | None = None) -> to
 
 
 def disagreement(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Share of probability on which two answers differ: 0 where equal, 1 where no class is common (total variation distance).
+    """Share of probability on which two answers differ: 0 where equal, 1 where no class is common (total variation
+    distance).
 
     Args:
         first, second: class probabilities, ``(C, D, H, W)``.
@@ -87,8 +93,8 @@ def agreement(first: np.ndarray, second: np.ndarray) -> list[float | None]:
 def remove_islands(probabilities: torch.Tensor) -> torch.Tensor:
     """Keep one connected part of every structure, of the pulmonary artery all large parts.
 
-    An island first goes to its second-best class, as where two chambers are mistaken for each other; what is still an island then becomes
-    background.
+    An island first goes to its second-best class, as where two chambers are mistaken for each other; what is still an
+    island then becomes background.
 
     Args:
         probabilities: ``(C, D, H, W)``, adding up to 1; changed in place.
@@ -126,7 +132,11 @@ def remove_islands(probabilities: torch.Tensor) -> torch.Tensor:
 
 def boxes(labels: np.ndarray) -> dict[int, tuple[slice, slice, slice]]:
     """Smallest box round the voxels of every structure that a label array ``(D, H, W)`` has."""
-    return {label: box for label, box in enumerate(ndimage.find_objects(labels, CLASS_COUNT - 1), start=1) if box is not None}
+    return {
+        label: box
+        for label, box in enumerate(ndimage.find_objects(labels, CLASS_COUNT - 1), start=1)
+        if box is not None
+    }
 
 
 def parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -136,7 +146,9 @@ def parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _main_parts(mask: np.ndarray, share: float) -> np.ndarray:
-    """The largest part of a mask, with those that have at least ``share`` of its size; of equal ones the first if ``share`` is 1."""
+    """The largest part of a mask, with those that have at least ``share`` of its size; of equal ones the first if
+    ``share`` is 1.
+    """
     labelled, sizes = parts(mask)
     if len(sizes) <= 2:
         return mask
@@ -146,9 +158,11 @@ def _main_parts(mask: np.ndarray, share: float) -> np.ndarray:
 
 
 def _confine(scores: torch.Tensor, kept: np.ndarray, mask: np.ndarray, box: tuple[slice, slice, slice]) -> torch.Tensor:
-    """Let a class vanish, in place, so that of its voxels, ``mask``, all in ``box``, only ``kept`` remain; returns what is lost.
+    """Let a class vanish, in place, so that of its voxels, ``mask``, all in ``box``, only ``kept`` remain; returns what
+    is lost.
 
-    A rim round the kept voxels is left: there the class is not the best, but its scores make the slope that interpolation needs.
+    A rim round the kept voxels is left: there the class is not the best, but its scores make the slope that
+        interpolation needs.
     """
     import torch
 

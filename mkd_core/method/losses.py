@@ -3,8 +3,9 @@
     L_real = CE + Dice on (x_t, y_t)       + w * L_kd(S_syn  -> S_real)
     L_syn  = CE + Dice on (x_a2t, y_a)     + w * L_kd(S_real -> S_syn)
 
-Li, Yu, Wang, Heng, "Towards Cross-modality Medical Image Segmentation with Online Mutual Knowledge Distillation", AAAI 2020.  The softened
-Kullback-Leibler term is Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015.
+Li, Yu, Wang, Heng, "Towards Cross-modality Medical Image Segmentation with Online Mutual Knowledge Distillation", AAAI
+2020.  The softened Kullback-Leibler term is Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network",
+2015.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ def segmentation_loss(
             :func:`mkd_core.training.across_processes.sum_over_processes`.
 
     Returns:
-        Scalar.  The cross-entropy is the weighted mean over voxels; 0 where no voxel counts.  The Dice part averages over the foreground
-        classes present in the batch's targets: ``1 - 2 sum(p g) / (sum p + sum g)``, Milletari et al., "V-Net", 2016.
+        Scalar.  The cross-entropy is the weighted mean over voxels; 0 where no voxel counts.  The Dice part averages
+        over the foreground classes present in the batch's targets: ``1 - 2 sum(p g) / (sum p + sum g)``, Milletari et
+        al., "V-Net", 2016.
     """
     counted = target != IGNORE
     classes = torch.where(counted, target, 0).long()
@@ -45,7 +47,9 @@ def segmentation_loss(
     truth = F.one_hot(classes, logits.shape[1]).movedim(-1, 1) * counted.unsqueeze(1)
     axes = (0, 2, 3, 4)
     overlap, predicted, true = (probability * truth).sum(axes), probability.sum(axes), truth.sum(axes).to(logits.dtype)
-    surprise, overlap, predicted, true = total(torch.cat([surprise.view(1), overlap, predicted, true])).split([1, *[len(true)] * 3])
+    surprise, overlap, predicted, true = total(torch.cat([surprise.view(1), overlap, predicted, true])).split(
+        [1, *[len(true)] * 3]
+    )
     cross_entropy = surprise[0] / (true * class_weights).sum().clamp(min=1e-6)
     present = true[1:] > 0
     if not present.any():
@@ -54,8 +58,11 @@ def segmentation_loss(
     return cross_entropy + dice[present].mean()
 
 
-def distillation_loss(teacher_logits: torch.Tensor, student_logits: torch.Tensor, temperature: float = 2.0) -> torch.Tensor:
-    """One-way distillation: the student learns the teacher's softened class probabilities; no gradient reaches the teacher.
+def distillation_loss(
+    teacher_logits: torch.Tensor, student_logits: torch.Tensor, temperature: float = 2.0
+) -> torch.Tensor:
+    """One-way distillation: the student learns the teacher's softened class probabilities; no gradient reaches the
+    teacher.
 
     Args:
         teacher_logits, student_logits: ``(N, C, D, H, W)`` on the same images.

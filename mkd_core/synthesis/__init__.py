@@ -1,7 +1,7 @@
 """Synthetic hearts: an anatomy of our own and its appearance in CT and MR, with the truth known in every voxel.
 
-`tissues` names what a voxel is made of, `anatomy` builds a heart from formulas, `body` puts a thorax around it, `appearance` and
-`render` turn tissues into images.  Tests, the demo and training use it; segmentation does not need it.
+`tissues` names what a voxel is made of, `anatomy` builds a heart from formulas, `body` puts a thorax around it,
+`appearance` and `render` turn tissues into images.  Tests, the demo and training use it; segmentation does not need it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """A heart built from formulas and varied by a seed, as a map of tissues.
 
-A template heart of average adult size is made of smooth implicit solids (`heart_solids`).  A seed draws the sizes of its parts
-(`heart_shape`) and a smooth map of space: scale, rotation of the heart against the vessels, growth of chambers, free-form deformation.
-The template's solids are evaluated at the mapped points of a 2 mm grid and drawn at the spacing asked for (`label_drawing`).
+A template heart of average adult size is made of smooth implicit solids (`heart_solids`).  A seed draws the sizes of
+its parts (`heart_shape`) and a smooth map of space: scale, rotation of the heart against the vessels, growth of
+chambers, free-form deformation. The template's solids are evaluated at the mapped points of a 2 mm grid and drawn at
+the spacing asked for (`label_drawing`).
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ def make_heart(seed: int, spacing: float = 1.0, spread: float = 1.0) -> sitk.Ima
         spread: how far sizes may lie from the average, see `HeartShape.draw`.
 
     Returns:
-        Tissue map (`mkd_core.synthesis.tissues.Tissue`, values 0 to 21), uint8, isotropic, identity direction in LPS.  The box is the
-        heart with the ascending aorta and the pulmonary artery and about 15 mm around; other vessels are cut where it ends.
+        Tissue map (`mkd_core.synthesis.tissues.Tissue`, values 0 to 21), uint8, isotropic, identity direction in LPS.
+        The box is the heart with the ascending aorta and the pulmonary artery and about 15 mm around; other vessels are
+        cut where it ends.
     """
     rng = np.random.default_rng(seed)
     return draw_heart(HeartShape.draw(rng, spread), rng, spacing)
@@ -55,7 +57,9 @@ def draw_heart(shape: HeartShape, rng: np.random.Generator, spacing: float = 1.0
     axes = _axes(*_EXTENT, 4.0)
     heart = heart_solids(map_back(axes), shape, *details.on_grid(axes)).heart()
     inside = np.argwhere(heart.reshape([len(axis) for axis in axes[::-1]]) < 0)[:, ::-1]
-    low, high = (np.array([axis[i] for axis, i in zip(axes, corner)]) for corner in (inside.min(axis=0), inside.max(axis=0)))
+    low, high = (
+        np.array([axis[i] for axis, i in zip(axes, corner)]) for corner in (inside.min(axis=0), inside.max(axis=0))
+    )
     low, high = low - _MARGIN_MM, high + _MARGIN_MM
 
     axes = _axes(low - _GRID_MM, high + spacing + _GRID_MM, _GRID_MM)

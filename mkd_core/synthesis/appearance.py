@@ -1,8 +1,8 @@
 """How tissues look: random but plausible CT numbers in HU and MR signals, one draw per image.
 
-An :class:`Appearance` gives every tissue a mean and a texture; :mod:`mkd_core.synthesis.render` turns it and a tissue map into an image.
-CT draws follow contrast phases (left heart, right heart, veins), MR draws follow bright-blood sequences, late enhancement or nothing at all (random contrast), since no
-scanner promises absolute MR values.
+An :class:`Appearance` gives every tissue a mean and a texture; :mod:`mkd_core.synthesis.render` turns it and a tissue
+map into an image. CT draws follow contrast phases (left heart, right heart, veins), MR draws follow bright-blood
+sequences, late enhancement or nothing at all (random contrast), since no scanner promises absolute MR values.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Appearance:
     Attributes:
         mean: mean signal per tissue, ``(64,)``; HU for CT, relative units (blood about 1) for MR.
         fine: standard deviation of fine texture per tissue, ``(64,)``, correlation about 3 mm.
-        coarse: standard deviation of coarse texture per tissue, ``(64,)``, correlation about 10 mm: contrast not yet mixed, mottled blood.
+        coarse: standard deviation of coarse texture per tissue, ``(64,)``, correlation about 10 mm: contrast not yet
+            mixed, mottled blood.
         blur_mm: in-plane blur, standard deviation.
         slice_mm: slice thickness along z.
         noise: standard deviation of the noise, units of ``mean``.
@@ -91,7 +92,9 @@ def ct(rng: np.random.Generator) -> Appearance:
     right = max(right, 35.0)
     atrial = right + rng.normal(0, 40)
     muscle = u(60, 150) if left > 200 else u(35, 90)
-    caval = max(35.0, right + (u(100, 1500) if rng.random() < 0.65 else rng.normal(0, 80)))  # injected through an arm, mostly dense
+    caval = max(
+        35.0, right + (u(100, 1500) if rng.random() < 0.65 else rng.normal(0, 80))
+    )  # injected through an arm, mostly dense
     below = float(np.clip(right * u(0.2, 0.9), 35, 350))
     mixing = u(60, 400) if rng.random() < 0.35 else u(0, 40)
     soft, fat, lung = u(30, 70), u(-125, -75), u(-930, -700)
@@ -148,7 +151,7 @@ def ct(rng: np.random.Generator) -> Appearance:
             T.TABLE: (u(-400, 300), 20, 0),
             T.CORONARY: (left + u(-80, 300), 20, 0),
             T.CALCIUM: (900, 150, 0),
-            **{lead: (2900, 0, 0) for lead in LEADS},
+            **dict.fromkeys(LEADS, (2900, 0, 0)),
         },
     )
     vessel = right if rng.random() < 0.5 else left
@@ -163,7 +166,9 @@ def ct(rng: np.random.Generator) -> Appearance:
 
 
 def mr(rng: np.random.Generator) -> Appearance:
-    """Draw an MR: bright-blood or late-enhancement contrast, or any contrast at all; bias field, mottled blood, noise."""
+    """Draw an MR: bright-blood or late-enhancement contrast, or any contrast at all; bias field, mottled blood,
+    noise.
+    """
     u, look = rng.uniform, Appearance("MR")
     kind = rng.random()
     if kind < 0.12:  # anything
@@ -177,8 +182,8 @@ def mr(rng: np.random.Generator) -> Appearance:
         muscle = u(0.12, 0.62)
         fat = u(0.05, 0.5) if rng.random() < 0.5 else u(0.5, 1.4)
         right = float(np.clip(rng.normal(1.0, 0.15), 0.65, 1.35))
-        values = {tissue: 1.0 for tissue in _BLOOD}
-        values.update({tissue: right for tissue in (T.RV, T.RA, T.PULMONARY_ARTERY, T.DISTAL_PULMONARY_ARTERY, T.SVC, T.IVC)})
+        values = dict.fromkeys(_BLOOD, 1.0)
+        values.update(dict.fromkeys((T.RV, T.RA, T.PULMONARY_ARTERY, T.DISTAL_PULMONARY_ARTERY, T.SVC, T.IVC), right))
         for tissue, value in values.items():
             look.mean[tissue] = value + rng.normal(0, 0.07)
         look.mean[T.LUNG_VESSEL] = u(0.2, 0.9)
@@ -219,7 +224,7 @@ def mr(rng: np.random.Generator) -> Appearance:
             T.FLUID: (u(0.1, 1.5), 0.03, 0.02),
             T.TABLE: (0.01, 0, 0),
             T.CALCIUM: (0.02, 0.01, 0),
-            **{lead: (0.0, 0, 0) for lead in LEADS},
+            **dict.fromkeys(LEADS, (0.0, 0, 0)),
         },
     )
     look.mean[T.HEPATIC_VEIN] = look.mean[T.LIVER] + u(-0.1, 0.35)

@@ -12,7 +12,13 @@ _DIRECTIONS = 256
 
 
 def add_streaks(
-    image: np.ndarray, source: np.ndarray, strength: float, rng: np.random.Generator, spacing: float, reach_mm: float = 35.0, free_mm: float = 6.0
+    image: np.ndarray,
+    source: np.ndarray,
+    strength: float,
+    rng: np.random.Generator,
+    spacing: float,
+    reach_mm: float = 35.0,
+    free_mm: float = 6.0,
 ) -> None:
     """Dark and bright rays in axial planes from something dense, in place.
 
@@ -42,7 +48,9 @@ def add_streaks(
     image += (fading * ndimage.gaussian_filter1d(dense, 1.0).reshape(-1, 1, 1) * rays[levels, angle]).astype(np.float32)
 
 
-def double_contours(image: np.ndarray, rng: np.random.Generator, spacing: float, largest_mm: float = 5.0, largest_share: float = 0.4) -> np.ndarray:
+def double_contours(
+    image: np.ndarray, rng: np.random.Generator, spacing: float, largest_mm: float = 5.0, largest_share: float = 0.4
+) -> np.ndarray:
     """The image with a fainter copy of itself beside it, as of a heart that moved between heartbeats."""
     way = rng.normal(0, 1, 3)
     way *= rng.uniform(0.3, 1.0) * largest_mm / spacing / np.linalg.norm(way)
@@ -50,7 +58,9 @@ def double_contours(image: np.ndarray, rng: np.random.Generator, spacing: float,
     return (1 - share) * image + share * ndimage.shift(image, way, order=1, mode="nearest")
 
 
-def thick_slices(image: np.ndarray, thickness_mm: float, rng: np.random.Generator, spacing: float, axis: int = 0) -> np.ndarray:
+def thick_slices(
+    image: np.ndarray, thickness_mm: float, rng: np.random.Generator, spacing: float, axis: int = 0
+) -> np.ndarray:
     """What is left of an image that was recorded in slices and interpolated between them.
 
     Args:
@@ -63,7 +73,9 @@ def thick_slices(image: np.ndarray, thickness_mm: float, rng: np.random.Generato
     size = image.shape[axis]
     at = np.arange(size) * spacing
     centres = np.arange(rng.uniform(-thickness_mm, 0), at[-1] + thickness_mm, thickness_mm)
-    seen = np.clip(1 - np.maximum(np.abs(centres[:, None] - at) - thickness_mm / 2, 0) / spacing, 0, 1)  # share of each voxel in each slice
+    seen = np.clip(
+        1 - np.maximum(np.abs(centres[:, None] - at) - thickness_mm / 2, 0) / spacing, 0, 1
+    )  # share of each voxel in each slice
     recorded = seen[seen.sum(axis=1) > 0]
     centres = centres[seen.sum(axis=1) > 0]
     recorded /= recorded.sum(axis=1, keepdims=True)

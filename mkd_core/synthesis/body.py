@@ -1,8 +1,9 @@
 """A body around a heart: lungs, mediastinum, chest wall, spine, airways and upper abdomen.
 
-A heart's tissue map ends a few millimetres outside the heart.  A network that has seen nothing but hearts finds hearts everywhere, so this module continues the
-cut vessels and builds varied surroundings from simple solids placed by the heart's own landmarks: the descending aorta gives the spine, the
-front of the heart gives the sternum, its lower surface the diaphragm.
+A heart's tissue map ends a few millimetres outside the heart.  A network that has seen nothing but hearts finds hearts
+everywhere, so this module continues the cut vessels and builds varied surroundings from simple solids placed by the
+heart's own landmarks: the descending aorta gives the spine, the front of the heart gives the sternum, its lower surface
+the diaphragm.
 
 All lengths are in mm in LPS directions: x to the patient's left, y to the back, z to the head.  Arrays are (z, y, x).
 """
@@ -55,7 +56,9 @@ class _Landmarks:
 
 @dataclass(frozen=True)
 class _Trunk:
-    """Measures of the trunk that later parts need, mm: axis of the spine, middle of the chest, its inner faces before and behind, apex of the lungs."""
+    """Measures of the trunk that later parts need, mm: axis of the spine, middle of the chest, its inner faces before
+    and behind, apex of the lungs.
+    """
 
     spine_x: float
     spine_y: float
@@ -92,11 +95,15 @@ def _landmarks(labels: np.ndarray, origin: np.ndarray, spacing: float) -> _Landm
         radius = 12.0
         line = [(atrium[:, 0].mean() + 18.0, 0.0), (atrium[:, 1].max() + 22.0, 0.0)]
     arch_top = aorta[:, 2].max() if len(aorta) else high[2] + 30
-    return _Landmarks(low, high, np.array(line), radius, atrium.mean(axis=0), float(np.percentile(atrium[:, 2], 99)), float(arch_top))
+    return _Landmarks(
+        low, high, np.array(line), radius, atrium.mean(axis=0), float(np.percentile(atrium[:, 2], 99)), float(arch_top)
+    )
 
 
 def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], spacing: float, length: float) -> np.ndarray:
-    """Smooth random field of about unit standard deviation and correlation length in mm, linearly interpolated from a coarse grid."""
+    """Smooth random field of about unit standard deviation and correlation length in mm, linearly interpolated from a
+    coarse grid.
+    """
     coarse = [max(2, int(np.ceil(n * spacing / length)) + 2) for n in shape]
     field = rng.standard_normal(coarse).astype(np.float32)
     for axis, n in enumerate(shape):
@@ -107,14 +114,20 @@ def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], spacing: flo
     return field * 1.6
 
 
-def _tube(canvas_points: tuple[np.ndarray, np.ndarray, np.ndarray], start: np.ndarray, end: np.ndarray, r0: float, r1: float) -> np.ndarray:
+def _tube(
+    canvas_points: tuple[np.ndarray, np.ndarray, np.ndarray], start: np.ndarray, end: np.ndarray, r0: float, r1: float
+) -> np.ndarray:
     """Distance to a tapering tube's surface, negative inside; ``canvas_points`` are broadcastable x, y, z."""
     x, y, z = canvas_points
     direction = end - start
     length2 = float(direction @ direction) + 1e-6
     t = ((x - start[0]) * direction[0] + (y - start[1]) * direction[1] + (z - start[2]) * direction[2]) / length2
     t = np.clip(t, 0, 1)
-    d2 = (x - start[0] - t * direction[0]) ** 2 + (y - start[1] - t * direction[1]) ** 2 + (z - start[2] - t * direction[2]) ** 2
+    d2 = (
+        (x - start[0] - t * direction[0]) ** 2
+        + (y - start[1] - t * direction[1]) ** 2
+        + (z - start[2] - t * direction[2]) ** 2
+    )
     return np.sqrt(d2) - (r0 + (r1 - r0) * t)
 
 
@@ -137,7 +150,14 @@ class _Painter:
         self.labels[where] = tissue
 
     def tube(
-        self, start, end, r0: float, r1: float, tissue: int, over: tuple[int, ...] | None = None, wall: tuple[float, int] | None = None
+        self,
+        start,
+        end,
+        r0: float,
+        r1: float,
+        tissue: int,
+        over: tuple[int, ...] | None = None,
+        wall: tuple[float, int] | None = None,
     ) -> None:
         """Paint a tapering tube, computed in its own bounding box only."""
         start, end = np.asarray(start, float), np.asarray(end, float)
@@ -197,7 +217,10 @@ def _trunk(p: _Painter, mark: _Landmarks, rng: np.random.Generator) -> _Trunk:
     wave = np.sin(phase)
     cage = (inner > 1.01) & (inner < 1.01 + thickness) & (z < top + 10)
     p.paint(cage & (wave > u(-0.1, 0.35)), T.CORTICAL_BONE)
-    p.paint((inner > 1.01 + thickness * 0.25) & (inner < 1.01 + thickness * 0.75) & (wave > 0.6) & (z < top + 10), T.SPONGY_BONE)
+    p.paint(
+        (inner > 1.01 + thickness * 0.25) & (inner < 1.01 + thickness * 0.75) & (wave > 0.6) & (z < top + 10),
+        T.SPONGY_BONE,
+    )
     p.paint((inner < 1.01) & (trunk < 1), T.ABDOMINAL_FAT)
 
     # Diaphragm: two domes, lower towards the chest wall.
@@ -241,7 +264,9 @@ def _trunk(p: _Painter, mark: _Landmarks, rng: np.random.Generator) -> _Trunk:
     return _Trunk(spine_x, spine_y, inner_y, front, back, top, diaphragm)
 
 
-def _abdomen(p: _Painter, rng: np.random.Generator, inner, diaphragm, spine_x: float, inner_y: float, inner_d: float) -> None:
+def _abdomen(
+    p: _Painter, rng: np.random.Generator, inner, diaphragm, spine_x: float, inner_y: float, inner_d: float
+) -> None:
     """Liver, stomach, spleen, kidneys and bowel below the diaphragm."""
     x, y, z = p.x, p.y, p.z
     u = rng.uniform
@@ -267,11 +292,18 @@ def _abdomen(p: _Painter, rng: np.random.Generator, inner, diaphragm, spine_x: f
     p.paint((stomach < 1) & below, T.STOMACH)
     p.paint((stomach < 0.8) & below & (y < inner_y - u(-10, 25)), T.GAS)
     for side in (-1, 1):
-        kidney = ((x - spine_x - side * u(50, 65)) / 28) ** 2 + ((y - inner_y - u(25, 40)) / 28) ** 2 + ((z - floor - u(-30, 10)) / 55) ** 2
+        kidney = (
+            ((x - spine_x - side * u(50, 65)) / 28) ** 2
+            + ((y - inner_y - u(25, 40)) / 28) ** 2
+            + ((z - floor - u(-30, 10)) / 55) ** 2
+        )
         p.paint((kidney < 1) & below, T.KIDNEY)
     reach = spine_x + u(10, 60)  # how far the left lobe goes
     liver = (
-        below & (x < reach - 0.5 * np.clip(y - inner_y + inner_d * 0.3, 0, None)) & (z > floor + 0.5 * (x - spine_x + 60)) & (inner < 0.97)
+        below
+        & (x < reach - 0.5 * np.clip(y - inner_y + inner_d * 0.3, 0, None))
+        & (z > floor + 0.5 * (x - spine_x + 60))
+        & (inner < 0.97)
     )
     p.paint(liver, T.LIVER)
     p.paint(liver & (np.abs(p.noise(rng, 22)) < 0.10) & (np.abs(p.noise(rng, 22)) < 0.35), T.HEPATIC_VEIN)
@@ -294,9 +326,16 @@ def _spine_and_sternum(p: _Painter, trunk: _Trunk, rng: np.random.Generator) -> 
     arch = (canal < 14) & (np.mod(z, period) < period * 0.7)
     p.paint(arch, T.CORTICAL_BONE)
     p.paint(canal < 8, T.SPINAL_CANAL)
-    process = (np.abs(x - sx) < 4) & (y > canal_y + 6) & (y < canal_y + u(26, 38)) & (np.mod(z + 0.4 * y, period) < period * 0.6)
+    process = (
+        (np.abs(x - sx) < 4)
+        & (y > canal_y + 6)
+        & (y < canal_y + u(26, 38))
+        & (np.mod(z + 0.4 * y, period) < period * 0.6)
+    )
     p.paint(process, T.CORTICAL_BONE)
-    transverse = (np.abs(y - canal_y) < 6) & (np.abs(x - sx) < u(28, 38)) & (np.abs(x - sx) > 8) & (np.mod(z, period) < 9)
+    transverse = (
+        (np.abs(y - canal_y) < 6) & (np.abs(x - sx) < u(28, 38)) & (np.abs(x - sx) > 8) & (np.mod(z, period) < 9)
+    )
     p.paint(transverse, T.SPONGY_BONE)
     thick, width = u(8, 13), u(15, 22)
     middle = trunk.front - thick / 2 - u(0, 4)
@@ -308,7 +347,9 @@ def _spine_and_sternum(p: _Painter, trunk: _Trunk, rng: np.random.Generator) -> 
 
 
 def _mediastinum(p: _Painter, heart: np.ndarray, trunk: _Trunk, mark: _Landmarks, rng: np.random.Generator) -> None:
-    """Fat between the vessels and in the midline, trachea, bronchi, oesophagus, lung vessels, fluid; ``heart``: tissue map on the canvas."""
+    """Fat between the vessels and in the midline, trachea, bronchi, oesophagus, lung vessels, fluid; ``heart``: tissue
+    map on the canvas.
+    """
     x, y, z = p.x, p.y, p.z
     u = rng.uniform
     lung = p.labels == T.LUNG
@@ -317,7 +358,12 @@ def _mediastinum(p: _Painter, heart: np.ndarray, trunk: _Trunk, mark: _Landmarks
     spine_x = trunk.spine_x
     half = np.clip(u(8, 20) + 0.12 * (z - mark.left_atrium_top), u(3, 10), 32) + 4 * p.noise(rng, 40)
     band = (np.abs(x - spine_x - u(0, 10)) < half) & (y < trunk.back)
-    behind = (np.abs(x - spine_x - 8) < u(24, 36)) & (y > mark.left_atrium[1]) & (y < trunk.spine_y + 8) & (z < mark.left_atrium_top + 25)
+    behind = (
+        (np.abs(x - spine_x - 8) < u(24, 36))
+        & (y > mark.left_atrium[1])
+        & (y < trunk.spine_y + 8)
+        & (z < mark.left_atrium_top + 25)
+    )
     p.paint((near > u(0.16, 0.4)) & lung, T.MEDIASTINAL_FAT)
     p.paint((band | behind) & lung, T.MEDIASTINAL_FAT)
     # Soft tissue (nodes, thymus) in the fat.
@@ -333,7 +379,13 @@ def _mediastinum(p: _Painter, heart: np.ndarray, trunk: _Trunk, mark: _Landmarks
 
     # Airways: trachea in front of the spine, bronchi leaving it above the left atrium.
     over = (T.LUNG, T.LUNG_VESSEL, T.MEDIASTINAL_FAT, T.MUSCLE)
-    carina = np.array([spine_x + u(-2, 10), min(trunk.spine_y - u(20, 34), mark.left_atrium[1] + 35), mark.left_atrium_top + u(14, 30)])
+    carina = np.array(
+        [
+            spine_x + u(-2, 10),
+            min(trunk.spine_y - u(20, 34), mark.left_atrium[1] + 35),
+            mark.left_atrium_top + u(14, 30),
+        ]
+    )
     upper = carina + np.array([u(-6, 6), u(-26, -6), 220.0])
     wall = (1.8, T.AIRWAY_WALL)
     p.tube(carina, upper, u(7, 10), u(7, 10), T.AIRWAY, over, wall)
@@ -344,7 +396,14 @@ def _mediastinum(p: _Painter, heart: np.ndarray, trunk: _Trunk, mark: _Landmarks
         p.tube(hilar, hilar + np.array([side * u(25, 45), -u(5, 40), u(-10, 40)]), u(3, 5), 2, T.AIRWAY, over, wall)
     gullet = np.array([spine_x + u(4, 16), trunk.spine_y - u(18, 26), carina[2]])
     p.tube(gullet, gullet + np.array([u(-8, 0), u(-6, 4), 200.0]), 7, 7, T.OESOPHAGUS, over)
-    p.tube(gullet, gullet + np.array([u(5, 20), u(-14, 4), -(carina[2] - mark.low[2]) - 10]), u(6, 9), u(7, 11), T.OESOPHAGUS, over)
+    p.tube(
+        gullet,
+        gullet + np.array([u(5, 20), u(-14, 4), -(carina[2] - mark.low[2]) - 10]),
+        u(6, 9),
+        u(7, 11),
+        T.OESOPHAGUS,
+        over,
+    )
     p.tube(gullet + np.array([-14, 8, -150]), gullet + np.array([-14, 8, 60.0]), 3, 4, T.LUNG_VESSEL, over)  # azygos
 
     if rng.random() < 0.2:  # pleural effusion
@@ -360,12 +419,24 @@ def _mediastinum(p: _Painter, heart: np.ndarray, trunk: _Trunk, mark: _Landmarks
 
 
 def _continue_vessels(
-    p: _Painter, labels: np.ndarray, origin: np.ndarray, spacing: float, mark: _Landmarks, trunk: _Trunk, rng: np.random.Generator
+    p: _Painter,
+    labels: np.ndarray,
+    origin: np.ndarray,
+    spacing: float,
+    mark: _Landmarks,
+    trunk: _Trunk,
+    rng: np.random.Generator,
 ) -> None:
-    """Continue what the heart's box cuts: aorta down and out of the back, arch branches and SVC up, IVC down, lung vessels outwards."""
+    """Continue what the heart's box cuts: aorta down and out of the back, arch branches and SVC up, IVC down, lung
+    vessels outwards.
+    """
     u = rng.uniform
     extent = np.array(labels.shape[::-1]) * spacing
-    soft = tuple(int(t) for t in np.unique(p.labels) if t not in (T.CORTICAL_BONE, T.SPONGY_BONE, T.AIR, T.SUBCUTANEOUS_FAT, T.DISC))
+    soft = tuple(
+        int(t)
+        for t in np.unique(p.labels)
+        if t not in (T.CORTICAL_BONE, T.SPONGY_BONE, T.AIR, T.SUBCUTANEOUS_FAT, T.DISC)
+    )
     (a0, a1), (b0, b1) = mark.aorta_line
 
     def aorta_at(height: float) -> np.ndarray:
@@ -414,7 +485,15 @@ def _continue_vessels(
         for part in np.array_split(order, many):
             row, column = part.mean(axis=0)
             start = origin + np.array([column * spacing, row * spacing, extent[2]])
-            p.tube(start - [0, 0, 3], start + [0, 0, 4], min(radius, 9) / (1 if many == 1 else 1.3), 5, T.AORTA_ARCH_DESCENDING, soft, wall)
+            p.tube(
+                start - [0, 0, 3],
+                start + [0, 0, 4],
+                min(radius, 9) / (1 if many == 1 else 1.3),
+                5,
+                T.AORTA_ARCH_DESCENDING,
+                soft,
+                wall,
+            )
             p.tube(
                 start,
                 start + np.array([u(-18, 18), u(-12, 6), 80.0]),
@@ -437,10 +516,12 @@ def surround(heart: sitk.Image, seed: int, spacing: float = 2.0, extent: Extent 
     """Put a heart into a body.
 
     Args:
-        heart: tissue map of a heart (see :mod:`mkd_core.synthesis.tissues`), uint8, isotropic, identity direction in LPS.
+        heart: tissue map of a heart (see :mod:`mkd_core.synthesis.tissues`), uint8, isotropic, identity direction in
+            LPS.
         seed: decides everything random about the body; same seed, same body.
         spacing: voxel size of the result in mm.
-        extent: what to cover; by default a chest that holds the heart with 45 mm around it and the body in front and behind.
+        extent: what to cover; by default a chest that holds the heart with 45 mm around it and the body in front and
+            behind.
 
     Returns:
         Tissue map of heart and body, uint8, identity direction, ``spacing`` mm.

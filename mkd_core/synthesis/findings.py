@@ -31,7 +31,9 @@ def paint_calcium(tissues: np.ndarray, spacing: float, rng: np.random.Generator)
 
 
 def paint_lead(tissues: np.ndarray, spacing: float, rng: np.random.Generator) -> None:
-    """A wire from the superior vena cava through the right atrium to the apex of the right ventricle; none where one of them is missing."""
+    """A wire from the superior vena cava through the right atrium to the apex of the right ventricle; none where one of
+    them is missing.
+    """
     step = max(1, round(2.0 / spacing))
     coarse = tissues[::step, ::step, ::step]
     vein, atrium, ventricle = (np.argwhere(coarse == tissue).astype(float) * step for tissue in (T.SVC, T.RA, T.RV))
@@ -51,7 +53,9 @@ def paint_lead(tissues: np.ndarray, spacing: float, rng: np.random.Generator) ->
     reach = int(np.ceil(radius))
     offsets = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     voxels = np.rint(points[:, None, :]).astype(int) + offsets
-    inside = (np.linalg.norm(voxels - points[:, None, :], axis=-1) <= max(radius, 0.6)) & ((voxels >= 0) & (voxels < tissues.shape)).all(axis=-1)
+    inside = (np.linalg.norm(voxels - points[:, None, :], axis=-1) <= max(radius, 0.6)) & (
+        (voxels >= 0) & (voxels < tissues.shape)
+    ).all(axis=-1)
     index = tuple(np.unique(voxels[inside], axis=0).T)
     met = tissues[index]
     for tissue, lead in _LEAD_IN.items():

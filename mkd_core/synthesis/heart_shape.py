@@ -11,7 +11,8 @@ CHAMBERS = ("lv", "rv", "la", "ra")
 
 @dataclass(frozen=True)
 class HeartShape:
-    """What a seed decides.  Lengths in mm before `scale` (but `lv_wall` after it), angles in degrees, growth factors are linear.
+    """What a seed decides.  Lengths in mm before `scale` (but `lv_wall` after it), angles in degrees, growth factors
+    are linear.
 
     Attributes:
         scale: size along x, y, z.

@@ -1,8 +1,10 @@
-"""The template heart as solids: chambers, walls, great vessels and fat, placed by landmarks and made to respect one another.
+"""The template heart as solids: chambers, walls, great vessels and fat, placed by landmarks and made to respect one
+another.
 
-Landmarks are in mm, LPS directions (x to the patient's left, y to the back, z to the head), with the centroid of the left ventricular
-cavity at the origin.  They are our own averages over computer-made hearts of a statistical shape model of healthy adults (Rodero et
-al., PLOS Computational Biology 17(4): e1008851, 2021), rounded to a millimetre or two; no data of the model is used.
+Landmarks are in mm, LPS directions (x to the patient's left, y to the back, z to the head), with the centroid of the
+left ventricular cavity at the origin.  They are our own averages over computer-made hearts of a statistical shape model
+of healthy adults (Rodero et al., PLOS Computational Biology 17(4): e1008851, 2021), rounded to a millimetre or two; no
+data of the model is used.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import numpy as np
 from mkd_core.synthesis.heart_shape import HeartShape
 from mkd_core.synthesis.solids import FAR, Space, smooth_max, smooth_min
 from mkd_core.synthesis.tissues import Tissue as T
-
 
 
 class _Valve(NamedTuple):
@@ -42,8 +43,20 @@ _LONG_AXIS, _SHORT_AXIS = np.array([0.46, -0.55, -0.70]), np.array([0.78, 0.56, 
 
 #: Pulmonary veins from inside the left atrium to the lung; the first two points also shape the atrium's corners.
 _PULMONARY_VEINS = {
-    "right upper": ((-48.0, 23.0, 52.0), (-60.0, 20.0, 60.0), (-74.0, 20.0, 63.0), (-95.0, 14.0, 66.0), (-125.0, 6.0, 72.0)),
-    "right lower": ((-50.0, 30.0, 36.0), (-63.0, 33.0, 36.0), (-80.0, 37.0, 35.0), (-100.0, 42.0, 31.0), (-125.0, 48.0, 26.0)),
+    "right upper": (
+        (-48.0, 23.0, 52.0),
+        (-60.0, 20.0, 60.0),
+        (-74.0, 20.0, 63.0),
+        (-95.0, 14.0, 66.0),
+        (-125.0, 6.0, 72.0),
+    ),
+    "right lower": (
+        (-50.0, 30.0, 36.0),
+        (-63.0, 33.0, 36.0),
+        (-80.0, 37.0, 35.0),
+        (-100.0, 42.0, 31.0),
+        (-125.0, 48.0, 26.0),
+    ),
     "left upper": ((-20.0, 27.0, 56.0), (-8.0, 26.0, 66.0), (6.0, 24.0, 72.0), (26.0, 19.0, 78.0), (55.0, 12.0, 88.0)),
     "left lower": ((-20.0, 33.0, 42.0), (-9.0, 40.0, 46.0), (6.0, 47.0, 47.0), (24.0, 55.0, 44.0), (55.0, 62.0, 36.0)),
 }
@@ -54,7 +67,8 @@ class HeartSolids:
     """Distances of everything in a heart, each ``(n,)`` in mm.
 
     Attributes:
-        blood: blood pools; where two are negative the smaller one has the place.  Aorta and pulmonary artery are whole here.
+        blood: blood pools; where two are negative the smaller one has the place.  Aorta and pulmonary artery are whole
+            here.
         ends: where an artery changes its name: (the tissue beyond, a distance that is negative before the change).
         walls: solid tissues; later ones go before earlier ones, blood before all but the papillary muscles.
         fat: fat, which goes behind everything.
@@ -95,7 +109,10 @@ def heart_solids(points: np.ndarray, shape: HeartShape, rough: np.ndarray, fat_t
         T.PULMONARY_ARTERY: pulmonary_artery,
         **_veins(space),
     }
-    ends = {T.ASCENDING_AORTA: (T.AORTA_ARCH_DESCENDING, aortic_end), T.PULMONARY_ARTERY: (T.DISTAL_PULMONARY_ARTERY, pulmonary_end)}
+    ends = {
+        T.ASCENDING_AORTA: (T.AORTA_ARCH_DESCENDING, aortic_end),
+        T.PULMONARY_ARTERY: (T.DISTAL_PULMONARY_ARTERY, pulmonary_end),
+    }
     _respect(space, blood, epicardium)
     walls = _walls(space, shape, blood, epicardium, rough)
     return HeartSolids(blood, ends, walls, _fat(blood, ends, walls, fat_thickness))
@@ -109,12 +126,16 @@ def _frame(first: np.ndarray, third: np.ndarray) -> np.ndarray:
 
 
 def _left_ventricle(space: Space, shape: HeartShape, rough: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cavity and outer surface: an ellipsoid cut at the base, with inflow and outflow; the outer surface is the inner one plus the wall."""
+    """Cavity and outer surface: an ellipsoid cut at the base, with inflow and outflow; the outer surface is the inner
+    one plus the wall.
+    """
     mitral, aortic = space.plane(*_MITRAL), space.plane(*_AORTIC)
     frame = _frame(_LONG_AXIS, _SHORT_AXIS)
     centre = -4.5 * frame[0]
     inner = np.array([54.0, 30.0, 25.5])
-    wall = shape.lv_wall / (shape.growth["lv"] ** 0.8 * float(np.mean(shape.scale)))  # growth and scale thicken it again
+    wall = shape.lv_wall / (
+        shape.growth["lv"] ** 0.8 * float(np.mean(shape.scale))
+    )  # growth and scale thicken it again
     body = smooth_max(space.ellipsoid(centre, inner, frame) + rough, mitral + 4.0, 9.0)
     inflow = space.tube([_MITRAL.beyond(-17.0, 17.0), _MITRAL.beyond(4.0, 14.0)])
     root = 0.95 * shape.aorta
@@ -126,13 +147,21 @@ def _left_ventricle(space: Space, shape: HeartShape, rough: np.ndarray) -> tuple
 
 
 def _right_ventricle(space: Space, shape: HeartShape, rough: np.ndarray) -> np.ndarray:
-    """A body in front and to the right of the left ventricle, an apex, an inflow, and an outflow that turns up and left."""
+    """A body in front and to the right of the left ventricle, an apex, an inflow, and an outflow that turns up and
+    left.
+    """
     trunk = shape.pulmonary_trunk
     body = space.ellipsoid((-33.0, -28.0, -7.0), (39.0, 29.0, 33.0))
     apex = space.tube([(-30.0, -34.0, -12.0, 20.0), (-18.0, -39.0, -22.0, 15.0), (-9.0, -41.0, -28.0, 11.0)])
     inflow = space.tube([_TRICUSPID.beyond(-19.0, 20.0), _TRICUSPID.beyond(5.0, 15.5)])
-    outflow = space.tube([(-44.0, -42.0, 8.0, 20.0), (-32.0, -42.0, 26.0, 18.0),
-                          _PULMONARY.beyond(-3.0, 1.1 * trunk), _PULMONARY.beyond(4.0, 1.06 * trunk)])
+    outflow = space.tube(
+        [
+            (-44.0, -42.0, 8.0, 20.0),
+            (-32.0, -42.0, 26.0, 18.0),
+            _PULMONARY.beyond(-3.0, 1.1 * trunk),
+            _PULMONARY.beyond(4.0, 1.06 * trunk),
+        ]
+    )
     inflow = np.maximum(inflow, space.plane(*_TRICUSPID) - _OVERLAP)
     outflow = np.maximum(outflow, space.plane(*_PULMONARY) - _OVERLAP)
     return smooth_min(smooth_min(body, apex, 12.0), smooth_min(inflow, outflow, 8.0), 8.0) + rough
@@ -151,72 +180,154 @@ def _right_atrium(space: Space) -> np.ndarray:
     """An ellipsoid with a funnel to the tricuspid valve and the right appendage, which leans on the aortic root."""
     atrium = space.ellipsoid((-70.0, 3.0, 20.0), (18.5, 25.5, 28.0))
     funnel = space.tube([(-66.0, 0.0, 12.0, 20.0), _TRICUSPID.beyond(-5.0, 15.5)])
-    appendage = space.tube([(-73.0, -6.0, 32.0, 15.0), (-74.0, -18.0, 44.0, 13.0), (-68.0, -29.0, 54.0, 10.0), (-58.0, -35.0, 60.0, 6.0)])
+    appendage = space.tube(
+        [(-73.0, -6.0, 32.0, 15.0), (-74.0, -18.0, 44.0, 13.0), (-68.0, -29.0, 54.0, 10.0), (-58.0, -35.0, 60.0, 6.0)]
+    )
     return smooth_min(np.maximum(smooth_min(atrium, funnel, 8.0), -space.plane(*_TRICUSPID) - _OVERLAP), appendage, 8.0)
 
 
 def _left_appendage(space: Space) -> np.ndarray:
     """A bent finger from the left atrium to the front, beside the pulmonary trunk."""
-    return space.tube([(-14.0, 19.0, 49.0, 8.0), (-3.0, 11.0, 53.0, 8.0), (9.0, 1.0, 55.0, 9.0), (18.0, -9.0, 52.0, 8.0),
-                       (20.0, -17.0, 45.0, 5.0)])
+    return space.tube(
+        [
+            (-14.0, 19.0, 49.0, 8.0),
+            (-3.0, 11.0, 53.0, 8.0),
+            (9.0, 1.0, 55.0, 9.0),
+            (18.0, -9.0, 52.0, 8.0),
+            (20.0, -17.0, 45.0, 5.0),
+        ]
+    )
 
 
 def _aorta(space: Space, shape: HeartShape) -> tuple[np.ndarray, np.ndarray]:
-    """Root with its sinuses, ascending part, arch with three branches, descending part beside the spine; and where "ascending" ends."""
+    """Root with its sinuses, ascending part, arch with three branches, descending part beside the spine; and where
+    "ascending" ends.
+    """
     a = shape.aorta
     d = 0.55 * a + 3.0  # radius of the descending aorta: it widens less than the ascending one
-    tube, arc = space.tube_with_arc([
-        _AORTIC.beyond(-6.0, 0.95 * a), _AORTIC.beyond(7.5, 1.1 * a), (-41.0, -11.0, 53.0, a), (-47.0, -14.0, 72.0, a),
-        (-47.0, -12.0, 88.0, a), (-43.0, -3.0, 102.0, 0.97 * a), (-35.0, 10.0, 111.0, 0.93 * a), (-25.0, 27.0, 113.0, 0.45 * a + 0.5 * d),
-        (-15.0, 43.0, 106.0, d + 0.5), (-9.0, 56.0, 92.0, d), (-8.0, 63.0, 70.0, d), (-10.0, 65.0, 45.0, d), (-13.0, 66.0, 10.0, d - 0.3),
-        (-17.0, 64.0, -30.0, d - 0.6), (-22.0, 60.0, -70.0, d - 1.0), (-27.0, 58.0, -120.0, d - 1.5)])
+    tube, arc = space.tube_with_arc(
+        [
+            _AORTIC.beyond(-6.0, 0.95 * a),
+            _AORTIC.beyond(7.5, 1.1 * a),
+            (-41.0, -11.0, 53.0, a),
+            (-47.0, -14.0, 72.0, a),
+            (-47.0, -12.0, 88.0, a),
+            (-43.0, -3.0, 102.0, 0.97 * a),
+            (-35.0, 10.0, 111.0, 0.93 * a),
+            (-25.0, 27.0, 113.0, 0.45 * a + 0.5 * d),
+            (-15.0, 43.0, 106.0, d + 0.5),
+            (-9.0, 56.0, 92.0, d),
+            (-8.0, 63.0, 70.0, d),
+            (-10.0, 65.0, 45.0, d),
+            (-13.0, 66.0, 10.0, d - 0.3),
+            (-17.0, 64.0, -30.0, d - 0.6),
+            (-22.0, 60.0, -70.0, d - 1.0),
+            (-27.0, 58.0, -120.0, d - 1.5),
+        ]
+    )
     tube = np.where(arc < 40.0, np.maximum(tube, -space.plane(*_AORTIC) - _OVERLAP), tube)
-    branches = np.minimum.reduce([
-        space.tube([(-36.0, 8.0, 112.0, 6.0), (-44.0, 2.0, 138.0, 5.5), (-50.0, -2.0, 175.0, 5.0)]),  # brachiocephalic
-        space.tube([(-28.0, 21.0, 114.0, 4.5), (-23.0, 16.0, 140.0, 4.0), (-22.0, 12.0, 175.0, 3.5)]),  # left carotid
-        space.tube([(-20.0, 34.0, 112.0, 5.0), (-10.0, 34.0, 140.0, 4.5), (4.0, 34.0, 175.0, 4.0)]),  # left subclavian
-    ])
+    branches = np.minimum.reduce(
+        [
+            space.tube(
+                [(-36.0, 8.0, 112.0, 6.0), (-44.0, 2.0, 138.0, 5.5), (-50.0, -2.0, 175.0, 5.0)]
+            ),  # brachiocephalic
+            space.tube(
+                [(-28.0, 21.0, 114.0, 4.5), (-23.0, 16.0, 140.0, 4.0), (-22.0, 12.0, 175.0, 3.5)]
+            ),  # left carotid
+            space.tube(
+                [(-20.0, 34.0, 112.0, 5.0), (-10.0, 34.0, 140.0, 4.5), (4.0, 34.0, 175.0, 4.0)]
+            ),  # left subclavian
+        ]
+    )
     beyond = np.where(branches < tube, FAR, np.clip(arc - np.float32(78.0 + 0.7 * a), -FAR, FAR))
     return smooth_min(tube, branches, 4.0), beyond
 
 
 def _pulmonary_artery(space: Space, shape: HeartShape) -> tuple[np.ndarray, np.ndarray]:
-    """Trunk and left branch, right branch behind aorta and superior vena cava, lobar branches; and where the distal part begins."""
+    """Trunk and left branch, right branch behind aorta and superior vena cava, lobar branches; and where the distal
+    part begins.
+    """
     p = shape.pulmonary_trunk
-    trunk, arc = space.tube_with_arc([
-        _PULMONARY.beyond(-5.5, 1.05 * p), _PULMONARY.beyond(7.5, 1.05 * p), (-9.0, -21.0, 64.0, p), (-5.0, -4.0, 76.0, 0.98 * p),
-        (-2.0, 13.0, 82.0, 0.92 * p), (8.0, 27.0, 83.0, 0.84 * p), (19.0, 38.0, 78.0, 0.76 * p), (28.0, 46.0, 66.0, 0.66 * p),
-        (33.0, 52.0, 48.0, 0.5 * p), (36.0, 55.0, 25.0, 0.35 * p)])
+    trunk, arc = space.tube_with_arc(
+        [
+            _PULMONARY.beyond(-5.5, 1.05 * p),
+            _PULMONARY.beyond(7.5, 1.05 * p),
+            (-9.0, -21.0, 64.0, p),
+            (-5.0, -4.0, 76.0, 0.98 * p),
+            (-2.0, 13.0, 82.0, 0.92 * p),
+            (8.0, 27.0, 83.0, 0.84 * p),
+            (19.0, 38.0, 78.0, 0.76 * p),
+            (28.0, 46.0, 66.0, 0.66 * p),
+            (33.0, 52.0, 48.0, 0.5 * p),
+            (36.0, 55.0, 25.0, 0.35 * p),
+        ]
+    )
     trunk = np.where(arc < 30.0, np.maximum(trunk, -space.plane(*_PULMONARY) - _OVERLAP), trunk)
-    right, right_arc = space.tube_with_arc([
-        (-4.0, 8.0, 80.0, 0.82 * p), (-18.0, 17.0, 82.0, 0.82 * p), (-38.0, 22.0, 81.0, 0.78 * p), (-58.0, 23.0, 80.0, 0.74 * p),
-        (-76.0, 23.0, 78.0, 0.68 * p), (-92.0, 25.0, 70.0, 0.56 * p), (-104.0, 30.0, 52.0, 0.42 * p)])
+    right, right_arc = space.tube_with_arc(
+        [
+            (-4.0, 8.0, 80.0, 0.82 * p),
+            (-18.0, 17.0, 82.0, 0.82 * p),
+            (-38.0, 22.0, 81.0, 0.78 * p),
+            (-58.0, 23.0, 80.0, 0.74 * p),
+            (-76.0, 23.0, 78.0, 0.68 * p),
+            (-92.0, 25.0, 70.0, 0.56 * p),
+            (-104.0, 30.0, 52.0, 0.42 * p),
+        ]
+    )
     lobar = np.minimum(
         space.tube([(-80.0, 22.0, 79.0, 0.42 * p), (-92.0, 18.0, 92.0, 0.38 * p), (-102.0, 15.0, 112.0, 0.3 * p)]),
-        space.tube([(18.0, 37.0, 79.0, 0.42 * p), (30.0, 38.0, 92.0, 0.38 * p), (40.0, 36.0, 110.0, 0.3 * p)]))
+        space.tube([(18.0, 37.0, 79.0, 0.42 * p), (30.0, 38.0, 92.0, 0.38 * p), (40.0, 36.0, 110.0, 0.3 * p)]),
+    )
     beyond = np.where(np.minimum(right, lobar) < trunk, right_arc - np.float32(25.0), arc - np.float32(78.0))
     return smooth_min(smooth_min(trunk, right, 4.0), lobar, 4.0), np.clip(beyond, -FAR, FAR)
 
 
 def _veins(space: Space) -> dict[T, np.ndarray]:
     """Caval veins with the left brachiocephalic vein, pulmonary veins, coronary sinus."""
-    superior = space.tube([(-68.0, 8.0, 44.0, 8.5), (-70.0, 6.0, 60.0, 8.5), (-69.0, 1.0, 80.0, 9.0), (-67.0, -6.0, 100.0, 9.5),
-                           (-64.0, -10.0, 118.0, 9.0), (-70.0, -16.0, 150.0, 8.0)])
-    brachiocephalic = space.tube([(-64.0, -11.0, 116.0, 7.5), (-44.0, -24.0, 124.0, 6.5), (-20.0, -28.0, 131.0, 6.5),
-                                  (10.0, -24.0, 142.0, 6.0)])
-    pulmonary = [space.tube([(*point, radius) for point, radius in zip(line, np.linspace(6.8, 4.5, len(line)))])
-                 for line in _PULMONARY_VEINS.values()]
+    superior = space.tube(
+        [
+            (-68.0, 8.0, 44.0, 8.5),
+            (-70.0, 6.0, 60.0, 8.5),
+            (-69.0, 1.0, 80.0, 9.0),
+            (-67.0, -6.0, 100.0, 9.5),
+            (-64.0, -10.0, 118.0, 9.0),
+            (-70.0, -16.0, 150.0, 8.0),
+        ]
+    )
+    brachiocephalic = space.tube(
+        [(-64.0, -11.0, 116.0, 7.5), (-44.0, -24.0, 124.0, 6.5), (-20.0, -28.0, 131.0, 6.5), (10.0, -24.0, 142.0, 6.0)]
+    )
+    pulmonary = [
+        space.tube([(*point, radius) for point, radius in zip(line, np.linspace(6.8, 4.5, len(line)))])
+        for line in _PULMONARY_VEINS.values()
+    ]
     return {
         T.SVC: np.minimum(superior, brachiocephalic),
-        T.IVC: space.tube([(-70.0, 16.0, 4.0, 10.5), (-75.0, 26.0, -12.0, 11.0), (-77.0, 31.0, -32.0, 11.5), (-74.0, 30.0, -65.0, 11.5),
-                           (-70.0, 28.0, -120.0, 12.0)]),
+        T.IVC: space.tube(
+            [
+                (-70.0, 16.0, 4.0, 10.5),
+                (-75.0, 26.0, -12.0, 11.0),
+                (-77.0, 31.0, -32.0, 11.5),
+                (-74.0, 30.0, -65.0, 11.5),
+                (-70.0, 28.0, -120.0, 12.0),
+            ]
+        ),
         T.PULMONARY_VEINS: np.minimum.reduce(pulmonary),
-        T.CORONARY_SINUS: space.tube([(-58.0, 20.0, 2.0, 4.6), (-42.0, 33.0, 5.0, 4.5), (-22.0, 39.0, 9.0, 4.1), (-2.0, 36.0, 19.0, 3.6),
-                                      (9.0, 26.0, 31.0, 3.0), (12.0, 14.0, 41.0, 2.4)]),
+        T.CORONARY_SINUS: space.tube(
+            [
+                (-58.0, 20.0, 2.0, 4.6),
+                (-42.0, 33.0, 5.0, 4.5),
+                (-22.0, 39.0, 9.0, 4.1),
+                (-2.0, 36.0, 19.0, 3.6),
+                (9.0, 26.0, 31.0, 3.0),
+                (12.0, 14.0, 41.0, 2.4),
+            ]
+        ),
     }
 
 
-#: What lies beside what: two pools, the least distance between them in mm, and the place and radius of the valve that joins them, if any.
+#: What lies beside what: two pools, the least distance between them in mm, and the place and radius of the valve that
+#: joins them, if any.
 _NEIGHBOURS = (
     (T.LV, T.LA, 4.5, _MITRAL.centre, 13.0),
     (T.LV, T.ASCENDING_AORTA, 3.0, _AORTIC.centre, 40.0),
@@ -237,11 +348,24 @@ _NEIGHBOURS = (
 
 #: Vessels that give way: the vessel, what it gives way to, the least distance in mm (negative: it opens into it).
 _YIELDS = (
-    (T.SVC, T.RA, -0.6), (T.IVC, T.RA, -0.6), (T.CORONARY_SINUS, T.RA, -0.6), (T.PULMONARY_VEINS, T.LA, -0.6), (T.LA_APPENDAGE, T.LA, -0.6),
-    (T.SVC, T.ASCENDING_AORTA, 2.8), (T.SVC, T.PULMONARY_ARTERY, 2.2), (T.SVC, T.LA, 2.5),
-    (T.IVC, T.RV, 4.0), (T.IVC, T.LA, 3.0), (T.PULMONARY_VEINS, T.PULMONARY_ARTERY, 2.2),
-    (T.PULMONARY_VEINS, T.ASCENDING_AORTA, 2.8), (T.PULMONARY_VEINS, T.SVC, 1.2), (T.PULMONARY_VEINS, T.LA_APPENDAGE, 2.5),
-    (T.PULMONARY_VEINS, T.RA, 3.0), (T.LA_APPENDAGE, T.LV, 7.0), (T.CORONARY_SINUS, T.LA, 2.4), (T.CORONARY_SINUS, T.IVC, 1.5),
+    (T.SVC, T.RA, -0.6),
+    (T.IVC, T.RA, -0.6),
+    (T.CORONARY_SINUS, T.RA, -0.6),
+    (T.PULMONARY_VEINS, T.LA, -0.6),
+    (T.LA_APPENDAGE, T.LA, -0.6),
+    (T.SVC, T.ASCENDING_AORTA, 2.8),
+    (T.SVC, T.PULMONARY_ARTERY, 2.2),
+    (T.SVC, T.LA, 2.5),
+    (T.IVC, T.RV, 4.0),
+    (T.IVC, T.LA, 3.0),
+    (T.PULMONARY_VEINS, T.PULMONARY_ARTERY, 2.2),
+    (T.PULMONARY_VEINS, T.ASCENDING_AORTA, 2.8),
+    (T.PULMONARY_VEINS, T.SVC, 1.2),
+    (T.PULMONARY_VEINS, T.LA_APPENDAGE, 2.5),
+    (T.PULMONARY_VEINS, T.RA, 3.0),
+    (T.LA_APPENDAGE, T.LV, 7.0),
+    (T.CORONARY_SINUS, T.LA, 2.4),
+    (T.CORONARY_SINUS, T.IVC, 1.5),
 )
 
 
@@ -258,18 +382,27 @@ def _respect(space: Space, blood: dict[T, np.ndarray], epicardium: np.ndarray) -
     # The septum belongs to the left ventricle; the atria and their vessels stay outside its wall.
     blood[T.RV] = np.maximum(blood[T.RV], -epicardium)
     off_the_valve = np.clip((space.distance(_MITRAL.centre) - 13.0) / 3.0, -1.0, 1.0)
-    for pool, distance in ((T.LA, 1.5 * off_the_valve), (T.RA, 1.5), (T.LA_APPENDAGE, 1.5), (T.CORONARY_SINUS, 0.3), (T.IVC, 2.0)):
+    for pool, distance in (
+        (T.LA, 1.5 * off_the_valve),
+        (T.RA, 1.5),
+        (T.LA_APPENDAGE, 1.5),
+        (T.CORONARY_SINUS, 0.3),
+        (T.IVC, 2.0),
+    ):
         blood[pool] = np.maximum(blood[pool], distance - epicardium)
     for pool, other, gap in _YIELDS:
         blood[pool] = np.maximum(blood[pool], gap - blood[other])
 
 
-def _walls(space: Space, shape: HeartShape, blood: dict[T, np.ndarray], epicardium: np.ndarray, rough: np.ndarray) -> dict[T, np.ndarray]:
+def _walls(
+    space: Space, shape: HeartShape, blood: dict[T, np.ndarray], epicardium: np.ndarray, rough: np.ndarray
+) -> dict[T, np.ndarray]:
     """Solid tissues, later ones going before earlier ones."""
     atrial = np.float32(shape.atrial_wall)
     papillary = np.minimum(
         space.tube([(25.0, 4.0, -13.0, 5.5), (11.0, 9.0, 2.0, 3.8)]),
-        space.tube([(12.0, -3.0, -36.0, 5.5), (0.0, 9.0, -19.0, 3.8)]))
+        space.tube([(12.0, -3.0, -36.0, 5.5), (0.0, 9.0, -19.0, 3.8)]),
+    )
     return {
         T.RA_WALL: blood[T.RA] - atrial,
         T.LA_WALL: np.minimum(blood[T.LA], blood[T.LA_APPENDAGE]) - atrial,

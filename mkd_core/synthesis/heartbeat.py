@@ -1,9 +1,11 @@
 """A beating heart: the frames of one beat of a synthetic heart, with the truth known in every voxel of every frame.
 
-The heart of the first frame, at end-diastole, is drawn as any other.  The other frames are the same tissues moved.  The motion is that of
-balls of blood inside the chambers that lose (ventricles) or gain (atria) a known volume while everything outside a ball flows after it
-without changing its own: a shell of radius r goes to the cube root of r³ - k.  So the ventricles give off a stroke volume that is chosen, the
-myocardium thickens and keeps its volume, the planes of the valves come down, and the body around gives way a little.
+The heart of the first frame, at end-diastole, is drawn as any other.  The other frames are the same tissues moved.  The
+motion is that of balls of blood inside the chambers that lose (ventricles) or gain (atria) a known volume while
+everything outside a ball flows after it
+without changing its own: a shell of radius r goes to the cube root of r³ - k.  So the ventricles give off a stroke
+volume that is chosen, the myocardium thickens and keeps its volume, the planes of the valves come down, and the body
+around gives way a little.
 """
 
 from __future__ import annotations
@@ -25,19 +27,25 @@ from mkd_core.synthesis.tissues import TARGET_OF
 #: Duration of the beat in ms: 75 beats a minute.
 BEAT_MS = 800.0
 
-#: Share of its blood that the left ventricle gives off; the right one gives off the same volume, as in a heart without leaks.
+#: Share of its blood that the left ventricle gives off; the right one gives off the same volume, as in a heart without
+#: leaks.
 EJECTION_FRACTION = 0.55
 
 #: What atria gain until end-systole, as a share of what they hold at end-diastole.
 _ATRIAL_FILLING = {"LA": 0.35, "RA": 0.30}
 
-# Phase of the beat and how far the ventricles are emptied: ejection, quick filling, rest, and the last part by the atria's contraction.
+# Phase of the beat and how far the ventricles are emptied: ejection, quick filling, rest, and the last part by the
+# atria's contraction.
 _PHASES = (0.0, 0.4, 0.62, 0.8, 1.0)
 _EMPTIED = (0.0, 1.0, 0.28, 0.20, 0.0)
 
 _BALLS = 10  # in each chamber
-_ROUNDS = 2  # each ball changes in so many steps, in turn with the others, so that none empties before its neighbours follow
-_CORE = 0.45  # balls lie where the wall is at least this far, as a share of the largest distance to the wall in the chamber
+_ROUNDS = (
+    2  # each ball changes in so many steps, in turn with the others, so that none empties before its neighbours follow
+)
+_CORE = (
+    0.45  # balls lie where the wall is at least this far, as a share of the largest distance to the wall in the chamber
+)
 _RADIUS = 0.8  # of a ball, as a share of the distance to the wall
 _MOST_OF_BALL = 0.8  # share of its volume that a ball gives off in one step
 _DRAWN_MM = 0.75  # voxels of the heart that is moved: motion smaller than half of one does not show
@@ -51,7 +59,12 @@ def emptied(phase: float) -> float:
 
 
 def synthesize_beat(
-    labelmap: sitk.Image | None = None, modality: str = "CT", seed: int = 0, spacing: float = 1.5, frames: int = 10, around_mm: float = 30.0
+    labelmap: sitk.Image | None = None,
+    modality: str = "CT",
+    seed: int = 0,
+    spacing: float = 1.5,
+    frames: int = 10,
+    around_mm: float = 30.0,
 ) -> Iterator[tuple[sitk.Image, sitk.Image]]:
     """Make the frames of one beat, end-diastole first, evenly spread over the beat.
 
@@ -100,7 +113,8 @@ class Motion:
         volumes = {key: float(mask.sum()) * step**3 for key, mask in masks.items()}
         balls = {key: _balls(mask, step) for key, mask in masks.items()}
         held = {key: 4.0 / 3.0 * np.pi * float((sizes**3).sum()) for key, (_, sizes) in balls.items()}
-        # No ball can give off more than it holds: a right ventricle far smaller than the left one limits what both eject.
+        # No ball can give off more than it holds: a right ventricle far smaller than the left one limits what both
+        # eject.
         stroke = min(EJECTION_FRACTION * volumes["LV"], _MOST_OF_BALL * _ROUNDS * min(held["LV"], held["RV"]))
         gains = {"LV": -stroke, "RV": -stroke} | {key: share * volumes[key] for key, share in _ATRIAL_FILLING.items()}
         centres = [places for places, _ in balls.values()]
@@ -119,7 +133,8 @@ class Motion:
             emptied: 0 (end-diastole) to 1 (end-systole).
 
         Returns:
-            ``(3, a, b, c)`` float32 in mm on a coarse grid that spans the picture, as `mkd_core.synthesis.render.render_grid` takes it.
+            ``(3, a, b, c)`` float32 in mm on a coarse grid that spans the picture, as
+            `mkd_core.synthesis.render.render_grid` takes it.
         """
         coarse = [np.linspace(axis[0], axis[-1], int(np.ceil((axis[-1] - axis[0]) / _NODE_MM)) + 1) for axis in axes]
         start = np.stack(np.meshgrid(*coarse, indexing="ij")).astype(np.float32)
@@ -139,7 +154,8 @@ class Motion:
 
 
 def _flow(points: np.ndarray, centre: np.ndarray, radius: float, gain: float) -> np.ndarray:
-    """Move points ``(3, n)`` as a ball of ``radius`` mm about ``centre`` grows evenly by ``4/3 π gain`` mm³; outside it no volume changes.
+    """Move points ``(3, n)`` as a ball of ``radius`` mm about ``centre`` grows evenly by ``4/3 π gain`` mm³; outside it
+    no volume changes.
 
     The way back is the flow of the grown ball with the opposite gain.
     """

@@ -43,18 +43,22 @@ def draw_labels(solids: HeartSolids, axes, fine) -> np.ndarray:
 
 
 class _Interpolator:
-    """Linear interpolation from the grid of the coordinates ``axes`` to that of ``fine`` (both (x, y, z), the first one regular)."""
+    """Linear interpolation from the grid of the coordinates ``axes`` to that of ``fine`` (both (x, y, z), the first one
+    regular).
+    """
 
     def __init__(self, axes, fine) -> None:
         self._shape = tuple(len(axis) for axis in axes[::-1])
         self._step = axes[0][1] - axes[0][0]
-        self._weights = tuple(basis(at, axis[0], self._step, len(axis), cubic=False) for at, axis in zip(fine[::-1], axes[::-1]))
+        self._weights = tuple(
+            basis(at, axis[0], self._step, len(axis), cubic=False) for at, axis in zip(fine[::-1], axes[::-1])
+        )
 
     def __call__(self, values: np.ndarray, within: tuple[slice, slice, slice] | None = None):
         """Interpolate ``(n,)`` values.
 
-        Without ``within`` only the box is interpolated outside which all values are larger than a grid step; the result is the box, as
-        slices of the fine grid, and the values in it.  With ``within`` only the values are returned.
+        Without ``within`` only the box is interpolated outside which all values are larger than a grid step; the result
+        is the box, as slices of the fine grid, and the values in it.  With ``within`` only the values are returned.
         """
         values = values.reshape(self._shape)
         if within is not None:
@@ -70,8 +74,21 @@ class _Interpolator:
 
 
 #: Tissues that are one piece, or as many as the box makes of them.
-_CONNECTED = (T.MYOCARDIUM, T.RV, T.LA, T.RA, T.LA_APPENDAGE, T.ASCENDING_AORTA, T.PULMONARY_ARTERY, T.DISTAL_PULMONARY_ARTERY,
-              T.RV_WALL, T.SVC, T.IVC, T.PULMONARY_VEINS, T.CORONARY_SINUS)
+_CONNECTED = (
+    T.MYOCARDIUM,
+    T.RV,
+    T.LA,
+    T.RA,
+    T.LA_APPENDAGE,
+    T.ASCENDING_AORTA,
+    T.PULMONARY_ARTERY,
+    T.DISTAL_PULMONARY_ARTERY,
+    T.RV_WALL,
+    T.SVC,
+    T.IVC,
+    T.PULMONARY_VEINS,
+    T.CORONARY_SINUS,
+)
 
 
 def _dissolve_crumbs(labels: np.ndarray, spacing: float) -> None:

@@ -19,8 +19,9 @@ from mkd_core.synthesis.tissues import Tissue as T
 
 _NOISE_SIZE = 96
 
-#: Length of the pulmonary veins that belongs to the left atrium, mm.  Whoever draws atria by hand leaves their proximal sections on (Tobon-Gomez et al.,
-#: "Benchmark for algorithms segmenting the left atrium from 3D CT and MRI datasets", IEEE TMI 2015); how long they are differs from one data set to the next.
+#: Length of the pulmonary veins that belongs to the left atrium, mm.  Whoever draws atria by hand leaves their proximal
+#: sections on (Tobon-Gomez et al., "Benchmark for algorithms segmenting the left atrium from 3D CT and MRI datasets",
+#: IEEE TMI 2015); how long they are differs from one data set to the next.
 _STUB_MM = 5.0
 
 
@@ -93,18 +94,21 @@ def _upsample(coarse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return coarse
 
 
-def _flat_index(canvas: Canvas, axes: list[np.ndarray], matrix: np.ndarray, centre: np.ndarray, bend: np.ndarray | None) -> np.ndarray:
+def _flat_index(
+    canvas: Canvas, axes: list[np.ndarray], matrix: np.ndarray, centre: np.ndarray, bend: np.ndarray | None
+) -> np.ndarray:
     """Canvas voxel (flat) under every grid point; points outside take the nearest edge voxel.
 
-    ``axes``: grid positions in mm from the centre, per axis; ``matrix``: mm to mm; ``bend``: (3, ...) displacement in mm at low resolution.
+    ``axes``: grid positions in mm from the centre, per axis; ``matrix``: mm to mm; ``bend``: (3, ...) displacement in
+        mm at low resolution.
     """
     shape = tuple(len(a) for a in axes)
     scaled = (matrix / canvas.spacing).astype(np.float32)
     flat = None
     for row, size in enumerate(canvas.tissues.shape):
-        position = (scaled[row, 0] * axes[0].astype(np.float32)).reshape(-1, 1, 1) + (scaled[row, 1] * axes[1].astype(np.float32)).reshape(
-            1, -1, 1
-        )
+        position = (scaled[row, 0] * axes[0].astype(np.float32)).reshape(-1, 1, 1) + (
+            scaled[row, 1] * axes[1].astype(np.float32)
+        ).reshape(1, -1, 1)
         position = position + (scaled[row, 2] * axes[2].astype(np.float32)).reshape(1, 1, -1)
         position += np.float32(centre[row] + 0.5)
         if bend is not None:
@@ -116,7 +120,9 @@ def _flat_index(canvas: Canvas, axes: list[np.ndarray], matrix: np.ndarray, cent
 
 
 def sample_tissues(canvas: Canvas, axes: list[np.ndarray], bend: np.ndarray) -> np.ndarray:
-    """Tissues ``(Z, Y, X)`` of a bent canvas; ``axes`` in mm from its first voxel and ``bend`` as for :func:`render_grid`."""
+    """Tissues ``(Z, Y, X)`` of a bent canvas; ``axes`` in mm from its first voxel and ``bend`` as for
+    :func:`render_grid`.
+    """
     return canvas.tissues.reshape(-1)[_flat_index(canvas, axes, np.eye(3), np.zeros(3), bend)]
 
 
@@ -137,7 +143,8 @@ def render_grid(
         canvas: tissue map.
         look: one draw of appearance.
         rng: source of texture and noise.
-        axes: for z, y, x: grid positions in mm from ``centre``, steps of ``spacing``; repeated positions replicate the edge of a field of view.
+        axes: for z, y, x: grid positions in mm from ``centre``, steps of ``spacing``; repeated positions replicate the
+            edge of a field of view.
         spacing: grid step, mm.
         centre: canvas voxel index (z, y, x), may be fractional.
         matrix: (3, 3), grid mm to canvas mm; identity if None.
@@ -145,7 +152,8 @@ def render_grid(
         noise: False leaves out noise, for tests.
 
     Returns:
-        (image, tissues): float32 in the units of ``look.mean``, and uint8 tissue at each grid point, both of the grid's shape.
+        (image, tissues): float32 in the units of ``look.mean``, and uint8 tissue at each grid point, both of the grid's
+        shape.
     """
     matrix = np.eye(3) if matrix is None else matrix
     shape = tuple(len(a) for a in axes)
@@ -162,7 +170,11 @@ def render_grid(
         image += look.coarse[tissues] * bank.cut(rng, shape, 5.0 / spacing)
     if look.streaks:
         artefacts.add_streaks(image, tissues == T.SVC, look.streaks, rng, spacing)
-    sigma = [np.hypot(look.blur_mm, 0.4 * max(0.0, look.slice_mm - 1)) / spacing, look.blur_mm / spacing, look.blur_mm / spacing]
+    sigma = [
+        np.hypot(look.blur_mm, 0.4 * max(0.0, look.slice_mm - 1)) / spacing,
+        look.blur_mm / spacing,
+        look.blur_mm / spacing,
+    ]
     if max(sigma) > 0.25:
         image = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=2.5)
     if look.bias:
@@ -188,7 +200,9 @@ def rotation(degrees: np.ndarray) -> np.ndarray:
 
 
 def mark_vein_stubs(tissues: np.ndarray, spacing: float) -> None:
-    """Name the stubs of the pulmonary veins, their first 5 mm along them from the left atrium, in a tissue map ``(Z, Y, X)`` of ``spacing`` mm, in place."""
+    """Name the stubs of the pulmonary veins, their first 5 mm along them from the left atrium, in a tissue map ``(Z, Y,
+    X)`` of ``spacing`` mm, in place.
+    """
     vein = tissues == T.PULMONARY_VEINS
     found = ndimage.find_objects(vein.astype(np.uint8))
     if not found:
@@ -198,13 +212,23 @@ def mark_vein_stubs(tissues: np.ndarray, spacing: float) -> None:
     reached = view == T.LA
     for step in range(max(1, round(_STUB_MM / spacing))):
         # Faces and corners in turn: nearly as far in every direction.
-        reached = ndimage.binary_dilation(reached, ndimage.generate_binary_structure(3, 3 if step % 2 else 1), mask=vein) | reached
+        reached = (
+            ndimage.binary_dilation(reached, ndimage.generate_binary_structure(3, 3 if step % 2 else 1), mask=vein)
+            | reached
+        )
     view[reached & vein] = T.PULMONARY_VEIN_STUB
 
 
 def _soft_cuts(tissues: np.ndarray, target: np.ndarray, spacing: float) -> None:
-    """Ignore what lies just beyond cuts that no edge in the image shows: aortic arch past the ascending aorta, veins past the left atrium."""
-    for label, beyond, reach in ((6, T.AORTA_ARCH_DESCENDING, 5.0), (3, T.PULMONARY_VEINS, 6.0), (4, T.SVC, 3.0), (4, T.IVC, 3.0)):
+    """Ignore what lies just beyond cuts that no edge in the image shows: aortic arch past the ascending aorta, veins
+    past the left atrium.
+    """
+    for label, beyond, reach in (
+        (6, T.AORTA_ARCH_DESCENDING, 5.0),
+        (3, T.PULMONARY_VEINS, 6.0),
+        (4, T.SVC, 3.0),
+        (4, T.IVC, 3.0),
+    ):
         other = tissues == beyond
         if other.any():
             steps = max(1, round(reach / spacing))
@@ -212,10 +236,14 @@ def _soft_cuts(tissues: np.ndarray, target: np.ndarray, spacing: float) -> None:
             target[near & other] = IGNORE
 
 
-def _spoil(image: np.ndarray, tissues: np.ndarray, look: Appearance, rng: np.random.Generator, spacing: float) -> np.ndarray:
+def _spoil(
+    image: np.ndarray, tissues: np.ndarray, look: Appearance, rng: np.random.Generator, spacing: float
+) -> np.ndarray:
     """Sometimes add what goes wrong in a scanner."""
     if look.modality == "CT" and rng.random() < 0.8:
-        artefacts.add_streaks(image, np.isin(tissues, appearance.LEADS), rng.uniform(20, 150), rng, spacing, reach_mm=25.0, free_mm=3.0)
+        artefacts.add_streaks(
+            image, np.isin(tissues, appearance.LEADS), rng.uniform(20, 150), rng, spacing, reach_mm=25.0, free_mm=3.0
+        )
     if rng.random() < 0.12:
         image = artefacts.double_contours(image, rng, spacing)
     if rng.random() < 0.15:
@@ -249,7 +277,9 @@ def random_patch(
     """
     shape = (size,) * 3 if isinstance(size, int) else tuple(size)
     look = appearance.draw(modality, rng)
-    matrix = rotation(rng.normal(0, 18 if rng.random() < 0.35 else 8, 3)) @ np.diag(rng.uniform(0.86, 1.16) * rng.uniform(0.94, 1.06, 3))
+    matrix = rotation(rng.normal(0, 18 if rng.random() < 0.35 else 8, 3)) @ np.diag(
+        rng.uniform(0.86, 1.16) * rng.uniform(0.94, 1.06, 3)
+    )
     low, high = np.array(canvas.heart_low), np.array(canvas.heart_high)
     if rng.random() < heart_bias:
         centre = low + (high - low) * rng.beta(2, 2, 3)
@@ -281,12 +311,17 @@ def random_patch(
 
 
 def synthesize(
-    labelmap: sitk.Image | None = None, modality: str = "CT", seed: int = 0, spacing: float = 1.0, around_mm: float = 30.0
+    labelmap: sitk.Image | None = None,
+    modality: str = "CT",
+    seed: int = 0,
+    spacing: float = 1.0,
+    around_mm: float = 30.0,
 ) -> tuple[sitk.Image, sitk.Image]:
     """Make one volume with its truth.
 
     Args:
-        labelmap: tissue map of a heart (:mod:`mkd_core.synthesis.tissues`), isotropic, identity direction; None makes one by
+        labelmap: tissue map of a heart (:mod:`mkd_core.synthesis.tissues`), isotropic, identity direction; None makes
+            one by
             :func:`mkd_core.synthesis.anatomy.make_heart`.
         modality: ``"CT"`` (HU) or ``"MR"`` (arbitrary units, blood about 500).
         seed: decides body, appearance and noise; same seed, same volume.
@@ -303,8 +338,12 @@ def synthesize(
     return as_images(image, tissues, modality, spacing, origin)
 
 
-def canvas_around(labelmap: sitk.Image | None, seed: int, around_mm: float) -> tuple[Canvas, tuple[float, float, float]]:
-    """The canvas of a heart (one made from the seed if None) with ``around_mm`` of body around it, and the place of its first voxel, LPS mm."""
+def canvas_around(
+    labelmap: sitk.Image | None, seed: int, around_mm: float
+) -> tuple[Canvas, tuple[float, float, float]]:
+    """The canvas of a heart (one made from the seed if None) with ``around_mm`` of body around it, and the place of its
+    first voxel, LPS mm.
+    """
     if labelmap is None:
         from mkd_core.synthesis.anatomy import make_heart
 
@@ -316,7 +355,9 @@ def canvas_around(labelmap: sitk.Image | None, seed: int, around_mm: float) -> t
 
 
 def grid_axes(canvas: Canvas, spacing: float) -> list[np.ndarray]:
-    """Positions (z, y, x) in mm of the voxels of an image that shows the whole canvas, the first voxel on the canvas' first voxel."""
+    """Positions (z, y, x) in mm of the voxels of an image that shows the whole canvas, the first voxel on the canvas'
+    first voxel.
+    """
     return [np.arange(max(8, int(n * canvas.spacing / spacing))) * spacing for n in canvas.tissues.shape]
 
 
@@ -341,15 +382,20 @@ def body_canvas(heart: sitk.Image, seed: int, extent: body.Extent | None = None)
     coarse = body.surround(heart, seed, 2 * own, extent)
     canvas = sitk.Expand(coarse, [2, 2, 2], sitk.sitkNearestNeighbor)
     tissues = sitk.GetArrayFromImage(canvas)
-    exact = sitk.GetArrayFromImage(sitk.Resample(heart, canvas, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8))
+    exact = sitk.GetArrayFromImage(
+        sitk.Resample(heart, canvas, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
+    )
     tissues[exact > 0] = exact[exact > 0]
-    # The coarse copy may stick out half a voxel over the exact heart; what the exact map calls outside becomes fat there.
+    # The coarse copy may stick out half a voxel over the exact heart; what the exact map calls outside becomes fat
+    # there.
     spill = (
         (exact == 0)
         & (tissues < T.AIR)
         & (
             sitk.GetArrayFromImage(
-                sitk.Resample(sitk.Cast(heart > 0, sitk.sitkUInt8), coarse, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+                sitk.Resample(
+                    sitk.Cast(heart > 0, sitk.sitkUInt8), coarse, sitk.Transform(), sitk.sitkNearestNeighbor, 0
+                )
             )
             .repeat(2, 0)
             .repeat(2, 1)

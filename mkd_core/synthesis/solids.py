@@ -1,7 +1,7 @@
 """Implicit solids: shapes given by a distance, negative inside, zero on the surface, positive outside, in mm.
 
-Blending distances gives smooth joints, comparing them gives walls and contacts of a known thickness, and their values can be interpolated
-between sample points, so that a shape is computed on a coarse grid and drawn at any spacing.
+Blending distances gives smooth joints, comparing them gives walls and contacts of a known thickness, and their values
+can be interpolated between sample points, so that a shape is computed on a coarse grid and drawn at any spacing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ _REACH = 18.0  # mm around a solid within which its distance is computed
 
 
 def smooth_min(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
-    """Union of two solids with a fillet: the smaller distance, rounded off where they differ by less than ``width`` mm."""
+    """Union of two solids with a fillet: the smaller distance, rounded off where they differ by less than ``width``
+    mm.
+    """
     rest = np.maximum(width - np.abs(a - b), 0.0)
     return np.minimum(a, b) - rest * rest * np.float32(0.25 / width)
 
@@ -42,7 +44,9 @@ def spline(points: np.ndarray, values: np.ndarray, step: float = 0.5) -> tuple[n
         count = max(2, int(np.ceil(np.linalg.norm(points[i + 1] - points[i]) / step)))
         t = np.linspace(0.0, 1.0, count, endpoint=i == len(points) - 2)[:, None]
         p0, p1, p2, p3 = ends[i : i + 4]
-        pieces.append(0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * p1 - p0 - 3 * p2 + p3) * t**3))
+        pieces.append(
+            0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * p1 - p0 - 3 * p2 + p3) * t**3)
+        )
         weights.append(i + t[:, 0])
     curve = np.concatenate(pieces)
     arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(curve, axis=0), axis=1))])

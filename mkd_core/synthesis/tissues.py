@@ -1,8 +1,8 @@
 """The tissues of an anatomy map: the only table of what a synthetic body is made of.
 
-An anatomy map is an integer label map that names a tissue in every voxel, so that an appearance model can give each tissue its own
-intensity.  It knows more than the seven structures: walls, appendages, vessels, fat, and the body around the heart.
-`TARGET_OF` turns tissues into structure labels (see `mkd_core.structures`).
+An anatomy map is an integer label map that names a tissue in every voxel, so that an appearance model can give each
+tissue its own intensity.  It knows more than the seven structures: walls, appendages, vessels, fat, and the body around
+the heart. `TARGET_OF` turns tissues into structure labels (see `mkd_core.structures`).
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class Tissue(IntEnum):
     LEAD_IN_VEIN = 47  #: of a pacemaker
     LEAD_IN_RA = 48
     LEAD_IN_RV = 49
-    PULMONARY_VEIN_STUB = 50  #: first 5 mm of the pulmonary veins; heart maps call it PULMONARY_VEINS, see render.mark_vein_stubs
+    PULMONARY_VEIN_STUB = (
+        50  #: first 5 mm of the pulmonary veins; heart maps call it PULMONARY_VEINS, see render.mark_vein_stubs
+    )
 
 
 #: Number of values an anatomy map may take; values above the last `Tissue` are free.
@@ -94,7 +96,8 @@ def _target_table() -> np.ndarray:
     return table
 
 
-#: Structure label (0 to 7) of every tissue, ``(64,)`` uint8, used as ``TARGET_OF[anatomy]``.  The convention of this project: papillary
-#: muscles belong to the left ventricle, the appendage and the first 5 mm of the pulmonary veins to the left atrium, the pulmonary
-#: artery runs to the hilum, walls of vessels, atria and right ventricle are background, and the aortic label ends at the first branch of the arch.
+#: Structure label (0 to 7) of every tissue, ``(64,)`` uint8, used as ``TARGET_OF[anatomy]``.  The convention of this
+#: project: papillary muscles belong to the left ventricle, the appendage and the first 5 mm of the pulmonary veins to
+#: the left atrium, the pulmonary artery runs to the hilum, walls of vessels, atria and right ventricle are background,
+#: and the aortic label ends at the first branch of the arch.
 TARGET_OF: np.ndarray = _target_table()

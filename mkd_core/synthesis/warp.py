@@ -1,7 +1,7 @@
 """Smooth maps of space that turn one template into many: rotation and scale, growth, twist, free-form deformation.
 
-All maps go from the picture to the template (where does the tissue at this point come from?), so that the template's solids can be
-evaluated at the mapped points.  Points are ``(3, n)`` float32 in mm.
+All maps go from the picture to the template (where does the tissue at this point come from?), so that the template's
+solids can be evaluated at the mapped points.  Points are ``(3, n)`` float32 in mm.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def shrink_back(points: np.ndarray, centre, factor: float, width: float) -> np.n
 
 
 def twist_back(points: np.ndarray, centre, axis, degrees: float, inner: float, outer: float) -> np.ndarray:
-    """Undo a turn about an axis through ``centre``: full within ``inner`` mm of the centre, none beyond ``outer`` mm."""
+    """Undo a turn about an axis through ``centre``: full within ``inner`` mm of the centre, none beyond ``outer``
+    mm.
+    """
     centre, axis = np.asarray(centre, dtype=np.float32)[:, None], np.asarray(axis, dtype=np.float32)
     axis = axis / np.linalg.norm(axis)
     offset = points - centre
@@ -78,7 +80,9 @@ class FreeForm:
         self._nodes = rng.standard_normal((components, *count[::-1])).astype(np.float32)
 
     def on_grid(self, axes: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
-        """Fields ``(components, z, y, x)`` with standard deviation about 1 at the grid of the coordinates ``(x, y, z)``."""
+        """Fields ``(components, z, y, x)`` with standard deviation about 1 at the grid of the coordinates ``(x, y,
+        z)``.
+        """
         weights = tuple(
             basis(axis, first, self._step, count, cubic=True)
             for axis, first, count in zip(axes[::-1], self._first[::-1], self._nodes.shape[1:])

@@ -1,1 +1,3 @@
-"""Training: data, the online scheme of image alignment and mutual knowledge distillation, the heart localiser, the default bundle's recipe."""
+"""Training: data, the online scheme of image alignment and mutual knowledge distillation, the heart localiser, the
+default bundle's recipe.
+"""

@@ -1,6 +1,7 @@
 """One batch over several processes: sums, batch normalisation and gradients as if a single process held all of it.
 
-Every process holds the same number of patches.  With no process group, or one of a single process, all of this costs nothing.
+Every process holds the same number of patches.  With no process group, or one of a single process, all of this costs
+nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ def process_count() -> int:
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over processes.  What each process does with it depends on the values of all, so gradients are summed as well."""
+    """Sum over processes.
+
+    What each process does with it depends on the values of all, so gradients are summed as well.
+    """
 
     @staticmethod
     def forward(context, values: torch.Tensor) -> torch.Tensor:
@@ -83,7 +87,9 @@ def running_statistics(network: nn.Module, kept: bool) -> Iterator[None]:
 
 
 def fix_statistics(network: nn.Module, fixed: bool) -> None:
-    """Let batch normalisation take its running statistics, as it does at inference, and leave them as they are; or let it measure those of each batch."""
+    """Let batch normalisation take its running statistics, as it does at inference, and leave them as they are; or let
+    it measure those of each batch.
+    """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm3d):
             module.train(not fixed)
@@ -110,4 +116,3 @@ def any_process(flag: bool, device: torch.device) -> bool:
     votes = torch.tensor(float(flag), device=device)
     dist.all_reduce(votes)
     return bool(votes > 0)
-

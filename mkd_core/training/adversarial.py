@@ -1,7 +1,9 @@
-"""The adversarial half of the image alignment module (IAM): least-squares GAN, cycle consistency, a pool of past images.
+"""The adversarial half of the image alignment module (IAM): least-squares GAN, cycle consistency, a pool of past
+images.
 
-Zhu et al., "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks", ICCV 2017; Mao et al., "Least Squares Generative
-Adversarial Networks", ICCV 2017; the pool is Shrivastava et al., "Learning from Simulated and Unsupervised Images through Adversarial Training", CVPR 2017.
+Zhu et al., "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks", ICCV 2017; Mao et al.,
+"Least Squares Generative Adversarial Networks", ICCV 2017; the pool is Shrivastava et al., "Learning from Simulated and
+Unsupervised Images through Adversarial Training", CVPR 2017.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ def generator_loss(score_of_made: torch.Tensor, form: str = "least-squares") -> 
 
     Args:
         score_of_made: the discriminator's scores, any shape.
-        form: ``"least-squares"``, or ``"cross-entropy"``, which takes scores for logits (Goodfellow et al., 2014, non-saturating).
+        form: ``"least-squares"``, or ``"cross-entropy"``, which takes scores for logits (Goodfellow et al., 2014,
+            non-saturating).
 
     Returns:
         Scalar.
@@ -27,8 +30,13 @@ def generator_loss(score_of_made: torch.Tensor, form: str = "least-squares") -> 
     return (score_of_made - 1).square().mean()
 
 
-def discriminator_loss(score_of_real: torch.Tensor, score_of_made: torch.Tensor, form: str = "least-squares") -> torch.Tensor:
-    """Loss of a discriminator: real scores 1, made scores 0; halved as in CycleGAN.  ``form`` as for :func:`generator_loss`; returns a scalar."""
+def discriminator_loss(
+    score_of_real: torch.Tensor, score_of_made: torch.Tensor, form: str = "least-squares"
+) -> torch.Tensor:
+    """Loss of a discriminator: real scores 1, made scores 0; halved as in CycleGAN.
+
+    ``form`` as for :func:`generator_loss`; returns a scalar.
+    """
     if form == "cross-entropy":
         return 0.5 * (F.softplus(-score_of_real).mean() + F.softplus(score_of_made).mean())
     return 0.5 * ((score_of_real - 1).square().mean() + score_of_made.square().mean())
@@ -53,7 +61,8 @@ class ImagePool:
         self._random = random.Random(seed)
 
     def exchange(self, images: torch.Tensor) -> torch.Tensor:
-        """Hand in new images ``(N, 1, D, H, W)``, get as many back: each new one, or with even chance an old one that it replaces.
+        """Hand in new images ``(N, 1, D, H, W)``, get as many back: each new one, or with even chance an old one that
+        it replaces.
 
         Images of another size than those before begin a new pool.
         """

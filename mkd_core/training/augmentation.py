@@ -1,7 +1,8 @@
 """Random changes of patches of labelled volumes, on the device that trains.
 
-The transforms are MONAI's (Cardoso et al., "MONAI: An open-source framework for deep learning in healthcare", 2022).  A change is a function of the settings
-and a seed alone, so that a resumed run and one of several processes sees the same patches.
+The transforms are MONAI's (Cardoso et al., "MONAI: An open-source framework for deep learning in healthcare", 2022).  A
+change is a function of the settings and a seed alone, so that a resumed run and one of several processes sees the same
+patches.
 """
 
 from __future__ import annotations
@@ -40,32 +41,65 @@ class Augmentation:
         InputError: MONAI is not installed.
     """
 
-    def __init__(self, config: AugmentationConfig, patch: int, spacing: float, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, config: AugmentationConfig, patch: int, spacing: float, device: torch.device | str = "cpu"
+    ) -> None:
         try:
             import monai
             from monai import transforms
         except ImportError as error:
-            raise InputError("MONAI, which augments labelled volumes, is not installed.", "Install it by pip install 'mkd-core[train]'.") from error
+            raise InputError(
+                "MONAI, which augments labelled volumes, is not installed.",
+                "Install it by pip install 'mkd-core[train]'.",
+            ) from error
         monai.data.set_track_meta(False)
         self._device = torch.device(device)
         turn = (math.radians(config.rotation_deg),) * 3
-        spatial = {"prob": 1.0, "rotate_range": turn, "scale_range": (config.scale,) * 3, "spatial_size": (patch,) * 3,
-                   "mode": ("bilinear", "nearest"), "padding_mode": "border", "device": self._device}
+        spatial = {
+            "prob": 1.0,
+            "rotate_range": turn,
+            "scale_range": (config.scale,) * 3,
+            "spatial_size": (patch,) * 3,
+            "mode": ("bilinear", "nearest"),
+            "padding_mode": "border",
+            "device": self._device,
+        }
         sigma = max(1.0, _BENDING_MM / spacing)
-        # Rand3DElastic smooths uniform noise by a Gaussian, which leaves this standard deviation, and multiplies it by the magnitude.
+        # Rand3DElastic smooths uniform noise by a Gaussian, which leaves this standard deviation, and multiplies it by
+        # the magnitude.
         left = (1 / math.sqrt(3)) * (2 * math.sqrt(math.pi) * sigma) ** -1.5
         magnitude = config.elastic_mm / spacing / (_LARGEST_OF_NORMAL * left)
         self._bends = config.elastic_share if config.elastic_mm else 0.0
         self._affine = transforms.RandAffined(_KEYS, **spatial)
         self._elastic = transforms.Rand3DElasticd(_KEYS, (sigma, sigma), (0.3 * magnitude, magnitude), **spatial)
         some = {"keys": "image", "prob": config.share}
-        self._intensity = transforms.Compose([
-            *([transforms.RandGaussianSmoothd(sigma_x=(0, config.blur), sigma_y=(0, config.blur), sigma_z=(0, config.blur), **some)] if config.blur else []),
-            *([transforms.RandAdjustContrastd(gamma=(1 - config.contrast, 1 / (1 - config.contrast)), **some)] if config.contrast else []),
-            *([transforms.RandScaleIntensityd(factors=config.brightness, **some), transforms.RandShiftIntensityd(offsets=config.brightness, **some)]
-              if config.brightness else []),
-            *([transforms.RandGaussianNoised(std=config.noise, **some)] if config.noise else []),
-        ])
+        self._intensity = transforms.Compose(
+            [
+                *(
+                    [
+                        transforms.RandGaussianSmoothd(
+                            sigma_x=(0, config.blur), sigma_y=(0, config.blur), sigma_z=(0, config.blur), **some
+                        )
+                    ]
+                    if config.blur
+                    else []
+                ),
+                *(
+                    [transforms.RandAdjustContrastd(gamma=(1 - config.contrast, 1 / (1 - config.contrast)), **some)]
+                    if config.contrast
+                    else []
+                ),
+                *(
+                    [
+                        transforms.RandScaleIntensityd(factors=config.brightness, **some),
+                        transforms.RandShiftIntensityd(offsets=config.brightness, **some),
+                    ]
+                    if config.brightness
+                    else []
+                ),
+                *([transforms.RandGaussianNoised(std=config.noise, **some)] if config.noise else []),
+            ]
+        )
 
     @staticmethod
     def cut_size(config: AugmentationConfig, patch: int) -> int:
@@ -73,7 +107,9 @@ class Augmentation:
         moves = config.rotation_deg or config.scale or (config.elastic_mm and config.elastic_share)
         return math.ceil(_MARGIN * patch) if moves else patch
 
-    def __call__(self, images: torch.Tensor, targets: torch.Tensor, seeds: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(
+        self, images: torch.Tensor, targets: torch.Tensor, seeds: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Change a batch.
 
         Args:

@@ -1,4 +1,5 @@
-"""One segmentor trained without the method, to compare the method with: on the target alone, on both modalities, or on one after the other.
+"""One segmentor trained without the method, to compare the method with: on the target alone, on both modalities, or on
+one after the other.
 
 Updates, losses, augmentation and schedule are those of the method's segmentors.
 """
@@ -59,8 +60,13 @@ class SingleSegmentor(nn.Module):
         """Raise the class weights of the cross-entropy to a power."""
         self.class_weights = torch.tensor(self.config.class_weights, device=self.device) ** power
 
-    def step(self, x_t: torch.Tensor, y_t: torch.Tensor, x_a: torch.Tensor, y_a: torch.Tensor) -> dict[str, torch.Tensor]:
-        """One update.  Arguments as for :meth:`mkd_core.training.mkd.MutualDistillation.losses`; returns the loss by name."""
+    def step(
+        self, x_t: torch.Tensor, y_t: torch.Tensor, x_a: torch.Tensor, y_a: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """One update.
+
+        Arguments as for :meth:`mkd_core.training.mkd.MutualDistillation.losses`; returns the loss by name.
+        """
         if self.config.scheme == "joint":
             image, target = torch.cat([x_t, x_a]), torch.cat([y_t, y_a])
         elif self.steps_done < self._pretraining:
@@ -76,8 +82,12 @@ class SingleSegmentor(nn.Module):
 
     def parts(self) -> dict[str, nn.Module]:
         """Networks by the bundle's part names: one segmentor in both places, and a generator that nothing asks for."""
-        return {"generator_a2t": self.unused_generator, "generator_t2a": self.unused_generator,
-                "segmentor_real": self.segmentor, "segmentor_syn": self.segmentor}
+        return {
+            "generator_a2t": self.unused_generator,
+            "generator_t2a": self.unused_generator,
+            "segmentor_real": self.segmentor,
+            "segmentor_syn": self.segmentor,
+        }
 
     @property
     def aligns(self) -> bool:

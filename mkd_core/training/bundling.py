@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from mkd_core.errors import InputError
 from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle, save_bundle
 from mkd_core.io.bundle_metadata import MODALITIES
-from mkd_core.errors import InputError
 from mkd_core.structures import STRUCTURES
 from mkd_core.training import localiser
 from mkd_core.training.config import TrainingConfig
@@ -21,7 +21,9 @@ from mkd_core.training.config import TrainingConfig
 
 @dataclass(frozen=True)
 class _Localiser:
-    """The heart localiser, a network of its own that is trained apart: architecture, what a bundle says of it, weights."""
+    """The heart localiser, a network of its own that is trained apart: architecture, what a bundle says of it,
+    weights.
+    """
 
     architecture: dict[str, Any]
     description: dict[str, Any]
@@ -36,15 +38,24 @@ def _localiser(config: TrainingConfig) -> _Localiser:
     """
     path = Path(config.run.localiser or default_bundle_path())
     if path.suffix == ".pt":
-        found = _Localiser(localiser.ARCHITECTURE, localiser.DESCRIPTION, torch.load(path, map_location="cpu", weights_only=True))
+        found = _Localiser(
+            localiser.ARCHITECTURE, localiser.DESCRIPTION, torch.load(path, map_location="cpu", weights_only=True)
+        )
         seen = localiser.NORMALISATION
     else:
         bundle = load_bundle(path)
-        found = _Localiser(bundle.metadata["networks"]["localiser"], bundle.metadata["localiser"], bundle.network("localiser").state_dict())
+        found = _Localiser(
+            bundle.metadata["networks"]["localiser"],
+            bundle.metadata["localiser"],
+            bundle.network("localiser").state_dict(),
+        )
         seen = {modality: bundle.normalisation(modality) for modality in MODALITIES}
     if seen != config.data.normalisation():
-        raise InputError(f"The heart localiser of “{path.name}” was trained on other ranges of intensities than “data.ct_window” and "
-                         "“data.mr_percentiles” say.", "Set them back, or train a localiser of your own (mkd_core.training.localiser).")
+        raise InputError(
+            f"The heart localiser of “{path.name}” was trained on other ranges of intensities than “data.ct_window” and "
+            "“data.mr_percentiles” say.",
+            "Set them back, or train a localiser of your own (mkd_core.training.localiser).",
+        )
     return found
 
 
@@ -68,7 +79,14 @@ class BundleMaker:
         self._start = _name_of(config.run.start) if config.run.start else None
 
     def write(
-        self, path: Path, parts: Mapping[str, nn.Module], *, steps: int, alignment: str, translate: bool, quality: Mapping[str, Any] | None = None,
+        self,
+        path: Path,
+        parts: Mapping[str, nn.Module],
+        *,
+        steps: int,
+        alignment: str,
+        translate: bool,
+        quality: Mapping[str, Any] | None = None,
     ) -> Bundle:
         """Write a bundle; one that is there already is replaced when the new one is complete.
 
@@ -86,7 +104,9 @@ class BundleMaker:
         config = self._config
         stage, _, _ = config.stage_at(max(0, min(steps, config.steps) - 1))
         architectures = {
-            part: config.networks.architecture("generator" if part.startswith("generator") else "segmentor") for part in parts}
+            part: config.networks.architecture("generator" if part.startswith("generator") else "segmentor")
+            for part in parts
+        }
         metadata = {
             "format": 1,
             "name": config.bundle.name or Path(config.out).name or "unnamed",
@@ -103,13 +123,15 @@ class BundleMaker:
             "training": {
                 "data": self._data,
                 "scheme": "online mutual knowledge distillation, Li, Yu, Wang, Heng, AAAI 2020"
-                if config.method.scheme == "mutual-distillation" else config.method.scheme,
+                if config.method.scheme == "mutual-distillation"
+                else config.method.scheme,
                 "steps": steps,
                 "seed": config.run.seed,
                 "distillation": config.method.distillation,
                 "distillation_images": config.method.distillation_images,
                 "distillation_weight": config.method.distillation_weight,
-            } | ({"started_from": self._start} if self._start else {}),
+            }
+            | ({"started_from": self._start} if self._start else {}),
             "quality": dict(quality or {}),
             "licence": config.bundle.licence,
             "intended_use": config.bundle.intended_use,

@@ -44,4 +44,6 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the broken part of the file leads to
-        raise InputError(f"“{path}” is not a checkpoint of a run.", "Remove it, or choose another folder for the run.") from error
+        raise InputError(
+            f"“{path}” is not a checkpoint of a run.", "Remove it, or choose another folder for the run."
+        ) from error

@@ -36,20 +36,36 @@ def _setting(default: Any, meaning: str, unit: str = "", least: float = -math.in
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where images and labels come from: labelled volumes (``cases``) or hearts that are rendered as the run goes (``hearts``)."""
+    """Where images and labels come from: labelled volumes (``cases``) or hearts that are rendered as the run goes
+    (``hearts``).
+    """
 
-    cases: str = _setting("", "MM-WHS folder as downloaded, or a CSV file with the columns image, label, modality, split")
+    cases: str = _setting(
+        "", "MM-WHS folder as downloaded, or a CSV file with the columns image, label, modality, split"
+    )
     hearts: str = _setting("", "folder of tissue maps NAME_NUMBER.nii.gz, rendered as CT and MR as the run goes")
     last_heart: int = _setting(200, "hearts with a higher number are never read", least=0)
     own_hearts: int = _setting(30, "hearts drawn by mkd_core.synthesis.anatomy that join those of the folder", least=0)
-    bodies: int = _setting(1, "bodies that each heart is put into; from the second on the heart is anywhere in its beat and may have calcium or a lead", least=1)
-    validation: float = _setting(0.2, "share of the target's cases that validate, where the CSV does not say", least=0.0, most=0.9)
+    bodies: int = _setting(
+        1,
+        "bodies that each heart is put into; from the second on the heart is anywhere in its beat and may have calcium or a lead",
+        least=1,
+    )
+    validation: float = _setting(
+        0.2, "share of the target's cases that validate, where the CSV does not say", least=0.0, most=0.9
+    )
     validation_cases: int = _setting(5, "most cases that a validation segments", "cases", least=0)
-    cache_gb: float = _setting(4.0, "memory in which volumes are kept, of all processes that read them together", "GB", least=0.0)
+    cache_gb: float = _setting(
+        4.0, "memory in which volumes are kept, of all processes that read them together", "GB", least=0.0
+    )
     folder: str = _setting("", "folder for volumes on the training grid and painted bodies; default OUT/prepared")
     heart_share: float = _setting(0.85, "share of the patches that are centred in the heart", least=0.0, most=1.0)
-    ct_window: tuple[float, float] = _setting((-300.0, 700.0), "range of CT that the networks see", "HU", least=-2000.0, most=10000.0)
-    mr_percentiles: tuple[float, float] = _setting((1.0, 99.5), "range of MR that the networks see", "%", least=0.0, most=100.0)
+    ct_window: tuple[float, float] = _setting(
+        (-300.0, 700.0), "range of CT that the networks see", "HU", least=-2000.0, most=10000.0
+    )
+    mr_percentiles: tuple[float, float] = _setting(
+        (1.0, 99.5), "range of MR that the networks see", "%", least=0.0, most=100.0
+    )
 
     def normalisation(self) -> dict[str, dict[str, Any]]:
         """Rules by modality, as a bundle holds them, see :func:`mkd_core.inference.normalisation.normalise`."""
@@ -63,7 +79,9 @@ class DataConfig:
 class NetworksConfig:
     """Sizes of the networks."""
 
-    segmentor: tuple[int, ...] = _setting((16, 32, 64, 128, 160), "features of each level of the segmentors", least=1, most=1024)
+    segmentor: tuple[int, ...] = _setting(
+        (16, 32, 64, 128, 160), "features of each level of the segmentors", least=1, most=1024
+    )
     generator: int = _setting(8, "features of the generators at full resolution", least=1, most=512)
     generator_blocks: int = _setting(3, "residual blocks of the generators", least=0, most=32)
     discriminator: int = _setting(16, "features of the discriminators' first layer", least=1, most=512)
@@ -82,31 +100,50 @@ class MethodConfig:
     """Switches of the method; defaults are the paper's where known, CycleGAN's elsewhere."""
 
     scheme: Literal["mutual-distillation", "target-only", "joint", "fine-tune"] = _setting(
-        "mutual-distillation", "the method, or one segmentor to compare it with: trained on the target alone, on both modalities at once, or "
-        "on the assistant first and then on the target")
-    alignment: bool = _setting(True, "IAM: translate the assistant's images; false shows S_syn the assistant's images as they are")
+        "mutual-distillation",
+        "the method, or one segmentor to compare it with: trained on the target alone, on both modalities at once, or "
+        "on the assistant first and then on the target",
+    )
+    alignment: bool = _setting(
+        True, "IAM: translate the assistant's images; false shows S_syn the assistant's images as they are"
+    )
     separate_steps: int = _setting(
-        0, "steps at the start in which each segmentor learns from its own modality alone, without distillation, and the generators rest; such a step costs a quarter",
-        "steps", least=0)
+        0,
+        "steps at the start in which each segmentor learns from its own modality alone, without distillation, and the generators rest; such a step costs a quarter",
+        "steps",
+        least=0,
+    )
     separate_alignment: bool = _setting(
-        False, "translate the assistant's images in those steps too; for generators that a run starts with (run.start)")
+        False, "translate the assistant's images in those steps too; for generators that a run starts with (run.start)"
+    )
     resting_generators: bool = _setting(
-        False, "the generators that a run starts with (run.start) stay as they are and only the segmentors learn, from them and from each other")
+        False,
+        "the generators that a run starts with (run.start) stay as they are and only the segmentors learn, from them and from each other",
+    )
     gan: Literal["least-squares", "cross-entropy"] = _setting("least-squares", "form of the adversarial loss")
     adversarial_weight: float = _setting(1.0, "weight of the generators' adversarial loss", least=0.0)
     cycle_weight: float = _setting(10.0, "weight of the L1 cycle loss, both ways", least=0.0)
     identity_weight: float = _setting(0.0, "weight of the identity loss; CycleGAN's is half the cycle's", least=0.0)
     pool: int = _setting(50, "past translated images that each discriminator is shown", "images", least=0)
-    distillation: Literal["both", "syn-to-real", "real-to-syn", "none"] = _setting("both", "which segmentor teaches which")
+    distillation: Literal["both", "syn-to-real", "real-to-syn", "none"] = _setting(
+        "both", "which segmentor teaches which"
+    )
     distillation_images: Literal["teacher-stream", "student-stream", "both"] = _setting(
-        "teacher-stream", "images that distillation looks at: those the teacher is supervised on, those the student is, or both")
+        "teacher-stream",
+        "images that distillation looks at: those the teacher is supervised on, those the student is, or both",
+    )
     distillation_weight: float = _setting(0.5, "weight w of both distillation losses", least=0.0)
     distillation_ramp: int = _setting(0, "steps over which w rises from nothing", "steps", least=0)
     temperature: float = _setting(2.0, "T of the softened probabilities", least=0.1, most=100.0)
     class_weights: tuple[float, ...] = _setting(
-        (0.6, 1.0, 1.2, 1.5, 1.5, 1.2, 2.2, 2.5), "weights of the cross-entropy: background, then the structures in their order", least=0.0)
+        (0.6, 1.0, 1.2, 1.5, 1.5, 1.2, 2.2, 2.5),
+        "weights of the cross-entropy: background, then the structures in their order",
+        least=0.0,
+    )
     segmentor_rate: float = _setting(2e-3, "peak learning rate of the segmentors (AdamW)", least=0.0, most=1.0)
-    generator_rate: float = _setting(2e-4, "peak learning rate of generators and discriminators (Adam)", least=0.0, most=1.0)
+    generator_rate: float = _setting(
+        2e-4, "peak learning rate of generators and discriminators (Adam)", least=0.0, most=1.0
+    )
     generator_momentum: float = _setting(0.5, "beta1 of generators and discriminators", least=0.0, most=0.999)
 
 
@@ -118,12 +155,20 @@ class Stage:
     spacing_mm: float = _setting(2.0, "voxel size", "mm", least=0.3, most=10.0)
     patch: int = _setting(64, "side of a patch, a multiple of the networks' stride", "voxels", least=8, most=512)
     batch: int = _setting(2, "patches of either modality per step, of all processes together", "patches", least=1)
-    rate_from: float = _setting(1.0, "learning rate at the start, of its peak; falls along a cosine", least=0.0, most=1.0)
+    rate_from: float = _setting(
+        1.0, "learning rate at the start, of its peak; falls along a cosine", least=0.0, most=1.0
+    )
     rate_to: float = _setting(0.0, "learning rate at the end, of its peak", least=0.0, most=1.0)
     weighting: float = _setting(
-        1.0, "power of the class weights: 1 wakes small structures early, 0 lets borders settle where they are likeliest", least=0.0, most=2.0)
+        1.0,
+        "power of the class weights: 1 wakes small structures early, 0 lets borders settle where they are likeliest",
+        least=0.0,
+        most=2.0,
+    )
     fixed_statistics: bool = _setting(
-        False, "normalise by the running statistics that the stage starts with, just as inference does, so that a batch may be one large patch; for networks that have learnt")
+        False,
+        "normalise by the running statistics that the stage starts with, just as inference does, so that a batch may be one large patch; for networks that have learnt",
+    )
 
 
 @dataclass(frozen=True)
@@ -132,9 +177,13 @@ class AugmentationConfig:
 
     rotation_deg: float = _setting(12.0, "largest turn about each axis", "degrees", least=0.0, most=180.0)
     scale: float = _setting(0.15, "largest growth or shrinkage", least=0.0, most=0.8)
-    elastic_mm: float = _setting(6.0, "largest elastic displacement of the patch's middle, roughly", "mm", least=0.0, most=50.0)
+    elastic_mm: float = _setting(
+        6.0, "largest elastic displacement of the patch's middle, roughly", "mm", least=0.0, most=50.0
+    )
     elastic_share: float = _setting(0.5, "share of the patches that are bent", least=0.0, most=1.0)
-    noise: float = _setting(0.05, "largest standard deviation of added noise; the images' range is 2", least=0.0, most=1.0)
+    noise: float = _setting(
+        0.05, "largest standard deviation of added noise; the images' range is 2", least=0.0, most=1.0
+    )
     blur: float = _setting(0.8, "largest standard deviation of smoothing", "voxels", least=0.0, most=10.0)
     contrast: float = _setting(0.3, "largest change of gamma; 0.3 draws from 0.7 to 1.3", least=0.0, most=0.9)
     brightness: float = _setting(0.15, "largest shift and change of scale; the images' range is 2", least=0.0, most=1.0)
@@ -151,10 +200,15 @@ class RunConfig:
     processes: int = _setting(1, "training processes on this machine; under torchrun its own count", least=1, most=64)
     threads: int = _setting(0, "CPU threads of each process; 0 shares all cores", "threads", least=0, most=1024)
     readers: int = _setting(1, "processes that cut or render patches for each training process", least=0, most=64)
-    average_decay: float = _setting(0.999, "decay of the exponential moving average of weights", least=0.0, most=0.99999)
+    average_decay: float = _setting(
+        0.999, "decay of the exponential moving average of weights", least=0.0, most=0.99999
+    )
     checkpoint_minutes: float = _setting(4.0, "time between checkpoints", "min", least=0.0)
     validate_every: int = _setting(500, "steps between validations", "steps", least=1)
-    localiser: str = _setting("", "bundle whose heart localiser is taken, or localiser.pt of mkd_core.training.localiser; default: the bundle that comes with this package")
+    localiser: str = _setting(
+        "",
+        "bundle whose heart localiser is taken, or localiser.pt of mkd_core.training.localiser; default: the bundle that comes with this package",
+    )
     start: str = _setting("", "bundle whose generators and segmentors the run starts from")
 
 
@@ -167,11 +221,19 @@ class BundleConfig:
     licence: str = _setting("not stated", "licence of the weights")
     data: str = _setting("", "training data in words")
     alignment: Literal["measured", "cycle", "none", "mean"] = _setting(
-        "measured", "what S_syn sees of a target volume: its rendering there and back, itself, or both; measured takes what validates best (cycle, unless another gains 0.001 Dice)")
+        "measured",
+        "what S_syn sees of a target volume: its rendering there and back, itself, or both; measured takes what validates best (cycle, unless another gains 0.001 Dice)",
+    )
     ensemble: Literal["mean", "measured"] = _setting(
-        "mean", "how the segmentors' answers are joined: both count half, as in the paper, or S_real has the share that validates best (half, unless another gains 0.001 Dice)")
-    intended_use: str = _setting("Research. Not a medical device; not for clinical decisions.", "what the weights are for")
-    box_mm: tuple[float, float, float] = _setting((256.0, 256.0, 320.0), "largest box that is segmented (x, y, z)", "mm", least=32.0, most=1000.0)
+        "mean",
+        "how the segmentors' answers are joined: both count half, as in the paper, or S_real has the share that validates best (half, unless another gains 0.001 Dice)",
+    )
+    intended_use: str = _setting(
+        "Research. Not a medical device; not for clinical decisions.", "what the weights are for"
+    )
+    box_mm: tuple[float, float, float] = _setting(
+        (256.0, 256.0, 320.0), "largest box that is segmented (x, y, z)", "mm", least=32.0, most=1000.0
+    )
 
 
 @dataclass(frozen=True)
@@ -213,7 +275,8 @@ def load_config(path: Path | str, changes: Iterable[str] = ()) -> TrainingConfig
 
     Args:
         path: TOML file.
-        changes: settings that replace the file's, each like ``data.hearts=FOLDER``; relative paths in them count from the working folder.
+        changes: settings that replace the file's, each like ``data.hearts=FOLDER``; relative paths in them count from
+            the working folder.
 
     Raises:
         InputError: no such file, not TOML, a change that is none, or whatever :func:`config_from` refuses.
@@ -267,7 +330,8 @@ def config_from(values: dict[str, Any]) -> TrainingConfig:
     """Settings from plain values, such as come from TOML; what is not named keeps its default.
 
     Raises:
-        InputError: an unknown setting, a value of the wrong kind or out of range, or settings that contradict each other; names it.
+        InputError: an unknown setting, a value of the wrong kind or out of range, or settings that contradict each
+            other; names it.
     """
     config = _build(TrainingConfig, values, "")
     _check_together(config)
@@ -282,8 +346,16 @@ def _build(kind: type, values: Any, place: str) -> Any:
     for name in values:
         if name not in settings:
             near = difflib.get_close_matches(name, settings, 1)
-            raise InputError(f"There is no setting “{_join(place, name)}”.", f"Did you mean “{_join(place, near[0])}”?" if near else "")
-    return kind(**{name: _value(hints[name], value, _join(place, name), settings[name].metadata) for name, value in values.items()})
+            raise InputError(
+                f"There is no setting “{_join(place, name)}”.",
+                f"Did you mean “{_join(place, near[0])}”?" if near else "",
+            )
+    return kind(
+        **{
+            name: _value(hints[name], value, _join(place, name), settings[name].metadata)
+            for name, value in values.items()
+        }
+    )
 
 
 def _join(place: str, name: str) -> str:
@@ -301,7 +373,9 @@ def _value(kind: Any, value: Any, place: str, limits: typing.Mapping[str, Any]) 
         if not many and len(value) != len(arguments):
             raise InputError(f"“{place}” must hold {len(arguments)} values, not {len(value)}.")
         kinds = [arguments[0]] * len(value) if many else arguments
-        return tuple(_value(one, item, f"{place}[{number}]", limits) for number, (one, item) in enumerate(zip(kinds, value)))
+        return tuple(
+            _value(one, item, f"{place}[{number}]", limits) for number, (one, item) in enumerate(zip(kinds, value))
+        )
     if origin is Literal:
         if value not in arguments:
             raise InputError(f"“{place}” cannot be {value!r}.", f"Choose one of {', '.join(map(repr, arguments))}.")
@@ -313,14 +387,20 @@ def _value(kind: Any, value: Any, place: str, limits: typing.Mapping[str, Any]) 
         raise InputError(f"“{place}” must be {named}, not {value!r}.")
     if kind in (int, float) and not limits["least"] <= value <= limits["most"]:
         unit = f" {limits['unit']}" if limits["unit"] else ""
-        bounds = f"at least {limits['least']:g}" if math.isinf(limits["most"]) else f"from {limits['least']:g} to {limits['most']:g}"
+        bounds = (
+            f"at least {limits['least']:g}"
+            if math.isinf(limits["most"])
+            else f"from {limits['least']:g} to {limits['most']:g}"
+        )
         raise InputError(f"“{place}” must be {bounds}{unit}, not {value:g}.")
     return value
 
 
 def _check_together(config: TrainingConfig) -> None:
     if config.data.cases and config.data.hearts:
-        raise InputError("Both “data.cases” and “data.hearts” are set.", "Choose one: labelled volumes, or hearts that are rendered.")
+        raise InputError(
+            "Both “data.cases” and “data.hearts” are set.", "Choose one: labelled volumes, or hearts that are rendered."
+        )
     if len(config.method.class_weights) != CLASS_COUNT or not any(config.method.class_weights):
         raise InputError(f"“method.class_weights” must hold {CLASS_COUNT} numbers that are not all 0.")
     for name in ("ct_window", "mr_percentiles"):
@@ -328,12 +408,17 @@ def _check_together(config: TrainingConfig) -> None:
         if low >= high:
             raise InputError(f"“data.{name}” must rise: {low:g} is not below {high:g}.")
     if config.method.resting_generators and not config.run.start:
-        raise InputError("“method.resting_generators” needs generators that have learnt.", "Set “run.start” to a bundle, or leave it out.")
+        raise InputError(
+            "“method.resting_generators” needs generators that have learnt.",
+            "Set “run.start” to a bundle, or leave it out.",
+        )
     stride = 2 ** (len(config.networks.segmentor) - 1)
     for number, stage in enumerate(config.stages):
         if stage.patch % stride:
-            raise InputError(f"“stages[{number}].patch” must be a multiple of {stride}, not {stage.patch}: the segmentors halve it "
-                             f"{len(config.networks.segmentor) - 1} times.")
+            raise InputError(
+                f"“stages[{number}].patch” must be a multiple of {stride}, not {stage.patch}: the segmentors halve it "
+                f"{len(config.networks.segmentor) - 1} times."
+            )
 
 
 def settings_text(kind: type = TrainingConfig, place: str = "") -> str:

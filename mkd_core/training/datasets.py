@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 import SimpleITK as sitk
 
-from mkd_core.evaluation.cases import Case, check_cases, find_cases
 from mkd_core.errors import InputError
+from mkd_core.evaluation.cases import Case, check_cases, find_cases
 from mkd_core.synthesis import appearance, render
 from mkd_core.training.config import DataConfig, Stage, TrainingConfig
 from mkd_core.training.labelled_volumes import LabelledVolumes, prepare_volume
@@ -66,7 +66,9 @@ def open_data(config: TrainingConfig, folder: Path) -> TrainingData:
         return LabelledData.split(cases, config, folder)
     if config.data.hearts:
         return HeartData(config.data, config.target, folder)
-    raise InputError("The settings name no data.", "Set “data.cases” to labelled volumes, or “data.hearts” to tissue maps of hearts.")
+    raise InputError(
+        "The settings name no data.", "Set “data.cases” to labelled volumes, or “data.hearts” to tissue maps of hearts."
+    )
 
 
 class LabelledData:
@@ -94,8 +96,8 @@ class LabelledData:
     def split(cls, cases: Sequence[Case], config: TrainingConfig, folder: Path) -> LabelledData:
         """Decide which cases train and which validate, and check them all.
 
-        A case trains or validates where its ``split`` says so (``train``, ``validation``), is left alone where it says anything else, and where it says
-        nothing the last of the target's cases validate.
+        A case trains or validates where its ``split`` says so (``train``, ``validation``), is left alone where it says
+        anything else, and where it says nothing the last of the target's cases validate.
 
         Raises:
             InputError: a case cannot be used, or none is left to train on; names the file.
@@ -106,11 +108,15 @@ class LabelledData:
         validating = [case for case in known if case.modality == config.target and case.split == "validation"]
         if not validating and config.data.validation:
             share = int(np.ceil(config.data.validation * len(open_target))) if len(open_target) > 1 else 0
-            validating = open_target[len(open_target) - share:]
+            validating = open_target[len(open_target) - share :]
         training = [case for case in known if case.split != "validation" and case not in validating]
         if not needs_assistant:
             training = [case for case in training if case.modality == config.target]
-        check_cases(training, needed=(config.target, config.assistant) if needs_assistant else (config.target,), require_all=True)
+        check_cases(
+            training,
+            needed=(config.target, config.assistant) if needs_assistant else (config.target,),
+            require_all=True,
+        )
         check_cases(validating)
         return cls(training, validating, config.data, folder)
 
@@ -149,15 +155,20 @@ class HeartData:
         self._target = target
         hearts = training_hearts(Path(config.hearts), config.last_heart)
         if not hearts:
-            raise InputError(f"The folder “{config.hearts}” holds no tissue maps named NAME_NUMBER.nii.gz up to number {config.last_heart}.")
+            raise InputError(
+                f"The folder “{config.hearts}” holds no tissue maps named NAME_NUMBER.nii.gz up to number {config.last_heart}."
+            )
         kept_back = min(self._kept_back, len(hearts) // 4)
-        self._training, kept = hearts[: len(hearts) - kept_back], hearts[len(hearts) - kept_back:]
+        self._training, kept = hearts[: len(hearts) - kept_back], hearts[len(hearts) - kept_back :]
         self._validating = kept[::3][: config.validation_cases]
         self._own = [folder / f"own_{FIRST_OWN_SEED + number}.nii.gz" for number in range(config.own_hearts)]
-        self.validation, self.assistant_validation = (self._rendered(modality) for modality in (target, "MR" if target == "CT" else "CT"))
+        self.validation, self.assistant_validation = (
+            self._rendered(modality) for modality in (target, "MR" if target == "CT" else "CT")
+        )
         self.description = (
             f"{len(self._training)} hearts of the folder {Path(config.hearts).name} and {config.own_hearts} of mkd_core.synthesis.anatomy, "
-            "put into bodies and rendered as CT and MR by mkd_core.synthesis")
+            "put into bodies and rendered as CT and MR by mkd_core.synthesis"
+        )
 
     def prepare(self, stage: Stage, notice: Notice) -> None:
         """Draw our own hearts, paint bodies round all, render the volumes that validate; finished files are kept."""
@@ -182,14 +193,28 @@ class HeartData:
                     _write(truth, case.label)
 
     def _rendered(self, modality: str) -> list[Case]:
-        return [Case(path.name.split(".")[0], self._folder / f"{modality}_{path.name}", self._folder / f"{modality}_truth_{path.name}", modality,
-                     "validation") for path in self._validating]
+        return [
+            Case(
+                path.name.split(".")[0],
+                self._folder / f"{modality}_{path.name}",
+                self._folder / f"{modality}_truth_{path.name}",
+                modality,
+                "validation",
+            )
+            for path in self._validating
+        ]
 
     def patches(self, modality: str, stage: Stage, size: int, budget: float) -> PatchSource:
         """See :class:`TrainingData`; canvases are mapped into memory and need no budget."""
         canvases = prepare_canvases([*self._training, *self._own], self._folder, self._config.bodies)
         return RenderedHearts(
-            tuple(canvases), modality, size, stage.spacing_mm, self._config.normalisation()[modality], self._config.heart_share)
+            tuple(canvases),
+            modality,
+            size,
+            stage.spacing_mm,
+            self._config.normalisation()[modality],
+            self._config.heart_share,
+        )
 
 
 def _render_whole(description: Path, modality: str, number: int) -> tuple[sitk.Image, sitk.Image]:

@@ -1,7 +1,7 @@
 """Training patches cut from labelled volumes.
 
-Every volume is brought to the training grid once, by the very functions that inference uses, and kept as plain ``.npy`` files, so that a run needs little
-memory however many volumes it has.
+Every volume is brought to the training grid once, by the very functions that inference uses, and kept as plain ``.npy``
+files, so that a run needs little memory however many volumes it has.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from mkd_core.evaluation.cases import Case, read_case
 from mkd_core.errors import InputError
+from mkd_core.evaluation.cases import Case, read_case
 from mkd_core.inference.geometry import Field, Grid, covering_grid
 from mkd_core.inference.normalisation import normalise
 from mkd_core.inference.resampling import sample
@@ -51,7 +51,8 @@ def prepare_volume(case: Case, spacing: float, rule: dict[str, Any], folder: Pat
     Args:
         case: image and labels.
         spacing: voxel size, mm.
-        rule: intensity rule of the case's modality, see :func:`mkd_core.inference.normalisation.normalise`; percentiles are taken round the heart.
+        rule: intensity rule of the case's modality, see :func:`mkd_core.inference.normalisation.normalise`; percentiles
+            are taken round the heart.
         folder: for the files.
 
     Raises:
@@ -74,7 +75,10 @@ def prepare_volume(case: Case, spacing: float, rule: dict[str, Any], folder: Pat
         values = sample(image_field, grid)
         reach = round(_AROUND_HEART_MM / spacing)
         near = values[tuple(slice(max(0, a - reach), b + reach) for a, b in zip(low, high))]
-        for path, array in ((image_file, normalise(values, rule, near).numpy().astype(np.float16)), (labels_file, on_grid)):
+        for path, array in (
+            (image_file, normalise(values, rule, near).numpy().astype(np.float16)),
+            (labels_file, on_grid),
+        ):
             with replacing(path) as file:
                 np.save(file, array)
         with replacing(description) as file:
@@ -137,7 +141,9 @@ class LabelledVolumes:
         self._cache = ArrayCache(budget)
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A patch: image ``(1, d, d, d)`` in [-1, 1], float32; labels ``(d, d, d)``, uint8, :data:`IGNORE` outside the volume."""
+        """A patch: image ``(1, d, d, d)`` in [-1, 1], float32; labels ``(d, d, d)``, uint8, :data:`IGNORE` outside the
+        volume.
+        """
         volume = self._volumes[rng.integers(len(self._volumes))]
         image, labels = self._cache.get(volume.image), self._cache.get(volume.labels)
         low, high = np.array(volume.heart_low), np.array(volume.heart_high)

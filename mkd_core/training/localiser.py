@@ -1,6 +1,7 @@
-"""Training of the heart localiser: a small segmentor on coarse whole-torso volumes of either modality, with and without a heart in view.
+"""Training of the heart localiser: a small segmentor on coarse whole-torso volumes of either modality, with and without
+a heart in view.
 
-    python -m mkd_core.training.localiser --hearts FOLDER --out runs/localiser
+python -m mkd_core.training.localiser --hearts FOLDER --out runs/localiser
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ _PEAK_RATE = 3e-3
 
 @dataclass(frozen=True)
 class TorsoSource(torch.utils.data.IterableDataset):
-    """Endless batches of coarse volumes: whole torsos and views that miss the heart on a large grid, tight heart scans on a small one.
+    """Endless batches of coarse volumes: whole torsos and views that miss the heart on a large grid, tight heart scans
+    on a small one.
 
     Attributes:
         canvases: cached canvas descriptions.
@@ -74,7 +76,9 @@ class TorsoSource(torch.utils.data.IterableDataset):
             reach = np.array([rng.uniform(50, 140), rng.uniform(100, 220), rng.uniform(120, 230)])
             down = rng.random() < 0.8
             edge = low[0] * canvas.spacing - reach[0] if down else high[0] * canvas.spacing + reach[0] + 30
-            centre = np.array([(edge - rng.uniform(-15, 60) * (1 if down else -1)) / canvas.spacing, shape[1] / 2, shape[2] / 2])
+            centre = np.array(
+                [(edge - rng.uniform(-15, 60) * (1 if down else -1)) / canvas.spacing, shape[1] / 2, shape[2] / 2]
+            )
         matrix = render.rotation(rng.normal(0, 7, 3)) @ np.diag(rng.uniform(0.85, 1.2) * rng.uniform(0.95, 1.05, 3))
         axes, outside = [], np.zeros((size,) * 3, bool)
         for axis in range(3):
@@ -102,7 +106,9 @@ def train(canvases: Sequence[Path], out: Path, minutes: float, seed: int = 0) ->
         network.load_state_dict(torch.load(weights_file, weights_only=True))
     weights = torch.tensor((0.5, 1.0, 1.0, 1.3, 1.3, 1.0, 1.5, 1.5))
     optimiser = torch.optim.AdamW(network.parameters(), _PEAK_RATE, weight_decay=1e-3)
-    loader = iter(torch.utils.data.DataLoader(TorsoSource(tuple(canvases), seed=seed), None, num_workers=1, prefetch_factor=4))
+    loader = iter(
+        torch.utils.data.DataLoader(TorsoSource(tuple(canvases), seed=seed), None, num_workers=1, prefetch_factor=4)
+    )
     start, step, total = time.monotonic(), 0, 0.0
     with (out / "log.jsonl").open("a", buffering=1) as log:
         while (fraction := (time.monotonic() - start) / 60 / minutes) < 1:
@@ -117,7 +123,10 @@ def train(canvases: Sequence[Path], out: Path, minutes: float, seed: int = 0) ->
             optimiser.step()
             step, total = step + 1, total + float(loss.detach())
             if step % 50 == 0:
-                log.write(json.dumps({"step": step, "minutes": round(fraction * minutes, 2), "loss": round(total / 50, 4)}) + "\n")
+                log.write(
+                    json.dumps({"step": step, "minutes": round(fraction * minutes, 2), "loss": round(total / 50, 4)})
+                    + "\n"
+                )
                 total = 0.0
                 if step % 250 == 0:
                     torch.save(network.state_dict(), weights_file)
@@ -138,7 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    canvases = prepare_canvases(training_hearts(options.hearts, options.last_training_heart), options.cache or options.out / "canvases")
+    canvases = prepare_canvases(
+        training_hearts(options.hearts, options.last_training_heart), options.cache or options.out / "canvases"
+    )
     train(canvases[:-10], options.out, options.minutes, seed=options.seed)
 
 

@@ -46,8 +46,17 @@ class MutualDistillation(nn.Module):
         super().__init__()
         self.config = config
         self.precision = precision
-        self.generator_a2t, self.generator_t2a, self.discriminator_t, self.discriminator_a, self.segmentor_real, self.segmentor_syn = (
-            build(networks.architecture(kind)) for kind in ("generator",) * 2 + ("discriminator",) * 2 + ("segmentor",) * 2)
+        (
+            self.generator_a2t,
+            self.generator_t2a,
+            self.discriminator_t,
+            self.discriminator_a,
+            self.segmentor_real,
+            self.segmentor_syn,
+        ) = (
+            build(networks.architecture(kind))
+            for kind in ("generator",) * 2 + ("discriminator",) * 2 + ("segmentor",) * 2
+        )
         share_batch_norm(self)
         self.to(device)
         self.to(memory_format=torch.channels_last_3d)
@@ -60,13 +69,17 @@ class MutualDistillation(nn.Module):
             "segmentors": (self.segmentor_real, self.segmentor_syn),
             "discriminators": (self.discriminator_t, self.discriminator_a),
         }
-        self._parameters_of = {name: [p for network in group for p in network.parameters()] for name, group in parts.items()}
+        self._parameters_of = {
+            name: [p for network in group for p in network.parameters()] for name, group in parts.items()
+        }
         self.optimisers: dict[str, torch.optim.Optimizer] = {
-            "segmentors": torch.optim.AdamW(self._parameters_of["segmentors"], config.segmentor_rate, weight_decay=1e-3)}
+            "segmentors": torch.optim.AdamW(self._parameters_of["segmentors"], config.segmentor_rate, weight_decay=1e-3)
+        }
         if config.alignment:
             for name in ("generators", "discriminators"):
                 self.optimisers[name] = torch.optim.Adam(
-                    self._parameters_of[name], config.generator_rate, betas=(config.generator_momentum, 0.999))
+                    self._parameters_of[name], config.generator_rate, betas=(config.generator_momentum, 0.999)
+                )
 
     def set_rate(self, factor: float) -> None:
         """Scale all learning rates to ``factor`` times their peak."""
@@ -101,27 +114,40 @@ class MutualDistillation(nn.Module):
                 images["a2t"] = self.generator_a2t(x_a)
         return terms | self._segmentor_losses(images, {"real": y_t, "syn": y_a}), images
 
-    def _alignment_losses(self, x_t: torch.Tensor, x_a: torch.Tensor, images: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _alignment_losses(
+        self, x_t: torch.Tensor, x_a: torch.Tensor, images: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         config = self.config
         made = ((self.discriminator_t, images["a2t"]), (self.discriminator_a, images["t2a"]))
         terms = {
-            "adversarial": config.adversarial_weight * sum(generator_loss(judge(image).float(), config.gan) for judge, image in made),
+            "adversarial": config.adversarial_weight
+            * sum(generator_loss(judge(image).float(), config.gan) for judge, image in made),
             "cycle": config.cycle_weight
-            * (cycle_loss(x_a, self.generator_t2a(images["a2t"]).float()) + cycle_loss(x_t, self.generator_a2t(images["t2a"]).float())),
+            * (
+                cycle_loss(x_a, self.generator_t2a(images["a2t"]).float())
+                + cycle_loss(x_t, self.generator_a2t(images["t2a"]).float())
+            ),
         }
         if config.identity_weight:
-            unchanged = cycle_loss(x_t, self.generator_a2t(x_t).float()) + cycle_loss(x_a, self.generator_t2a(x_a).float())
+            unchanged = cycle_loss(x_t, self.generator_a2t(x_t).float()) + cycle_loss(
+                x_a, self.generator_t2a(x_a).float()
+            )
             terms["identity"] = config.identity_weight * unchanged
         return terms
 
-    def _segmentor_losses(self, images: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _segmentor_losses(
+        self, images: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         own = {"real": "t", "syn": "a2t"}
         lessons = [
             (teacher, student, stream)
             for teacher, student in (("syn", "real"), ("real", "syn"))
-            if self._together and self.config.distillation in ("both", f"{teacher}-to-{student}") and self.config.distillation_weight
+            if self._together
+            and self.config.distillation in ("both", f"{teacher}-to-{student}")
+            and self.config.distillation_weight
             for stream in {"teacher-stream": (own[teacher],), "student-stream": (own[student],)}.get(
-                self.config.distillation_images, ("t", "a2t"))
+                self.config.distillation_images, ("t", "a2t")
+            )
         ]
         logits = {}
         for name, network in (("real", self.segmentor_real), ("syn", self.segmentor_syn)):
@@ -129,48 +155,72 @@ class MutualDistillation(nn.Module):
             for stream in streams:
                 # Only S_syn's own stream carries gradient on to G_a2t.
                 image = images[stream] if (name, stream) == ("syn", "a2t") else images[stream].detach()
-                # Every stream is normalised by itself; what is kept for inference is how target images look, where the segmentor sees any.
+                # Every stream is normalised by itself; what is kept for inference is how target images look, where the
+                # segmentor sees any.
                 with running_statistics(network, kept=stream == "t" or "t" not in streams):
                     logits[name, stream] = network(image.float()).float()
         terms = {
-            name: segmentation_loss(logits[name, own[name]], targets[name], self.class_weights, sum_over_processes) for name in own}
+            name: segmentation_loss(logits[name, own[name]], targets[name], self.class_weights, sum_over_processes)
+            for name in own
+        }
         for teacher, student, stream in lessons:
             term = f"{teacher} to {student}"
             lesson = distillation_loss(logits[teacher, stream], logits[student, stream], self.config.temperature)
-            terms[term] = terms.get(term, 0.0) + self._distillation_weight() * lesson / sum((teacher, student) == one[:2] for one in lessons)
+            terms[term] = terms.get(term, 0.0) + self._distillation_weight() * lesson / sum(
+                (teacher, student) == one[:2] for one in lessons
+            )
         return terms
 
     def _distillation_weight(self) -> float:
         ramp, steps = self.config.distillation_ramp, self.steps_done - self.config.separate_steps
         return self.config.distillation_weight * (min(1.0, steps / ramp) if ramp else 1.0)
 
-    def step(self, x_t: torch.Tensor, y_t: torch.Tensor, x_a: torch.Tensor, y_a: torch.Tensor) -> dict[str, torch.Tensor]:
+    def step(
+        self, x_t: torch.Tensor, y_t: torch.Tensor, x_a: torch.Tensor, y_a: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         """One update of every part, in turn.  Arguments as for :meth:`losses`; returns the value of each term."""
         discriminators = (self.discriminator_t, self.discriminator_a)
         for network in discriminators:
             network.requires_grad_(False)
         with self._autocast():
             terms, images = self.losses(x_t, y_t, x_a, y_a)
-        update(sum(terms.values()), {self.optimisers[name]: self._parameters_of[name] for name in self.optimisers if name != "discriminators"})
+        update(
+            sum(terms.values()),
+            {self.optimisers[name]: self._parameters_of[name] for name in self.optimisers if name != "discriminators"},
+        )
         for network in discriminators:
             network.requires_grad_(True)
         if self._generators_learn:
             terms["discriminators"] = self._discriminator_loss(x_t, x_a, images)
-            update(terms["discriminators"], {self.optimisers["discriminators"]: self._parameters_of["discriminators"]}, None)
+            update(
+                terms["discriminators"],
+                {self.optimisers["discriminators"]: self._parameters_of["discriminators"]},
+                None,
+            )
         self.steps_done += 1
         return {name: value.detach() for name, value in terms.items()}
 
-    def _discriminator_loss(self, x_t: torch.Tensor, x_a: torch.Tensor, images: dict[str, torch.Tensor]) -> torch.Tensor:
-        shown = ((self.discriminator_t, x_t, self.pool_t.exchange(images["a2t"])), (self.discriminator_a, x_a, self.pool_a.exchange(images["t2a"])))
+    def _discriminator_loss(
+        self, x_t: torch.Tensor, x_a: torch.Tensor, images: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        shown = (
+            (self.discriminator_t, x_t, self.pool_t.exchange(images["a2t"])),
+            (self.discriminator_a, x_a, self.pool_a.exchange(images["t2a"])),
+        )
         with self._autocast():
-            return sum(discriminator_loss(judge(real).float(), judge(made.float()).float(), self.config.gan) for judge, real, made in shown)
+            return sum(
+                discriminator_loss(judge(real).float(), judge(made.float()).float(), self.config.gan)
+                for judge, real, made in shown
+            )
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
 
     def parts(self) -> dict[str, nn.Module]:
         """Networks that a bundle holds, by the bundle's part names."""
-        return {name: getattr(self, name) for name in ("generator_a2t", "generator_t2a", "segmentor_real", "segmentor_syn")}
+        return {
+            name: getattr(self, name) for name in ("generator_a2t", "generator_t2a", "segmentor_real", "segmentor_syn")
+        }
 
     @property
     def aligns(self) -> bool:

@@ -1,7 +1,8 @@
-"""The stream of training pairs: a patch of the target modality and a patch of the assistant modality, of different hearts.
+"""The stream of training pairs: a patch of the target modality and a patch of the assistant modality, of different
+hearts.
 
-A pair is a function of the run's seed and its number alone.  So a resumed run goes on with the pairs that it has not seen, and several processes share the very
-pairs that one would see.
+A pair is a function of the run's seed and its number alone.  So a resumed run goes on with the pairs that it has not
+seen, and several processes share the very pairs that one would see.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ class PatchSource(Protocol):
 
 
 class Pairs(NamedTuple):
-    """A batch of unpaired patches; images ``(N, 1, d, d, d)``, targets ``(N, d, d, d)``, and the pairs' numbers in the run ``(N,)``."""
+    """A batch of unpaired patches; images ``(N, 1, d, d, d)``, targets ``(N, d, d, d)``, and the pairs' numbers in the
+    run ``(N,)``.
+    """
 
     x_t: torch.Tensor
     y_t: torch.Tensor
@@ -68,7 +71,8 @@ class PairStream(torch.utils.data.IterableDataset):
         for number in numbers:
             pair = []
             for stream, source in enumerate((self.target, self.assistant)):
-                # Each modality has a stream of its own: runs that differ in one of them see the same patches of the other.
+                # Each modality has a stream of its own: runs that differ in one of them see the same patches of the
+                # other.
                 pair += source.draw(np.random.default_rng((self.seed, number, stream))) if source else pair
             for column, array in zip(columns, pair):
                 column.append(array)

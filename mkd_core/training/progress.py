@@ -42,13 +42,24 @@ class Progress:
             from torch.utils.tensorboard import SummaryWriter
             from tqdm import tqdm
         except ImportError as error:
-            raise InputError("tqdm and TensorBoard, which show a run, are not installed.", "Install them by pip install 'mkd-core[train]'.") from error
+            raise InputError(
+                "tqdm and TensorBoard, which show a run, are not installed.",
+                "Install them by pip install 'mkd-core[train]'.",
+            ) from error
         self._out = out
         self._stream = stream
         self._log = _open_log(out / "log.jsonl", done)
         self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=done, flush_secs=30)
         terminal = stream.isatty()
-        self._bar = tqdm(total=steps, initial=done, unit="step", file=stream, dynamic_ncols=True, disable=not terminal, smoothing=0.05)
+        self._bar = tqdm(
+            total=steps,
+            initial=done,
+            unit="step",
+            file=stream,
+            dynamic_ncols=True,
+            disable=not terminal,
+            smoothing=0.05,
+        )
         self._terminal = terminal
         self._begun, self._said, self._first, self._steps = time.monotonic(), 0.0, done, steps
         self._done = done
@@ -88,8 +99,10 @@ class Progress:
         self._record({"step": step, "dice": dict(dice), "best": best})
         for name, value in dice.items():
             self._writer.add_scalar(f"dice/{name}", value, step)
-        self.say(f"step {step}: Dice {dice['mean']:.4f}{' (best so far)' if best else ''}  "
-                 + "  ".join(f"{name} {value:.3f}" for name, value in dice.items() if name != "mean"))
+        self.say(
+            f"step {step}: Dice {dice['mean']:.4f}{' (best so far)' if best else ''}  "
+            + "  ".join(f"{name} {value:.3f}" for name, value in dice.items() if name != "mean")
+        )
 
     def panel(self, step: int, pixels: np.ndarray) -> None:
         """Picture of what the networks do, ``(H, W, 3)``, uint8."""

@@ -1,6 +1,7 @@
 """Training patches rendered from heart tissue maps.
 
-Bodies are painted once per heart and cached as plain ``.npy`` files, which workers map into memory; appearance and geometry are drawn anew for every patch.
+Bodies are painted once per heart and cached as plain ``.npy`` files, which workers map into memory; appearance and
+geometry are drawn anew for every patch.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def normalise(image: np.ndarray, rule: dict, measured: np.ndarray | None = None)
 
 
 def training_hearts(folder: Path, last: int) -> list[Path]:
-    """Tissue maps ``NAME_NUMBER.nii.gz`` in a folder, in order, those numbered above ``last`` left out: they are for tests."""
+    """Tissue maps ``NAME_NUMBER.nii.gz`` in a folder, in order, those numbered above ``last`` left out: they are for
+    tests.
+    """
     return [path for path in sorted(folder.glob("*.nii.gz")) if int(path.name.split(".")[0].split("_")[-1]) <= last]
 
 
@@ -43,8 +46,8 @@ def prepare_canvases(hearts: Sequence[Path], cache: Path, bodies: int = 1) -> li
     Args:
         hearts: tissue maps of hearts, at end-diastole.
         cache: folder for ``NAME_bB.npy`` (chest, the heart's own voxel size) and ``NAME_bB_torso.npy`` (3 mm).
-        bodies: different bodies per heart.  The first is of a patient without findings; in the others the heart is anywhere in its beat, and
-            there may be calcium or a pacemaker's lead.
+        bodies: different bodies per heart.  The first is of a patient without findings; in the others the heart is
+            anywhere in its beat, and there may be calcium or a pacemaker's lead.
 
     Returns:
         Description files (``.json``) of the canvases, one per heart and body.
@@ -63,13 +66,24 @@ def prepare_canvases(hearts: Sequence[Path], cache: Path, bodies: int = 1) -> li
             chest = _canvas(render.body_canvas(heart, seed, body.chest_extent(heart)))
             chest = _with_findings(chest, seed) if number else chest
             render.mark_vein_stubs(chest.tissues, chest.spacing)
-            canvases = {"chest": Canvas.from_array(chest.tissues, chest.spacing),
-                        "torso": _canvas(body.surround(heart, seed, 3.0, body.torso_extent(heart)))}
+            canvases = {
+                "chest": Canvas.from_array(chest.tissues, chest.spacing),
+                "torso": _canvas(body.surround(heart, seed, 3.0, body.torso_extent(heart))),
+            }
             for kind, canvas in canvases.items():
                 np.save(cache / f"{name}_{kind}.npy", canvas.tissues)
-            description.write_text(json.dumps({kind: {
-                "spacing": canvas.spacing, "low": [int(v) for v in canvas.heart_low], "high": [int(v) for v in canvas.heart_high],
-            } for kind, canvas in canvases.items()}))
+            description.write_text(
+                json.dumps(
+                    {
+                        kind: {
+                            "spacing": canvas.spacing,
+                            "low": [int(v) for v in canvas.heart_low],
+                            "high": [int(v) for v in canvas.heart_high],
+                        }
+                        for kind, canvas in canvases.items()
+                    }
+                )
+            )
     return described
 
 
@@ -115,7 +129,9 @@ class RenderedHearts:
     heart_share: float = 0.85
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A patch: image ``(1, d, d, d)`` in [-1, 1], float32; target ``(d, d, d)``, uint8 with :data:`mkd_core.structures.IGNORE`."""
+        """A patch: image ``(1, d, d, d)`` in [-1, 1], float32; target ``(d, d, d)``, uint8 with
+        :data:`mkd_core.structures.IGNORE`.
+        """
         canvas = open_canvas(self.canvases[rng.integers(len(self.canvases))])
         image, target = render.random_patch(canvas, self.modality, rng, self.size, self.spacing, self.heart_share)
         return normalise(image, self.rule)[None], target

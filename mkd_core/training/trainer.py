@@ -2,8 +2,8 @@
 
     mkd train CONFIG.toml
 
-The loop is in :meth:`Trainer.run`.  A run can be stopped at any time: the same command goes on from its last checkpoint with the very pairs that it would have
-seen, and Ctrl-C leaves a bundle of what there is.
+The loop is in :meth:`Trainer.run`.  A run can be stopped at any time: the same command goes on from its last checkpoint
+with the very pairs that it would have seen, and Ctrl-C leaves a bundle of what there is.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from mkd_core.io.bundle import Bundle, load_bundle
-from mkd_core.io.bundle_metadata import TARGET_POLICIES
 from mkd_core.errors import InputError
 from mkd_core.inference.execution import choose_device, choose_precision
 from mkd_core.inference.pipeline import SegmentationOptions
+from mkd_core.io.bundle import Bundle, load_bundle
+from mkd_core.io.bundle_metadata import TARGET_POLICIES
 from mkd_core.training import datasets
 from mkd_core.training.across_processes import any_process, fix_statistics
 from mkd_core.training.augmentation import Augmentation
@@ -53,7 +53,9 @@ _RECORDED_TOGETHER = 25
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Learning rate of a step as a share of its peak: a short warm-up, then in every stage a cosine from ``rate_from`` to ``rate_to``."""
+    """Learning rate of a step as a share of its peak: a short warm-up, then in every stage a cosine from ``rate_from``
+    to ``rate_to``.
+    """
     stage, _, first = config.stage_at(step)
     fall = 0.5 * (1 + np.cos(np.pi * (step - first) / stage.steps))
     return float(stage.rate_to + (stage.rate_from - stage.rate_to) * fall) * min(1.0, (step + 1) / _WARM_UP)
@@ -71,7 +73,9 @@ class Trainer:
         InputError: settings or data that cannot be used, before anything is written; names the file or setting.
     """
 
-    def __init__(self, config: TrainingConfig, data: datasets.TrainingData | None = None, stream: TextIO = sys.stderr) -> None:
+    def __init__(
+        self, config: TrainingConfig, data: datasets.TrainingData | None = None, stream: TextIO = sys.stderr
+    ) -> None:
         if not config.out:
             raise InputError("The run has no folder.", "Set “out” in the settings, or use --out.")
         self.config = config
@@ -91,7 +95,9 @@ class Trainer:
             _start_from(self.method, load_bundle(config.run.start))
         # The weights that validate and that the bundle holds.
         self._live = torch.nn.ModuleDict(self.method.parts())
-        self.average = AveragedModel(self._live, multi_avg_fn=_moving_average(config.run.average_decay), use_buffers=True)
+        self.average = AveragedModel(
+            self._live, multi_avg_fn=_moving_average(config.run.average_decay), use_buffers=True
+        )
         self.maker = BundleMaker(config, self.data.description)
         self.step = 0
         self.best = -1.0
@@ -137,7 +143,11 @@ class Trainer:
                     if self.step % config.run.validate_every == 0 or stage_ends:
                         self._validate(pairs, asked_to_stop)
                         stopping = any_process(asked_to_stop(), self.device)
-                    if stage_ends or stopping or any_process(time.monotonic() - saved > 60 * config.run.checkpoint_minutes, self.device):
+                    if (
+                        stage_ends
+                        or stopping
+                        or any_process(time.monotonic() - saved > 60 * config.run.checkpoint_minutes, self.device)
+                    ):
                         self._save()
                         saved = time.monotonic()
                     if stopping:
@@ -162,8 +172,11 @@ class Trainer:
         config, patch = self.config.augmentation, stage.patch
         self._cut = Augmentation.cut_size(config, patch) if self.data.augments else patch
         self._augmentation = Augmentation(config, patch, stage.spacing_mm, self.device) if self.data.augments else None
-        self.progress.stage(number, f"Stage {number + 1}: {stage.steps} steps of {stage.batch} pairs at {stage.spacing_mm:g} mm, "
-                                    f"patches of {patch} voxels, on {self.device}; {self.data.description}")
+        self.progress.stage(
+            number,
+            f"Stage {number + 1}: {stage.steps} steps of {stage.batch} pairs at {stage.spacing_mm:g} mm, "
+            f"patches of {patch} voxels, on {self.device}; {self.data.description}",
+        )
 
     def _pairs(self, stage: Stage, number: int, first: int) -> Iterator[Pairs]:
         """Pairs from the present step on; ``first`` is the first step of the stage of that number."""
@@ -174,11 +187,24 @@ class Trainer:
         stream = PairStream(
             self.data.patches(config.target, stage, self._cut, budget),
             None if single else self.data.patches(config.assistant, stage, self._cut, budget),
-            stage.batch, config.run.seed, seen, fabric.global_rank, fabric.world_size)
+            stage.batch,
+            config.run.seed,
+            seen,
+            fabric.global_rank,
+            fabric.world_size,
+        )
         readers = config.run.readers
-        return iter(torch.utils.data.DataLoader(
-            stream, None, num_workers=readers, prefetch_factor=3 if readers else None, worker_init_fn=_ignore_interrupts,
-            pin_memory=self.device.type == "cuda", multiprocessing_context="fork" if readers and sys.platform == "linux" else None))
+        return iter(
+            torch.utils.data.DataLoader(
+                stream,
+                None,
+                num_workers=readers,
+                prefetch_factor=3 if readers else None,
+                worker_init_fn=_ignore_interrupts,
+                pin_memory=self.device.type == "cuda",
+                multiprocessing_context="fork" if readers and sys.platform == "linux" else None,
+            )
+        )
 
     def _augment(self, pairs: Pairs) -> tuple[torch.Tensor, ...]:
         x_t, y_t, x_a, y_a = (tensor.to(self.device, non_blocking=True) for tensor in pairs[:4])
@@ -192,7 +218,9 @@ class Trainer:
 
     def _record(self, sums: dict[str, torch.Tensor], counted: int) -> None:
         means = self.fabric.all_reduce({name: value / counted for name, value in sums.items()}, reduce_op="mean")
-        self.progress.terms(self.step, learning_rate(self.config, self.step - 1), {name: float(value) for name, value in means.items()})
+        self.progress.terms(
+            self.step, learning_rate(self.config, self.step - 1), {name: float(value) for name, value in means.items()}
+        )
 
     def _validate(self, pairs: Pairs, asked_to_stop: Callable[[], bool]) -> None:
         if self.is_first:
@@ -207,7 +235,9 @@ class Trainer:
                 self.progress.dice(self.step, dice, better)
                 if better:
                     self.best = dice["mean"]
-                    self._write(self.out / "best.safetensors", bundle.alignment(self.config.target), {"validation Dice": dice})
+                    self._write(
+                        self.out / "best.safetensors", bundle.alignment(self.config.target), {"validation Dice": dice}
+                    )
         self.fabric.barrier()
 
     @property
@@ -219,19 +249,36 @@ class Trainer:
         return "cycle" if wanted == "measured" else wanted
 
     def _options(self, alignment: str | None = None) -> SegmentationOptions:
-        return SegmentationOptions(device=str(self.device), threads=self.config.run.threads or None, alignment=alignment)
+        return SegmentationOptions(
+            device=str(self.device), threads=self.config.run.threads or None, alignment=alignment
+        )
 
     def _write(self, path: Path, alignment: str, quality: dict | None = None) -> Bundle:
         return self.maker.write(
-            path, self.average.module, steps=self.step, alignment=alignment, translate=self.method.aligns, quality=quality)
+            path,
+            self.average.module,
+            steps=self.step,
+            alignment=alignment,
+            translate=self.method.aligns,
+            quality=quality,
+        )
 
     def _save(self) -> None:
         # Every process keeps its own pools; whoever resumes takes those of the same step.
-        save_checkpoint(self.out / f"pools_{self.fabric.global_rank}.pt", {"step": self.step, "pools": self.method.pools()})
+        save_checkpoint(
+            self.out / f"pools_{self.fabric.global_rank}.pt", {"step": self.step, "pools": self.method.pools()}
+        )
         if self.is_first:
-            save_checkpoint(self.out / "checkpoint.pt", {
-                "step": self.step, "best": self.best, "method": self.method.state(), "average": self.average.state_dict(),
-                "settings": _identity(self.config)})
+            save_checkpoint(
+                self.out / "checkpoint.pt",
+                {
+                    "step": self.step,
+                    "best": self.best,
+                    "method": self.method.state(),
+                    "average": self.average.state_dict(),
+                    "settings": _identity(self.config),
+                },
+            )
         self.fabric.barrier()
 
     def _resume(self) -> None:
@@ -240,8 +287,10 @@ class Trainer:
             return
         if saved["settings"] != _identity(self.config):
             changed = [name for name, value in _identity(self.config).items() if saved["settings"].get(name) != value]
-            raise InputError(f"The folder “{self.out}” holds a run with other settings ({', '.join(changed)}).",
-                             "Choose another folder with --out, or set them back.")
+            raise InputError(
+                f"The folder “{self.out}” holds a run with other settings ({', '.join(changed)}).",
+                "Choose another folder with --out, or set them back.",
+            )
         self.method.restore(saved["method"])
         self.average.load_state_dict(saved["average"])
         self.step, self.best = saved["step"], saved["best"]
@@ -276,22 +325,45 @@ class Trainer:
         best = max(TARGET_POLICIES, key=lambda policy: dice[policy]["mean"])
         if dice[best]["mean"] - dice[_USUAL_POLICY]["mean"] < _NO_DIFFERENCE:
             best = _USUAL_POLICY
-        self.progress.say("Alignment: " + ", ".join(f"{policy} {dice[policy]['mean']:.4f}" for policy in TARGET_POLICIES) + f"; {best} is kept")
-        describe_anew(bundle, alignment=bundle.metadata["alignment"] | {"target": best}, quality={
-            "validation Dice": dice[best], "validation Dice by alignment": {policy: dice[policy]["mean"] for policy in TARGET_POLICIES}})
+        self.progress.say(
+            "Alignment: "
+            + ", ".join(f"{policy} {dice[policy]['mean']:.4f}" for policy in TARGET_POLICIES)
+            + f"; {best} is kept"
+        )
+        describe_anew(
+            bundle,
+            alignment=bundle.metadata["alignment"] | {"target": best},
+            quality={
+                "validation Dice": dice[best],
+                "validation Dice by alignment": {policy: dice[policy]["mean"] for policy in TARGET_POLICIES},
+            },
+        )
 
     def _measure_ensemble(self) -> None:
         """Give S_real the share of the ensemble that validates best, for either modality of which there are volumes."""
-        self.data.prepare(self.config.stages[-1], self.progress.notice)  # a finished run that goes on may come from a version that wrote fewer
+        self.data.prepare(
+            self.config.stages[-1], self.progress.notice
+        )  # a finished run that goes on may come from a version that wrote fewer
         bundle = load_bundle(self.bundle_path)
         shares, quality = {}, dict(bundle.metadata["quality"])
         for role, cases in (("target", self.data.validation), ("assistant", self.data.assistant_validation)):
             if cases:
-                dice = {share: validate(_with_share(bundle, role, share), cases, self._options())["mean"] for share in _SHARES}
+                dice = {
+                    share: validate(_with_share(bundle, role, share), cases, self._options())["mean"]
+                    for share in _SHARES
+                }
                 best = max(dice.values())
-                shares[role] = min((share for share in _SHARES if dice[share] > best - _NO_DIFFERENCE), key=lambda share: abs(share - 0.5))
-                self.progress.say(f"S_real's share in the ensemble, {role}: " + ", ".join(f"{share:g} {value:.4f}" for share, value in dice.items()))
-                quality[f"validation Dice by S_real's share, {role}"] = {f"{share:g}": value for share, value in dice.items()}
+                shares[role] = min(
+                    (share for share in _SHARES if dice[share] > best - _NO_DIFFERENCE),
+                    key=lambda share: abs(share - 0.5),
+                )
+                self.progress.say(
+                    f"S_real's share in the ensemble, {role}: "
+                    + ", ".join(f"{share:g} {value:.4f}" for share, value in dice.items())
+                )
+                quality[f"validation Dice by S_real's share, {role}"] = {
+                    f"{share:g}": value for share, value in dice.items()
+                }
         describe_anew(bundle, ensemble=shares, quality=quality)
 
 
@@ -305,7 +377,10 @@ def _launch(config: TrainingConfig):
     try:
         from lightning_fabric import Fabric
     except ImportError as error:
-        raise InputError("Lightning Fabric, which runs the training, is not installed.", "Install it by pip install 'mkd-core[train]'.") from error
+        raise InputError(
+            "Lightning Fabric, which runs the training, is not installed.",
+            "Install it by pip install 'mkd-core[train]'.",
+        ) from error
     device = choose_device(config.run.device)
     processes, nodes = config.run.processes, 1
     if "TORCHELASTIC_RUN_ID" in os.environ:
@@ -334,8 +409,10 @@ def _start_from(method: MutualDistillation | SingleSegmentor, bundle: Bundle) ->
         try:
             network.load_state_dict(bundle.network(part).state_dict())
         except RuntimeError as error:
-            raise InputError(f"The networks of “{bundle.path.name}”, from which the run should start, have other sizes.",
-                             "Set “networks” to its sizes, or leave out “run.start”.") from error
+            raise InputError(
+                f"The networks of “{bundle.path.name}”, from which the run should start, have other sizes.",
+                "Set “networks” to its sizes, or leave out “run.start”.",
+            ) from error
 
 
 def _with_share(bundle: Bundle, role: str, share: float) -> Bundle:
@@ -361,9 +438,17 @@ def _identity(config: TrainingConfig) -> dict:
     plain = dataclasses.asdict(config)
     run = {name: plain["run"][name] for name in ("seed", "average_decay")}
     stages = [{name: stage[name] for name in stage if name != "steps"} for stage in plain["stages"]]
-    method = {name: value for name, value in _listed(plain["method"]).items() if name != "separate_steps"}  # a length, like the stages'
-    return {"target": config.target, "networks": _listed(plain["networks"]), "method": method,
-            "augmentation": plain["augmentation"], "stages": stages, "run": run}
+    method = {
+        name: value for name, value in _listed(plain["method"]).items() if name != "separate_steps"
+    }  # a length, like the stages'
+    return {
+        "target": config.target,
+        "networks": _listed(plain["networks"]),
+        "method": method,
+        "augmentation": plain["augmentation"],
+        "stages": stages,
+        "run": run,
+    }
 
 
 def _listed(table: dict) -> dict:

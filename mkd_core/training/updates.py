@@ -10,7 +10,11 @@ from torch import nn
 from mkd_core.training.across_processes import average_gradients
 
 
-def update(loss: torch.Tensor, parameters_of: Mapping[torch.optim.Optimizer, Sequence[nn.Parameter]], largest_gradient: float | None = 5.0) -> None:
+def update(
+    loss: torch.Tensor,
+    parameters_of: Mapping[torch.optim.Optimizer, Sequence[nn.Parameter]],
+    largest_gradient: float | None = 5.0,
+) -> None:
     """Follow the gradient of a loss, averaged over processes.
 
     Args:

@@ -9,11 +9,11 @@ import SimpleITK as sitk
 import torch
 from torch import nn
 
-from mkd_core.io.bundle import Bundle
-from mkd_core.evaluation.cases import Case, read_case
-from mkd_core.method.ensemble import agreement, best_class
 from mkd_core.errors import InputError, NoHeartError
+from mkd_core.evaluation.cases import Case, read_case
 from mkd_core.inference.pipeline import SegmentationOptions, segment
+from mkd_core.io.bundle import Bundle
+from mkd_core.method.ensemble import agreement, best_class
 from mkd_core.structures import BY_LABEL, CLASS_COUNT, STRUCTURES
 
 
@@ -23,7 +23,9 @@ def dice_of_labels(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     return {s.key: float("nan") if (value := values[s.label]) is None else value for s in STRUCTURES}
 
 
-def validate(bundle: Bundle, cases: Sequence[Case], options: SegmentationOptions, stop: Callable[[], bool] = lambda: False) -> dict[str, float]:
+def validate(
+    bundle: Bundle, cases: Sequence[Case], options: SegmentationOptions, stop: Callable[[], bool] = lambda: False
+) -> dict[str, float]:
     """Mean Dice over cases, per structure and over all as ``"mean"``; a case in which no heart is found counts 0.
 
     Args:
@@ -46,7 +48,9 @@ def validate(bundle: Bundle, cases: Sequence[Case], options: SegmentationOptions
             raise InputError(f"“{case.image.name}” cannot validate: {error.message}", error.advice) from error
         rows.append(list(dice_of_labels(*map(sitk.GetArrayViewFromImage, (found, truth))).values()))
     mean = np.nanmean(np.array(rows), axis=0)
-    return {s.key: round(float(value), 4) for s, value in zip(STRUCTURES, mean)} | {"mean": round(float(np.nanmean(mean)), 4)}
+    return {s.key: round(float(value), 4) for s, value in zip(STRUCTURES, mean)} | {
+        "mean": round(float(np.nanmean(mean)), 4)
+    }
 
 
 #: Columns of :func:`panel`.
@@ -54,7 +58,9 @@ PANEL_COLUMNS = ("image", "translated", "there and back", "S_real", "S_syn", "tr
 
 
 @torch.no_grad()
-def panel(parts: Mapping[str, nn.Module], x_t: torch.Tensor, y_t: torch.Tensor, x_a: torch.Tensor, y_a: torch.Tensor) -> np.ndarray:
+def panel(
+    parts: Mapping[str, nn.Module], x_t: torch.Tensor, y_t: torch.Tensor, x_a: torch.Tensor, y_a: torch.Tensor
+) -> np.ndarray:
     """What the networks make of a pair: above the assistant's image, below the target's, see :data:`PANEL_COLUMNS`.
 
     Args:
@@ -67,11 +73,17 @@ def panel(parts: Mapping[str, nn.Module], x_t: torch.Tensor, y_t: torch.Tensor, 
     for network in parts.values():
         network.eval()
     rows = []
-    for image, truth, there, back in ((x_a, y_a, "generator_a2t", "generator_t2a"), (x_t, y_t, "generator_t2a", "generator_a2t")):
+    for image, truth, there, back in (
+        (x_a, y_a, "generator_a2t", "generator_t2a"),
+        (x_t, y_t, "generator_t2a", "generator_a2t"),
+    ):
         translated = parts[there](image)
         cycled = parts[back](translated)
         is_target = image is x_t
-        seen = {"segmentor_real": image if is_target else translated, "segmentor_syn": cycled if is_target else translated}
+        seen = {
+            "segmentor_real": image if is_target else translated,
+            "segmentor_syn": cycled if is_target else translated,
+        }
         labels = [best_class(parts[name](shown)[0]) for name, shown in seen.items()] + [truth[0]]
         middle = image.shape[2] // 2
         greys = [_grey(shown[0, 0, middle]) for shown in (image, translated, cycled)]

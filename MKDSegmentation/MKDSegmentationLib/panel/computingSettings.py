@@ -2,23 +2,29 @@
 
 import os
 
-from mkd_core.io.bundle import default_bundle_path
 from slicer.i18n import tr as _
 
-from ..run.environment import torchProblem
+from mkd_core.io.bundle import default_bundle_path
+
 from ..parameters import MachineSettings
+from ..run.environment import torchProblem
 from ..run.workerProcess import WorkerProcess
 
 
 def deviceName(device: str) -> str:
     """Return what the user reads for a device as the worker names it."""
-    names = {"auto": _("Automatic"), "cpu": _("Processor (CPU)"), "cuda": _("NVIDIA graphics card (CUDA)"),
-             "mps": _("Apple graphics processor (MPS)")}
+    names = {
+        "auto": _("Automatic"),
+        "cpu": _("Processor (CPU)"),
+        "cuda": _("NVIDIA graphics card (CUDA)"),
+        "mps": _("Apple graphics processor (MPS)"),
+    }
     return names.get(device.partition(":")[0], device)
 
 
 class ComputingSettings:
-    """Keeps the widgets for device and threads and the application settings in agreement, and checks the environment when asked.
+    """Keeps the widgets for device and threads and the application settings in agreement, and checks the environment
+    when asked.
 
     The check runs in a worker process of its own, so that PyTorch is never imported into Slicer and nothing blocks.
 
@@ -33,7 +39,11 @@ class ComputingSettings:
 
     def __init__(self, deviceComboBox, threadsSpinBox, checkButton, environmentTextEdit, onChanged) -> None:
         self._settings = MachineSettings()
-        self._deviceComboBox, self._checkButton, self._environmentTextEdit = deviceComboBox, checkButton, environmentTextEdit
+        self._deviceComboBox, self._checkButton, self._environmentTextEdit = (
+            deviceComboBox,
+            checkButton,
+            environmentTextEdit,
+        )
         self._onChanged = onChanged
         self._worker = WorkerProcess()
         for device in self._DEVICES:
@@ -97,14 +107,22 @@ class ComputingSettings:
             memory = f", {device['memory_gb']} GB" if "memory_gb" in device else ""
             lines.append(_("Device {device}: {name}").format(device=device["device"], name=device["name"]) + memory)
         if report.get("device"):
-            lines.append(_("Automatic takes: {device} ({precision}, {threads} threads)").format(
-                device=deviceName(report["device"]), precision=report.get("precision", "?"), threads=report.get("threads", "?")))
+            lines.append(
+                _("Automatic takes: {device} ({precision}, {threads} threads)").format(
+                    device=deviceName(report["device"]),
+                    precision=report.get("precision", "?"),
+                    threads=report.get("threads", "?"),
+                )
+            )
         if report.get("no_gpu"):
             lines.append(_("No graphics card: {reason}").format(reason=report["no_gpu"]))
         weights = self._settings.weightsPath
         lines.append(_("Weights: {path}").format(path=weights or default_bundle_path()))
-        lines.append(_("MKDSegmentation {version}, Python {python}, {cores} cores").format(
-            version=report.get("mkd_core", "?"), python=report.get("python", "?"), cores=report.get("cores", "?")))
+        lines.append(
+            _("MKDSegmentation {version}, Python {python}, {cores} cores").format(
+                version=report.get("mkd_core", "?"), python=report.get("python", "?"), cores=report.get("cores", "?")
+            )
+        )
         return lines
 
     def _show(self, lines: list) -> None:

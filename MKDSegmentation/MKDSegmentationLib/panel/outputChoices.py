@@ -1,8 +1,9 @@
 """What a run gives: which structures, and whose answer. Choices that are saved with the scene."""
 
 import qt
-from mkd_core.structures import STRUCTURES
 from slicer.i18n import tr as _
+
+from mkd_core.structures import STRUCTURES
 
 from ..parameters import SEGMENTORS
 
@@ -22,9 +23,14 @@ class OutputChoices:
             item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable | qt.Qt.ItemIsUserCheckable)
             item.setCheckState(qt.Qt.Checked)
             structuresList.addItem(item)
-        structuresList.setFixedHeight(len(STRUCTURES) * structuresList.sizeHintForRow(0) + 2 * structuresList.frameWidth + 4)
-        texts = {"ensemble": _("Both segmentors together"), "real": _("S_real alone (trained on images as they are)"),
-                 "synthetic": _("S_syn alone (trained on translated images)")}
+        structuresList.setFixedHeight(
+            len(STRUCTURES) * structuresList.sizeHintForRow(0) + 2 * structuresList.frameWidth + 4
+        )
+        texts = {
+            "ensemble": _("Both segmentors together"),
+            "real": _("S_real alone (trained on images as they are)"),
+            "synthetic": _("S_syn alone (trained on translated images)"),
+        }
         for segmentor in SEGMENTORS:
             segmentorComboBox.addItem(texts[segmentor])
         structuresList.connect("itemChanged(QListWidgetItem*)", self._onItemChanged)
@@ -64,7 +70,8 @@ class OutputChoices:
     def _onItemChanged(self, _item) -> None:
         if self._parameterNode is not None:
             self._parameterNode.leftOut = " ".join(
-                structure.key for row, structure in enumerate(STRUCTURES) if not self._isTicked(row))
+                structure.key for row, structure in enumerate(STRUCTURES) if not self._isTicked(row)
+            )
 
     def _onSegmentor(self, index: int) -> None:
         if self._parameterNode is not None:

@@ -6,18 +6,20 @@ import os
 
 import qt
 import slicer
-from mkd_core.structures import BY_KEY
 from slicer.i18n import tr as _
 
-from ..scene.measurements import measurementRows, measurementsAsText
+from mkd_core.structures import BY_KEY
+
 from ..parameters import MachineSettings
+from ..scene.measurements import measurementRows, measurementsAsText
 from ..scene.provenance import provenanceText
 
 _STRUCTURE, _VOLUME, _MEAN, _CONFIDENCE, _CHECK = range(5)
 
 
 class ResultsTable:
-    """Fills a table with one row per structure, and labels with the remarks and the provenance; copies and saves the numbers.
+    """Fills a table with one row per structure, and labels with the remarks and the provenance; copies and saves the
+    numbers.
 
     :param table: QTableWidget with five columns.
     :param remarksLabel: QLabel below it.
@@ -52,33 +54,45 @@ class ResultsTable:
         self._keys = list(report.get("structures", {}))
         rows = measurementRows(report)
         isCt = report.get("modality", "CT") == "CT"
-        self._table.setHorizontalHeaderLabels([_("Structure"), _("ml"), _("HU") if isCt else _("Signal"), _("Conf."), ""])
+        self._table.setHorizontalHeaderLabels(
+            [_("Structure"), _("ml"), _("HU") if isCt else _("Signal"), _("Conf."), ""]
+        )
         self._setHeaderTips(isCt)
         self._table.setRowCount(len(rows))
         for row, (title, volume, mass, mean, confidence, remarks) in enumerate(rows):
             structure = BY_KEY[self._keys[row]]
-            tip = "\n".join(text for text in (title, _("{mass} g").format(mass=f"{mass:.0f}") if mass else "", remarks) if text)
+            tip = "\n".join(
+                text for text in (title, _("{mass} g").format(mass=f"{mass:.0f}") if mass else "", remarks) if text
+            )
             found = bool(volume)
             self._setItem(row, _STRUCTURE, title, tip, icon=_swatch(structure.color))
             self._setItem(row, _VOLUME, _volumeText(volume) if found else _("not found"), tip, alignRight=True)
             self._setItem(row, _MEAN, f"{mean:.0f}" if found and mean is not None else "", tip, alignRight=True)
-            self._setItem(row, _CONFIDENCE, f"{confidence:.0f} %" if confidence is not None else "", tip, alignRight=True)
+            self._setItem(
+                row, _CONFIDENCE, f"{confidence:.0f} %" if confidence is not None else "", tip, alignRight=True
+            )
             self._setItem(row, _CHECK, "\N{WARNING SIGN}" if remarks else "", tip)
         self._fitHeight()
         self._remarksLabel.text = _massText(report) + _remarksText(report)
         self._provenanceLabel.text = provenanceText(report)
-        self._provenanceLabel.toolTip = _("SHA-256 of the weights: {sha256}").format(sha256=(report.get("bundle") or {}).get("sha256", "?"))
+        self._provenanceLabel.toolTip = _("SHA-256 of the weights: {sha256}").format(
+            sha256=(report.get("bundle") or {}).get("sha256", "?")
+        )
 
     def keyOfRow(self, row: int) -> str:
         """Return the key of the structure in a row."""
         return self._keys[row]
 
     def _setHeaderTips(self, isCt: bool) -> None:
-        tips = (_("Click a row to see the structure in the slice views."), _("Volume in ml."),
-                _("Mean of the volume's values in the structure, in Hounsfield units.") if isCt
-                else _("Mean of the volume's values in the structure."),
-                _("How far the two segmentors agree on the structure (Dice overlap). Below 70 % look closely."),
-                _("Something to check: see below the table."))
+        tips = (
+            _("Click a row to see the structure in the slice views."),
+            _("Volume in ml."),
+            _("Mean of the volume's values in the structure, in Hounsfield units.")
+            if isCt
+            else _("Mean of the volume's values in the structure."),
+            _("How far the two segmentors agree on the structure (Dice overlap). Below 70 % look closely."),
+            _("Something to check: see below the table."),
+        )
         for column, tip in enumerate(tips):
             self._table.horizontalHeaderItem(column).setToolTip(tip)
 
@@ -104,13 +118,17 @@ class ResultsTable:
     def _onSave(self) -> None:
         folder = self._settings.exportFolder or os.path.expanduser("~")
         proposed = os.path.join(folder, "".join(c if c.isalnum() or c in " -_." else "_" for c in self._name) + ".csv")
-        path = qt.QFileDialog.getSaveFileName(self._saveButton, _("Save the measurements"), proposed, _("Table") + " (*.csv)")
+        path = qt.QFileDialog.getSaveFileName(
+            self._saveButton, _("Save the measurements"), proposed, _("Table") + " (*.csv)"
+        )
         if not path:
             return
         try:
             _writeWhole(path, measurementsAsText(self._report, ","))
         except OSError as error:
-            slicer.util.warningDisplay(_("The file could not be written ({reason}).").format(reason=error.strerror or error))
+            slicer.util.warningDisplay(
+                _("The file could not be written ({reason}).").format(reason=error.strerror or error)
+            )
             return
         self._settings.exportFolder = os.path.dirname(path)
 

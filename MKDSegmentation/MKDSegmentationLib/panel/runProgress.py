@@ -25,7 +25,12 @@ class RunProgress:
     """
 
     def __init__(self, progressBar, statusLabel, timeLabel, logTextEdit) -> None:
-        self._progressBar, self._statusLabel, self._timeLabel, self._logTextEdit = progressBar, statusLabel, timeLabel, logTextEdit
+        self._progressBar, self._statusLabel, self._timeLabel, self._logTextEdit = (
+            progressBar,
+            statusLabel,
+            timeLabel,
+            logTextEdit,
+        )
         logTextEdit.maximumBlockCount = 1000
         self._start, self._fraction, self._expected, self._stage = 0.0, 0.0, 0.0, ""
         self._heard = 0.0  # when something was last heard of the run
@@ -70,11 +75,14 @@ class RunProgress:
     def _showTimes(self) -> None:
         elapsed, silence = time.monotonic() - self._start, time.monotonic() - self._heard
         if silence > SILENCE_S:  # a slow computer and a stuck process look alike from here: the user decides
-            self._timeLabel.text = _("{elapsed} elapsed, no news for {silence}. If this computer is slow, wait; else click Cancel.").format(
-                elapsed=clock(elapsed), silence=clock(silence))
+            self._timeLabel.text = _(
+                "{elapsed} elapsed, no news for {silence}. If this computer is slow, wait; else click Cancel."
+            ).format(elapsed=clock(elapsed), silence=clock(silence))
             return
         left = max(0.0, self._expected - elapsed)
         if self._fraction > 0:  # the further the run is, the more its own pace tells
             atThisPace = elapsed * (1.0 - self._fraction) / self._fraction
             left += self._fraction * (atThisPace - left)
-        self._timeLabel.text = _("{elapsed} elapsed, about {left} left").format(elapsed=clock(elapsed), left=clock(max(1.0, left)))
+        self._timeLabel.text = _("{elapsed} elapsed, about {left} left").format(
+            elapsed=clock(elapsed), left=clock(max(1.0, left))
+        )

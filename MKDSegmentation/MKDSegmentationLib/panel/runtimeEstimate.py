@@ -4,11 +4,12 @@ The first estimate comes from measurements on a usual computer; what runs really
 """
 
 import numpy as np
-from mkd_core.environment import available_memory
 from slicer.i18n import tr as _
 
-from .computingSettings import deviceName
+from mkd_core.environment import available_memory
+
 from ..parameters import MachineSettings
+from .computingSettings import deviceName
 
 # Measured with Testing/benchmarks/click.py on two cores of an AMD EPYC and the weights that come with the extension.
 _SECONDS_TO_START = 4.0  # Python, torch and weights
@@ -43,15 +44,17 @@ class CostEstimate:
         used = self._device(device)
         seconds, gigabytes = self.seconds(voxels, used, isWarm), _GIGABYTES + _GIGABYTES_PER_GIGAVOXEL * voxels / 1e9
         text = _("About {seconds} s and {memory} GB of memory on: {device}").format(
-            seconds=max(1, round(seconds)), memory=f"{gigabytes:.1f}", device=deviceName(used))
+            seconds=max(1, round(seconds)), memory=f"{gigabytes:.1f}", device=deviceName(used)
+        )
         if used != "cpu":
             text += _(", {memory} GB there").format(memory=_GRAPHICS_GIGABYTES)
         self._label.text = text
         free = available_memory()
         if free is None or free / 1e9 > gigabytes:
             return ""
-        return _("Memory is short: the run needs about {needed} GB, {free} GB are free. Close other programs first.").format(
-            needed=f"{gigabytes:.1f}", free=f"{free / 1e9:.1f}")
+        return _(
+            "Memory is short: the run needs about {needed} GB, {free} GB are free. Close other programs first."
+        ).format(needed=f"{gigabytes:.1f}", free=f"{free / 1e9:.1f}")
 
     def seconds(self, voxels: int, device: str, isWarm: bool) -> float:
         """Return how long a run on so many voxels takes here, in seconds."""

@@ -4,8 +4,9 @@ import html
 
 import qt
 import slicer
-from mkd_core.measure.cardiac_function import CardiacFunction, cardiac_function
 from slicer.i18n import tr as _
+
+from mkd_core.measure.cardiac_function import CardiacFunction, cardiac_function
 
 from ..scene.frameSequence import FrameSequence
 from ..scene.functionNodes import chartOf, functionRows
@@ -14,7 +15,8 @@ _SURFACE = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
 
 
 class SequenceSection:
-    """Shows the frames behind the selected volume, if it is one of a sequence, and the function that was measured in them.
+    """Shows the frames behind the selected volume, if it is one of a sequence, and the function that was measured in
+    them.
 
     :param ui: the panel's widgets: sequenceCollapsibleButton and those in it.
     """
@@ -47,7 +49,9 @@ class SequenceSection:
         ui.sequenceLabel.text = _extentText(self._frames)
         ui.segmentSequenceButton.text = _("Segment all {count} frames").format(count=count)
         ui.segmentSequenceButton.enabled = not running and not obstacle
-        ui.segmentSequenceButton.toolTip = obstacle or _("Segment every frame; frames that are finished are kept if you cancel.")
+        ui.segmentSequenceButton.toolTip = obstacle or _(
+            "Segment every frame; frames that are finished are kept if you cancel."
+        )
         self._keepSurfaces()
         function = None if running else self._function()
         for widget in (ui.functionTable, ui.functionRemarksLabel, ui.showPlotButton):
@@ -56,7 +60,9 @@ class SequenceSection:
             self._show(function)
 
     def _keepSurfaces(self) -> None:
-        """Let a frame that comes into view have surfaces if the one before it had: "Show 3D" is about what is seen, not about a frame."""
+        """Let a frame that comes into view have surfaces if the one before it had: "Show 3D" is about what is seen, not
+        about a frame.
+        """
         sequence, browser = self._frames.segmentations(), self._frames.browser
         (shownSequence, shownValue), node = self._shown, self._frames.segmentationNode()
         value = self._frames.volumes.GetNthIndexValue(max(0, browser.GetSelectedItemNumber()))
@@ -117,16 +123,30 @@ class SequenceSection:
 
 def _extentText(frames: FrameSequence) -> str:
     values, unit = frames.indexValues(), frames.volumes.GetIndexUnit()
-    return _("{name}: {count} frames, {index} {first} to {last} {unit}").format(
-        name=frames.volumes.GetName(), count=frames.count, index=frames.volumes.GetIndexName(), first=values[0], last=values[-1],
-        unit=unit).strip()
+    return (
+        _("{name}: {count} frames, {index} {first} to {last} {unit}")
+        .format(
+            name=frames.volumes.GetName(),
+            count=frames.count,
+            index=frames.volumes.GetIndexName(),
+            first=values[0],
+            last=values[-1],
+            unit=unit,
+        )
+        .strip()
+    )
 
 
 def _remarksText(function: CardiacFunction) -> str:
     lines = []
     if function.end_diastole is not None:
-        lines.append(html.escape(_("End-diastole is frame {diastole}, end-systole frame {systole}.").format(
-            diastole=function.end_diastole + 1, systole=function.end_systole + 1)))
+        lines.append(
+            html.escape(
+                _("End-diastole is frame {diastole}, end-systole frame {systole}.").format(
+                    diastole=function.end_diastole + 1, systole=function.end_systole + 1
+                )
+            )
+        )
     if function.remarks:
         lines.append(_("Please check:"))
     return "<br>".join(lines + [f"• {html.escape(remark)}" for remark in function.remarks])

@@ -1,12 +1,16 @@
-"""What to know of the selected volume before the run, in plain words, with a button where one helps. Silent on a good volume."""
+"""What to know of the selected volume before the run, in plain words, with a button where one helps.
+
+Silent on a good volume.
+"""
 
 import numpy as np
 import slicer
-from mkd_core.inference.quick_check import first_look
 from slicer.i18n import tr as _
 
-from ..scene.transformHardening import isUnderNonLinearTransform
+from mkd_core.inference.quick_check import first_look
+
 from ..run.volumeTransfer import ijkToRas, reasonVolumeCannotBeUsed
+from ..scene.transformHardening import isUnderNonLinearTransform
 
 
 def adviceText(finding) -> str:
@@ -15,15 +19,23 @@ def adviceText(finding) -> str:
         "spacing": _("A voxel size of {mm:g} mm cannot be right. Check the volume's spacing in the module Volumes."),
         "extent": _("The volume is {m:.1f} m long, which cannot be right. Check its spacing in the module Volumes."),
         "constant": _("All voxels of the volume have the same value."),
-        "labels": _("This looks like a label map ({values:.0f} different values), not like an image. "
-                    "Select the CT or MR that belongs to it."),
+        "labels": _(
+            "This looks like a label map ({values:.0f} different values), not like an image. "
+            "Select the CT or MR that belongs to it."
+        ),
         "looks_like_mr": _("This looks like MR: no value lies below zero, as air does in CT. Segment it as MR?"),
-        "no_air": _("The volume shows neither air nor lung. Is it really a CT in Hounsfield units? An MR must be segmented as MR."),
+        "no_air": _(
+            "The volume shows neither air nor lung. Is it really a CT in Hounsfield units? An MR must be segmented as MR."
+        ),
         "looks_like_ct": _("This looks like CT, with air at -1000. Segment it as CT?"),
-        "stored_ct": _("This looks like a CT whose values are not Hounsfield units: water lies near 1000 instead of 0. "
-                       "Load it from its DICOM files."),
-        "heart_cut": _("The volume is only {mm:.0f} mm wide in one direction. A whole heart with its vessels needs more than "
-                       "{needed_mm:.0f} mm: parts that are cut off get no volume."),
+        "stored_ct": _(
+            "This looks like a CT whose values are not Hounsfield units: water lies near 1000 instead of 0. "
+            "Load it from its DICOM files."
+        ),
+        "heart_cut": _(
+            "The volume is only {mm:.0f} mm wide in one direction. A whole heart with its vessels needs more than "
+            "{needed_mm:.0f} mm: parts that are cut off get no volume."
+        ),
         "thick": _("The slices are {mm:.1f} mm thick: thin walls will be blurred and volumes less exact."),
     }
     return texts[finding.code].format(**finding.figures)
@@ -71,13 +83,21 @@ class VolumeAdvice:
         isWarped = isUnderNonLinearTransform(volumeNode)
         self._hardenButton.visible = isWarped
         if isWarped:
-            doubts.append(_("The volume is under a non-linear transform, for example of a tilted gantry. It will be segmented as it was "
-                            "before; for true volumes segment a copy into which the transform is hardened."))
-        self._show("\n".join("\N{WARNING SIGN} " + text for text in doubts + [extraRemark] if text), self._betterModality())
+            doubts.append(
+                _(
+                    "The volume is under a non-linear transform, for example of a tilted gantry. It will be segmented as it was "
+                    "before; for true volumes segment a copy into which the transform is hardened."
+                )
+            )
+        self._show(
+            "\n".join("\N{WARNING SIGN} " + text for text in doubts + [extraRemark] if text), self._betterModality()
+        )
         return " ".join(stopping)
 
     def _betterModality(self) -> str:
-        return next((_BETTER_MODALITY[finding.code] for finding in self._findings if finding.code in _BETTER_MODALITY), "")
+        return next(
+            (_BETTER_MODALITY[finding.code] for finding in self._findings if finding.code in _BETTER_MODALITY), ""
+        )
 
     def _show(self, text: str, betterModality: str = "") -> None:
         self._label.text = text
@@ -91,4 +111,8 @@ class VolumeAdvice:
 
 def _stateOf(volumeNode) -> tuple:
     """Return what changes when the voxels or the grid change."""
-    return volumeNode.GetID(), volumeNode.GetImageData().GetPointData().GetScalars().GetMTime(), ijkToRas(volumeNode).tobytes()
+    return (
+        volumeNode.GetID(),
+        volumeNode.GetImageData().GetPointData().GetScalars().GetMTime(),
+        ijkToRas(volumeNode).tobytes(),
+    )

@@ -3,9 +3,10 @@
 import os
 
 import ctk
+from slicer.i18n import tr as _
+
 from mkd_core.errors import DownloadError
 from mkd_core.io.download import check_request
-from slicer.i18n import tr as _
 
 from ..parameters import MachineSettings
 from ..run.privateFolder import PrivateFolder, removeLeftovers
@@ -25,13 +26,17 @@ class WeightsDownload:
     :param onFolderChanged: called after the folder was changed.
     """
 
-    def __init__(self, urlLineEdit, sha256LineEdit, folderLineEdit, button, progressBar, label, onDownloaded, onFolderChanged) -> None:
+    def __init__(
+        self, urlLineEdit, sha256LineEdit, folderLineEdit, button, progressBar, label, onDownloaded, onFolderChanged
+    ) -> None:
         self._settings = MachineSettings()
         self._urlLineEdit, self._sha256LineEdit, self._folderLineEdit = urlLineEdit, sha256LineEdit, folderLineEdit
         self._button, self._progressBar, self._label = button, progressBar, label
         self._onDownloaded, self._onFolderChanged = onDownloaded, onFolderChanged
         self._worker = WorkerProcess()
-        self._partFolder = None  # holds what has come so far; beside the place of the whole, so that it can be moved there at once
+        self._partFolder = (
+            None  # holds what has come so far; beside the place of the whole, so that it can be moved there at once
+        )
         folderLineEdit.filters = ctk.ctkPathLineEdit.Dirs
         folderLineEdit.currentPath = self._settings.weightsFolder
         folderLineEdit.connect("currentPathChanged(QString)", self._onFolder)
@@ -71,11 +76,23 @@ class WeightsDownload:
             removeLeftovers(folder)
             self._partFolder = PrivateFolder(folder)
         except OSError as error:
-            self._update(_("The folder {folder} cannot be written ({reason}). Choose another folder.").format(
-                folder=folder, reason=error.strerror or error))
+            self._update(
+                _("The folder {folder} cannot be written ({reason}). Choose another folder.").format(
+                    folder=folder, reason=error.strerror or error
+                )
+            )
             return
-        self._worker.request({"op": "download", "url": self._urlLineEdit.text, "sha256": self._sha256LineEdit.text, "folder": folder,
-                              "part": os.path.join(self._partFolder.path, "weights.part")}, self._onReply, self._onProgress)
+        self._worker.request(
+            {
+                "op": "download",
+                "url": self._urlLineEdit.text,
+                "sha256": self._sha256LineEdit.text,
+                "folder": folder,
+                "part": os.path.join(self._partFolder.path, "weights.part"),
+            },
+            self._onReply,
+            self._onProgress,
+        )
         self._update(_("Connecting ..."))
 
     def _onProgress(self, _stage: str, fraction: float, message: str) -> None:

@@ -2,12 +2,13 @@
 
 import os
 
-from mkd_core.io.bundle import default_bundle_path, read_description
-from mkd_core.errors import BundleError
 from slicer.i18n import tr as _
 
-from .modelCard import modelCard
+from mkd_core.errors import BundleError
+from mkd_core.io.bundle import default_bundle_path, read_description
+
 from ..parameters import MachineSettings
+from .modelCard import modelCard
 
 
 class WeightsSettings:
@@ -15,7 +16,8 @@ class WeightsSettings:
 
     :param pathLineEdit: ctkPathLineEdit for the bundle.
     :param cardLabel: QLabel that describes it.
-    :param removeButton: QPushButton that deletes the chosen file if it is a downloaded one; asks once more by its own text.
+    :param removeButton: QPushButton that deletes the chosen file if it is a downloaded one; asks once more by its own
+        text.
     :param onChanged: called after each change.
     """
 

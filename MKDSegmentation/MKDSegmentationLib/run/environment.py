@@ -1,6 +1,7 @@
 """What the worker needs besides Slicer: PyTorch, through the PyTorch extension, and nothing else.
 
-It is looked for when the user clicks Segment, never at start-up, and only by its metadata: PyTorch is not imported into Slicer.
+It is looked for when the user clicks Segment, never at start-up, and only by its metadata: PyTorch is not imported into
+Slicer.
 """
 
 import importlib.metadata
@@ -41,9 +42,12 @@ def _installTorch() -> None:
         import PyTorchUtils
     except ImportError as error:
         raise EnvironmentProblem(
-            _("PyTorch is needed. Install the extension 'PyTorch' in the Extensions Manager, restart Slicer and click Segment again."),
+            _(
+                "PyTorch is needed. Install the extension 'PyTorch' in the Extensions Manager, restart Slicer and click Segment again."
+            ),
         ) from error
-    # A declined installation gives None, and a failed one may still look like success: what counts is the check that follows.
+    # A declined installation gives None, and a failed one may still look like success: what counts is the check that
+    # follows.
     PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=_TORCH_TO_INSTALL)
 
 
@@ -57,12 +61,16 @@ def torchProblem() -> str:
     """Return what is wrong with the installed PyTorch and what to do, or an empty string."""
     version = torchVersion()
     if not version:
-        return _("PyTorch is not installed. Click Segment again to install it; the log tells why an installation failed.")
+        return _(
+            "PyTorch is not installed. Click Segment again to install it; the log tells why an installation failed."
+        )
     try:
         tooOld = Version(version) < Version(MINIMUM_TORCH)
     except InvalidVersion:
         tooOld = False  # a build with a version of its own: the worker will tell
     if not tooOld:
         return ""
-    return _("PyTorch {version} is installed, but {minimum} or newer is needed. Uninstall it in the module PyTorch Utils, "
-             "restart Slicer and click Segment again.").format(version=version, minimum=MINIMUM_TORCH)
+    return _(
+        "PyTorch {version} is installed, but {minimum} or newer is needed. Uninstall it in the module PyTorch Utils, "
+        "restart Slicer and click Segment again."
+    ).format(version=version, minimum=MINIMUM_TORCH)

@@ -1,10 +1,15 @@
-"""Lines of text out of pieces of bytes, whatever the writer is up to: broken text, pieces that end in mid-line, lines without an end."""
+"""Lines of text out of pieces of bytes, whatever the writer is up to: broken text, pieces that end in mid-line, lines
+without an end.
+"""
 
 LONGEST_LINE = 1 << 20  # bytes; a message of the worker has some thousands
 
 
 class LineBuffer:
-    """Cuts a stream of bytes into lines. Of a longer line than :data:`LONGEST_LINE` the end is dropped, so memory stays bounded."""
+    """Cuts a stream of bytes into lines.
+
+    Of a longer line than :data:`LONGEST_LINE` the end is dropped, so memory stays bounded.
+    """
 
     def __init__(self) -> None:
         self._pieces = []

@@ -1,10 +1,11 @@
 """Folders for what no other user may read, deleted after use, or by the next start where a crash came between.
 
-A folder is in use as long as its maker holds a lock of the operating system on a file in it. Such a lock ends with the process, however it
-ends, and asks neither for process ids, which are given out again, nor for the time of day, which may be set.
+A folder is in use as long as its maker holds a lock of the operating system on a file in it. Such a lock ends with the
+process, however it ends, and asks neither for process ids, which are given out again, nor for the time of day, which
+may be set.
 
-On Windows the bits of a file mode mean little: Python 3.12.4 and newer, hence Slicer's, make the folder so that this user and administrators
-alone can enter it.
+On Windows the bits of a file mode mean little: Python 3.12.4 and newer, hence Slicer's, make the folder so that this
+user and administrators alone can enter it.
 """
 
 import contextlib
@@ -34,7 +35,9 @@ class PrivateFolder:
             if self._lock is not None:
                 return
             shutil.rmtree(self.path, ignore_errors=True)
-        os.mkdir(self.path, stat.S_IRWXU)  # a disk without locks, as some networks have: no start removes it, not even after a crash
+        os.mkdir(
+            self.path, stat.S_IRWXU
+        )  # a disk without locks, as some networks have: no start removes it, not even after a crash
 
     def remove(self) -> None:
         """Delete the folder with all that is in it. What cannot be deleted now is deleted by the next start."""
@@ -50,7 +53,9 @@ def openPrivate(path: str):
 
     :raises OSError: if it cannot be made.
     """
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), stat.S_IRUSR | stat.S_IWUSR)
+    handle = os.open(
+        path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), stat.S_IRUSR | stat.S_IWUSR
+    )
     os.chmod(path, stat.S_IRUSR | stat.S_IWUSR)
     return os.fdopen(handle, "wb")
 

@@ -10,8 +10,18 @@ import sys
 import numpy as np
 
 PIECE_BYTES = 8 * 1024 * 1024  # takes a hundredth of a second or two
-_TYPES = {"i1": "int8", "u1": "uint8", "i2": "int16", "u2": "uint16", "i4": "int32", "u4": "uint32", "i8": "int64", "u8": "uint64",
-          "f4": "float", "f8": "double"}
+_TYPES = {
+    "i1": "int8",
+    "u1": "uint8",
+    "i2": "int16",
+    "u2": "uint16",
+    "i4": "int32",
+    "u4": "uint32",
+    "i8": "int64",
+    "u8": "uint64",
+    "f4": "float",
+    "f8": "double",
+}
 _LONGEST_HEADER = 1 << 16
 
 
@@ -30,10 +40,18 @@ def header(shape: tuple, kind: np.dtype, ijkToLps: np.ndarray) -> bytes:
     def vector(values) -> str:
         return "(" + ",".join(repr(float(value)) for value in values) + ")"
 
-    lines = ["NRRD0004", f"type: {_TYPES[code]}", "dimension: 3", "space: left-posterior-superior",
-             "sizes: " + " ".join(str(size) for size in reversed(shape)),
-             "space directions: " + " ".join(vector(ijkToLps[:3, axis]) for axis in range(3)),
-             "kinds: domain domain domain", f"endian: {sys.byteorder}", "encoding: raw", f"space origin: {vector(ijkToLps[:3, 3])}"]
+    lines = [
+        "NRRD0004",
+        f"type: {_TYPES[code]}",
+        "dimension: 3",
+        "space: left-posterior-superior",
+        "sizes: " + " ".join(str(size) for size in reversed(shape)),
+        "space directions: " + " ".join(vector(ijkToLps[:3, axis]) for axis in range(3)),
+        "kinds: domain domain domain",
+        f"endian: {sys.byteorder}",
+        "encoding: raw",
+        f"space origin: {vector(ijkToLps[:3, 3])}",
+    ]
     return ("\n".join(lines) + "\n\n").encode("ascii")
 
 
@@ -43,7 +61,8 @@ def planesPerPiece(shape: tuple, itemBytes: int) -> int:
 
 
 class BytesFile:
-    """An uncompressed file of bytes, read plane by plane. It is read and not mapped: a disk that fails while a file is mapped ends the process.
+    """An uncompressed file of bytes, read plane by plane. It is read and not mapped: a disk that fails while a file is
+    mapped ends the process.
 
     shape - (k, j, i).
 
@@ -58,7 +77,9 @@ class BytesFile:
             start = file.read(_LONGEST_HEADER)
             size = os.fstat(file.fileno()).st_size
         text, separator, _voxels = start.partition(b"\n\n")
-        fields = dict(line.split(": ", 1) for line in text.decode("ascii", errors="replace").splitlines() if ": " in line)
+        fields = dict(
+            line.split(": ", 1) for line in text.decode("ascii", errors="replace").splitlines() if ": " in line
+        )
         isBytes = fields.get("type") in ("uint8", "uchar", "unsigned char", "uint8_t")
         if not (start.startswith(b"NRRD") and separator and isBytes and fields.get("encoding") == "raw"):
             raise ValueError("The label map is not an uncompressed file of bytes.")
@@ -68,7 +89,8 @@ class BytesFile:
             raise ValueError("The label map is incomplete.")
 
     def planes(self, first: int, end: int) -> np.ndarray:
-        """Return the planes from the first to the one before the end along the first axis, as an array (end - first, j, i).
+        """Return the planes from the first to the one before the end along the first axis, as an array (end - first, j,
+        i).
 
         :raises ValueError: if the file has become shorter.
         :raises OSError: if it cannot be read.

@@ -7,17 +7,18 @@ from dataclasses import dataclass, field
 
 import slicer
 import vtk
-from mkd_core import __version__ as coreVersion
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from mkd_core import __version__ as coreVersion
+
+from ..parameters import RunOptions
 from ..scene.measurements import writeMeasurementsTable
 from ..scene.overlayVolumes import ALIGNED, DISAGREEMENT, removeOverlay, writeOverlay
-from ..parameters import RunOptions
 from ..scene.provenance import isReport, keepReport
 from ..scene.segmentationWriting import SegmentationBackup, reasonSegmentationCannotBeUsed, writeSegmentation
-from .incrementalTask import StepByStep
 from ..scene.transformHardening import isUnderNonLinearTransform
+from .incrementalTask import StepByStep
 from .volumeTransfer import VolumeTransfer, ijkToRas, reasonVolumeCannotBeUsed
 
 
@@ -55,8 +56,8 @@ def progressText(stage: str, message: str) -> str:
 class SegmentationRun(VTKObservationMixin):
     """Send a volume to the worker and put what comes back into the scene.
 
-    The scene is touched once, when the whole result is there. Until then the run can end at any time, through :meth:`cancel`, a closed
-    scene, a removed node or a dead worker, and leaves nothing behind.
+    The scene is touched once, when the whole result is there. Until then the run can end at any time, through
+    :meth:`cancel`, a closed scene, a removed node or a dead worker, and leaves nothing behind.
 
     :param worker: a WorkerProcess that is not busy.
     :param inputVolume: volume node to segment.
@@ -66,7 +67,9 @@ class SegmentationRun(VTKObservationMixin):
     :param onFinished: called once with a :class:`RunOutcome`.
     """
 
-    def __init__(self, worker, inputVolume, outputSegmentation=None, options=RunOptions(), onProgress=None, onFinished=None) -> None:
+    def __init__(
+        self, worker, inputVolume, outputSegmentation=None, options=RunOptions(), onProgress=None, onFinished=None
+    ) -> None:
         super().__init__()
         self._worker = worker
         self._inputVolume = inputVolume
@@ -86,8 +89,9 @@ class SegmentationRun(VTKObservationMixin):
         :raises ValueError: if the volume or the output cannot be used; the message says why.
         :raises OSError: if the volume cannot be written to the temporary folder.
         """
-        reason = (reasonVolumeCannotBeUsed(self._inputVolume)
-                  or reasonSegmentationCannotBeUsed(self._outputSegmentation, self._inputVolume))
+        reason = reasonVolumeCannotBeUsed(self._inputVolume) or reasonSegmentationCannotBeUsed(
+            self._outputSegmentation, self._inputVolume
+        )
         if reason:
             raise ValueError(reason)
         self._startTime = time.monotonic()
@@ -102,7 +106,9 @@ class SegmentationRun(VTKObservationMixin):
         except Exception:
             self._release()
             raise
-        self._steps = StepByStep(writing, self._onVolumeWritten, self._onWriteError, lambda _done: self._failIfChanged())
+        self._steps = StepByStep(
+            writing, self._onVolumeWritten, self._onWriteError, lambda _done: self._failIfChanged()
+        )
 
     def cancel(self, message: str = "") -> None:
         """End the run now; the worker winds down in the background."""
@@ -155,13 +161,27 @@ class SegmentationRun(VTKObservationMixin):
             self._finish(RunOutcome("failed", str(error)))
         else:
             logging.error("The volume could not be handed to the segmentation process.", exc_info=error)
-            self._finish(RunOutcome("failed", _("The volume could not be handed to the segmentation process. Close other programs and click "
-                                                "Segment again; details are in the application log.")))
+            self._finish(
+                RunOutcome(
+                    "failed",
+                    _(
+                        "The volume could not be handed to the segmentation process. Close other programs and click "
+                        "Segment again; details are in the application log."
+                    ),
+                )
+            )
 
     def _onResultError(self, error: Exception) -> None:
         self._steps = None
         logging.error("The result of the segmentation could not be put into the scene.", exc_info=error)
-        self._finish(RunOutcome("failed", _("The result could not be put into the scene. Click Segment again; details are in the application log.")))
+        self._finish(
+            RunOutcome(
+                "failed",
+                _(
+                    "The result could not be put into the scene. Click Segment again; details are in the application log."
+                ),
+            )
+        )
 
     def _onWorkerProgress(self, stage: str, fraction: float, message: str) -> None:
         if self._onProgress is not None:
@@ -177,10 +197,14 @@ class SegmentationRun(VTKObservationMixin):
         if not isReport(reply.report) or not reply.report.get("structures"):
             self._onResultError(ValueError("The report of the segmentation process is malformed."))
             return
-        self._steps = StepByStep(self._readLabels(), lambda labels: self._onLabelsRead(labels, reply.report), self._onResultError)
+        self._steps = StepByStep(
+            self._readLabels(), lambda labels: self._onLabelsRead(labels, reply.report), self._onResultError
+        )
 
     def _readLabels(self):
-        """Read the labels in steps; the last step, on its own because it takes a moment, keeps what the output holds now."""
+        """Read the labels in steps; the last step, on its own because it takes a moment, keeps what the output holds
+        now.
+        """
         labels = yield from self._transfer.readLabelsInPieces(self._inputVolume)
         self._backup = SegmentationBackup(self._outputSegmentation)
         yield
@@ -215,13 +239,23 @@ class SegmentationRun(VTKObservationMixin):
             raise
         seconds, device = time.monotonic() - self._startTime, str(report.get("device", "")).upper()
         bundle = report.get("bundle") or {}
-        logging.info("Heart segmented in %.1f s on %s with weights %s %s", seconds, device, bundle.get("name"), bundle.get("version"))
-        message = _("The heart is segmented ({seconds} s on {device}).").format(seconds=max(1, round(seconds)), device=device)
+        logging.info(
+            "Heart segmented in %.1f s on %s with weights %s %s",
+            seconds,
+            device,
+            bundle.get("name"),
+            bundle.get("version"),
+        )
+        message = _("The heart is segmented ({seconds} s on {device}).").format(
+            seconds=max(1, round(seconds)), device=device
+        )
         return RunOutcome("done", message, segmentation, table, report)
 
     def _writeNodes(self, labels, overlays: dict, report: dict) -> tuple:
         """Put the result into the scene; return segmentation node, table node and the report as it was stored."""
-        segmentation = writeSegmentation(labels, self._inputVolume, self._outputSegmentation, f"MKDSegmentation {coreVersion}")
+        segmentation = writeSegmentation(
+            labels, self._inputVolume, self._outputSegmentation, f"MKDSegmentation {coreVersion}"
+        )
         report = keepReport(segmentation, report)
         table = writeMeasurementsTable(report, segmentation)
         for kind in (DISAGREEMENT, ALIGNED):
@@ -243,14 +277,22 @@ class SegmentationRun(VTKObservationMixin):
     def _remarksOnTransform(self) -> list:
         if not isUnderNonLinearTransform(self._inputVolume):
             return []
-        return [_("The volume is under a non-linear transform (for example of a tilted gantry); volumes in ml are measured without it. "
-                  "For true volumes segment a hardened copy.")]
+        return [
+            _(
+                "The volume is under a non-linear transform (for example of a tilted gantry); volumes in ml are measured without it. "
+                "For true volumes segment a hardened copy."
+            )
+        ]
 
     def _inputState(self) -> tuple:
         """Return what must not change while the worker works: the volume's grid and voxels."""
         image = self._inputVolume.GetImageData()
         scalars = image.GetPointData().GetScalars() if image else None
-        return (image.GetDimensions() if image else None, scalars.GetMTime() if scalars else None, ijkToRas(self._inputVolume).tolist())
+        return (
+            image.GetDimensions() if image else None,
+            scalars.GetMTime() if scalars else None,
+            ijkToRas(self._inputVolume).tolist(),
+        )
 
     def _onSceneStartClose(self, caller, event) -> None:
         self.cancel(_("Cancelled, because the scene was closed."))

@@ -6,16 +6,17 @@ import time
 import qt
 import slicer
 import vtk
-from mkd_core import __version__ as coreVersion
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from mkd_core import __version__ as coreVersion
+
+from ..parameters import RunOptions
 from ..scene.frameSequence import FrameSequence
 from ..scene.functionNodes import writeFunctionNodes
-from ..parameters import RunOptions
 from ..scene.provenance import keepReport
-from .segmentationRun import RunOutcome, SegmentationRun
 from ..scene.segmentationWriting import writeSegmentation
+from .segmentationRun import RunOutcome, SegmentationRun
 from .volumeTransfer import reasonVolumeCannotBeUsed
 
 #: So many frames that fail for the same reason before any succeeded end the run: the others would fail as well.
@@ -25,22 +26,26 @@ _HOPELESS = 2
 class SequenceRun(VTKObservationMixin):
     """Segment the frames of a sequence and keep each as soon as it is done.
 
-    The worker stays the same, so weights are loaded once. A frame is read from the sequence itself: the user may browse meanwhile. What
-    ends the run early (:meth:`cancel`, a closed scene, a removed node) keeps the frames that are finished.
+    The worker stays the same, so weights are loaded once. A frame is read from the sequence itself: the user may browse
+    meanwhile. What ends the run early (:meth:`cancel`, a closed scene, a removed node) keeps the frames that are
+    finished.
 
     :param worker: a WorkerProcess that is not busy.
     :param volumeNode: volume node that a sequence browser shows.
     :param options: how to compute.
     :param onProgress: called with a text for the user and the fraction done (0 to 1).
-    :param onFinished: called once with a RunOutcome; its segmentation is the node that shows the selected frame, its report a table with
-        "function" (see mkd_core.measure.cardiac_function) and "frames" (the report of each, None where there is none).
+    :param onFinished: called once with a RunOutcome; its segmentation is the node that shows the selected frame, its
+        report a table with "function" (see mkd_core.measure.cardiac_function) and "frames" (the report of each, None
+        where there is none).
     """
 
     def __init__(self, worker, volumeNode, options=RunOptions(), onProgress=None, onFinished=None) -> None:
         super().__init__()
         self._worker = worker
         self._volumeNode = volumeNode
-        self._options = dataclasses.replace(options, withDisagreement=False, withAligned=False)  # a result keeps labels alone of each frame
+        self._options = dataclasses.replace(
+            options, withDisagreement=False, withAligned=False
+        )  # a result keeps labels alone of each frame
         self._onProgress = onProgress
         self._onFinished = onFinished
         self._frames = None
@@ -82,7 +87,8 @@ class SequenceRun(VTKObservationMixin):
             message = _("Cancelled. The scene is as it was.")
             if self._finishedFrames:
                 message = _("Cancelled after {done} of {count} frames; these are kept.").format(
-                    done=self._finishedFrames, count=len(self._indexValues))
+                    done=self._finishedFrames, count=len(self._indexValues)
+                )
         self._end("cancelled", message)
 
     def _makeFrameRun(self) -> None:
@@ -94,14 +100,21 @@ class SequenceRun(VTKObservationMixin):
             segmentation.CopyContent(earlier)  # segments of the user are kept
         segmentation.SetName(self._name())
         self._frameRun = _FrameRun(
-            self._worker, self._frames.volumes.GetDataNodeAtValue(value, True), segmentation, self._options,
-            lambda text, fraction: self._onFrameProgress(frame, text, fraction), lambda outcome: self._onFrameFinished(frame, outcome))
+            self._worker,
+            self._frames.volumes.GetDataNodeAtValue(value, True),
+            segmentation,
+            self._options,
+            lambda text, fraction: self._onFrameProgress(frame, text, fraction),
+            lambda outcome: self._onFrameFinished(frame, outcome),
+        )
 
     def _name(self) -> str:
         return _("{volume} heart").format(volume=self._frames.volumes.GetName())
 
     def _goOn(self) -> None:
-        """Begin with the next frame or end the run; from the event loop, so that the panel never waits for two steps in a row."""
+        """Begin with the next frame or end the run; from the event loop, so that the panel never waits for two steps in
+        a row.
+        """
         if self._frame == len(self._indexValues) or self._isHopeless():
             self._complete()
             return
@@ -142,8 +155,16 @@ class SequenceRun(VTKObservationMixin):
             self._end("done", _("All {count} frames are segmented ({seconds} s).").format(count=count, seconds=seconds))
         else:
             failed = ", ".join(str(frame + 1) for frame in self._failures)
-            self._end("done", _("{done} of {count} frames are segmented ({seconds} s). Not segmented: {failed}. {reason}").format(
-                done=self._finishedFrames, count=count, seconds=seconds, failed=failed, reason=next(iter(self._failures.values()))))
+            self._end(
+                "done",
+                _("{done} of {count} frames are segmented ({seconds} s). Not segmented: {failed}. {reason}").format(
+                    done=self._finishedFrames,
+                    count=count,
+                    seconds=seconds,
+                    failed=failed,
+                    reason=next(iter(self._failures.values())),
+                ),
+            )
 
     def _onSceneStartClose(self, caller, event) -> None:
         self._end("cancelled", _("Cancelled, because the scene was closed."), givesResult=False)
@@ -187,5 +208,7 @@ class _FrameRun(SegmentationRun):
     def _writeResult(self, labels, report: dict) -> RunOutcome:
         if labels is None:
             return RunOutcome("failed", _("No heart was found in this volume."))
-        segmentation = writeSegmentation(labels, self._inputVolume, self._outputSegmentation, f"MKDSegmentation {coreVersion}")
+        segmentation = writeSegmentation(
+            labels, self._inputVolume, self._outputSegmentation, f"MKDSegmentation {coreVersion}"
+        )
         return RunOutcome("done", "", segmentation=segmentation, report=keepReport(segmentation, report))

@@ -1,7 +1,7 @@
 """The way of a volume to the worker and of its label map back, through files in a folder that only this user can read.
 
-Files hold voxels and geometry only: no patient name, no DICOM attribute, neither inside nor in a file name. Geometry is the volume's own;
-a parent transform plays no part here, the segmentation gets the same one later.
+Files hold voxels and geometry only: no patient name, no DICOM attribute, neither inside nor in a file name. Geometry is
+the volume's own; a parent transform plays no part here, the segmentation gets the same one later.
 """
 
 import os
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import slicer
 import vtk
-from mkd_core.structures import CLASS_COUNT
 from slicer.i18n import tr as _
+
+from mkd_core.structures import CLASS_COUNT
 
 from .privateFolder import PrivateFolder, openPrivate
 from .rawNrrd import BytesFile, header, planesPerPiece
@@ -103,7 +104,8 @@ class VolumeTransfer:
     def writeVolumeInPieces(self, volumeNode):
         """Write the voxels, uncompressed because reading and writing is then faster than any compression.
 
-        A generator: each step writes a few megabytes and yields the fraction done. The voxels must not change meanwhile.
+        A generator: each step writes a few megabytes and yields the fraction done. The voxels must not change
+            meanwhile.
 
         :raises OSError: if the disk is full or the folder cannot be written; the message is for the user.
         """
@@ -127,8 +129,12 @@ class VolumeTransfer:
         except OSError as error:
             raise _cannotWrite(self.folder, error) from error
         if free < size:
-            raise OSError(_("There is not enough free space in the temporary folder {folder}. Free some, or choose another temporary "
-                            "folder in the application settings.").format(folder=os.path.dirname(self.folder)))
+            raise OSError(
+                _(
+                    "There is not enough free space in the temporary folder {folder}. Free some, or choose another temporary "
+                    "folder in the application settings."
+                ).format(folder=os.path.dirname(self.folder))
+            )
 
     def readLabels(self, volumeNode) -> LabelBlock | None:
         """Read the label map in one go; see :meth:`readLabelsInPieces`."""
@@ -142,8 +148,8 @@ class VolumeTransfer:
     def readLabelsInPieces(self, volumeNode):
         """Read the worker's label map and cut it to its labels.
 
-        A generator: each step looks at a few megabytes and yields; the value that it returns at last is a :class:`LabelBlock`, or None
-        if nothing is labelled.
+        A generator: each step looks at a few megabytes and yields; the value that it returns at last is a
+        :class:`LabelBlock`, or None if nothing is labelled.
 
         :raises ValueError: if the file is no label map on the volume's grid.
         :raises OSError: if it cannot be read.
@@ -177,7 +183,8 @@ class VolumeTransfer:
         if os.path.exists(self.volumePath):
             return ""
         return _("The temporary folder {folder} was cleared during the segmentation. Click Segment again.").format(
-            folder=os.path.dirname(self.folder))
+            folder=os.path.dirname(self.folder)
+        )
 
     def remove(self) -> None:
         """Delete the folder with all that is in it."""
@@ -185,5 +192,8 @@ class VolumeTransfer:
 
 
 def _cannotWrite(folder: str, error: OSError) -> OSError:
-    return OSError(_("The temporary folder {folder} cannot be written ({reason}). Choose another in the application settings.").format(
-        folder=folder, reason=error.strerror or error))
+    return OSError(
+        _(
+            "The temporary folder {folder} cannot be written ({reason}). Choose another in the application settings."
+        ).format(folder=folder, reason=error.strerror or error)
+    )

@@ -1,4 +1,6 @@
-"""The worker: a child process that runs mkd_core, speaks JSON lines, stays warm between clicks and never takes Slicer down with it."""
+"""The worker: a child process that runs mkd_core, speaks JSON lines, stays warm between clicks and never takes Slicer
+down with it.
+"""
 
 import collections
 import json
@@ -88,9 +90,11 @@ class WorkerProcess:
             self._child.start(self._command or workerCommand())
 
     def warm(self, message: dict) -> None:
-        """Let the process load in the background what a coming request needs; returns at once, and nothing tells when it is done.
+        """Let the process load in the background what a coming request needs; returns at once, and nothing tells when
+        it is done.
 
-        A request that comes meanwhile waits for it in the process, and gains what is done already. Asking twice for the same costs nothing.
+        A request that comes meanwhile waits for it in the process, and gains what is done already. Asking twice for the
+        same costs nothing.
 
         :param message: the request "warm" of the worker's protocol, without its id.
         """
@@ -131,7 +135,10 @@ class WorkerProcess:
             whenGone()
 
     def stop(self) -> None:
-        """End the process now, and those that a cancel left ending. No reply comes. The next request starts a new process."""
+        """End the process now, and those that a cancel left ending.
+
+        No reply comes. The next request starts a new process.
+        """
         self._idleTimer.stop()
         child, self._child = self._child, None
         self._onReply = self._onProgress = None
@@ -144,20 +151,26 @@ class WorkerProcess:
             return
         event = message.get("event")
         if event == "progress" and self._onProgress is not None:
-            self._onProgress(str(message.get("stage", "")), _fraction(message.get("fraction")), _text(message.get("message")))
+            self._onProgress(
+                str(message.get("stage", "")), _fraction(message.get("fraction")), _text(message.get("message"))
+            )
         elif event == "result":
             self._reply(WorkerReply("result", report=message.get("report") or {}))
         elif event == "error":
             text = " ".join(_text(message.get(part)) for part in ("message", "advice")).strip()
-            self._reply(WorkerReply("error", message=text or _("The segmentation failed; details are in the application log.")))
+            self._reply(
+                WorkerReply("error", message=text or _("The segmentation failed; details are in the application log."))
+            )
 
     def _onEnd(self, started: bool) -> None:
         self._child = None
         if not self.isBusy:
             return
         if started:
-            text = _("The segmentation process ended unexpectedly, perhaps for lack of memory. Nothing was changed. "
-                     "Close other programs and click Segment again; details are in the application log.")
+            text = _(
+                "The segmentation process ended unexpectedly, perhaps for lack of memory. Nothing was changed. "
+                "Close other programs and click Segment again; details are in the application log."
+            )
         else:
             text = _("The segmentation process could not be started; details are in the application log.")
         self._reply(WorkerReply("crashed", message=text))
@@ -169,7 +182,9 @@ class WorkerProcess:
 
 
 def _fraction(value) -> float:
-    return float(min(max(value, 0.0), 1.0)) if isinstance(value, (int, float)) and value == value else 0.0  # NaN is unlike itself
+    return (
+        float(min(max(value, 0.0), 1.0)) if isinstance(value, (int, float)) and value == value else 0.0
+    )  # NaN is unlike itself
 
 
 def _text(value) -> str:
@@ -227,7 +242,9 @@ class _Child:
             _Child.ending.add(self)
             if self._pid is not None:
                 try:
-                    os.kill(self._pid, getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows knows only the latter, and it is as hard
+                    os.kill(
+                        self._pid, getattr(signal, "SIGKILL", signal.SIGTERM)
+                    )  # Windows knows only the latter, and it is as hard
                 except OSError:
                     logging.debug("The segmentation process %d was already gone.", self._pid)
             self._process.kill()

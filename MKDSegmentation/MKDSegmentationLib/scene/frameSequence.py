@@ -45,10 +45,14 @@ class FrameSequence:
         return [self.volumes.GetNthIndexValue(frame) for frame in range(self.count)]
 
     def segmentations(self):
-        """Return the sequence node of the segmentations made of these volumes, or None. It is one of the same browser."""
+        """Return the sequence node of the segmentations made of these volumes, or None.
+
+        It is one of the same browser.
+        """
         for sequence in slicer.util.getNodesByClass("vtkMRMLSequenceNode"):
-            if (sequence.GetNodeReference(_VOLUMES_ROLE) is self.volumes
-                    and self.browser.IsSynchronizedSequenceNodeID(sequence.GetID(), True)):
+            if sequence.GetNodeReference(_VOLUMES_ROLE) is self.volumes and self.browser.IsSynchronizedSequenceNodeID(
+                sequence.GetID(), True
+            ):
                 return sequence
         return None
 
@@ -58,7 +62,10 @@ class FrameSequence:
         return self.browser.GetProxyNode(segmentations) if segmentations is not None else None
 
     def segmentationOfFrame(self, indexValue: str):
-        """Return the segmentation kept for a frame, None if there is none yet. It belongs to the sequence, not to the scene."""
+        """Return the segmentation kept for a frame, None if there is none yet.
+
+        It belongs to the sequence, not to the scene.
+        """
         segmentations = self.segmentations()
         return segmentations.GetDataNodeAtValue(indexValue, True) if segmentations is not None else None
 
@@ -72,9 +79,11 @@ class FrameSequence:
         self.browser.SetSelectedItemByIndexValue(self.volumes.GetNthIndexValue(frame), False)
 
     def keep(self, segmentationNode, indexValue: str, name: str) -> None:
-        """Keep a copy of a segmentation as that of a frame; the first one makes the sequence and the node that shows it.
+        """Keep a copy of a segmentation as that of a frame; the first one makes the sequence and the node that shows
+        it.
 
-        :param segmentationNode: segmentation to copy; with its attributes, so that the report of a frame comes and goes with the frame.
+        :param segmentationNode: segmentation to copy; with its attributes, so that the report of a frame comes and goes
+            with the frame.
         :param indexValue: the frame's.
         :param name: of the sequence and the node, if they are made.
         """
@@ -82,7 +91,9 @@ class FrameSequence:
         if segmentations is not None:
             segmentations.SetDataNodeAtValue(segmentationNode, indexValue)
             return
-        segmentations = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", slicer.mrmlScene.GenerateUniqueName(name))
+        segmentations = slicer.mrmlScene.AddNewNodeByClass(
+            "vtkMRMLSequenceNode", slicer.mrmlScene.GenerateUniqueName(name)
+        )
         segmentations.SetIndexName(self.volumes.GetIndexName())
         segmentations.SetIndexUnit(self.volumes.GetIndexUnit())
         segmentations.SetIndexType(self.volumes.GetIndexType())
@@ -92,7 +103,9 @@ class FrameSequence:
         self._show(segmentations)
 
     def _show(self, segmentations) -> None:
-        """Let the browser show the segmentation of the selected frame in a node of its own, under the transform of the volume."""
+        """Let the browser show the segmentation of the selected frame in a node of its own, under the transform of the
+        volume.
+        """
         volumeNode = self.browser.GetProxyNode(self.volumes)
         proxy = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", segmentations.GetName())
         proxy.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())

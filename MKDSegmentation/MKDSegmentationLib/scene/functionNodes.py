@@ -1,24 +1,34 @@
-"""What the sequence of segmentations tells, as nodes to take away: volumes over time, their plot, and the pump function."""
+"""What the sequence of segmentations tells, as nodes to take away: volumes over time, their plot, and the pump
+function.
+"""
 
 import math
 
 import slicer
 import vtk
+from slicer.i18n import tr as _
+
 from mkd_core.measure.cardiac_function import CardiacFunction, cardiac_function, volume_curve
 from mkd_core.structures import BY_KEY
-from slicer.i18n import tr as _
 
 from .frameSequence import FrameSequence
 
 #: Roles by which a sequence of segmentations refers to its nodes here.
-_VOLUMES_ROLE, _FUNCTION_ROLE, _CHART_ROLE = "MKDSegmentation.VolumeTable", "MKDSegmentation.FunctionTable", "MKDSegmentation.VolumeChart"
+_VOLUMES_ROLE, _FUNCTION_ROLE, _CHART_ROLE = (
+    "MKDSegmentation.VolumeTable",
+    "MKDSegmentation.FunctionTable",
+    "MKDSegmentation.VolumeChart",
+)
 
 _IN_TABLE = ("LV", "RV", "LA", "RA", "Myo")
 _IN_PLOT = ("LV", "RV", "LA", "RA")
 
 
 def functionRows(function: CardiacFunction) -> list:
-    """Return the figures as rows of text: measure with its unit, left ventricle, right ventricle; "" where there is none."""
+    """Return the figures as rows of text: measure with its unit, left ventricle, right ventricle; "" where there is
+    none.
+    """
+
     def row(title: str, attribute: str, factor: float = 1.0) -> list:
         sides = [getattr(ventricle, attribute, None) for ventricle in (function.left, function.right)]
         return [title] + ["" if value is None else f"{factor * value:.0f}" for value in sides]
@@ -28,7 +38,11 @@ def functionRows(function: CardiacFunction) -> list:
         row(_("End-systolic volume (ml)"), "end_systolic_ml"),
         row(_("Stroke volume (ml)"), "stroke_volume_ml"),
         row(_("Ejection fraction (%)"), "ejection_fraction", 100.0),
-        [_("Myocardial mass (g)"), "" if function.myocardial_mass_g is None else f"{function.myocardial_mass_g:.0f}", ""],
+        [
+            _("Myocardial mass (g)"),
+            "" if function.myocardial_mass_g is None else f"{function.myocardial_mass_g:.0f}",
+            "",
+        ],
     ]
 
 
@@ -39,7 +53,9 @@ def chartOf(frames: FrameSequence):
 
 
 def writeFunctionNodes(frames: FrameSequence) -> CardiacFunction:
-    """Measure the function and put it, and the volumes over time, into table and chart nodes; those of an earlier run are used again."""
+    """Measure the function and put it, and the volumes over time, into table and chart nodes; those of an earlier run
+    are used again.
+    """
     segmentations, reports = frames.segmentations(), frames.reports()
     function = cardiac_function(reports)
     with slicer.util.NodeModify(segmentations):  # each change of a sequence lets its browser copy the whole volume
@@ -56,7 +72,8 @@ def _node(segmentations, role: str, className: str, name: str):
     node = segmentations.GetNodeReference(role)
     if node is None:
         node = slicer.mrmlScene.AddNewNodeByClass(
-            className, slicer.mrmlScene.GenerateUniqueName(name.format(name=segmentations.GetName())))
+            className, slicer.mrmlScene.GenerateUniqueName(name.format(name=segmentations.GetName()))
+        )
         segmentations.SetNodeReferenceID(role, node.GetID())
     return node
 
@@ -99,7 +116,10 @@ def _seriesTitle(key: str) -> str:
 def _fillFunction(node, function: CardiacFunction) -> None:
     rows = functionRows(function)
     if function.end_diastole is not None:
-        rows += [[_("End-diastole (frame)"), str(function.end_diastole + 1), ""], [_("End-systole (frame)"), str(function.end_systole + 1), ""]]
+        rows += [
+            [_("End-diastole (frame)"), str(function.end_diastole + 1), ""],
+            [_("End-systole (frame)"), str(function.end_systole + 1), ""],
+        ]
     rows += [[_("Remark"), remark, ""] for remark in function.remarks]
     table = vtk.vtkTable()
     for index, title in enumerate((_("Measure"), BY_KEY["LV"].name, BY_KEY["RV"].name)):

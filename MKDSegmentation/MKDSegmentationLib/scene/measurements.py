@@ -6,8 +6,9 @@ import math
 
 import slicer
 import vtk
-from mkd_core.structures import BY_KEY
 from slicer.i18n import tr as _
+
+from mkd_core.structures import BY_KEY
 
 #: Role under which a segmentation refers to the table of its measurements.
 TABLE_ROLE = "MKDSegmentation.Measurements"
@@ -20,16 +21,24 @@ def columnTitles(modality: str) -> list:
 
 
 def measurementRows(report: dict) -> list:
-    """Return one row per structure of a report: name, volume in ml, mass in g, mean, agreement of the segmentors in %, remarks.
+    """Return one row per structure of a report: name, volume in ml, mass in g, mean, agreement of the segmentors in %,
+    remarks.
 
     Numbers are float, rounded to what they are worth; None where there is no value.
     """
     rows = []
     for key, entry in report.get("structures", {}).items():
         agreement = entry.get("agreement")
-        rows.append([
-            BY_KEY[key].name, round(entry.get("volume_ml") or 0.0, 1), _rounded(entry.get("mass_g"), 1),
-            _rounded(entry.get("mean_intensity"), 0), None if agreement is None else round(100.0 * agreement, 0), " ".join(entry.get("remarks") or [])])
+        rows.append(
+            [
+                BY_KEY[key].name,
+                round(entry.get("volume_ml") or 0.0, 1),
+                _rounded(entry.get("mass_g"), 1),
+                _rounded(entry.get("mean_intensity"), 0),
+                None if agreement is None else round(100.0 * agreement, 0),
+                " ".join(entry.get("remarks") or []),
+            ]
+        )
     return rows
 
 
@@ -53,7 +62,9 @@ def writeMeasurementsTable(report: dict, segmentationNode):
     """Put the rows into the table node of a segmentation, which is made if there is none, and return it."""
     table = segmentationNode.GetNodeReference(TABLE_ROLE)
     if table is None:
-        name = slicer.mrmlScene.GenerateUniqueName(_("{segmentation} measurements").format(segmentation=segmentationNode.GetName()))
+        name = slicer.mrmlScene.GenerateUniqueName(
+            _("{segmentation} measurements").format(segmentation=segmentationNode.GetName())
+        )
         table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name)
         segmentationNode.SetNodeReferenceID(TABLE_ROLE, table.GetID())
     rows = measurementRows(report)

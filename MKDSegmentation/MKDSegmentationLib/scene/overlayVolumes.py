@@ -16,7 +16,8 @@ def overlayOf(segmentationNode, kind: str):
 
 
 def writeOverlay(kind: str, image, segmentationNode, volumeNode, modality: str):
-    """Put an image (SimpleITK, LPS) into the segmentation's volume of this kind, which is made if there is none, and return it.
+    """Put an image (SimpleITK, LPS) into the segmentation's volume of this kind, which is made if there is none, and
+    return it.
 
     It lies on the upright grid of the segmentors, under the transform of the volume.
 

@@ -15,6 +15,7 @@ def addHeartPhantom(seed: int = 1, modality: str = "CT", spacing: float = 1.0) -
     :return: the volume node, and its true labels as a uint8 array (k, j, i) with values of mkd_core.structures.
     """
     import SimpleITK as sitk  # here, because it takes a while and Slicer loads this file at its start
+
     from mkd_core.synthesis import synthesize
 
     image, truth = synthesize(None, modality, seed, spacing=spacing)
@@ -44,6 +45,7 @@ def addSequence(images: list, name: str, indexName: str, indexUnit: str, indexVa
         setVolumeFromImage(frame, image)
         sequence.SetDataNodeAtValue(frame, value)
     browser = slicer.mrmlScene.AddNewNodeByClass(
-        "vtkMRMLSequenceBrowserNode", slicer.mrmlScene.GenerateUniqueName(_("{name} browser").format(name=name)))
+        "vtkMRMLSequenceBrowserNode", slicer.mrmlScene.GenerateUniqueName(_("{name} browser").format(name=name))
+    )
     browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
     return browser.GetProxyNode(sequence), sequence

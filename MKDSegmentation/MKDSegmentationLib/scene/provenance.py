@@ -3,15 +3,18 @@
 import datetime
 import json
 
-from mkd_core.structures import BY_KEY
 from slicer.i18n import tr as _
+
+from mkd_core.structures import BY_KEY
 
 #: Attribute of a segmentation node that keeps the report of the run which made it, as JSON.
 REPORT_ATTRIBUTE = "MKDSegmentation.Report"
 
 
 def reportOf(segmentationNode) -> dict:
-    """Return the report that a run left on its segmentation node; empty for other nodes, for None, and where a file was tampered with."""
+    """Return the report that a run left on its segmentation node; empty for other nodes, for None, and where a file was
+    tampered with.
+    """
     text = segmentationNode.GetAttribute(REPORT_ATTRIBUTE) if segmentationNode is not None else None
     try:
         report = json.loads(text or "{}")
@@ -25,14 +28,23 @@ def isReport(value) -> bool:
     if not isinstance(value, dict):
         return False
     structures = value.get("structures", {})
-    return (isinstance(structures, dict) and all(key in BY_KEY and _isStructureReport(entry) for key, entry in structures.items())
-            and _areTexts(value.get("remarks")) and all(_isFlat(value.get(part)) for part in ("bundle", "options", "timings_s", "input"))
-            and _areNumbers((value.get("timings_s") or {}).values()) and _isSize((value.get("input") or {}).get("size")))
+    return (
+        isinstance(structures, dict)
+        and all(key in BY_KEY and _isStructureReport(entry) for key, entry in structures.items())
+        and _areTexts(value.get("remarks"))
+        and all(_isFlat(value.get(part)) for part in ("bundle", "options", "timings_s", "input"))
+        and _areNumbers((value.get("timings_s") or {}).values())
+        and _isSize((value.get("input") or {}).get("size"))
+    )
 
 
 def _isStructureReport(entry) -> bool:
     figures = ("volume_ml", "mass_g", "mean_intensity", "agreement")
-    return isinstance(entry, dict) and _areNumbers(entry.get(figure) for figure in figures) and _areTexts(entry.get("remarks"))
+    return (
+        isinstance(entry, dict)
+        and _areNumbers(entry.get(figure) for figure in figures)
+        and _areTexts(entry.get("remarks"))
+    )
 
 
 def _areNumbers(values) -> bool:
@@ -64,9 +76,15 @@ def provenanceText(report: dict) -> str:
     bundle = report.get("bundle") or {}
     options = report.get("options") or {}
     answers = {"real": _("S_real alone"), "synthetic": _("S_syn alone")}
-    made = [_("Weights {name} {version}").format(name=bundle.get("name", "?"), version=bundle.get("version", "?")),
-            "SHA-256 " + str(bundle.get("sha256", "?"))[:12],
-            _("program {version}").format(version=report.get("version", "?"))]
-    how = [str(report.get("modality", "")), " ".join(str(report.get(part) or "") for part in ("device", "precision")).strip(),
-           answers.get(str(options.get("segmentor")), _("both segmentors")), str(report.get("date", ""))[:16].replace("T", " ")]
+    made = [
+        _("Weights {name} {version}").format(name=bundle.get("name", "?"), version=bundle.get("version", "?")),
+        "SHA-256 " + str(bundle.get("sha256", "?"))[:12],
+        _("program {version}").format(version=report.get("version", "?")),
+    ]
+    how = [
+        str(report.get("modality", "")),
+        " ".join(str(report.get(part) or "") for part in ("device", "precision")).strip(),
+        answers.get(str(options.get("segmentor")), _("both segmentors")),
+        str(report.get("date", ""))[:16].replace("T", " "),
+    ]
     return ", ".join(made) + "\n" + ", ".join(part for part in how if part)

@@ -1,4 +1,5 @@
-"""Sample data for the module Sample Data: synthetic hearts, made on this computer when they are first asked for, and kept in Slicer's cache.
+"""Sample data for the module Sample Data: synthetic hearts, made on this computer when they are first asked for, and
+kept in Slicer's cache.
 
 Example, in the Python console::
 
@@ -16,16 +17,18 @@ from dataclasses import dataclass
 import numpy as np
 import qt
 import slicer
-from mkd_core import __version__ as coreVersion
-from mkd_core.structures import CLASS_COUNT, STRUCTURES
 from slicer.i18n import tr as _
 
-from .phantom import addSequence, addVolume
+from mkd_core import __version__ as coreVersion
+from mkd_core.structures import CLASS_COUNT, STRUCTURES
+
 from ..run.workerProcess import coreEnvironment, pythonCommand
+from .phantom import addSequence, addVolume
 
 CATEGORY = "MKDSegmentation"
 
-#: Attribute of a volume node, or of the sequence node of a beat, with the true volumes in ml as JSON: a table, or a list of one per frame.
+#: Attribute of a volume node, or of the sequence node of a beat, with the true volumes in ml as JSON: a table, or a
+#: list of one per frame.
 TRUTH_ATTRIBUTE = "MKDSegmentation.Truth"
 
 _CT_WINDOW, _CT_LEVEL = 900.0, 150.0  # HU: blood with contrast, muscle and fat
@@ -82,7 +85,9 @@ def registerSampleData(iconFolder: str) -> None:
         SampleDataLogic.registerCustomSampleDataSource(
             category=CATEGORY,
             sampleName=sample.name,
-            uris=pathlib.Path(_cacheFolder(), sample.folderName).as_uri(),  # nothing is fetched from it: the loader below does all
+            uris=pathlib.Path(
+                _cacheFolder(), sample.folderName
+            ).as_uri(),  # nothing is fetched from it: the loader below does all
             fileNames=sample.folderName,
             nodeNames=sample.name,
             customDownloader=_Loader(sample),
@@ -124,7 +129,10 @@ def loadSample(sample: Sample):
 
 @dataclass(frozen=True)
 class _Loader:
-    """What a click on a sample calls. Loaders of the same sample read alike: by that Sample Data knows what is registered already."""
+    """What a click on a sample calls.
+
+    Loaders of the same sample read alike: by that Sample Data knows what is registered already.
+    """
 
     sample: Sample
 
@@ -169,11 +177,26 @@ def _make(sample: Sample, folder: str) -> bool:
     """Make the files in a process of its own; returns False if the user cancelled."""
     image, truth = (os.path.join(folder, f"{name}.nrrd") for name in ("image", "truth"))
     beat = ["--frames", str(sample.frames)] if sample.frames else []
-    command = pythonCommand("-m", "mkd_core", "synthesize", image, truth, "--modality", sample.modality, "--seed", str(sample.seed),
-                            "--spacing", f"{sample.spacing:g}", *beat)
+    command = pythonCommand(
+        "-m",
+        "mkd_core",
+        "synthesize",
+        image,
+        truth,
+        "--modality",
+        sample.modality,
+        "--seed",
+        str(sample.seed),
+        "--spacing",
+        f"{sample.spacing:g}",
+        *beat,
+    )
     dialog = slicer.util.createProgressDialog(
-        maximum=max(1, sample.frames), windowTitle=_("Sample data"), modal=True,  # so that no second one is begun meanwhile
-        labelText=_("Making {name} on this computer ...").format(name=sample.name))
+        maximum=max(1, sample.frames),
+        windowTitle=_("Sample data"),
+        modal=True,  # so that no second one is begun meanwhile
+        labelText=_("Making {name} on this computer ...").format(name=sample.name),
+    )
     process = qt.QProcess()
     process.setProcessEnvironment(coreEnvironment())
     process.start(command[0], command[1:])

@@ -5,9 +5,10 @@ import logging
 import numpy as np
 import slicer
 import vtk
-from mkd_core.structures import ANATOMICAL_STRUCTURE, STRUCTURES, Structure
 from slicer.i18n import tr as _
 from vtk.util import numpy_support
+
+from mkd_core.structures import ANATOMICAL_STRUCTURE, STRUCTURES, Structure
 
 from ..run.volumeTransfer import LabelBlock, ijkToRas
 
@@ -26,9 +27,11 @@ def terminologyEntry(structure: Structure) -> str:
 
 
 def reasonSegmentationCannotBeUsed(segmentationNode, volumeNode) -> str:
-    """Return why the seven segments of the volume cannot go into the node, one sentence, or an empty string if they can.
+    """Return why the seven segments of the volume cannot go into the node, one sentence, or an empty string if they
+    can.
 
-    A node that holds other segments must keep them untouched: they may be neither moved by another transform nor resampled to another grid.
+    A node that holds other segments must keep them untouched: they may be neither moved by another transform nor
+        resampled to another grid.
     """
     if segmentationNode is None or volumeNode is None:
         return ""
@@ -80,8 +83,10 @@ def writeSegmentation(labels: LabelBlock, volumeNode, segmentationNode=None, alg
     """Put the labels into seven segments and return the segmentation node.
 
     :param labels: block of the volume's grid with label values of mkd_core.structures.
-    :param volumeNode: the volume that was segmented; gives geometry, parent transform and place in the subject hierarchy.
-    :param segmentationNode: receives the segments, replacing ours from an earlier run and no others; None makes a new node.
+    :param volumeNode: the volume that was segmented; gives geometry, parent transform and place in the subject
+        hierarchy.
+    :param segmentationNode: receives the segments, replacing ours from an earlier run and no others; None makes a new
+        node.
     :param algorithmName: recorded in each segment, and from there in DICOM.
     :raises RuntimeError: if Slicer does not take the labels; a node made here is removed again.
     """
@@ -108,7 +113,8 @@ def _fill(segmentationNode, labels: LabelBlock, volumeNode, algorithmName: str) 
         if segmentation.GetSourceRepresentationName() != _BINARY:
             segmentation.RemoveAllSegments()
             segmentation.SetSourceRepresentationName(_BINARY)
-        # First the transform, then the geometry: the other way round the geometry would be taken to world space and the labels resampled.
+        # First the transform, then the geometry: the other way round the geometry would be taken to world space and the
+        # labels resampled.
         segmentationNode.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
     segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     if not segmentationNode.GetDisplayNode():

@@ -1,4 +1,6 @@
-"""Volumes under a non-linear transform: what is seen is not what is stored, and only what is stored can be segmented."""
+"""Volumes under a non-linear transform: what is seen is not what is stored, and only what is stored can be
+segmented.
+"""
 
 import slicer
 from slicer.i18n import tr as _
@@ -7,13 +9,16 @@ from .segmentationWriting import placeBeside
 
 
 def isUnderNonLinearTransform(volumeNode) -> bool:
-    """Tell whether any transform between the volume and the world is non-linear, for example that of a tilted gantry."""
+    """Tell whether any transform between the volume and the world is non-linear, for example that of a tilted
+    gantry.
+    """
     transform = volumeNode.GetParentTransformNode() if volumeNode is not None else None
     return transform is not None and not transform.IsTransformToWorldLinear()
 
 
 def hardenedCopy(volumeNode):
-    """Return a new volume node with the voxels resampled as they are seen, under no transform. The volume itself is not touched.
+    """Return a new volume node with the voxels resampled as they are seen, under no transform. The volume itself is not
+    touched.
 
     :raises RuntimeError: if Slicer cannot harden the transform; nothing is left in the scene then.
     """

@@ -1,7 +1,7 @@
 """Networks of the method, built from plain dictionaries so that a bundle can describe them.
 
-All networks are 3-D and take and give tensors of shape ``(N, C, D, H, W)``; D, H, W run along z (to the head), y (to the back)
-and x (to the left) of a volume in LPS orientation.
+All networks are 3-D and take and give tensors of shape ``(N, C, D, H, W)``; D, H, W run along z (to the head), y (to
+the back) and x (to the left) of a volume in LPS orientation.
 """
 
 from __future__ import annotations

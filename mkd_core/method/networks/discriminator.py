@@ -1,6 +1,7 @@
 """Discriminator of the image alignment module: is a patch of this modality, or was it made by a generator?
 
-PatchGAN with leaky ReLU: Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", CVPR 2017, in 3-D.
+PatchGAN with leaky ReLU: Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", CVPR 2017,
+    in 3-D.
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ def _normalised(in_channels: int, out_channels: int, stride: int = 1) -> list[nn
 class _Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(*_normalised(channels, channels), nn.ReLU(inplace=True), *_normalised(channels, channels))
+        self.body = nn.Sequential(
+            *_normalised(channels, channels), nn.ReLU(inplace=True), *_normalised(channels, channels)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.body(x)
@@ -48,8 +50,8 @@ class Generator(nn.Module):
         )
         # The last convolution also sees the image itself, so that edges need not survive the bottleneck.
         self.head = nn.Conv3d(channels + 1, 1, 3, padding=1, padding_mode="replicate")
-        # Training starts from (nearly) the image as it is: what segments translated images has something to learn from the first step, and
-        # the cycle is short before it is long.
+        # Training starts from (nearly) the image as it is: what segments translated images has something to learn from
+        # the first step, and the cycle is short before it is long.
         with torch.no_grad():
             self.head.weight *= 0.1
             self.head.weight[:, -1, 1, 1, 1] = 1.2

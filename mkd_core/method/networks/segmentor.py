@@ -30,7 +30,9 @@ class Segmentor(nn.Module):
         channels: features per level; each level after the first halves the resolution.
     """
 
-    def __init__(self, in_channels: int = 1, out_channels: int = 8, channels: Sequence[int] = (16, 32, 64, 128, 160)) -> None:
+    def __init__(
+        self, in_channels: int = 1, out_channels: int = 8, channels: Sequence[int] = (16, 32, 64, 128, 160)
+    ) -> None:
         super().__init__()
         self.channels = tuple(channels)
         self.encoder = nn.ModuleList([_block(in_channels, channels[0])])

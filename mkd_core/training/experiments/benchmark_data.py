@@ -1,6 +1,8 @@
-"""A synthetic cross-modality benchmark: hearts drawn from formulas, rendered as CT and as MR, few of them labelled in the target modality.
+"""A synthetic cross-modality benchmark: hearts drawn from formulas, rendered as CT and as MR, few of them labelled in
+the target modality.
 
-No two hearts are the same: those labelled in the target modality, those of the assistant modality and those of the test are all different people.
+No two hearts are the same: those labelled in the target modality, those of the assistant modality and those of the test
+    are all different people.
 """
 
 from __future__ import annotations
@@ -14,12 +16,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from mkd_core.evaluation.cases import Case
+from mkd_core.io.volumes import write_volume
 from mkd_core.synthesis import appearance, body, render
 from mkd_core.synthesis.anatomy import make_heart
 from mkd_core.synthesis.appearance import Appearance
 from mkd_core.synthesis.render import TARGET_OF, Canvas
 from mkd_core.synthesis.tissues import Tissue
-from mkd_core.io.volumes import write_volume
 
 #: Seed of the first heart of each part; far from those of training (10001) and demo.
 _FIRST = {"labelled": 50001, "assistant": 51001, "test": 52001, "validation": 53001}
@@ -79,23 +81,40 @@ def _make(case: Case, seed: int) -> None:
 
 
 def _protocol_look(modality: str, rng: np.random.Generator) -> Appearance:
-    """Appearance of a scan of one hospital's protocol: CT angiography with the right heart weaker, or bright-blood MR of fair quality.
+    """Appearance of a scan of one hospital's protocol: CT angiography with the right heart weaker, or bright-blood MR
+    of fair quality.
 
-    Few labelled scans of one protocol are what the method was made for; how well a network copes with protocols that it never saw is another question.
+    Few labelled scans of one protocol are what the method was made for; how well a network copes with protocols that it
+    never saw is another question.
     """
     while True:
         look = appearance.draw(modality, rng)
         left, right, muscle = (float(look.mean[t]) for t in (Tissue.LV, Tissue.RV, Tissue.MYOCARDIUM))
         if modality == "CT":
-            fits = 280 < left < 520 and 0.3 < right / left < 0.9 and not look.streaks and look.noise < 50 and look.slice_mm < 2.5
+            fits = (
+                280 < left < 520
+                and 0.3 < right / left < 0.9
+                and not look.streaks
+                and look.noise < 50
+                and look.slice_mm < 2.5
+            )
         else:
-            fits = 0.75 < left < 1.25 and 0.75 < right < 1.25 and muscle < 0.55 and look.noise < 0.08 and look.bias < 0.3 and look.slice_mm < 2.5
+            fits = (
+                0.75 < left < 1.25
+                and 0.75 < right < 1.25
+                and muscle < 0.55
+                and look.noise < 0.08
+                and look.bias < 0.3
+                and look.slice_mm < 2.5
+            )
         if fits:
             return look
 
 
 def render_person(seed: int, modality: str) -> tuple[sitk.Image, sitk.Image]:
-    """A volume and its truth (labels 0 to 7, the left atrium without stubs of its veins), LPS; one seed is one person, in whatever modality."""
+    """A volume and its truth (labels 0 to 7, the left atrium without stubs of its veins), LPS; one seed is one person,
+    in whatever modality.
+    """
     heart = make_heart(seed, _TISSUE_MM, _SPREAD)
     tissues = render.body_canvas(heart, seed, body.chest_extent(heart, _AROUND_MM))
     canvas = Canvas.from_array(sitk.GetArrayFromImage(tissues), _TISSUE_MM)

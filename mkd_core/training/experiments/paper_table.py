@@ -2,8 +2,9 @@
 
     mkd experiment paper-table --out runs/paper-table
 
-Every row of the table is a handful of training runs that differ in one setting.  Runs are independent, several go at once, a finished one is kept and a
-stopped one continues, so the same command carries on wherever the experiment was left.  The published table: Li, Yu, Wang, Heng, AAAI 2020.
+Every row of the table is a handful of training runs that differ in one setting.  Runs are independent, several go at
+once, a finished one is kept and a stopped one continues, so the same command carries on wherever the experiment was
+left.  The published table: Li, Yu, Wang, Heng, AAAI 2020.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mkd_core.io.bundle import load_bundle
 from mkd_core.inference.execution import choose_precision
+from mkd_core.io.bundle import load_bundle
 from mkd_core.training.checkpoint import replacing
 from mkd_core.training.config import AugmentationConfig, MethodConfig, NetworksConfig, RunConfig, Stage, TrainingConfig
 from mkd_core.training.datasets import LabelledData
@@ -48,7 +49,8 @@ ROWS: dict[str, dict[str, Any]] = {
 #: Rows that the method competes with, in the paper's sense.
 COMPETITORS = ("fine-tuned from the assistant", "joint training", "IAM images, no distillation")
 
-#: Not in the paper: what an ensemble of two networks is worth without the method.  The second one is trained with another seed.
+#: Not in the paper: what an ensemble of two networks is worth without the method.  The second one is trained with
+#: another seed.
 TWINS = "target only, two networks"
 _TWIN_SEED = 1000
 
@@ -84,7 +86,9 @@ class Scale:
 
 SCALES = {
     "tiny": Scale(Stage(4, 8.0, 16, 2), NetworksConfig((4, 8, 8), 2, 1, 2), (2,), 2, (), 2, 1, (0,)),
-    "small": Scale(Stage(2000, 5.0, 32, 2), NetworksConfig((8, 16, 32, 64), 4, 2, 8), segmentor_rate=5e-3, generator_rate=4e-4),
+    "small": Scale(
+        Stage(2000, 5.0, 32, 2), NetworksConfig((8, 16, 32, 64), 4, 2, 8), segmentor_rate=5e-3, generator_rate=4e-4
+    ),
     "full": Scale(Stage(20000, 2.0, 64, 2), NetworksConfig()),
 }
 
@@ -117,7 +121,7 @@ def runs_of(scale: Scale) -> Iterator[Run]:
             yield Run("MKD", "CT", few, count, seed)
         for row in ("target only", "MKD"):
             yield Run(row, "MR", few, scale.assistants, seed)
-        for row in tuple(ROWS)[len(_COMPARED):]:
+        for row in tuple(ROWS)[len(_COMPARED) :]:
             yield Run(row, "CT", few, scale.assistants, seed)
     for labelled in scale.labelled[1:]:
         for seed in scale.seeds:
@@ -126,7 +130,14 @@ def runs_of(scale: Scale) -> Iterator[Run]:
 
 
 def run_all(
-    scale: Scale, out: Path, kept: Path, *, jobs: int = 1, threads: int = 1, device: str = "auto", say: Callable[[str], None] = print,
+    scale: Scale,
+    out: Path,
+    kept: Path,
+    *,
+    jobs: int = 1,
+    threads: int = 1,
+    device: str = "auto",
+    say: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """Carry out what is missing.
 
@@ -199,8 +210,15 @@ def _carry_out(run: Run, scale: Scale, out: Path, kept: Path, threads: int, devi
     """Train and test; returns what to say about it."""
     config = _config(run, scale, out, threads, device)
     modalities = {"labelled": run.target, "assistant": config.assistant, "validation": run.target, "test": run.target}
-    counts = {"labelled": run.labelled, "assistant": run.assistants, "validation": scale.validating, "test": scale.tested}
-    cases = {kind: make_part(Part(kind, modality, counts[kind]), out / "volumes") for kind, modality in modalities.items()}
+    counts = {
+        "labelled": run.labelled,
+        "assistant": run.assistants,
+        "validation": scale.validating,
+        "test": scale.tested,
+    }
+    cases = {
+        kind: make_part(Part(kind, modality, counts[kind]), out / "volumes") for kind, modality in modalities.items()
+    }
     data = LabelledData(cases["labelled"] + cases["assistant"], [], config.data, out / "prepared")
     begun = time.process_time()
     parts, aligns = _train(config, data)
@@ -212,7 +230,9 @@ def _carry_out(run: Run, scale: Scale, out: Path, kept: Path, threads: int, devi
     result: dict[str, Any] = {**vars(run), "settings": _settings(run, scale), "cpu_seconds": round(trained, 1)}
     for kind in ("test", "validation"):
         volumes = [prepare_volume(case, scale.stage.spacing_mm, rule, out / "prepared") for case in cases[kind]]
-        result[kind] = score(parts, volumes, scale.stage.spacing_mm, aligns, choose_precision("auto", torch.device("cpu")))
+        result[kind] = score(
+            parts, volumes, scale.stage.spacing_mm, aligns, choose_precision("auto", torch.device("cpu"))
+        )
     with replacing(_result_file(kept, run)) as file:
         file.write(json.dumps(result).encode())
     return ", ".join(f"{name} {_mean(rows):.4f}" for name, rows in result["test"].items())
@@ -238,7 +258,9 @@ def _config(run: Run, scale: Scale, out: Path, threads: int, device: str) -> Tra
         target=run.target,
         out=str(out / "runs" / run.name),
         networks=scale.networks,
-        method=replace(MethodConfig(segmentor_rate=scale.segmentor_rate, generator_rate=scale.generator_rate), **ROWS[run.row]),
+        method=replace(
+            MethodConfig(segmentor_rate=scale.segmentor_rate, generator_rate=scale.generator_rate), **ROWS[run.row]
+        ),
         stages=(scale.stage,),
         augmentation=AugmentationConfig(),
         run=RunConfig(seed=run.seed, threads=threads, readers=0, device=device, validate_every=10**9),

@@ -23,7 +23,9 @@ _ANSWERS = ("S_real", "S_syn", "ensemble")
 
 
 def write(results: Sequence[dict[str, Any]], scale: str, folder: Path) -> str:
-    """Write ``paper-table.json``, ``paper-table.md`` and, where matplotlib is installed, ``paper-table.png``; returns the table as text."""
+    """Write ``paper-table.json``, ``paper-table.md`` and, where matplotlib is installed, ``paper-table.png``; returns
+    the table as text.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     summary = summarise(results, scale)
     text = _text(summary)
@@ -50,17 +52,27 @@ def summarise(results: Sequence[dict[str, Any]], scale: str) -> dict[str, Any]:
     for key in dict.fromkeys((r["row"], r["target"], r["labelled"], r["assistants"]) for r in results):
         runs = [r for r in results if (r["row"], r["target"], r["labelled"], r["assistants"]) == key]
         row: dict[str, Any] = dict(zip(("row", "target", "labelled", "assistants"), key))
-        row |= {"seeds": [r["seed"] for r in runs], "cpu_seconds": round(float(np.mean([r["cpu_seconds"] for r in runs])))}
+        row |= {
+            "seeds": [r["seed"] for r in runs],
+            "cpu_seconds": round(float(np.mean([r["cpu_seconds"] for r in runs]))),
+        }
         for answer in _ANSWERS:
             means = [_mean(_rows_of(r["test"], answer, policy)) for r in runs]
             row[answer] = {"mean": _rounded(np.mean(means)), "by seed": [_rounded(mean) for mean in means]}
-        structures = np.nanmean([np.nanmean(np.array(_rows_of(r["test"], "ensemble", policy), float), axis=0) for r in runs], axis=0)
+        structures = np.nanmean(
+            [np.nanmean(np.array(_rows_of(r["test"], "ensemble", policy), float), axis=0) for r in runs], axis=0
+        )
         row["ensemble"]["by structure"] = {s.key: _rounded(value) for s, value in zip(STRUCTURES, structures)}
         rows.append(row)
     return {
-        "experiment": "paper-table", "scale": scale, "version": __version__, "machine": f"{platform.system()} {platform.machine()}",
+        "experiment": "paper-table",
+        "scale": scale,
+        "version": __version__,
+        "machine": f"{platform.system()} {platform.machine()}",
         "alignment at inference": {"kept": policy, "validation Dice": by_policy},
-        "rows": rows, "claims": _claims(rows), "paper": _PAPER,
+        "rows": rows,
+        "claims": _claims(rows),
+        "paper": _PAPER,
     }
 
 
@@ -71,7 +83,10 @@ def _rows_of(scores: dict[str, list[list[float]]], answer: str, policy: str) -> 
 def _best_policy(results: Sequence[dict[str, Any]]) -> tuple[str, dict[str, float]]:
     """What S_syn should see of a target volume, by the validation volumes of the full method with CT as the target."""
     full = [r for r in results if r["row"] == "MKD" and r["target"] == "CT"]
-    dice = {policy: _rounded(np.mean([_mean(r["validation"][f"ensemble {policy}"]) for r in full])) for policy in TARGET_POLICIES}
+    dice = {
+        policy: _rounded(np.mean([_mean(r["validation"][f"ensemble {policy}"]) for r in full]))
+        for policy in TARGET_POLICIES
+    }
     return max(dice, key=dice.get), dice
 
 
@@ -94,8 +109,16 @@ def _claims(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     for target in dict.fromkeys(row["target"] for row in rows):
         for labelled in sorted({row["labelled"] for row in rows if row["target"] == target}):
-            def dice(name: str, answer: str = "ensemble", assistants: int = most, target=target, labelled=labelled) -> float | None:
-                found = [row for row in rows if (row["row"], row["target"], row["labelled"], row["assistants"]) == (name, target, labelled, assistants)]
+
+            def dice(
+                name: str, answer: str = "ensemble", assistants: int = most, target=target, labelled=labelled
+            ) -> float | None:
+                found = [
+                    row
+                    for row in rows
+                    if (row["row"], row["target"], row["labelled"], row["assistants"])
+                    == (name, target, labelled, assistants)
+                ]
                 return found[0][answer]["mean"] if found else None
 
             def gain(better: float | None, worse: float | None) -> float | None:
@@ -111,12 +134,26 @@ def _claims(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 claim(f"{where}: MKD's S_real over every competitor", gain(dice("MKD", "S_real"), max(competitors)))
             claim(f"{where}: MKD's ensemble over two networks of the target alone", gain(dice("MKD"), dice(TWINS)))
             for name in ("MKD without IAM", "MKD without s->r", "MKD without r->s"):
-                claim(f"{where}: {name.replace('MKD without', 'without')}, the ensemble loses", gain(dice("MKD"), dice(name)))
-            claim(f"{where}: without s->r, S_real loses", gain(dice("MKD", "S_real"), dice("MKD without s->r", "S_real")))
+                claim(
+                    f"{where}: {name.replace('MKD without', 'without')}, the ensemble loses",
+                    gain(dice("MKD"), dice(name)),
+                )
+            claim(
+                f"{where}: without s->r, S_real loses", gain(dice("MKD", "S_real"), dice("MKD without s->r", "S_real"))
+            )
             claim(f"{where}: without r->s, S_syn loses", gain(dice("MKD", "S_syn"), dice("MKD without r->s", "S_syn")))
-            fewer = sorted({row["assistants"] for row in rows if row["row"] == "MKD" and row["target"] == target and row["labelled"] == labelled})
+            fewer = sorted(
+                {
+                    row["assistants"]
+                    for row in rows
+                    if row["row"] == "MKD" and row["target"] == target and row["labelled"] == labelled
+                }
+            )
             for less, more in zip(fewer, fewer[1:]):
-                claim(f"{where}: {more} assistant volumes over {less}", gain(dice("MKD", assistants=more), dice("MKD", assistants=less)))
+                claim(
+                    f"{where}: {more} assistant volumes over {less}",
+                    gain(dice("MKD", assistants=more), dice("MKD", assistants=less)),
+                )
     return claims
 
 
@@ -124,9 +161,12 @@ def _text(summary: dict[str, Any]) -> str:
     lines = []
     groups = dict.fromkeys((row["target"], row["labelled"]) for row in summary["rows"])
     for target, labelled in groups:
-        lines += [f"### {labelled} labelled {target}, mean Dice of seven structures", "",
-                  "| trained | assistants | S_real | S_syn | ensemble | " + " | ".join(s.key for s in STRUCTURES) + " |",
-                  "| --- | --- | --- | --- | --- |" + " --- |" * len(STRUCTURES)]
+        lines += [
+            f"### {labelled} labelled {target}, mean Dice of seven structures",
+            "",
+            "| trained | assistants | S_real | S_syn | ensemble | " + " | ".join(s.key for s in STRUCTURES) + " |",
+            "| --- | --- | --- | --- | --- |" + " --- |" * len(STRUCTURES),
+        ]
         for row in summary["rows"]:
             if (row["target"], row["labelled"]) == (target, labelled):
                 single = row["S_real"]["by seed"] == row["ensemble"]["by seed"] == row["S_syn"]["by seed"]
@@ -136,11 +176,17 @@ def _text(summary: dict[str, Any]) -> str:
                 lines.append("| " + " | ".join(map(str, [row["row"], assistants, *answers, *structures])) + " |")
         lines.append("")
     alignment = summary["alignment at inference"]
-    lines += ["Structures are the ensemble's. Several values: one a seed, after their mean.",
-              f"What S_syn sees of a target volume, by validation Dice of MKD: "
-              f"{', '.join(f'{name} {value:.4f}' for name, value in alignment['validation Dice'].items())}; the table uses {alignment['kept']}.", "",
-              "| claim | Dice points | |", "| --- | --- | --- |"]
-    lines += [f"| {one['claim']} | {one['points']:+.2f} | {'yes' if one['holds'] else 'no'} |" for one in summary["claims"]]
+    lines += [
+        "Structures are the ensemble's. Several values: one a seed, after their mean.",
+        f"What S_syn sees of a target volume, by validation Dice of MKD: "
+        f"{', '.join(f'{name} {value:.4f}' for name, value in alignment['validation Dice'].items())}; the table uses {alignment['kept']}.",
+        "",
+        "| claim | Dice points | |",
+        "| --- | --- | --- |",
+    ]
+    lines += [
+        f"| {one['claim']} | {one['points']:+.2f} | {'yes' if one['holds'] else 'no'} |" for one in summary["claims"]
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -156,16 +202,29 @@ def _plot(summary: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     groups = [group for group in dict.fromkeys((row["target"], row["labelled"]) for row in summary["rows"])]
-    figure, axes = pyplot.subplots(1, len(groups), figsize=(1.5 + 4.6 * len(groups), 4.8), squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(
+        1, len(groups), figsize=(1.5 + 4.6 * len(groups), 4.8), squeeze=False, layout="constrained"
+    )
     for axis, (target, labelled) in zip(axes[0], groups):
         rows = [row for row in summary["rows"] if (row["target"], row["labelled"]) == (target, labelled)]
-        names = [row["row"] + (f" ({row['assistants']})" if row["assistants"] != max(r["assistants"] for r in rows) else "") for row in rows]
+        names = [
+            row["row"] + (f" ({row['assistants']})" if row["assistants"] != max(r["assistants"] for r in rows) else "")
+            for row in rows
+        ]
         for offset, (answer, marker, colour) in enumerate(zip(_ANSWERS, "s^o", ("#0072b2", "#e69f00", "#000000"))):
             for number, row in enumerate(rows):
                 values = row[answer]["by seed"]
                 height = len(rows) - number - 0.2 * (offset - 1)
-                axis.plot(values, [height] * len(values), marker, color=colour, markersize=5, linestyle="none",
-                          label=answer if number == 0 else None, alpha=0.8)
+                axis.plot(
+                    values,
+                    [height] * len(values),
+                    marker,
+                    color=colour,
+                    markersize=5,
+                    linestyle="none",
+                    label=answer if number == 0 else None,
+                    alpha=0.8,
+                )
         axis.set_yticks(range(len(rows), 0, -1), names)
         axis.grid(axis="x", alpha=0.3)
         axis.set_xlabel("mean Dice, one mark a seed")

@@ -1,4 +1,5 @@
-"""Dice of trained networks on test volumes, on the training grid and in the box of the heart: what was learnt, apart from localising and resampling.
+"""Dice of trained networks on test volumes, on the training grid and in the box of the heart: what was learnt, apart
+from localising and resampling.
 
 Images are aligned and answers put together by the functions that a click uses.
 """
@@ -11,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from mkd_core.io.bundle_metadata import TARGET_POLICIES
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import align_for_segmentors
-from mkd_core.io.bundle_metadata import TARGET_POLICIES
 from mkd_core.structures import STRUCTURES
 from mkd_core.training.labelled_volumes import PreparedVolume
 from mkd_core.training.validation import dice_of_labels
@@ -22,7 +23,13 @@ from mkd_core.training.validation import dice_of_labels
 _MARGIN_MM = 20.0
 
 
-def score(parts: Mapping[str, nn.Module], volumes: Sequence[PreparedVolume], spacing: float, aligns: bool, precision: torch.dtype) -> dict[str, list[list[float]]]:
+def score(
+    parts: Mapping[str, nn.Module],
+    volumes: Sequence[PreparedVolume],
+    spacing: float,
+    aligns: bool,
+    precision: torch.dtype,
+) -> dict[str, list[list[float]]]:
     """Segment test volumes.
 
     Args:
@@ -59,7 +66,9 @@ def _heart_box(volume: PreparedVolume, spacing: float, stride: int) -> tuple[tor
 
 
 @torch.inference_mode()
-def _answers(parts: Mapping[str, nn.Module], image: torch.Tensor, aligns: bool, precision: torch.dtype) -> dict[str, np.ndarray]:
+def _answers(
+    parts: Mapping[str, nn.Module], image: torch.Tensor, aligns: bool, precision: torch.dtype
+) -> dict[str, np.ndarray]:
     known: dict[tuple[str, int], torch.Tensor] = {}  # policies share most of their work
     kept = [image]
 
@@ -78,6 +87,8 @@ def _answers(parts: Mapping[str, nn.Module], image: torch.Tensor, aligns: bool, 
     for policy in TARGET_POLICIES if aligns else ("none",):
         views = align_for_segmentors(image, policy, run)
         together, real, synthetic = ensemble.ensemble(
-            [run("segmentor_real", view)[0] for view in views.real], [run("segmentor_syn", view)[0] for view in views.synthetic])
+            [run("segmentor_real", view)[0] for view in views.real],
+            [run("segmentor_syn", view)[0] for view in views.synthetic],
+        )
         found |= {"S_real": labels(real), f"S_syn {policy}": labels(synthetic), f"ensemble {policy}": labels(together)}
     return found
