@@ -26,7 +26,7 @@ from MKDSegmentationLib.panel.outputChoices import OutputChoices
 from MKDSegmentationLib.panel.overlayChoice import OverlayChoice
 from MKDSegmentationLib.panel.resultsTable import ResultsTable
 from MKDSegmentationLib.panel.runProgress import RunProgress
-from MKDSegmentationLib.panel.runtimeEstimate import CostEstimate
+from MKDSegmentationLib.panel.runtimeEstimate import RuntimeEstimate
 from MKDSegmentationLib.panel.sequenceSection import SequenceSection
 from MKDSegmentationLib.panel.volumeAdvice import VolumeAdvice
 from MKDSegmentationLib.panel.weightsDownload import WeightsDownload
@@ -62,7 +62,7 @@ class MKDSegmentation(ScriptedLoadableModule):
         self.parent.contributors = ["MKDSegmentation contributors"]
         self.parent.helpText = _("""
 Segments the heart in a cardiac CT or MR volume: four chambers, left ventricular myocardium, ascending aorta and pulmonary artery, with
-their volumes and with remarks on what to doubt. Load a volume, select it and click Segment.
+their volumes and with warnings on what to doubt. Load a volume, select it and click Segment.
 For research; not for clinical decisions.
 """)
         self.parent.acknowledgementText = _("""
@@ -159,10 +159,10 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             onSwitch=self.onSwitchModality,
             hardenButton=ui.hardenTransformButton,
         )
-        self._estimate = CostEstimate(ui.estimateLabel)
+        self._estimate = RuntimeEstimate(ui.estimateLabel)
         self._progress = RunProgress(ui.progressBar, ui.statusLabel, ui.timeLabel, ui.logTextEdit)
         self._results = ResultsTable(
-            ui.resultsTable, ui.remarksLabel, ui.provenanceLabel, ui.copyButton, ui.saveTableButton
+            ui.resultsTable, ui.warningsLabel, ui.provenanceLabel, ui.copyButton, ui.saveTableButton
         )
         self._sequence = SequenceSection(ui)
         self._overlay = OverlayChoice(ui.overlayLabel, ui.overlayComboBox)
@@ -312,7 +312,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.logic.getParameterNode().outputSegmentation = (
                 outcome.segmentation
             )  # even if another module is shown meanwhile
-            self._estimate.learn(outcome.report, self._computing.device)
+            self._estimate.updateFromRun(outcome.report, self._computing.device)
         self._updatePanel()
         if outcome.segmentation and self._parameterNode:
             self._overlay.showFirst()
@@ -332,7 +332,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _warm(self) -> None:
         """Get ready for the click that is likely to come."""
-        if self._parameterNode and not self._obstacle():
+        if self._parameterNode and not self._blockingReason():
             self.logic.warm(self._chosenOptions())
 
     def onResultClicked(self, row: int, column: int) -> None:
@@ -378,16 +378,16 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _updatePanel(self, caller=None, event=None) -> None:
         if not self._parameterNode:
             return
-        running, obstacle = self.logic.isRunning, self._obstacle()
+        running, blockingReason = self.logic.isRunning, self._blockingReason()
         self.ui.segmentButton.text = _("Cancel") if running else _("Segment")
-        self.ui.segmentButton.enabled = (running or not obstacle) and not self._doubleClickTimer.active
+        self.ui.segmentButton.enabled = (running or not blockingReason) and not self._doubleClickTimer.active
         self.ui.segmentButton.toolTip = (
-            _("Stop; the scene stays as it is.") if running else obstacle or _("Segment the heart.")
+            _("Stop; the scene stays as it is.") if running else blockingReason or _("Segment the heart.")
         )
         for widget in (self.ui.progressBar, self.ui.timeLabel):
             widget.visible = running
         if not running:
-            self.ui.statusLabel.text = " ".join(text for text in (self._message, obstacle) if text)
+            self.ui.statusLabel.text = " ".join(text for text in (self._message, blockingReason) if text)
         for section in (
             self.ui.inputCollapsibleButton,
             self.ui.sequenceCollapsibleButton,
@@ -396,17 +396,17 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ):
             section.enabled = not running
         self._showResult(running)
-        self._sequence.update(self._parameterNode.inputVolume, running, obstacle)
+        self._sequence.update(self._parameterNode.inputVolume, running, blockingReason)
 
-    def _obstacle(self) -> str:
+    def _blockingReason(self) -> str:
         """Show what is to know of the volume before a run; return why there can be none, or an empty string."""
         volume, segmentation = self._parameterNode.inputVolume, self._parameterNode.outputSegmentation
         suitable = None if reasonVolumeCannotBeUsed(volume) else volume
-        remark = (
+        warning = (
             "" if self.logic.isRunning else self._estimate.show(suitable, self._computing.device, self.logic.isWarm)
         )
         return (
-            self._advice.look(volume, self._parameterNode.modality, remark)
+            self._advice.look(volume, self._parameterNode.modality, warning)
             or reasonSegmentationCannotBeUsed(segmentation, volume)
             or self._choices.problem
             or self._weights.problem

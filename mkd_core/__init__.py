@@ -12,7 +12,7 @@ Example:
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+__version__ = "0.4.0"
 
 
 def __getattr__(name: str):

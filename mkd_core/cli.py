@@ -24,7 +24,7 @@ from pathlib import Path
 
 from mkd_core import __version__
 from mkd_core.errors import InputError, MKDError
-from mkd_core.inference.memory import keep_freed_memory
+from mkd_core.inference.memory import retain_memory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,9 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         "--segmentor",
         choices=("ensemble", "real", "synthetic"),
         default="ensemble",
-        help="whose answer counts: both together, S_real's or S_syn's",
+        help="whose prediction counts: both together, S_real's or S_syn's",
     )
-    segment.add_argument("--report", type=Path, help="figures, remarks and provenance as JSON")
+    segment.add_argument("--report", type=Path, help="figures, warnings and provenance as JSON")
     segment.add_argument("--preview", type=Path, help="picture of slices through the heart (.png)")
     segment.add_argument("--disagreement", type=Path, help="map of where the two segmentors differ, 0 to 1")
     segment.add_argument("--aligned", type=Path, help="the volume as the generators rendered it")
@@ -245,7 +245,7 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
         with_disagreement=chosen.disagreement is not None,
         with_aligned=chosen.aligned is not None,
     )
-    keep_freed_memory()
+    retain_memory()
     image = read_volume(chosen.input)
     show = _ProgressLine(enabled=not chosen.quiet and sys.stderr.isatty())
     try:
@@ -331,9 +331,9 @@ def _print_report(report: dict) -> None:
     from mkd_core.structures import BY_KEY
 
     for key, entry in report["structures"].items():
-        print(f"{BY_KEY[key].name:<28}{entry['volume_ml']:8.1f} ml  {' '.join(entry['remarks'])}".rstrip())
-    for remark in report["remarks"]:
-        print(remark)
+        print(f"{BY_KEY[key].name:<28}{entry['volume_ml']:8.1f} ml  {' '.join(entry['warnings'])}".rstrip())
+    for warning in report["warnings"]:
+        print(warning)
     weights, seconds = report["bundle"], report["timings_s"]["total"]
     print(
         f"{seconds:.1f} s on {report['device']} ({report['precision']}), weights {weights['name']} {weights['version']}"

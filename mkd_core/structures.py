@@ -27,7 +27,7 @@ class Structure:
         mmwhs: voxel values of the MM-WHS 2017 data set that mean this structure.
         code: SNOMED CT triple (scheme, value, meaning).
         color: sRGB, each 0 to 255.
-        plausible_ml: (smallest, largest) volume in ml that raises no remark in an adult.
+        plausible_ml: (smallest, largest) volume in ml that raises no warning in an adult.
         is_blood: True for blood pools, False for muscle.
     """
 

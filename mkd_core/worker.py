@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mkd_core import __version__
 from mkd_core.errors import Cancelled, MKDError
-from mkd_core.inference.memory import keep_freed_memory
+from mkd_core.inference.memory import retain_memory
 
 if TYPE_CHECKING:
     from mkd_core.io.bundle import Bundle
@@ -337,7 +337,7 @@ def protocol_streams() -> tuple[BinaryIO, BinaryIO]:
 
 def main() -> int:
     """Serve requests on stdin."""
-    keep_freed_memory()
+    retain_memory()
     Worker(*protocol_streams()).serve()
     return 0
 

@@ -20,8 +20,8 @@ class MKDSegmentationParameterNode:
     inputVolume - the CT or MR volume to segment.
     outputSegmentation - the node that receives the seven segments; none means that a new one is made.
     modality - what kind of image the input volume is.
-    leftOut - keys of the structures that are not wanted, separated by blanks.
-    segmentor - whose answer counts: both together, S_real's or S_syn's.
+    excludedStructures - keys of the structures that are not wanted, separated by blanks.
+    segmentor - whose output counts: both together, S_real's or S_syn's.
     withDisagreement - also give a volume that shows where the two segmentors differ.
     withAligned - also give the volume as image alignment rendered it.
     """
@@ -29,7 +29,7 @@ class MKDSegmentationParameterNode:
     inputVolume: vtkMRMLScalarVolumeNode
     outputSegmentation: vtkMRMLSegmentationNode
     modality: Annotated[str, Choice(MODALITIES)] = "CT"
-    leftOut: str = ""
+    excludedStructures: str = ""
     segmentor: Annotated[str, Choice(SEGMENTORS)] = "ensemble"
     withDisagreement: bool = False
     withAligned: bool = False
@@ -86,7 +86,7 @@ class MachineSettings:
     def weightsFolder(self, path: str) -> None:
         qt.QSettings().setValue("MKDSegmentation/WeightsFolder", path)
 
-    def slowness(self, device: str) -> float:
+    def speedFactor(self, device: str) -> float:
         """How many times as long as estimated runs took on a device here; 1 as long as nobody knows."""
         try:
             factor = float(qt.QSettings().value(f"MKDSegmentation/Slowness/{device}", "1"))
@@ -107,7 +107,7 @@ class RunOptions:
     device - "auto", "cpu", "cuda", "cuda:1", "mps".
     weightsPath - weights bundle; empty for the one that comes with the extension.
     structures - keys of the structures wanted (see mkd_core.structures); None for all seven.
-    segmentor - whose answer counts: "ensemble" of both, "real" for S_real alone, "synthetic" for S_syn alone.
+    segmentor - whose output counts: "ensemble" of both, "real" for S_real alone, "synthetic" for S_syn alone.
     withDisagreement - also give a volume that shows where the two segmentors differ, 0 to 1.
     withAligned - also give the volume as image alignment rendered it.
     threads - processor threads to compute with; 0 leaves the choice to PyTorch, which takes one for each core.

@@ -130,39 +130,40 @@ def rendered_hearts(
         pictures: folder for a picture of the worst heart.
 
     Returns:
-        By whose answer it is, "ensemble", "real" or "synthetic": mean Dice by structure, their ``mean``, and the number
+        By whose prediction it is, "ensemble", "real" or "synthetic": mean Dice by structure, their ``mean``, and the number
         of ``cases``.
     """
     from mkd_core.synthesis import synthesize
     from mkd_core.training.config import DataConfig
     from mkd_core.training.rendered_hearts import training_hearts
 
-    rows: dict[str, list[list[float]]] = {answer: [] for answer in ensemble.ANSWERS}
+    rows: dict[str, list[list[float]]] = {prediction: [] for prediction in ensemble.PREDICTIONS}
     worst = (np.inf, None)
     hearts = sorted(set(folder.glob("*.nii.gz")).difference(training_hearts(folder, DataConfig.last_heart)))[:count]
     for number, path in enumerate(hearts):
         image, truth = synthesize(sitk.ReadImage(str(path)), modality, _FIRST_SEED + number)
         true = sitk.GetArrayViewFromImage(truth)
-        for answer in ensemble.ANSWERS:
-            labels = _segment(image, bundle, modality, f"{path.name} {modality}", segmentor=answer)
+        for prediction in ensemble.PREDICTIONS:
+            labels = _segment(image, bundle, modality, f"{path.name} {modality}", segmentor=prediction)
             found = np.zeros_like(true) if labels is None else sitk.GetArrayViewFromImage(labels)
-            rows[answer].append([dice(found == s.label, true == s.label) for s in STRUCTURES])
-            if answer == "ensemble" and np.mean(rows[answer][-1]) < worst[0]:
-                worst = (np.mean(rows[answer][-1]), (image, truth, labels))
+            rows[prediction].append([dice(found == s.label, true == s.label) for s in STRUCTURES])
+            if prediction == "ensemble" and np.mean(rows[prediction][-1]) < worst[0]:
+                worst = (np.mean(rows[prediction][-1]), (image, truth, labels))
         reached = rows["ensemble"][-1]
         print(
             f"  {path.name} {modality}: "
             + " ".join(f"{s.abbreviation} {v:.3f}" for s, v in zip(STRUCTURES, reached))
             + "  "
-            + " ".join(f"{answer} {np.mean(rows[answer][-1]):.3f}" for answer in rows),
+            + " ".join(f"{prediction} {np.mean(rows[prediction][-1]):.3f}" for prediction in rows),
             flush=True,
         )
     if pictures and worst[1]:
         _draw(pictures / f"worst-rendered-{modality}.png", *worst[1], modality)
-    means = {answer: np.mean(values, axis=0) for answer, values in rows.items()}
+    means = {prediction: np.mean(values, axis=0) for prediction, values in rows.items()}
     return {
-        answer: {s.key: float(v) for s, v in zip(STRUCTURES, mean)} | {"mean": float(mean.mean()), "cases": len(hearts)}
-        for answer, mean in means.items()
+        prediction: {s.key: float(v) for s, v in zip(STRUCTURES, mean)}
+        | {"mean": float(mean.mean()), "cases": len(hearts)}
+        for prediction, mean in means.items()
     }
 
 
@@ -277,7 +278,7 @@ def describe(bundle: mkd_core.Bundle, figures: dict) -> mkd_core.Bundle:
     """Write figures into the description that a bundle gives of itself, beside those of its validation; returns it as
     it was read back.
     """
-    from mkd_core.training.bundling import describe_anew
+    from mkd_core.training.bundling import update_metadata
 
     quality = {name: values for name, values in bundle.metadata["quality"].items() if name.startswith("validation")}
     for name, values in figures.items():
@@ -292,7 +293,7 @@ def describe(bundle: mkd_core.Bundle, figures: dict) -> mkd_core.Bundle:
             for key, value in values.items()
             if key != "seconds"
         }
-    return describe_anew(bundle, quality=quality)
+    return update_metadata(bundle, quality=quality)
 
 
 def main(arguments: Sequence[str] | None = None) -> dict:

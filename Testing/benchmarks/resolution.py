@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 import mkd_core
 from mkd_core.inference.execution import choose_precision, executor_for, thread_count
-from mkd_core.inference.geometry import Field, Grid, box_grid, covered
+from mkd_core.inference.geometry import Grid, OrientedVolume, box_grid, overlap_slices
 from mkd_core.inference.resampling import sample, write_labels
 from mkd_core.method.ensemble import agreement
 from mkd_core.structures import CLASS_COUNT, STRUCTURES
@@ -43,9 +43,9 @@ def best_dice(truth: sitk.Image, grid: Grid) -> list[float]:
     for label in range(CLASS_COUNT):
         one = sitk.GetImageFromArray((labels == label).astype(np.float32))
         one.CopyInformation(truth)
-        shares.append(sample(Field(one), grid))
-    field = Field(truth)
-    block = covered(grid, field)
+        shares.append(sample(OrientedVolume(one), grid))
+    field = OrientedVolume(truth)
+    block = overlap_slices(grid, field)
     found = np.zeros([side.stop - side.start for side in block], np.uint8)
     for _ in write_labels(torch.stack(shares), grid, field, found):
         pass
@@ -69,7 +69,7 @@ def cost(bundle: mkd_core.Bundle, size: tuple[int, int, int]) -> float:
 
 def heart_grid(truth: sitk.Image, spacing: float, stride: int) -> Grid:
     """Grid round the structures, as the pipeline lays it round the heart that the localiser found."""
-    field = Field(truth)
+    field = OrientedVolume(truth)
     where = np.argwhere(field.voxels) * field.spacing
     grid, _ = box_grid(
         field, where.min(axis=0) - _MARGIN_MM, where.max(axis=0) + _MARGIN_MM, spacing, stride, (1000.0,) * 3

@@ -117,18 +117,18 @@ def plain_labels(image: sitk.Image, box_mm: dict[str, list[float]]) -> tuple[np.
     """
     import torch
 
-    from mkd_core.inference.geometry import Field, Grid, covered
+    from mkd_core.inference.geometry import Grid, OrientedVolume, overlap_slices
     from mkd_core.inference.normalisation import normalise
     from mkd_core.inference.resampling import sample
     from mkd_core.method import ensemble
     from mkd_core.method.alignment import align_for_segmentors
 
     bundle = load_bundle(default_bundle_path())
-    field = Field(image)
+    field = OrientedVolume(image)
     low, high = (np.array(box_mm[end][::-1]) - image.GetOrigin()[::-1] for end in ("low", "high"))
     size = np.rint((high - low) / bundle.spacing).astype(int)
     grid = Grid(tuple(size.tolist()), tuple((low + 0.5 * bundle.spacing).tolist()), bundle.spacing)
-    block = covered(grid, field)
+    block = overlap_slices(grid, field)
     x, y, z = (slice(side.start, side.stop) for side in reversed(block))
     region = image[x, y, z]
     given = normalise(sample(field, grid), bundle.normalisation("CT"))[None, None]
@@ -138,7 +138,9 @@ def plain_labels(image: sitk.Image, box_mm: dict[str, list[float]]) -> tuple[np.
             [bundle.network(part)(view)[0] for view in shown]
             for part, shown in (("segmentor_real", views.real), ("segmentor_syn", views.synthetic))
         )
-        probabilities = ensemble.remove_islands(ensemble.ensemble(real, synthetic, bundle.real_share("CT"))[0])
+        probabilities = ensemble.keep_main_components(
+            ensemble.ensemble(real, synthetic, bundle.ensemble_weight("CT"))[0]
+        )
     best = np.full(region.GetSize()[::-1], -1.0, np.float32)
     labels = np.zeros(best.shape, np.uint8)
     for label, probability in enumerate(probabilities.numpy()):

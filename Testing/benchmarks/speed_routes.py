@@ -47,11 +47,11 @@ def our_route(threads: int) -> Callable[[str, str, Stages], None]:
     import torch  # noqa: F401
 
     from mkd_core.inference import pipeline
-    from mkd_core.inference.memory import keep_freed_memory
+    from mkd_core.inference.memory import retain_memory
     from mkd_core.io.bundle import default_bundle_path, load_bundle
     from mkd_core.io.volumes import read_volume, write_volume
 
-    keep_freed_memory()
+    retain_memory()
     bundle = load_bundle(default_bundle_path())
     options = pipeline.SegmentationOptions(device="cpu", threads=threads)
     pipeline.warm(bundle, options)
@@ -84,7 +84,7 @@ def monai_route(threads: int) -> Callable[[str, str, Stages], None]:
 
     bundle = load_bundle(default_bundle_path())
     stride = bundle.network("segmentor_real").stride
-    share = bundle.real_share("CT")
+    share = bundle.ensemble_weight("CT")
 
     def answer(window: torch.Tensor) -> torch.Tensor:
         views = align_for_segmentors(window, bundle.alignment("CT"), lambda part, image: bundle.network(part)(image))

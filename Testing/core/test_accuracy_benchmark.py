@@ -63,7 +63,7 @@ def test_a_rendered_test_heart_is_scored_for_each_segmentor_and_the_worst_one_dr
         ]
     )
     assert figures["rendered CT"]["ensemble"]["cases"] == 1
-    assert all(0 <= figures["rendered CT"][answer]["mean"] <= 1 for answer in ("real", "synthetic"))
+    assert all(0 <= figures["rendered CT"][prediction]["mean"] <= 1 for prediction in ("real", "synthetic"))
     assert figures["rendered CT"]["ensemble"]["mean"] > 0.6, "the default weights find a heart that they have not seen"
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [
         "worst-rendered-CT.png",

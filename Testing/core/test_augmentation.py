@@ -28,7 +28,7 @@ def _ramp():
 
 
 def _changed(seed, **settings):
-    config = AugmentationConfig(**{**NOTHING, "share": 1.0, "elastic_share": 1.0, **settings})
+    config = AugmentationConfig(**{**NOTHING, "share": 1.0, "elastic_probability": 1.0, **settings})
     return Augmentation(config, PATCH, 2.0)(*_ramp(), [seed])
 
 

@@ -87,11 +87,11 @@ def test_the_description_is_read_without_the_weights_and_knows_its_settings(tiny
 
 def test_both_segmentors_count_half_unless_the_description_says_otherwise(tiny_bundle_path, tmp_path):
     description = tiny_description()
-    assert [bundles.load_bundle(tiny_bundle_path).real_share(modality) for modality in ("CT", "MR")] == [0.5, 0.5]
+    assert [bundles.load_bundle(tiny_bundle_path).ensemble_weight(modality) for modality in ("CT", "MR")] == [0.5, 0.5]
     saved = bundles.save_bundle(
         tmp_path / "b.safetensors", description | {"ensemble": {"target": 0.8}}, random_state_dicts(description)
     )
-    assert [saved.real_share(modality) for modality in ("CT", "MR")] == [0.8, 0.5]
+    assert [saved.ensemble_weight(modality) for modality in ("CT", "MR")] == [0.8, 0.5]
 
 
 def test_nothing_is_left_behind_and_the_old_file_stays_when_saving_fails(tiny_bundle_path):

@@ -296,11 +296,11 @@ def test_an_mr_that_calls_itself_ct_is_refused_before_work_starts(tmp_path):
     )
 
 
-def test_an_empty_structure_is_a_remark_or_a_refusal(tmp_path):
+def test_an_empty_structure_is_a_warning_or_a_refusal(tmp_path):
     case = write_pair(tmp_path, "ct_train_1001", label=eight_labels([0, 500, 600, 420, 550, 820, 850]))
-    remark = "“ct_train_1001_label.nii.gz” has no voxel of the left ventricular myocardium."
-    assert check_cases([case]) == [remark]
-    assert remark in refusal(check_cases, [case], require_all=True)
+    warning = "“ct_train_1001_label.nii.gz” has no voxel of the left ventricular myocardium."
+    assert check_cases([case]) == [warning]
+    assert warning in refusal(check_cases, [case], require_all=True)
     assert missing_structures(read_case(case)[1]) == ["Myo"]
     nothing = write_pair(tmp_path, "ct_train_1002", label=eight_labels([0]))
     assert len(check_cases([nothing])) == len(STRUCTURES)

@@ -39,8 +39,17 @@ def files_below(folder: Path, *suffixes: str) -> list[str]:
     )
 
 
-def test_every_python_file_of_the_package_is_listed():
-    assert sorted(cmake_variable(PACKAGE, "PACKAGE_PYTHON_SCRIPTS")) == files_below(PACKAGE, ".py")
+#: Folders of the package that no click needs: they stay out of Slicer.
+NOT_INSTALLED = ("archive/", "evaluation/", "training/")
+
+
+def installed_files(*suffixes: str) -> list[str]:
+    """Files of the package that belong into Slicer."""
+    return [name for name in files_below(PACKAGE, *suffixes) if not name.startswith(NOT_INSTALLED)]
+
+
+def test_every_python_file_that_a_click_may_need_is_listed_and_no_other():
+    assert sorted(cmake_variable(PACKAGE, "PACKAGE_PYTHON_SCRIPTS")) == installed_files(".py")
 
 
 def test_every_weights_file_of_the_package_is_listed():
@@ -115,7 +124,7 @@ def installed(tmp_path_factory) -> tuple[Path, dict[str, str]]:
 
 def test_the_installed_tree_holds_module_resources_and_package(installed):
     folder, _ = installed
-    package = [f"mkd_core/{name}" for name in files_below(PACKAGE) if name != "CMakeLists.txt"]
+    package = [f"mkd_core/{name}" for name in installed_files() if name != "CMakeLists.txt"]
     module = [name for name in files_below(MODULE) if name != "CMakeLists.txt" and not name.startswith("Testing/")]
     assert files_below(folder) == sorted(package + module)
 

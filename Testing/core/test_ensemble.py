@@ -25,10 +25,10 @@ def test_the_ensemble_is_the_mean_of_the_softmax_maps(seed):
     assert torch.allclose(from_real, real.softmax(0))
     assert torch.allclose(from_synthetic, (one.softmax(0) + two.softmax(0)) / 2)
     assert torch.allclose(mean, (from_real + from_synthetic) / 2)
-    mostly_real = ensemble.ensemble([real], [one, two], real_share=0.75)[0]
+    mostly_real = ensemble.ensemble([real], [one, two], ensemble_weight=0.75)[0]
     assert torch.allclose(mostly_real, 0.75 * from_real + 0.25 * from_synthetic)
-    for answer in (mean, mostly_real):
-        assert torch.allclose(answer.sum(dim=0), torch.ones(2, 3, 4))
+    for prediction in (mean, mostly_real):
+        assert torch.allclose(prediction.sum(dim=0), torch.ones(2, 3, 4))
 
 
 @given(seeds)
@@ -78,7 +78,7 @@ def test_an_island_goes_to_its_second_best_class_where_that_joins_and_to_backgro
     clean = labels.copy()
     labels[8, 3, 3] = 3  # left atrium in the right atrium
     labels[1, 10, 10] = 3  # and far away
-    result = best(ensemble.remove_islands(certain(labels, second=4)))
+    result = best(ensemble.keep_main_components(certain(labels, second=4)))
     assert np.array_equal(result, clean)
 
 
@@ -89,7 +89,7 @@ def test_large_parts_of_the_pulmonary_artery_stay_and_small_ones_go():
     labels[18, 9:11, 9:11] = 7  # 4 voxels
     labels[1:9, 9:11, 2:8] = 1
     labels[12:16, 8:11, 2:6] = 1  # as large a share, but a ventricle is one
-    result = best(ensemble.remove_islands(certain(labels)))
+    result = best(ensemble.keep_main_components(certain(labels)))
     expected = labels.copy()
     expected[18] = 0
     expected[12:16, 8:11, 2:6] = 0
@@ -102,7 +102,7 @@ def test_after_removing_islands_every_structure_is_one_piece_and_probabilities_a
     noise = np.random.default_rng(seed).normal(size=(8, 14, 14, 14))
     probabilities = torch.from_numpy(40 * ndimage.gaussian_filter(noise, (0, 2, 2, 2))).float().softmax(0)
     before = best(probabilities)
-    result = ensemble.remove_islands(probabilities.clone())
+    result = ensemble.keep_main_components(probabilities.clone())
     assert torch.allclose(result.sum(dim=0), torch.ones(14, 14, 14), atol=1e-5)
     assert result.min() >= 0
     after = best(result)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from mkd_core.errors import InputError
 from mkd_core.inference import geometry, resampling
-from mkd_core.inference.geometry import Field, Grid
+from mkd_core.inference.geometry import Grid, OrientedVolume
 
 ORIENTATIONS = [
     (order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)
@@ -68,8 +68,8 @@ oblique = strategies.tuples(*[strategies.integers(-60, 60)] * 3).map(
     direction=strategies.one_of(strategies.none(), oblique),
 )
 def test_however_a_volume_is_stored_its_field_is_the_same(orientation, size, spacing, direction):
-    plain = Field(random_image(size, spacing, direction, (11.0, -70.0, 5.0)))
-    other = Field(stored_otherwise(plain.image, *orientation))
+    plain = OrientedVolume(random_image(size, spacing, direction, (11.0, -70.0, 5.0)))
+    other = OrientedVolume(stored_otherwise(plain.image, *orientation))
     assert np.array_equal(plain.voxels, other.voxels)
     assert np.array_equal(plain.spacing, other.spacing)
     assert np.array_equal(plain.rotation, other.rotation)
@@ -84,7 +84,7 @@ def test_however_a_volume_is_stored_its_field_is_the_same(orientation, size, spa
 )
 def test_positions_in_the_local_frame_are_positions_in_the_world(orientation, direction, data):
     image = stored_otherwise(random_image((9, 10, 11), (0.7, 1.1, 2.0), direction, (5.0, -3.0, 90.0)), *orientation)
-    field = Field(image)
+    field = OrientedVolume(image)
     index = [data.draw(strategies.integers(0, count - 1)) for count in field.size]
     world = field.to_world(field.rotation @ (np.array(index) * field.spacing))
     there = image.TransformPhysicalPointToIndex(world)
@@ -95,13 +95,13 @@ def test_positions_in_the_local_frame_are_positions_in_the_world(orientation, di
 @pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)
 def test_the_labels_of_a_block_come_to_their_place_in_the_image(order, signs):
     image = stored_otherwise(random_image((8, 9, 10), (1.0, 2.0, 3.0)), order, signs)
-    field = Field(image)
+    field = OrientedVolume(image)
     block = tuple(slice(first, first + count) for first, count in zip((1, 2, 0), (4, 3, min(5, field.size[2]))))
     labels = np.random.default_rng(0).integers(0, 8, [side.stop - side.start for side in block]).astype(np.uint8)
     result = field.block_to_image(labels, block)
     expected = np.zeros(field.size, np.uint8)
     expected[block] = labels
-    assert np.array_equal(Field(result).voxels, expected)
+    assert np.array_equal(OrientedVolume(result).voxels, expected)
     assert result.GetPixelID() == sitk.sitkUInt8
     assert (result.GetSize(), result.GetSpacing(), result.GetOrigin(), result.GetDirection()) == (
         image.GetSize(),
@@ -112,8 +112,8 @@ def test_the_labels_of_a_block_come_to_their_place_in_the_image(order, signs):
 
 
 def test_a_direction_that_is_upright_but_for_rounding_is_upright():
-    assert Field(random_image((8, 8, 8), (1, 1, 1), rotation((3e-5, -2e-5, 1e-5)))).is_upright
-    assert not Field(random_image((8, 8, 8), (1, 1, 1), rotation((1e-3, 0, 0)))).is_upright
+    assert OrientedVolume(random_image((8, 8, 8), (1, 1, 1), rotation((3e-5, -2e-5, 1e-5)))).is_upright
+    assert not OrientedVolume(random_image((8, 8, 8), (1, 1, 1), rotation((1e-3, 0, 0)))).is_upright
 
 
 def test_sheared_axes_are_refused():
@@ -124,7 +124,7 @@ def test_sheared_axes_are_refused():
             return (1.0, 0.1, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
     with pytest.raises(InputError, match="right angles"):
-        Field(Sheared())
+        OrientedVolume(Sheared())
 
 
 @given(
@@ -152,8 +152,8 @@ def test_interpolation_weights_add_up_to_one_and_reproduce_straight_lines(count,
     size=sizes, spacing=spacings, step=strategies.sampled_from([0.5, 1.0, 2.0]), stride=strategies.sampled_from([1, 4])
 )
 def test_an_upright_volume_is_sampled_as_by_antialiased_interpolation(size, spacing, step, stride):
-    field = Field(random_image(size, spacing))
-    grid = geometry.covering_grid(field, step, stride)
+    field = OrientedVolume(random_image(size, spacing))
+    grid = geometry.enclosing_grid(field, step, stride)
     values = resampling.sample(field, grid).double()
     expected = torch.from_numpy(field.voxels.astype(np.float64))
     for axis in range(3):
@@ -178,7 +178,7 @@ def test_sampling_a_ramp_gives_the_ramp_whatever_the_directions(direction, spaci
     ramp = ((index * spacing) @ direction.T @ slope).transpose(2, 1, 0)
     values = sitk.GetImageFromArray(np.ascontiguousarray(ramp))
     values.CopyInformation(image)
-    field = Field(values)
+    field = OrientedVolume(values)
     low, high = field.bounds()
     middle = (low + high) / 2
     step = 0.1 * min(count * s for count, s in zip(size, spacing))  # so that no kernel reaches the edge
@@ -194,16 +194,16 @@ def test_sampling_a_ramp_gives_the_ramp_whatever_the_directions(direction, spaci
 
 def test_averaging_lowers_noise_as_much_for_oblique_as_for_upright_volumes():
     image = random_image((48, 48, 48), (1, 1, 1))
-    upright = resampling.sample(Field(image), Grid((12, 12, 12), (12, 12, 12), 2.0)).std()
+    upright = resampling.sample(OrientedVolume(image), Grid((12, 12, 12), (12, 12, 12), 2.0)).std()
     image.SetDirection(rotation((0.3, 0.2, -0.3)).ravel().tolist())
-    field = Field(image)
+    field = OrientedVolume(image)
     low, high = field.bounds()
     turned = resampling.sample(field, Grid((12, 12, 12), tuple((low + high) / 2 - 11), 2.0)).std()
     assert turned == pytest.approx(float(upright), rel=0.25)
     assert upright < 0.4 * np.std(sitk.GetArrayViewFromImage(image))
 
 
-def dense_labels(scores: torch.Tensor, grid: Grid, field: Field) -> tuple[np.ndarray, np.ndarray]:
+def dense_labels(scores: torch.Tensor, grid: Grid, field: OrientedVolume) -> tuple[np.ndarray, np.ndarray]:
     """Trilinear interpolation of all classes at all voxels, and the gap between best and second-best; -1 outside the
     grid.
     """
@@ -229,11 +229,14 @@ def dense_labels(scores: torch.Tensor, grid: Grid, field: Field) -> tuple[np.nda
     start=strategies.tuples(*[strategies.floats(-20, 8)] * 3),
 )
 def test_class_scores_come_back_as_by_interpolating_all_of_them(seed, spacing, direction, shape, smooth, start):
-    field = Field(random_image((19, 23, 21), spacing, direction))
+    field = OrientedVolume(random_image((19, 23, 21), spacing, direction))
     scores = random_scores(shape, seed, smooth)
     grid = Grid(shape, start, 2.0)
     labels = np.full(field.size, 99, np.uint8)
-    assert list(resampling.write_labels(scores, grid, field, labels[geometry.covered(grid, field)]))[-1:] in ([], [1.0])
+    assert list(resampling.write_labels(scores, grid, field, labels[geometry.overlap_slices(grid, field)]))[-1:] in (
+        [],
+        [1.0],
+    )
     expected, gap = dense_labels(scores, grid, field)
     outside = expected < 0
     # Voxels exactly on the grid's border may fall on either side by rounding; near-ties may go either way.
@@ -247,9 +250,9 @@ def test_class_scores_come_back_as_by_interpolating_all_of_them(seed, spacing, d
 
 def test_a_grid_beside_the_volume_writes_nothing():
     for direction in (None, rotation((0.3, 0, 0))):
-        field = Field(random_image((8, 8, 8), (1, 1, 1), direction))
+        field = OrientedVolume(random_image((8, 8, 8), (1, 1, 1), direction))
         grid = Grid((4, 4, 4), (500, 0, 0), 2.0)
-        block = geometry.covered(grid, field)
+        block = geometry.overlap_slices(grid, field)
         labels = np.zeros(field.size, np.uint8)[block]
         list(resampling.write_labels(random_scores((4, 4, 4)), grid, field, labels))
         assert not sitk.GetArrayFromImage(field.block_to_image(labels, block)).any()
@@ -266,7 +269,7 @@ boxes = strategies.tuples(*[strategies.floats(-30, 60)] * 3)
     limit=strategies.floats(40, 200),
 )
 def test_a_box_holds_what_was_asked_for_and_stays_in_the_volume_if_it_can(low, extent, stride, limit):
-    field = Field(random_image((40, 50, 60), (1.0, 1.0, 1.0)))
+    field = OrientedVolume(random_image((40, 50, 60), (1.0, 1.0, 1.0)))
     low = np.array(low)
     high = low + extent
     bound_low, bound_high = field.bounds()
@@ -286,8 +289,8 @@ def test_a_box_holds_what_was_asked_for_and_stays_in_the_volume_if_it_can(low, e
 
 
 def test_the_covering_grid_covers_and_is_no_larger_than_needed():
-    field = Field(random_image((40, 50, 60), (1.0, 1.2, 2.0), rotation((0.2, 0.1, 0.3))))
-    grid = geometry.covering_grid(field, 5.0, 8)
+    field = OrientedVolume(random_image((40, 50, 60), (1.0, 1.2, 2.0), rotation((0.2, 0.1, 0.3))))
+    grid = geometry.enclosing_grid(field, 5.0, 8)
     low, high = field.bounds()
     assert (grid.low <= low + 1e-6).all() and (grid.high >= high - 1e-6).all()
     assert all(side < extent + 8 * 5.0 for side, extent in zip(grid.high - grid.low, high - low))

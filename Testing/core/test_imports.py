@@ -44,7 +44,10 @@ def loaded_by(statement: str) -> set[str]:
     [
         ("import mkd_core, mkd_core.structures, mkd_core.errors, mkd_core.worker, mkd_core.cli", set()),
         ("from mkd_core.io.bundle import read_description, default_bundle_path", {"numpy"}),
-        ("from mkd_core import segment, SegmentationOptions, preview", {"numpy", "scipy", "SimpleITK"}),
+        (
+            "from mkd_core import segment, SegmentationOptions; from mkd_core.io import preview",
+            {"numpy", "scipy", "SimpleITK"},
+        ),
     ],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(statement, allowed):

@@ -95,7 +95,7 @@ def volumes(tmp_path):
 
 
 def test_patches_carry_the_volumes_labels_and_count_nothing_outside_it(volumes):
-    source = LabelledVolumes(volumes, 16, heart_share=0.5, budget=1e9)
+    source = LabelledVolumes(volumes, 16, heart_fraction=0.5, budget=1e9)
     rng = np.random.default_rng(0)
     for _ in range(20):
         image, labels = source.draw(rng)

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from mkd_core.method.losses import segmentation_loss
-from mkd_core.training.across_processes import fix_statistics
+from mkd_core.training.across_processes import freeze_batch_norm
 from mkd_core.training.baselines import SingleSegmentor
 from mkd_core.training.config import MethodConfig, NetworksConfig
 from mkd_core.training.mkd import MutualDistillation
@@ -85,13 +85,13 @@ def test_each_direction_of_distillation_can_be_switched_off(direction, terms):
 
 
 def test_both_streams_teach_with_the_mean_of_their_lessons():
-    lessons = {
+    distillations = {
         stream: _model(distillation_images=stream).losses(*_pair())[0]
         for stream in ("teacher-stream", "student-stream", "both")
     }
     for term in ("syn to real", "real to syn"):
-        mean = (lessons["teacher-stream"][term] + lessons["student-stream"][term]) / 2
-        assert lessons["both"][term].item() == pytest.approx(mean.item(), rel=1e-5)
+        mean = (distillations["teacher-stream"][term] + distillations["student-stream"][term]) / 2
+        assert distillations["both"][term].item() == pytest.approx(mean.item(), rel=1e-5)
 
 
 def test_distillation_rises_along_its_ramp():
@@ -113,7 +113,7 @@ def test_without_alignment_s_syn_sees_the_assistants_images_and_no_generator_mov
 
 
 def test_at_first_each_segmentor_can_learn_from_its_own_modality_alone():
-    model = _model(separate_steps=1)
+    model = _model(pretrain_steps=1)
     before = {name: value.clone() for name, value in model.named_parameters()}
     assert not model.aligns
     assert set(model.step(*_pair())) == {"real", "syn"}
@@ -132,7 +132,7 @@ def test_at_first_each_segmentor_can_learn_from_its_own_modality_alone():
 
 
 def test_generators_that_a_run_starts_with_translate_at_rest_while_the_segmentors_learn_apart():
-    model = _model(separate_steps=1, separate_alignment=True)
+    model = _model(pretrain_steps=1, pretrain_alignment=True)
     x_t, y_t, x_a, y_a = _pair()
     before = {name: value.clone() for name, value in model.named_parameters()}
     assert model.aligns, "a bundle of such a run shows S_syn translated images"
@@ -154,7 +154,7 @@ def test_generators_that_a_run_starts_with_translate_at_rest_while_the_segmentor
 
 
 def test_with_resting_generators_only_the_segmentors_learn_and_teach_each_other():
-    model = _model(resting_generators=True)
+    model = _model(freeze_generators=True)
     before = {name: value.clone() for name, value in model.named_parameters()}
     _, images = model.losses(*_pair())
     assert not torch.equal(images["a2t"], _pair()[2]) and not images["a2t"].requires_grad
@@ -164,10 +164,10 @@ def test_with_resting_generators_only_the_segmentors_learn_and_teach_each_other(
 
 
 def test_with_fixed_statistics_a_step_normalises_as_inference_does_and_leaves_them_alone():
-    model = _model(resting_generators=True)
+    model = _model(freeze_generators=True)
     for _ in range(3):
         model.step(*_pair())  # statistics that say something
-    fix_statistics(model, True)
+    freeze_batch_norm(model, True)
     kept = {name: value.clone() for name, value in model.named_buffers()}
     x_t, y_t, x_a, y_a = _pair()
     alone = model.losses(x_t[:1], y_t[:1], x_a[:1], y_a[:1])[0]
@@ -178,7 +178,7 @@ def test_with_fixed_statistics_a_step_normalises_as_inference_does_and_leaves_th
     )
     model.step(x_t, y_t, x_a, y_a)
     assert all(torch.equal(value, kept[name]) for name, value in model.named_buffers())
-    fix_statistics(model, False)
+    freeze_batch_norm(model, False)
     model.step(x_t, y_t, x_a, y_a)
     assert not all(torch.equal(value, kept[name]) for name, value in model.named_buffers())
 
@@ -237,7 +237,7 @@ def test_without_distillation_there_are_no_distillation_terms():
 
 def test_the_discriminators_step_leaves_generators_untouched_and_moves_discriminators():
     model = _model()
-    model.set_rate(0.0)
+    model.set_lr(0.0)
     for group in model.optimisers["discriminators"].param_groups:
         group["lr"] = 1e-3
     before = {name: value.clone() for name, value in model.named_parameters()}
@@ -247,10 +247,10 @@ def test_the_discriminators_step_leaves_generators_untouched_and_moves_discrimin
 
 
 def test_training_learns_one_pair_by_heart():
-    model = _model(segmentor_rate=6e-3, generator_rate=4e-4, class_weights=(1.0,) * 8)
+    model = _model(segmentor_lr=6e-3, generator_lr=4e-4, class_weights=(1.0,) * 8)
     pair = _pair()
     for step in range(180):
-        model.set_rate(1.0 if step < 140 else 0.2)
+        model.set_lr(1.0 if step < 140 else 0.2)
         model.step(*pair)
     model.eval()
     with torch.inference_mode():

@@ -68,7 +68,9 @@ def test_every_row_trains_and_is_tested_with_every_answer_it_can_give(tiny):
     for result in results:
         aligned = result["row"].startswith(("MKD", "IAM")) and result["row"] != "MKD without IAM"
         policies = ("cycle", "none", "mean") if aligned else ("none",)
-        expected = {"S_real"} | {f"{answer} {policy}" for answer in ("S_syn", "ensemble") for policy in policies}
+        expected = {"S_real"} | {
+            f"{prediction} {policy}" for prediction in ("S_syn", "ensemble") for policy in policies
+        }
         assert set(result["test"]) == set(result["validation"]) == expected
         assert all(np.shape(rows) == (2, 7) for rows in result["test"].values())
 
@@ -103,8 +105,8 @@ def test_a_result_from_before_a_setting_existed_counts(tiny):
     folder, results = tiny
     path = sorted((folder / "kept").iterdir())[0]
     content = path.read_text()
-    assert '"separate_steps": 0, ' in content
-    path.write_text(content.replace('"separate_steps": 0, ', ""))
+    assert '"pretrain_steps": 0, ' in content
+    path.write_text(content.replace('"pretrain_steps": 0, ', ""))
     said = []
     run_all(SCALES["tiny"], folder, folder / "kept", device="cpu", say=said.append)
     assert f"{len(results)} runs, {len(results)} of them done" in said
@@ -120,10 +122,10 @@ def test_table_plot_and_json_are_written(tiny, tmp_path):
 
 
 def _result(row, seed, real, syn, both, labelled=4, assistants=20):
-    answers = {"S_real": real}
+    predictions = {"S_real": real}
     for policy, shift in (("cycle", 0.0), ("none", 0.02), ("mean", 0.01)):
-        answers |= {f"S_syn {policy}": syn + shift, f"ensemble {policy}": both + shift}
-    scores = {name: [[value] * 7] * 3 for name, value in answers.items()}
+        predictions |= {f"S_syn {policy}": syn + shift, f"ensemble {policy}": both + shift}
+    scores = {name: [[value] * 7] * 3 for name, value in predictions.items()}
     return {
         "row": row,
         "target": "CT",

@@ -17,7 +17,7 @@ import mkd_core
 from mkd_core import SegmentationOptions
 from mkd_core.errors import BundleError, Cancelled, DeviceError, InputError, MKDError, NoHeartError
 from mkd_core.inference import execution
-from mkd_core.inference.geometry import Field
+from mkd_core.inference.geometry import OrientedVolume
 from mkd_core.structures import BY_LABEL
 from Testing.support.known_heart import AIR, BALLS, BODY, LEVELS, ByIntensity, KnownBundle, Negative, dice, known_volume
 
@@ -70,8 +70,10 @@ def test_seven_structures_are_found_in_place(plain):
 def test_a_flipped_or_permuted_volume_gives_exactly_the_same_labels_in_the_world(plain, bundle, order, signs):
     image, _, result = plain
     other = mkd_core.segment(stored_otherwise(image, order, signs), bundle, options=PLAIN)
-    assert np.array_equal(Field(other.labels).voxels, Field(result.labels).voxels)
-    assert np.allclose(Field(other.labels).to_world((0, 0, 0)), Field(result.labels).to_world((0, 0, 0)))
+    assert np.array_equal(OrientedVolume(other.labels).voxels, OrientedVolume(result.labels).voxels)
+    assert np.allclose(
+        OrientedVolume(other.labels).to_world((0, 0, 0)), OrientedVolume(result.labels).to_world((0, 0, 0))
+    )
     for key, entry in result.report["structures"].items():
         assert other.report["structures"][key] == entry
     assert other.report["heart_box_mm"] == result.report["heart_box_mm"]
@@ -124,19 +126,19 @@ def test_a_volume_that_cuts_the_heart_says_which_structures_it_cuts(bundle):
     at_border = {key for key, entry in result.report["structures"].items() if entry["touches_border"]}
     shown = sitk.GetArrayViewFromImage(truth)
     assert at_border == {BY_LABEL[label].key for label in np.unique(shown[0]) if label} == {"Myo"}
-    assert result.report["structures"]["Myo"]["remarks"] == [
+    assert result.report["structures"]["Myo"]["warnings"] == [
         "Reaches the edge of the volume: part of it may be missing."
     ]
 
 
-def test_a_box_larger_than_the_weights_allow_is_cut_with_a_remark():
+def test_a_box_larger_than_the_weights_allow_is_cut_with_a_warning():
     bundle = KnownBundle()
     bundle.metadata["segmentor"]["max_box_mm"] = [160, 150, 150]
     image, truth = known_volume((84, 68, 76), (2.5, 2.5, 2.5))
     result = mkd_core.segment(image, bundle, options=PLAIN)
     box = result.report["heart_box_mm"]
     assert all(high - low <= limit for low, high, limit in zip(box["low"], box["high"], (160, 150, 150)))
-    assert any("its ends are missing" in remark for remark in result.report["remarks"])
+    assert any("its ends are missing" in warning for warning in result.report["warnings"])
     assert dice(result.labels, truth, 1) > 0.9
 
 
@@ -149,11 +151,11 @@ def test_the_report_holds_the_figures_and_is_plain_json(plain):
         assert entry["volume_ml"] == pytest.approx(voxels[label] * 2.5**3 / 1000, abs=1e-3)
         assert entry["mean_intensity"] == pytest.approx(LEVELS[label], abs=40)
         assert entry["components"] == 1 and entry["agreement"] == 1.0 and not entry["touches_border"]
-        assert all(remark.startswith("Unusually small") for remark in entry["remarks"])  # the balls are small
+        assert all(warning.startswith("Unusually small") for warning in entry["warnings"])  # the balls are small
     assert report["structures"]["Myo"]["mass_g"] == pytest.approx(
         1.05 * report["structures"]["Myo"]["volume_ml"], abs=1e-2
     )
-    assert report["remarks"] == []
+    assert report["warnings"] == []
     assert (report["device"], report["precision"], report["threads"], report["modality"]) == ("cpu", "float32", 1, "CT")
     assert report["bundle"] == {"name": "tiny", "version": "0.0.1", "sha256": "0" * 64}
     assert report["input"] == {"size": [84, 68, 76], "spacing_mm": [2.5, 2.5, 2.5]}
@@ -256,7 +258,7 @@ def test_each_alignment_shows_the_segmentors_what_it_says(plain, policy, shown_t
     for seen, expected in ((real.seen, shown_to_real), (syn.seen, shown_to_syn)):
         assert [round(float((original - view).mean() / 0.001)) for view in seen] == expected
     assert result.report["alignment"] == policy or policy is None
-    assert result.report["real_share"] == 0.5
+    assert result.report["ensemble_weight"] == 0.5
     assert (result.aligned is None) == (policy == "none")
 
 
@@ -300,7 +302,7 @@ def test_disagreement_and_aligned_image_lie_where_the_heart_is(plain):
     assert aligned[inner] == pytest.approx(LEVELS[3], abs=1)
     entry = result.report["structures"]["RA"]
     assert entry["agreement"] < 0.1
-    assert "The two segmentors disagree by" in entry["remarks"][-1] or entry["remarks"] == [
+    assert "The two segmentors disagree by" in entry["warnings"][-1] or entry["warnings"] == [
         "Not found, though one of the two segmentors saw it."
     ]
 
@@ -316,7 +318,7 @@ def test_the_answer_of_one_segmentor_can_be_asked_for_and_agreement_is_told_all_
         assert result.report["options"]["segmentor"] == segmentor
     assert found["real"]["volume_ml"] > 20 and found["synthetic"]["volume_ml"] == 0
     assert found["real"]["agreement"] == found["synthetic"]["agreement"] == 0.0
-    assert found["synthetic"]["remarks"] == ["Not found, though one of the two segmentors saw it."]
+    assert found["synthetic"]["warnings"] == ["Not found, though one of the two segmentors saw it."]
 
 
 def test_a_piece_apart_from_its_structure_is_left_out_and_told(plain):
@@ -330,9 +332,9 @@ def test_a_piece_apart_from_its_structure_is_left_out_and_told(plain):
     changed = sitk.GetImageFromArray(voxels)
     changed.CopyInformation(image)
     entry = mkd_core.segment(changed, KnownBundle(), options=PLAIN).report["structures"]["LV"]
-    assert entry["components"] == 1 and entry["stray_ml"] > 4
-    assert [remark for remark in entry["remarks"] if "left out" in remark] == [
-        f"Further pieces were found apart from it and left out ({entry['stray_ml']:.0f} ml)."
+    assert entry["components"] == 1 and entry["removed_ml"] > 4
+    assert [warning for warning in entry["warnings"] if "left out" in warning] == [
+        f"Further pieces were found apart from it and left out ({entry['removed_ml']:.0f} ml)."
     ]
 
 
@@ -348,15 +350,15 @@ def test_only_the_structures_asked_for_are_returned(plain, bundle):
 def test_what_lies_the_wrong_way_round_is_doubted(plain, bundle):
     image = sitk.Image(plain[0])
     image.SetDirection((-1, 0, 0, 0, 1, 0, 0, 0, 1))
-    remarks = mkd_core.segment(image, bundle, options=PLAIN).report["remarks"]
-    assert remarks == ["The right atrium lies left of the left ventricle: the volume's orientation may be wrong."]
+    warnings = mkd_core.segment(image, bundle, options=PLAIN).report["warnings"]
+    assert warnings == ["The right atrium lies left of the left ventricle: the volume's orientation may be wrong."]
     upside_down = sitk.Image(plain[0])
     upside_down.SetDirection((1, 0, 0, 0, -1, 0, 0, 0, -1))
-    (remark,) = mkd_core.segment(upside_down, bundle, options=PLAIN).report["remarks"]
-    assert "left atrium lies in front of" in remark and "ascending aorta lies below" in remark
+    (warning,) = mkd_core.segment(upside_down, bundle, options=PLAIN).report["warnings"]
+    assert "left atrium lies in front of" in warning and "ascending aorta lies below" in warning
 
 
-def test_unenhanced_blood_is_remarked(plain):
+def test_unenhanced_blood_is_warninged(plain):
     levels = {label: 8.0 * label for label in BALLS}
     image = sitk.Cast(
         sitk.ChangeLabel(plain[1], {label: int(level) for label, level in levels.items()}), sitk.sitkInt16
@@ -371,7 +373,7 @@ def test_unenhanced_blood_is_remarked(plain):
     image = sitk.GetImageFromArray(body)
     image.CopyInformation(plain[0])
     result = mkd_core.segment(image, bundle, options=PLAIN)
-    assert any("not enhanced by contrast agent" in remark for remark in result.report["remarks"])
+    assert any("not enhanced by contrast agent" in warning for warning in result.report["warnings"])
 
 
 # ---- refusals ----
@@ -421,12 +423,12 @@ def test_a_ct_without_air_or_lung_is_doubted_and_a_ct_called_mr_too(plain):
             KnownBundle(localiser=ByIntensity({level: label for label, level in LEVELS.items()} | {BODY: 5})),
             options=PLAIN,
         )
-        .report["remarks"][0]
+        .report["warnings"][0]
         .startswith("The volume shows neither air nor lung")
     )
     bundle = KnownBundle()
     bundle.metadata["normalisation"]["MR"] = bundle.metadata["normalisation"]["CT"]
-    assert "look like CT" in mkd_core.segment(plain[0], bundle, modality="MR", options=PLAIN).report["remarks"][0]
+    assert "look like CT" in mkd_core.segment(plain[0], bundle, modality="MR", options=PLAIN).report["warnings"][0]
 
 
 def only(*labels):

@@ -1,4 +1,4 @@
-"""Remarks on figures, in words for a clinician."""
+"""Warnings on figures, in words for a clinician."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CENTRES = {
 
 
 def measurement(key: str, **changes) -> Measurement:
-    """A measurement that raises no remark."""
+    """A measurement that raises no warning."""
     smallest, largest = BY_KEY[key].plausible_ml
     usual = Measurement((smallest + largest) / 2, 300.0, False, 1, 0.95, CENTRES[key])
     return dataclasses.replace(usual, **changes)
@@ -34,30 +34,30 @@ def heart(**changes) -> dict[str, Measurement]:
     return {structure.key: measurement(structure.key) for structure in STRUCTURES} | changes
 
 
-def remarks(key: str, **changes) -> list[str]:
-    """Remarks on one structure."""
-    return quantify.structure_report(BY_KEY[key], measurement(key, **changes))["remarks"]
+def warnings(key: str, **changes) -> list[str]:
+    """Warnings on one structure."""
+    return quantify.structure_report(BY_KEY[key], measurement(key, **changes))["warnings"]
 
 
-def test_a_usual_heart_raises_no_remark():
+def test_a_usual_heart_raises_no_warning():
     assert quantify.is_heart(heart())
-    assert quantify.whole_remarks(heart(), "CT") == []
-    assert not any(remarks(structure.key) for structure in STRUCTURES)
+    assert quantify.global_warnings(heart(), "CT") == []
+    assert not any(warnings(structure.key) for structure in STRUCTURES)
 
 
 def test_each_doubt_has_its_sentence():
-    assert remarks("LV", volume_ml=20.0) == ["Unusually small (usual in an adult: 40 to 350 ml)."]
-    assert remarks("LV", volume_ml=400.0) == ["Unusually large (usual in an adult: 40 to 350 ml)."]
-    assert remarks("AA", volume_ml=5.0, touches_border=True) == [
+    assert warnings("LV", volume_ml=20.0) == ["Unusually small (usual in an adult: 40 to 350 ml)."]
+    assert warnings("LV", volume_ml=400.0) == ["Unusually large (usual in an adult: 40 to 350 ml)."]
+    assert warnings("AA", volume_ml=5.0, touches_border=True) == [
         "Reaches the edge of the volume: part of it may be missing."
     ]
-    assert remarks("PA", components=2) == ["Found in 2 separate parts."]
-    assert remarks("PA", stray_ml=30.0) == ["Further pieces were found apart from it and left out (30 ml)."]
-    assert remarks("PA", stray_ml=0.9, volume_ml=21.0) == [], "a few voxels are not worth a remark"
-    assert remarks("RA", agreement=0.5) == ["The two segmentors disagree by 50% (more than 30%): check the outline."]
+    assert warnings("PA", components=2) == ["Found in 2 separate parts."]
+    assert warnings("PA", removed_ml=30.0) == ["Further pieces were found apart from it and left out (30 ml)."]
+    assert warnings("PA", removed_ml=0.9, volume_ml=21.0) == [], "a few voxels are not worth a warning"
+    assert warnings("RA", agreement=0.5) == ["The two segmentors disagree by 50% (more than 30%): check the outline."]
     missing = {"volume_ml": 0.0, "mean_intensity": None, "centre": None, "components": 0}
-    assert remarks("RA", **missing, agreement=None) == ["Not found."]
-    assert remarks("RA", **missing, agreement=0.0) == ["Not found, though one of the two segmentors saw it."]
+    assert warnings("RA", **missing, agreement=None) == ["Not found."]
+    assert warnings("RA", **missing, agreement=0.0) == ["Not found, though one of the two segmentors saw it."]
 
 
 def test_mass_is_given_for_muscle_only():
@@ -83,15 +83,15 @@ def test_too_few_parts_or_too_little_of_them_is_no_heart():
     ],
 )
 def test_chambers_out_of_order_question_the_orientation(key, centre, words):
-    (remark,) = quantify.whole_remarks(heart(**{key: measurement(key, centre=centre)}), "CT")
-    assert remark == words + "the volume's orientation may be wrong."
+    (warning,) = quantify.global_warnings(heart(**{key: measurement(key, centre=centre)}), "CT")
+    assert warning == words + "the volume's orientation may be wrong."
 
 
-def test_dark_blood_is_remarked_in_ct_only():
+def test_dark_blood_is_warninged_in_ct_only():
     dark = {key: measurement(key, mean_intensity=45.0) for key in ("LV", "LA", "AA")}
-    assert quantify.whole_remarks(heart(**dark), "MR") == []
-    (remark,) = quantify.whole_remarks(heart(**dark), "CT")
-    assert "not enhanced by contrast agent (at most 45 HU)" in remark
+    assert quantify.global_warnings(heart(**dark), "MR") == []
+    (warning,) = quantify.global_warnings(heart(**dark), "CT")
+    assert "not enhanced by contrast agent (at most 45 HU)" in warning
 
 
 def test_a_large_block_is_counted_in_full_and_its_brightness_sampled(monkeypatch):

@@ -110,16 +110,16 @@ def test_the_default_weights_recipe_can_be_read_and_ends_with_the_whole_method()
         and config.method.alignment
         and config.method.distillation == "both"
     )
-    assert config.method.separate_steps < config.steps
+    assert config.method.pretrain_steps < config.steps
     assert config.data.last_heart == 200, "test hearts are never read"
 
 
 def test_generators_rest_only_where_a_run_starts_with_some():
     with pytest.raises(InputError, match="needs generators that have learnt"):
-        config_from({"method": {"resting_generators": True}})
+        config_from({"method": {"freeze_generators": True}})
     assert config_from(
-        {"method": {"resting_generators": True}, "run": {"start": "weights.safetensors"}}
-    ).method.resting_generators
+        {"method": {"freeze_generators": True}, "run": {"start": "weights.safetensors"}}
+    ).method.freeze_generators
 
 
 def test_steps_belong_to_stages_in_order():

@@ -74,7 +74,7 @@ def _config(mmwhs, out, *, steps=4, **changes):
         "data": DataConfig(cases=str(mmwhs), validation=0.0),
         "networks": NETWORKS,
         "stages": (Stage(steps=steps, spacing_mm=4.0, patch=16, batch=2),),
-        "run": RunConfig(threads=1, readers=0, precision="float32", checkpoint_minutes=0.0),
+        "run": RunConfig(threads=1, num_workers=0, precision="float32", checkpoint_minutes=0.0),
     }
     return TrainingConfig(out=str(out), **{**tables, **changes})
 
@@ -129,7 +129,7 @@ def test_validation_runs_the_deployed_pipeline_and_what_validates_best_is_kept(m
         tmp_path / "run",
         data=DataConfig(cases=str(mmwhs), validation=0.5),
         bundle=BundleConfig(ensemble="measured"),
-        run=RunConfig(threads=1, readers=0, precision="float32", validate_every=2),
+        run=RunConfig(threads=1, num_workers=0, precision="float32", validate_every=2),
     )
     shown = io.StringIO()
     path = Trainer(config, stream=shown).run()
@@ -185,7 +185,7 @@ def _command(config_file, *more):
 
 def _write_config(path, mmwhs, *, steps, **run):
     """The same run as a file of settings."""
-    settings = {"threads": 1, "readers": 1, "precision": '"float32"', "checkpoint_minutes": 0.0, **run}
+    settings = {"threads": 1, "num_workers": 1, "precision": '"float32"', "checkpoint_minutes": 0.0, **run}
     lines = [
         'out = "run"',
         "[data]",
@@ -258,7 +258,8 @@ def test_ctrl_c_leaves_a_bundle_and_the_same_command_goes_on(mmwhs, tmp_path):
     assert steps == _saved_step(tmp_path / "run") >= 25
     again = Trainer(
         dataclasses.replace(
-            _config(mmwhs, tmp_path / "run", steps=steps + 1), run=RunConfig(threads=1, readers=0, precision="float32")
+            _config(mmwhs, tmp_path / "run", steps=steps + 1),
+            run=RunConfig(threads=1, num_workers=0, precision="float32"),
         )
     )
     again.run()
@@ -335,7 +336,9 @@ def test_a_localiser_can_be_trained_and_taken_into_a_bundle(mmwhs, tmp_path):
     sitk.WriteImage(make_heart(1, spacing=3.0), str(tmp_path / "heart_0001.nii.gz"))
     canvases = prepare_canvases(training_hearts(tmp_path, 200), tmp_path / "canvases")
     network = localiser.train(canvases, tmp_path / "localiser", minutes=0.02)
-    run = RunConfig(threads=1, readers=0, precision="float32", localiser=str(tmp_path / "localiser" / "localiser.pt"))
+    run = RunConfig(
+        threads=1, num_workers=0, precision="float32", localiser=str(tmp_path / "localiser" / "localiser.pt")
+    )
     bundle = mkd_core.load_bundle(train(_config(mmwhs, tmp_path / "run", steps=1, run=run)))
     image = torch.rand(1, 1, 16, 16, 16)
     assert torch.allclose(bundle.network("localiser")(image), network(image), atol=0.05)
@@ -351,7 +354,7 @@ def test_a_localiser_of_other_intensity_ranges_is_refused(mmwhs, tmp_path):
 
 def test_a_run_can_start_from_a_bundle_of_the_same_sizes_only(mmwhs, tmp_path):
     first = train(_config(mmwhs, tmp_path / "first"))
-    run = RunConfig(threads=1, readers=0, precision="float32", start=str(first))
+    run = RunConfig(threads=1, num_workers=0, precision="float32", start=str(first))
     started = Trainer(_config(mmwhs, tmp_path / "second", run=run))
     image = torch.rand(1, 1, 16, 16, 16)
     assert torch.equal(
@@ -414,16 +417,14 @@ def test_settings_without_data_or_folder_are_refused():
 
 
 def test_the_rate_warms_up_and_falls_along_a_cosine_in_every_stage():
-    config = TrainingConfig(
-        stages=(Stage(steps=100, rate_from=1.0, rate_to=0.2), Stage(steps=100, rate_from=0.5, rate_to=0.0))
-    )
+    config = TrainingConfig(stages=(Stage(steps=100, lr_from=1.0, lr_to=0.2), Stage(steps=100, lr_from=0.5, lr_to=0.0)))
     rates = [learning_rate(config, step) for step in (0, 24, 100, 150)]
     assert rates[0] == pytest.approx(0.02) and rates[1] < 0.5
     assert rates[2:] == pytest.approx([0.5, 0.25])
 
 
 def test_the_memory_for_volumes_is_shared_by_all_who_read_them():
-    config = TrainingConfig(data=DataConfig(cache_gb=8.0), run=RunConfig(processes=2, readers=2))
+    config = TrainingConfig(data=DataConfig(cache_gb=8.0), run=RunConfig(processes=2, num_workers=2))
     assert memory_of_each(config) == 1e9
 
 
@@ -435,8 +436,8 @@ def test_training_learns_labelled_volumes_by_heart(mmwhs, tmp_path):
         augmentation=still,
         stages=(Stage(steps=220, spacing_mm=4.0, patch=24, batch=1),),
         networks=dataclasses.replace(NETWORKS, segmentor=(8, 16, 16)),
-        method=MethodConfig(segmentor_rate=8e-3, class_weights=(1.0,) * 8),
-        data=DataConfig(cases=str(mmwhs), validation=0.0, heart_share=1.0),
+        method=MethodConfig(segmentor_lr=8e-3, class_weights=(1.0,) * 8),
+        data=DataConfig(cases=str(mmwhs), validation=0.0, heart_fraction=1.0),
     )
     bundle = mkd_core.load_bundle(train(config))
     image, labels = _volume(1001, "CT")

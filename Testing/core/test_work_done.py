@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import mkd_core
 from mkd_core import SegmentationOptions
 from mkd_core.inference import execution, resampling
-from mkd_core.inference.geometry import Field, Grid, covered
+from mkd_core.inference.geometry import Grid, OrientedVolume, overlap_slices
 from mkd_core.io.bundle import default_bundle_path, load_bundle
 from mkd_core.method import ensemble
 from Testing.support.known_heart import KnownBundle, known_volume
@@ -146,9 +146,9 @@ def ball_scores(side: int) -> torch.Tensor:
 
 
 def test_scores_of_the_volume_are_never_held_and_only_tiles_with_an_edge_are_interpolated():
-    field = Field(sitk.Image((240, 240, 240), sitk.sitkInt16))
+    field = OrientedVolume(sitk.Image((240, 240, 240), sitk.sitkInt16))
     scores, grid = ball_scores(120), Grid((120, 120, 120), (0.5, 0.5, 0.5), 2.0)
-    block = covered(grid, field)
+    block = overlap_slices(grid, field)
     labels = np.zeros([side.stop - side.start for side in block], np.uint8)
     assert (
         largest_tensor(lambda: list(resampling.write_labels(scores, grid, field, labels)))
@@ -179,7 +179,7 @@ def test_a_rough_look_at_a_finer_volume_reads_no_more_voxels(monkeypatch):
     for step in (1.0, 0.5, 0.25):
         image = sitk.Image([round(80 / step)] * 3, sitk.sitkInt16)
         image.SetSpacing([step] * 3)
-        resampling.sample(Field(image), grid, sparsely=True)
+        resampling.sample(OrientedVolume(image), grid, sparsely=True)
     assert read[0] == 80**3 == max(read)
 
 
@@ -197,5 +197,5 @@ def test_removing_islands_labels_parts_only_inside_the_structures_boxes(monkeypa
     for label, at in ((1, 5), (2, 25), (3, 45)):
         scores[:, at : at + 10, at : at + 10, at : at + 10] = 0.0
         scores[label, at : at + 10, at : at + 10, at : at + 10] = 1.0
-    ensemble.remove_islands(scores)
+    ensemble.keep_main_components(scores)
     assert looked_at == [10**3] * 3

@@ -143,13 +143,13 @@ def printVolumes(report: dict, segmentation, volume, truth) -> None:
             overlap = 2.0 * np.count_nonzero(mask & true) / max(1, np.count_nonzero(mask) + np.count_nonzero(true))
             line += f"{np.count_nonzero(true) * voxelMl:10.1f}{overlap:8.3f}"
         print(line)
-    remarks = list(report.get("remarks", []))
+    warnings = list(report.get("warnings", []))
     for structure in STRUCTURES:
-        remarks += [
-            f"{structure.name}: {remark}"
-            for remark in (report["structures"].get(structure.key) or {}).get("remarks") or []
+        warnings += [
+            f"{structure.name}: {warning}"
+            for warning in (report["structures"].get(structure.key) or {}).get("warnings") or []
         ]
-    print("\nRemarks:" if remarks else "\nNo remarks.", *remarks, sep="\n  ")
+    print("\nWarnings:" if warnings else "\nNo warnings.", *warnings, sep="\n  ")
 
 
 if __name__ == "__main__":

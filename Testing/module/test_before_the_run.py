@@ -103,9 +103,9 @@ def test_the_look_is_taken_again_when_the_voxels_change(panel):
 
 
 def test_a_lack_of_memory_is_told(panel, monkeypatch):
-    from MKDSegmentationLib.panel import runtimeEstimate as costEstimate
+    from MKDSegmentationLib.panel import runtimeEstimate as runtimeEstimate
 
-    monkeypatch.setattr(costEstimate, "available_memory", lambda: 200_000_000)
+    monkeypatch.setattr(runtimeEstimate, "available_memory", lambda: 200_000_000)
     add("CT")
     assert "Memory is short" in panel.ui.adviceLabel.text and "0.2 GB are free" in panel.ui.adviceLabel.text
     assert panel.ui.segmentButton.enabled, "it is a warning: whoever knows better may try"
@@ -223,7 +223,7 @@ def test_a_non_linear_transform_is_told_and_one_click_takes_a_hardened_copy(pane
     )
     worker("good")
     segment(panel)
-    assert segmentations()[0].GetParentTransformNode() is None and "non-linear" not in panel.ui.remarksLabel.text
+    assert segmentations()[0].GetParentTransformNode() is None and "non-linear" not in panel.ui.warningsLabel.text
 
 
 def test_a_linear_transform_is_nothing_to_speak_of(panel):

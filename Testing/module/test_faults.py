@@ -16,8 +16,8 @@ from Testing.support.panel_driving import driving, segment, segmentations, waitF
 from Testing.trust import faults
 
 GOOD = {
-    "structures": {"LV": {"volume_ml": 100.0, "mass_g": None, "remarks": ["a"]}},
-    "remarks": [],
+    "structures": {"LV": {"volume_ml": 100.0, "mass_g": None, "warnings": ["a"]}},
+    "warnings": [],
     "bundle": {"name": "x"},
     "options": {"structures": ["LV"]},
     "timings_s": {"total": 1.0},
@@ -43,9 +43,9 @@ def test_every_fault_is_borne_with_one_sentence_and_the_next_click_succeeds(slic
         {"structures": {"LV": {"volume_ml": "much"}}},
         {"structures": {"LV": {"volume_ml": float("nan")}}},
         {"structures": {"LV": {"volume_ml": 10**400}}},
-        {"structures": {"LV": {"remarks": "text"}}},
-        {"remarks": [3]},
-        {"remarks": "text"},
+        {"structures": {"LV": {"warnings": "text"}}},
+        {"warnings": [3]},
+        {"warnings": "text"},
         {"bundle": "x"},
         {"bundle": {"name": {}}},
         {"options": [1]},
@@ -106,7 +106,7 @@ def test_a_worker_that_falls_silent_is_told_and_the_run_goes_on_all_the_same(
     worker(f"waits-for:{tmp_path / 'go'}")
     driving.click(panel.ui.segmentButton)
     waitForStage(panel, "Looking for the heart")
-    driving.waitUntil(lambda: "no news for" in panel.ui.timeLabel.text, 10, "the remark on silence")
+    driving.waitUntil(lambda: "no news for" in panel.ui.timeLabel.text, 10, "the warning on silence")
     assert "click Cancel" in panel.ui.timeLabel.text and panel.ui.segmentButton.text == "Cancel"
     (tmp_path / "go").touch()
     waitUntilReady(panel)

@@ -66,7 +66,7 @@ def test_a_table_node_with_all_numbers_is_in_the_scene_and_a_second_run_fills_th
         "Mass (g)",
         "Mean (HU)",
         "Confidence (%)",
-        "Remarks",
+        "Warnings",
     ]
     assert table.GetNumberOfRows() == 7
     assert table.GetTable().GetValueByName(0, "Volume (ml)").ToDouble() == round(ML, 1)
@@ -140,7 +140,7 @@ def test_choices_of_output_belong_to_the_scene(panel, volume):
     driving.choose(panel.ui.segmentorComboBox, "S_real alone (trained on images as they are)")
     driving.click(panel.ui.disagreementCheckBox)
     node = slicer.mrmlScene.GetSingletonNode("MKDSegmentation", "vtkMRMLScriptedModuleNode")
-    assert node.GetParameter("leftOut") == "LA" and node.GetParameter("segmentor") == "real"
+    assert node.GetParameter("excludedStructures") == "LA" and node.GetParameter("segmentor") == "real"
     slicer.mrmlScene.Clear()
     assert panel.ui.structuresList.item(2).checkState() and panel.ui.segmentorComboBox.currentIndex == 0
     assert not panel.ui.disagreementCheckBox.checked

@@ -246,7 +246,7 @@ def test_a_volume_that_changes_during_the_run_gets_no_segmentation(panel, volume
     assert sceneContent() == before
 
 
-def test_a_volume_under_a_non_linear_transform_is_segmented_with_a_remark(panel, volume, worker):
+def test_a_volume_under_a_non_linear_transform_is_segmented_with_a_warning(panel, volume, worker):
     import slicer
     import vtk
 
@@ -268,7 +268,7 @@ def test_a_volume_under_a_non_linear_transform_is_segmented_with_a_remark(panel,
     worker("good")
     segment(panel)
     assert segmentations()[0].GetParentTransformNode() is node
-    assert "non-linear transform" in panel.ui.remarksLabel.text
+    assert "non-linear transform" in panel.ui.warningsLabel.text
 
 
 def test_nothing_is_left_in_the_temporary_folder(panel, volume, worker, slicerApp):

@@ -101,8 +101,8 @@ def test_the_function_is_that_of_the_frames_computed_by_hand(panel, sequence, wo
     assert rows["Stroke volume (ml)"] == [f"{edv - esv:.0f}"] * 2
     assert rows["Ejection fraction (%)"] == ["60", "60"]
     assert rows["Myocardial mass (g)"] == [f"{5 * 6 * 4 * 8 / 1000 * 1.05:.0f}", ""]
-    assert "End-diastole is frame 1, end-systole frame 3." in panel.ui.functionRemarksLabel.text
-    assert "Only 5 frames" in panel.ui.functionRemarksLabel.text
+    assert "End-diastole is frame 1, end-systole frame 3." in panel.ui.functionWarningsLabel.text
+    assert "Only 5 frames" in panel.ui.functionWarningsLabel.text
 
 
 def test_a_click_on_a_volume_shows_the_frame_it_was_measured_in(panel, sequence, worker):
@@ -190,7 +190,7 @@ def test_cancel_keeps_the_frames_that_are_finished(panel, sequence, worker, slic
     waitUntilReady(panel, 2)
     assert panel.ui.statusLabel.text == f"Cancelled after 2 of {FRAMES} frames; these are kept."
     assert framesOf(sequence).GetDataNodeAtValue("80", True).GetSegmentation().GetNumberOfSegments() == 7
-    assert "Frames 3, 4, 5 are not segmented" in panel.ui.functionRemarksLabel.text
+    assert "Frames 3, 4, 5 are not segmented" in panel.ui.functionWarningsLabel.text
     assert functionRows(panel)["End-systolic volume (ml)"][0] == "2"
     driving.waitUntil(lambda: not os.listdir(slicerApp.temporaryPath), 3, "an empty temporary folder")
     browserOf(sequence).SetSelectedItemNumber(3)
@@ -215,7 +215,7 @@ def test_a_frame_that_fails_is_told_and_the_others_are_kept(panel, sequence, wor
     segmentAll(panel)
     assert f"4 of {FRAMES} frames are segmented" in panel.ui.statusLabel.text
     assert "Not segmented: 3. No heart was found in this volume." in panel.ui.statusLabel.text
-    assert "Frame 3 is not segmented" in panel.ui.functionRemarksLabel.text
+    assert "Frame 3 is not segmented" in panel.ui.functionWarningsLabel.text
     (volumes,) = nodesNamed("Beat heart volumes")
     assert np.isnan(volumes.GetTable().GetValue(2, 1).ToDouble())
 
@@ -252,7 +252,7 @@ def test_a_frame_that_failed_can_be_segmented_alone_later(panel, sequence, worke
     browserOf(sequence).SetSelectedItemNumber(0)
     browserOf(sequence).SetSelectedItemNumber(2)
     assert segmentations()[0].GetSegmentation().GetNumberOfSegments() == 7
-    assert "not segmented" not in panel.ui.functionRemarksLabel.text
+    assert "not segmented" not in panel.ui.functionWarningsLabel.text
 
 
 def test_the_parent_transform_of_the_volume_moves_the_segmentations_along(panel, sequence, worker):

@@ -80,7 +80,7 @@ def running(panel):
 
 
 def done(panel):
-    """A heart is segmented: numbers, remarks, slices and surfaces."""
+    """A heart is segmented: numbers, warnings, slices and surfaces."""
     volume = addHeart("CT", "Heart CT")
     segment(panel)
     return withViews(panel, volume)

@@ -77,7 +77,7 @@ ENVIRONMENT = {
 
 
 def report(labels, message: dict) -> dict:
-    """Return what the real worker would report of a label map (SimpleITK), with remarks on one structure and on the
+    """Return what the real worker would report of a label map (SimpleITK), with warnings on one structure and on the
     whole.
     """
     import numpy as np
@@ -92,17 +92,17 @@ def report(labels, message: dict) -> dict:
             "components": 1,
             "touches_border": False,
             "agreement": 0.9,
-            "remarks": [],
+            "warnings": [],
         }
         for label, key in enumerate(KEYS, start=1)
     }
     structures["LA"]["agreement"] = 0.5
     structures["Myo"]["mass_g"] = structures["Myo"]["volume_ml"] * 1.05
-    structures["PA"]["remarks"] = ["It reaches the border of the volume, which may cut it."]
+    structures["PA"]["warnings"] = ["It reaches the border of the volume, which may cut it."]
     wanted = message["options"].get("structures") or KEYS
     return {
         "structures": {key: structures[key] for key in KEYS if key in wanted},
-        "remarks": ["The volume may not show the whole heart."],
+        "warnings": ["The volume may not show the whole heart."],
         "modality": message["modality"],
         "target": "CT",
         "device": "cpu",

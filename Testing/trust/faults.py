@@ -327,8 +327,8 @@ def _real_worker(fault: str) -> Callable[[Bench], None]:
 
 def _graphics_card_full(bench: Bench) -> None:
     _real_worker("no_graphics_memory")(bench)
-    if "graphics card had too little memory" not in bench.panel.ui.remarksLabel.text:
-        raise AssertionError(f"no word of the graphics card: {bench.panel.ui.remarksLabel.text!r}")
+    if "graphics card had too little memory" not in bench.panel.ui.warningsLabel.text:
+        raise AssertionError(f"no word of the graphics card: {bench.panel.ui.warningsLabel.text!r}")
 
 
 def _cancelled(fault: str) -> Callable[[Bench], None]:

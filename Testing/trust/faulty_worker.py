@@ -191,7 +191,7 @@ LIES = {
     "impossible_label": (_relabelled, None),
     "no_report": (None, {}),
     "listed_report": (None, [1, 2]),
-    "report_of_nonsense": (None, {"structures": {"LV": "large", "liver": {}}, "remarks": 3}),
+    "report_of_nonsense": (None, {"structures": {"LV": "large", "liver": {}}, "warnings": 3}),
 }
 
 

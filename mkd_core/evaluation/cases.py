@@ -23,7 +23,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from mkd_core.errors import InputError
-from mkd_core.inference.image_check import check_image
+from mkd_core.inference.image_check import validate_image
 from mkd_core.io.volumes import read_volume
 from mkd_core.structures import STRUCTURES
 
@@ -109,7 +109,7 @@ def check_cases(
         progress: called as ``progress(done, count)`` before each case's voxels are read.
 
     Returns:
-        Remarks on what does not stop the work, one sentence each.
+        Warnings on what does not stop the work, one sentence each.
 
     Raises:
         InputError: with the first reason, which names the file.
@@ -121,12 +121,12 @@ def check_cases(
             )
     for case in cases:
         _check_grids(case, _header(case.image), _header(case.label))
-    remarks = []
+    warnings = []
     for number, case in enumerate(cases):
         if progress is not None:
             progress(number, len(cases))
-        remarks += _check_voxels(case, require_all)
-    return remarks
+        warnings += _check_voxels(case, require_all)
+    return warnings
 
 
 def read_case(case: Case) -> tuple[sitk.Image, sitk.Image]:
@@ -306,7 +306,7 @@ def _corners(volume: _Grid) -> np.ndarray:
 def _check_voxels(case: Case, require_all: bool) -> list[str]:
     image, labels = _read_pair(case, check=True)
     try:
-        doubts = check_image(image, case.modality)
+        doubts = validate_image(image, case.modality)
     except InputError as error:
         raise InputError(f"“{case.image.name}” cannot be used: {_lower(error.message)}", error.advice) from error
     names = {structure.key: structure.name.lower() for structure in STRUCTURES}

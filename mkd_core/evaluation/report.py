@@ -202,7 +202,7 @@ def summary_values(evaluation: Evaluation, summaries: Sequence[Summary]) -> dict
             }
             for summary in summaries
         },
-        "remarks": {result.case.name: list(result.remarks) for result in evaluation.results if result.remarks},
+        "warnings": {result.case.name: list(result.warnings) for result in evaluation.results if result.warnings},
     }
 
 

@@ -27,7 +27,7 @@ class CaseResult:
         case: image and labels.
         structures: measures by key of structure.
         failure: why the case could not be segmented; empty if it was.
-        remarks: the pipeline's doubts.
+        warnings: the pipeline's doubts.
         seconds: of the segmentation alone.
         device: that computed it; empty for a case that could not be segmented.
     """
@@ -35,7 +35,7 @@ class CaseResult:
     case: Case
     structures: dict[str, StructureMeasures]
     failure: str = ""
-    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     seconds: float = 0.0
     device: str = ""
 
@@ -77,7 +77,7 @@ class ResultFolder:
                 case,
                 {key: StructureMeasures(**values) for key, values in found["structures"].items()},
                 found["failure"],
-                tuple(found["remarks"]),
+                tuple(found["warnings"]),
                 found["seconds"],
                 found["device"],
             )

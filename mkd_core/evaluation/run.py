@@ -166,17 +166,19 @@ def _evaluate_case(
     known = sitk.GetArrayViewFromImage(truth)
     start = time.perf_counter()
     try:
-        answer = segment(image, bundle, modality=case.modality, options=options, progress=progress, cancelled=cancelled)
+        prediction = segment(
+            image, bundle, modality=case.modality, options=options, progress=progress, cancelled=cancelled
+        )
     except (NoHeartError, InputError) as error:
         return CaseResult(
             case, measure_case(None, known, spacing), error.message, seconds=time.perf_counter() - start
         ), None
     seconds = time.perf_counter() - start
     progress("measure", 1.0, "Comparing with the truth")
-    measured = measure_case(sitk.GetArrayViewFromImage(answer.labels), known, spacing)
+    measured = measure_case(sitk.GetArrayViewFromImage(prediction.labels), known, spacing)
     return CaseResult(
-        case, measured, "", tuple(answer.report["remarks"]), round(seconds, 3), answer.report["device"]
-    ), answer.labels
+        case, measured, "", tuple(prediction.report["warnings"]), round(seconds, 3), prediction.report["device"]
+    ), prediction.labels
 
 
 class _RemainingTime:

@@ -1,4 +1,4 @@
-"""Specks: voxels that bringing an answer to a finer grid leaves beside the structure they belong to.
+"""Small components: voxels that bringing a prediction to a finer grid leaves beside the structure they belong to.
 
 Where a structure is thin on the networks' grid, a few voxels of the volume can come out cut off from the rest.  They
 are smaller than a voxel of the networks' grid or two, so nothing that the networks saw is lost when they join what
@@ -13,11 +13,11 @@ from scipy.sparse import csgraph
 
 from mkd_core.structures import CLASS_COUNT
 
-#: Stands for a speck that belongs to nothing yet.
+#: Stands for a component that belongs to nothing yet.
 _UNDECIDED = CLASS_COUNT
 
 
-def remove_specks(labels: np.ndarray, most_voxels: int) -> int:
+def remove_small_components(labels: np.ndarray, max_voxels: int) -> int:
     """Give every small piece of a structure that touches no other voxel of it by a face to the structure, or
     background, that it touches most.
 
@@ -26,10 +26,10 @@ def remove_specks(labels: np.ndarray, most_voxels: int) -> int:
 
     Args:
         labels: ``(D, H, W)``, uint8, 0 to 7; changed in place.
-        most_voxels: size of the largest piece that is a speck; the largest piece of a structure is none.
+        max_voxels: size of the largest piece that is moved; the largest piece of a structure is none.
 
     Returns:
-        Number of voxels in specks.
+        Number of voxels in components.
     """
     starts, ends, names, piece = _pieces(labels)
     sizes = np.bincount(piece, ends - starts).astype(np.int64)
@@ -37,7 +37,7 @@ def remove_specks(labels: np.ndarray, most_voxels: int) -> int:
     label_of[piece] = names
     largest = np.zeros(CLASS_COUNT, np.int64)
     np.maximum.at(largest, label_of, sizes)
-    chosen = np.flatnonzero(((sizes <= most_voxels) & (sizes < largest[label_of]))[piece])
+    chosen = np.flatnonzero(((sizes <= max_voxels) & (sizes < largest[label_of]))[piece])
     lengths = ends[chosen] - starts[chosen]
     voxels = np.repeat(starts[chosen], lengths) + _count_up(lengths)
     _give_away(labels, np.array(np.unravel_index(voxels, labels.shape)), np.repeat(piece[chosen], lengths))

@@ -20,7 +20,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mkd_core.errors import BundleError, DeviceError
-from mkd_core.inference.memory import give_back_freed_memory
+from mkd_core.inference.memory import release_memory
 
 if TYPE_CHECKING:
     from mkd_core.io.bundle import Bundle
@@ -135,15 +135,15 @@ class Executor:
             BundleError: what the network gives are no numbers, as large weights make it do.
         """
         try:
-            answer = self._forward(part, image, poll)
-            if not torch.isfinite(answer.sum()):
+            prediction = self._forward(part, image, poll)
+            if not torch.isfinite(prediction.sum()):
                 raise BundleError("These weights give no numbers for this volume.", "Choose other weights.")
-            return answer
+            return prediction
         except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
             if not _is_lack_of_memory(error):
                 raise
             lack = error.with_traceback(None)  # the traceback would keep the layers' tensors
-        give_back_freed_memory()
+        release_memory()
         if self.device.type != "cpu":
             if not self.may_fall_back:
                 raise DeviceError(

@@ -63,7 +63,7 @@ class Grid:
         return self.spacing**3 / 1000.0
 
 
-class Field:
+class OrientedVolume:
     """A volume the anatomical way round.
 
     Args:
@@ -172,7 +172,7 @@ class Field:
         return result
 
 
-def covering_grid(field: Field, spacing: float, stride: int) -> Grid:
+def enclosing_grid(field: OrientedVolume, spacing: float, stride: int) -> Grid:
     """Smallest grid round the whole volume whose sides are multiples of ``stride`` voxels, centred on it."""
     low, high = field.bounds()
     counts = [_round_up(side / spacing, stride) for side in high - low]
@@ -180,7 +180,7 @@ def covering_grid(field: Field, spacing: float, stride: int) -> Grid:
 
 
 def box_grid(
-    field: Field,
+    field: OrientedVolume,
     low: Sequence[float],
     high: Sequence[float],
     spacing: float,
@@ -222,7 +222,7 @@ def _centred(counts: Sequence[int], centre: np.ndarray, spacing: float) -> Grid:
     return Grid(tuple(int(count) for count in counts), tuple(float(value) for value in start), spacing)
 
 
-def covered(grid: Grid, field: Field) -> tuple[slice, slice, slice]:
+def overlap_slices(grid: Grid, field: OrientedVolume) -> tuple[slice, slice, slice]:
     """Smallest block of the volume's voxels that holds all whose centres lie inside the grid; empty slices if there are
     none.
     """

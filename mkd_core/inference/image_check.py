@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from mkd_core.errors import InputError
-from mkd_core.inference.quick_check import AIR_OR_LUNG, MAX_EXTENT, SPACING_RANGE, first_look
+from mkd_core.inference.quick_check import AIR_OR_LUNG, MAX_EXTENT, SPACING_RANGE, quick_check
 
 #: Fewest voxels along each axis.
 MIN_VOXELS = 8
@@ -14,7 +14,7 @@ MIN_VOXELS = 8
 _EXAMINED_SLICES = 64
 
 
-def check_image(image: sitk.Image, modality: str) -> list[str]:
+def validate_image(image: sitk.Image, modality: str) -> list[str]:
     """Refuse what cannot be segmented.
 
     Args:
@@ -96,7 +96,7 @@ def _check_intensities(all_voxels: np.ndarray, spacing: tuple[float, ...], modal
 
 def _check_kind_of_image(voxels: np.ndarray, spacing: tuple[float, ...], modality: str) -> None:
     """Refuse what is known by having no value below zero: a label map, or a CT without its offset."""
-    for finding in first_look(voxels, spacing, modality):
+    for finding in quick_check(voxels, spacing, modality):
         if finding.code == "labels":
             raise InputError(
                 f"The volume looks like a label map with {finding.figures['values']:.0f} different values, not like an image.",

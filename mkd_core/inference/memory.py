@@ -21,7 +21,7 @@ _KEPT_BYTES = 256 * 2**20
 _KEPT_BYTES_OLD = 32 * 2**20
 
 
-def keep_freed_memory() -> bool:
+def retain_memory() -> bool:
     """Let this process keep what it frees; for programs of ours only, because it holds for the whole process.
 
     Returns:
@@ -34,7 +34,7 @@ def keep_freed_memory() -> bool:
     return kept and bool(library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
 
 
-def give_back_freed_memory() -> None:
+def release_memory() -> None:
     """Return all memory that is free inside this process, on graphics cards too, to those who need it."""
     gc.collect()
     torch = sys.modules.get("torch")

@@ -22,10 +22,10 @@ import SimpleITK as sitk
 
 import mkd_core
 from mkd_core.errors import Cancelled, DeviceError, InputError, NoHeartError
-from mkd_core.inference.components import remove_specks
-from mkd_core.inference.geometry import Field, Grid, box_grid, covered, covering_grid
-from mkd_core.inference.image_check import check_image
-from mkd_core.inference.memory import give_back_freed_memory
+from mkd_core.inference.components import remove_small_components
+from mkd_core.inference.geometry import Grid, OrientedVolume, box_grid, enclosing_grid, overlap_slices
+from mkd_core.inference.image_check import validate_image
+from mkd_core.inference.memory import release_memory
 from mkd_core.inference.normalisation import denormalise, normalise
 from mkd_core.inference.resampling import sample, write_labels
 from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle
@@ -54,8 +54,8 @@ _MOST_COARSE_VOXELS = 8_000_000
 #: From a volume of so many bytes on, what the networks freed is not kept for the next run.
 _HUGE_BYTES = 10**9
 
-#: Size of the largest speck, in voxels of the networks' grid.
-_SPECK_VOXELS = 2.0
+#: Size of the largest small component, in voxels of the networks' grid.
+_SMALL_COMPONENT_VOXELS = 2.0
 
 _NO_HEART = "No heart was found in this volume."
 _NO_HEART_ADVICE = "Choose a CT or MR volume that shows the whole heart, and check that the modality is right."
@@ -72,7 +72,7 @@ class SegmentationOptions:
         alignment: what the segmentors see, None for what the bundle says: "cycle", "none" or "mean" for volumes of the
             target modality, "translate" or "none" for the other.
         structures: keys of the structures wanted, None for all seven.
-        segmentor: whose answer counts: "ensemble" for both together, "real" for S_real alone, "synthetic" for S_syn
+        segmentor: whose prediction counts: "ensemble" for both together, "real" for S_real alone, "synthetic" for S_syn
             alone.
         with_disagreement: also return the map of disagreement of the two segmentors.
         with_aligned: also return the volume as the generators rendered it.
@@ -128,9 +128,9 @@ class SegmentationOptions:
         unknown = [key for key in self.structures or () if key not in BY_KEY]
         if unknown:
             raise InputError(f"There is no structure “{unknown[0]}”.", f"Choose from {', '.join(BY_KEY)}.")
-        if self.segmentor not in ensemble.ANSWERS:
+        if self.segmentor not in ensemble.PREDICTIONS:
             raise InputError(
-                f"There is no segmentor “{self.segmentor}”.", f"Choose one of {', '.join(ensemble.ANSWERS)}."
+                f"There is no segmentor “{self.segmentor}”.", f"Choose one of {', '.join(ensemble.PREDICTIONS)}."
             )
         if self.threads is not None and (isinstance(self.threads, bool) or not 1 <= self.threads <= 1024):
             raise InputError(f"{self.threads} is not a number of threads.", "Choose a number from 1 to 1024.")
@@ -143,7 +143,7 @@ class SegmentationResult:
     Attributes:
         labels: uint8, values 0 to 7 (:mod:`mkd_core.structures`); size, spacing, origin and direction exactly the
             input's.
-        report: figures, remarks, timings and provenance; plain values, ready for JSON.
+        report: figures, warnings, timings and provenance; plain values, ready for JSON.
         disagreement: where the two segmentors differ, 0 to 1, float32, on the segmentors' own upright grid; or None.
         aligned: the volume as the generators rendered it, in HU if that is a CT, on the same grid; or None.
     """
@@ -186,8 +186,8 @@ def segment(
         raise InputError(f"“{modality}” is not a modality.", "Choose CT or MR.")
 
     clock.enter("check", "Checking the volume")
-    remarks = check_image(image, modality)
-    field = Field(image)
+    warnings = validate_image(image, modality)
+    field = OrientedVolume(image)
 
     clock.enter("check", "Loading the weights")
     require_torch()  # after everything that can be refused without it
@@ -209,30 +209,32 @@ def segment(
         )
         grid, is_cut = box_grid(field, low, high, bundle.spacing, stride, bundle.max_box[::-1])
         if is_cut:
-            remarks.append("The heart is larger than the box that these weights work on: its ends are missing.")
+            warnings.append("The heart is larger than the box that these weights work on: its ends are missing.")
 
         clock.enter("align", "Aligning the image")
         policy = options.alignment or bundle.alignment(modality)
         views = _align(field, grid, bundle, modality, policy, executor, clock)
 
         clock.enter("segment", "Segmenting")
-        answer = _segment_box(views, options.segmentor, bundle.real_share(modality), executor, clock)
+        prediction = _segment_box(views, options.segmentor, bundle.ensemble_weight(modality), executor, clock)
 
         if field.voxels.nbytes > _HUGE_BYTES:
-            give_back_freed_memory()  # before the labels, which need half as much as the volume, or more
+            release_memory()  # before the labels, which need half as much as the volume, or more
 
         clock.enter("restore", "Bringing the result to the volume's grid")
-        block = covered(grid, field)
+        block = overlap_slices(grid, field)
         labels = np.zeros([side.stop - side.start for side in block], np.uint8)
-        for done in write_labels(answer.probabilities, grid, field, labels):
+        for done in write_labels(prediction.probabilities, grid, field, labels):
             clock.advance(done, "Bringing the result to the volume's grid")
-        remove_specks(labels, max(1, int(_SPECK_VOXELS * grid.voxel_ml / field.voxel_ml)))
+        remove_small_components(labels, max(1, int(_SMALL_COMPONENT_VOXELS * grid.voxel_ml / field.voxel_ml)))
 
         clock.enter("measure", "Measuring")
-        measured = quantify.measure(labels, field, block, answer.labels, grid, answer.agreements, answer.strays)
+        measured = quantify.measure(
+            labels, field, block, prediction.labels, grid, prediction.agreements, prediction.removed
+        )
         if not quantify.is_heart(measured):
             raise NoHeartError(_NO_HEART, _NO_HEART_ADVICE)
-        remarks += quantify.whole_remarks(measured, modality)
+        warnings += quantify.global_warnings(measured, modality)
         wanted = [
             structure for structure in STRUCTURES if options.structures is None or structure.key in options.structures
         ]
@@ -241,9 +243,9 @@ def segment(
         clock.advance(1.0, "Done")
 
     if executor.fell_back:
-        remarks.append("The graphics card had too little memory: the processor did the work.")
+        warnings.append("The graphics card had too little memory: the processor did the work.")
     if executor.was_split:
-        remarks.append(
+        warnings.append(
             "Memory was short: the heart was segmented in parts. Look at the contours for a step where they meet, "
             "or close other programs and segment again."
         )
@@ -251,11 +253,11 @@ def segment(
         "structures": {
             structure.key: quantify.structure_report(structure, measured[structure.key]) for structure in wanted
         },
-        "remarks": remarks,
+        "warnings": warnings,
         "modality": modality,
         "target": bundle.target,
         "alignment": policy,
-        "real_share": bundle.real_share(modality),
+        "ensemble_weight": bundle.ensemble_weight(modality),
         "timings_s": clock.timings(),
         "device": str(executor.device),
         "precision": str(executor.precision).removeprefix("torch."),
@@ -269,7 +271,7 @@ def segment(
     return SegmentationResult(
         labels_image,
         report,
-        disagreement=field.grid_to_image(answer.disagreement.numpy(), grid) if options.with_disagreement else None,
+        disagreement=field.grid_to_image(prediction.disagreement.numpy(), grid) if options.with_disagreement else None,
         aligned=_aligned_image(views.rendered, field, grid, bundle) if options.with_aligned else None,
     )
 
@@ -318,10 +320,10 @@ def _executor(bundle: Bundle, options: SegmentationOptions) -> Executor:
 
 
 def _locate_heart(
-    field: Field, bundle: Bundle, modality: str, executor: Executor, clock: _Clock
+    field: OrientedVolume, bundle: Bundle, modality: str, executor: Executor, clock: _Clock
 ) -> tuple[np.ndarray, np.ndarray]:
     """Box round the heart, with its margin: corners (z, y, x) in mm."""
-    grid = covering_grid(field, bundle.localiser_spacing, bundle.network("localiser").stride)
+    grid = enclosing_grid(field, bundle.localiser_spacing, bundle.network("localiser").stride)
     if math.prod(grid.size) > _MOST_COARSE_VOXELS:
         raise InputError(
             "The volume's field of view is larger than a person.",
@@ -349,7 +351,7 @@ def _locate_heart(
     return start + points.min(axis=0) * grid.spacing - reach, start + points.max(axis=0) * grid.spacing + reach
 
 
-def _voxels_inside(grid: Grid, field: Field) -> tuple[slice, ...]:
+def _voxels_inside(grid: Grid, field: OrientedVolume) -> tuple[slice, ...]:
     """Voxels of a covering grid that are not all padding."""
     low, high = field.bounds()
     first = np.maximum(np.ceil((low - grid.start) / grid.spacing - 0.5), 0).astype(int)
@@ -358,7 +360,7 @@ def _voxels_inside(grid: Grid, field: Field) -> tuple[slice, ...]:
 
 
 def _align(
-    field: Field, grid: Grid, bundle: Bundle, modality: str, policy: str, executor: Executor, clock: _Clock
+    field: OrientedVolume, grid: Grid, bundle: Bundle, modality: str, policy: str, executor: Executor, clock: _Clock
 ) -> Views:
     """Image of the box, normalised, and what IAM makes of it."""
     image = normalise(sample(field, grid), bundle.normalisation(modality))[None, None]
@@ -372,7 +374,7 @@ def _align(
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _Prediction:
     """What the segmentors say about the box.
 
     (8, D, H, W) probabilities, (D, H, W) labels and disagreement; per label, the agreement of the two and the voxels of
@@ -383,23 +385,27 @@ class _Answer:
     labels: np.ndarray
     disagreement: torch.Tensor
     agreements: list[float | None]
-    strays: np.ndarray
+    removed: np.ndarray
 
 
-def _segment_box(views: Views, segmentor: str, real_share: float, executor: Executor, clock: _Clock) -> _Answer:
+def _segment_box(
+    views: Views, segmentor: str, ensemble_weight: float, executor: Executor, clock: _Clock
+) -> _Prediction:
     real = [executor.run("segmentor_real", view, clock.poll)[0] for view in views.real]
     clock.advance(0.4, "Segmenting")
     synthetic = [executor.run("segmentor_syn", view, clock.poll)[0] for view in views.synthetic]
     clock.advance(0.8, "Segmenting")
-    mean, from_real, from_synthetic = ensemble.ensemble(real, synthetic, real_share)
-    agreements = ensemble.agreement(*(ensemble.best_class(answer).numpy() for answer in (from_real, from_synthetic)))
+    mean, from_real, from_synthetic = ensemble.ensemble(real, synthetic, ensemble_weight)
+    agreements = ensemble.agreement(
+        *(ensemble.best_class(prediction).numpy() for prediction in (from_real, from_synthetic))
+    )
     disagreement = ensemble.disagreement(from_real, from_synthetic)
-    chosen = dict(zip(ensemble.ANSWERS, (mean, from_real, from_synthetic)))[segmentor]
+    chosen = dict(zip(ensemble.PREDICTIONS, (mean, from_real, from_synthetic)))[segmentor]
     first_labels = ensemble.best_class(chosen).numpy()
-    chosen = ensemble.remove_islands(chosen)
+    chosen = ensemble.keep_main_components(chosen)
     labels = ensemble.best_class(chosen).numpy()
-    strays = np.bincount(first_labels[labels != first_labels], minlength=CLASS_COUNT)
-    return _Answer(chosen, labels, disagreement, agreements, strays)
+    removed = np.bincount(first_labels[labels != first_labels], minlength=CLASS_COUNT)
+    return _Prediction(chosen, labels, disagreement, agreements, removed)
 
 
 def _keep_only(labels: np.ndarray, wanted: list[int]) -> None:
@@ -408,13 +414,15 @@ def _keep_only(labels: np.ndarray, wanted: list[int]) -> None:
             labels[labels == label] = 0
 
 
-def _aligned_image(rendered: torch.Tensor | None, field: Field, grid: Grid, bundle: Bundle) -> sitk.Image | None:
+def _aligned_image(
+    rendered: torch.Tensor | None, field: OrientedVolume, grid: Grid, bundle: Bundle
+) -> sitk.Image | None:
     if rendered is None:
         return None
     return field.grid_to_image(denormalise(rendered[0, 0], bundle.normalisation(bundle.target)).numpy(), grid)
 
 
-def _world_box(field: Field, grid: Grid) -> dict[str, list[float]]:
+def _world_box(field: OrientedVolume, grid: Grid) -> dict[str, list[float]]:
     low, high = (field.to_world(corner) for corner in (grid.low, grid.high))
     return {"low": [round(value, 3) for value in low], "high": [round(value, 3) for value in high]}
 

@@ -53,7 +53,7 @@ class Finding:
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
-def first_look(voxels: np.ndarray, spacing: Sequence[float], modality: str) -> list[Finding]:
+def quick_check(voxels: np.ndarray, spacing: Sequence[float], modality: str) -> list[Finding]:
     """Look at a volume.
 
     Args:

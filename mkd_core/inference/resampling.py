@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mkd_core.inference.geometry import Field, Grid, covered
+from mkd_core.inference.geometry import Grid, OrientedVolume, overlap_slices
 from mkd_core.method.ensemble import best_class
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def weights(count: int, spacing: float, positions: np.ndarray, width: float) -> 
     return matrix.astype(np.float32)
 
 
-def sample(field: Field, grid: Grid, *, sparsely: bool = False) -> torch.Tensor:
+def sample(field: OrientedVolume, grid: Grid, *, sparsely: bool = False) -> torch.Tensor:
     """Voxel values on a grid: linear interpolation, averaging where the volume is finer than the grid, edges continued
     outside.
 
@@ -153,11 +153,11 @@ def _sample_oblique(
     )[0, 0]
 
 
-def write_labels(scores: torch.Tensor, grid: Grid, field: Field, labels: np.ndarray) -> Iterator[float]:
+def write_labels(scores: torch.Tensor, grid: Grid, field: OrientedVolume, labels: np.ndarray) -> Iterator[float]:
     """Bring class scores from a grid back to a volume: trilinear interpolation of every class, then the best class of
     every voxel.
 
-    Slab by slab, and only where the answer is open, so that no stack of interpolated scores is ever held: a class that
+    Slab by slab, and only where the prediction is open, so that no stack of interpolated scores is ever held: a class that
     stays below one eighth cannot be the best of eight that add up to one, and a cell whose corners agree has that class
     throughout, because interpolation weights are convex.
 
@@ -205,10 +205,10 @@ def _stretches(inside: slice, spacing: float, start: float, step: float, many: i
     return found
 
 
-def _write_upright(scores: torch.Tensor, grid: Grid, field: Field, labels: np.ndarray) -> Iterator[float]:
+def _write_upright(scores: torch.Tensor, grid: Grid, field: OrientedVolume, labels: np.ndarray) -> Iterator[float]:
     slabs, rows, columns = (
         _stretches(inside, spacing, start, grid.spacing, many)
-        for inside, spacing, start, many in zip(covered(grid, field), field.spacing, grid.start, grid.size)
+        for inside, spacing, start, many in zip(overlap_slices(grid, field), field.spacing, grid.start, grid.size)
     )
     for number, slab in enumerate(slabs):
         for row, column in itertools.product(rows, columns):
@@ -232,11 +232,11 @@ def _open_classes(tile: torch.Tensor) -> list[int]:
     return (values.amax(dim=1) >= max(0.124, float(values.amin(dim=1).max()))).nonzero().flatten().tolist()
 
 
-def _write_oblique(scores: torch.Tensor, grid: Grid, field: Field, labels: np.ndarray) -> Iterator[float]:
+def _write_oblique(scores: torch.Tensor, grid: Grid, field: OrientedVolume, labels: np.ndarray) -> Iterator[float]:
     import torch
     from torch.nn import functional
 
-    block = covered(grid, field)
+    block = overlap_slices(grid, field)
     certain = _certain_labels(scores)
     # Coordinates on the grid, in its voxels, are sums of one term per axis of the volume.
     turned = field.rotation * field.spacing / grid.spacing

@@ -113,7 +113,7 @@ class Bundle:
         """Alignment policy for volumes of this modality."""
         return self.metadata["alignment"][self._role(modality)]
 
-    def real_share(self, modality: str) -> float:
+    def ensemble_weight(self, modality: str) -> float:
         """Share that S_real has in the ensemble for volumes of this modality, 0 to 1; the rest is S_syn's."""
         return float(self.metadata.get("ensemble", {}).get(self._role(modality), 0.5))
 

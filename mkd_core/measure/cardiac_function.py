@@ -61,7 +61,7 @@ class CardiacFunction:
         left, right: the ventricles; None where a volume is missing.
         myocardial_mass_g: mass of the left ventricular myocardium at end-diastole, at 1.05 g/ml; None where it is
             missing.
-        remarks: what to doubt, sentences for a clinician.
+        warnings: what to doubt, sentences for a clinician.
     """
 
     end_diastole: int | None = None
@@ -69,7 +69,7 @@ class CardiacFunction:
     left: VentricleFunction | None = None
     right: VentricleFunction | None = None
     myocardial_mass_g: float | None = None
-    remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """The same as tables of numbers and texts, ready for JSON."""
@@ -92,21 +92,21 @@ def cardiac_function(frames: Sequence[Mapping | None]) -> CardiacFunction:
     """
     curve = volume_curve(frames, "LV")
     known = [frame for frame, volume in enumerate(curve) if volume is not None]
-    remarks = _missing_frames(frames) + _mixed_origins(frames)
+    warnings = _missing_frames(frames) + _mixed_origins(frames)
     if len(known) < 2:
         return CardiacFunction(
-            remarks=[*remarks, "At least two frames with a left ventricle are needed for its function."]
+            warnings=[*warnings, "At least two frames with a left ventricle are needed for its function."]
         )
     diastole, systole = max(known, key=curve.__getitem__), min(known, key=curve.__getitem__)
     if (curve[diastole] - curve[systole]) < _LEAST_CHANGE * curve[diastole]:
-        remarks.append("The volume of the left ventricle hardly changes: these frames do not show a heartbeat.")
+        warnings.append("The volume of the left ventricle hardly changes: these frames do not show a heartbeat.")
     left, right = (_ventricle(volume_curve(frames, key), diastole, systole) for key in ("LV", "RV"))
     muscle = volume_curve(frames, "Myo")
-    remarks += _frame_remarks(frames, diastole, systole)
-    remarks += _curve_remarks(curve, diastole, systole)
-    remarks += _figure_remarks(left, right, muscle[diastole], muscle[systole])
+    warnings += _frame_warnings(frames, diastole, systole)
+    warnings += _curve_warnings(curve, diastole, systole)
+    warnings += _figure_warnings(left, right, muscle[diastole], muscle[systole])
     mass = None if muscle[diastole] is None else muscle[diastole] * MYOCARDIUM_DENSITY
-    return CardiacFunction(diastole, systole, left, right, mass, remarks)
+    return CardiacFunction(diastole, systole, left, right, mass, warnings)
 
 
 def _structure(report: Mapping | None, key: str) -> Mapping:
@@ -133,60 +133,60 @@ def _mixed_origins(frames: Sequence[Mapping | None]) -> list[str]:
     return ["The frames were segmented with different weights: segment all of them again."] if len(weights) > 1 else []
 
 
-def _frame_remarks(frames: Sequence[Mapping | None], diastole: int, systole: int) -> list[str]:
+def _frame_warnings(frames: Sequence[Mapping | None], diastole: int, systole: int) -> list[str]:
     """Doubts about the two frames that all figures come from."""
-    remarks = []
+    warnings = []
     for when, frame in (("end-diastole", diastole), ("end-systole", systole)):
         for key in _MEASURED:
             name, entry = BY_KEY[key].name, _structure(frames[frame], key)
             if not entry.get("volume_ml"):
-                remarks.append(f"{name} was not found at {when} (frame {frame + 1}).")
+                warnings.append(f"{name} was not found at {when} (frame {frame + 1}).")
             elif entry.get("touches_border"):
-                remarks.append(
+                warnings.append(
                     f"{name} reaches the edge of the volume at {when} (frame {frame + 1}): part of it may be missing."
                 )
-    return remarks
+    return warnings
 
 
-def _curve_remarks(curve: Sequence[float | None], diastole: int, systole: int) -> list[str]:
-    remarks = []
+def _curve_warnings(curve: Sequence[float | None], diastole: int, systole: int) -> list[str]:
+    warnings = []
     if len(curve) < _FEWEST_FRAMES:
-        remarks.append(
+        warnings.append(
             f"Only {len(curve)} frames: end-systole may lie between two of them, and the ejection fraction be higher."
         )
     height = curve[diastole] - curve[systole]
     for frame in range(1, len(curve) - 1):
         before, here, after = curve[frame - 1 : frame + 2]
         if None not in (before, here, after) and height > 0 and abs(here - 0.5 * (before + after)) > _JUMP * height:
-            remarks.append(f"The volume of the left ventricle jumps at frame {frame + 1}: check its outline there.")
-    return remarks
+            warnings.append(f"The volume of the left ventricle jumps at frame {frame + 1}: check its outline there.")
+    return warnings
 
 
-def _figure_remarks(
+def _figure_warnings(
     left: VentricleFunction | None,
     right: VentricleFunction | None,
     muscle_full: float | None,
     muscle_empty: float | None,
 ) -> list[str]:
-    remarks = []
+    warnings = []
     lowest, highest = _USUAL_EJECTION
     for name, ventricle in (("left", left), ("right", right)):
         if ventricle is not None and not lowest <= ventricle.ejection_fraction <= highest:
-            remarks.append(
+            warnings.append(
                 f"An ejection fraction of {ventricle.ejection_fraction:.0%} of the {name} ventricle is unusual: check its outlines."
             )
     if left is not None and right is not None:
         difference = abs(left.stroke_volume_ml - right.stroke_volume_ml)
         mean = 0.5 * (left.stroke_volume_ml + right.stroke_volume_ml)
         if difference > _STROKE_DIFFERENCE * abs(mean):
-            remarks.append(
+            warnings.append(
                 f"The stroke volumes of left and right ventricle differ by {difference:.0f} ml: without a leak or shunt they are equal."
             )
     if muscle_full is not None and muscle_empty is not None:
         change = abs(muscle_empty - muscle_full) / muscle_full
         if change > _MYOCARDIUM_CHANGE:
-            remarks.append(
+            warnings.append(
                 f"The volume of the myocardium changes by {change:.0%} from end-diastole to end-systole, which muscle does not: "
                 "check its outlines."
             )
-    return remarks
+    return warnings

@@ -1,6 +1,6 @@
 """Volumes, masses, and what to doubt.
 
-Remarks are for a clinician: short, plain, about what can be seen from the numbers alone.
+Warnings are for a clinician: short, plain, about what can be seen from the numbers alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mkd_core.inference.geometry import Field, Grid
+from mkd_core.inference.geometry import Grid, OrientedVolume
 from mkd_core.method.ensemble import boxes, parts
 from mkd_core.structures import BY_KEY, CLASS_COUNT, MYOCARDIUM_DENSITY, STRUCTURES, Structure
 
@@ -24,9 +24,9 @@ _LEAST_PART_ML = 1.0
 #: Dice overlap of the two segmentors below which a structure is doubtful.
 _LOW_AGREEMENT = 0.7
 
-#: Islands that were left out are worth a remark from this share of the structure and from so many ml on.
-_STRAY_SHARE = 0.1
-_STRAY_ML = 2.0
+#: Islands that were left out are worth a warning from this share of the structure and from so many ml on.
+_REMOVED_FRACTION = 0.1
+_REMOVED_ML = 2.0
 
 #: Voxels of a block that are enough to say how bright its structures are.
 _ENOUGH_VOXELS = 1_500_000
@@ -45,8 +45,8 @@ class Measurement:
             where there are none.
         touches_border: it has voxels in the outermost layer of the volume, so part of it may be cut off.
         components: connected parts at the segmentors' resolution.
-        agreement: Dice overlap of the two segmentors' answers, None where neither found it.
-        stray_ml: volume of islands of it that were left out, ml.
+        agreement: Dice overlap of the two segmentors' predictions, None where neither found it.
+        removed_ml: volume of islands of it that were left out, ml.
         centre: (z, y, x) in the local frame, mm; None where the structure is empty.
     """
 
@@ -56,17 +56,17 @@ class Measurement:
     components: int
     agreement: float | None
     centre: tuple[float, float, float] | None
-    stray_ml: float = 0.0
+    removed_ml: float = 0.0
 
 
 def measure(
     labels: np.ndarray,
-    field: Field,
+    field: OrientedVolume,
     block: tuple[slice, slice, slice],
     coarse: np.ndarray,
     grid: Grid,
     agreements: Sequence[float | None],
-    strays: Sequence[int],
+    removed: Sequence[int],
 ) -> dict[str, Measurement]:
     """Measure every structure.
 
@@ -77,7 +77,7 @@ def measure(
         coarse: labels on the segmentors' grid.
         grid: the segmentors' grid.
         agreements: of the two segmentors, per label.
-        strays: voxels of left-out islands on the segmentors' grid, per label.
+        removed: voxels of left-out islands on the segmentors' grid, per label.
     """
     counts = _count(labels)
     means = _mean_intensities(labels, field.voxels[block])
@@ -96,7 +96,7 @@ def measure(
             components=0 if box is None else len(parts(mask)[1]) - 1,
             agreement=agreements[label],
             centre=None if box is None else _centre(mask, box, grid),
-            stray_ml=float(strays[label] * grid.voxel_ml),
+            removed_ml=float(removed[label] * grid.voxel_ml),
         )
     return measured
 
@@ -127,7 +127,7 @@ def _mean_intensities(labels: np.ndarray, voxels: np.ndarray) -> list[float | No
     return [float(total / count) if count else None for total, count in zip(sums, counts)]
 
 
-def _labels_at_border(labels: np.ndarray, field: Field, block: tuple[slice, slice, slice]) -> set[int]:
+def _labels_at_border(labels: np.ndarray, field: OrientedVolume, block: tuple[slice, slice, slice]) -> set[int]:
     """Labels that the block has in the outermost layer of the volume."""
     found: set[int] = set()
     for axis, (side, count) in enumerate(zip(block, field.size)):
@@ -153,7 +153,7 @@ def is_heart(measured: Mapping[str, Measurement]) -> bool:
 
 
 def structure_report(structure: Structure, measurement: Measurement) -> dict:
-    """Figures and remarks of one structure, ready for JSON."""
+    """Figures and warnings of one structure, ready for JSON."""
     entry = {"volume_ml": round(measurement.volume_ml, 3)}
     if structure.key == "Myo":
         entry["mass_g"] = round(measurement.volume_ml * MYOCARDIUM_DENSITY, 3)
@@ -161,53 +161,53 @@ def structure_report(structure: Structure, measurement: Measurement) -> dict:
         "mean_intensity": None if measurement.mean_intensity is None else round(measurement.mean_intensity, 2),
         "components": measurement.components,
         "touches_border": measurement.touches_border,
-        "stray_ml": round(measurement.stray_ml, 3),
+        "removed_ml": round(measurement.removed_ml, 3),
         "agreement": None if measurement.agreement is None else round(measurement.agreement, 4),
-        "remarks": _structure_remarks(structure, measurement),
+        "warnings": _structure_warnings(structure, measurement),
     }
 
 
-def _structure_remarks(structure: Structure, measurement: Measurement) -> list[str]:
+def _structure_warnings(structure: Structure, measurement: Measurement) -> list[str]:
     if measurement.volume_ml == 0:
         return [
             "Not found." if measurement.agreement is None else "Not found, though one of the two segmentors saw it."
         ]
-    remarks = []
+    warnings = []
     smallest, largest = structure.plausible_ml
     usual = f"(usual in an adult: {smallest:.0f} to {largest:.0f} ml)"
     if measurement.touches_border:
-        remarks.append("Reaches the edge of the volume: part of it may be missing.")
+        warnings.append("Reaches the edge of the volume: part of it may be missing.")
     elif measurement.volume_ml < smallest:
-        remarks.append(f"Unusually small {usual}.")
+        warnings.append(f"Unusually small {usual}.")
     if measurement.volume_ml > largest:
-        remarks.append(f"Unusually large {usual}.")
+        warnings.append(f"Unusually large {usual}.")
     if measurement.components > 1:
-        remarks.append(f"Found in {measurement.components} separate parts.")
-    if measurement.stray_ml > max(_STRAY_ML, _STRAY_SHARE * measurement.volume_ml):
-        remarks.append(f"Further pieces were found apart from it and left out ({measurement.stray_ml:.0f} ml).")
+        warnings.append(f"Found in {measurement.components} separate parts.")
+    if measurement.removed_ml > max(_REMOVED_ML, _REMOVED_FRACTION * measurement.volume_ml):
+        warnings.append(f"Further pieces were found apart from it and left out ({measurement.removed_ml:.0f} ml).")
     if measurement.agreement is not None and measurement.agreement < _LOW_AGREEMENT:
-        remarks.append(
+        warnings.append(
             f"The two segmentors disagree by {1 - measurement.agreement:.0%} "
             f"(more than {1 - _LOW_AGREEMENT:.0%}): check the outline."
         )
-    return remarks
+    return warnings
 
 
-def whole_remarks(measured: Mapping[str, Measurement], modality: str) -> list[str]:
+def global_warnings(measured: Mapping[str, Measurement], modality: str) -> list[str]:
     """Doubts about the result as a whole."""
-    remarks = []
+    warnings = []
     misplaced = [text for text, wrong in _ORDER if wrong(measured)]
     if misplaced:
-        remarks.append(f"{' and '.join(misplaced).capitalize()}: the volume's orientation may be wrong.")
+        warnings.append(f"{' and '.join(misplaced).capitalize()}: the volume's orientation may be wrong.")
     blood = [measured[key].mean_intensity for key in ("LV", "LA", "AA") if measured[key].mean_intensity is not None]
     if modality == "CT" and blood and max(blood) < _UNENHANCED:
-        remarks.append(
+        warnings.append(
             f"The blood is not enhanced by contrast agent (at most {max(blood):.0f} HU): borders inside the heart are guesses."
         )
-    return remarks
+    return warnings
 
 
-def _lies(first: str, second: str, axis: int, sign: int):
+def _is_beyond(first: str, second: str, axis: int, sign: int):
     """Whether the centre of ``first`` lies beyond that of ``second`` along an axis (0 head, 1 back, 2 left), where both
     exist.
     """
@@ -225,7 +225,7 @@ def _name(key: str) -> str:
 
 # What holds in every heart that lies as hearts do.
 _ORDER = (
-    (f"the {_name('RA')} lies left of the {_name('LV')}", _lies("RA", "LV", 2, 1)),
-    (f"the {_name('LA')} lies in front of the {_name('RV')}", _lies("LA", "RV", 1, -1)),
-    (f"the {_name('AA')} lies below the {_name('LV')}", _lies("AA", "LV", 0, -1)),
+    (f"the {_name('RA')} lies left of the {_name('LV')}", _is_beyond("RA", "LV", 2, 1)),
+    (f"the {_name('LA')} lies in front of the {_name('RV')}", _is_beyond("LA", "RV", 1, -1)),
+    (f"the {_name('AA')} lies below the {_name('LV')}", _is_beyond("AA", "LV", 0, -1)),
 )

@@ -47,6 +47,6 @@ def align_for_segmentors(image: torch.Tensor, policy: str, run: Callable[[str, t
         translated = run("generator_a2t", image)
         return Views([translated], [translated], translated)
     if policy in ("cycle", "mean"):
-        there_and_back = run("generator_a2t", run("generator_t2a", image))
-        return Views([image], [there_and_back] if policy == "cycle" else [image, there_and_back], there_and_back)
+        reconstruction = run("generator_a2t", run("generator_t2a", image))
+        return Views([image], [reconstruction] if policy == "cycle" else [image, reconstruction], reconstruction)
     raise ValueError(f"unknown alignment policy {policy!r}")

@@ -1,4 +1,4 @@
-"""The two segmentors' answers made one, and where they differ."""
+"""The two segmentors' predictions made one, and where they differ."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 #: branches can be thin.
 _KEPT_SHARE = 0.2
 
-#: Whose answer can be asked for, in the order in which :func:`ensemble` gives them.
-ANSWERS = ("ensemble", "real", "synthetic")
+#: Whose prediction can be asked for, in the order in which :func:`ensemble` gives them.
+PREDICTIONS = ("ensemble", "real", "synthetic")
 
 _PULMONARY_ARTERY = BY_KEY["PA"].label
 
@@ -28,14 +28,14 @@ _ALL_NEIGHBOURS = np.ones((3, 3, 3), bool)
 def ensemble(
     real: Sequence[torch.Tensor],
     synthetic: Sequence[torch.Tensor],
-    real_share: float = 0.5,
+    ensemble_weight: float = 0.5,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Mean of the softmax maps of S_real and S_syn.
 
     Args:
         real: logits of S_real, one or more ``(C, D, H, W)``; several are averaged after softmax.
         synthetic: logits of S_syn, the same way.
-        real_share: weight of S_real in the mean, 0 to 1.
+        ensemble_weight: weight of S_real in the mean, 0 to 1.
 
     Returns:
         (mean, S_real's, S_syn's) class probabilities, each ``(C, D, H, W)``.
@@ -43,9 +43,9 @@ def ensemble(
     import torch
 
     from_real, from_synthetic = (
-        sum(logits.softmax(dim=0) for logits in answers) / len(answers) for answers in (real, synthetic)
+        sum(logits.softmax(dim=0) for logits in predictions) / len(predictions) for predictions in (real, synthetic)
     )
-    return torch.lerp(from_synthetic, from_real, real_share), from_real, from_synthetic
+    return torch.lerp(from_synthetic, from_real, ensemble_weight), from_real, from_synthetic
 
 
 def best_class(values: torch.Tensor, classes: Sequence[int] | None = None) -> torch.Tensor:
@@ -71,7 +71,7 @@ def best_class(values: torch.Tensor, classes: Sequence[int] | None = None) -> to
 
 
 def disagreement(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Share of probability on which two answers differ: 0 where equal, 1 where no class is common (total variation
+    """Share of probability on which two predictions differ: 0 where equal, 1 where no class is common (total variation
     distance).
 
     Args:
@@ -90,7 +90,7 @@ def agreement(first: np.ndarray, second: np.ndarray) -> list[float | None]:
     return [2.0 * float(both) / float(size) if size else None for both, size in zip(common, sizes)]
 
 
-def remove_islands(probabilities: torch.Tensor) -> torch.Tensor:
+def keep_main_components(probabilities: torch.Tensor) -> torch.Tensor:
     """Keep one connected part of every structure, of the pulmonary artery all large parts.
 
     An island first goes to its second-best class, as where two chambers are mistaken for each other; what is still an

@@ -1,11 +1,14 @@
-"""Losses of the two segmentors: supervised cross-entropy + Dice, and mutual knowledge distillation.
+"""All losses of the method: segmentation, mutual knowledge distillation, adversarial and cycle-consistency terms.
 
     L_real = CE + Dice on (x_t, y_t)       + w * L_kd(S_syn  -> S_real)
     L_syn  = CE + Dice on (x_a2t, y_a)     + w * L_kd(S_real -> S_syn)
+    L_G    = L_adv(G_a2t, D_t) + L_adv(G_t2a, D_a) + lambda * (L_cyc(x_a) + L_cyc(x_t))
 
 Li, Yu, Wang, Heng, "Towards Cross-modality Medical Image Segmentation with Online Mutual Knowledge Distillation", AAAI
 2020.  The softened Kullback-Leibler term is Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network",
-2015.
+2015.  Adversarial terms are those of Mao et al., "Least Squares Generative Adversarial Networks", ICCV 2017, or of
+Goodfellow et al., "Generative Adversarial Nets", 2014; cycle consistency is Zhu et al., "Unpaired Image-to-Image
+Translation using Cycle-Consistent Adversarial Networks", ICCV 2017.
 """
 
 from __future__ import annotations
@@ -42,15 +45,15 @@ def segmentation_loss(
     classes = torch.where(counted, target, 0).long()
     if class_weights is None:
         class_weights = torch.ones(logits.shape[1], dtype=logits.dtype, device=logits.device)
-    surprise = F.cross_entropy(logits, target.long(), weight=class_weights, ignore_index=IGNORE, reduction="sum")
+    cross_entropy = F.cross_entropy(logits, target.long(), weight=class_weights, ignore_index=IGNORE, reduction="sum")
     probability = logits.softmax(dim=1) * counted.unsqueeze(1)
     truth = F.one_hot(classes, logits.shape[1]).movedim(-1, 1) * counted.unsqueeze(1)
     axes = (0, 2, 3, 4)
     overlap, predicted, true = (probability * truth).sum(axes), probability.sum(axes), truth.sum(axes).to(logits.dtype)
-    surprise, overlap, predicted, true = total(torch.cat([surprise.view(1), overlap, predicted, true])).split(
+    cross_entropy, overlap, predicted, true = total(torch.cat([cross_entropy.view(1), overlap, predicted, true])).split(
         [1, *[len(true)] * 3]
     )
-    cross_entropy = surprise[0] / (true * class_weights).sum().clamp(min=1e-6)
+    cross_entropy = cross_entropy[0] / (true * class_weights).sum().clamp(min=1e-6)
     present = true[1:] > 0
     if not present.any():
         return cross_entropy
@@ -75,3 +78,34 @@ def distillation_loss(
     student = F.log_softmax(student_logits / temperature, dim=1)
     divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=1)
     return temperature**2 * divergence.mean()
+
+
+def generator_loss(fake_score: torch.Tensor, form: str = "least-squares") -> torch.Tensor:
+    """Loss of a generator: its images should score 1, or be taken for real.
+
+    Args:
+        fake_score: the discriminator's scores, any shape.
+        form: ``"least-squares"``, or ``"cross-entropy"``, which takes scores for logits (Goodfellow et al., 2014,
+            non-saturating).
+
+    Returns:
+        Scalar.
+    """
+    if form == "cross-entropy":
+        return F.softplus(-fake_score).mean()
+    return (fake_score - 1).square().mean()
+
+
+def discriminator_loss(real_score: torch.Tensor, fake_score: torch.Tensor, form: str = "least-squares") -> torch.Tensor:
+    """Loss of a discriminator: real scores 1, made scores 0; halved as in CycleGAN.
+
+    ``form`` as for :func:`generator_loss`; returns a scalar.
+    """
+    if form == "cross-entropy":
+        return 0.5 * (F.softplus(-real_score).mean() + F.softplus(fake_score).mean())
+    return 0.5 * ((real_score - 1).square().mean() + fake_score.square().mean())
+
+
+def cycle_loss(image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+    """Mean absolute difference of an image and itself after both translations.  Returns a scalar."""
+    return (image - reconstruction).abs().mean()

@@ -86,7 +86,7 @@ def running_statistics(network: nn.Module, kept: bool) -> Iterator[None]:
             module.momentum = momentum
 
 
-def fix_statistics(network: nn.Module, fixed: bool) -> None:
+def freeze_batch_norm(network: nn.Module, fixed: bool) -> None:
     """Let batch normalisation take its running statistics, as it does at inference, and leave them as they are; or let
     it measure those of each batch.
     """

@@ -69,7 +69,7 @@ class Augmentation:
         # the magnitude.
         left = (1 / math.sqrt(3)) * (2 * math.sqrt(math.pi) * sigma) ** -1.5
         magnitude = config.elastic_mm / spacing / (_LARGEST_OF_NORMAL * left)
-        self._bends = config.elastic_share if config.elastic_mm else 0.0
+        self._bends = config.elastic_probability if config.elastic_mm else 0.0
         self._affine = transforms.RandAffined(_KEYS, **spatial)
         self._elastic = transforms.Rand3DElasticd(_KEYS, (sigma, sigma), (0.3 * magnitude, magnitude), **spatial)
         some = {"keys": "image", "prob": config.share}
@@ -104,7 +104,7 @@ class Augmentation:
     @staticmethod
     def cut_size(config: AugmentationConfig, patch: int) -> int:
         """Voxels per side that a patch must have before the change."""
-        moves = config.rotation_deg or config.scale or (config.elastic_mm and config.elastic_share)
+        moves = config.rotation_deg or config.scale or (config.elastic_mm and config.elastic_probability)
         return math.ceil(_MARGIN * patch) if moves else patch
 
     def __call__(

@@ -45,18 +45,18 @@ class SingleSegmentor(nn.Module):
         self.unused_generator = build(networks.architecture("generator"))  # a bundle holds one
         self.to(device)
         self.to(memory_format=torch.channels_last_3d)
-        self.set_weighting(1.0)
+        self.set_class_weight_power(1.0)
         self.steps_done = 0
         self._pretraining = round(_PRETRAINING * steps) if config.scheme == "fine-tune" else 0
         self._trained = list(self.segmentor.parameters())
-        self._optimiser = torch.optim.AdamW(self._trained, config.segmentor_rate, weight_decay=1e-3)
+        self._optimiser = torch.optim.AdamW(self._trained, config.segmentor_lr, weight_decay=1e-3)
 
-    def set_rate(self, factor: float) -> None:
+    def set_lr(self, factor: float) -> None:
         """Scale the learning rate to ``factor`` times its peak."""
         for group in self._optimiser.param_groups:
-            group["lr"] = self.config.segmentor_rate * factor
+            group["lr"] = self.config.segmentor_lr * factor
 
-    def set_weighting(self, power: float) -> None:
+    def set_class_weight_power(self, power: float) -> None:
         """Raise the class weights of the cross-entropy to a power."""
         self.class_weights = torch.tensor(self.config.class_weights, device=self.device) ** power
 

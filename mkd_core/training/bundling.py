@@ -64,7 +64,7 @@ def _name_of(path: Path | str) -> str:
     return f"{described['name']} {described['version']}"
 
 
-class BundleMaker:
+class BundleWriter:
     """Writes the bundles of a run.
 
     Args:
@@ -141,7 +141,7 @@ class BundleMaker:
         return save_bundle(path, metadata, weights, dtype="float16")
 
 
-def describe_anew(bundle: Bundle, **changes: Any) -> Bundle:
+def update_metadata(bundle: Bundle, **changes: Any) -> Bundle:
     """Replace a bundle by itself with other entries in its description; returns it as it was read back."""
     metadata = bundle.metadata | changes
     weights = {part: bundle.network(part).state_dict() for part in metadata["networks"]}

@@ -21,6 +21,7 @@ import difflib
 import math
 import tomllib
 import typing
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +60,7 @@ class DataConfig:
         4.0, "memory in which volumes are kept, of all processes that read them together", "GB", least=0.0
     )
     folder: str = _setting("", "folder for volumes on the training grid and painted bodies; default OUT/prepared")
-    heart_share: float = _setting(0.85, "share of the patches that are centred in the heart", least=0.0, most=1.0)
+    heart_fraction: float = _setting(0.85, "share of the patches that are centred in the heart", least=0.0, most=1.0)
     ct_window: tuple[float, float] = _setting(
         (-300.0, 700.0), "range of CT that the networks see", "HU", least=-2000.0, most=10000.0
     )
@@ -107,16 +108,16 @@ class MethodConfig:
     alignment: bool = _setting(
         True, "IAM: translate the assistant's images; false shows S_syn the assistant's images as they are"
     )
-    separate_steps: int = _setting(
+    pretrain_steps: int = _setting(
         0,
         "steps at the start in which each segmentor learns from its own modality alone, without distillation, and the generators rest; such a step costs a quarter",
         "steps",
         least=0,
     )
-    separate_alignment: bool = _setting(
+    pretrain_alignment: bool = _setting(
         False, "translate the assistant's images in those steps too; for generators that a run starts with (run.start)"
     )
-    resting_generators: bool = _setting(
+    freeze_generators: bool = _setting(
         False,
         "the generators that a run starts with (run.start) stay as they are and only the segmentors learn, from them and from each other",
     )
@@ -140,11 +141,11 @@ class MethodConfig:
         "weights of the cross-entropy: background, then the structures in their order",
         least=0.0,
     )
-    segmentor_rate: float = _setting(2e-3, "peak learning rate of the segmentors (AdamW)", least=0.0, most=1.0)
-    generator_rate: float = _setting(
+    segmentor_lr: float = _setting(2e-3, "peak learning rate of the segmentors (AdamW)", least=0.0, most=1.0)
+    generator_lr: float = _setting(
         2e-4, "peak learning rate of generators and discriminators (Adam)", least=0.0, most=1.0
     )
-    generator_momentum: float = _setting(0.5, "beta1 of generators and discriminators", least=0.0, most=0.999)
+    generator_beta1: float = _setting(0.5, "beta1 of generators and discriminators", least=0.0, most=0.999)
 
 
 @dataclass(frozen=True)
@@ -155,17 +156,15 @@ class Stage:
     spacing_mm: float = _setting(2.0, "voxel size", "mm", least=0.3, most=10.0)
     patch: int = _setting(64, "side of a patch, a multiple of the networks' stride", "voxels", least=8, most=512)
     batch: int = _setting(2, "patches of either modality per step, of all processes together", "patches", least=1)
-    rate_from: float = _setting(
-        1.0, "learning rate at the start, of its peak; falls along a cosine", least=0.0, most=1.0
-    )
-    rate_to: float = _setting(0.0, "learning rate at the end, of its peak", least=0.0, most=1.0)
-    weighting: float = _setting(
+    lr_from: float = _setting(1.0, "learning rate at the start, of its peak; falls along a cosine", least=0.0, most=1.0)
+    lr_to: float = _setting(0.0, "learning rate at the end, of its peak", least=0.0, most=1.0)
+    class_weight_power: float = _setting(
         1.0,
         "power of the class weights: 1 wakes small structures early, 0 lets borders settle where they are likeliest",
         least=0.0,
         most=2.0,
     )
-    fixed_statistics: bool = _setting(
+    freeze_batch_norm: bool = _setting(
         False,
         "normalise by the running statistics that the stage starts with, just as inference does, so that a batch may be one large patch; for networks that have learnt",
     )
@@ -180,7 +179,7 @@ class AugmentationConfig:
     elastic_mm: float = _setting(
         6.0, "largest elastic displacement of the patch's middle, roughly", "mm", least=0.0, most=50.0
     )
-    elastic_share: float = _setting(0.5, "share of the patches that are bent", least=0.0, most=1.0)
+    elastic_probability: float = _setting(0.5, "share of the patches that are bent", least=0.0, most=1.0)
     noise: float = _setting(
         0.05, "largest standard deviation of added noise; the images' range is 2", least=0.0, most=1.0
     )
@@ -199,7 +198,7 @@ class RunConfig:
     precision: Literal["auto", "float32", "bfloat16"] = _setting("auto", "number format of the networks' arithmetic")
     processes: int = _setting(1, "training processes on this machine; under torchrun its own count", least=1, most=64)
     threads: int = _setting(0, "CPU threads of each process; 0 shares all cores", "threads", least=0, most=1024)
-    readers: int = _setting(1, "processes that cut or render patches for each training process", least=0, most=64)
+    num_workers: int = _setting(1, "processes that cut or render patches for each training process", least=0, most=64)
     average_decay: float = _setting(
         0.999, "decay of the exponential moving average of weights", least=0.0, most=0.99999
     )
@@ -226,7 +225,7 @@ class BundleConfig:
     )
     ensemble: Literal["mean", "measured"] = _setting(
         "mean",
-        "how the segmentors' answers are joined: both count half, as in the paper, or S_real has the share that validates best (half, unless another gains 0.001 Dice)",
+        "how the segmentors' predictions are joined: both count half, as in the paper, or S_real has the share that validates best (half, unless another gains 0.001 Dice)",
     )
     intended_use: str = _setting(
         "Research. Not a medical device; not for clinical decisions.", "what the weights are for"
@@ -326,6 +325,24 @@ def _apply(change: str, values: dict[str, Any]) -> None:
     values[last] = value
 
 
+#: Names that settings had up to version 0.3, by table; files that use them still load.
+_OLD_NAMES = {
+    "readers": "num_workers",
+    "rate_from": "lr_from",
+    "rate_to": "lr_to",
+    "weighting": "class_weight_power",
+    "fixed_statistics": "freeze_batch_norm",
+    "segmentor_rate": "segmentor_lr",
+    "generator_rate": "generator_lr",
+    "generator_momentum": "generator_beta1",
+    "separate_steps": "pretrain_steps",
+    "separate_alignment": "pretrain_alignment",
+    "resting_generators": "freeze_generators",
+    "heart_share": "heart_fraction",
+    "elastic_share": "elastic_probability",
+}
+
+
 def config_from(values: dict[str, Any]) -> TrainingConfig:
     """Settings from plain values, such as come from TOML; what is not named keeps its default.
 
@@ -343,6 +360,7 @@ def _build(kind: type, values: Any, place: str) -> Any:
         raise InputError(f"“{place}” must be a table of settings.")
     hints = typing.get_type_hints(kind)
     settings = {one.name: one for one in dataclasses.fields(kind)}
+    values = {_current_name(name, settings, place): value for name, value in values.items()}
     for name in values:
         if name not in settings:
             near = difflib.get_close_matches(name, settings, 1)
@@ -356,6 +374,16 @@ def _build(kind: type, values: Any, place: str) -> Any:
             for name, value in values.items()
         }
     )
+
+
+def _current_name(name: str, settings: typing.Container[str], place: str) -> str:
+    new = _OLD_NAMES.get(name, name)
+    if name in settings or new not in settings:
+        return name
+    warnings.warn(
+        f"The setting “{_join(place, name)}” is now called “{_join(place, new)}”.", FutureWarning, stacklevel=2
+    )
+    return new
 
 
 def _join(place: str, name: str) -> str:
@@ -407,9 +435,9 @@ def _check_together(config: TrainingConfig) -> None:
         low, high = getattr(config.data, name)
         if low >= high:
             raise InputError(f"“data.{name}” must rise: {low:g} is not below {high:g}.")
-    if config.method.resting_generators and not config.run.start:
+    if config.method.freeze_generators and not config.run.start:
         raise InputError(
-            "“method.resting_generators” needs generators that have learnt.",
+            "“method.freeze_generators” needs generators that have learnt.",
             "Set “run.start” to a bundle, or leave it out.",
         )
     stride = 2 ** (len(config.networks.segmentor) - 1)

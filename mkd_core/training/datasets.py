@@ -132,7 +132,7 @@ class LabelledData:
     def patches(self, modality: str, stage: Stage, size: int, budget: float) -> PatchSource:
         """See :class:`TrainingData`."""
         volumes = [self._prepared(case, stage) for case in self.training if case.modality == modality]
-        return LabelledVolumes(volumes, size, self._config.heart_share, budget)
+        return LabelledVolumes(volumes, size, self._config.heart_fraction, budget)
 
 
 class HeartData:
@@ -213,7 +213,7 @@ class HeartData:
             size,
             stage.spacing_mm,
             self._config.normalisation()[modality],
-            self._config.heart_share,
+            self._config.heart_fraction,
         )
 
 
@@ -233,4 +233,4 @@ def _write(image: sitk.Image, path: Path) -> None:
 
 def memory_of_each(config: TrainingConfig) -> float:
     """Bytes that each source of patches may keep in memory, of all processes and both modalities."""
-    return config.data.cache_gb * _GIGABYTE / (2 * max(1, config.run.readers) * config.run.processes)
+    return config.data.cache_gb * _GIGABYTE / (2 * max(1, config.run.num_workers) * config.run.processes)

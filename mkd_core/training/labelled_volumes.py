@@ -19,7 +19,7 @@ import SimpleITK as sitk
 
 from mkd_core.errors import InputError
 from mkd_core.evaluation.cases import Case, read_case
-from mkd_core.inference.geometry import Field, Grid, covering_grid
+from mkd_core.inference.geometry import Grid, OrientedVolume, enclosing_grid
 from mkd_core.inference.normalisation import normalise
 from mkd_core.inference.resampling import sample
 from mkd_core.structures import CLASS_COUNT, IGNORE
@@ -65,8 +65,8 @@ def prepare_volume(case: Case, spacing: float, rule: dict[str, Any], folder: Pat
     if not description.exists():
         folder.mkdir(parents=True, exist_ok=True)
         image, labels = read_case(case)
-        image_field = Field(image)
-        grid = covering_grid(image_field, spacing, 1)
+        image_field = OrientedVolume(image)
+        grid = enclosing_grid(image_field, spacing, 1)
         on_grid = _labels_on_grid(labels, grid)
         heart = np.argwhere(on_grid)
         if not len(heart):
@@ -91,7 +91,7 @@ def _labels_on_grid(labels: sitk.Image, grid: Grid) -> np.ndarray:
     """Label with the largest share of every voxel of the grid."""
     result, largest = np.zeros(grid.size, np.uint8), np.zeros(grid.size, np.float32)
     for label in range(CLASS_COUNT):
-        share = sample(Field(labels == label), grid).numpy()
+        share = sample(OrientedVolume(labels == label), grid).numpy()
         result[share > largest] = label
         np.maximum(largest, share, out=largest)
     return result
@@ -130,14 +130,14 @@ class LabelledVolumes:
     Args:
         volumes: on the training grid.
         size: voxels per side.
-        heart_share: share of the patches that are centred in the box of the labels; the others lie anywhere.
+        heart_fraction: share of the patches that are centred in the box of the labels; the others lie anywhere.
         budget: bytes of memory in which volumes may be kept.
     """
 
-    def __init__(self, volumes: Sequence[PreparedVolume], size: int, heart_share: float, budget: float) -> None:
+    def __init__(self, volumes: Sequence[PreparedVolume], size: int, heart_fraction: float, budget: float) -> None:
         self._volumes = tuple(volumes)
         self._size = size
-        self._heart_share = heart_share
+        self._heart_share = heart_fraction
         self._cache = ArrayCache(budget)
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

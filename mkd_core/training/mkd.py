@@ -16,11 +16,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mkd_core.method.losses import distillation_loss, segmentation_loss
+from mkd_core.method.losses import cycle_loss, discriminator_loss, distillation_loss, generator_loss, segmentation_loss
 from mkd_core.method.networks import build
 from mkd_core.training.across_processes import running_statistics, share_batch_norm, sum_over_processes
-from mkd_core.training.adversarial import ImagePool, cycle_loss, discriminator_loss, generator_loss
 from mkd_core.training.config import MethodConfig, NetworksConfig
+from mkd_core.training.image_pool import ImagePool
 from mkd_core.training.updates import update
 
 
@@ -73,22 +73,22 @@ class MutualDistillation(nn.Module):
             name: [p for network in group for p in network.parameters()] for name, group in parts.items()
         }
         self.optimisers: dict[str, torch.optim.Optimizer] = {
-            "segmentors": torch.optim.AdamW(self._parameters_of["segmentors"], config.segmentor_rate, weight_decay=1e-3)
+            "segmentors": torch.optim.AdamW(self._parameters_of["segmentors"], config.segmentor_lr, weight_decay=1e-3)
         }
         if config.alignment:
             for name in ("generators", "discriminators"):
                 self.optimisers[name] = torch.optim.Adam(
-                    self._parameters_of[name], config.generator_rate, betas=(config.generator_momentum, 0.999)
+                    self._parameters_of[name], config.generator_lr, betas=(config.generator_beta1, 0.999)
                 )
 
-    def set_rate(self, factor: float) -> None:
+    def set_lr(self, factor: float) -> None:
         """Scale all learning rates to ``factor`` times their peak."""
         for name, optimiser in self.optimisers.items():
-            peak = self.config.segmentor_rate if name == "segmentors" else self.config.generator_rate
+            peak = self.config.segmentor_lr if name == "segmentors" else self.config.generator_lr
             for group in optimiser.param_groups:
                 group["lr"] = peak * factor
 
-    def set_weighting(self, power: float) -> None:
+    def set_class_weight_power(self, power: float) -> None:
         """Raise the class weights of the cross-entropy to a power."""
         self.class_weights = torch.tensor(self.config.class_weights, device=self.device) ** power
 
@@ -121,7 +121,7 @@ class MutualDistillation(nn.Module):
         made = ((self.discriminator_t, images["a2t"]), (self.discriminator_a, images["t2a"]))
         terms = {
             "adversarial": config.adversarial_weight
-            * sum(generator_loss(judge(image).float(), config.gan) for judge, image in made),
+            * sum(generator_loss(discriminator(image).float(), config.gan) for discriminator, image in made),
             "cycle": config.cycle_weight
             * (
                 cycle_loss(x_a, self.generator_t2a(images["a2t"]).float())
@@ -139,7 +139,7 @@ class MutualDistillation(nn.Module):
         self, images: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         own = {"real": "t", "syn": "a2t"}
-        lessons = [
+        distillations = [
             (teacher, student, stream)
             for teacher, student in (("syn", "real"), ("real", "syn"))
             if self._together
@@ -151,7 +151,7 @@ class MutualDistillation(nn.Module):
         ]
         logits = {}
         for name, network in (("real", self.segmentor_real), ("syn", self.segmentor_syn)):
-            streams = dict.fromkeys([own[name], *(stream for *pair, stream in lessons if name in pair)])
+            streams = dict.fromkeys([own[name], *(stream for *pair, stream in distillations if name in pair)])
             for stream in streams:
                 # Only S_syn's own stream carries gradient on to G_a2t.
                 image = images[stream] if (name, stream) == ("syn", "a2t") else images[stream].detach()
@@ -163,16 +163,16 @@ class MutualDistillation(nn.Module):
             name: segmentation_loss(logits[name, own[name]], targets[name], self.class_weights, sum_over_processes)
             for name in own
         }
-        for teacher, student, stream in lessons:
-            term = f"{teacher} to {student}"
-            lesson = distillation_loss(logits[teacher, stream], logits[student, stream], self.config.temperature)
-            terms[term] = terms.get(term, 0.0) + self._distillation_weight() * lesson / sum(
-                (teacher, student) == one[:2] for one in lessons
+        for teacher, student, stream in distillations:
+            name = f"{teacher} to {student}"
+            loss = distillation_loss(logits[teacher, stream], logits[student, stream], self.config.temperature)
+            terms[name] = terms.get(name, 0.0) + self._distillation_weight() * loss / sum(
+                (teacher, student) == one[:2] for one in distillations
             )
         return terms
 
     def _distillation_weight(self) -> float:
-        ramp, steps = self.config.distillation_ramp, self.steps_done - self.config.separate_steps
+        ramp, steps = self.config.distillation_ramp, self.steps_done - self.config.pretrain_steps
         return self.config.distillation_weight * (min(1.0, steps / ramp) if ramp else 1.0)
 
     def step(
@@ -209,8 +209,8 @@ class MutualDistillation(nn.Module):
         )
         with self._autocast():
             return sum(
-                discriminator_loss(judge(real).float(), judge(made.float()).float(), self.config.gan)
-                for judge, real, made in shown
+                discriminator_loss(discriminator(real).float(), discriminator(made.float()).float(), self.config.gan)
+                for discriminator, real, made in shown
             )
 
     def _autocast(self) -> torch.autocast:
@@ -225,15 +225,15 @@ class MutualDistillation(nn.Module):
     @property
     def aligns(self) -> bool:
         """Whether S_syn sees translated images."""
-        return self.config.alignment and (self._together or self.config.separate_alignment)
+        return self.config.alignment and (self._together or self.config.pretrain_alignment)
 
     @property
     def _generators_learn(self) -> bool:
-        return self.config.alignment and self._together and not self.config.resting_generators
+        return self.config.alignment and self._together and not self.config.freeze_generators
 
     @property
     def _together(self) -> bool:
-        return self.steps_done >= self.config.separate_steps
+        return self.steps_done >= self.config.pretrain_steps
 
     def state(self) -> dict:
         """Everything that a resumed run needs, but for the data and the pools."""

@@ -56,15 +56,15 @@ class PairStream(torch.utils.data.IterableDataset):
 
     def __iter__(self) -> Iterator[Pairs]:
         info = torch.utils.data.get_worker_info()
-        reader, readers = (info.id, info.num_workers) if info else (0, 1)
+        reader, num_workers = (info.id, info.num_workers) if info else (0, 1)
         if info:
             torch.set_num_threads(1)
-        # Batches go round the readers, and so does DataLoader: order is kept.
+        # Batches go round the num_workers, and so does DataLoader: order is kept.
         start = self.first + reader * self.batch
         while True:
             numbers = range(start + self.process, start + self.batch, self.processes)
             yield self._pairs(numbers)
-            start += readers * self.batch
+            start += num_workers * self.batch
 
     def _pairs(self, numbers: range) -> Pairs:
         columns: list[list[np.ndarray]] = [[], [], [], []]

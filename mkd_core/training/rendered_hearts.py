@@ -118,7 +118,7 @@ class RenderedHearts:
         size: voxels per side.
         spacing: mm.
         rule: intensity rule of the modality, see :func:`mkd_core.inference.normalisation.normalise`.
-        heart_share: share of patches centred in the heart.
+        heart_fraction: share of patches centred in the heart.
     """
 
     canvases: tuple[Path, ...]
@@ -126,12 +126,12 @@ class RenderedHearts:
     size: int
     spacing: float
     rule: dict
-    heart_share: float = 0.85
+    heart_fraction: float = 0.85
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """A patch: image ``(1, d, d, d)`` in [-1, 1], float32; target ``(d, d, d)``, uint8 with
         :data:`mkd_core.structures.IGNORE`.
         """
         canvas = open_canvas(self.canvases[rng.integers(len(self.canvases))])
-        image, target = render.random_patch(canvas, self.modality, rng, self.size, self.spacing, self.heart_share)
+        image, target = render.random_patch(canvas, self.modality, rng, self.size, self.spacing, self.heart_fraction)
         return normalise(image, self.rule)[None], target

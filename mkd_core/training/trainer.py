@@ -28,10 +28,10 @@ from mkd_core.inference.pipeline import SegmentationOptions
 from mkd_core.io.bundle import Bundle, load_bundle
 from mkd_core.io.bundle_metadata import TARGET_POLICIES
 from mkd_core.training import datasets
-from mkd_core.training.across_processes import any_process, fix_statistics
+from mkd_core.training.across_processes import any_process, freeze_batch_norm
 from mkd_core.training.augmentation import Augmentation
 from mkd_core.training.baselines import SingleSegmentor
-from mkd_core.training.bundling import BundleMaker, describe_anew
+from mkd_core.training.bundling import BundleWriter, update_metadata
 from mkd_core.training.checkpoint import load_checkpoint, save_checkpoint
 from mkd_core.training.config import Stage, TrainingConfig
 from mkd_core.training.mkd import MutualDistillation
@@ -46,19 +46,19 @@ _WARM_UP = 50
 _USUAL_POLICY, _NO_DIFFERENCE = "cycle", 0.001
 
 #: Shares of S_real in the ensemble that are tried.
-_SHARES = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
+_ENSEMBLE_WEIGHTS = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
 
 #: Steps whose mean losses are recorded together.
 _RECORDED_TOGETHER = 25
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Learning rate of a step as a share of its peak: a short warm-up, then in every stage a cosine from ``rate_from``
-    to ``rate_to``.
+    """Learning rate of a step as a share of its peak: a short warm-up, then in every stage a cosine from ``lr_from``
+    to ``lr_to``.
     """
     stage, _, first = config.stage_at(step)
     fall = 0.5 * (1 + np.cos(np.pi * (step - first) / stage.steps))
-    return float(stage.rate_to + (stage.rate_from - stage.rate_to) * fall) * min(1.0, (step + 1) / _WARM_UP)
+    return float(stage.lr_to + (stage.lr_from - stage.lr_to) * fall) * min(1.0, (step + 1) / _WARM_UP)
 
 
 class Trainer:
@@ -98,7 +98,7 @@ class Trainer:
         self.average = AveragedModel(
             self._live, multi_avg_fn=_moving_average(config.run.average_decay), use_buffers=True
         )
-        self.maker = BundleMaker(config, self.data.description)
+        self.maker = BundleWriter(config, self.data.description)
         self.step = 0
         self.best = -1.0
 
@@ -128,7 +128,7 @@ class Trainer:
                 sums: dict[str, torch.Tensor] = {}
                 counted = 0
                 for pairs in self._pairs(stage, number, first):
-                    method.set_rate(learning_rate(config, self.step))
+                    method.set_lr(learning_rate(config, self.step))
                     terms = method.step(*self._augment(pairs))
                     self.average.update_parameters(self._live)
                     self.step += 1
@@ -164,8 +164,8 @@ class Trainer:
                 self.progress.close()
                 raise KeyboardInterrupt
 
-        self.method.set_weighting(stage.weighting)
-        fix_statistics(self.method, stage.fixed_statistics)
+        self.method.set_class_weight_power(stage.class_weight_power)
+        freeze_batch_norm(self.method, stage.freeze_batch_norm)
         if self.is_first:
             self.data.prepare(stage, notice)
         self.fabric.barrier()
@@ -193,16 +193,16 @@ class Trainer:
             fabric.global_rank,
             fabric.world_size,
         )
-        readers = config.run.readers
+        num_workers = config.run.num_workers
         return iter(
             torch.utils.data.DataLoader(
                 stream,
                 None,
-                num_workers=readers,
-                prefetch_factor=3 if readers else None,
+                num_workers=num_workers,
+                prefetch_factor=3 if num_workers else None,
                 worker_init_fn=_ignore_interrupts,
                 pin_memory=self.device.type == "cuda",
-                multiprocessing_context="fork" if readers and sys.platform == "linux" else None,
+                multiprocessing_context="fork" if num_workers and sys.platform == "linux" else None,
             )
         )
 
@@ -330,7 +330,7 @@ class Trainer:
             + ", ".join(f"{policy} {dice[policy]['mean']:.4f}" for policy in TARGET_POLICIES)
             + f"; {best} is kept"
         )
-        describe_anew(
+        update_metadata(
             bundle,
             alignment=bundle.metadata["alignment"] | {"target": best},
             quality={
@@ -349,12 +349,12 @@ class Trainer:
         for role, cases in (("target", self.data.validation), ("assistant", self.data.assistant_validation)):
             if cases:
                 dice = {
-                    share: validate(_with_share(bundle, role, share), cases, self._options())["mean"]
-                    for share in _SHARES
+                    share: validate(_with_ensemble_weight(bundle, role, share), cases, self._options())["mean"]
+                    for share in _ENSEMBLE_WEIGHTS
                 }
                 best = max(dice.values())
                 shares[role] = min(
-                    (share for share in _SHARES if dice[share] > best - _NO_DIFFERENCE),
+                    (share for share in _ENSEMBLE_WEIGHTS if dice[share] > best - _NO_DIFFERENCE),
                     key=lambda share: abs(share - 0.5),
                 )
                 self.progress.say(
@@ -364,7 +364,7 @@ class Trainer:
                 quality[f"validation Dice by S_real's share, {role}"] = {
                     f"{share:g}": value for share, value in dice.items()
                 }
-        describe_anew(bundle, ensemble=shares, quality=quality)
+        update_metadata(bundle, ensemble=shares, quality=quality)
 
 
 def train(config: TrainingConfig, data: datasets.TrainingData | None = None) -> Path:
@@ -415,7 +415,7 @@ def _start_from(method: MutualDistillation | SingleSegmentor, bundle: Bundle) ->
             ) from error
 
 
-def _with_share(bundle: Bundle, role: str, share: float) -> Bundle:
+def _with_ensemble_weight(bundle: Bundle, role: str, share: float) -> Bundle:
     return dataclasses.replace(bundle, metadata=bundle.metadata | {"ensemble": {role: share}})
 
 
@@ -439,7 +439,7 @@ def _identity(config: TrainingConfig) -> dict:
     run = {name: plain["run"][name] for name in ("seed", "average_decay")}
     stages = [{name: stage[name] for name in stage if name != "steps"} for stage in plain["stages"]]
     method = {
-        name: value for name, value in _listed(plain["method"]).items() if name != "separate_steps"
+        name: value for name, value in _listed(plain["method"]).items() if name != "pretrain_steps"
     }  # a length, like the stages'
     return {
         "target": config.target,

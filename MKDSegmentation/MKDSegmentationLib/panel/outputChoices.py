@@ -1,4 +1,4 @@
-"""What a run gives: which structures, and whose answer. Choices that are saved with the scene."""
+"""What a run gives: which structures, and from which segmentor. Choices that are saved with the scene."""
 
 import qt
 from slicer.i18n import tr as _
@@ -56,9 +56,9 @@ class OutputChoices:
     def show(self, parameterNode) -> None:
         """Show what a parameter node says."""
         followed, self._parameterNode = self._parameterNode, None  # what is shown now must not be written back
-        leftOut = parameterNode.leftOut.split()
+        excludedStructures = parameterNode.excludedStructures.split()
         for row, structure in enumerate(STRUCTURES):
-            state = qt.Qt.Unchecked if structure.key in leftOut else qt.Qt.Checked
+            state = qt.Qt.Unchecked if structure.key in excludedStructures else qt.Qt.Checked
             if self._list.item(row).checkState() != state:
                 self._list.item(row).setCheckState(state)
         self._comboBox.currentIndex = SEGMENTORS.index(parameterNode.segmentor)
@@ -69,7 +69,7 @@ class OutputChoices:
 
     def _onItemChanged(self, _item) -> None:
         if self._parameterNode is not None:
-            self._parameterNode.leftOut = " ".join(
+            self._parameterNode.excludedStructures = " ".join(
                 structure.key for row, structure in enumerate(STRUCTURES) if not self._isTicked(row)
             )
 

@@ -18,18 +18,18 @@ _STRUCTURE, _VOLUME, _MEAN, _CONFIDENCE, _CHECK = range(5)
 
 
 class ResultsTable:
-    """Fills a table with one row per structure, and labels with the remarks and the provenance; copies and saves the
+    """Fills a table with one row per structure, and labels with the warnings and the provenance; copies and saves the
     numbers.
 
     :param table: QTableWidget with five columns.
-    :param remarksLabel: QLabel below it.
+    :param warningsLabel: QLabel below it.
     :param provenanceLabel: QLabel for what made the result.
     :param copyButton: QPushButton that puts the numbers on the clipboard.
     :param saveButton: QPushButton that asks for a file name and writes CSV.
     """
 
-    def __init__(self, table, remarksLabel, provenanceLabel, copyButton, saveButton) -> None:
-        self._table, self._remarksLabel, self._provenanceLabel = table, remarksLabel, provenanceLabel
+    def __init__(self, table, warningsLabel, provenanceLabel, copyButton, saveButton) -> None:
+        self._table, self._warningsLabel, self._provenanceLabel = table, warningsLabel, provenanceLabel
         self._copyButton, self._saveButton = copyButton, saveButton
         self._settings = MachineSettings()
         self._report, self._keys, self._name = None, [], ""
@@ -59,10 +59,10 @@ class ResultsTable:
         )
         self._setHeaderTips(isCt)
         self._table.setRowCount(len(rows))
-        for row, (title, volume, mass, mean, confidence, remarks) in enumerate(rows):
+        for row, (title, volume, mass, mean, confidence, warnings) in enumerate(rows):
             structure = BY_KEY[self._keys[row]]
             tip = "\n".join(
-                text for text in (title, _("{mass} g").format(mass=f"{mass:.0f}") if mass else "", remarks) if text
+                text for text in (title, _("{mass} g").format(mass=f"{mass:.0f}") if mass else "", warnings) if text
             )
             found = bool(volume)
             self._setItem(row, _STRUCTURE, title, tip, icon=_swatch(structure.color))
@@ -71,9 +71,9 @@ class ResultsTable:
             self._setItem(
                 row, _CONFIDENCE, f"{confidence:.0f} %" if confidence is not None else "", tip, alignRight=True
             )
-            self._setItem(row, _CHECK, "\N{WARNING SIGN}" if remarks else "", tip)
+            self._setItem(row, _CHECK, "\N{WARNING SIGN}" if warnings else "", tip)
         self._fitHeight()
-        self._remarksLabel.text = _massText(report) + _remarksText(report)
+        self._warningsLabel.text = _massText(report) + _warningsText(report)
         self._provenanceLabel.text = provenanceText(report)
         self._provenanceLabel.toolTip = _("SHA-256 of the weights: {sha256}").format(
             sha256=(report.get("bundle") or {}).get("sha256", "?")
@@ -154,14 +154,14 @@ def _massText(report: dict) -> str:
     return html.escape(_("Left ventricular mass: {mass} g").format(mass=f"{mass:.0f}")) + "<br>" if mass else ""
 
 
-def _remarksText(report: dict) -> str:
-    remarks = [html.escape(remark) for remark in report.get("remarks", [])]
+def _warningsText(report: dict) -> str:
+    warnings = [html.escape(warning) for warning in report.get("warnings", [])]
     for key, entry in report.get("structures", {}).items():
-        for remark in entry.get("remarks") or []:
-            remarks.append(f"<b>{html.escape(BY_KEY[key].name)}:</b> {html.escape(remark)}")
-    if not remarks:
+        for warning in entry.get("warnings") or []:
+            warnings.append(f"<b>{html.escape(BY_KEY[key].name)}:</b> {html.escape(warning)}")
+    if not warnings:
         return _("Nothing conspicuous was found. Look at the contours before you use the volumes.")
-    return _("Please check:") + "".join(f"<br>• {remark}" for remark in remarks)
+    return _("Please check:") + "".join(f"<br>• {warning}" for warning in warnings)
 
 
 def _swatch(color: tuple):

@@ -20,7 +20,7 @@ _GIGABYTES_PER_GIGAVOXEL = 2.0
 _GRAPHICS_GIGABYTES = 1.5
 
 
-class CostEstimate:
+class RuntimeEstimate:
     """Tells and learns what a run costs.
 
     :param label: QLabel.
@@ -31,7 +31,7 @@ class CostEstimate:
         self._settings = MachineSettings()
 
     def show(self, volumeNode, device: str, isWarm: bool) -> str:
-        """Show the estimate for a volume that can be segmented (None: nothing) and return a remark if memory is short.
+        """Show the estimate for a volume that can be segmented (None: nothing) and return a warning if memory is short.
 
         :param device: as chosen, "auto" included.
         :param isWarm: True if the worker has the weights loaded.
@@ -58,13 +58,13 @@ class CostEstimate:
 
     def seconds(self, voxels: int, device: str, isWarm: bool) -> float:
         """Return how long a run on so many voxels takes here, in seconds."""
-        return self._model(voxels, device) * self._settings.slowness(device) + (0.0 if isWarm else _SECONDS_TO_START)
+        return self._model(voxels, device) * self._settings.speedFactor(device) + (0.0 if isWarm else _SECONDS_TO_START)
 
     def expectedSeconds(self, volumeNode, device: str, isWarm: bool) -> float:
         """Return how long the run on a volume will take, in seconds."""
         return self.seconds(_voxelCount(volumeNode), self._device(device), isWarm)
 
-    def learn(self, report: dict, device: str) -> None:
+    def updateFromRun(self, report: dict, device: str) -> None:
         """Take to heart what a run really took.
 
         :param report: of the run.
@@ -78,7 +78,9 @@ class CostEstimate:
         if device == "auto":
             self._settings.automaticDevice = used
         factor = float(total) / self._model(int(np.prod(size)), used)
-        self._settings.setSlowness(used, float(np.clip(0.5 * self._settings.slowness(used) + 0.5 * factor, 0.05, 50.0)))
+        self._settings.setSlowness(
+            used, float(np.clip(0.5 * self._settings.speedFactor(used) + 0.5 * factor, 0.05, 50.0))
+        )
 
     def _device(self, device: str) -> str:
         return (self._settings.automaticDevice or "cpu") if device == "auto" else device.partition(":")[0]

@@ -35,10 +35,10 @@ class SequenceSection:
         ui.functionTable.connect("cellClicked(int,int)", self._onRowClicked)
         ui.showPlotButton.connect("clicked(bool)", self._onShowPlot)
 
-    def update(self, volumeNode, running: bool, obstacle: str) -> None:
+    def update(self, volumeNode, running: bool, blockingReason: str) -> None:
         """Show what there is for a volume node.
 
-        :param obstacle: why the volume cannot be segmented; empty if it can.
+        :param blockingReason: why the volume cannot be segmented; empty if it can.
         """
         ui = self._ui
         self._frames = FrameSequence.of(volumeNode)
@@ -48,13 +48,13 @@ class SequenceSection:
         count = self._frames.count
         ui.sequenceLabel.text = _extentText(self._frames)
         ui.segmentSequenceButton.text = _("Segment all {count} frames").format(count=count)
-        ui.segmentSequenceButton.enabled = not running and not obstacle
-        ui.segmentSequenceButton.toolTip = obstacle or _(
+        ui.segmentSequenceButton.enabled = not running and not blockingReason
+        ui.segmentSequenceButton.toolTip = blockingReason or _(
             "Segment every frame; frames that are finished are kept if you cancel."
         )
         self._keepSurfaces()
         function = None if running else self._function()
-        for widget in (ui.functionTable, ui.functionRemarksLabel, ui.showPlotButton):
+        for widget in (ui.functionTable, ui.functionWarningsLabel, ui.showPlotButton):
             widget.visible = function is not None
         if function is not None:
             self._show(function)
@@ -100,7 +100,7 @@ class SequenceSection:
                 table.setItem(row, column, item)
         height = table.horizontalHeader().sizeHint.height() + 2 * table.frameWidth
         table.setFixedHeight(height + sum(table.rowHeight(row) for row in range(len(rows))))
-        self._ui.functionRemarksLabel.text = _remarksText(function)
+        self._ui.functionWarningsLabel.text = _warningsText(function)
         self._ui.showPlotButton.enabled = chartOf(self._frames) is not None
 
     def _frameOfRow(self, function: CardiacFunction, row: int):
@@ -137,7 +137,7 @@ def _extentText(frames: FrameSequence) -> str:
     )
 
 
-def _remarksText(function: CardiacFunction) -> str:
+def _warningsText(function: CardiacFunction) -> str:
     lines = []
     if function.end_diastole is not None:
         lines.append(
@@ -147,6 +147,6 @@ def _remarksText(function: CardiacFunction) -> str:
                 )
             )
         )
-    if function.remarks:
+    if function.warnings:
         lines.append(_("Please check:"))
-    return "<br>".join(lines + [f"• {html.escape(remark)}" for remark in function.remarks])
+    return "<br>".join(lines + [f"• {html.escape(warning)}" for warning in function.warnings])

@@ -7,7 +7,7 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from mkd_core.inference.quick_check import first_look
+from mkd_core.inference.quick_check import quick_check
 
 from ..run.volumeTransfer import ijkToRas, reasonVolumeCannotBeUsed
 from ..scene.transformHardening import isUnderNonLinearTransform
@@ -62,10 +62,10 @@ class VolumeAdvice:
         self._findings = []
         switchButton.connect("clicked(bool)", self._onClicked)
 
-    def look(self, volumeNode, modality: str, extraRemark: str = "") -> str:
+    def look(self, volumeNode, modality: str, extraWarning: str = "") -> str:
         """Look at a volume, once for each state of it, and return why it cannot be segmented, or an empty string.
 
-        :param extraRemark: something else to know before the run, such as a lack of memory.
+        :param extraWarning: something else to know before the run, such as a lack of memory.
         """
         reason = reasonVolumeCannotBeUsed(volumeNode)
         if reason:
@@ -76,7 +76,7 @@ class VolumeAdvice:
         state = _stateOf(volumeNode) + (modality,)
         if state != self._seen:
             spacing = np.linalg.norm(ijkToRas(volumeNode)[:3, :3], axis=0)[::-1]  # along k, j, i
-            self._findings = first_look(slicer.util.arrayFromVolume(volumeNode), spacing, modality)
+            self._findings = quick_check(slicer.util.arrayFromVolume(volumeNode), spacing, modality)
             self._seen = state
         stopping = [adviceText(finding) for finding in self._findings if finding.stops]
         doubts = [adviceText(finding) for finding in self._findings if not finding.stops]
@@ -90,7 +90,7 @@ class VolumeAdvice:
                 )
             )
         self._show(
-            "\n".join("\N{WARNING SIGN} " + text for text in doubts + [extraRemark] if text), self._betterModality()
+            "\n".join("\N{WARNING SIGN} " + text for text in doubts + [extraWarning] if text), self._betterModality()
         )
         return " ".join(stopping)
 

@@ -55,9 +55,9 @@ class WeightsDownload:
         self._onFolderChanged()
 
     def _onEdited(self, _text: str) -> None:
-        self._update(self._obstacle() if self._urlLineEdit.text else "")
+        self._update(self._blockingReason() if self._urlLineEdit.text else "")
 
-    def _obstacle(self) -> str:
+    def _blockingReason(self) -> str:
         try:
             check_request(self._urlLineEdit.text, self._sha256LineEdit.text)
         except DownloadError as error:
@@ -117,7 +117,7 @@ class WeightsDownload:
     def _update(self, text: str) -> None:
         isBusy = self._worker.isBusy
         self._button.text = _("Cancel download") if isBusy else _("Download")
-        self._button.enabled = isBusy or not self._obstacle()
+        self._button.enabled = isBusy or not self._blockingReason()
         self._progressBar.visible = isBusy
         for widget in (self._urlLineEdit, self._sha256LineEdit, self._folderLineEdit):
             widget.enabled = not isBusy

@@ -3,7 +3,7 @@
 import qt
 
 
-class StepByStep:
+class IncrementalTask:
     """Runs a generator, one step at each turn of the event loop.
 
     :param steps: generator; its steps should take a few hundredths of a second at most.

@@ -18,7 +18,7 @@ from ..scene.overlayVolumes import ALIGNED, DISAGREEMENT, removeOverlay, writeOv
 from ..scene.provenance import isReport, keepReport
 from ..scene.segmentationWriting import SegmentationBackup, reasonSegmentationCannotBeUsed, writeSegmentation
 from ..scene.transformHardening import isUnderNonLinearTransform
-from .incrementalTask import StepByStep
+from .incrementalTask import IncrementalTask
 from .volumeTransfer import VolumeTransfer, ijkToRas, reasonVolumeCannotBeUsed
 
 
@@ -106,7 +106,7 @@ class SegmentationRun(VTKObservationMixin):
         except Exception:
             self._release()
             raise
-        self._steps = StepByStep(
+        self._steps = IncrementalTask(
             writing, self._onVolumeWritten, self._onWriteError, lambda _done: self._failIfChanged()
         )
 
@@ -197,7 +197,7 @@ class SegmentationRun(VTKObservationMixin):
         if not isReport(reply.report) or not reply.report.get("structures"):
             self._onResultError(ValueError("The report of the segmentation process is malformed."))
             return
-        self._steps = StepByStep(
+        self._steps = IncrementalTask(
             self._readLabels(), lambda labels: self._onLabelsRead(labels, reply.report), self._onResultError
         )
 
@@ -229,7 +229,7 @@ class SegmentationRun(VTKObservationMixin):
         if labels is None:
             return RunOutcome("failed", _("No heart was found in this volume."))
         overlays = self._readOverlays()  # what cannot be read must fail before the scene is touched
-        report = {**report, "remarks": list(report.get("remarks", [])) + self._remarksOnTransform()}
+        report = {**report, "warnings": list(report.get("warnings", [])) + self._warningsOnTransform()}
         before = _nodesOfScene()
         try:
             segmentation, table, report = self._writeNodes(labels, overlays, report)
@@ -274,7 +274,7 @@ class SegmentationRun(VTKObservationMixin):
 
         return {kind: sitk.ReadImage(path) for kind, path in paths.items()}
 
-    def _remarksOnTransform(self) -> list:
+    def _warningsOnTransform(self) -> list:
         if not isUnderNonLinearTransform(self._inputVolume):
             return []
         return [

@@ -120,7 +120,7 @@ def _fillFunction(node, function: CardiacFunction) -> None:
             [_("End-diastole (frame)"), str(function.end_diastole + 1), ""],
             [_("End-systole (frame)"), str(function.end_systole + 1), ""],
         ]
-    rows += [[_("Remark"), remark, ""] for remark in function.remarks]
+    rows += [[_("Warning"), warning, ""] for warning in function.warnings]
     table = vtk.vtkTable()
     for index, title in enumerate((_("Measure"), BY_KEY["LV"].name, BY_KEY["RV"].name)):
         column = vtk.vtkStringArray()

@@ -17,12 +17,12 @@ TABLE_ROLE = "MKDSegmentation.Measurements"
 def columnTitles(modality: str) -> list:
     """Return the titles of the columns; an MR has no Hounsfield units."""
     mean = _("Mean (HU)") if modality == "CT" else _("Mean signal")
-    return [_("Structure"), _("Volume (ml)"), _("Mass (g)"), mean, _("Confidence (%)"), _("Remarks")]
+    return [_("Structure"), _("Volume (ml)"), _("Mass (g)"), mean, _("Confidence (%)"), _("Warnings")]
 
 
 def measurementRows(report: dict) -> list:
     """Return one row per structure of a report: name, volume in ml, mass in g, mean, agreement of the segmentors in %,
-    remarks.
+    warnings.
 
     Numbers are float, rounded to what they are worth; None where there is no value.
     """
@@ -36,7 +36,7 @@ def measurementRows(report: dict) -> list:
                 _rounded(entry.get("mass_g"), 1),
                 _rounded(entry.get("mean_intensity"), 0),
                 None if agreement is None else round(100.0 * agreement, 0),
-                " ".join(entry.get("remarks") or []),
+                " ".join(entry.get("warnings") or []),
             ]
         )
     return rows
@@ -53,8 +53,8 @@ def measurementsAsText(report: dict, separator: str) -> str:
     writer.writerow(columnTitles(report.get("modality", "CT")))
     for row in measurementRows(report):
         writer.writerow(["" if value is None else f"{value:g}" if isinstance(value, float) else value for value in row])
-    for remark in report.get("remarks", []):
-        writer.writerow([_("Whole heart"), "", "", "", "", remark])
+    for warning in report.get("warnings", []):
+        writer.writerow([_("Whole heart"), "", "", "", "", warning])
     return target.getvalue()
 
 

@@ -31,7 +31,7 @@ def isReport(value) -> bool:
     return (
         isinstance(structures, dict)
         and all(key in BY_KEY and _isStructureReport(entry) for key, entry in structures.items())
-        and _areTexts(value.get("remarks"))
+        and _areTexts(value.get("warnings"))
         and all(_isFlat(value.get(part)) for part in ("bundle", "options", "timings_s", "input"))
         and _areNumbers((value.get("timings_s") or {}).values())
         and _isSize((value.get("input") or {}).get("size"))
@@ -43,7 +43,7 @@ def _isStructureReport(entry) -> bool:
     return (
         isinstance(entry, dict)
         and _areNumbers(entry.get(figure) for figure in figures)
-        and _areTexts(entry.get("remarks"))
+        and _areTexts(entry.get("warnings"))
     )
 
 
@@ -72,10 +72,10 @@ def keepReport(segmentationNode, report: dict) -> dict:
 
 
 def provenanceText(report: dict) -> str:
-    """Return in two lines what made the result: weights, software, device, whose answer, when."""
+    """Return in two lines what made the result: weights, software, device, which segmentor, when."""
     bundle = report.get("bundle") or {}
     options = report.get("options") or {}
-    answers = {"real": _("S_real alone"), "synthetic": _("S_syn alone")}
+    segmentors = {"real": _("S_real alone"), "synthetic": _("S_syn alone")}
     made = [
         _("Weights {name} {version}").format(name=bundle.get("name", "?"), version=bundle.get("version", "?")),
         "SHA-256 " + str(bundle.get("sha256", "?"))[:12],
@@ -84,7 +84,7 @@ def provenanceText(report: dict) -> str:
     how = [
         str(report.get("modality", "")),
         " ".join(str(report.get(part) or "") for part in ("device", "precision")).strip(),
-        answers.get(str(options.get("segmentor")), _("both segmentors")),
+        segmentors.get(str(options.get("segmentor")), _("both segmentors")),
         str(report.get("date", ""))[:16].replace("T", " "),
     ]
     return ", ".join(made) + "\n" + ", ".join(part for part in how if part)

@@ -69,7 +69,7 @@ class Scale:
         assistants: assistant volumes; and what the study of their number looks at.
         tested, validating: volumes.
         seeds: of training.
-        segmentor_rate, generator_rate: peak learning rates; short runs need faster ones.
+        segmentor_lr, generator_lr: peak learning rates; short runs need faster ones.
     """
 
     stage: Stage
@@ -80,14 +80,14 @@ class Scale:
     tested: int = 20
     validating: int = 8
     seeds: tuple[int, ...] = (0, 1)
-    segmentor_rate: float = MethodConfig.segmentor_rate
-    generator_rate: float = MethodConfig.generator_rate
+    segmentor_lr: float = MethodConfig.segmentor_lr
+    generator_lr: float = MethodConfig.generator_lr
 
 
 SCALES = {
     "tiny": Scale(Stage(4, 8.0, 16, 2), NetworksConfig((4, 8, 8), 2, 1, 2), (2,), 2, (), 2, 1, (0,)),
     "small": Scale(
-        Stage(2000, 5.0, 32, 2), NetworksConfig((8, 16, 32, 64), 4, 2, 8), segmentor_rate=5e-3, generator_rate=4e-4
+        Stage(2000, 5.0, 32, 2), NetworksConfig((8, 16, 32, 64), 4, 2, 8), segmentor_lr=5e-3, generator_lr=4e-4
     ),
     "full": Scale(Stage(20000, 2.0, 64, 2), NetworksConfig()),
 }
@@ -258,10 +258,8 @@ def _config(run: Run, scale: Scale, out: Path, threads: int, device: str) -> Tra
         target=run.target,
         out=str(out / "runs" / run.name),
         networks=scale.networks,
-        method=replace(
-            MethodConfig(segmentor_rate=scale.segmentor_rate, generator_rate=scale.generator_rate), **ROWS[run.row]
-        ),
+        method=replace(MethodConfig(segmentor_lr=scale.segmentor_lr, generator_lr=scale.generator_lr), **ROWS[run.row]),
         stages=(scale.stage,),
         augmentation=AugmentationConfig(),
-        run=RunConfig(seed=run.seed, threads=threads, readers=0, device=device, validate_every=10**9),
+        run=RunConfig(seed=run.seed, threads=threads, num_workers=0, device=device, validate_every=10**9),
     )

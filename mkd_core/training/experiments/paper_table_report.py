@@ -19,7 +19,7 @@ from mkd_core.training.experiments.paper_table import COMPETITORS, TWINS
 #: Mean Dice in the paper (10 labelled CT, 20 MR), for comparison in the text.
 _PAPER = {"target only": 0.8706, "best competitor": 0.8850, "MKD": 0.9012}
 
-_ANSWERS = ("S_real", "S_syn", "ensemble")
+_PREDICTIONS = ("S_real", "S_syn", "ensemble")
 
 
 def write(results: Sequence[dict[str, Any]], scale: str, folder: Path) -> str:
@@ -56,9 +56,9 @@ def summarise(results: Sequence[dict[str, Any]], scale: str) -> dict[str, Any]:
             "seeds": [r["seed"] for r in runs],
             "cpu_seconds": round(float(np.mean([r["cpu_seconds"] for r in runs]))),
         }
-        for answer in _ANSWERS:
-            means = [_mean(_rows_of(r["test"], answer, policy)) for r in runs]
-            row[answer] = {"mean": _rounded(np.mean(means)), "by seed": [_rounded(mean) for mean in means]}
+        for prediction in _PREDICTIONS:
+            means = [_mean(_rows_of(r["test"], prediction, policy)) for r in runs]
+            row[prediction] = {"mean": _rounded(np.mean(means)), "by seed": [_rounded(mean) for mean in means]}
         structures = np.nanmean(
             [np.nanmean(np.array(_rows_of(r["test"], "ensemble", policy), float), axis=0) for r in runs], axis=0
         )
@@ -76,8 +76,8 @@ def summarise(results: Sequence[dict[str, Any]], scale: str) -> dict[str, Any]:
     }
 
 
-def _rows_of(scores: dict[str, list[list[float]]], answer: str, policy: str) -> list[list[float]]:
-    return next(scores[name] for name in (f"{answer} {policy}", f"{answer} none", answer) if name in scores)
+def _rows_of(scores: dict[str, list[list[float]]], prediction: str, policy: str) -> list[list[float]]:
+    return next(scores[name] for name in (f"{prediction} {policy}", f"{prediction} none", prediction) if name in scores)
 
 
 def _best_policy(results: Sequence[dict[str, Any]]) -> tuple[str, dict[str, float]]:
@@ -111,7 +111,7 @@ def _claims(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for labelled in sorted({row["labelled"] for row in rows if row["target"] == target}):
 
             def dice(
-                name: str, answer: str = "ensemble", assistants: int = most, target=target, labelled=labelled
+                name: str, prediction: str = "ensemble", assistants: int = most, target=target, labelled=labelled
             ) -> float | None:
                 found = [
                     row
@@ -119,7 +119,7 @@ def _claims(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     if (row["row"], row["target"], row["labelled"], row["assistants"])
                     == (name, target, labelled, assistants)
                 ]
-                return found[0][answer]["mean"] if found else None
+                return found[0][prediction]["mean"] if found else None
 
             def gain(better: float | None, worse: float | None) -> float | None:
                 return None if better is None or worse is None else better - worse
@@ -170,10 +170,13 @@ def _text(summary: dict[str, Any]) -> str:
         for row in summary["rows"]:
             if (row["target"], row["labelled"]) == (target, labelled):
                 single = row["S_real"]["by seed"] == row["ensemble"]["by seed"] == row["S_syn"]["by seed"]
-                answers = [_cell(row[answer]) if answer == "ensemble" or not single else "" for answer in _ANSWERS]
+                predictions = [
+                    _cell(row[prediction]) if prediction == "ensemble" or not single else ""
+                    for prediction in _PREDICTIONS
+                ]
                 assistants = "-" if row["row"].startswith("target only") else row["assistants"]
                 structures = [f"{value:.3f}" for value in row["ensemble"]["by structure"].values()]
-                lines.append("| " + " | ".join(map(str, [row["row"], assistants, *answers, *structures])) + " |")
+                lines.append("| " + " | ".join(map(str, [row["row"], assistants, *predictions, *structures])) + " |")
         lines.append("")
     alignment = summary["alignment at inference"]
     lines += [
@@ -190,9 +193,11 @@ def _text(summary: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(answer: dict[str, Any]) -> str:
-    seeds = f" ({', '.join(f'{value:.3f}' for value in answer['by seed'])})" if len(answer["by seed"]) > 1 else ""
-    return f"{answer['mean']:.4f}{seeds}"
+def _cell(prediction: dict[str, Any]) -> str:
+    seeds = (
+        f" ({', '.join(f'{value:.3f}' for value in prediction['by seed'])})" if len(prediction["by seed"]) > 1 else ""
+    )
+    return f"{prediction['mean']:.4f}{seeds}"
 
 
 def _plot(summary: dict[str, Any], path: Path) -> None:
@@ -211,9 +216,11 @@ def _plot(summary: dict[str, Any], path: Path) -> None:
             row["row"] + (f" ({row['assistants']})" if row["assistants"] != max(r["assistants"] for r in rows) else "")
             for row in rows
         ]
-        for offset, (answer, marker, colour) in enumerate(zip(_ANSWERS, "s^o", ("#0072b2", "#e69f00", "#000000"))):
+        for offset, (prediction, marker, colour) in enumerate(
+            zip(_PREDICTIONS, "s^o", ("#0072b2", "#e69f00", "#000000"))
+        ):
             for number, row in enumerate(rows):
-                values = row[answer]["by seed"]
+                values = row[prediction]["by seed"]
                 height = len(rows) - number - 0.2 * (offset - 1)
                 axis.plot(
                     values,
@@ -222,7 +229,7 @@ def _plot(summary: dict[str, Any], path: Path) -> None:
                     color=colour,
                     markersize=5,
                     linestyle="none",
-                    label=answer if number == 0 else None,
+                    label=prediction if number == 0 else None,
                     alpha=0.8,
                 )
         axis.set_yticks(range(len(rows), 0, -1), names)

@@ -1,7 +1,7 @@
 """Dice of trained networks on test volumes, on the training grid and in the box of the heart: what was learnt, apart
 from localising and resampling.
 
-Images are aligned and answers put together by the functions that a click uses.
+Images are aligned and predictions put together by the functions that a click uses.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def score(
         precision: number format.
 
     Returns:
-        Dice by answer (``"S_real"``, ``"S_syn POLICY"``, ``"ensemble POLICY"``), volume and structure.
+        Dice by prediction (``"S_real"``, ``"S_syn POLICY"``, ``"ensemble POLICY"``), volume and structure.
     """
     for network in parts.values():
         network.eval()
@@ -81,7 +81,7 @@ def _answers(
         return known[key]
 
     def labels(probabilities: torch.Tensor) -> np.ndarray:
-        return ensemble.best_class(ensemble.remove_islands(probabilities.clone())).numpy()
+        return ensemble.best_class(ensemble.keep_main_components(probabilities.clone())).numpy()
 
     found = {}
     for policy in TARGET_POLICIES if aligns else ("none",):

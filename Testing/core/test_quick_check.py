@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from mkd_core.inference.quick_check import first_look, sample
+from mkd_core.inference.quick_check import quick_check, sample
 from mkd_core.synthesis import synthesize
 from Testing.benchmarks import accuracy
 
@@ -19,7 +19,7 @@ DATA = accuracy.data_folder()
 
 def codes(voxels, spacing=(2.0, 2.0, 2.0), modality="CT") -> list[str]:
     """Codes of what is found."""
-    return [finding.code for finding in first_look(voxels, spacing, modality)]
+    return [finding.code for finding in quick_check(voxels, spacing, modality)]
 
 
 @pytest.fixture(scope="module")
@@ -64,19 +64,19 @@ def test_real_volumes_get_the_words_they_deserve(name, modality, expected):
 
 def test_a_spacing_or_length_that_cannot_be_stops_and_says_how_much_it_is():
     voxels = np.random.default_rng(0).normal(0, 500, (70, 70, 70))
-    (finding,) = first_look(voxels, (2.0, 2.0, 0.001), "CT")
+    (finding,) = quick_check(voxels, (2.0, 2.0, 0.001), "CT")
     assert finding.stops and finding.code == "spacing" and finding.figures["mm"] == 0.001
-    (finding,) = first_look(voxels, (2.0, 2000.0, 2.0), "CT")
+    (finding,) = quick_check(voxels, (2.0, 2000.0, 2.0), "CT")
     assert finding.stops and finding.figures["mm"] == 2000.0
     assert codes(voxels, (2.0, np.nan, 2.0)) == ["spacing"]
-    (finding,) = first_look(np.zeros((200, 10, 10)), (20.0, 10.0, 10.0), "CT")
+    (finding,) = quick_check(np.zeros((200, 10, 10)), (20.0, 10.0, 10.0), "CT")
     assert finding.stops and finding.code == "extent" and finding.figures["m"] == 4.0
 
 
 def test_a_field_of_view_shorter_than_a_heart_and_thick_slices_are_noticed(rendered):
-    (finding,) = first_look(rendered["CT"][20:40], (3, 3, 3), "CT")
+    (finding,) = quick_check(rendered["CT"][20:40], (3, 3, 3), "CT")
     assert finding.code == "heart_cut" and finding.figures["mm"] == 60 and not finding.stops
-    (finding,) = first_look(rendered["CT"][::2], (6, 3, 3), "CT")
+    (finding,) = quick_check(rendered["CT"][::2], (6, 3, 3), "CT")
     assert finding.code == "thick" and finding.figures["mm"] == 6
 
 
@@ -97,5 +97,5 @@ def test_a_volume_of_150_million_voxels_takes_less_than_a_fifth_of_a_second():
     voxels = np.zeros((600, 512, 512), np.int16)
     voxels[::2] = -1000
     begin = time.perf_counter()
-    first_look(voxels, (0.5, 0.4, 0.4), "CT")
+    quick_check(voxels, (0.5, 0.4, 0.4), "CT")
     assert time.perf_counter() - begin < 0.2

@@ -6,8 +6,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mkd_core.method.losses import IGNORE, distillation_loss, segmentation_loss
-from mkd_core.training.adversarial import ImagePool, cycle_loss, discriminator_loss, generator_loss
+from mkd_core.method.losses import (
+    IGNORE,
+    cycle_loss,
+    discriminator_loss,
+    distillation_loss,
+    generator_loss,
+    segmentation_loss,
+)
+from mkd_core.training.image_pool import ImagePool
 
 
 def _two_voxels(first, second):

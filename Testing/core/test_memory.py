@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mkd_core.inference import memory as process_memory
+from mkd_core.inference import memory
 
 ROOT = Path(__file__).resolve().parents[2]
 
 PROGRAM = """
 import resource
-from mkd_core.inference import memory as process_memory
+from mkd_core.inference import memory
 
 block = b"x"
 
@@ -28,16 +28,16 @@ def faults():
 
 faults()
 usual = faults()
-assert process_memory.keep_freed_memory()
+assert memory.retain_memory()
 faults()
 kept = faults()
 held = resident()
-process_memory.give_back_freed_memory()
+memory.release_memory()
 print(usual, kept, held - resident())
 """
 
 
-@pytest.mark.skipif(process_memory._glibc() is None, reason="this system has no glibc")
+@pytest.mark.skipif(memory._glibc() is None, reason="this system has no glibc")
 def test_memory_is_used_again_without_page_faults_and_given_back_on_request():
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=True)
     usual, kept, given_back_kib = map(int, done.stdout.split())

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("scipy")
 from scipy import ndimage
 
-from mkd_core.inference import components as specks
+from mkd_core.inference import components as components
 from mkd_core.structures import STRUCTURES
 
 
@@ -36,7 +36,7 @@ def _patchwork(seed, shape):
 )
 def test_pieces_are_those_of_a_count_voxel_by_voxel(seed, shape):
     labels = _patchwork(seed, shape)
-    starts, ends, names, piece = specks._pieces(labels)
+    starts, ends, names, piece = components._pieces(labels)
     numbered = np.zeros(labels.size, np.int64)
     for start, end, name, number in zip(starts, ends, names, piece):
         assert (labels.ravel()[start:end] == name).all() and start // shape[2] == (end - 1) // shape[2], (
@@ -63,7 +63,7 @@ def test_no_speck_remains_and_only_specks_change(seed):
         labelled, _ = ndimage.label(before == structure.label)
         counts = np.bincount(labelled.ravel())
         speck |= (labelled > 0) & (counts[labelled] <= 6)
-    assert specks.remove_specks(labels, 6) == speck.sum()
+    assert components.remove_small_components(labels, 6) == speck.sum()
     assert not ((labels != before) & ~speck).any() and (labels != before).any()
     left = _parts(labels)
     assert not [size for parts in left.values() for size in parts[1:] if size <= 6]
@@ -78,9 +78,9 @@ def test_a_speck_goes_to_what_it_touches_most_and_a_larger_piece_stays():
     labels[4, 4, 15:19] = 1  # four voxels of background
     labels[0, 0, 0] = 3  # small, but all there is of it
     larger = labels.copy()
-    assert specks.remove_specks(labels, 3) == 1
+    assert components.remove_small_components(labels, 3) == 1
     assert labels[4, 4, 8] == 2 and (labels[4, 4, 15:19] == 1).all() and labels[0, 0, 0] == 3
-    assert specks.remove_specks(larger, 4) == 5
+    assert components.remove_small_components(larger, 4) == 5
     assert larger[4, 4, 8] == 2 and (larger[4, 4, 15:19] == 0).all() and larger[0, 0, 0] == 3
 
 
@@ -89,7 +89,7 @@ def test_voxels_at_opposite_sides_of_the_array_do_not_touch():
     labels[0, 0, 3] = labels[0, 1, 0] = 1  # one after the other in memory
     labels[0, 2, :] = labels[1, 0, :] = 2  # last line of a plane and first of the next
     assert _parts(labels) == {1: [1, 1], 2: [4, 4]}
-    piece = specks._pieces(labels)[3]
+    piece = components._pieces(labels)[3]
     assert len(np.unique(piece)) == 4
 
 
@@ -98,11 +98,11 @@ def test_an_array_that_is_a_view_of_a_larger_one_is_changed_in_place():
     labels = whole[::-1, 2:, ::-1]
     labels[2:6, 2:6, 2:6] = 4
     labels[8, 8, 8] = 4
-    assert specks.remove_specks(labels, 1) == 1
+    assert components.remove_small_components(labels, 1) == 1
     assert _parts(whole) == {4: [64]}
 
 
 @pytest.mark.parametrize("value", [0, 3])
 def test_an_even_volume_is_left_alone(value):
     labels = np.full((4, 5, 6), value, np.uint8)
-    assert specks.remove_specks(labels, 10) == 0 and (labels == value).all()
+    assert components.remove_small_components(labels, 10) == 0 and (labels == value).all()

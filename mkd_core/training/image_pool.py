@@ -1,9 +1,6 @@
-"""The adversarial half of the image alignment module (IAM): least-squares GAN, cycle consistency, a pool of past
-images.
+"""Past translated images, shown to a discriminator again.
 
-Zhu et al., "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks", ICCV 2017; Mao et al.,
-"Least Squares Generative Adversarial Networks", ICCV 2017; the pool is Shrivastava et al., "Learning from Simulated and
-Unsupervised Images through Adversarial Training", CVPR 2017.
+Shrivastava et al., "Learning from Simulated and Unsupervised Images through Adversarial Training", CVPR 2017.
 """
 
 from __future__ import annotations
@@ -11,40 +8,6 @@ from __future__ import annotations
 import random
 
 import torch
-import torch.nn.functional as F
-
-
-def generator_loss(score_of_made: torch.Tensor, form: str = "least-squares") -> torch.Tensor:
-    """Loss of a generator: its images should score 1, or be taken for real.
-
-    Args:
-        score_of_made: the discriminator's scores, any shape.
-        form: ``"least-squares"``, or ``"cross-entropy"``, which takes scores for logits (Goodfellow et al., 2014,
-            non-saturating).
-
-    Returns:
-        Scalar.
-    """
-    if form == "cross-entropy":
-        return F.softplus(-score_of_made).mean()
-    return (score_of_made - 1).square().mean()
-
-
-def discriminator_loss(
-    score_of_real: torch.Tensor, score_of_made: torch.Tensor, form: str = "least-squares"
-) -> torch.Tensor:
-    """Loss of a discriminator: real scores 1, made scores 0; halved as in CycleGAN.
-
-    ``form`` as for :func:`generator_loss`; returns a scalar.
-    """
-    if form == "cross-entropy":
-        return 0.5 * (F.softplus(-score_of_real).mean() + F.softplus(score_of_made).mean())
-    return 0.5 * ((score_of_real - 1).square().mean() + score_of_made.square().mean())
-
-
-def cycle_loss(image: torch.Tensor, there_and_back: torch.Tensor) -> torch.Tensor:
-    """Mean absolute difference of an image and itself after both translations.  Returns a scalar."""
-    return (image - there_and_back).abs().mean()
 
 
 class ImagePool:
