@@ -9,18 +9,16 @@ import unittest
 import qt
 import slicer
 import vtk
-from slicer.i18n import tr as _
-from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
+from slicer.i18n import tr as _
+from slicer.i18n import translate
 from slicer.util import VTKObservationMixin
 
-from mkd_core.measure.cardiac_function import cardiac_function
-from mkd_core.structures import STRUCTURES
 from MKDSegmentationLib.panel.computingSettings import ComputingSettings
 from MKDSegmentationLib.panel.outputChoices import OutputChoices
 from MKDSegmentationLib.panel.overlayChoice import OverlayChoice
@@ -45,6 +43,8 @@ from MKDSegmentationLib.scene.provenance import reportOf
 from MKDSegmentationLib.scene.sampleData import BEAT, CT, TRUTH_ATTRIBUTE, loadSample, registerSampleData
 from MKDSegmentationLib.scene.segmentationWriting import reasonSegmentationCannotBeUsed
 from MKDSegmentationLib.scene.transformHardening import hardenedCopy
+from mkd_core.measure.cardiac_function import cardiac_function
+from mkd_core.structures import STRUCTURES
 
 #
 # MKDSegmentation

@@ -17,15 +17,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 
 import mkd_core
+from Testing.benchmarks.accuracy import data_folder, dice
 from mkd_core.io.bundle_metadata import TARGET_POLICIES
 from mkd_core.structures import STRUCTURES
-from Testing.benchmarks.accuracy import data_folder, dice
 
 SEED = 910000
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 
+import SimpleITK as sitk
 import numpy as np
 import pytest
-import SimpleITK as sitk
 
+from Testing.support.dicom_series import write_series
+from Testing.support.known_heart import BALLS, KnownBundle, known_volume
 from mkd_core import cli
 from mkd_core.inference import pipeline
 from mkd_core.structures import BY_LABEL
-from Testing.support.dicom_series import write_series
-from Testing.support.known_heart import BALLS, KnownBundle, known_volume
 
 
 @pytest.fixture()

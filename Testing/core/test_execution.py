@@ -7,11 +7,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from Testing.support.known_heart import KnownBundle
 from mkd_core.errors import Cancelled, DeviceError
 from mkd_core.inference import execution
 from mkd_core.io.bundle import load_bundle
 from mkd_core.method import networks
-from Testing.support.known_heart import KnownBundle
 
 
 def trained_like(architecture: dict) -> torch.nn.Module:

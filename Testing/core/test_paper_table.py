@@ -4,9 +4,9 @@ say.
 
 import json
 
+import SimpleITK as sitk
 import numpy as np
 import pytest
-import SimpleITK as sitk
 
 torch = pytest.importorskip("torch")
 for package in ("monai", "lightning_fabric", "tensorboard", "tqdm"):

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import time
 
+import SimpleITK as sitk
 import numpy as np
 import pytest
-import SimpleITK as sitk
 
+from Testing.benchmarks import accuracy
 from mkd_core.inference.quick_check import quick_check, sample
 from mkd_core.synthesis import synthesize
-from Testing.benchmarks import accuracy
 
 DATA = accuracy.data_folder()
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 
+import SimpleITK as sitk
 import numpy as np
 import pytest
-import SimpleITK as sitk
 
+from Testing.support.dicom_series import write_series
 from mkd_core.errors import InputError
 from mkd_core.io.volumes import read_volume
-from Testing.support.dicom_series import write_series
 
 
 def noise() -> sitk.Image:

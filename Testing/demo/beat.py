@@ -73,10 +73,10 @@ def segmentAllFrames(panel) -> None:
 
 def printFunction(panel, volume) -> None:
     """Print the figures that the panel shows beside those of the phantom's truth."""
-    from mkd_core.measure.cardiac_function import cardiac_function
     from MKDSegmentationLib.scene.frameSequence import FrameSequence
     from MKDSegmentationLib.scene.functionNodes import functionRows
     from Testing.harness import driving
+    from mkd_core.measure.cardiac_function import cardiac_function
 
     truth = json.loads(FrameSequence.of(volume).volumes.GetAttribute("MKDSegmentation.Truth"))
     true = functionRows(

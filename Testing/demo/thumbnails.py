@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -16,10 +16,10 @@ def main() -> int:
     from Testing.harness import bootstrap
 
     bootstrap.start()
+    from MKDSegmentationLib.scene.sampleData import SAMPLES
     from mkd_core.io.preview import write_png
     from mkd_core.synthesis import synthesize
     from mkd_core.synthesis.heartbeat import synthesize_beat
-    from MKDSegmentationLib.scene.sampleData import SAMPLES
 
     for sample in SAMPLES:
         if sample.frames:

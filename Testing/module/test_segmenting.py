@@ -6,8 +6,8 @@ import os
 import numpy as np
 import pytest
 
-from mkd_core.structures import STRUCTURES
 from Testing.support.fake_worker import blocks
+from mkd_core.structures import STRUCTURES
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")

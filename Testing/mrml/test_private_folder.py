@@ -18,6 +18,7 @@ from MKDSegmentationLib.run.privateFolder import PREFIX, PrivateFolder, openPriv
 #: Another Slicer: makes a folder with a volume in it, says so, and waits.
 OTHER = """
 import sys, time
+sys.path.append(sys.argv[1])
 from MKDSegmentationLib.run.privateFolder import PrivateFolder, openPrivate
 folder = PrivateFolder(sys.argv[2])
 openPrivate(folder.path + "/volume.nrrd").close()

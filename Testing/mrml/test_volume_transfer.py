@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import SimpleITK as sitk
 import numpy as np
 import pytest
-import SimpleITK as sitk
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -162,9 +162,9 @@ def addHeart(modality: str, name: str, part: slice = slice(None)):
     """Add a synthetic heart, or a part of its slices, and show it; returns the volume node."""
     import slicer
 
-    from mkd_core.synthesis import synthesize
     from MKDSegmentationLib.scene.phantom import addVolume
     from Testing.harness import driving
+    from mkd_core.synthesis import synthesize
 
     image, _truth = synthesize(None, modality, 1, spacing=1.5)
     volume = addVolume(image[:, :, part], name)

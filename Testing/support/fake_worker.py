@@ -80,8 +80,8 @@ def report(labels, message: dict) -> dict:
     """Return what the real worker would report of a label map (SimpleITK), with warnings on one structure and on the
     whole.
     """
-    import numpy as np
     import SimpleITK as sitk
+    import numpy as np
 
     counts = np.bincount(sitk.GetArrayFromImage(labels).ravel(), minlength=8)
     voxelMl = float(np.prod(labels.GetSpacing())) / 1000.0

@@ -177,8 +177,8 @@ class Bench:
         """Whether the volume has one segmentation, voxel for voxel what the worker made of it."""
         import panel_driving
 
-        from mkd_core.structures import STRUCTURES
         from Testing.support.fake_worker import blocks
+        from mkd_core.structures import STRUCTURES
 
         found, expected = panel_driving.segmentations(), blocks(self.volume.GetImageData().GetDimensions()[::-1])
         return len(found) == 1 and all(

@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
+import numpy as np
 
 from mkd_core.errors import InputError
 from mkd_core.inference.image_check import validate_image

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
+import numpy as np
 
 from mkd_core.errors import InputError
 from mkd_core.evaluation.cases import Case

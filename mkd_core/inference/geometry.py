@@ -16,8 +16,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import SimpleITK as sitk
+import numpy as np
 
 from mkd_core.errors import InputError
 

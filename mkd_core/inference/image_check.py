@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import SimpleITK as sitk
+import numpy as np
 
 from mkd_core.errors import InputError
 from mkd_core.inference.quick_check import AIR_OR_LUNG, MAX_EXTENT, SPACING_RANGE, quick_check

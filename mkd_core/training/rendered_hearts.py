@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
+import numpy as np
 import torch
 
 from mkd_core.inference import normalisation as normalisation_rule

@@ -35,7 +35,7 @@ from mkd_core.training.bundling import BundleWriter, update_metadata
 from mkd_core.training.checkpoint import load_checkpoint, save_checkpoint
 from mkd_core.training.config import Stage, TrainingConfig
 from mkd_core.training.mkd import MutualDistillation
-from mkd_core.training.pairs import Pairs, PairStream, seed_of
+from mkd_core.training.pairs import PairStream, Pairs, seed_of
 from mkd_core.training.progress import Progress
 from mkd_core.training.validation import panel, validate
 
