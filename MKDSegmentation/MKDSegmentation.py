@@ -61,8 +61,8 @@ class MKDSegmentation(ScriptedLoadableModule):
         self.parent.dependencies = []
         self.parent.contributors = ["MKDSegmentation contributors"]
         self.parent.helpText = _("""
-Segments the heart in a cardiac CT or MR volume: four chambers, left ventricular myocardium, ascending aorta and pulmonary artery, with
-their volumes and with warnings on what to doubt. Load a volume, select it and click Segment.
+Segments the heart in a cardiac CT or MR volume: four chambers, left ventricular myocardium, ascending aorta and
+pulmonary artery, with their volumes and with warnings on what to doubt. Load a volume, select it and click Segment.
 For research; not for clinical decisions.
 """)
         self.parent.acknowledgementText = _("""

@@ -384,16 +384,19 @@ def _info(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         print(json.dumps(description, indent=2))
         return
     print(
-        f"{description['name']} {description['version']}, made {description['created']}, {path.stat().st_size / 1e6:.1f} MB"
+        f"{description['name']} {description['version']}, made {description['created']}, "
+        f"{path.stat().st_size / 1e6:.1f} MB"
     )
     print(f"Target modality   {description['target']} (assistant {description['assistant']})")
     print(f"Structures        {', '.join(description['structures'])}")
     print(
-        f"Grid              {description['segmentor']['spacing_mm']:g} mm; heart found at {description['localiser']['spacing_mm']:g} mm"
+        f"Grid              {description['segmentor']['spacing_mm']:g} mm; heart found at "
+        f"{description['localiser']['spacing_mm']:g} mm"
     )
     alignment = description["alignment"]
     print(
-        f"Alignment         {description['target']}: {alignment['target']}, {description['assistant']}: {alignment['assistant']}"
+        f"Alignment         {description['target']}: {alignment['target']}, {description['assistant']}: "
+        f"{alignment['assistant']}"
     )
     if shares := description.get("ensemble"):
         print(

@@ -130,8 +130,8 @@ def rendered_hearts(
         pictures: folder for a picture of the worst heart.
 
     Returns:
-        By whose prediction it is, "ensemble", "real" or "synthetic": mean Dice by structure, their ``mean``, and the number
-        of ``cases``.
+        By whose prediction it is, "ensemble", "real" or "synthetic": mean Dice by structure, their ``mean``, and the
+        number of ``cases``.
     """
     from mkd_core.synthesis import synthesize
     from mkd_core.training.config import DataConfig

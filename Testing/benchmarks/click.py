@@ -11,6 +11,7 @@ Linux only: CPU time and memory are read from /proc.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -114,7 +115,7 @@ def main() -> None:
             {
                 "wall s": round(wall, 2),
                 "worker CPU s": round(sum(map(cpu_seconds, workers())) - before, 2),
-                "longest pause of the application ms": round(1000 * max(b - a for a, b in zip(turns, turns[1:]))),
+                "longest pause of the application ms": round(1000 * max(b - a for a, b in itertools.pairwise(turns))),
                 "worker peak MiB": round(sum(map(peak_mib, workers()))),
                 "threads": report["threads"],
                 "precision": report["precision"],

@@ -275,7 +275,8 @@ def print_case(name: str, figures: dict) -> None:
     for route in ("ours", "monai"):
         cost = figures[route]
         print(
-            f"  {route:6} CPU {cost['CPU s']:8.2f} s   wall {cost['wall s']:8.2f} s   peak {cost['peak MiB']:6} MiB   ({cost['runs']} runs)"
+            f"  {route:6} CPU {cost['CPU s']:8.2f} s   wall {cost['wall s']:8.2f} s   peak {cost['peak MiB']:6} MiB   "
+            f"({cost['runs']} runs)"
         )
         print("         " + ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in cost["stages CPU s"].items()))
     print(f"  ratio of CPU seconds {figures['ratio of CPU seconds']}, of peak memory {figures['ratio of peak memory']}")

@@ -160,7 +160,8 @@ def test_a_listed_file_that_is_missing_stops_the_configuration(tmp_path):
     if shutil.which("cmake") is None:
         pytest.skip("cmake is not installed")
     (tmp_path / "CMakeLists.txt").write_text(
-        "cmake_minimum_required(VERSION 3.16)\nproject(Broken NONE)\nfind_package(Slicer REQUIRED)\ninclude(${Slicer_USE_FILE})\n"
+        "cmake_minimum_required(VERSION 3.16)\nproject(Broken NONE)\nfind_package(Slicer "
+        "REQUIRED)\ninclude(${Slicer_USE_FILE})\n"
         "slicerMacroBuildScriptedModule(NAME Broken SCRIPTS Absent.py)\n"
     )
     done = subprocess.run(

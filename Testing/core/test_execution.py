@@ -132,10 +132,12 @@ WORDS_FOR_NO_MEMORY = [
     MemoryError(),
     torch.OutOfMemoryError("CUDA out of memory"),
     RuntimeError(
-        "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
+        "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
+        "allocate 8 bytes."
     ),
     RuntimeError(
-        "[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."
+        "[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you tried to allocate 8 "
+        "bytes."
     ),
     RuntimeError("MPS backend out of memory (MPS allocated: 1.00 GB)"),
 ]

@@ -34,7 +34,7 @@ def test_a_lead_is_one_thin_wire_from_the_vein_to_the_right_ventricle_and_change
     assert all((tissues == part).any() for part in LEADS)
     assert np.array_equal(TARGET_OF[tissues], TARGET_OF[canvas.tissues])
     assert set(np.unique(canvas.tissues[lead])) == {T.SVC, T.RA, T.RV}
-    grown, count = ndimage.label(ndimage.binary_dilation(lead, iterations=4))  # the wire crosses walls unseen
+    grown, _ = ndimage.label(ndimage.binary_dilation(lead, iterations=4))  # the wire crosses walls unseen
     sizes = np.bincount(grown.ravel())[1:]
     assert sizes.max() > 0.9 * sizes.sum()
     assert ndimage.distance_transform_edt(lead).max() * canvas.spacing <= 3.0

@@ -31,7 +31,8 @@ def test_no_file_of_the_core_imports_anything_of_slicer_or_unpickles(path):
 
 def loaded_by(statement: str) -> set[str]:
     """Heavy modules that a statement loads."""
-    code = f"{statement}\nimport sys; print(*sorted({{'torch', 'numpy', 'scipy', 'SimpleITK', 'safetensors', 'matplotlib'}} & set(sys.modules)))"
+    heavy = {"torch", "numpy", "scipy", "SimpleITK", "safetensors", "matplotlib"}
+    code = f"{statement}\nimport sys; print(*sorted({heavy} & set(sys.modules)))"
     return set(
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True

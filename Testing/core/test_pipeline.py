@@ -62,7 +62,7 @@ def assert_in_place(labels: sitk.Image, truth: sitk.Image, tolerance_mm: float, 
 
 
 def test_seven_structures_are_found_in_place(plain):
-    image, truth, result = plain
+    _, truth, result = plain
     assert_in_place(result.labels, truth, 0.8)
 
 
@@ -143,7 +143,7 @@ def test_a_box_larger_than_the_weights_allow_is_cut_with_a_warning():
 
 
 def test_the_report_holds_the_figures_and_is_plain_json(plain):
-    image, truth, result = plain
+    _, _, result = plain
     report = json.loads(json.dumps(result.report, allow_nan=False))
     voxels = np.bincount(sitk.GetArrayViewFromImage(result.labels).ravel(), minlength=8)
     for label, structure in BY_LABEL.items():
@@ -191,7 +191,7 @@ def test_a_run_can_be_cancelled_at_every_poll(plain, bundle):
     for stop in range(total):
         seen = itertools.count()
         with pytest.raises(Cancelled):
-            mkd_core.segment(image, bundle, options=PLAIN, cancelled=lambda: next(seen) == stop)
+            mkd_core.segment(image, bundle, options=PLAIN, cancelled=lambda seen=seen, stop=stop: next(seen) == stop)
         assert next(seen) == stop + 1  # nothing went on after the wish
     assert not any(
         layer._forward_pre_hooks for part in ("localiser", "segmentor_real") for layer in bundle.network(part).modules()
@@ -212,7 +212,7 @@ def test_cancelling_is_noticed_between_the_layers_of_a_network():
     polls = [0, 0]
     for which, real in enumerate((KnownBundle().network("segmentor_real"), Deep())):
 
-        def count():
+        def count(which=which):
             polls[which] += 1
             return False
 
@@ -365,7 +365,7 @@ def test_unenhanced_blood_is_warninged(plain):
     )
     image = sitk.Mask(image, plain[1], AIR)
     networks = {level: label for label, level in levels.items()} | {AIR: 0}
-    sharp = ByIntensity({level: label for level, label in networks.items()})
+    sharp = ByIntensity(dict(networks))
     bundle = KnownBundle(localiser=ByIntensity(networks | {-500.0: 5}), segmentor_real=sharp, segmentor_syn=sharp)
     bundle.metadata["localiser"]["min_heart_ml"] = 1.0
     body = sitk.GetArrayFromImage(image)

@@ -23,8 +23,8 @@ def colour_centre(pixels: np.ndarray, label: int, panel: int) -> np.ndarray:
 
 def level_volume():
     """A known heart whose balls lie at the height of the picture's slices."""
-    image, truth = known_volume((100, 90, 90), (2, 2, 2))
-    voxels, known = sitk.GetArrayFromImage(image), np.zeros(image.GetSize()[::-1], np.uint8)
+    image, _ = known_volume((100, 90, 90), (2, 2, 2))
+    known = np.zeros(image.GetSize()[::-1], np.uint8)
     z, y, x = np.indices(known.shape)
     for label, (dx, dy, dz) in {
         1: (20, 0, 0),

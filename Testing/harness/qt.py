@@ -123,7 +123,8 @@ def _checkProperties(tree, root):
             known = isBuddy or widget.metaObject().indexOfProperty(item.get("name")) >= 0
             if not known and item.get("stdset") != "0":
                 raise AttributeError(
-                    f"{element.get('class')} {element.get('name')} has no property {item.get('name')!r} (in the .ui file)"
+                    f"{element.get('class')} {element.get('name')} has no property {item.get('name')!r} (in the .ui "
+                    "file)"
                 )
 
 

@@ -77,7 +77,7 @@ class SampleDataLogic:
         thumbnailFileName=None,
         loadFileTypes=None,
         loadFiles=None,
-        loadFileProperties={},
+        loadFileProperties={},  # noqa: B006  (as in Slicer)
         checksums=None,
         loadFileType=None,
     ):

@@ -74,7 +74,8 @@ def test_the_demo_of_a_beating_heart_draws_its_curves(worker, tmp_path):
         "import sys, runpy; from pathlib import Path; sys.path[:0] = [{root!r}, {module!r}]\n"
         "from Testing.harness import bootstrap; bootstrap.start()\n"
         "import MKDSegmentationLib.scene.sampleData as samples\n"
-        "samples.pythonCommand = lambda *arguments: [sys.executable, *arguments]  # the phantom is made by the real program\n"
+        "samples.pythonCommand = lambda *arguments: [sys.executable, *arguments]  # the phantom is made by the real "
+        "program\n"
         "sys.argv = ['beat', '--spacing', '4', '--frames', '2', '--out', {picture!r}]\n"
         "runpy.run_module('Testing.demo.beat', run_name='__main__')"
     )

@@ -101,7 +101,8 @@ def test_a_torch_that_is_too_old_is_told_with_both_versions(panel, volume, worke
 def test_loading_the_module_imports_nothing_heavy_and_starts_no_process():
     program = (
         "import sys; sys.path[:0] = ['.'];"
-        "from Testing.harness import bootstrap; bootstrap.start(); bootstrap.loadModule('MKDSegmentation/MKDSegmentation.py');"
+        "from Testing.harness import bootstrap; bootstrap.start(); "
+        "bootstrap.loadModule('MKDSegmentation/MKDSegmentation.py');"
         "import os; children = open(f'/proc/{os.getpid()}/task/{os.getpid()}/children').read().split();"
         "print([name for name in ('torch', 'SimpleITK', 'scipy') if name in sys.modules], children)"
     )

@@ -158,7 +158,8 @@ def test_each_unsuitable_volume_is_refused_with_its_reason(scene, addVolume):
 
 def test_the_mrml_layer_of_the_module_needs_no_qt():
     program = (
-        "import slicer, sys; slicer.__path__.append('Testing/harness/slicer_python'); sys.path.append('MKDSegmentation');"
+        "import slicer, sys; slicer.__path__.append('Testing/harness/slicer_python'); "
+        "sys.path.append('MKDSegmentation');"
         "import MKDSegmentationLib.run.volumeTransfer, MKDSegmentationLib.scene.segmentationWriting;"
         "print(sorted(name for name in sys.modules if name.split('.')[0] in ('qt', 'ctk', 'PySide6', 'torch')))"
     )

@@ -42,7 +42,8 @@ def main() -> int:
         for outcome in section.outcomes(quick=chosen.quick):
             found.append(outcome)
             print(
-                f"{'ok  ' if outcome.survived else 'LOST'} {outcome.group}: {outcome.name}{f' ({outcome.tried})' if outcome.tried > 1 else ''}"
+                f"{'ok  ' if outcome.survived else 'LOST'} {outcome.group}: "
+                f"{outcome.name}{f' ({outcome.tried})' if outcome.tried > 1 else ''}"
                 f"{f': {outcome.note}' if outcome.note else ''}",
                 flush=True,
             )

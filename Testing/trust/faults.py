@@ -466,7 +466,8 @@ def _installed_elsewhere(bench: Bench) -> None:
         )
     (place / "mkd_core" / "weights").symlink_to(TESTING.parent / "mkd_core" / "weights")
     program = (
-        "import sys; sys.path.insert(0, '.'); from Testing.trust import faults; from Testing.harness import bootstrap; bootstrap.start()\n"
+        "import sys; sys.path.insert(0, '.'); from Testing.trust import faults; from Testing.harness import "
+        "bootstrap; bootstrap.start()\n"
         "from pathlib import Path; bench = faults.Bench(Path('elsewhere')); bench.arm(); bench.run()\n"
         "import mkd_core; print(mkd_core.__file__, bench.is_exactly_segmented(), bench.message); bench.close()"
     )
@@ -541,7 +542,10 @@ def _reach(bench: Bench, place: str) -> None:
         bench.wait_for(lambda: bench.panel.logic._run._steps is not None, "the first piece of the result")
 
 
-CRASH = r"The segmentation process ended unexpectedly, perhaps for lack of memory\. Nothing was changed\. .* click Segment again; .*\."
+CRASH = (
+    r"The segmentation process ended unexpectedly, perhaps for lack of memory\. Nothing was changed\. "
+    r".* click Segment again; .*\."
+)
 NO_RESULT = r"The result could not be put into the scene\. Click Segment again; details are in the application log\."
 LOAD = r"Load a CT or MR volume of the heart, or select one\."
 CANCELLED = r"Cancelled\. The scene is as it was\."

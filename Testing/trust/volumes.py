@@ -96,7 +96,8 @@ def _content(name: str, content: bytes) -> Callable[[Path], Path]:
 
 def _nrrd(sizes: str, encoding: str = "raw", data: bytes = b"", directions: str = "(1,0,0) (0,1,0) (0,0,1)") -> bytes:
     header = (
-        f"NRRD0004\ntype: int16\ndimension: 3\nspace: left-posterior-superior\nsizes: {sizes}\nspace directions: {directions}\n"
+        f"NRRD0004\ntype: int16\ndimension: 3\nspace: left-posterior-superior\nsizes: {sizes}\nspace directions: "
+        f"{directions}\n"
         f"endian: little\nencoding: {encoding}\n\n"
     )
     return header.encode() + data

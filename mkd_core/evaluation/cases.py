@@ -88,7 +88,8 @@ def find_cases(path: Path | str) -> list[Case]:
     if not cases:
         raise InputError(
             f"“{path}” holds no labelled volumes.",
-            "Choose a folder with ct_train_1001_image.nii.gz, ct_train_1001_label.nii.gz and so on, or a CSV file with the columns "
+            "Choose a folder with ct_train_1001_image.nii.gz, ct_train_1001_label.nii.gz and so on, or a CSV file "
+            "with the columns "
             "image, label, modality.",
         )
     return cases

@@ -42,11 +42,16 @@ COLUMNS = (
 MEASURES = (("dice", "Dice", 3), ("hd95_mm", "HD95 (mm)", 1), ("assd_mm", "ASSD (mm)", 2))
 
 _DEFINITIONS = (
-    "Mean ± standard deviation over cases (divided by n - 1). The last column is the mean over the structures of each case, then over cases.",
-    "Surface: voxels with one of six neighbours outside, at the resolution of the volumes. HD95: the larger of the two directed 95th percentiles of the "
-    "distances between the surfaces (Huttenlocher et al. 1993; Metrics Reloaded, Maier-Hein et al. 2024). ASSD: mean over the surface voxels of both.",
-    "Bias and limits: mean of the differences, segmentation minus truth, and 95 % limits of agreement, bias ± 1.96 standard deviations (Bland and Altman 1986).",
-    "Dice is 0 where only one of segmentation and truth has a structure. Distances are then not defined: so many are missing from their means as is said. "
+    "Mean ± standard deviation over cases (divided by n - 1). The last column is the mean over the structures of each "
+    "case, then over cases.",
+    "Surface: voxels with one of six neighbours outside, at the resolution of the volumes. HD95: the larger of the "
+    "two directed 95th percentiles of the "
+    "distances between the surfaces (Huttenlocher et al. 1993; Metrics Reloaded, Maier-Hein et al. 2024). ASSD: mean "
+    "over the surface voxels of both.",
+    "Bias and limits: mean of the differences, segmentation minus truth, and 95 % limits of agreement, bias ± 1.96 "
+    "standard deviations (Bland and Altman 1986).",
+    "Dice is 0 where only one of segmentation and truth has a structure. Distances are then not defined: so many are "
+    "missing from their means as is said. "
     "A case without a segmentation has Dice 0, no distances and no volumes.",
 )
 

@@ -99,12 +99,14 @@ def _check_kind_of_image(voxels: np.ndarray, spacing: tuple[float, ...], modalit
     for finding in quick_check(voxels, spacing, modality):
         if finding.code == "labels":
             raise InputError(
-                f"The volume looks like a label map with {finding.figures['values']:.0f} different values, not like an image.",
+                f"The volume looks like a label map with {finding.figures['values']:.0f} different values, not like "
+                "an image.",
                 "Choose the CT or MR that belongs to it.",
             )
         if finding.code == "stored_ct":
             raise InputError(
-                "The intensities are not Hounsfield units: no voxel is below zero, and water lies near 1000 instead of 0.",
+                "The intensities are not Hounsfield units: no voxel is below zero, and water lies near 1000 instead "
+                "of 0.",
                 "Load the CT from its DICOM files; or subtract 1024, if that is how it was shifted.",
             )
 
@@ -122,6 +124,7 @@ def _check_hounsfield(some: np.ndarray, low: float, high: float) -> list[str]:
         )
     if low > AIR_OR_LUNG:
         return [
-            "The volume shows neither air nor lung, which is unusual for a CT in Hounsfield units: check that it is one."
+            "The volume shows neither air nor lung, which is unusual for a CT in Hounsfield units: check that it is "
+            "one."
         ]
     return []

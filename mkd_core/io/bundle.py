@@ -32,7 +32,10 @@ from mkd_core.structures import CLASS_COUNT
 if TYPE_CHECKING:
     import torch
 
-_ADVICE = "Choose a weights bundle (.safetensors) made for this extension, or leave the field empty for the one that comes with it."
+_ADVICE = (
+    "Choose a weights bundle (.safetensors) made for this extension, "
+    "or leave the field empty for the one that comes with it."
+)
 
 #: Number formats by the names used in Python.
 _FORMATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}

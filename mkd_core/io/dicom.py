@@ -112,14 +112,16 @@ def _check_stack(offsets: np.ndarray, normal: np.ndarray, folder: Path) -> None:
     if steps.min() < _SAME_PLACE:
         raise InputError(
             f"Several slices in “{folder.name}” lie at the same place, as those of a beating heart do.",
-            "Put the slices of one phase into a folder of their own, or load the series in 3D Slicer and save one frame.",
+            "Put the slices of one phase into a folder of their own, or load the series in 3D Slicer and save one "
+            "frame.",
         )
     step = float(np.median(steps))
     if steps.max() > (2 - _UNEVEN) * step:
         count = int(np.rint(steps[steps > (2 - _UNEVEN) * step] / step - 1).sum())
         at = int(steps.argmax())
         raise InputError(
-            f"Slices are missing in “{folder.name}”, about {count} in all: slices {at + 1} and {at + 2} lie {steps[at]:.3g} mm apart, "
+            f"Slices are missing in “{folder.name}”, about {count} in all: slices {at + 1} and {at + 2} lie "
+            f"{steps[at]:.3g} mm apart, "
             f"others {step:.3g} mm.",
             _IMPORT_AGAIN,
         )

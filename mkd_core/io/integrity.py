@@ -61,7 +61,8 @@ def check_volume_file(path: Path) -> None:
     elif kind == "GDCMImageIO":
         raise InputError(
             f"“{path.name}” is a single DICOM file.",
-            "Choose the folder that holds all files of the series, or load the series in 3D Slicer and save it as .nrrd.",
+            "Choose the folder that holds all files of the series, or load the series in 3D Slicer and save it as "
+            ".nrrd.",
         )
     else:
         raise unreadable(path)

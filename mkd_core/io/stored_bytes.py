@@ -37,6 +37,7 @@ def check_claim(path: Path, start: int, needed: int, is_compressed: bool) -> Non
     free = available_memory()
     if free is not None and needed > free:
         raise InputError(
-            f"The voxels of “{path.name}” take {needed / 2**30:.0f} GB, and {free / 2**30:.0f} GB of this computer's memory are free.",
+            f"The voxels of “{path.name}” take {needed / 2**30:.0f} GB, and {free / 2**30:.0f} GB of this computer's "
+            "memory are free.",
             "Close other programs, or cut the volume to the chest.",
         )

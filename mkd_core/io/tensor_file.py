@@ -131,7 +131,8 @@ def _parse_header(text: bytes, data_start: int, data_bytes: int) -> Header:
         position = entry.end
     if position != data_bytes:
         raise TensorFileError(
-            f"it holds {data_bytes} bytes of data where its header describes {position}; the download or copy may be incomplete"
+            f"it holds {data_bytes} bytes of data where its header describes {position}; the download or copy may be "
+            "incomplete"
         )
     return Header(tensors, metadata, data_start, data_bytes)
 

@@ -40,7 +40,8 @@ def read_volume(path: Path | str, *, check: bool = True) -> sitk.Image:
         if "orthonormal" in str(error):
             raise InputError(
                 f"The axes of “{path.name}” are not at right angles.",
-                "Resample it; or, if that is no more than rounding, set the environment variable ITK_NIFTI_SFORM_PERMISSIVE to YES.",
+                "Resample it; or, if that is no more than rounding, set the environment variable "
+                "ITK_NIFTI_SFORM_PERMISSIVE to YES.",
             ) from error
         if "allocate memory" in str(error):
             raise InputError(

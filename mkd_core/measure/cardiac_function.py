@@ -173,20 +173,23 @@ def _figure_warnings(
     for name, ventricle in (("left", left), ("right", right)):
         if ventricle is not None and not lowest <= ventricle.ejection_fraction <= highest:
             warnings.append(
-                f"An ejection fraction of {ventricle.ejection_fraction:.0%} of the {name} ventricle is unusual: check its outlines."
+                f"An ejection fraction of {ventricle.ejection_fraction:.0%} of the {name} ventricle is unusual: check "
+                "its outlines."
             )
     if left is not None and right is not None:
         difference = abs(left.stroke_volume_ml - right.stroke_volume_ml)
         mean = 0.5 * (left.stroke_volume_ml + right.stroke_volume_ml)
         if difference > _STROKE_DIFFERENCE * abs(mean):
             warnings.append(
-                f"The stroke volumes of left and right ventricle differ by {difference:.0f} ml: without a leak or shunt they are equal."
+                f"The stroke volumes of left and right ventricle differ by {difference:.0f} ml: without a leak or "
+                "shunt they are equal."
             )
     if muscle_full is not None and muscle_empty is not None:
         change = abs(muscle_empty - muscle_full) / muscle_full
         if change > _MYOCARDIUM_CHANGE:
             warnings.append(
-                f"The volume of the myocardium changes by {change:.0%} from end-diastole to end-systole, which muscle does not: "
+                f"The volume of the myocardium changes by {change:.0%} from end-diastole to end-systole, which muscle "
+                "does not: "
                 "check its outlines."
             )
     return warnings

@@ -202,7 +202,8 @@ def global_warnings(measured: Mapping[str, Measurement], modality: str) -> list[
     blood = [measured[key].mean_intensity for key in ("LV", "LA", "AA") if measured[key].mean_intensity is not None]
     if modality == "CT" and blood and max(blood) < _UNENHANCED:
         warnings.append(
-            f"The blood is not enhanced by contrast agent (at most {max(blood):.0f} HU): borders inside the heart are guesses."
+            f"The blood is not enhanced by contrast agent (at most {max(blood):.0f} HU): borders inside the heart are "
+            "guesses."
         )
     return warnings
 

@@ -52,7 +52,8 @@ def _localiser(config: TrainingConfig) -> _Localiser:
         seen = {modality: bundle.normalisation(modality) for modality in MODALITIES}
     if seen != config.data.normalisation():
         raise InputError(
-            f"The heart localiser of “{path.name}” was trained on other ranges of intensities than “data.ct_window” and "
+            f"The heart localiser of “{path.name}” was trained on other ranges of intensities than “data.ct_window” "
+            "and "
             "“data.mr_percentiles” say.",
             "Set them back, or train a localiser of your own (mkd_core.training.localiser).",
         )

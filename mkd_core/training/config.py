@@ -49,7 +49,8 @@ class DataConfig:
     own_hearts: int = _setting(30, "hearts drawn by mkd_core.synthesis.anatomy that join those of the folder", least=0)
     bodies: int = _setting(
         1,
-        "bodies that each heart is put into; from the second on the heart is anywhere in its beat and may have calcium or a lead",
+        "bodies that each heart is put into; from the second on the heart is anywhere in its beat and may have "
+        "calcium or a lead",
         least=1,
     )
     validation: float = _setting(
@@ -110,7 +111,8 @@ class MethodConfig:
     )
     pretrain_steps: int = _setting(
         0,
-        "steps at the start in which each segmentor learns from its own modality alone, without distillation, and the generators rest; such a step costs a quarter",
+        "steps at the start in which each segmentor learns from its own modality alone, without distillation, and the "
+        "generators rest; such a step costs a quarter",
         "steps",
         least=0,
     )
@@ -119,7 +121,8 @@ class MethodConfig:
     )
     freeze_generators: bool = _setting(
         False,
-        "the generators that a run starts with (run.start) stay as they are and only the segmentors learn, from them and from each other",
+        "the generators that a run starts with (run.start) stay as they are and only the segmentors learn, from them "
+        "and from each other",
     )
     gan: Literal["least-squares", "cross-entropy"] = _setting("least-squares", "form of the adversarial loss")
     adversarial_weight: float = _setting(1.0, "weight of the generators' adversarial loss", least=0.0)
@@ -166,7 +169,8 @@ class Stage:
     )
     freeze_batch_norm: bool = _setting(
         False,
-        "normalise by the running statistics that the stage starts with, just as inference does, so that a batch may be one large patch; for networks that have learnt",
+        "normalise by the running statistics that the stage starts with, just as inference does, so that a batch may "
+        "be one large patch; for networks that have learnt",
     )
 
 
@@ -206,7 +210,8 @@ class RunConfig:
     validate_every: int = _setting(500, "steps between validations", "steps", least=1)
     localiser: str = _setting(
         "",
-        "bundle whose heart localiser is taken, or localiser.pt of mkd_core.training.localiser; default: the bundle that comes with this package",
+        "bundle whose heart localiser is taken, or localiser.pt of mkd_core.training.localiser; default: the bundle "
+        "that comes with this package",
     )
     start: str = _setting("", "bundle whose generators and segmentors the run starts from")
 
@@ -221,11 +226,13 @@ class BundleConfig:
     data: str = _setting("", "training data in words")
     alignment: Literal["measured", "cycle", "none", "mean"] = _setting(
         "measured",
-        "what S_syn sees of a target volume: its rendering there and back, itself, or both; measured takes what validates best (cycle, unless another gains 0.001 Dice)",
+        "what S_syn sees of a target volume: its rendering there and back, itself, or both; measured takes what "
+        "validates best (cycle, unless another gains 0.001 Dice)",
     )
     ensemble: Literal["mean", "measured"] = _setting(
         "mean",
-        "how the segmentors' predictions are joined: both count half, as in the paper, or S_real has the share that validates best (half, unless another gains 0.001 Dice)",
+        "how the segmentors' predictions are joined: both count half, as in the paper, or S_real has the share that "
+        "validates best (half, unless another gains 0.001 Dice)",
     )
     intended_use: str = _setting(
         "Research. Not a medical device; not for clinical decisions.", "what the weights are for"

@@ -156,7 +156,8 @@ class HeartData:
         hearts = training_hearts(Path(config.hearts), config.last_heart)
         if not hearts:
             raise InputError(
-                f"The folder “{config.hearts}” holds no tissue maps named NAME_NUMBER.nii.gz up to number {config.last_heart}."
+                f"The folder “{config.hearts}” holds no tissue maps named NAME_NUMBER.nii.gz up to number "
+                f"{config.last_heart}."
             )
         kept_back = min(self._kept_back, len(hearts) // 4)
         self._training, kept = hearts[: len(hearts) - kept_back], hearts[len(hearts) - kept_back :]
@@ -166,7 +167,8 @@ class HeartData:
             self._rendered(modality) for modality in (target, "MR" if target == "CT" else "CT")
         )
         self.description = (
-            f"{len(self._training)} hearts of the folder {Path(config.hearts).name} and {config.own_hearts} of mkd_core.synthesis.anatomy, "
+            f"{len(self._training)} hearts of the folder {Path(config.hearts).name} and {config.own_hearts} of "
+            "mkd_core.synthesis.anatomy, "
             "put into bodies and rendered as CT and MR by mkd_core.synthesis"
         )
 

@@ -25,7 +25,8 @@ def adviceText(finding) -> str:
         ),
         "looks_like_mr": _("This looks like MR: no value lies below zero, as air does in CT. Segment it as MR?"),
         "no_air": _(
-            "The volume shows neither air nor lung. Is it really a CT in Hounsfield units? An MR must be segmented as MR."
+            "The volume shows neither air nor lung. Is it really a CT in Hounsfield units? An MR must be segmented as "
+            "MR."
         ),
         "looks_like_ct": _("This looks like CT, with air at -1000. Segment it as CT?"),
         "stored_ct": _(
@@ -85,7 +86,8 @@ class VolumeAdvice:
         if isWarped:
             doubts.append(
                 _(
-                    "The volume is under a non-linear transform, for example of a tilted gantry. It will be segmented as it was "
+                    "The volume is under a non-linear transform, for example of a tilted gantry. It will be segmented "
+                    "as it was "
                     "before; for true volumes segment a copy into which the transform is hardened."
                 )
             )

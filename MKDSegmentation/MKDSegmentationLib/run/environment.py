@@ -43,7 +43,8 @@ def _installTorch() -> None:
     except ImportError as error:
         raise EnvironmentProblem(
             _(
-                "PyTorch is needed. Install the extension 'PyTorch' in the Extensions Manager, restart Slicer and click Segment again."
+                "PyTorch is needed. Install the extension 'PyTorch' in the Extensions Manager, restart Slicer and "
+                "click Segment again."
             ),
         ) from error
     # A declined installation gives None, and a failed one may still look like success: what counts is the check that

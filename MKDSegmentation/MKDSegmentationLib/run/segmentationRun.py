@@ -178,7 +178,8 @@ class SegmentationRun(VTKObservationMixin):
             RunOutcome(
                 "failed",
                 _(
-                    "The result could not be put into the scene. Click Segment again; details are in the application log."
+                    "The result could not be put into the scene. Click Segment again; details are in the application "
+                    "log."
                 ),
             )
         )
@@ -279,7 +280,8 @@ class SegmentationRun(VTKObservationMixin):
             return []
         return [
             _(
-                "The volume is under a non-linear transform (for example of a tilted gantry); volumes in ml are measured without it. "
+                "The volume is under a non-linear transform (for example of a tilted gantry); volumes in ml are "
+                "measured without it. "
                 "For true volumes segment a hardened copy."
             )
         ]

@@ -131,7 +131,8 @@ class VolumeTransfer:
         if free < size:
             raise OSError(
                 _(
-                    "There is not enough free space in the temporary folder {folder}. Free some, or choose another temporary "
+                    "There is not enough free space in the temporary folder {folder}. Free some, or choose another "
+                    "temporary "
                     "folder in the application settings."
                 ).format(folder=os.path.dirname(self.folder))
             )

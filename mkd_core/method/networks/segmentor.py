@@ -6,6 +6,7 @@ Ronneberger et al., "U-Net", MICCAI 2015; Cicek et al., "3D U-Net", MICCAI 2016.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -36,7 +37,7 @@ class Segmentor(nn.Module):
         super().__init__()
         self.channels = tuple(channels)
         self.encoder = nn.ModuleList([_block(in_channels, channels[0])])
-        for previous, current in zip(channels[:-1], channels[1:]):
+        for previous, current in itertools.pairwise(channels):
             self.encoder.append(nn.Sequential(_block(previous, current, stride=2), _block(current, current)))
         self.up = nn.ModuleList()
         self.decoder = nn.ModuleList()

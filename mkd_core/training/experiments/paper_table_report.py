@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
 from collections.abc import Sequence
@@ -149,7 +150,7 @@ def _claims(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     if row["row"] == "MKD" and row["target"] == target and row["labelled"] == labelled
                 }
             )
-            for less, more in zip(fewer, fewer[1:]):
+            for less, more in itertools.pairwise(fewer):
                 claim(
                     f"{where}: {more} assistant volumes over {less}",
                     gain(dice("MKD", assistants=more), dice("MKD", assistants=less)),
@@ -182,7 +183,8 @@ def _text(summary: dict[str, Any]) -> str:
     lines += [
         "Structures are the ensemble's. Several values: one a seed, after their mean.",
         f"What S_syn sees of a target volume, by validation Dice of MKD: "
-        f"{', '.join(f'{name} {value:.4f}' for name, value in alignment['validation Dice'].items())}; the table uses {alignment['kept']}.",
+        f"{', '.join(f'{name} {value:.4f}' for name, value in alignment['validation Dice'].items())}; the table uses "
+        f"{alignment['kept']}.",
         "",
         "| claim | Dice points | |",
         "| --- | --- | --- |",
@@ -206,7 +208,7 @@ def _plot(summary: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    groups = [group for group in dict.fromkeys((row["target"], row["labelled"]) for row in summary["rows"])]
+    groups = list(dict.fromkeys((row["target"], row["labelled"]) for row in summary["rows"]))
     figure, axes = pyplot.subplots(
         1, len(groups), figsize=(1.5 + 4.6 * len(groups), 4.8), squeeze=False, layout="constrained"
     )
