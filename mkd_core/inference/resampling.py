@@ -157,9 +157,9 @@ def write_labels(scores: torch.Tensor, grid: Grid, field: OrientedVolume, labels
     """Bring class scores from a grid back to a volume: trilinear interpolation of every class, then the best class of
     every voxel.
 
-    Slab by slab, and only where the prediction is open, so that no stack of interpolated scores is ever held: a class that
-    stays below one eighth cannot be the best of eight that add up to one, and a cell whose corners agree has that class
-    throughout, because interpolation weights are convex.
+    Slab by slab, and only where the prediction is open, so that no stack of interpolated scores is ever held: a class
+    that stays below one eighth cannot be the best of eight that add up to one, and a cell whose corners agree has that
+    class throughout, because interpolation weights are convex.
 
     Args:
         scores: ``(8, D, H, W)`` on ``grid``, adding up to 1 over classes.
