@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 import mkd_core
 from Testing.benchmarks.accuracy import data_folder
-from mkd_core.inference.execution import choose_precision, executor_for, thread_count
+from mkd_core.inference.execution import Executor, choose_precision, compute_settings
 from mkd_core.inference.geometry import Grid, OrientedVolume, box_grid, overlap_slices
 from mkd_core.inference.resampling import sample, write_labels
 from mkd_core.method.ensemble import agreement
@@ -55,10 +55,10 @@ def best_dice(truth: sitk.Image, grid: Grid) -> list[float]:
 def cost(bundle: mkd_core.Bundle, size: tuple[int, int, int]) -> float:
     """CPU seconds of all networks on a grid of that size, the lower of two runs."""
     device = torch.device("cpu")
-    executor = executor_for(bundle, device, choose_precision("auto", device), False)
+    executor = Executor(bundle, device, choose_precision("auto", device), False)
     image = torch.zeros(1, 1, *size)
     seconds = []
-    with thread_count(1):
+    with compute_settings(1):
         for _ in range(2):
             begun = time.process_time()
             for part in _NETWORKS:

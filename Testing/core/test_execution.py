@@ -4,14 +4,28 @@ words.
 
 from __future__ import annotations
 
+import gc
+import os
+import subprocess
+import sys
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import SimpleITK as sitk
+import numpy as np
 import pytest
 import torch
 
-from Testing.support.known_heart import KnownBundle
+import mkd_core
+from Testing.support.known_heart import KnownBundle, known_volume
 from mkd_core.errors import Cancelled, DeviceError
 from mkd_core.inference import execution
 from mkd_core.io.bundle import load_bundle
 from mkd_core.method import networks
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def trained_like(architecture: dict) -> torch.nn.Module:
@@ -82,22 +96,117 @@ def test_a_poll_that_raises_stops_between_layers_and_the_network_works_again(tin
     assert len(calls) == 5
 
 
-def test_the_executor_is_kept_for_the_same_purpose_only():
+def test_executors_of_one_bundle_share_networks_and_nothing_that_happens_in_a_run():
     bundle, cpu = KnownBundle(), torch.device("cpu")
-    first = execution.executor_for(bundle, cpu, torch.float32, True)
-    assert execution.executor_for(bundle, cpu, torch.float32, True) is first
-    assert execution.executor_for(bundle, cpu, torch.bfloat16, True) is not first
-    again = execution.executor_for(bundle, cpu, torch.float32, True)
-    again.fell_back = True
-    assert execution.executor_for(bundle, cpu, torch.float32, True) is not again  # memory may be free again
-    assert execution.executor_for(KnownBundle(), cpu, torch.float32, True).bundle is not bundle
+    first, second = (execution.Executor(bundle, cpu, torch.float32, True) for _ in range(2))
+    assert first.prepare("segmentor_real") is second.prepare("segmentor_real")
+    assert execution.Executor(bundle, cpu, torch.bfloat16).prepare("segmentor_real") is not first.prepare(
+        "segmentor_real"
+    )
+    assert execution.Executor(KnownBundle(), cpu, torch.float32).prepare("segmentor_real") is not first.prepare(
+        "segmentor_real"
+    )
+    first.fell_back = first.was_split = True
+    assert not second.fell_back and not second.was_split
+
+
+def test_networks_go_with_the_bundle_they_were_made_of():
+    bundle = KnownBundle()
+    network = weakref.ref(execution.Executor(bundle, torch.device("cpu"), torch.float32).prepare("segmentor_real"))
+    assert network() is not None
+    del bundle
+    gc.collect()
+    assert network() is None
 
 
 def test_threads_are_set_inside_the_block_only():
     before = torch.get_num_threads()
-    with execution.thread_count(1) as threads:
+    with execution.compute_settings(1) as threads:
         assert threads == torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
+
+
+def test_overlapping_runs_have_their_own_number_of_threads_and_leave_the_hosts_behind():
+    before, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
+    inside, others_done = threading.Barrier(2, timeout=60), threading.Event()
+    counts = {}
+
+    def run(wanted, ends_last):
+        with execution.compute_settings(wanted) as threads:
+            inside.wait()
+            counts[wanted] = (threads, torch.get_num_threads())
+            inside.wait()
+            if ends_last:
+                others_done.wait(60)
+        if not ends_last:
+            others_done.set()
+
+    runs = [threading.Thread(target=run, args=given) for given in ((1, False), (3, True))]
+    for one in runs:
+        one.start()
+    for one in runs:
+        one.join()
+    assert counts == {1: (1, 1), 3: (3, 3)}
+    found = []
+    later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert found == [before] and torch.get_num_threads() == before
+    assert torch.backends.cudnn.deterministic == deterministic
+
+
+def test_a_cancel_never_reaches_another_run_and_results_are_those_of_runs_one_by_one():
+    bundle = KnownBundle()
+    images = [known_volume((44, 36, 40), (5, 5, 5))[0], known_volume((40, 40, 40), (5.5, 5, 5))[0]]
+    options = mkd_core.SegmentationOptions(device="cpu", precision="float32", threads=1)
+
+    def labels(image, cancelled=None):
+        return sitk.GetArrayFromImage(mkd_core.segment(image, bundle, options=options, cancelled=cancelled).labels)
+
+    polls_of_a_run = []
+    alone = [labels(image, lambda: bool(polls_of_a_run.append(1))) for image in images]
+    most = len(polls_of_a_run) // 2 - 1
+    random = np.random.default_rng(0)
+
+    def cancelled_after(polls):
+        left = iter(range(polls))
+        return lambda: next(left, None) is None
+
+    def outcome(image, cancelled):
+        try:
+            return labels(image, cancelled)
+        except Cancelled:
+            return None
+
+    with ThreadPoolExecutor(2) as pool:
+        for trial in range(100):
+            polls = int(random.integers(most))
+            stopped = pool.submit(outcome, images[trial % 2], cancelled_after(polls))
+            other = pool.submit(outcome, images[1 - trial % 2], None)
+            assert stopped.result(300) is None, "what is cancelled ends as cancelled"
+            assert np.array_equal(other.result(300), alone[1 - trial % 2])
+
+
+#: Segments, forks, and segments again in the child; prints whether both labelled the same, and the child's threads.
+FORKED = """
+import multiprocessing as mp
+import numpy as np, SimpleITK as sitk, mkd_core
+from Testing.support.known_heart import KnownBundle, known_volume
+bundle, image = KnownBundle(), known_volume((44, 36, 40), (5, 5, 5))[0]
+def one(threads):
+    result = mkd_core.segment(image, bundle, options=mkd_core.SegmentationOptions(device="cpu", threads=threads))
+    return sitk.GetArrayFromImage(result.labels), result.report["threads"]
+before, threads = one(2)
+with mp.get_context("fork").Pool(2) as pool:
+    for after, used in pool.map(one, [None, 2]):
+        print(np.array_equal(before, after), used)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_forked_after_a_run_computes_with_one_thread_instead_of_hanging():
+    done = subprocess.run([sys.executable, "-c", FORKED], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.stdout.split() == ["True", "1", "True", "1"], done.stderr
 
 
 def test_half_precision_is_never_chosen_by_itself():
@@ -152,7 +261,6 @@ def test_what_does_not_fit_into_memory_is_computed_in_parts_with_the_same_result
     assert len(network.sizes) > 2 and all(side % network.stride == 0 for size in network.sizes for side in size)
     assert executor.was_split and not executor.fell_back
     assert torch.allclose(found, network.body(image), atol=1e-5)
-    assert execution.executor_for(executor.bundle, executor.device, torch.float32, False) is not executor
 
 
 def test_what_does_not_fit_even_in_small_parts_is_told_and_other_errors_stay_what_they_are():

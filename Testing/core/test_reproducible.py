@@ -22,7 +22,7 @@ from mkd_core.io.bundle_metadata import PARTS
 precision = sys.argv[1]
 bundle = mkd_core.load_bundle(mkd_core.default_bundle_path())
 image = torch.rand((1, 1, 32, 48, 32), generator=torch.Generator().manual_seed(0)) * 2 - 1
-with execution.thread_count(2):
+with execution.compute_settings(2):
     cpu = torch.device("cpu")
     executor = execution.Executor(bundle, cpu, execution.choose_precision(precision, cpu))
     for part in PARTS:

@@ -76,9 +76,10 @@ def test_the_networks_take_no_more_operations_than_their_convolutions_and_a_seco
         with FlopCounterMode(display=False) as counter:
             executor.run(part, image)
         assert 0.5 * most < counter.get_total_flops() / image.numel() < most
-    prepared = dict(executor._prepared)
-    executor.run("segmentor_real", image)
-    assert executor._prepared == prepared
+    prepared = executor.prepare("segmentor_real")
+    again = execution.Executor(bundle, torch.device("cpu"), torch.float32)
+    again.run("segmentor_real", image)
+    assert again.prepare("segmentor_real") is prepared
 
 
 def operators(call) -> Counter:

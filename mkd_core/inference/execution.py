@@ -8,10 +8,14 @@ the layout.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import copy
 import itertools
 import os
+import threading
+import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -77,25 +81,141 @@ def _cpu_computes_bfloat16() -> bool:
     if hasattr(torch.cpu, "get_capabilities"):  # torch 2.10 and newer
         found = torch.cpu.get_capabilities()
         return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="ascii", errors="replace") as info:
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as info:
         flags = next((line.split() for line in info if line.startswith("flags")), [])
         return "avx512_bf16" in flags or "amx_bf16" in flags
     return False
 
 
+class _ProcessSettings:
+    """Settings of torch that belong to the process, held for the runs that are under way.
+
+    Runs may overlap in several threads.  The first keeps what the host program had set, the last gives it back; in
+    between every run has its own number of threads, because OpenMP counts them for each thread that starts a loop.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs = 0
+        self._host_threads = 0
+        self._restore = contextlib.ExitStack()
+
+    def enter(self, wanted: int | None) -> int:
+        """Begin a run; returns the number of CPU threads that it computes with."""
+        with self._lock:
+            if self._runs == 0:
+                self._host_threads = torch.get_num_threads()
+                self._restore.enter_context(_reproducible())
+            self._runs += 1
+            threads = wanted or min(self._host_threads, os.cpu_count() or 1)
+            if _forked:
+                threads = 1
+            torch.set_num_threads(threads)
+            return threads
+
+    def leave(self) -> None:
+        """End a run."""
+        with self._lock:
+            torch.set_num_threads(1 if _forked else self._host_threads)
+            self._runs -= 1
+            if self._runs == 0:
+                self._restore.close()
+
+
+_settings = _ProcessSettings()
+
+#: Whether this process was forked from one that had loaded torch.
+_forked = False
+
+
+def _after_fork() -> None:
+    # OpenMP's threads stay behind in the parent, and a loop that waits for them never ends; one thread waits for none.
+    global _settings, _forked
+    _forked = True
+    _settings = _ProcessSettings()
+    _shared.__init__()  # a lock that another thread of the parent held stays locked for ever
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 @contextlib.contextmanager
-def thread_count(wanted: int | None) -> Iterator[int]:
-    """Use so many CPU threads inside the ``with`` block, torch's own choice for None; yields the number in use."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(wanted or min(before, os.cpu_count() or 1))
+def compute_settings(threads: int | None) -> Iterator[int]:
+    """Settings of a run, for the ``with`` block: CPU threads, and the same numbers from the same input on CUDA.
+
+    Runs in several threads may overlap.  A process that was forked after torch was loaded computes with one thread,
+    whatever is asked for; start processes by ``spawn`` to use more.
+
+    Args:
+        threads: how many, None for torch's own choice.
+
+    Yields:
+        The number in use.
+    """
+    used = _settings.enter(threads)
     try:
-        yield torch.get_num_threads()
+        yield used
     finally:
-        torch.set_num_threads(before)
+        _settings.leave()
+
+
+class _SharedNetworks:
+    """Networks ready for a device, shared by all runs with the same bundle; nothing in them changes.
+
+    They are kept as long as the bundle is.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._prepared: weakref.WeakKeyDictionary[Bundle, dict[tuple, nn.Module]] = weakref.WeakKeyDictionary()
+
+    def get(self, bundle: Bundle, part: str, device: torch.device, precision: torch.dtype) -> nn.Module:
+        """A network folded, converted and moved to a device; made at the first call."""
+        with self._lock:
+            networks = self._prepared.setdefault(bundle, {})
+            key = (part, device, precision)
+            if key not in networks:
+                networks[key] = _prepare(bundle.network(part), device, precision)
+            return networks[key]
+
+    def forget(self, bundle: Bundle, device: torch.device) -> None:
+        """Drop a bundle's networks on a device, whose memory ran out."""
+        with self._lock:
+            networks = self._prepared.get(bundle, {})
+            for key in [key for key in networks if key[1] == device]:
+                del networks[key]
+
+
+_shared = _SharedNetworks()
+
+#: What the run that computes in this thread calls before every layer.
+_poll: contextvars.ContextVar[Callable[[], None]] = contextvars.ContextVar("poll", default=lambda: None)
+
+
+def _poll_before_layer(*_: object) -> None:
+    _poll.get()()
+
+
+def _prepare(network: nn.Module, device: torch.device, precision: torch.dtype) -> nn.Module:
+    network = copy.deepcopy(network)
+    fold_batch_norm(network)
+    if device.type == "cpu" and network.stride % 2 == 0:
+        compute_single_channels_in_blocks(network)
+    network = network.to(device, precision)
+    if _has_fast_layout(network):
+        network = network.to(memory_format=torch.channels_last_3d)
+    for layer in network.modules():
+        if not any(layer.children()):
+            layer.register_forward_pre_hook(_poll_before_layer)
+    return network
 
 
 class Executor:
-    """Runs a bundle's networks on one device in one precision; networks are prepared at their first use and kept.
+    """Runs a bundle's networks on one device in one precision, for one run.
+
+    Networks are prepared at their first use and shared with other executors of the same bundle; what happens in a run
+    (a fall-back, a split, the wish to stop) is this executor's alone.
 
     Args:
         bundle: the weights.
@@ -116,7 +236,6 @@ class Executor:
         self.may_fall_back = may_fall_back
         self.fell_back = False
         self.was_split = False
-        self._prepared: dict[str, nn.Module] = {}
 
     def run(self, part: str, image: torch.Tensor, poll: Callable[[], None] = lambda: None) -> torch.Tensor:
         """Apply a network.
@@ -150,10 +269,10 @@ class Executor:
                     f"The device “{self.device}” ran out of memory.",
                     "Choose the device “cpu”, or close other programs.",
                 ) from lack
+            _shared.forget(self.bundle, self.device)
             self.device = torch.device("cpu")
             self.precision = choose_precision("auto", self.device)
             self.fell_back = True
-            self._prepared.clear()
             return self.run(part, image, poll)
         halves = _halves(image, self.bundle.network(part).stride)
         if halves is None:
@@ -166,30 +285,19 @@ class Executor:
 
     def _forward(self, part: str, image: torch.Tensor, poll: Callable[[], None]) -> torch.Tensor:
         network = self.prepare(part)
-        layers = [layer for layer in network.modules() if not any(layer.children())]
-        hooks = [layer.register_forward_pre_hook(lambda *_: poll()) for layer in layers]
+        token = _poll.set(poll)
         try:
-            with torch.inference_mode(), _reproducible():
+            with torch.inference_mode():
                 given = image.to(self.device, self.precision)
                 if _has_fast_layout(network):
                     given = given.contiguous(memory_format=torch.channels_last_3d)
                 return network(given).float().cpu().contiguous()
         finally:
-            for hook in hooks:
-                hook.remove()
+            _poll.reset(token)
 
     def prepare(self, part: str) -> nn.Module:
         """The network folded, converted and moved to the device."""
-        if part not in self._prepared:
-            network = copy.deepcopy(self.bundle.network(part))
-            fold_batch_norm(network)
-            if self.device.type == "cpu" and network.stride % 2 == 0:
-                compute_single_channels_in_blocks(network)
-            network = network.to(self.device, self.precision)
-            if _has_fast_layout(network):
-                network = network.to(memory_format=torch.channels_last_3d)
-            self._prepared[part] = network
-        return self._prepared[part]
+        return _shared.get(self.bundle, part, self.device, self.precision)
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
@@ -216,22 +324,6 @@ def _halves(image: torch.Tensor, stride: int) -> tuple[int, list[tuple[tuple[int
     if cut + overlap >= side:
         return None
     return axis, [((0, cut + overlap), (0, cut)), ((cut - overlap, side - cut + overlap), (overlap, side - cut))]
-
-
-_last: list[Executor] = []
-
-
-def executor_for(bundle: Bundle, device: torch.device, precision: torch.dtype, may_fall_back: bool) -> Executor:
-    """The executor of the last call if it serves the same purpose and did not meet a lack of memory, else a new one."""
-    wanted = (bundle, device, precision, may_fall_back)
-    if (
-        not _last
-        or _last[0].fell_back
-        or _last[0].was_split
-        or (_last[0].bundle, _last[0].device, _last[0].precision, _last[0].may_fall_back) != wanted
-    ):
-        _last[:] = [Executor(*wanted)]
-    return _last[0]
 
 
 def fold_batch_norm(network: nn.Module) -> None:

@@ -21,10 +21,12 @@ import SimpleITK as sitk
 import numpy as np
 
 import mkd_core
-from mkd_core.errors import Cancelled, DeviceError, InputError, NoHeartError
+from mkd_core.errors import DeviceError, InputError, NoHeartError
+from mkd_core.inference.clock import Clock
 from mkd_core.inference.components import remove_small_components
-from mkd_core.inference.geometry import Grid, OrientedVolume, box_grid, enclosing_grid, overlap_slices
+from mkd_core.inference.geometry import Grid, OrientedVolume, box_grid, overlap_slices
 from mkd_core.inference.image_check import validate_image
+from mkd_core.inference.localisation import NO_HEART, NO_HEART_ADVICE, locate_heart
 from mkd_core.inference.memory import release_memory
 from mkd_core.inference.normalisation import denormalise, normalise
 from mkd_core.inference.resampling import sample, write_labels
@@ -40,25 +42,11 @@ if TYPE_CHECKING:
 
     from mkd_core.inference.execution import Executor
 
-#: Share of the whole that is done when a stage begins, as measured on CPU; for progress bars.
-STAGES = {"check": 0.0, "localise": 0.03, "align": 0.2, "segment": 0.55, "restore": 0.8, "measure": 0.95}
-
-#: Chambers of which the localiser must find three before it is believed.
-_CHAMBERS = ("LV", "RV", "LA", "RA")
-_FEWEST_CHAMBERS = 3
-_LEAST_CHAMBER_ML = 2.0
-
-#: Most voxels of the localiser's grid; at 5 mm this is a cubic metre.
-_MOST_COARSE_VOXELS = 8_000_000
-
 #: From a volume of so many bytes on, what the networks freed is not kept for the next run.
 _HUGE_BYTES = 10**9
 
 #: Size of the largest small component, in voxels of the networks' grid.
 _SMALL_COMPONENT_VOXELS = 2.0
-
-_NO_HEART = "No heart was found in this volume."
-_NO_HEART_ADVICE = "Choose a CT or MR volume that shows the whole heart, and check that the modality is right."
 
 
 @dataclass(frozen=True)
@@ -181,78 +169,51 @@ def segment(
         Cancelled: ``cancelled`` said so.
     """
     options = options or SegmentationOptions()
-    clock = _Clock(progress, cancelled)
-    if modality not in MODALITIES:
-        raise InputError(f"“{modality}” is not a modality.", "Choose CT or MR.")
+    clock = Clock(progress, cancelled)
 
     clock.enter("check", "Checking the volume")
+    if modality not in MODALITIES:
+        raise InputError(f"“{modality}” is not a modality.", "Choose CT or MR.")
     warnings = validate_image(image, modality)
-    field = OrientedVolume(image)
+    volume = OrientedVolume(image)
 
     clock.enter("check", "Loading the weights")
     require_torch()  # after everything that can be refused without it
-    from mkd_core.inference.execution import thread_count
+    from mkd_core.inference.execution import compute_settings
 
     if not isinstance(bundle, Bundle):
         bundle = load_bundle(bundle or default_bundle_path())
     options.check(modality, bundle.target)
     executor = _executor(bundle, options)
+    policy = options.alignment or bundle.alignment(modality)
 
-    with thread_count(options.threads) as threads:
+    with compute_settings(options.threads) as threads:
         clock.enter("localise", "Looking for the heart")
-        low, high = _locate_heart(field, bundle, modality, executor, clock)
-        stride = math.lcm(
-            *(
-                bundle.network(part).stride
-                for part in ("generator_a2t", "generator_t2a", "segmentor_real", "segmentor_syn")
-            )
-        )
-        grid, is_cut = box_grid(field, low, high, bundle.spacing, stride, bundle.max_box[::-1])
-        if is_cut:
-            warnings.append("The heart is larger than the box that these weights work on: its ends are missing.")
+        grid, is_cut = _heart_grid(volume, bundle, modality, executor, clock)
 
         clock.enter("align", "Aligning the image")
-        policy = options.alignment or bundle.alignment(modality)
-        views = _align(field, grid, bundle, modality, policy, executor, clock)
+        views = _align(volume, grid, bundle, modality, policy, executor, clock)
 
         clock.enter("segment", "Segmenting")
         prediction = _segment_box(views, options.segmentor, bundle.ensemble_weight(modality), executor, clock)
 
-        if field.voxels.nbytes > _HUGE_BYTES:
-            release_memory()  # before the labels, which need half as much as the volume, or more
-
         clock.enter("restore", "Bringing the result to the volume's grid")
-        block = overlap_slices(grid, field)
-        labels = np.zeros([side.stop - side.start for side in block], np.uint8)
-        for done in write_labels(prediction.probabilities, grid, field, labels):
-            clock.advance(done, "Bringing the result to the volume's grid")
-        remove_small_components(labels, max(1, int(_SMALL_COMPONENT_VOXELS * grid.voxel_ml / field.voxel_ml)))
+        labels, block = _restore(prediction, grid, volume, clock)
 
-        clock.enter("measure", "Measuring")
-        measured = quantify.measure(
-            labels, field, block, prediction.labels, grid, prediction.agreements, prediction.removed
-        )
-        if not quantify.is_heart(measured):
-            raise NoHeartError(_NO_HEART, _NO_HEART_ADVICE)
-        warnings += quantify.global_warnings(measured, modality)
-        wanted = [
-            structure for structure in STRUCTURES if options.structures is None or structure.key in options.structures
-        ]
-        _keep_only(labels, [structure.label for structure in wanted])
-        labels_image = field.block_to_image(labels, block)
-        clock.advance(1.0, "Done")
+    clock.enter("measure", "Measuring")
+    measured = quantify.measure(
+        labels, volume, block, prediction.labels, grid, prediction.agreements, prediction.removed
+    )
+    if not quantify.is_heart(measured):
+        raise NoHeartError(NO_HEART, NO_HEART_ADVICE)
+    warnings += quantify.global_warnings(measured, modality) + _warnings_of_run(executor, is_cut)
+    wanted = [s for s in STRUCTURES if options.structures is None or s.key in options.structures]
+    _keep_only(labels, [structure.label for structure in wanted])
+    labels_image = volume.block_to_image(labels, block)
+    clock.advance(1.0, "Done")
 
-    if executor.fell_back:
-        warnings.append("The graphics card had too little memory: the processor did the work.")
-    if executor.was_split:
-        warnings.append(
-            "Memory was short: the heart was segmented in parts. Look at the contours for a step where they meet, "
-            "or close other programs and segment again."
-        )
     report = {
-        "structures": {
-            structure.key: quantify.structure_report(structure, measured[structure.key]) for structure in wanted
-        },
+        "structures": {s.key: quantify.structure_report(s, measured[s.key]) for s in wanted},
         "warnings": warnings,
         "modality": modality,
         "target": bundle.target,
@@ -266,13 +227,13 @@ def segment(
         "options": dataclasses.asdict(options),
         "version": mkd_core.__version__,
         "input": {"size": list(image.GetSize()), "spacing_mm": list(image.GetSpacing())},
-        "heart_box_mm": _world_box(field, grid),
+        "heart_box_mm": _world_box(volume, grid),
     }
     return SegmentationResult(
         labels_image,
         report,
-        disagreement=field.grid_to_image(prediction.disagreement.numpy(), grid) if options.with_disagreement else None,
-        aligned=_aligned_image(views.rendered, field, grid, bundle) if options.with_aligned else None,
+        disagreement=volume.grid_to_image(prediction.disagreement.numpy(), grid) if options.with_disagreement else None,
+        aligned=_aligned_image(views.rendered, volume, grid, bundle) if options.with_aligned else None,
     )
 
 
@@ -314,56 +275,25 @@ def _executor(bundle: Bundle, options: SegmentationOptions) -> Executor:
     from mkd_core.inference import execution
 
     device = execution.choose_device(options.device)
-    return execution.executor_for(
+    return execution.Executor(
         bundle, device, execution.choose_precision(options.precision, device), options.device == "auto"
     )
 
 
-def _locate_heart(
-    field: OrientedVolume, bundle: Bundle, modality: str, executor: Executor, clock: _Clock
-) -> tuple[np.ndarray, np.ndarray]:
-    """Box round the heart, with its margin: corners (z, y, x) in mm."""
-    grid = enclosing_grid(field, bundle.localiser_spacing, bundle.network("localiser").stride)
-    if math.prod(grid.size) > _MOST_COARSE_VOXELS:
-        raise InputError(
-            "The volume's field of view is larger than a person.",
-            "Crop it to the chest (Crop Volume), and check its spacing.",
-        )
-    values = sample(field, grid, sparsely=True)
-    clock.advance(0.4, "Looking for the heart")
-    inside = _voxels_inside(grid, field)
-    image = normalise(values, bundle.normalisation(modality), values[inside])
-    logits = executor.run("localiser", image[None, None], clock.poll)[0]
-    labels = np.zeros(grid.size, np.uint8)
-    labels[inside] = ensemble.best_class(logits).numpy()[inside]
-
-    labelled, sizes = ensemble.parts(labels > 0)
-    sizes[0] = 0
-    largest = int(sizes.argmax())
-    heart = np.where(labelled == largest, labels, 0) if largest else np.zeros_like(labels)
-    volumes = np.bincount(heart.ravel(), minlength=CLASS_COUNT) * grid.voxel_ml
-    chambers = sum(volumes[BY_KEY[key].label] >= _LEAST_CHAMBER_ML for key in _CHAMBERS)
-    if volumes[1:].sum() < bundle.min_heart_ml or chambers < _FEWEST_CHAMBERS:
-        raise NoHeartError(_NO_HEART, _NO_HEART_ADVICE)
-    points = np.argwhere(heart)
-    start = np.asarray(grid.start)
-    reach = 0.5 * grid.spacing + bundle.margin
-    return start + points.min(axis=0) * grid.spacing - reach, start + points.max(axis=0) * grid.spacing + reach
-
-
-def _voxels_inside(grid: Grid, field: OrientedVolume) -> tuple[slice, ...]:
-    """Voxels of a covering grid that are not all padding."""
-    low, high = field.bounds()
-    first = np.maximum(np.ceil((low - grid.start) / grid.spacing - 0.5), 0).astype(int)
-    last = np.minimum(np.floor((high - grid.start) / grid.spacing + 0.5), np.array(grid.size) - 1).astype(int)
-    return tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last))
+def _heart_grid(
+    volume: OrientedVolume, bundle: Bundle, modality: str, executor: Executor, clock: Clock
+) -> tuple[Grid, bool]:
+    """The segmentors' grid over the heart, and whether the heart is larger than the weights' largest box."""
+    low, high = locate_heart(volume, bundle, modality, executor, clock)
+    stride = math.lcm(*(bundle.network(part).stride for part in PARTS if part != "localiser"))
+    return box_grid(volume, low, high, bundle.spacing, stride, bundle.max_box[::-1])
 
 
 def _align(
-    field: OrientedVolume, grid: Grid, bundle: Bundle, modality: str, policy: str, executor: Executor, clock: _Clock
+    volume: OrientedVolume, grid: Grid, bundle: Bundle, modality: str, policy: str, executor: Executor, clock: Clock
 ) -> Views:
     """Image of the box, normalised, and what IAM makes of it."""
-    image = normalise(sample(field, grid), bundle.normalisation(modality))[None, None]
+    image = normalise(sample(volume, grid), bundle.normalisation(modality))[None, None]
     steps = iter((0.1, 0.5, 1.0))
 
     def render(part: str, given: torch.Tensor) -> torch.Tensor:
@@ -388,9 +318,7 @@ class _Prediction:
     removed: np.ndarray
 
 
-def _segment_box(
-    views: Views, segmentor: str, ensemble_weight: float, executor: Executor, clock: _Clock
-) -> _Prediction:
+def _segment_box(views: Views, segmentor: str, ensemble_weight: float, executor: Executor, clock: Clock) -> _Prediction:
     real = [executor.run("segmentor_real", view, clock.poll)[0] for view in views.real]
     clock.advance(0.4, "Segmenting")
     synthetic = [executor.run("segmentor_syn", view, clock.poll)[0] for view in views.synthetic]
@@ -408,6 +336,35 @@ def _segment_box(
     return _Prediction(chosen, labels, disagreement, agreements, removed)
 
 
+def _restore(
+    prediction: _Prediction, grid: Grid, volume: OrientedVolume, clock: Clock
+) -> tuple[np.ndarray, tuple[slice, slice, slice]]:
+    """Labels at the volume's resolution, of the block of its voxels that the grid covers, and where the block lies."""
+    if volume.voxels.nbytes > _HUGE_BYTES:
+        release_memory()  # before the labels, which need half as much as the volume, or more
+    block = overlap_slices(grid, volume)
+    labels = np.zeros([side.stop - side.start for side in block], np.uint8)
+    for done in write_labels(prediction.probabilities, grid, volume, labels):
+        clock.advance(done, "Bringing the result to the volume's grid")
+    remove_small_components(labels, max(1, int(_SMALL_COMPONENT_VOXELS * grid.voxel_ml / volume.voxel_ml)))
+    return labels, block
+
+
+def _warnings_of_run(executor: Executor, is_cut: bool) -> list[str]:
+    """What the run itself gives reason to doubt."""
+    warnings = []
+    if is_cut:
+        warnings.append("The heart is larger than the box that these weights work on: its ends are missing.")
+    if executor.fell_back:
+        warnings.append("The graphics card had too little memory: the processor did the work.")
+    if executor.was_split:
+        warnings.append(
+            "Memory was short: the heart was segmented in parts. Look at the contours for a step where they meet, "
+            "or close other programs and segment again."
+        )
+    return warnings
+
+
 def _keep_only(labels: np.ndarray, wanted: list[int]) -> None:
     for label in range(1, CLASS_COUNT):
         if label not in wanted:
@@ -415,52 +372,13 @@ def _keep_only(labels: np.ndarray, wanted: list[int]) -> None:
 
 
 def _aligned_image(
-    rendered: torch.Tensor | None, field: OrientedVolume, grid: Grid, bundle: Bundle
+    rendered: torch.Tensor | None, volume: OrientedVolume, grid: Grid, bundle: Bundle
 ) -> sitk.Image | None:
     if rendered is None:
         return None
-    return field.grid_to_image(denormalise(rendered[0, 0], bundle.normalisation(bundle.target)).numpy(), grid)
+    return volume.grid_to_image(denormalise(rendered[0, 0], bundle.normalisation(bundle.target)).numpy(), grid)
 
 
-def _world_box(field: OrientedVolume, grid: Grid) -> dict[str, list[float]]:
-    low, high = (field.to_world(corner) for corner in (grid.low, grid.high))
+def _world_box(volume: OrientedVolume, grid: Grid) -> dict[str, list[float]]:
+    low, high = (volume.to_world(corner) for corner in (grid.low, grid.high))
     return {"low": [round(value, 3) for value in low], "high": [round(value, 3) for value in high]}
-
-
-class _Clock:
-    """Progress, timings and the wish to stop, in one place."""
-
-    def __init__(
-        self, progress: Callable[[str, float, str], None] | None, cancelled: Callable[[], bool] | None
-    ) -> None:
-        self._progress = progress or (lambda stage, fraction, message: None)
-        self._cancelled = cancelled or (lambda: False)
-        self._began: list[tuple[str, float]] = []
-        self._start = time.perf_counter()
-
-    def poll(self) -> None:
-        """Raise :class:`Cancelled` if the user asked to stop."""
-        if self._cancelled():
-            raise Cancelled()
-
-    def enter(self, stage: str, message: str) -> None:
-        """Begin a stage."""
-        self._began.append((stage, time.perf_counter()))
-        self.advance(0.0, message)
-
-    def advance(self, share: float, message: str) -> None:
-        """Report the share of the present stage that is done."""
-        self.poll()
-        stage = self._began[-1][0]
-        begin = STAGES[stage]
-        end = min((other for other in STAGES.values() if other > begin), default=1.0)
-        self._progress(stage, begin + share * (end - begin), message)
-
-    def timings(self) -> dict[str, float]:
-        """Seconds per stage, and in all."""
-        now = time.perf_counter()
-        ends = [when for _, when in self._began[1:]] + [now]
-        seconds = dict.fromkeys(STAGES, 0.0)
-        for (stage, begin), end in zip(self._began, ends):
-            seconds[stage] += end - begin
-        return {stage: round(value, 3) for stage, value in seconds.items()} | {"total": round(now - self._start, 3)}

@@ -1,0 +1,71 @@
+"""Where is the heart?  A small network looks at the whole volume on a coarse grid."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mkd_core.errors import InputError, NoHeartError
+from mkd_core.inference.clock import Clock
+from mkd_core.inference.geometry import Grid, OrientedVolume, enclosing_grid
+from mkd_core.inference.normalisation import normalise
+from mkd_core.inference.resampling import sample
+from mkd_core.method import ensemble
+from mkd_core.structures import BY_KEY, CLASS_COUNT
+
+if TYPE_CHECKING:
+    from mkd_core.inference.execution import Executor
+    from mkd_core.io.bundle import Bundle
+
+#: Chambers of which the localiser must find three before it is believed.
+_CHAMBERS = ("LV", "RV", "LA", "RA")
+_FEWEST_CHAMBERS = 3
+_LEAST_CHAMBER_ML = 2.0
+
+#: Most voxels of the localiser's grid; at 5 mm this is a cubic metre.
+_MOST_COARSE_VOXELS = 8_000_000
+
+NO_HEART = "No heart was found in this volume."
+NO_HEART_ADVICE = "Choose a CT or MR volume that shows the whole heart, and check that the modality is right."
+
+
+def locate_heart(
+    field: OrientedVolume, bundle: Bundle, modality: str, executor: Executor, clock: Clock
+) -> tuple[np.ndarray, np.ndarray]:
+    """Box round the heart, with its margin: corners (z, y, x) in mm."""
+    grid = enclosing_grid(field, bundle.localiser_spacing, bundle.network("localiser").stride)
+    if math.prod(grid.size) > _MOST_COARSE_VOXELS:
+        raise InputError(
+            "The volume's field of view is larger than a person.",
+            "Crop it to the chest (Crop Volume), and check its spacing.",
+        )
+    values = sample(field, grid, sparsely=True)
+    clock.advance(0.4, "Looking for the heart")
+    inside = _voxels_inside(grid, field)
+    image = normalise(values, bundle.normalisation(modality), values[inside])
+    logits = executor.run("localiser", image[None, None], clock.poll)[0]
+    labels = np.zeros(grid.size, np.uint8)
+    labels[inside] = ensemble.best_class(logits).numpy()[inside]
+
+    labelled, sizes = ensemble.parts(labels > 0)
+    sizes[0] = 0
+    largest = int(sizes.argmax())
+    heart = np.where(labelled == largest, labels, 0) if largest else np.zeros_like(labels)
+    volumes = np.bincount(heart.ravel(), minlength=CLASS_COUNT) * grid.voxel_ml
+    chambers = sum(volumes[BY_KEY[key].label] >= _LEAST_CHAMBER_ML for key in _CHAMBERS)
+    if volumes[1:].sum() < bundle.min_heart_ml or chambers < _FEWEST_CHAMBERS:
+        raise NoHeartError(NO_HEART, NO_HEART_ADVICE)
+    points = np.argwhere(heart)
+    start = np.asarray(grid.start)
+    reach = 0.5 * grid.spacing + bundle.margin
+    return start + points.min(axis=0) * grid.spacing - reach, start + points.max(axis=0) * grid.spacing + reach
+
+
+def _voxels_inside(grid: Grid, field: OrientedVolume) -> tuple[slice, ...]:
+    """Voxels of a covering grid that are not all padding."""
+    low, high = field.bounds()
+    first = np.maximum(np.ceil((low - grid.start) / grid.spacing - 0.5), 0).astype(int)
+    last = np.minimum(np.floor((high - grid.start) / grid.spacing + 0.5), np.array(grid.size) - 1).astype(int)
+    return tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last))
