@@ -6,6 +6,11 @@ the command line show ``str(error)``; nothing else of an error reaches the user.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mkd_core.protocol import Finding
+
 
 class MKDError(Exception):
     """A failure with a sentence for the user.
@@ -13,12 +18,15 @@ class MKDError(Exception):
     Args:
         message: what went wrong, one sentence.
         advice: what to do next, one sentence; may be empty.
+        finding: the same as a code with figures, which the panel can translate; errors that have one are made by
+            :func:`mkd_core.measure.messages.refusal`.
     """
 
-    def __init__(self, message: str, advice: str = "") -> None:
+    def __init__(self, message: str, advice: str = "", finding: Finding | None = None) -> None:
         super().__init__(f"{message} {advice}".strip())
         self.message = message
         self.advice = advice
+        self.finding = finding
 
 
 class InputError(MKDError):
@@ -39,6 +47,10 @@ class DeviceError(MKDError):
 
 class DownloadError(MKDError):
     """A weights bundle could not be fetched, or is not the one expected."""
+
+
+class ProtocolError(MKDError):
+    """A request, a reply or a report is not what the contract between processes says it is."""
 
 
 class Cancelled(MKDError):

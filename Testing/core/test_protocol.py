@@ -1,0 +1,254 @@
+"""The contract: what crosses the border between module and worker, or comes out of a file, is checked once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+from mkd_core import protocol
+from mkd_core.errors import InputError, NoHeartError, ProtocolError
+from mkd_core.measure import messages
+from mkd_core.measure.messages import MESSAGES, describe, finding, refusal
+from mkd_core.protocol import Finding, SegmentationOptions, parse_reply, parse_report, parse_request, to_message
+
+REPORT = {
+    "structures": {
+        "LV": {
+            "volume_ml": 124.5,
+            "mean_intensity": 310.0,
+            "components": 1,
+            "touches_border": False,
+            "removed_ml": 0.0,
+            "agreement": 0.95,
+            "warnings": [finding("separate_parts", count=2).to_dict()],
+        }
+    },
+    "warnings": [finding("fell_back").to_dict()],
+    "modality": "CT",
+    "bundle": {"name": "x", "version": "1", "sha256": "0" * 64},
+    "options": SegmentationOptions().to_dict(),
+    "timings_s": {"total": 1.0},
+    "input": {"size": [1, 2, 3], "spacing_mm": [1.0, 1.0, 1.0]},
+}
+
+
+def test_the_contract_needs_no_heavy_library():
+    code = "import sys, mkd_core.protocol, mkd_core.measure.messages; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"numpy", "SimpleITK", "torch", "scipy"} & set(loaded)
+
+
+# ---- requests ----
+
+FULL = {
+    "segment": {
+        "id": 1,
+        "input": "in.nrrd",
+        "output": "out.nrrd",
+        "modality": "MR",
+        "bundle": "weights",
+        "options": {"device": "cpu", "threads": 2, "structures": ["LV", "RV"]},
+        "disagreement": "d.nrrd",
+        "aligned": "a.nrrd",
+    },
+    "warm": {"id": "w", "bundle": "weights", "options": {"threads": 1}},
+    "describe": {"id": 2, "bundle": "weights"},
+    "environment": {"id": 3},
+    "download": {"id": 4, "url": "https://example.org", "sha256": "00", "folder": "f", "part": "p"},
+    "cancel": {"id": 5},
+    "shutdown": {},
+}
+
+
+@pytest.mark.parametrize("op", FULL)
+def test_a_request_survives_the_way_through_json(op):
+    request = parse_request({"op": op} | FULL[op])
+    again = parse_request(json.loads(json.dumps(to_message(request))))
+    assert again == request and type(again).op == op
+    for name, value in FULL[op].items():
+        if name != "options":
+            assert getattr(request, name) == value
+    if op == "segment":
+        assert request.options == SegmentationOptions(device="cpu", threads=2, structures=("LV", "RV"))
+
+
+@pytest.mark.parametrize(
+    "message, error, text",
+    [
+        ([], ProtocolError, "not a JSON object"),
+        ({"op": ["segment"], "id": 1}, ProtocolError, "no operation"),
+        ({"op": {}, "id": 1}, ProtocolError, "no operation"),
+        ({"id": 1}, ProtocolError, "no operation"),
+        ({"op": "warm", "id": True}, ProtocolError, "no proper id"),
+        ({"op": "warm", "id": [1]}, ProtocolError, "no proper id"),
+        ({"op": "cancel"}, ProtocolError, "no proper id"),
+        ({"op": "segment", "id": 1, "output": "o"}, ProtocolError, "no proper path for “input”"),
+        ({"op": "segment", "id": 1, "input": "a\0b", "output": "o"}, ProtocolError, "no proper path for “input”"),
+        ({"op": "segment", "id": 1, "input": "i", "output": "o", "aligned": 3}, ProtocolError, "for “aligned”"),
+        ({"op": "segment", "id": 1, "input": "i", "output": "o", "modality": []}, InputError, "not a modality"),
+        ({"op": "segment", "id": 1, "input": "i", "output": "o", "options": [1]}, ProtocolError, "“options”"),
+        ({"op": "warm", "id": 1, "options": {"colour": "red"}}, InputError, "no option “colour”"),
+        ({"op": "warm", "id": 1, "options": {"structures": [["LV"]]}}, InputError, "not a list of keys"),
+        ({"op": "download", "id": 1, "url": 3, "sha256": "", "folder": "f", "part": "p"}, ProtocolError, "“url”"),
+    ],
+)
+def test_a_malformed_request_is_refused_with_a_reason(message, error, text):
+    with pytest.raises(error, match=text):
+        parse_request(message)
+
+
+# ---- replies ----
+
+REPLIES = [
+    protocol.ReadyReply(123, "0.4.0"),
+    protocol.ProgressReply(1, "align", 0.25, "Aligning"),
+    protocol.ResultReply(1, REPORT),
+    protocol.ErrorReply(None, "ProtocolError", "No id."),
+    protocol.ErrorReply(1, "InputError", "Too long.", "Cut it.", finding("extent", m=3.0)),
+    protocol.CancelledReply("w"),
+]
+
+
+@pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: reply.event)
+def test_a_reply_survives_the_way_through_json(reply):
+    assert parse_reply(json.loads(json.dumps(to_message(reply)))) == reply
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        None,
+        [1],
+        {"event": ["result"]},
+        {"event": "news", "id": 1},
+        {"event": "result", "id": {}},
+        {"event": "result", "id": 1, "report": [1]},
+        {"event": "progress"},
+    ],
+)
+def test_what_is_no_reply_is_refused(message):
+    with pytest.raises(ProtocolError):
+        parse_reply(message)
+
+
+@pytest.mark.parametrize(
+    "said, shown", [(0.5, 0.5), (7, 1.0), (-1, 0.0), (math.nan, 0.0), (math.inf, 1.0), ("x", 0.0), (None, 0.0)]
+)
+def test_any_fraction_that_a_worker_may_name_can_be_shown(said, shown):
+    reply = parse_reply({"event": "progress", "id": 1, "stage": 3, "fraction": said, "message": "m" * 10_000})
+    assert (reply.fraction, reply.stage) == (shown, "3") and len(reply.message) == 1000
+
+
+def test_a_reply_with_a_broken_finding_still_has_its_sentence():
+    reply = parse_reply({"event": "error", "id": 1, "kind": "InputError", "message": "m", "finding": {"code": 3}})
+    assert reply.message == "m" and reply.finding is None
+
+
+# ---- reports ----
+
+
+def test_a_report_keeps_what_it_says():
+    assert parse_report(json.loads(json.dumps(REPORT))) == REPORT
+    assert parse_report(REPORT | {"of a newer version": {"a": 1}})["of a newer version"] == {"a": 1}
+
+
+def test_a_report_of_an_earlier_version_shows_its_sentences():
+    entry = {"volume_ml": 3.0, "stray_ml": 1.5, "remarks": ["Unusually small."], "agreement": None}
+    old = {
+        "structures": {"PA": entry},
+        "remarks": ["The volume may not show it."],
+        "real_share": 0.5,
+        "version": "0.1.0",
+    }
+    report = parse_report(old)
+    assert report["structures"]["PA"]["removed_ml"] == 1.5 and report["ensemble_weight"] == 0.5
+    assert "remarks" not in report and "remarks" not in report["structures"]["PA"]
+    shown = [describe(one) for one in protocol.findings(report["structures"]["PA"]["warnings"] + report["warnings"])]
+    assert shown == ["Unusually small.", "The volume may not show it."]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"structures": []},
+        {"structures": {"liver": {}}},
+        {"structures": {"LV": 3}},
+        {"structures": {"LV": {"volume_ml": "much"}}},
+        {"structures": {"LV": {"volume_ml": math.nan}}},
+        {"structures": {"LV": {"volume_ml": 10**400}}},
+        {"structures": {"LV": {"warnings": "text"}}},
+        {"structures": {"LV": {"warnings": [{"code": "x", "figures": {"ml": []}}]}}},
+        {"structures": {"LV": {"warnings": [{"code": "x", "figures": {"ml": None}}]}}},
+        {"warnings": [3]},
+        {"warnings": "text"},
+        {"warnings": [{"code": ""}]},
+        {"warnings": [{"code": "x", "severity": "purple"}]},
+        {"warnings": [{"code": "x", "structure": "liver"}]},
+        {"warnings": [{"code": "x", "structure": []}]},
+        {"bundle": "x"},
+        {"bundle": {"name": {}}},
+        {"options": [1]},
+        {"timings_s": {"total": "long"}},
+        {"input": {"size": ["a"]}},
+        {"input": {"size": [None]}},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_shown_is_no_report(spoil):
+    with pytest.raises(ProtocolError):
+        parse_report(REPORT | spoil)
+
+
+# ---- the vocabulary of findings ----
+
+
+@pytest.mark.parametrize("code", MESSAGES)
+def test_every_code_has_sentences_that_its_figures_fill(code):
+    message = MESSAGES[code]
+    assert message.severity in protocol.SEVERITIES and message.text
+    named = messages.figures_of(message) - {"structure", "Structure"}
+    words = {"size": "3 x 4 x 5", "frame": "2", "frames": "2, 3", "text": "A sentence.", "first": "LA", "second": "RV"}
+    figures = {name: words[name] if f"{{{name}}}" in message.text else 3.0 for name in named}
+    one = finding(code, structure="LV", **figures)
+    sentence = describe(Finding.from_dict(json.loads(json.dumps(one.to_dict()))))
+    assert "{" not in sentence and sentence[0].isupper() and sentence.endswith(".")
+    assert describe(one, lambda text: text.replace("{", "{un")) == sentence, "a spoilt translation is not used"
+
+
+def test_a_sentence_names_structures_and_figures():
+    assert describe(finding("left_of", first="RA", second="LV")).startswith(
+        "The right atrium lies left of the left ventricle: "
+    )
+    assert describe(finding("not_found_at_systole", structure="RV", frame=5)) == (
+        "Right ventricle was not found at end-systole (frame 5)."
+    )
+    assert describe(finding("no_air", file="ct.nii.gz")).startswith("“ct.nii.gz”: The volume shows neither air")
+    assert describe(finding("thick", mm=5.0), lambda text: "Schichten: {mm:.2f} mm.") == "Schichten: 5.00 mm."
+
+
+def test_a_finding_takes_the_figures_of_its_sentence_and_no_others():
+    for wrong in ({}, {"mm": 1.0, "cm": 0.1}, {"cm": 0.1}):
+        with pytest.raises(ValueError, match="takes the figures"):
+            finding("thick", **wrong)
+    with pytest.raises(ValueError, match="needs a structure"):
+        finding("volume_jumps", frame=3)
+    with pytest.raises(KeyError):
+        finding("unheard_of")
+
+
+def test_a_code_of_a_newer_version_and_figures_that_do_not_fit_are_shown_all_the_same():
+    assert describe(Finding("from_the_future", figures={"ml": 3.5})) == "from_the_future (ml 3.5)"
+    assert "{mm" in describe(Finding("thick", figures={"mm": "much"}))
+
+
+def test_a_refusal_is_an_error_with_the_words_and_the_code():
+    error = refusal(finding("extent", m=3.25))
+    assert isinstance(error, InputError) and error.finding == finding("extent", m=3.25)
+    assert error.message == "The volume is 3.2 m long, which cannot be right." and error.advice.startswith("Check")
+    assert isinstance(refusal(finding("no_heart"), NoHeartError), NoHeartError)
+    assert dataclasses.replace(error.finding, severity="amber").severity == "amber"

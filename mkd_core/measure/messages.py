@@ -1,0 +1,315 @@
+"""The vocabulary of findings: every code with its severity and its sentences, the only place where they are worded.
+
+A finding (:class:`mkd_core.protocol.Finding`) travels as a code with figures.  It becomes a sentence where it is shown:
+by :func:`describe` in English for the command line and reports, and translated in the panel, which passes its
+translation.  To add a code, add an entry to :data:`MESSAGES` and make the finding by :func:`finding`, or raise
+:func:`refusal`.
+
+Imports neither numpy nor SimpleITK nor torch.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mkd_core.errors import InputError, MKDError
+from mkd_core.protocol import Finding, Severity
+from mkd_core.structures import BY_KEY
+
+#: Context of the sentences for Qt's translation: this file, as 3D Slicer names it.
+TRANSLATION_CONTEXT = "measure.messages"
+
+#: Figures that are keys of structures and are shown by their names.
+_STRUCTURE_FIGURES = ("first", "second")
+
+
+@dataclass(frozen=True)
+class Message:
+    """Words of a code.
+
+    Attributes:
+        severity: that a finding with this code has, unless the one who makes it says otherwise.
+        text: what was found; a template of :meth:`str.format` with the names of figures.  ``{structure}`` and
+            ``{Structure}`` are the name of the finding's structure within and at the beginning of a sentence.
+        advice: what to do, the same way; may be empty.
+    """
+
+    severity: Severity
+    text: str
+    advice: str = ""
+
+
+def _(text: str) -> str:
+    """Mark a text for translation; Slicer's tools look for this name."""
+    return text
+
+
+#: Every code that there is.
+MESSAGES: Mapping[str, Message] = {
+    # ---- a sentence of a report of an earlier version ----
+    "text": Message("amber", _("{text}")),
+    # ---- the volume: it cannot be segmented ----
+    "time_series": Message("refusal", _("The volume is a time series."), _("Choose one frame of it.")),
+    "not_3d": Message(
+        "refusal",
+        _("The image has {dimensions:.0f} dimensions where a volume has 3."),
+        _("Choose a volume, not a single slice."),
+    ),
+    "not_scalar": Message(
+        "refusal",
+        _("The volume has colours or vectors, not plain intensities."),
+        _("Choose the original CT or MR volume."),
+    ),
+    "complex": Message("refusal", _("The volume holds complex numbers."), _("Choose its magnitude.")),
+    "too_few_voxels": Message(
+        "refusal",
+        _("The volume has only {size} voxels, and at least {needed:.0f} are needed in each direction."),
+        _("Choose a whole series, not a few slices."),
+    ),
+    "spacing": Message(
+        "refusal",
+        _("A voxel size of {mm:.4g} mm cannot be right."),
+        _("Check the volume's spacing in the Volumes module."),
+    ),
+    "extent": Message(
+        "refusal",
+        _("The volume is {m:.1f} m long, which cannot be right."),
+        _("Check the volume's spacing in the Volumes module."),
+    ),
+    "position": Message(
+        "refusal", _("The volume's position is not a number."), _("Centre the volume in the Volumes module.")
+    ),
+    "not_a_number": Message(
+        "refusal",
+        _("The volume holds voxels that are NaN (not a number)."),
+        _("Replace them, for example by the Threshold Scalar Volume module."),
+    ),
+    "infinite": Message(
+        "refusal",
+        _("The volume holds voxels that are infinite."),
+        _("Replace them, for example by the Threshold Scalar Volume module."),
+    ),
+    "constant": Message("refusal", _("All voxels of the volume have the same value."), _("Choose another volume.")),
+    "labels": Message(
+        "refusal",
+        _("The volume looks like a label map with {values:.0f} different values, not like an image."),
+        _("Choose the CT or MR that belongs to it."),
+    ),
+    "stored_ct": Message(
+        "refusal",
+        _("The intensities are not Hounsfield units: water lies near 1000 instead of 0."),
+        _("Load the CT from its DICOM files; or subtract 1024, if that is how it was shifted."),
+    ),
+    "looks_like_mr": Message(
+        "refusal",
+        _("The intensities are not Hounsfield units: no voxel lies below zero, as air does in a CT. It looks like MR."),
+        _("Choose the modality MR for an MR volume; load a CT from its DICOM files."),
+    ),
+    "dark_ct": Message(
+        "refusal",
+        _("The intensities are not Hounsfield units: no voxel is as bright as soft tissue."),
+        _("Load the CT from its DICOM files."),
+    ),
+    "no_heart": Message(
+        "refusal",
+        _("No heart was found in this volume."),
+        _("Choose a CT or MR volume that shows the whole heart, and check that the modality is right."),
+    ),
+    "larger_than_a_person": Message(
+        "refusal",
+        _("The volume's field of view is larger than a person."),
+        _("Crop it to the chest (Crop Volume), and check its spacing."),
+    ),
+    # ---- the volume: what to doubt ----
+    "no_air": Message(
+        "amber",
+        _("The volume shows neither air nor lung, which is unusual for a CT in Hounsfield units."),
+        _("Check that it is one; an MR must be segmented as MR."),
+    ),
+    "looks_like_ct": Message(
+        "amber",
+        _("The volume looks like a CT in Hounsfield units, with air near -1000, but it is taken for an MR."),
+        _("Choose the modality CT for a CT."),
+    ),
+    "heart_cut": Message(
+        "amber",
+        _(
+            "The volume is only {mm:.0f} mm wide in one direction. A whole heart with its vessels needs more than "
+            "{needed_mm:.0f} mm: parts that are cut off are not measured."
+        ),
+    ),
+    "thick": Message(
+        "amber", _("The slices are {mm:.1f} mm thick: thin walls are blurred and volumes are less exact.")
+    ),
+    "non_linear_transform": Message(
+        "amber",
+        _(
+            "The volume is under a non-linear transform (for example of a tilted gantry); volumes in ml are measured "
+            "without it."
+        ),
+        _("For true volumes segment a hardened copy."),
+    ),
+    # ---- the run ----
+    "box_too_small": Message(
+        "amber", _("The heart is larger than the box that these weights work on: its ends are missing.")
+    ),
+    "fell_back": Message("info", _("The graphics card had too little memory: the processor did the work.")),
+    "was_split": Message(
+        "amber",
+        _("Memory was short: the heart was segmented in parts."),
+        _("Look at the contours for a step where they meet, or close other programs and segment again."),
+    ),
+    # ---- one structure ----
+    "not_found": Message("red", _("Not found.")),
+    "not_found_by_one": Message("red", _("Not found, though one of the two segmentors saw it.")),
+    "touches_border": Message("amber", _("Reaches the edge of the volume: part of it may be missing.")),
+    "too_small": Message("amber", _("Unusually small (usual in an adult: {smallest_ml:.0f} to {largest_ml:.0f} ml).")),
+    "too_large": Message("amber", _("Unusually large (usual in an adult: {smallest_ml:.0f} to {largest_ml:.0f} ml).")),
+    "separate_parts": Message("amber", _("Found in {count:.0f} separate parts.")),
+    "removed_parts": Message("amber", _("Further pieces were found apart from it and left out ({removed_ml:.0f} ml).")),
+    "low_agreement": Message(
+        "amber",
+        _("The two segmentors disagree by {disagreement:.0%} (more than {limit:.0%}): check the outline."),
+    ),
+    # ---- the heart as a whole ----
+    "left_of": Message("red", _("The {first} lies left of the {second}: the volume's orientation may be wrong.")),
+    "in_front_of": Message(
+        "red", _("The {first} lies in front of the {second}: the volume's orientation may be wrong.")
+    ),
+    "below": Message("red", _("The {first} lies below the {second}: the volume's orientation may be wrong.")),
+    "no_contrast_agent": Message(
+        "amber",
+        _("The blood is not enhanced by contrast agent (at most {hu:.0f} HU): borders inside the heart are guesses."),
+    ),
+    # ---- a sequence of frames ----
+    "frame_missing": Message(
+        "amber", _("Frame {frame} is not segmented: end-diastole or end-systole may be what is missing.")
+    ),
+    "frames_missing": Message(
+        "amber", _("Frames {frames} are not segmented: end-diastole or end-systole may be among what is missing.")
+    ),
+    "different_weights": Message(
+        "red", _("The frames were segmented with different weights: segment all of them again.")
+    ),
+    "too_few_frames": Message("amber", _("At least two frames with a left ventricle are needed for its function.")),
+    "no_beat": Message(
+        "amber", _("The volume of the left ventricle hardly changes: these frames do not show a heartbeat.")
+    ),
+    "few_frames": Message(
+        "amber",
+        _("Only {count:.0f} frames: end-systole may lie between two of them, and the ejection fraction may be higher."),
+    ),
+    "not_found_at_diastole": Message("red", _("{Structure} was not found at end-diastole (frame {frame:.0f}).")),
+    "not_found_at_systole": Message("red", _("{Structure} was not found at end-systole (frame {frame:.0f}).")),
+    "touches_border_at_diastole": Message(
+        "amber",
+        _("{Structure} reaches the edge of the volume at end-diastole (frame {frame:.0f}): part of it may be missing."),
+    ),
+    "touches_border_at_systole": Message(
+        "amber",
+        _("{Structure} reaches the edge of the volume at end-systole (frame {frame:.0f}): part of it may be missing."),
+    ),
+    "volume_jumps": Message(
+        "amber", _("The volume of the {structure} jumps at frame {frame:.0f}: check its outline there.")
+    ),
+    "ejection_fraction": Message(
+        "amber",
+        _("An ejection fraction of {fraction:.0%} of the {structure} is unusual: check its outlines."),
+    ),
+    "stroke_volumes_differ": Message(
+        "amber",
+        _(
+            "The stroke volumes of left and right ventricle differ by {difference_ml:.0f} ml: without a leak or shunt "
+            "they are equal."
+        ),
+    ),
+    "myocardium_changes": Message(
+        "amber",
+        _(
+            "The volume of the myocardium changes by {change:.0%} from end-diastole to end-systole, which muscle does "
+            "not: check its outlines."
+        ),
+    ),
+    # ---- labelled volumes, for training and evaluation ----
+    "label_missing": Message("amber", _("The label map has no voxel of the {structure}.")),
+}
+
+
+def finding(code: str, *, structure: str | None = None, severity: Severity | None = None, **figures: Any) -> Finding:
+    """A finding with a code of :data:`MESSAGES`.
+
+    Args:
+        code: what it is.
+        structure: key of the structure that it is about.
+        severity: if it is not the code's usual one.
+        figures: numbers and words, as the sentence names them; ``file`` may be added to each.
+
+    Raises:
+        ValueError: a figure that the sentence names is missing, or one is given that it does not know.
+    """
+    message = MESSAGES[code]
+    named = figures_of(message)
+    if structure is None and named & {"structure", "Structure"}:
+        raise ValueError(f"The finding {code!r} needs a structure.")
+    named -= {"structure", "Structure"}
+    if named != set(figures) - {"file"}:
+        raise ValueError(f"The finding {code!r} takes the figures {sorted(named)}, not {sorted(figures)}.")
+    plain = {name: value if isinstance(value, str) else float(value) for name, value in figures.items()}
+    return Finding(code, severity or message.severity, plain, structure)
+
+
+def figures_of(message: Message) -> set[str]:
+    """Names of the figures in a message's sentences."""
+    formatter = string.Formatter()
+    return {name for text in (message.text, message.advice) for _, name, _, _ in formatter.parse(text) if name}
+
+
+def describe(finding: Finding, translate: Callable[[str], str] = str) -> str:
+    """The sentence or sentences of a finding: what was found, and what to do.
+
+    Args:
+        finding: of any origin; a code of a newer version is shown as it is.
+        translate: gives the text to use instead of an English template.
+    """
+    return " ".join(text for text in _sentences(finding, translate) if text)
+
+
+def refusal(finding: Finding, kind: type[MKDError] = InputError) -> MKDError:
+    """The error of a finding that stops a run, to be raised: the one place where errors are made from findings.
+
+    Args:
+        finding: why.
+        kind: class of the error, one that takes a message, an advice and a finding.
+    """
+    return kind(*_sentences(finding, str), finding)
+
+
+def _sentences(finding: Finding, translate: Callable[[str], str]) -> tuple[str, str]:
+    message = MESSAGES.get(finding.code)
+    if message is None:
+        figures = ", ".join(f"{name} {value}" for name, value in finding.figures.items())
+        return f"{finding.code} ({figures})" if figures else finding.code, ""
+    values: dict[str, Any] = dict(finding.figures)
+    for name in _STRUCTURE_FIGURES:
+        if values.get(name) in BY_KEY:
+            values[name] = translate(BY_KEY[values[name]].name).lower()
+    if finding.structure in BY_KEY:
+        values["Structure"] = translate(BY_KEY[finding.structure].name)
+        values["structure"] = values["Structure"].lower()
+    text, advice = (_filled(template, values, translate) for template in (message.text, message.advice))
+    file = values.get("file")
+    return f"“{file}”: {text}" if file else text, advice
+
+
+def _filled(template: str, values: Mapping[str, Any], translate: Callable[[str], str]) -> str:
+    if not template:
+        return ""
+    for text in (translate(template), template):  # a translation may have lost or changed a placeholder
+        try:
+            return text.format(**values)
+        except (KeyError, ValueError, IndexError, AttributeError):
+            continue
+    return template  # of a report whose figures are not those of the code

@@ -1,0 +1,675 @@
+"""The contract of the module in 3D Slicer, the worker process and the core: names, limits, requests, replies, reports.
+
+Whoever needs one of these names or limits reads it from here.  What crosses the border between two processes, or comes
+out of a file, is checked here and nowhere else: :func:`parse_request` in the worker, :func:`parse_reply` in the module,
+:func:`parse_report` wherever a report is read.  Everything has a form in plain JSON values.
+
+Imports neither numpy nor SimpleITK nor torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NotRequired, TypeVar, TypedDict, cast
+
+from mkd_core.errors import InputError, ProtocolError
+from mkd_core.structures import BY_KEY
+
+# ---- names ----
+
+Modality = Literal["CT", "MR"]
+MODALITIES: tuple[Modality, ...] = ("CT", "MR")
+
+#: Whose prediction is the output: both segmentors together, S_real alone or S_syn alone.
+Segmentor = Literal["ensemble", "real", "synthetic"]
+SEGMENTORS: tuple[Segmentor, ...] = ("ensemble", "real", "synthetic")
+
+#: Kinds of computing devices; "cuda" may be followed by a number, as in "cuda:1".
+DEVICE_KINDS = ("auto", "cpu", "cuda", "mps")
+
+#: Number formats of the networks; "auto" takes bfloat16 where the device computes in it.
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+#: What the segmentor of translated images sees of a target volume: the volume rendered there and back, the volume
+#: itself, or both, averaged.
+TARGET_POLICIES = ("cycle", "none", "mean")
+
+#: What both segmentors see of an assistant volume: its translation, or the volume itself.
+ASSISTANT_POLICIES = ("translate", "none")
+
+#: Share of the whole that is done when a stage of the pipeline begins, as measured on CPU; for progress bars.
+STAGES: Mapping[str, float] = {
+    "check": 0.0,
+    "localise": 0.03,
+    "align": 0.2,
+    "segment": 0.55,
+    "restore": 0.8,
+    "measure": 0.95,
+}
+
+#: Volumes that a run can give besides the labels.
+DISAGREEMENT, ALIGNED = "disagreement", "aligned"
+
+# ---- limits ----
+
+#: Fewest voxels of a volume along each axis.
+MIN_SIDE = 8
+
+#: Voxel sizes outside of this range are mistakes of units, mm.
+SPACING_RANGE = (0.02, 30.0)
+
+#: A field of view longer than this shows more than a person, mm.
+MAX_EXTENT = 2500.0
+
+#: Directions of a volume's axes further than this from orthogonal (largest entry of ``D^T D - I``) are refused.
+SHEAR_TOLERANCE = 1e-3
+
+#: Most CPU threads that can be asked for.
+MAX_THREADS = 1024
+
+#: Oldest PyTorch that works; the newest for macOS on Intel processors, hence in 3D Slicer there.
+MINIMUM_TORCH = "2.2"
+
+#: Longest text of a reply that is shown to the user, in characters.
+_MAX_TEXT = 1000
+
+#: Largest magnitude of a figure in a report.
+_MAX_FIGURE = 1e15
+
+# ---- options ----
+
+
+@dataclass(frozen=True)
+class SegmentationOptions:
+    """How to segment; the defaults suit everyone.
+
+    Attributes:
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: "auto", "float32" or "bfloat16".
+        threads: CPU threads, None for all cores.
+        alignment: what the segmentors see, None for what the bundle says: one of :data:`TARGET_POLICIES` for volumes
+            of the target modality, of :data:`ASSISTANT_POLICIES` for the other.
+        structures: keys of the structures wanted, None for all that the bundle knows.
+        segmentor: whose prediction is the output, one of :data:`SEGMENTORS`.
+        with_disagreement: also return the map of disagreement of the two segmentors.
+        with_aligned: also return the volume as the generators rendered it.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    alignment: str | None = None
+    structures: tuple[str, ...] | None = None
+    segmentor: str = "ensemble"
+    with_disagreement: bool = False
+    with_aligned: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values, ready for JSON."""
+        values = dataclasses.asdict(self)
+        return values | {"structures": None if self.structures is None else list(self.structures)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SegmentationOptions:
+        """Options from plain values, such as come from JSON.
+
+        Raises:
+            InputError: an unknown option, or a value of the wrong kind.
+        """
+        kinds: dict[str, type | tuple[type, ...]] = {
+            "device": str,
+            "precision": str,
+            "threads": int,
+            "alignment": str,
+            "structures": (list, tuple),
+            "segmentor": str,
+            "with_disagreement": bool,
+            "with_aligned": bool,
+        }
+        optional = ("threads", "alignment", "structures")
+        for name, value in values.items():
+            if name not in kinds:
+                raise InputError(f"There is no option “{name}”.")
+            if not (isinstance(value, kinds[name]) or (value is None and name in optional)):
+                raise InputError(f"“{value}” is no value for the option “{name}”.")
+        structures = values.get("structures")
+        if structures is not None and not all(isinstance(key, str) for key in structures):
+            raise InputError("The option “structures” is not a list of keys.")
+        return cls(**{**values, "structures": None if structures is None else tuple(structures)})
+
+    def check(self, modality: str, target: str, structures: Sequence[str]) -> None:
+        """Refuse values that mean nothing.
+
+        Args:
+            modality: of the volume.
+            target: modality that the bundle's segmentors work on.
+            structures: keys of the structures that the bundle knows.
+
+        Raises:
+            InputError: with the values that exist.
+        """
+        policies = TARGET_POLICIES if modality == target else ASSISTANT_POLICIES
+        if self.alignment is not None and self.alignment not in policies:
+            raise InputError(
+                f"“{self.alignment}” is not an alignment for {modality} volumes.",
+                f"Choose one of {', '.join(policies)}.",
+            )
+        unknown = [key for key in self.structures or () if key not in structures]
+        if unknown:
+            raise InputError(f"There is no structure “{unknown[0]}”.", f"Choose from {', '.join(structures)}.")
+        if self.segmentor not in SEGMENTORS:
+            raise InputError(f"There is no segmentor “{self.segmentor}”.", f"Choose one of {', '.join(SEGMENTORS)}.")
+        if self.threads is not None and (isinstance(self.threads, bool) or not 1 <= self.threads <= MAX_THREADS):
+            raise InputError(f"{self.threads} is not a number of threads.", f"Choose a number from 1 to {MAX_THREADS}.")
+
+
+def check_modality(modality: Any) -> Modality:
+    """A modality as it came from outside.
+
+    Raises:
+        InputError: it is not one of :data:`MODALITIES`.
+    """
+    if modality not in MODALITIES:
+        raise InputError(f"“{modality}” is not a modality.", f"Choose {' or '.join(MODALITIES)}.")
+    return cast(Modality, modality)
+
+
+# ---- findings ----
+
+#: How much a finding matters: "info" is worth knowing; "amber" asks for a look at the contours; "red" says that the
+#: figures are likely to be wrong; with "refusal" there is no result.
+Severity = Literal["info", "amber", "red", "refusal"]
+SEVERITIES: tuple[Severity, ...] = ("info", "amber", "red", "refusal")
+
+
+class FindingDict(TypedDict):
+    """A :class:`Finding` in plain values."""
+
+    code: str
+    severity: Severity
+    figures: dict[str, float | str]
+    structure: str | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know of a volume, a segmentation or a sequence: a code with figures.
+
+    Sentences are made where they are shown, by :func:`mkd_core.measure.messages.describe`, which also lists all codes.
+    Make findings by :func:`mkd_core.measure.messages.finding`, which knows the severity of each code.
+
+    Attributes:
+        code: what it is, a name in :data:`mkd_core.measure.messages.MESSAGES`.
+        severity: one of :data:`SEVERITIES`.
+        figures: numbers and words of the sentence.
+        structure: key of the structure that it is about (:mod:`mkd_core.structures`), None for the whole.
+    """
+
+    code: str
+    severity: Severity = "amber"
+    figures: Mapping[str, float | str] = field(default_factory=dict)
+    structure: str | None = None
+
+    def to_dict(self) -> FindingDict:
+        """The same as plain values, ready for JSON."""
+        return {
+            "code": self.code,
+            "severity": self.severity,
+            "figures": dict(self.figures),
+            "structure": self.structure,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Finding:
+        """A finding from plain values.
+
+        Args:
+            values: what :meth:`to_dict` gives; or a sentence, as reports had them before findings had codes.
+
+        Raises:
+            ProtocolError: it is neither.
+        """
+        if isinstance(values, str):
+            return cls("text", figures={"text": values})
+        table = _table(values, "A warning")
+        code, severity, figures = table.get("code"), table.get("severity", "amber"), table.get("figures") or {}
+        if not isinstance(code, str) or not code or severity not in SEVERITIES:
+            raise ProtocolError("A warning has no proper code or severity.")
+        if not isinstance(figures, dict) or not all(
+            isinstance(name, str) and (isinstance(value, str) or (_is_figure(value) and value is not None))
+            for name, value in figures.items()
+        ):
+            raise ProtocolError(f"The figures of the warning “{code}” are not numbers and texts.")
+        structure = table.get("structure")
+        if structure is not None and not (isinstance(structure, str) and structure in BY_KEY):
+            raise ProtocolError(f"The warning “{code}” is about an unknown structure.")
+        return cls(code, severity, figures, structure)
+
+
+def findings(values: Iterable[FindingDict | str] | None) -> list[Finding]:
+    """The findings in an entry "warnings" of a report.
+
+    Raises:
+        ProtocolError: it does not hold findings.
+    """
+    return [Finding.from_dict(value) for value in values or ()]
+
+
+# ---- the report ----
+
+
+class StructureReport(TypedDict):
+    """Figures of one structure; volumes in ml of the input's grid."""
+
+    volume_ml: float
+    mass_g: NotRequired[float]  # of muscle
+    mean_intensity: float | None
+    components: int
+    touches_border: bool
+    removed_ml: float
+    agreement: float | None  # Dice overlap of the two segmentors' predictions
+    warnings: list[FindingDict]
+
+
+class BundleIdentity(TypedDict):
+    """Which weights were used."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+class Report(TypedDict):
+    """What a segmentation measured, what to doubt, and how it was made; plain values, ready for JSON."""
+
+    structures: dict[str, StructureReport]  # by key, in the order of the labels
+    warnings: list[FindingDict]  # on the whole
+    modality: str
+    target: str
+    alignment: str
+    ensemble_weight: float  # of S_real
+    timings_s: dict[str, float]  # by stage, and "total"
+    device: str
+    precision: str
+    threads: int
+    bundle: BundleIdentity
+    options: dict[str, Any]  # see SegmentationOptions
+    version: str  # of mkd_core
+    input: dict[str, list[float]]  # "size" in voxels and "spacing_mm", both along x, y, z
+    heart_box_mm: dict[str, list[float]]  # corners "low" and "high", LPS
+    date: NotRequired[str]  # when it came into the scene, ISO 8601
+    reproduce: NotRequired[dict[str, Any]]  # written by the command line
+
+
+#: Entries of reports, by the names that versions before 0.4 gave them.
+_EARLIER_NAMES = {"remarks": "warnings", "real_share": "ensemble_weight", "stray_ml": "removed_ml"}
+
+_STRUCTURE_FIGURES = ("volume_ml", "mass_g", "mean_intensity", "agreement", "removed_ml", "components")
+
+
+def parse_report(value: Any) -> Report:
+    """A report as it came from a process or a file, checked so far that it can be shown.
+
+    Reports of versions before 0.4 are brought to today's form: their warnings are sentences, which stay as they are
+    under the code "text".  Entries of newer versions are kept.
+
+    Raises:
+        ProtocolError: it is no report.
+    """
+    report = _with_todays_names(_table(value, "The report"))
+    structures = {}
+    for key, entry in _table(report.get("structures", {}), "“structures” of the report").items():
+        if key not in BY_KEY:
+            raise ProtocolError(f"The report has an unknown structure “{key}”.")
+        figures = _with_todays_names(_table(entry, f"The report on “{key}”"))
+        if not all(_is_figure(figures.get(name)) for name in _STRUCTURE_FIGURES):
+            raise ProtocolError(f"The report on “{key}” holds what is not a number.")
+        structures[key] = figures | {"warnings": _warnings(figures)}
+    for part in ("bundle", "options", "timings_s", "input"):
+        table = report.get(part)
+        if table is not None and any(
+            isinstance(item, dict) for item in _table(table, f"“{part}” of the report").values()
+        ):
+            raise ProtocolError(f"“{part}” of the report is not a flat table.")
+    size = (report.get("input") or {}).get("size")
+    if size is not None and not (
+        isinstance(size, list) and all(_is_figure(side) and side is not None for side in size)
+    ):
+        raise ProtocolError("The report does not say how large the volume is.")
+    if not all(_is_figure(seconds) for seconds in (report.get("timings_s") or {}).values()):
+        raise ProtocolError("The report's timings are not numbers.")
+    return cast(Report, report | {"structures": structures, "warnings": _warnings(report)})
+
+
+def _with_todays_names(table: dict[str, Any]) -> dict[str, Any]:
+    return {_EARLIER_NAMES.get(name, name): item for name, item in table.items()}
+
+
+def _warnings(table: Mapping[str, Any]) -> list[FindingDict]:
+    warnings = table.get("warnings")
+    if warnings is not None and not isinstance(warnings, list):
+        raise ProtocolError("The report's warnings are not a list.")
+    return [finding.to_dict() for finding in findings(warnings)]
+
+
+# ---- requests: from the module to the worker ----
+
+RequestId = int | str
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """Segment the volume in a file.
+
+    Attributes:
+        id: names the request in replies.
+        input, output: paths of the volume and of the label map to write.
+        modality: of the volume.
+        bundle: path of the weights, None for those that come with the package.
+        options: how to compute.
+        disagreement, aligned: paths of the extra volumes, None where they are not wanted.
+    """
+
+    op: ClassVar = "segment"
+    id: RequestId
+    input: str
+    output: str
+    modality: Modality = "CT"
+    bundle: str | None = None
+    options: SegmentationOptions = SegmentationOptions()
+    disagreement: str | None = None
+    aligned: str | None = None
+
+
+@dataclass(frozen=True)
+class WarmRequest:
+    """Load torch and weights before they are needed."""
+
+    op: ClassVar = "warm"
+    id: RequestId
+    bundle: str | None = None
+    options: SegmentationOptions = SegmentationOptions()
+
+
+@dataclass(frozen=True)
+class DescribeRequest:
+    """Say what a bundle says about itself; works without torch."""
+
+    op: ClassVar = "describe"
+    id: RequestId
+    bundle: str | None = None
+
+
+@dataclass(frozen=True)
+class EnvironmentRequest:
+    """Name versions and devices."""
+
+    op: ClassVar = "environment"
+    id: RequestId
+
+
+@dataclass(frozen=True)
+class DownloadRequest:
+    """Fetch a bundle.
+
+    Attributes:
+        url, sha256: where it is, and the digits that it must have.
+        folder: where to keep it.
+        part: path of the temporary file.
+    """
+
+    op: ClassVar = "download"
+    id: RequestId
+    url: str
+    sha256: str
+    folder: str
+    part: str
+
+
+@dataclass(frozen=True)
+class CancelRequest:
+    """Give up a request that runs or waits; nothing replies to this one itself."""
+
+    op: ClassVar = "cancel"
+    id: RequestId
+
+
+@dataclass(frozen=True)
+class ShutdownRequest:
+    """Leave at once, as when stdin ends."""
+
+    op: ClassVar = "shutdown"
+
+
+Work = SegmentRequest | WarmRequest | DescribeRequest | EnvironmentRequest | DownloadRequest
+Request = Work | CancelRequest | ShutdownRequest
+
+_REQUESTS: dict[str, type] = {
+    kind.op: kind
+    for kind in (
+        SegmentRequest,
+        WarmRequest,
+        DescribeRequest,
+        EnvironmentRequest,
+        DownloadRequest,
+        CancelRequest,
+        ShutdownRequest,
+    )
+}
+
+
+def request_id(value: Any) -> RequestId | None:
+    """The id of a request that may be malformed, None if it has no proper one."""
+    found = value.get("id") if isinstance(value, dict) else None
+    return found if isinstance(found, (int, str)) and not isinstance(found, bool) else None
+
+
+def parse_request(value: Any) -> Request:
+    """A request from its plain values.
+
+    Raises:
+        ProtocolError: it is malformed.
+        InputError: an option or the modality means nothing.
+    """
+    table = _table(value, "A request")
+    op = table.get("op")
+    kind = _REQUESTS.get(op) if isinstance(op, str) else None
+    if kind is None:
+        raise ProtocolError(f"There is no operation “{op}”.")
+    if kind is not ShutdownRequest and request_id(table) is None:
+        raise ProtocolError("A request has no proper id.")
+    return _build(kind, table, _REQUEST_FIELDS)
+
+
+def _path(value: Any, name: str) -> str:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ProtocolError(f"The request names no proper path for “{name}”.")
+    return value
+
+
+def _text_of_request(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise ProtocolError(f"“{name}” of the request is not a text.")
+    return value
+
+
+def _options(value: Any, name: str) -> SegmentationOptions:
+    return SegmentationOptions.from_dict(_table(value, f"“{name}” of the request"))
+
+
+_REQUEST_FIELDS: dict[str, Callable[[Any, str], Any]] = {
+    "id": lambda value, name: value,
+    "input": _path,
+    "output": _path,
+    "bundle": _path,
+    "disagreement": _path,
+    "aligned": _path,
+    "folder": _path,
+    "part": _path,
+    "modality": lambda value, name: check_modality(value),
+    "options": _options,
+    "url": _text_of_request,
+    "sha256": _text_of_request,
+}
+
+# ---- replies: from the worker to the module ----
+
+
+@dataclass(frozen=True)
+class ReadyReply:
+    """The worker listens; said once."""
+
+    event: ClassVar = "ready"
+    pid: int
+    version: str
+
+
+@dataclass(frozen=True)
+class ProgressReply:
+    """How far a request is: a stage, the fraction of the whole from 0 to 1, and a text."""
+
+    event: ClassVar = "progress"
+    id: RequestId
+    stage: str
+    fraction: float
+    message: str
+
+
+@dataclass(frozen=True)
+class ResultReply:
+    """A request is done, and its files are complete; the report of a segmentation is read by :func:`parse_report`."""
+
+    event: ClassVar = "result"
+    id: RequestId
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ErrorReply:
+    """A request failed.
+
+    Attributes:
+        id: None where the request had no proper one.
+        kind: name of the error's class.
+        message, advice: what happened and what to do, in English.
+        finding: the same as a code with figures, where there is one.
+    """
+
+    event: ClassVar = "error"
+    id: RequestId | None
+    kind: str
+    message: str
+    advice: str = ""
+    finding: Finding | None = None
+
+
+@dataclass(frozen=True)
+class CancelledReply:
+    """A request was given up as asked."""
+
+    event: ClassVar = "cancelled"
+    id: RequestId
+
+
+Reply = ReadyReply | ProgressReply | ResultReply | ErrorReply | CancelledReply
+
+_REPLIES: dict[str, type] = {
+    kind.event: kind for kind in (ReadyReply, ProgressReply, ResultReply, ErrorReply, CancelledReply)
+}
+
+
+def parse_reply(value: Any) -> Reply:
+    """A reply from its plain values.  What is only shown to the user is made fit for it instead of being refused.
+
+    Raises:
+        ProtocolError: it is malformed.
+    """
+    table = _table(value, "A reply")
+    event = table.get("event")
+    kind = _REPLIES.get(event) if isinstance(event, str) else None
+    if kind is None:
+        raise ProtocolError("There is no such reply.")
+    if kind not in (ReadyReply, ErrorReply) and request_id(table) is None:
+        raise ProtocolError("A reply has no proper id.")
+    shown: dict[str, Any] = {name: "" for name in ("stage", "message", "kind", "version") if name not in table}
+    return _build(kind, {"fraction": 0.0, "pid": 0, "report": {}, "id": None} | shown | table, _REPLY_FIELDS)
+
+
+def _text(value: Any, name: str) -> str:
+    return str(value or "")[:_MAX_TEXT]
+
+
+def _fraction(value: Any, name: str) -> float:
+    is_number = isinstance(value, (int, float)) and value == value  # NaN is unlike itself
+    return float(min(max(value, 0.0), 1.0)) if is_number else 0.0
+
+
+def _finding(value: Any, name: str) -> Finding | None:
+    try:
+        return Finding.from_dict(value)
+    except ProtocolError:
+        return None  # the sentence says the same
+
+
+_REPLY_FIELDS: dict[str, Callable[[Any, str], Any]] = {
+    "id": lambda value, name: request_id({"id": value}),
+    "stage": _text,
+    "fraction": _fraction,
+    "message": _text,
+    "advice": _text,
+    "kind": _text,
+    "version": _text,
+    "pid": lambda value, name: value if type(value) is int and value > 1 else 0,
+    "report": lambda value, name: _table({} if value is None else value, "A report"),
+    "finding": _finding,
+}
+
+
+def to_message(message: Request | Reply) -> dict[str, Any]:
+    """A request or reply as plain values, ready for JSON; what is None is left out, but for the id."""
+    name, value = ("op", message.op) if hasattr(message, "op") else ("event", message.event)
+    plain: dict[str, Any] = {name: value}
+    for part in dataclasses.fields(message):
+        item = getattr(message, part.name)
+        if item is not None or part.name == "id":
+            plain[part.name] = item.to_dict() if isinstance(item, (SegmentationOptions, Finding)) else item
+    return plain
+
+
+# ---- checks ----
+
+_Kind = TypeVar("_Kind")
+
+
+def _build(kind: type[_Kind], table: Mapping[str, Any], readers: Mapping[str, Callable[[Any, str], Any]]) -> _Kind:
+    """Fill a dataclass from a table; what is missing or None keeps its default, what has none is refused."""
+    values = {}
+    for part in dataclasses.fields(kind):  # type: ignore[arg-type]
+        is_optional = part.default is not dataclasses.MISSING
+        if is_optional and table.get(part.name) is None:
+            continue
+        values[part.name] = readers[part.name](table.get(part.name), part.name)
+    return kind(**values)
+
+
+def _table(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ProtocolError(f"{what} is not a JSON object.")
+    return value
+
+
+def _is_figure(value: Any) -> bool:
+    """Whether a value is None or a number that can be shown."""
+    return value is None or (
+        isinstance(value, (int, float)) and math.isfinite(_as_float(value)) and abs(value) < _MAX_FIGURE
+    )
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
