@@ -483,7 +483,7 @@ def _experiment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> 
     results = paper_table.run_all(
         paper_table.SCALES[chosen.scale],
         chosen.out,
-        folder / f"paper-table-{chosen.scale}",
+        folder / f"paper-table-{chosen.scale}-runs.json",
         jobs=chosen.jobs,
         threads=chosen.threads,
         device=chosen.device,

@@ -3,6 +3,7 @@ say.
 """
 
 import json
+from pathlib import Path
 
 import SimpleITK as sitk
 import numpy as np
@@ -13,9 +14,11 @@ for package in ("monai", "lightning_fabric", "tensorboard", "tqdm"):
     pytest.importorskip(package)
 
 from mkd_core.structures import STRUCTURES
-from mkd_core.training.experiments import paper_table_report
+from mkd_core.training.experiments import paper_table, paper_table_report
 from mkd_core.training.experiments.benchmark_data import render_person
 from mkd_core.training.experiments.paper_table import ROWS, SCALES, run_all, runs_of
+
+RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 
 
 def test_the_comparison_has_every_row_at_few_and_more_labels_twice():
@@ -59,7 +62,7 @@ def test_people_of_the_benchmark_look_like_their_modality_and_are_whole():
 def tiny(tmp_path_factory):
     """The whole experiment with networks and runs too small to learn anything."""
     folder = tmp_path_factory.mktemp("paper-table")
-    return folder, run_all(SCALES["tiny"], folder, folder / "kept", jobs=2, device="cpu", say=lambda text: None)
+    return folder, run_all(SCALES["tiny"], folder, folder / "kept.json", jobs=2, device="cpu", say=lambda text: None)
 
 
 def test_every_row_trains_and_is_tested_with_every_answer_it_can_give(tiny):
@@ -77,13 +80,13 @@ def test_every_row_trains_and_is_tested_with_every_answer_it_can_give(tiny):
 
 def test_finished_runs_are_kept_and_missing_ones_carried_out(tiny):
     folder, results = tiny
-    files = sorted((folder / "kept").iterdir())
-    stamps = [path.stat().st_mtime_ns for path in files[1:]]
-    files[0].unlink()
+    path = folder / "kept.json"
+    assert json.loads(path.read_text()) == results and len(path.read_text().splitlines()) == len(results) + 2
+    path.write_text(json.dumps(results[1:]))
     said = []
-    again = run_all(SCALES["tiny"], folder, folder / "kept", device="cpu", say=said.append)
+    again = run_all(SCALES["tiny"], folder, path, device="cpu", say=said.append)
     assert f"{len(results)} runs, {len(results) - 1} of them done" in said
-    assert [path.stat().st_mtime_ns for path in files[1:]] == stamps and files[0].exists()
+    assert json.loads(path.read_text()) == again and again[1:] == results[1:]
     for first, second in zip(results, again):
         assert {k: v for k, v in first.items() if k != "cpu_seconds"} == {
             k: v for k, v in second.items() if k != "cpu_seconds"
@@ -92,24 +95,38 @@ def test_finished_runs_are_kept_and_missing_ones_carried_out(tiny):
 
 def test_a_result_of_other_settings_counts_for_nothing(tiny):
     folder, results = tiny
-    path = sorted((folder / "kept").iterdir())[0]
-    content = path.read_text()
-    path.write_text(content.replace('"steps": 4', '"steps": 5'))
+    path = folder / "kept.json"
+    path.write_text(path.read_text().replace('"steps": 4', '"steps": 5', 1))
     said = []
-    again = run_all(SCALES["tiny"], folder, folder / "kept", device="cpu", say=said.append)
+    again = run_all(SCALES["tiny"], folder, path, device="cpu", say=said.append)
     assert f"{len(results)} runs, {len(results) - 1} of them done" in said
-    assert json.loads(path.read_text())["test"] == json.loads(content)["test"] and len(again) == len(results)
+    assert json.loads(path.read_text()) == again
+    assert [result["test"] for result in again] == [result["test"] for result in results]
 
 
 def test_a_result_from_before_a_setting_existed_counts(tiny):
     folder, results = tiny
-    path = sorted((folder / "kept").iterdir())[0]
-    content = path.read_text()
-    assert '"pretrain_steps": 0, ' in content
-    path.write_text(content.replace('"pretrain_steps": 0, ', ""))
+    path = folder / "kept.json"
+    assert '"pretrain_steps": 0, ' in path.read_text()
+    path.write_text(path.read_text().replace('"pretrain_steps": 0, ', ""))
     said = []
-    run_all(SCALES["tiny"], folder, folder / "kept", device="cpu", say=said.append)
+    run_all(SCALES["tiny"], folder, path, device="cpu", say=said.append)
     assert f"{len(results)} runs, {len(results)} of them done" in said
+
+
+@pytest.mark.parametrize("content", ["", "[{}]", '{"runs": 1}', "[1, 2]", '[{"row": []}]'])
+def test_a_damaged_file_of_results_counts_for_nothing(tmp_path, content):
+    (tmp_path / "kept.json").write_text(content)
+    assert paper_table._kept_results(tmp_path / "kept.json", list(runs_of(SCALES["tiny"])), SCALES["tiny"]) == {}
+
+
+def test_the_committed_table_is_made_of_the_committed_runs(tmp_path):
+    runs = list(dict.fromkeys(runs_of(SCALES["small"])))
+    results = paper_table._kept_results(RESULTS / "paper-table-small-runs.json", runs, SCALES["small"])
+    assert list(results) == runs
+    written = paper_table_report.summarise(list(results.values()), "small")
+    committed = json.loads((RESULTS / "paper-table.json").read_text())
+    assert {**written, "version": "", "machine": ""} == {**committed, "version": "", "machine": ""}
 
 
 def test_table_plot_and_json_are_written(tiny, tmp_path):

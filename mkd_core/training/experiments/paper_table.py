@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from mkd_core.errors import InputError
 from mkd_core.inference.execution import choose_precision
 from mkd_core.io.bundle import load_bundle
 from mkd_core.training.checkpoint import replacing
-from mkd_core.training.config import AugmentationConfig, MethodConfig, NetworksConfig, RunConfig, Stage, TrainingConfig
+from mkd_core.training.config import (
+    AugmentationConfig,
+    MethodConfig,
+    NetworksConfig,
+    RunConfig,
+    Stage,
+    TrainingConfig,
+    config_from,
+)
 from mkd_core.training.datasets import LabelledData
 from mkd_core.training.experiments.benchmark_data import Part, make_part
 from mkd_core.training.experiments.scoring import score
@@ -53,6 +63,9 @@ COMPETITORS = ("fine-tuned from the assistant", "joint training", "IAM images, n
 #: another seed.
 TWINS = "target only, two networks"
 _TWIN_SEED = 1000
+
+#: Settings that decide a result; others only say where and how fast.
+_TABLES = ("networks", "method", "stages", "augmentation", "data")
 
 #: Rows that the numbers of labelled volumes are all tried with; the others look at a switch.
 _COMPARED = tuple(ROWS)[:9]
@@ -144,7 +157,7 @@ def run_all(
     Args:
         scale: size of the runs.
         out: folder for volumes and runs.
-        kept: folder for the result of every run, a small file each.
+        kept: JSON file for the result of every run, written anew after each.
         jobs: runs at a time.
         threads: CPU threads of each.
         device: "auto", "cpu", "cuda" or "mps".
@@ -153,20 +166,25 @@ def run_all(
     Returns:
         Results, one a run, in the order of :func:`runs_of`.
     """
-    kept.mkdir(parents=True, exist_ok=True)
+    kept.parent.mkdir(parents=True, exist_ok=True)
     runs = list(dict.fromkeys(runs_of(scale)))
     say("Generating the benchmark's volumes")
     for part in _parts(scale):
         make_part(part, out / "volumes", jobs)
-    missing = [run for run in runs if _kept_result(kept, run, scale) is None]
+    results = _kept_results(kept, runs, scale)
+    missing = [run for run in runs if run not in results]
     say(f"{len(runs)} runs, {len(runs) - len(missing)} of them done")
     begun = time.monotonic()
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(_carry_out, run, scale, out, kept, threads, device): run for run in missing}
+        futures = {pool.submit(_carry_out, run, scale, out, threads, device): run for run in missing}
         for number, future in enumerate(as_completed(futures), 1):
+            run, result = futures[future], future.result()
+            results[run] = result
+            _keep(kept, [results[run] for run in runs if run in results])
             left = (time.monotonic() - begun) / number * (len(missing) - number) / 60
-            say(f"{futures[future].name}: {future.result()}; {number} of {len(missing)}, about {left:.0f} min left")
-    return [_kept_result(kept, run, scale) for run in runs]
+            scores = ", ".join(f"{name} {_mean(rows):.4f}" for name, rows in result["test"].items())
+            say(f"{run.name}: {scores}; {number} of {len(missing)}, about {left:.0f} min left")
+    return [results[run] for run in runs]
 
 
 def _parts(scale: Scale) -> Iterator[Part]:
@@ -178,26 +196,39 @@ def _parts(scale: Scale) -> Iterator[Part]:
         yield Part("test", target, scale.tested)
 
 
-def _result_file(kept: Path, run: Run) -> Path:
-    return kept / f"{run.name}.json"
-
-
-def _kept_result(kept: Path, run: Run, scale: Scale) -> dict[str, Any] | None:
-    """What an earlier start found out; None if there is nothing, or if it was found with other settings."""
+def _kept_results(kept: Path, runs: Sequence[Run], scale: Scale) -> dict[Run, dict[str, Any]]:
+    """What earlier starts found out with these settings; a damaged or foreign file counts for nothing."""
     try:
-        result = json.loads(_result_file(kept, run).read_text())
-        known = result["settings"]
-        # A setting that did not exist then had what is now its default.
-        for table, defaults in _plain(TrainingConfig(), ("networks", "method", "augmentation", "data")).items():
-            known[table] = defaults | known[table]
+        entries = json.loads(kept.read_text(encoding="utf-8"))
+        found = {Run(**{field.name: entry[field.name] for field in fields(Run)}): entry for entry in entries}
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return result if known == _settings(run, scale) else None
+        return {}
+    return {run: found[run] for run in runs if run in found and _had_settings(found[run], _settings(run, scale))}
+
+
+def _had_settings(result: dict[str, Any], settings: dict[str, Any]) -> bool:
+    try:
+        known = dict(result["settings"])
+        tables = {name: known.pop(name) for name in _TABLES}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # settings that have a new name since
+            # A setting that did not exist then had what is now its default.
+            known |= _plain(config_from(tables), _TABLES)
+    except (KeyError, TypeError, InputError):
+        return False
+    return known == settings
+
+
+def _keep(kept: Path, results: Sequence[dict[str, Any]]) -> None:
+    """Write results, one a line."""
+    lines = ",\n".join(json.dumps(result) for result in results)
+    with replacing(kept) as file:
+        file.write(f"[\n{lines}\n]\n".encode())
 
 
 def _settings(run: Run, scale: Scale) -> dict[str, Any]:
     """All that decides a run's result, as plain values."""
-    chosen = _plain(_config(run, scale, Path(), 1, "cpu"), ("networks", "method", "stages", "augmentation", "data"))
+    chosen = _plain(_config(run, scale, Path(), 1, "cpu"), _TABLES)
     return chosen | {"tested": scale.tested, "validating": scale.validating}
 
 
@@ -206,8 +237,8 @@ def _plain(config: TrainingConfig, tables: Sequence[str]) -> dict[str, Any]:
     return json.loads(json.dumps({name: values[name] for name in tables}))
 
 
-def _carry_out(run: Run, scale: Scale, out: Path, kept: Path, threads: int, device: str) -> str:
-    """Train and test; returns what to say about it."""
+def _carry_out(run: Run, scale: Scale, out: Path, threads: int, device: str) -> dict[str, Any]:
+    """Train and test; returns the run, its settings, its Dice and the CPU time of its training."""
     config = _config(run, scale, out, threads, device)
     modalities = {"labelled": run.target, "assistant": config.assistant, "validation": run.target, "test": run.target}
     counts = {
@@ -233,9 +264,7 @@ def _carry_out(run: Run, scale: Scale, out: Path, kept: Path, threads: int, devi
         result[kind] = score(
             parts, volumes, scale.stage.spacing_mm, aligns, choose_precision("auto", torch.device("cpu"))
         )
-    with replacing(_result_file(kept, run)) as file:
-        file.write(json.dumps(result).encode())
-    return ", ".join(f"{name} {_mean(rows):.4f}" for name, rows in result["test"].items())
+    return result
 
 
 def _train(config: TrainingConfig, data: LabelledData) -> tuple[dict[str, nn.Module], bool]:
