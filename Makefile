@@ -1,7 +1,10 @@
-# make demo   makes a heart CT, segments it by a click in the panel, saves pictures, prints volumes   (CT=path uses your own volume)
-# make test   runs every test
-# make screenshots   makes the pictures of the panel in Resources/Screenshots
-# Both set up what they need in .venv on first use.  PYTHON=python3.12 picks another interpreter.
+# make demo         makes a heart CT, segments it by a click in the panel, saves pictures, prints volumes (CT=path: your volume)
+# make test         runs every test
+# make test-fast    runs the tests that are not marked slow, in less than two minutes
+# make lint         checks style, format and types: ruff and mypy
+# make format       formats the code and fixes what ruff can fix
+# make screenshots  makes the pictures of the panel in Resources/Screenshots
+# All set up what they need in .venv on first use. PYTHON=python3.12 picks another interpreter.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,10 +15,10 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test screenshots clean
+.PHONY: help setup demo test test-fast lint format screenshots clean
 
 help:
-	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST))
+	@sed -n '/^#/!q; s/^# //p' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY)
 
@@ -35,8 +38,20 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-fast: $(READY)
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m mypy
+
+format: $(READY)
+	$(BIN)/python -m ruff check --fix
+	$(BIN)/python -m ruff format
+
 screenshots: $(READY)
 	$(BIN)/python -m Testing.screenshots
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .hypothesis out
+	rm -rf $(VENV) build *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache out

@@ -44,17 +44,34 @@ def test_the_tested_versions_are_exact_and_cover_every_requirement():
     lines = (ROOT / "Testing" / "requirements-test.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*", pin) for pin in pins)
-    assert names(PROJECT["dependencies"]) | names(PROJECT["optional-dependencies"]["test"]) <= names(pins)
+    extras = PROJECT["optional-dependencies"]
+    required = names(PROJECT["dependencies"]) | names(extras["train"]) | names(extras["test"]) | {"ruff", "mypy"}
+    assert required <= names(pins)
+
+
+def test_style_and_types_are_checked_by_one_version_everywhere():
+    pins = (ROOT / "Testing" / "requirements-test.txt").read_text(encoding="utf-8").splitlines()
+    development = PROJECT["optional-dependencies"]["dev"]
+    for tool in ("ruff", "mypy"):
+        [pin] = [pin for pin in pins if pin.startswith(f"{tool}==")]
+        assert pin in development
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    assert set(re.findall(r"ruff==[0-9.]+", hooks)) == {pin for pin in pins if pin.startswith("ruff==")}
+
+
+def test_continuous_integration_checks_style_and_types_before_the_tests():
+    steps = [line for line in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines() if "make " in line]
+    assert steps == ["make lint", "make test"]
 
 
 def test_the_licence_of_every_requirement_is_told():
     table = (ROOT / "SECURITY.md").read_text(encoding="utf-8").split("## Licences")[1]
     told = {
         name.lower()
-        for name in re.findall(r"^\| ([A-Za-z0-9-]+) \| (?:running|training|tests) \|", table, re.MULTILINE)
+        for name in re.findall(r"^\| ([A-Za-z0-9-]+) \| (?:running|training|tests|development) \|", table, re.MULTILINE)
     }
     extras = PROJECT["optional-dependencies"]
-    assert told == names(PROJECT["dependencies"]) | names(extras["train"]) | names(extras["test"])
+    assert told == names(PROJECT["dependencies"]).union(*map(names, extras.values()))
 
 
 def test_the_version_is_the_same_everywhere():
