@@ -9,10 +9,9 @@ Li, Yu, Wang, Heng, "Towards Cross-modality Medical Image Segmentation with Onli
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ import SimpleITK as sitk
 import numpy as np
 
 import mkd_core
-from mkd_core.errors import Cancelled, DeviceError, InputError, NoHeartError
+from mkd_core.errors import Cancelled, DeviceError, NoHeartError
 from mkd_core.inference.components import remove_small_components
 from mkd_core.inference.geometry import Grid, OrientedVolume, box_grid, enclosing_grid, overlap_slices
 from mkd_core.inference.image_check import validate_image
@@ -29,19 +28,18 @@ from mkd_core.inference.memory import release_memory
 from mkd_core.inference.normalisation import denormalise, normalise
 from mkd_core.inference.resampling import sample, write_labels
 from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle
-from mkd_core.io.bundle_metadata import ASSISTANT_POLICIES, MODALITIES, PARTS, TARGET_POLICIES
+from mkd_core.io.bundle_metadata import PARTS
 from mkd_core.measure import quantify
+from mkd_core.measure.messages import finding, refusal
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import Views, align_for_segmentors
+from mkd_core.protocol import SEGMENTORS, STAGES, Report, SegmentationOptions, check_modality
 from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES
 
 if TYPE_CHECKING:
     import torch
 
     from mkd_core.inference.execution import Executor
-
-#: Share of the whole that is done when a stage begins, as measured on CPU; for progress bars.
-STAGES = {"check": 0.0, "localise": 0.03, "align": 0.2, "segment": 0.55, "restore": 0.8, "measure": 0.95}
 
 #: Chambers of which the localiser must find three before it is believed.
 _CHAMBERS = ("LV", "RV", "LA", "RA")
@@ -57,84 +55,6 @@ _HUGE_BYTES = 10**9
 #: Size of the largest small component, in voxels of the networks' grid.
 _SMALL_COMPONENT_VOXELS = 2.0
 
-_NO_HEART = "No heart was found in this volume."
-_NO_HEART_ADVICE = "Choose a CT or MR volume that shows the whole heart, and check that the modality is right."
-
-
-@dataclass(frozen=True)
-class SegmentationOptions:
-    """How to segment; the defaults suit everyone.
-
-    Attributes:
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        precision: "auto", "float32" or "bfloat16".
-        threads: CPU threads, None for all cores.
-        alignment: what the segmentors see, None for what the bundle says: "cycle", "none" or "mean" for volumes of the
-            target modality, "translate" or "none" for the other.
-        structures: keys of the structures wanted, None for all seven.
-        segmentor: whose prediction counts: "ensemble" for both together, "real" for S_real alone, "synthetic" for S_syn
-            alone.
-        with_disagreement: also return the map of disagreement of the two segmentors.
-        with_aligned: also return the volume as the generators rendered it.
-    """
-
-    device: str = "auto"
-    precision: str = "auto"
-    threads: int | None = None
-    alignment: str | None = None
-    structures: tuple[str, ...] | None = None
-    segmentor: str = "ensemble"
-    with_disagreement: bool = False
-    with_aligned: bool = False
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> SegmentationOptions:
-        """Options from plain values, such as come from JSON.
-
-        Raises:
-            InputError: an unknown option, or a value of the wrong kind.
-        """
-        kinds = {
-            "device": str,
-            "precision": str,
-            "threads": int,
-            "alignment": str,
-            "structures": (list, tuple),
-            "segmentor": str,
-            "with_disagreement": bool,
-            "with_aligned": bool,
-        }
-        optional = ("threads", "alignment", "structures")
-        for name, value in values.items():
-            if name not in kinds:
-                raise InputError(f"There is no option “{name}”.")
-            if not (isinstance(value, kinds[name]) or (value is None and name in optional)):
-                raise InputError(f"“{value}” is no value for the option “{name}”.")
-        structures = values.get("structures")
-        return cls(**{**values, "structures": None if structures is None else tuple(structures)})
-
-    def check(self, modality: str, target: str) -> None:
-        """Refuse values that mean nothing.
-
-        Raises:
-            InputError: with the values that exist.
-        """
-        policies = TARGET_POLICIES if modality == target else ASSISTANT_POLICIES
-        if self.alignment is not None and self.alignment not in policies:
-            raise InputError(
-                f"“{self.alignment}” is not an alignment for {modality} volumes.",
-                f"Choose one of {', '.join(policies)}.",
-            )
-        unknown = [key for key in self.structures or () if key not in BY_KEY]
-        if unknown:
-            raise InputError(f"There is no structure “{unknown[0]}”.", f"Choose from {', '.join(BY_KEY)}.")
-        if self.segmentor not in ensemble.PREDICTIONS:
-            raise InputError(
-                f"There is no segmentor “{self.segmentor}”.", f"Choose one of {', '.join(ensemble.PREDICTIONS)}."
-            )
-        if self.threads is not None and (isinstance(self.threads, bool) or not 1 <= self.threads <= 1024):
-            raise InputError(f"{self.threads} is not a number of threads.", "Choose a number from 1 to 1024.")
-
 
 @dataclass(frozen=True)
 class SegmentationResult:
@@ -149,7 +69,7 @@ class SegmentationResult:
     """
 
     labels: sitk.Image
-    report: dict[str, Any]
+    report: Report
     disagreement: sitk.Image | None = None
     aligned: sitk.Image | None = None
 
@@ -182,8 +102,7 @@ def segment(
     """
     options = options or SegmentationOptions()
     clock = _Clock(progress, cancelled)
-    if modality not in MODALITIES:
-        raise InputError(f"“{modality}” is not a modality.", "Choose CT or MR.")
+    check_modality(modality)
 
     clock.enter("check", "Checking the volume")
     warnings = validate_image(image, modality)
@@ -195,7 +114,7 @@ def segment(
 
     if not isinstance(bundle, Bundle):
         bundle = load_bundle(bundle or default_bundle_path())
-    options.check(modality, bundle.target)
+    options.check(modality, bundle.target, [structure.key for structure in bundle.structures])
     executor = _executor(bundle, options)
 
     with thread_count(options.threads) as threads:
@@ -209,7 +128,7 @@ def segment(
         )
         grid, is_cut = box_grid(field, low, high, bundle.spacing, stride, bundle.max_box[::-1])
         if is_cut:
-            warnings.append("The heart is larger than the box that these weights work on: its ends are missing.")
+            warnings.append(finding("box_too_small"))
 
         clock.enter("align", "Aligning the image")
         policy = options.alignment or bundle.alignment(modality)
@@ -233,7 +152,7 @@ def segment(
             labels, field, block, prediction.labels, grid, prediction.agreements, prediction.removed
         )
         if not quantify.is_heart(measured):
-            raise NoHeartError(_NO_HEART, _NO_HEART_ADVICE)
+            raise refusal(finding("no_heart"), NoHeartError)
         warnings += quantify.global_warnings(measured, modality)
         wanted = [
             structure for structure in STRUCTURES if options.structures is None or structure.key in options.structures
@@ -243,17 +162,14 @@ def segment(
         clock.advance(1.0, "Done")
 
     if executor.fell_back:
-        warnings.append("The graphics card had too little memory: the processor did the work.")
+        warnings.append(finding("fell_back"))
     if executor.was_split:
-        warnings.append(
-            "Memory was short: the heart was segmented in parts. Look at the contours for a step where they meet, "
-            "or close other programs and segment again."
-        )
-    report = {
+        warnings.append(finding("was_split"))
+    report: Report = {
         "structures": {
             structure.key: quantify.structure_report(structure, measured[structure.key]) for structure in wanted
         },
-        "warnings": warnings,
+        "warnings": [warning.to_dict() for warning in warnings],
         "modality": modality,
         "target": bundle.target,
         "alignment": policy,
@@ -263,7 +179,7 @@ def segment(
         "precision": str(executor.precision).removeprefix("torch."),
         "threads": threads,
         "bundle": bundle.identity,
-        "options": dataclasses.asdict(options),
+        "options": options.to_dict(),
         "version": mkd_core.__version__,
         "input": {"size": list(image.GetSize()), "spacing_mm": list(image.GetSpacing())},
         "heart_box_mm": _world_box(field, grid),
@@ -325,10 +241,7 @@ def _locate_heart(
     """Box round the heart, with its margin: corners (z, y, x) in mm."""
     grid = enclosing_grid(field, bundle.localiser_spacing, bundle.network("localiser").stride)
     if math.prod(grid.size) > _MOST_COARSE_VOXELS:
-        raise InputError(
-            "The volume's field of view is larger than a person.",
-            "Crop it to the chest (Crop Volume), and check its spacing.",
-        )
+        raise refusal(finding("larger_than_a_person"))
     values = sample(field, grid, sparsely=True)
     clock.advance(0.4, "Looking for the heart")
     inside = _voxels_inside(grid, field)
@@ -344,7 +257,7 @@ def _locate_heart(
     volumes = np.bincount(heart.ravel(), minlength=CLASS_COUNT) * grid.voxel_ml
     chambers = sum(volumes[BY_KEY[key].label] >= _LEAST_CHAMBER_ML for key in _CHAMBERS)
     if volumes[1:].sum() < bundle.min_heart_ml or chambers < _FEWEST_CHAMBERS:
-        raise NoHeartError(_NO_HEART, _NO_HEART_ADVICE)
+        raise refusal(finding("no_heart"), NoHeartError)
     points = np.argwhere(heart)
     start = np.asarray(grid.start)
     reach = 0.5 * grid.spacing + bundle.margin
@@ -400,7 +313,7 @@ def _segment_box(
         *(ensemble.best_class(prediction).numpy() for prediction in (from_real, from_synthetic))
     )
     disagreement = ensemble.disagreement(from_real, from_synthetic)
-    chosen = dict(zip(ensemble.PREDICTIONS, (mean, from_real, from_synthetic)))[segmentor]
+    chosen = dict(zip(SEGMENTORS, (mean, from_real, from_synthetic)))[segmentor]
     first_labels = ensemble.best_class(chosen).numpy()
     chosen = ensemble.keep_main_components(chosen)
     labels = ensemble.best_class(chosen).numpy()
