@@ -44,6 +44,7 @@ from MKDSegmentationLib.scene.sampleData import BEAT, CT, TRUTH_ATTRIBUTE, loadS
 from MKDSegmentationLib.scene.segmentationWriting import reasonSegmentationCannotBeUsed
 from MKDSegmentationLib.scene.transformHardening import hardenedCopy
 from mkd_core.measure.cardiac_function import cardiac_function
+from mkd_core.protocol import WarmRequest
 from mkd_core.structures import STRUCTURES
 
 #
@@ -470,7 +471,7 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
         :param options: device, weights and threads that the run will have.
         """
         if not self.isRunning and not torchProblem():
-            self._worker.warm({"op": "warm", "bundle": options.weightsPath or None, "options": options.ofWorker()})
+            self._worker.warm(WarmRequest(bundle=options.weightsPath or None, options=options.forWarming()))
 
     def segment(self, inputVolume, outputSegmentation=None, options=RunOptions(), onProgress=None) -> RunOutcome:
         """Segment a volume and return when it is done; the application handles events meanwhile.

@@ -25,6 +25,9 @@ from pathlib import Path
 from mkd_core import __version__
 from mkd_core.errors import InputError, MKDError
 from mkd_core.inference.memory import retain_memory
+from mkd_core.measure.messages import describe
+from mkd_core.protocol import MODALITIES, PRECISIONS, SEGMENTORS, Report, SegmentationOptions, findings
+from mkd_core.structures import BY_KEY
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,12 +56,12 @@ def _parser() -> argparse.ArgumentParser:
         "output", type=Path, help="label map to write (.nii.gz, .nrrd, .mha): 1 LV, 2 RV, 3 LA, 4 RA, 5 Myo, 6 AA, 7 PA"
     )
     segment.add_argument("--weights", type=Path, help="weights bundle (default: the one that comes with this package)")
-    segment.add_argument("--modality", choices=("CT", "MR"), default="CT")
+    segment.add_argument("--modality", choices=MODALITIES, default="CT")
     _add_computing(segment)
     segment.add_argument("--structures", nargs="+", metavar="KEY", help="only these structures")
     segment.add_argument(
         "--segmentor",
-        choices=("ensemble", "real", "synthetic"),
+        choices=SEGMENTORS,
         default="ensemble",
         help="whose prediction counts: both together, S_real's or S_syn's",
     )
@@ -85,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="folder for results (default: evaluation); the same command continues there after a stop",
     )
-    evaluate.add_argument("--modality", choices=("CT", "MR"), help="only cases of this modality (default: both)")
+    evaluate.add_argument("--modality", choices=MODALITIES, help="only cases of this modality (default: both)")
     evaluate.add_argument("--split", help="only cases of this split, such as test (default: all)")
     evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N cases")
     _add_computing(evaluate)
@@ -108,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="[LABELMAP] IMAGE [TRUTH]",
         help="tissue label map to render (default: a heart drawn from the seed), image to write, truth to write",
     )
-    synthesize.add_argument("--modality", choices=("CT", "MR"), default="CT")
+    synthesize.add_argument("--modality", choices=MODALITIES, default="CT")
     synthesize.add_argument("--seed", type=int, default=0)
     synthesize.add_argument("--spacing", type=float, default=1.0, help="voxel size, mm")
     synthesize.add_argument(
@@ -161,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_computing(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    command.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+    command.add_argument("--precision", default="auto", choices=PRECISIONS)
     command.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     command.add_argument(
         "--alignment",
@@ -235,7 +238,7 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
     if chosen.preview is not None and chosen.preview.suffix.lower() != ".png":
         raise InputError(f"“{chosen.preview.name}” is not a name for a picture.", "End it in .png.")
     _check_apart(chosen.input, [path for path in (*volumes, chosen.report, chosen.preview) if path is not None])
-    options = pipeline.SegmentationOptions(
+    options = SegmentationOptions(
         chosen.device,
         chosen.precision,
         chosen.threads,
@@ -327,13 +330,12 @@ class _ProgressLine:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-def _print_report(report: dict) -> None:
-    from mkd_core.structures import BY_KEY
-
+def _print_report(report: Report) -> None:
     for key, entry in report["structures"].items():
-        print(f"{BY_KEY[key].name:<28}{entry['volume_ml']:8.1f} ml  {' '.join(entry['warnings'])}".rstrip())
-    for warning in report["warnings"]:
-        print(warning)
+        warnings = " ".join(map(describe, findings(entry["warnings"])))
+        print(f"{BY_KEY[key].name:<28}{entry['volume_ml']:8.1f} ml  {warnings}".rstrip())
+    for warning in findings(report["warnings"]):
+        print(describe(warning))
     weights, seconds = report["bundle"], report["timings_s"]["total"]
     print(
         f"{seconds:.1f} s on {report['device']} ({report['precision']}), weights {weights['name']} {weights['version']}"
@@ -343,7 +345,7 @@ def _print_report(report: dict) -> None:
 def _evaluate(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     from mkd_core.evaluation import figure, report, run
     from mkd_core.evaluation.cases import find_cases
-    from mkd_core.inference.pipeline import SegmentationOptions, require_torch
+    from mkd_core.inference.pipeline import require_torch
     from mkd_core.io import bundle as bundles
     from mkd_core.io.volumes import check_output_folder
 

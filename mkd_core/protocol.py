@@ -360,12 +360,22 @@ def _warnings(table: Mapping[str, Any]) -> list[FindingDict]:
 RequestId = int | str
 
 
-@dataclass(frozen=True)
-class SegmentRequest:
+@dataclass(frozen=True, kw_only=True)
+class _Numbered:
+    """A request with a name of its own.
+
+    Attributes:
+        id: names the request in replies; whoever sends it gives it one.
+    """
+
+    id: RequestId = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentRequest(_Numbered):
     """Segment the volume in a file.
 
     Attributes:
-        id: names the request in replies.
         input, output: paths of the volume and of the label map to write.
         modality: of the volume.
         bundle: path of the weights, None for those that come with the package.
@@ -374,7 +384,6 @@ class SegmentRequest:
     """
 
     op: ClassVar = "segment"
-    id: RequestId
     input: str
     output: str
     modality: Modality = "CT"
@@ -384,35 +393,32 @@ class SegmentRequest:
     aligned: str | None = None
 
 
-@dataclass(frozen=True)
-class WarmRequest:
+@dataclass(frozen=True, kw_only=True)
+class WarmRequest(_Numbered):
     """Load torch and weights before they are needed."""
 
     op: ClassVar = "warm"
-    id: RequestId
     bundle: str | None = None
     options: SegmentationOptions = SegmentationOptions()
 
 
-@dataclass(frozen=True)
-class DescribeRequest:
+@dataclass(frozen=True, kw_only=True)
+class DescribeRequest(_Numbered):
     """Say what a bundle says about itself; works without torch."""
 
     op: ClassVar = "describe"
-    id: RequestId
     bundle: str | None = None
 
 
-@dataclass(frozen=True)
-class EnvironmentRequest:
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentRequest(_Numbered):
     """Name versions and devices."""
 
     op: ClassVar = "environment"
-    id: RequestId
 
 
-@dataclass(frozen=True)
-class DownloadRequest:
+@dataclass(frozen=True, kw_only=True)
+class DownloadRequest(_Numbered):
     """Fetch a bundle.
 
     Attributes:
@@ -422,19 +428,17 @@ class DownloadRequest:
     """
 
     op: ClassVar = "download"
-    id: RequestId
     url: str
     sha256: str
     folder: str
     part: str
 
 
-@dataclass(frozen=True)
-class CancelRequest:
+@dataclass(frozen=True, kw_only=True)
+class CancelRequest(_Numbered):
     """Give up a request that runs or waits; nothing replies to this one itself."""
 
     op: ClassVar = "cancel"
-    id: RequestId
 
 
 @dataclass(frozen=True)
@@ -645,11 +649,11 @@ _Kind = TypeVar("_Kind")
 
 
 def _build(kind: type[_Kind], table: Mapping[str, Any], readers: Mapping[str, Callable[[Any, str], Any]]) -> _Kind:
-    """Fill a dataclass from a table; what is missing or None keeps its default, what has none is refused."""
+    """Fill a dataclass from a table; what is missing keeps its default, and so does None where that is the default."""
     values = {}
     for part in dataclasses.fields(kind):  # type: ignore[arg-type]
-        is_optional = part.default is not dataclasses.MISSING
-        if is_optional and table.get(part.name) is None:
+        is_missing = part.name not in table and part.default is not dataclasses.MISSING
+        if is_missing or (part.default is None and table[part.name] is None):
             continue
         values[part.name] = readers[part.name](table.get(part.name), part.name)
     return kind(**values)

@@ -1,14 +1,21 @@
-"""The seven structures of whole-heart segmentation: the only table of labels, names, codes and colours.
+"""The catalogue of all structures that exist: the only table of names, codes, colours and plausible volumes.
 
-Everything that writes, names, colours or judges a structure reads it from here, in Slicer and outside it.
+Everything that names, colours or judges a structure reads it from here, in Slicer and outside it.  Which structures a
+bundle of weights knows, and in which order their labels run, the bundle says itself; :func:`labelled` gives its list
+labels.  :data:`STRUCTURES` are the seven of whole-heart segmentation, which bundles know unless they say otherwise.
 
 Label values of MM-WHS: Zhuang and Shen, "Multi-scale patch and multi-modality atlases for whole heart segmentation of
 MRI", Medical Image Analysis 31 (2016).  Codes are SNOMED CT, as DICOM's CID 7140 and 3D Slicer's terminologies use
 them.
+
+To add a structure, add an entry to the catalogue, say in :mod:`mkd_core.synthesis.tissues` which tissues belong to it
+if it shall be rendered, and name it in the settings of a training run, ``[data] structures``.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 #: SNOMED CT category of every segment written by this project: (scheme, value, meaning).
@@ -20,18 +27,18 @@ class Structure:
     """One structure of the heart.
 
     Attributes:
-        label: voxel value in label maps written by this project, 1 to 7; 0 is background.
         key: fixed identifier, used as segment id and in reports.
         name: English name shown to people.
         abbreviation: short form used in tables.
-        mmwhs: voxel values of the MM-WHS 2017 data set that mean this structure.
+        mmwhs: voxel values of the MM-WHS 2017 data set that mean this structure; may be empty.
         code: SNOMED CT triple (scheme, value, meaning).
         color: sRGB, each 0 to 255.
         plausible_ml: (smallest, largest) volume in ml that raises no warning in an adult.
         is_blood: True for blood pools, False for muscle.
+        branches: it may come in several large parts, where slices between them are thin.
+        label: voxel value in label maps; 0, which is background, as long as no list gives it one.
     """
 
-    label: int
     key: str
     name: str
     abbreviation: str
@@ -40,23 +47,21 @@ class Structure:
     color: tuple[int, int, int]
     plausible_ml: tuple[float, float]
     is_blood: bool = True
+    branches: bool = False
+    label: int = 0
 
 
-STRUCTURES: tuple[Structure, ...] = (
+#: Every structure that there is.
+CATALOGUE: tuple[Structure, ...] = (
     Structure(
-        1, "LV", "Left ventricle", "LV", (500,), ("SCT", "87878005", "Left ventricle"), (216, 71, 60), (40.0, 350.0)
+        "LV", "Left ventricle", "LV", (500,), ("SCT", "87878005", "Left ventricle"), (216, 71, 60), (40.0, 350.0)
     ),
     Structure(
-        2, "RV", "Right ventricle", "RV", (600,), ("SCT", "53085002", "Right ventricle"), (74, 120, 214), (50.0, 400.0)
+        "RV", "Right ventricle", "RV", (600,), ("SCT", "53085002", "Right ventricle"), (74, 120, 214), (50.0, 400.0)
     ),
+    Structure("LA", "Left atrium", "LA", (420, 421), ("SCT", "82471001", "Left atrium"), (240, 158, 56), (25.0, 300.0)),
+    Structure("RA", "Right atrium", "RA", (550,), ("SCT", "73829009", "Right atrium"), (72, 190, 205), (30.0, 350.0)),
     Structure(
-        3, "LA", "Left atrium", "LA", (420, 421), ("SCT", "82471001", "Left atrium"), (240, 158, 56), (25.0, 300.0)
-    ),
-    Structure(
-        4, "RA", "Right atrium", "RA", (550,), ("SCT", "73829009", "Right atrium"), (72, 190, 205), (30.0, 350.0)
-    ),
-    Structure(
-        5,
         "Myo",
         "Left ventricular myocardium",
         "Myo",
@@ -67,10 +72,9 @@ STRUCTURES: tuple[Structure, ...] = (
         is_blood=False,
     ),
     Structure(
-        6, "AA", "Ascending aorta", "AA", (820,), ("SCT", "54247002", "Ascending aorta"), (235, 214, 74), (20.0, 220.0)
+        "AA", "Ascending aorta", "AA", (820,), ("SCT", "54247002", "Ascending aorta"), (235, 214, 74), (20.0, 220.0)
     ),
     Structure(
-        7,
         "PA",
         "Pulmonary artery",
         "PA",
@@ -78,18 +82,50 @@ STRUCTURES: tuple[Structure, ...] = (
         ("SCT", "81040000", "Pulmonary artery"),
         (92, 199, 118),
         (20.0, 200.0),
+        branches=True,
+    ),
+    Structure(
+        "LAA",
+        "Left atrial appendage",
+        "LAA",
+        (),
+        ("SCT", "33626005", "Left auricular appendage"),
+        (198, 104, 34),
+        (1.0, 30.0),
     ),
 )
 
-#: Number of classes a segmentor tells apart: background and the seven structures.
+_ENTRIES = {structure.key: structure for structure in CATALOGUE}
+
+
+def labelled(keys: Iterable[str]) -> tuple[Structure, ...]:
+    """Structures with labels from 1 on, in the order of their keys.
+
+    Raises:
+        KeyError: a key is not in the catalogue.
+    """
+    return tuple(dataclasses.replace(_ENTRIES[key], label=label) for label, key in enumerate(keys, start=1))
+
+
+#: The seven structures of whole-heart segmentation with their labels: what bundles of format 1, drawn hearts and
+#: training know unless they say otherwise.
+STRUCTURES: tuple[Structure, ...] = labelled(("LV", "RV", "LA", "RA", "Myo", "AA", "PA"))
+
+#: Number of classes that tells the seven apart from each other and from background.
 CLASS_COUNT = len(STRUCTURES) + 1
+
+#: The seven by label.
+BY_LABEL: dict[int, Structure] = {structure.label: structure for structure in STRUCTURES}
+
+#: The catalogue by key; of its entries only the seven have labels here, those of :data:`STRUCTURES`.
+BY_KEY: dict[str, Structure] = _ENTRIES | {structure.key: structure for structure in STRUCTURES}
 
 #: Value in training targets of voxels that count in no loss: cuts that are conventions the image does not show, and
 #: padding.
 IGNORE = 255
 
-BY_LABEL: dict[int, Structure] = {s.label: s for s in STRUCTURES}
-BY_KEY: dict[str, Structure] = {s.key: s for s in STRUCTURES}
+#: Most structures that a bundle can know; their labels must lie below :data:`IGNORE`.
+MAX_STRUCTURES = 64
 
 #: Density of myocardium in g/ml, for LV mass (SCMR convention).
 MYOCARDIUM_DENSITY = 1.05

@@ -2,33 +2,16 @@
 
     python -m mkd_core.worker
 
-One JSON object per line, UTF-8.  Anything that is not such a line, on stdout or stderr, is log.
+One JSON object per line, UTF-8; :mod:`mkd_core.protocol` says what requests and replies hold.  Anything that is not
+such a line, on stdout or stderr, is log.
 
-Requests::
-
-    {"op": "segment", "id": 1, "input": PATH, "output": PATH, "bundle": PATH or null, "modality": "CT", "options":
-     {...}, "disagreement": PATH, "aligned": PATH}                       the last two if wanted
-    {"op": "cancel", "id": 1}                                     of a request that runs or waits
-    {"op": "warm", "id": 2, "bundle": PATH or null}               load torch and weights before they are needed
-    {"op": "describe", "id": 3, "bundle": PATH or null}           what a bundle says about itself; works without torch
-    {"op": "environment", "id": 4}                                versions and devices
-    {"op": "download", "id": 5, "url": URL, "sha256": DIGITS, "folder": PATH, "part": PATH}    fetch a bundle; "part" is
-    the temporary file {"op": "shutdown"}                                            same as the end of stdin: leave at
-    once
-
-Replies::
-
-    {"event": "ready", "pid": 123, "version": "0.1.0"}            once
-    {"event": "progress", "id": 1, "stage": "localise", "fraction": 0.1, "message": "Looking for the heart"}
-    {"event": "result", "id": 1, "report": {...}}                 files are complete before this
-    {"event": "error", "id": 1, "kind": "NoHeartError", "message": "...", "advice": "..."}
-    {"event": "cancelled", "id": 1}
-
-Requests are worked on one after the other.  Weights stay loaded between them and are read anew when the file changes.
+Requests are worked on one after the other; "cancel" is heard while one runs.  Weights stay loaded between them and are
+read anew when the file changes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import queue
@@ -40,8 +23,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mkd_core import __version__
-from mkd_core.errors import Cancelled, MKDError
+from mkd_core.errors import Cancelled, MKDError, ProtocolError
 from mkd_core.inference.memory import retain_memory
+from mkd_core.protocol import (
+    ALIGNED,
+    DISAGREEMENT,
+    CancelRequest,
+    CancelledReply,
+    DescribeRequest,
+    DownloadRequest,
+    EnvironmentRequest,
+    ErrorReply,
+    ProgressReply,
+    ReadyReply,
+    Reply,
+    RequestId,
+    ResultReply,
+    SegmentRequest,
+    ShutdownRequest,
+    WarmRequest,
+    Work,
+    parse_request,
+    request_id,
+    to_message,
+)
 
 if TYPE_CHECKING:
     from mkd_core.io.bundle import Bundle
@@ -78,14 +83,14 @@ class Worker:
         self._replies = replies
         self._end_process = end_process
         self._reply_lock = threading.Lock()
-        self._waiting: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self._cancels: dict[Any, threading.Event] = {}
+        self._waiting: queue.Queue[Work | None] = queue.Queue()
+        self._cancels: dict[RequestId, threading.Event] = {}
         self._leaving = threading.Event()
         self._bundles = bundles or BundleStore()
 
     def serve(self) -> None:
         """Say that we are ready, then work until the requests end."""
-        self._reply({"event": "ready", "pid": os.getpid(), "version": __version__})
+        self._reply(ReadyReply(os.getpid(), __version__))
         threading.Thread(target=self._read, name="requests", daemon=True).start()
         while (request := self._waiting.get()) is not None and not self._leaving.is_set():
             self._work(request)
@@ -97,30 +102,29 @@ class Worker:
             if not line.strip():
                 continue
             try:
-                request = json.loads(line.decode("utf-8"))
+                message = json.loads(line.decode("utf-8"))
             except (ValueError, RecursionError):
-                request = None
-            if not isinstance(request, dict):
-                self._refuse(None, "A request is not a JSON object.")
-            elif request.get("op") == "shutdown":
+                message = None
+            try:
+                request = parse_request(message)
+            except MKDError as error:
+                self._reply(_error(request_id(message), type(error).__name__, error))
+                continue
+            if isinstance(request, ShutdownRequest):
                 break
-            elif request.get("op") == "cancel":
-                if _is_id(request.get("id")) and (cancel := self._cancels.get(request["id"])) is not None:
+            if isinstance(request, CancelRequest):
+                if (cancel := self._cancels.get(request.id)) is not None:
                     cancel.set()
             else:
                 self._accept(request)
         self._leave()
 
-    def _accept(self, request: dict[str, Any]) -> None:
-        number = request.get("id")
-        if not _is_id(number):
-            self._refuse(None, "A request has no proper id.")
-        elif number in self._cancels:
-            self._refuse(number, "A request with this id is already waiting.")
-        elif request.get("op") not in self._OPERATIONS:
-            self._refuse(number, f"There is no operation “{request.get('op')}”.")
+    def _accept(self, request: Work) -> None:
+        if request.id in self._cancels:
+            error = ProtocolError("A request with this id is already waiting.")
+            self._reply(_error(request.id, type(error).__name__, error))
         else:
-            self._cancels[number] = threading.Event()
+            self._cancels[request.id] = threading.Event()
             self._waiting.put(request)
 
     def _leave(self) -> None:
@@ -132,67 +136,71 @@ class Worker:
         timer.daemon = True
         timer.start()
 
-    def _refuse(self, number: Any, message: str) -> None:
-        self._reply({"event": "error", "id": number, "kind": "ProtocolError", "message": message, "advice": ""})
-
     # ---- the main thread ----
 
-    def _work(self, request: dict[str, Any]) -> None:
-        number = request["id"]
+    def _work(self, request: Work) -> None:
+        reply: Reply
         try:
-            if self._cancels[number].is_set():
+            if self._cancels[request.id].is_set():
                 raise Cancelled()
-            report = self._OPERATIONS[request["op"]](self, request)
-            reply = {"event": "result", "id": number, "report": report}
+            reply = ResultReply(request.id, self._perform(request))
         except Cancelled:
-            reply = {"event": "cancelled", "id": number}
+            reply = CancelledReply(request.id)
         except MKDError as error:
-            reply = _error(number, type(error).__name__, error.message, error.advice)
+            reply = _error(request.id, type(error).__name__, error)
         except MemoryError:
             traceback.print_exc()
-            reply = _error(
-                number,
+            reply = ErrorReply(
+                request.id,
                 "DeviceError",
                 "This computer ran out of memory.",
                 "Close other programs, or crop the volume to the chest.",
             )
         except Exception:  # whatever it is, the worker goes on and the user gets a sentence
             traceback.print_exc()
-            reply = _error(
-                number,
+            reply = ErrorReply(
+                request.id,
                 "InternalError",
                 "The segmentation failed because of an error in the program.",
                 "Details are in the application log.",
             )
-        del self._cancels[number]
+        del self._cancels[request.id]
         self._reply(reply)
 
-    def _segment(self, request: dict[str, Any]) -> dict[str, Any]:
-        number = request["id"]
+    def _perform(self, request: Work) -> dict[str, Any]:
+        if isinstance(request, SegmentRequest):
+            return self._segment(request)
+        if isinstance(request, WarmRequest):
+            return self._warm(request)
+        if isinstance(request, DescribeRequest):
+            return self._describe(request)
+        if isinstance(request, EnvironmentRequest):
+            return self._environment()
+        return self._download(request)
 
+    def _segment(self, request: SegmentRequest) -> dict[str, Any]:
         def progress(stage: str, fraction: float, message: str) -> None:
-            self._reply_progress(number, stage, fraction, message)
+            self._reply_progress(request.id, stage, fraction, message)
 
         progress("check", 0.0, "Reading the volume")  # before imports that take a while
         from mkd_core.inference import pipeline
         from mkd_core.io.volumes import check_writable, read_volume, write_volume
 
-        source, target = _path(request, "input"), _path(request, "output")
-        extras = {name: _path(request, name) for name in ("disagreement", "aligned") if request.get(name) is not None}
+        target = Path(request.output)
+        wanted = {DISAGREEMENT: request.disagreement, ALIGNED: request.aligned}
+        extras = {name: Path(path) for name, path in wanted.items() if path is not None}
         for path in (target, *extras.values()):
             check_writable(path)
-        options = pipeline.SegmentationOptions.from_dict(
-            _table(request, "options") | {f"with_{name}": True for name in extras}
-        )
-
-        image = read_volume(source)
+        image = read_volume(Path(request.input))
         result = pipeline.segment(
             image,
-            self._bundles.get(_bundle_path(request)),
-            modality=request.get("modality", "CT"),
-            options=options,
+            self._bundles.get(_bundle_path(request.bundle)),
+            modality=request.modality,
+            options=dataclasses.replace(
+                request.options, with_disagreement=DISAGREEMENT in extras, with_aligned=ALIGNED in extras
+            ),
             progress=progress,
-            cancelled=self._cancels[number].is_set,
+            cancelled=self._cancels[request.id].is_set,
         )
         for name, path in extras.items():
             extra = getattr(result, name)
@@ -201,58 +209,46 @@ class Worker:
                 path.chmod(_FOR_THIS_USER)
         write_volume(result.labels, target, compress=False)
         target.chmod(_FOR_THIS_USER)
-        return result.report
+        return dict(result.report)
 
-    def _warm(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _warm(self, request: WarmRequest) -> dict[str, Any]:
         from mkd_core.inference import pipeline
 
-        return pipeline.warm(
-            self._bundles.get(_bundle_path(request)), pipeline.SegmentationOptions.from_dict(_table(request, "options"))
-        )
+        return pipeline.warm(self._bundles.get(_bundle_path(request.bundle)), request.options)
 
-    def _describe(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _describe(self, request: DescribeRequest) -> dict[str, Any]:
         from mkd_core.io.bundle import read_description
 
-        path = _bundle_path(request)
+        path = _bundle_path(request.bundle)
         description = read_description(path)
         return {"path": str(path), "size_bytes": path.stat().st_size, "metadata": description}
 
-    def _environment(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _environment(self) -> dict[str, Any]:
         from mkd_core.environment import describe_environment
 
         return describe_environment()
 
-    def _download(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _download(self, request: DownloadRequest) -> dict[str, Any]:
         from mkd_core.io.download import download_bundle
 
         def progress(fraction: float, message: str) -> None:
-            self._reply_progress(request["id"], "download", fraction, message)
+            self._reply_progress(request.id, "download", fraction, message)
 
         path = download_bundle(
-            str(request.get("url") or ""),
-            str(request.get("sha256") or ""),
-            _path(request, "folder"),
-            part=_path(request, "part"),
+            request.url,
+            request.sha256,
+            Path(request.folder),
+            part=Path(request.part),
             progress=progress,
-            cancelled=self._cancels[request["id"]].is_set,
+            cancelled=self._cancels[request.id].is_set,
         )
         return {"path": str(path)}
 
-    _OPERATIONS = {
-        "segment": _segment,
-        "warm": _warm,
-        "describe": _describe,
-        "environment": _environment,
-        "download": _download,
-    }
+    def _reply_progress(self, number: RequestId, stage: str, fraction: float, message: str) -> None:
+        self._reply(ProgressReply(number, stage, round(fraction, 4), message))
 
-    def _reply_progress(self, number: Any, stage: str, fraction: float, message: str) -> None:
-        self._reply(
-            {"event": "progress", "id": number, "stage": stage, "fraction": round(fraction, 4), "message": message}
-        )
-
-    def _reply(self, message: dict[str, Any]) -> None:
-        line = json.dumps(message, allow_nan=False).encode("ascii") + b"\n"
+    def _reply(self, reply: Reply) -> None:
+        line = json.dumps(to_message(reply), allow_nan=False).encode("ascii") + b"\n"
         with self._reply_lock:
             try:
                 self._replies.write(line)
@@ -288,36 +284,14 @@ class BundleStore:
         return self._bundle
 
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, (int, str)) and not isinstance(value, bool)
+def _error(number: RequestId | None, kind: str, error: MKDError) -> ErrorReply:
+    return ErrorReply(number, kind, error.message, error.advice, error.finding)
 
 
-def _error(number: Any, kind: str, message: str, advice: str) -> dict[str, Any]:
-    return {"event": "error", "id": number, "kind": kind, "message": message, "advice": advice}
-
-
-class ProtocolError(MKDError):
-    """A request lacks something."""
-
-
-def _path(request: dict[str, Any], key: str) -> Path:
-    value = request.get(key)
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise ProtocolError(f"The request names no proper path for “{key}”.")
-    return Path(value)
-
-
-def _table(request: dict[str, Any], key: str) -> dict[str, Any]:
-    value = request.get(key) or {}
-    if not isinstance(value, dict):
-        raise ProtocolError(f"“{key}” of the request is not a table.")
-    return value
-
-
-def _bundle_path(request: dict[str, Any]) -> Path:
+def _bundle_path(path: str | None) -> Path:
     from mkd_core.io.bundle import default_bundle_path
 
-    return default_bundle_path() if request.get("bundle") is None else _path(request, "bundle")
+    return default_bundle_path() if path is None else Path(path)
 
 
 def protocol_streams() -> tuple[BinaryIO, BinaryIO]:

@@ -9,8 +9,7 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 
-MODALITIES = ["CT", "MR"]
-SEGMENTORS = ["ensemble", "real", "synthetic"]
+from mkd_core.protocol import MODALITIES, SEGMENTORS, SegmentationOptions
 
 
 @parameterNodeWrapper
@@ -28,9 +27,9 @@ class MKDSegmentationParameterNode:
 
     inputVolume: vtkMRMLScalarVolumeNode
     outputSegmentation: vtkMRMLSegmentationNode
-    modality: Annotated[str, Choice(MODALITIES)] = "CT"
+    modality: Annotated[str, Choice(list(MODALITIES))] = "CT"
     excludedStructures: str = ""
-    segmentor: Annotated[str, Choice(SEGMENTORS)] = "ensemble"
+    segmentor: Annotated[str, Choice(list(SEGMENTORS))] = "ensemble"
     withDisagreement: bool = False
     withAligned: bool = False
 
@@ -122,6 +121,15 @@ class RunOptions:
     withAligned: bool = False
     threads: int = 0
 
-    def ofWorker(self) -> dict:
-        """Return how to compute, in the words of the worker's protocol."""
-        return {"device": self.device} | ({"threads": self.threads} if self.threads else {})
+    def forWarming(self) -> SegmentationOptions:
+        """Return the part of the options that decides what a worker gets ready."""
+        return SegmentationOptions(device=self.device, threads=self.threads or None)
+
+    def forCore(self) -> SegmentationOptions:
+        """Return the same in the terms of mkd_core, which learns of the extra volumes by their paths."""
+        return SegmentationOptions(
+            device=self.device,
+            threads=self.threads or None,
+            structures=self.structures,
+            segmentor=self.segmentor,
+        )

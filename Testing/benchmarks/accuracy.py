@@ -25,9 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 import mkd_core
 from mkd_core.errors import MKDError
-from mkd_core.inference.pipeline import SegmentationOptions
 from mkd_core.io import preview
-from mkd_core.method import ensemble
+from mkd_core.protocol import SEGMENTORS, SegmentationOptions
 from mkd_core.structures import BY_KEY, STRUCTURES
 
 #: Appearance seeds that training never uses.
@@ -137,13 +136,13 @@ def rendered_hearts(
     from mkd_core.training.config import DataConfig
     from mkd_core.training.rendered_hearts import training_hearts
 
-    rows: dict[str, list[list[float]]] = {prediction: [] for prediction in ensemble.PREDICTIONS}
+    rows: dict[str, list[list[float]]] = {prediction: [] for prediction in SEGMENTORS}
     worst = (np.inf, None)
     hearts = sorted(set(folder.glob("*.nii.gz")).difference(training_hearts(folder, DataConfig.last_heart)))[:count]
     for number, path in enumerate(hearts):
         image, truth = synthesize(sitk.ReadImage(str(path)), modality, _FIRST_SEED + number)
         true = sitk.GetArrayViewFromImage(truth)
-        for prediction in ensemble.PREDICTIONS:
+        for prediction in SEGMENTORS:
             labels = _segment(image, bundle, modality, f"{path.name} {modality}", segmentor=prediction)
             found = np.zeros_like(true) if labels is None else sitk.GetArrayViewFromImage(labels)
             rows[prediction].append([dice(found == s.label, true == s.label) for s in STRUCTURES])

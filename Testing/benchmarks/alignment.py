@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 import mkd_core
 from Testing.benchmarks.accuracy import data_folder, dice
-from mkd_core.io.bundle_metadata import TARGET_POLICIES
+from mkd_core.protocol import TARGET_POLICIES
 from mkd_core.structures import STRUCTURES
 
 SEED = 910000

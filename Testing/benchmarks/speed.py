@@ -171,7 +171,8 @@ def agreement(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
 
 def compare(image: sitk.Image, folder: Path, routes: dict[str, Route], repeats: dict[str, int]) -> dict:
     """Send a volume both ways, in turn, and measure how far the results agree."""
-    from mkd_core.inference.pipeline import SegmentationOptions, segment
+    from mkd_core.inference.pipeline import segment
+    from mkd_core.protocol import SegmentationOptions
 
     source = folder / "volume.nrrd"
     sitk.WriteImage(image, str(source))

@@ -12,9 +12,15 @@ from test_geometry import rotation, stored_otherwise
 from Testing.support.dicom_series import write_series
 from mkd_core.errors import InputError
 from mkd_core.evaluation.cases import Case, check_cases, find_cases, missing_structures, read_case
+from mkd_core.measure.messages import describe
 from mkd_core.structures import STRUCTURES
 
 MMWHS = [0, 500, 600, 420, 550, 205, 820, 850]
+
+
+def sentences(cases, **settings) -> list[str]:
+    """What check_cases doubts, in words; the volumes here are far too small for a heart, which is no matter."""
+    return [describe(one) for one in check_cases(cases, **settings) if one.code != "heart_cut"]
 
 
 def volume(voxels: np.ndarray, spacing=(1.0, 1.5, 2.0), origin=(-10.0, 20.0, 5.0)) -> sitk.Image:
@@ -92,7 +98,7 @@ def test_an_mmwhs_folder_is_read_as_it_is_unpacked(tmp_path):
     ]
     assert cases[0].image == tmp_path / "ct_train" / "ct_train_1001_image.nii.gz"
     assert cases[0].label == tmp_path / "ct_train" / "ct_train_1001_label.nii.gz"
-    assert check_cases(cases, needed=("CT", "MR"), require_all=True) == []
+    assert sentences(cases, needed=("CT", "MR"), require_all=True) == []
 
 
 def test_a_table_gives_paths_beside_itself_modality_and_split(tmp_path):
@@ -130,7 +136,7 @@ def test_paths_in_a_table_may_be_absolute_and_outside_its_folder(tmp_path):
     case = write_pair(tmp_path / "data", "ct_train_1001")
     table = write_table(tmp_path / "tables", f"image,label,modality\n{case.image},../data/{case.label.name},CT\n")
     (found,) = find_cases(table)
-    assert check_cases([found]) == []
+    assert sentences([found]) == []
     assert read_case(found)[0].GetSize() == (12, 11, 10)
 
 
@@ -216,7 +222,7 @@ def test_oblique_and_flipped_volumes_are_read_on_their_own_grid(tmp_path):
     for one in (image, labels):
         one.SetDirection((rotation((0.2, -0.3, 0.1)) @ np.array(one.GetDirection()).reshape(3, 3)).ravel().tolist())
     case = write_pair(tmp_path, "mr_train_1001", image, labels)
-    assert check_cases([case]) == []
+    assert sentences([case]) == []
     read, truth = read_case(case)
     assert truth.GetDirection() == read.GetDirection()
     assert np.bincount(sitk.GetArrayFromImage(truth).ravel())[1:].tolist() == [132] * 7
@@ -227,7 +233,7 @@ def test_grids_that_differ_by_rounding_are_the_same(tmp_path):
     label.SetOrigin((-10.0004, 20.0003, 5.0))
     label.SetSpacing((1.00001, 1.5, 2.0))
     case = write_pair(tmp_path, "ct_train_1001", label=label)
-    assert check_cases([case]) == []
+    assert sentences([case]) == []
     assert read_case(case)[1].GetOrigin() == read_case(case)[0].GetOrigin()
 
 
@@ -298,12 +304,15 @@ def test_an_mr_that_calls_itself_ct_is_refused_before_work_starts(tmp_path):
 
 def test_an_empty_structure_is_a_warning_or_a_refusal(tmp_path):
     case = write_pair(tmp_path, "ct_train_1001", label=eight_labels([0, 500, 600, 420, 550, 820, 850]))
-    warning = "“ct_train_1001_label.nii.gz” has no voxel of the left ventricular myocardium."
-    assert check_cases([case]) == [warning]
+    warning = (
+        "“ct_train_1001_label.nii.gz”: The label map has no voxel of the left ventricular myocardium. "
+        "Complete the label, or leave the case out."
+    )
+    assert sentences([case]) == [warning]
     assert warning in refusal(check_cases, [case], require_all=True)
     assert missing_structures(read_case(case)[1]) == ["Myo"]
     nothing = write_pair(tmp_path, "ct_train_1002", label=eight_labels([0]))
-    assert len(check_cases([nothing])) == len(STRUCTURES)
+    assert len(sentences([nothing])) == len(STRUCTURES)
 
 
 def test_slices_time_series_and_colours_are_refused(tmp_path):
@@ -339,7 +348,7 @@ def test_files_that_are_missing_or_unreadable_are_refused(tmp_path, as_label):
 def test_a_file_that_is_cut_off_is_refused(tmp_path, name, share):
     label = write(eight_labels(), tmp_path / "label.nrrd")
     whole = write(ct(), tmp_path / name)
-    assert check_cases([Case("a", whole, label, "CT")]) == []
+    assert sentences([Case("a", whole, label, "CT")]) == []
     content = whole.read_bytes()
     whole.write_bytes(content[: int(share * len(content))])
     message = refusal(check_cases, [Case("a", whole, label, "CT")])
@@ -379,7 +388,7 @@ def test_big_endian_nifti_files_are_read(tmp_path, kind):
     assert at == len(content)
     path.write_bytes(swapped)
     case = Case("a", write(ct(), tmp_path / "image.nrrd"), path, "CT")
-    assert check_cases([case]) == []
+    assert sentences([case]) == []
     assert sitk.GetArrayFromImage(read_case(case)[1])[:8, 0, 0].tolist() == list(range(8))
     path.write_bytes(swapped[:-5])
     assert "“label.nii” is cut off" in refusal(check_cases, [case])
@@ -403,7 +412,7 @@ def test_a_sheared_nifti_file_is_refused_with_what_to_do(tmp_path):
 def test_a_bad_header_anywhere_is_found_before_any_voxel_is_read(tmp_path):
     cases = [write_pair(tmp_path, f"ct_train_100{number}") for number in range(3)]
     asked = []
-    assert check_cases(cases, progress=lambda done, count: asked.append((done, count))) == []
+    assert sentences(cases, progress=lambda done, count: asked.append((done, count))) == []
     assert asked == [(0, 3), (1, 3), (2, 3)]
     cases[2].label.unlink()
     del asked[:]
@@ -413,17 +422,17 @@ def test_a_bad_header_anywhere_is_found_before_any_voxel_is_read(tmp_path):
 
 def test_a_modality_without_cases_is_refused_where_it_is_needed(tmp_path):
     cases = [write_pair(tmp_path, "ct_train_1001")]
-    assert check_cases(cases, needed=("CT",)) == []
+    assert sentences(cases, needed=("CT",)) == []
     assert "There is no MR among the labelled volumes" in refusal(check_cases, cases, needed=("CT", "MR"))
     assert "There is no CT" in refusal(check_cases, [], needed=("CT",))
-    assert check_cases([]) == []
+    assert sentences([]) == []
 
 
 def test_a_folder_with_a_dicom_series_can_be_an_image(tmp_path):
     image = ct()
     write_series(image, tmp_path / "series", 1)
     case = Case("a", tmp_path / "series", write(eight_labels(), tmp_path / "label.nrrd"), "CT")
-    assert check_cases([case]) == []
+    assert sentences([case]) == []
     assert read_case(case)[1].GetSize() == image.GetSize()
     write_series(image, tmp_path / "series", 2)
     assert "“series” holds 2 DICOM series" in refusal(check_cases, [case])

@@ -19,7 +19,7 @@ from mkd_core.evaluation.figure import exemplary_cases
 from mkd_core.evaluation.measures import StructureMeasures
 from mkd_core.evaluation.report import COLUMNS, summarise
 from mkd_core.evaluation.results import CaseResult
-from mkd_core.inference.pipeline import SegmentationOptions
+from mkd_core.protocol import SegmentationOptions
 from mkd_core.structures import STRUCTURES
 
 SIZE, SPACING = (56, 48, 52), (4.0, 4.0, 4.0)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from mkd_core.measure import quantify
+from mkd_core.measure.messages import describe
 from mkd_core.measure.quantify import Measurement
+from mkd_core.protocol import findings
 from mkd_core.structures import BY_KEY, STRUCTURES
 
 CENTRES = {
@@ -36,7 +38,8 @@ def heart(**changes) -> dict[str, Measurement]:
 
 def warnings(key: str, **changes) -> list[str]:
     """Warnings on one structure."""
-    return quantify.structure_report(BY_KEY[key], measurement(key, **changes))["warnings"]
+    report = quantify.structure_report(BY_KEY[key], measurement(key, **changes))
+    return [describe(one) for one in findings(report["warnings"])]
 
 
 def test_a_usual_heart_raises_no_warning():
@@ -83,14 +86,14 @@ def test_too_few_parts_or_too_little_of_them_is_no_heart():
     ],
 )
 def test_chambers_out_of_order_question_the_orientation(key, centre, words):
-    (warning,) = quantify.global_warnings(heart(**{key: measurement(key, centre=centre)}), "CT")
+    (warning,) = map(describe, quantify.global_warnings(heart(**{key: measurement(key, centre=centre)}), "CT"))
     assert warning == words + "the volume's orientation may be wrong."
 
 
 def test_dark_blood_is_warninged_in_ct_only():
     dark = {key: measurement(key, mean_intensity=45.0) for key in ("LV", "LA", "AA")}
     assert quantify.global_warnings(heart(**dark), "MR") == []
-    (warning,) = quantify.global_warnings(heart(**dark), "CT")
+    (warning,) = map(describe, quantify.global_warnings(heart(**dark), "CT"))
     assert "not enhanced by contrast agent (at most 45 HU)" in warning
 
 

@@ -189,8 +189,8 @@ def test_errors_have_a_kind_a_sentence_and_advice_and_the_worker_goes_on(known, 
         ({"output": str(tmp_path / "none" / "out.nrrd")}, "InputError", "There is no folder"),
         ({"output": str(tmp_path / "out.txt")}, "InputError", "not a name for a volume"),
         ({"options": {"colour": 1}}, "InputError", "no option “colour”"),
-        ({"options": []}, None, None),
-        ({"options": [1]}, "ProtocolError", "not a table"),
+        ({"options": []}, "ProtocolError", "not a JSON object"),
+        ({"options": {}}, None, None),
         ({"modality": "PET"}, "InputError", "not a modality"),
         ({"modality": None}, "InputError", "not a modality"),
         ({"input": 3}, "ProtocolError", "no proper path for “input”"),
@@ -240,6 +240,8 @@ def test_what_is_no_request_is_answered_and_survived(known):
     for request, sentence in (
         ({"op": "segment"}, "no proper id"),
         ({"op": "describe", "id": [1]}, "no proper id"),
+        ({"op": "cancel", "id": [1]}, "no proper id"),
+        ({"op": ["cancel"], "id": 1}, "no operation"),
         ({"op": "fly", "id": 1}, "no operation “fly”"),
         ({"id": 1}, "no operation"),
     ):
@@ -247,7 +249,6 @@ def test_what_is_no_request_is_answered_and_survived(known):
         assert sentence in known.next("error")["message"]
     known.raw(b"\n  \n")
     known.send(op="cancel", id=99)
-    known.send(op="cancel", id=[1])
     known.send(op="environment", id=7)
     assert known.reply(7)["event"] == "result"
 

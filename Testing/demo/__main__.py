@@ -127,6 +127,7 @@ def printVolumes(report: dict, segmentation, volume, truth) -> None:
     """Print the measured volumes, next to the true ones and the overlap with them if they are known."""
     import slicer
 
+    from MKDSegmentationLib.scene.findingTexts import warningTexts
     from mkd_core.structures import STRUCTURES
 
     voxelMl = float(np.prod(volume.GetSpacing())) / 1000.0
@@ -143,11 +144,10 @@ def printVolumes(report: dict, segmentation, volume, truth) -> None:
             overlap = 2.0 * np.count_nonzero(mask & true) / max(1, np.count_nonzero(mask) + np.count_nonzero(true))
             line += f"{np.count_nonzero(true) * voxelMl:10.1f}{overlap:8.3f}"
         print(line)
-    warnings = list(report.get("warnings", []))
+    warnings = warningTexts(report)
     for structure in STRUCTURES:
         warnings += [
-            f"{structure.name}: {warning}"
-            for warning in (report["structures"].get(structure.key) or {}).get("warnings") or []
+            f"{structure.name}: {warning}" for warning in warningTexts(report["structures"].get(structure.key) or {})
         ]
     print("\nWarnings:" if warnings else "\nNo warnings.", *warnings, sep="\n  ")
 

@@ -57,10 +57,11 @@ def test_every_fault_is_borne_with_one_sentence_and_the_next_click_succeeds(slic
 def test_a_report_that_cannot_be_shown_is_no_report(slicerApp, panel, spoil):
     import slicer
 
-    from MKDSegmentationLib.scene.provenance import REPORT_ATTRIBUTE, isReport, reportOf
+    from MKDSegmentationLib.scene.provenance import REPORT_ATTRIBUTE, reportOf
 
-    assert isReport(GOOD) and not isReport(GOOD | spoil)
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "From a file")
+    node.SetAttribute(REPORT_ATTRIBUTE, json.dumps(GOOD))
+    assert reportOf(node)["structures"]["LV"]["volume_ml"] == 100.0
     node.SetAttribute(REPORT_ATTRIBUTE, json.dumps(GOOD | spoil))
     assert reportOf(node) == {}
     panel._parameterNode.outputSegmentation = node

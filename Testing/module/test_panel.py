@@ -144,8 +144,8 @@ def test_the_results_table_tells_name_volume_and_where_to_look(panel, volume, wo
     assert rows[0][1] == f"{voxels * 8 / 1000:.1f}", "2 mm voxels"
     assert [row[4] for row in rows] == ["", "", "", "", "", "", "\N{WARNING SIGN}"]
     assert "Left ventricular mass: 1 g" in panel.ui.warningsLabel.text
-    assert "Pulmonary artery" in panel.ui.warningsLabel.text and "reaches the border" in panel.ui.warningsLabel.text
-    assert "may not show the whole heart" in panel.ui.warningsLabel.text
+    assert "Pulmonary artery" in panel.ui.warningsLabel.text and "Reaches the edge" in panel.ui.warningsLabel.text
+    assert "its ends are missing" in panel.ui.warningsLabel.text
 
 
 def test_a_structure_that_was_not_found_is_told_as_such(panel, volume, worker):

@@ -83,6 +83,8 @@ def report(labels, message: dict) -> dict:
     import SimpleITK as sitk
     import numpy as np
 
+    from mkd_core.measure.messages import finding
+
     counts = np.bincount(sitk.GetArrayFromImage(labels).ravel(), minlength=8)
     voxelMl = float(np.prod(labels.GetSpacing())) / 1000.0
     structures = {
@@ -98,11 +100,11 @@ def report(labels, message: dict) -> dict:
     }
     structures["LA"]["agreement"] = 0.5
     structures["Myo"]["mass_g"] = structures["Myo"]["volume_ml"] * 1.05
-    structures["PA"]["warnings"] = ["It reaches the border of the volume, which may cut it."]
+    structures["PA"]["warnings"] = [finding("touches_border", structure="PA").to_dict()]
     wanted = message["options"].get("structures") or KEYS
     return {
         "structures": {key: structures[key] for key in KEYS if key in wanted},
-        "warnings": ["The volume may not show the whole heart."],
+        "warnings": [finding("box_too_small").to_dict()],
         "modality": message["modality"],
         "target": "CT",
         "device": "cpu",

@@ -26,6 +26,7 @@ from mkd_core import worker
 from mkd_core.errors import Cancelled
 from mkd_core.inference import pipeline
 from mkd_core.io import volumes as volume_files
+from mkd_core.protocol import STAGES
 
 FOLDER = Path(sys.argv[1])
 KIND, _, PLACE = (sys.argv[2] if len(sys.argv) > 2 else "").partition("@")
@@ -231,7 +232,7 @@ def quick_segment(image, bundle, *, modality, options, progress, cancelled):
     """In place of mkd_core.inference.pipeline.segment: its stages, and seven blocks."""
     import SimpleITK as sitk
 
-    for stage, fraction in pipeline.STAGES.items():
+    for stage, fraction in STAGES.items():
         if cancelled():
             raise Cancelled()
         progress(stage, fraction, stage)

@@ -13,6 +13,7 @@ Example:
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,9 +26,9 @@ import numpy as np
 from mkd_core.errors import InputError
 from mkd_core.inference.image_check import validate_image
 from mkd_core.io.volumes import read_volume
+from mkd_core.measure.messages import finding, refusal
+from mkd_core.protocol import MODALITIES, Finding
 from mkd_core.structures import STRUCTURES
-
-MODALITIES = ("CT", "MR")
 
 _COLUMNS = ("image", "label", "modality")
 
@@ -100,7 +101,7 @@ def check_cases(
     needed: Iterable[str] = (),
     require_all: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> list[str]:
+) -> list[Finding]:
     """Refuse cases that cannot be used, before any work is done for them.  All headers are read first, then all voxels.
 
     Args:
@@ -110,7 +111,7 @@ def check_cases(
         progress: called as ``progress(done, count)`` before each case's voxels are read.
 
     Returns:
-        Warnings on what does not stop the work, one sentence each.
+        Warnings on what does not stop the work; each names its file.
 
     Raises:
         InputError: with the first reason, which names the file.
@@ -304,17 +305,16 @@ def _corners(volume: _Grid) -> np.ndarray:
     return np.array([direction @ (last * corner) for corner in np.ndindex(2, 2, 2)]) + volume.GetOrigin()
 
 
-def _check_voxels(case: Case, require_all: bool) -> list[str]:
+def _check_voxels(case: Case, require_all: bool) -> list[Finding]:
     image, labels = _read_pair(case, check=True)
     try:
         doubts = validate_image(image, case.modality)
     except InputError as error:
         raise InputError(f"“{case.image.name}” cannot be used: {_lower(error.message)}", error.advice) from error
-    names = {structure.key: structure.name.lower() for structure in STRUCTURES}
-    empty = [f"“{case.label.name}” has no voxel of the {names[key]}." for key in missing_structures(labels)]
+    empty = [finding("label_missing", structure=key, file=case.label.name) for key in missing_structures(labels)]
     if require_all and empty:
-        raise InputError(empty[0], "Complete the label, or leave the case out.")
-    return [f"“{case.image.name}”: {_lower(doubt)}" for doubt in doubts] + empty
+        raise refusal(empty[0])
+    return [dataclasses.replace(doubt, figures={**doubt.figures, "file": case.image.name}) for doubt in doubts] + empty
 
 
 def _our_labels(path: Path, voxels: np.ndarray) -> np.ndarray:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mkd_core.errors import InputError, MKDError
-from mkd_core.evaluation.cases import MODALITIES, read_case
+from mkd_core.evaluation.cases import read_case
 from mkd_core.evaluation.measures import agreement
 from mkd_core.evaluation.results import CaseResult
 from mkd_core.io.preview import comparison
+from mkd_core.protocol import MODALITIES
 from mkd_core.structures import STRUCTURES
 
 if TYPE_CHECKING:

@@ -16,10 +16,11 @@ from typing import Any
 
 import mkd_core
 from mkd_core.errors import InputError
-from mkd_core.evaluation.cases import MODALITIES
 from mkd_core.evaluation.measures import Agreement, Distribution, agreement, distribution
 from mkd_core.evaluation.results import CaseResult, write_text
 from mkd_core.evaluation.run import Evaluation
+from mkd_core.measure.messages import describe
+from mkd_core.protocol import MODALITIES
 from mkd_core.structures import BY_KEY, STRUCTURES
 
 #: Columns of ``cases.csv``; an empty field is a measure that is not defined.
@@ -207,7 +208,9 @@ def summary_values(evaluation: Evaluation, summaries: Sequence[Summary]) -> dict
             }
             for summary in summaries
         },
-        "warnings": {result.case.name: list(result.warnings) for result in evaluation.results if result.warnings},
+        "warnings": {
+            result.case.name: list(map(describe, result.warnings)) for result in evaluation.results if result.warnings
+        },
     }
 
 

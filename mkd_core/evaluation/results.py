@@ -13,10 +13,11 @@ from typing import Any
 import SimpleITK as sitk
 import numpy as np
 
-from mkd_core.errors import InputError
+from mkd_core.errors import InputError, ProtocolError
 from mkd_core.evaluation.cases import Case
 from mkd_core.evaluation.measures import StructureMeasures
 from mkd_core.io.volumes import read_volume, write_volume
+from mkd_core.protocol import Finding
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class CaseResult:
     case: Case
     structures: dict[str, StructureMeasures]
     failure: str = ""
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Finding, ...] = ()
     seconds: float = 0.0
     device: str = ""
 
@@ -77,11 +78,11 @@ class ResultFolder:
                 case,
                 {key: StructureMeasures(**values) for key, values in found["structures"].items()},
                 found["failure"],
-                tuple(found["warnings"]),
+                tuple(map(Finding.from_dict, found["warnings"])),
                 found["seconds"],
                 found["device"],
             )
-        except (OSError, ValueError, KeyError, TypeError):  # never written, or not by us
+        except (OSError, ValueError, KeyError, TypeError, ProtocolError):  # never written, or not by us
             return None
         return result if result.failure or self.segmentation_path(case).exists() else None
 
@@ -101,8 +102,9 @@ class ResultFolder:
             values = {
                 field.name: getattr(result, field.name)
                 for field in dataclasses.fields(result)
-                if field.name not in ("case", "structures")
+                if field.name not in ("case", "structures", "warnings")
             }
+            values["warnings"] = [warning.to_dict() for warning in result.warnings]
             values["structures"] = {key: dataclasses.asdict(measured) for key, measured in result.structures.items()}
             write_text(path, json.dumps({"of": self._origin(result.case), "result": values}, indent=1) + "\n")
         except OSError as error:

@@ -15,8 +15,9 @@ from mkd_core.errors import Cancelled, InputError, NoHeartError
 from mkd_core.evaluation.cases import Case, check_cases, read_case
 from mkd_core.evaluation.measures import measure_case
 from mkd_core.evaluation.results import CaseResult, ResultFolder
-from mkd_core.inference.pipeline import SegmentationOptions, segment
+from mkd_core.inference.pipeline import segment
 from mkd_core.io.bundle import Bundle
+from mkd_core.protocol import SegmentationOptions, findings
 
 #: Called as ``progress(stage, fraction, message)``.
 Progress = Callable[[str, float, str], None]
@@ -111,7 +112,7 @@ def evaluate(
         options or SegmentationOptions(), structures=None, with_disagreement=False, with_aligned=False
     )
     for modality in {case.modality for case in cases}:
-        options.check(modality, bundle.target)
+        options.check(modality, bundle.target, [structure.key for structure in bundle.structures])
     results = ResultFolder(folder, _setting(bundle, options))
     known = {case: result for case in cases if (result := _find(results, case)) is not None}
     pending = [case for case in cases if case not in known]
@@ -177,7 +178,12 @@ def _evaluate_case(
     progress("measure", 1.0, "Comparing with the truth")
     measured = measure_case(sitk.GetArrayViewFromImage(prediction.labels), known, spacing)
     return CaseResult(
-        case, measured, "", tuple(prediction.report["warnings"]), round(seconds, 3), prediction.report["device"]
+        case,
+        measured,
+        "",
+        tuple(findings(prediction.report["warnings"])),
+        round(seconds, 3),
+        prediction.report["device"],
     ), prediction.labels
 
 

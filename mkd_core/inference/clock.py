@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable
 
 from mkd_core.errors import Cancelled
-
-#: Fraction of the whole that is done when a stage begins, as measured on CPU; for progress bars.
-STAGES = {"check": 0.0, "localise": 0.03, "align": 0.2, "segment": 0.55, "restore": 0.8, "measure": 0.95}
+from mkd_core.protocol import STAGES
 
 
 class Clock:

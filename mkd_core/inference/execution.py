@@ -25,6 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mkd_core.errors import BundleError, DeviceError
 from mkd_core.inference.memory import release_memory
+from mkd_core.protocol import DEVICE_KINDS, PRECISIONS
 
 if TYPE_CHECKING:
     from mkd_core.io.bundle import Bundle
@@ -49,7 +50,7 @@ def choose_device(wanted: str) -> torch.device:
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, number = wanted.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
+    if kind not in DEVICE_KINDS or (number and not (kind == "cuda" and number.isdecimal())):
         raise DeviceError(f"“{wanted}” is not a computing device.", _OTHER_DEVICE)
     if kind == "cuda" and not torch.cuda.is_available():
         raise DeviceError("This computer has no graphics card that torch can use (CUDA).", _OTHER_DEVICE)
@@ -69,7 +70,7 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
     Raises:
         DeviceError: unknown precision.
     """
-    if wanted not in ("auto", "float32", "bfloat16"):
+    if wanted not in PRECISIONS:
         raise DeviceError(f"“{wanted}” is not a precision.", "Choose “auto”, “float32” or “bfloat16”.")
     if wanted == "auto":
         fast = {"cpu": _cpu_computes_bfloat16, "cuda": torch.cuda.is_bf16_supported}.get(device.type, lambda: False)

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import SimpleITK as sitk
 import numpy as np
 
-from mkd_core.errors import InputError
+from mkd_core.measure.messages import finding, refusal
+from mkd_core.protocol import SHEAR_TOLERANCE
 
 Triple = tuple[float, float, float]
 
@@ -28,9 +29,6 @@ _UPRIGHT_TOLERANCE = 1e-4
 
 #: Slices of labels copied at a time.
 _SLICES = 16
-
-#: Direction matrices further than this from orthogonal are refused.
-_SHEAR_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -84,11 +82,8 @@ class OrientedVolume:
     def __init__(self, image: sitk.Image) -> None:
         self.image = image
         direction = np.array(image.GetDirection()).reshape(3, 3)
-        if not np.isfinite(direction).all() or np.abs(direction.T @ direction - np.eye(3)).max() > _SHEAR_TOLERANCE:
-            raise InputError(
-                "The volume's axes are not at right angles.",
-                "Harden its transform and resample it to a regular grid (Resample Scalar Volume) first.",
-            )
+        if not np.isfinite(direction).all() or np.abs(direction.T @ direction - np.eye(3)).max() > SHEAR_TOLERANCE:
+            raise refusal(finding("sheared"))
         axes = max(
             itertools.permutations(range(3)),
             key=lambda order: sum(abs(direction[world, axis]) for world, axis in enumerate(order)),

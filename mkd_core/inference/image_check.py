@@ -1,130 +1,196 @@
-"""Is this a volume that can be segmented?  Refusals and doubts, in the user's words, before any network runs."""
+"""Can this volume be segmented, and what is odd about it?  One look, before any network runs.
+
+:func:`quick_check` samples a few hundred thousand voxels and needs numpy alone: the panel looks so at a volume that is
+selected.  :func:`validate_image` looks at all of them when a run begins, and refuses what cannot be segmented.  Both
+give the same findings (:mod:`mkd_core.measure.messages`).
+"""
 
 from __future__ import annotations
 
-import SimpleITK as sitk
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from mkd_core.errors import InputError
-from mkd_core.inference.quick_check import AIR_OR_LUNG, MAX_EXTENT, SPACING_RANGE, quick_check
+from mkd_core.measure.messages import finding, refusal
+from mkd_core.protocol import MAX_EXTENT, MIN_SIDE, SPACING_RANGE, Finding
 
-#: Fewest voxels along each axis.
-MIN_VOXELS = 8
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
+#: Every CT that shows a chest has voxels below this: lung, or air around the body.  HU.
+AIR_OR_LUNG = -300.0
+
+#: Slices or voxels thicker than this blur the walls of the heart, mm.
+THICK = 3.5
+
+#: A heart of an adult with its great vessels is about 130 mm long; a field of view below this cannot show all of it,
+#: mm.
+SHORTEST_HEART = 100.0
+
+#: Every CT of a body has voxels above this: muscle, blood or bone.  HU.
+_SOFT_TISSUE = 50.0
+
+#: Water of a CT stored without its offset lies here, as Hounsfield numbers begin at -1024.
+_STORED_WATER = (900.0, 1300.0)
+
+#: Interpolation of an image without values below zero makes a few down to this.
+_INTERPOLATED = -50.0
+
+#: Most different values that a label map has.
+_MOST_LABELS = 64
+
+_SAMPLES_PER_AXIS = 64
+
+#: Slices of which the extreme values of a whole volume are taken.
 _EXAMINED_SLICES = 64
 
+#: Modality that a volume may really have, by what was found.
+BETTER_MODALITY = {"looks_like_mr": "MR", "no_air": "MR", "looks_like_ct": "CT"}
 
-def validate_image(image: sitk.Image, modality: str) -> list[str]:
-    """Refuse what cannot be segmented.
+
+def quick_check(voxels: np.ndarray, spacing: Sequence[float], modality: str) -> list[Finding]:
+    """Look at a sample of a volume.
+
+    Args:
+        voxels: ``(k, j, i)``, a view is enough: at most 64 planes, rows and columns of it are touched.
+        spacing: mm along k, j, i.
+        modality: what the volume is said to be, "CT" or "MR".
+
+    Returns:
+        Findings, the weightiest first; none for a volume that looks as it should.  What a sample cannot tell for
+        certain is "amber" here where :func:`validate_image` refuses.
+    """
+    on_grid = _grid_findings(voxels.shape, spacing)
+    if any(one.severity == "refusal" for one in on_grid):
+        return on_grid
+    some = sample(voxels)
+    if some.size == 0 or some.min() == some.max():
+        return [finding("constant")]
+    on_intensities = _intensity_findings(some, modality, float(some.min()), float(some.max()))
+    return [dataclasses.replace(one, severity="amber") for one in on_intensities] + on_grid
+
+
+def validate_image(image: sitk.Image, modality: str) -> list[Finding]:
+    """Look at a whole volume, and refuse what cannot be segmented.
 
     Args:
         image: the volume.
         modality: "CT" or "MR".
 
     Returns:
-        Doubts that do not stop the segmentation, one sentence each.
+        What to doubt; none of it stops the segmentation.
 
     Raises:
         InputError: with the reason and what to do.
     """
-    _check_kind(image)
-    _check_grid(image)
-    return _check_intensities(sitk.GetArrayViewFromImage(image), image.GetSpacing()[::-1], modality)
+    import SimpleITK as sitk
 
-
-def _check_kind(image: sitk.Image) -> None:
-    if image.GetDimension() == 4:
-        raise InputError("The volume is a time series.", "Choose one frame of it.")
-    if image.GetDimension() != 3:
-        raise InputError(
-            f"The image has {image.GetDimension()} dimensions where a volume has 3.",
-            "Choose a volume, not a single slice.",
-        )
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(
-            "The volume has colours or vectors, not plain intensities.", "Choose the original CT or MR volume."
-        )
-    if "complex" in image.GetPixelIDTypeAsString():
-        raise InputError("The volume holds complex numbers.", "Choose its magnitude.")
-
-
-def _check_grid(image: sitk.Image) -> None:
-    size, spacing = image.GetSize(), image.GetSpacing()
-    if min(size) < MIN_VOXELS:
-        raise InputError(
-            f"The volume has only {' x '.join(map(str, size))} voxels.", "Choose a whole series, not a few slices."
-        )
-    low, high = SPACING_RANGE
-    if not all(low <= step <= high for step in spacing):
-        raise InputError(
-            f"The voxel size {' x '.join(f'{step:.4g}' for step in spacing)} mm cannot be right.",
-            "Check the volume's spacing in the Volumes module.",
-        )
-    longest = max(count * step for count, step in zip(size, spacing))
-    if longest > MAX_EXTENT:
-        raise InputError(
-            f"The volume is {longest / 1000:.1f} m long, which cannot be right.",
-            "Check the volume's spacing in the Volumes module.",
-        )
+    _refuse_if_any(_kind_findings(image))
+    voxels, spacing = sitk.GetArrayViewFromImage(image), image.GetSpacing()[::-1]
+    on_grid = _grid_findings(voxels.shape, spacing)
     if not np.isfinite(image.GetOrigin()).all():
-        raise InputError("The volume's position is not a number.", "Centre the volume in the Volumes module.")
-
-
-def _check_intensities(all_voxels: np.ndarray, spacing: tuple[float, ...], modality: str) -> list[str]:
-    if all_voxels.dtype.kind == "f":
-        for voxels_of_slice in all_voxels:
-            if not np.isfinite(voxels_of_slice).all():
-                kind = "NaN (not a number)" if np.isnan(voxels_of_slice).any() else "infinite"
-                raise InputError(
-                    f"The volume holds voxels that are {kind}.",
-                    "Replace them, for example by the Threshold Scalar Volume module.",
-                )
-    # The few slices are spread over all axes' middle, whatever the axes are.
-    step = max(1, len(all_voxels) // _EXAMINED_SLICES)
-    some = all_voxels[::step]
+        on_grid.append(finding("position"))
+    _refuse_if_any(on_grid)
+    _refuse_if_any(_number_findings(voxels))
+    some = voxels[:: max(1, len(voxels) // _EXAMINED_SLICES)]
     low, high = float(some.min()), float(some.max())
     if low == high:
-        raise InputError("All voxels of the volume have the same value.", "Choose another volume.")
-    if low >= 0:
-        _check_kind_of_image(all_voxels, spacing, modality)
-    if modality == "CT":
-        return _check_hounsfield(some, low, high)
-    if low < -900 and np.mean(some[:, ::4, ::4] < -800) > 0.02:
-        return ["The intensities look like CT in Hounsfield units, but the volume is taken for an MR."]
+        raise refusal(finding("constant"))
+    on_intensities = _intensity_findings(sample(voxels), modality, low, high)
+    _refuse_if_any(on_intensities)
+    return on_intensities + on_grid
+
+
+def _refuse_if_any(found: Sequence[Finding]) -> None:
+    for one in found:
+        if one.severity == "refusal":
+            raise refusal(one)
+
+
+def sample(voxels: np.ndarray) -> np.ndarray:
+    """Copy of at most 64 x 64 x 64 voxels spread over the volume, finite ones only, flat, float32.
+
+    Of each axis the middles of equal parts are taken, so that padding at the edges does not weigh more than it should.
+    """
+    picks = []
+    for size in voxels.shape:
+        count = min(size, _SAMPLES_PER_AXIS)
+        picks.append(((np.arange(count) + 0.5) * size / count).astype(int))
+    # plane by plane, so that numpy gathers from one slice at a time instead of making large index arrays
+    rows, columns = np.ix_(picks[1], picks[2])
+    some = np.stack([voxels[plane][rows, columns] for plane in picks[0]]).ravel().astype(np.float32)
+    return some[np.isfinite(some)]
+
+
+def _kind_findings(image: sitk.Image) -> list[Finding]:
+    if image.GetDimension() == 4:
+        return [finding("time_series")]
+    if image.GetDimension() != 3:
+        return [finding("not_3d", dimensions=image.GetDimension())]
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        return [finding("not_scalar")]
+    return [finding("complex")] if "complex" in image.GetPixelIDTypeAsString() else []
+
+
+def _grid_findings(shape: Sequence[int], spacing: Sequence[float]) -> list[Finding]:
+    """What the size of a volume and of its voxels tell, both along k, j, i; a refusal stands alone."""
+    if min(shape) < MIN_SIDE:
+        return [finding("too_few_voxels", size=" x ".join(map(str, reversed(shape))), needed=MIN_SIDE)]
+    steps = np.asarray(spacing, float)
+    low, high = SPACING_RANGE
+    if not (np.isfinite(steps).all() and (steps >= low).all() and (steps <= high).all()):
+        worst = max(steps, key=lambda step: abs(np.log(step)) if np.isfinite(step) and step > 0 else np.inf)
+        return [finding("spacing", mm=worst)]
+    extent = steps * np.asarray(shape)
+    if extent.max() > MAX_EXTENT:
+        return [finding("extent", m=extent.max() / 1000.0)]
+    found = []
+    if extent.min() < SHORTEST_HEART:
+        found.append(finding("heart_cut", mm=extent.min(), needed_mm=SHORTEST_HEART))
+    if steps.max() > THICK:
+        found.append(finding("thick", mm=steps.max()))
+    return found
+
+
+def _number_findings(voxels: np.ndarray) -> list[Finding]:
+    if voxels.dtype.kind == "f":
+        for plane in voxels:
+            if not np.isfinite(plane).all():
+                return [finding("not_a_number" if np.isnan(plane).any() else "infinite")]
     return []
 
 
-def _check_kind_of_image(voxels: np.ndarray, spacing: tuple[float, ...], modality: str) -> None:
-    """Refuse what is known by having no value below zero: a label map, or a CT without its offset."""
-    for finding in quick_check(voxels, spacing, modality):
-        if finding.code == "labels":
-            raise InputError(
-                f"The volume looks like a label map with {finding.figures['values']:.0f} different values, not like "
-                "an image.",
-                "Choose the CT or MR that belongs to it.",
-            )
-        if finding.code == "stored_ct":
-            raise InputError(
-                "The intensities are not Hounsfield units: no voxel is below zero, and water lies near 1000 instead "
-                "of 0.",
-                "Load the CT from its DICOM files; or subtract 1024, if that is how it was shifted.",
-            )
+def _intensity_findings(some: np.ndarray, modality: str, low: float, high: float) -> list[Finding]:
+    """What the intensities tell: of samples spread over the volume, and of its smallest and largest value."""
+    if _looks_like_labels(some, low, high):
+        return [finding("labels", values=len(np.unique(some)))]
+    if modality == "MR":
+        return [finding("looks_like_ct")] if _looks_like_ct(some, low) else []
+    if low < 0 and high < _SOFT_TISSUE:
+        return [finding("dark_ct")]
+    if low >= _INTERPOLATED:
+        code = "stored_ct" if _looks_like_stored_ct(some, high) else "looks_like_mr"
+        return [finding(code, severity="refusal" if low >= 0 else "amber")]
+    return [finding("no_air")] if low > AIR_OR_LUNG else []
 
 
-def _check_hounsfield(some: np.ndarray, low: float, high: float) -> list[str]:
-    if low >= 0:
-        raise InputError(
-            "The intensities are not Hounsfield units: no voxel is below zero.",
-            "Choose the modality MR for an MR volume; load a CT from its DICOM files.",
-        )
-    if high < 50:
-        raise InputError(
-            "The intensities are not Hounsfield units: no voxel is as bright as soft tissue.",
-            "Load the CT from its DICOM files.",
-        )
-    if low > AIR_OR_LUNG:
-        return [
-            "The volume shows neither air nor lung, which is unusual for a CT in Hounsfield units: check that it is "
-            "one."
-        ]
-    return []
+def _looks_like_labels(some: np.ndarray, low: float, high: float) -> bool:
+    """Whether there are few values, all whole, and one of them fills most of the samples, as background does."""
+    if low < 0 or high >= 256:
+        return False
+    values, counts = np.unique(some, return_counts=True)
+    return len(values) <= _MOST_LABELS and bool(
+        np.array_equal(values, np.rint(values)) and counts.max() > 0.4 * some.size
+    )
+
+
+def _looks_like_ct(some: np.ndarray, low: float) -> bool:
+    return low < -900 and float(np.mean(some < -800)) > 0.02
+
+
+def _looks_like_stored_ct(some: np.ndarray, high: float) -> bool:
+    bright = some[some > 300]
+    near_water = np.mean((bright > _STORED_WATER[0]) & (bright < _STORED_WATER[1])) if bright.size else 0.0
+    return bool(near_water > 0.6 and high > 1000)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mkd_core.errors import InputError, NoHeartError
+from mkd_core.errors import NoHeartError
 from mkd_core.inference.clock import Clock
 from mkd_core.inference.geometry import Grid, OrientedVolume, enclosing_grid
 from mkd_core.inference.normalisation import normalise
 from mkd_core.inference.resampling import sample
+from mkd_core.measure.messages import finding, refusal
 from mkd_core.method import ensemble
 from mkd_core.structures import BY_KEY, CLASS_COUNT
 
@@ -27,9 +28,6 @@ _LEAST_CHAMBER_ML = 2.0
 #: Most voxels of the localiser's grid; at 5 mm this is a cubic metre.
 _MOST_COARSE_VOXELS = 8_000_000
 
-NO_HEART = "No heart was found in this volume."
-NO_HEART_ADVICE = "Choose a CT or MR volume that shows the whole heart, and check that the modality is right."
-
 
 def locate_heart(
     field: OrientedVolume, bundle: Bundle, modality: str, executor: Executor, clock: Clock
@@ -37,10 +35,7 @@ def locate_heart(
     """Box round the heart, with its margin: corners (z, y, x) in mm."""
     grid = enclosing_grid(field, bundle.localiser_spacing, bundle.network("localiser").stride)
     if math.prod(grid.size) > _MOST_COARSE_VOXELS:
-        raise InputError(
-            "The volume's field of view is larger than a person.",
-            "Crop it to the chest (Crop Volume), and check its spacing.",
-        )
+        raise refusal(finding("larger_than_a_person"))
     values = sample(field, grid, sparsely=True)
     clock.advance(0.4, "Looking for the heart")
     inside = _voxels_inside(grid, field)
@@ -56,7 +51,7 @@ def locate_heart(
     volumes = np.bincount(heart.ravel(), minlength=CLASS_COUNT) * grid.voxel_ml
     chambers = sum(volumes[BY_KEY[key].label] >= _LEAST_CHAMBER_ML for key in _CHAMBERS)
     if volumes[1:].sum() < bundle.min_heart_ml or chambers < _FEWEST_CHAMBERS:
-        raise NoHeartError(NO_HEART, NO_HEART_ADVICE)
+        raise refusal(finding("no_heart"), NoHeartError)
     points = np.argwhere(heart)
     start = np.asarray(grid.start)
     reach = 0.5 * grid.spacing + bundle.margin

@@ -9,10 +9,9 @@ Li, Yu, Wang, Heng, "Towards Cross-modality Medical Image Segmentation with Onli
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,21 +20,23 @@ import SimpleITK as sitk
 import numpy as np
 
 import mkd_core
-from mkd_core.errors import DeviceError, InputError, NoHeartError
+from mkd_core.errors import DeviceError, NoHeartError
 from mkd_core.inference.clock import Clock
 from mkd_core.inference.components import remove_small_components
 from mkd_core.inference.geometry import Grid, OrientedVolume, box_grid, overlap_slices
 from mkd_core.inference.image_check import validate_image
-from mkd_core.inference.localisation import NO_HEART, NO_HEART_ADVICE, locate_heart
+from mkd_core.inference.localisation import locate_heart
 from mkd_core.inference.memory import release_memory
 from mkd_core.inference.normalisation import denormalise, normalise
 from mkd_core.inference.resampling import sample, write_labels
 from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle
-from mkd_core.io.bundle_metadata import ASSISTANT_POLICIES, MODALITIES, PARTS, TARGET_POLICIES
+from mkd_core.io.bundle_metadata import PARTS
 from mkd_core.measure import quantify
+from mkd_core.measure.messages import finding, refusal
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import Views, align_for_segmentors
-from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES
+from mkd_core.protocol import SEGMENTORS, Finding, Report, SegmentationOptions, check_modality
+from mkd_core.structures import CLASS_COUNT, STRUCTURES
 
 if TYPE_CHECKING:
     import torch
@@ -47,81 +48,6 @@ _HUGE_BYTES = 10**9
 
 #: Size of the largest small component, in voxels of the networks' grid.
 _SMALL_COMPONENT_VOXELS = 2.0
-
-
-@dataclass(frozen=True)
-class SegmentationOptions:
-    """How to segment; the defaults suit everyone.
-
-    Attributes:
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        precision: "auto", "float32" or "bfloat16".
-        threads: CPU threads, None for all cores.
-        alignment: what the segmentors see, None for what the bundle says: "cycle", "none" or "mean" for volumes of the
-            target modality, "translate" or "none" for the other.
-        structures: keys of the structures wanted, None for all seven.
-        segmentor: whose prediction counts: "ensemble" for both together, "real" for S_real alone, "synthetic" for S_syn
-            alone.
-        with_disagreement: also return the map of disagreement of the two segmentors.
-        with_aligned: also return the volume as the generators rendered it.
-    """
-
-    device: str = "auto"
-    precision: str = "auto"
-    threads: int | None = None
-    alignment: str | None = None
-    structures: tuple[str, ...] | None = None
-    segmentor: str = "ensemble"
-    with_disagreement: bool = False
-    with_aligned: bool = False
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> SegmentationOptions:
-        """Options from plain values, such as come from JSON.
-
-        Raises:
-            InputError: an unknown option, or a value of the wrong kind.
-        """
-        kinds = {
-            "device": str,
-            "precision": str,
-            "threads": int,
-            "alignment": str,
-            "structures": (list, tuple),
-            "segmentor": str,
-            "with_disagreement": bool,
-            "with_aligned": bool,
-        }
-        optional = ("threads", "alignment", "structures")
-        for name, value in values.items():
-            if name not in kinds:
-                raise InputError(f"There is no option “{name}”.")
-            if not (isinstance(value, kinds[name]) or (value is None and name in optional)):
-                raise InputError(f"“{value}” is no value for the option “{name}”.")
-        structures = values.get("structures")
-        return cls(**{**values, "structures": None if structures is None else tuple(structures)})
-
-    def check(self, modality: str, target: str) -> None:
-        """Refuse values that mean nothing.
-
-        Raises:
-            InputError: with the values that exist.
-        """
-        policies = TARGET_POLICIES if modality == target else ASSISTANT_POLICIES
-        if self.alignment is not None and self.alignment not in policies:
-            raise InputError(
-                f"“{self.alignment}” is not an alignment for {modality} volumes.",
-                f"Choose one of {', '.join(policies)}.",
-            )
-        unknown = [key for key in self.structures or () if key not in BY_KEY]
-        if unknown:
-            raise InputError(f"There is no structure “{unknown[0]}”.", f"Choose from {', '.join(BY_KEY)}.")
-        if self.segmentor not in ensemble.PREDICTIONS:
-            raise InputError(
-                f"There is no segmentor “{self.segmentor}”.", f"Choose one of {', '.join(ensemble.PREDICTIONS)}."
-            )
-        if self.threads is not None and (isinstance(self.threads, bool) or not 1 <= self.threads <= 1024):
-            raise InputError(f"{self.threads} is not a number of threads.", "Choose a number from 1 to 1024.")
 
 
 @dataclass(frozen=True)
@@ -137,7 +63,7 @@ class SegmentationResult:
     """
 
     labels: sitk.Image
-    report: dict[str, Any]
+    report: Report
     disagreement: sitk.Image | None = None
     aligned: sitk.Image | None = None
 
@@ -170,10 +96,9 @@ def segment(
     """
     options = options or SegmentationOptions()
     clock = Clock(progress, cancelled)
+    check_modality(modality)
 
     clock.enter("check", "Checking the volume")
-    if modality not in MODALITIES:
-        raise InputError(f"“{modality}” is not a modality.", "Choose CT or MR.")
     warnings = validate_image(image, modality)
     volume = OrientedVolume(image)
 
@@ -183,7 +108,7 @@ def segment(
 
     if not isinstance(bundle, Bundle):
         bundle = load_bundle(bundle or default_bundle_path())
-    options.check(modality, bundle.target)
+    options.check(modality, bundle.target, [structure.key for structure in bundle.structures])
     executor = _executor(bundle, options)
     policy = options.alignment or bundle.alignment(modality)
 
@@ -205,16 +130,16 @@ def segment(
         labels, volume, block, prediction.labels, grid, prediction.agreements, prediction.removed
     )
     if not quantify.is_heart(measured):
-        raise NoHeartError(NO_HEART, NO_HEART_ADVICE)
+        raise refusal(finding("no_heart"), NoHeartError)
     warnings += quantify.global_warnings(measured, modality) + _warnings_of_run(executor, is_cut)
     wanted = [s for s in STRUCTURES if options.structures is None or s.key in options.structures]
     _keep_only(labels, [structure.label for structure in wanted])
     labels_image = volume.block_to_image(labels, block)
     clock.advance(1.0, "Done")
 
-    report = {
+    report: Report = {
         "structures": {s.key: quantify.structure_report(s, measured[s.key]) for s in wanted},
-        "warnings": warnings,
+        "warnings": [warning.to_dict() for warning in warnings],
         "modality": modality,
         "target": bundle.target,
         "alignment": policy,
@@ -224,7 +149,7 @@ def segment(
         "precision": str(executor.precision).removeprefix("torch."),
         "threads": threads,
         "bundle": bundle.identity,
-        "options": dataclasses.asdict(options),
+        "options": options.to_dict(),
         "version": mkd_core.__version__,
         "input": {"size": list(image.GetSize()), "spacing_mm": list(image.GetSpacing())},
         "heart_box_mm": _world_box(volume, grid),
@@ -328,7 +253,7 @@ def _segment_box(views: Views, segmentor: str, ensemble_weight: float, executor:
         *(ensemble.best_class(prediction).numpy() for prediction in (from_real, from_synthetic))
     )
     disagreement = ensemble.disagreement(from_real, from_synthetic)
-    chosen = dict(zip(ensemble.PREDICTIONS, (mean, from_real, from_synthetic)))[segmentor]
+    chosen = dict(zip(SEGMENTORS, (mean, from_real, from_synthetic)))[segmentor]
     first_labels = ensemble.best_class(chosen).numpy()
     chosen = ensemble.keep_main_components(chosen)
     labels = ensemble.best_class(chosen).numpy()
@@ -350,19 +275,10 @@ def _restore(
     return labels, block
 
 
-def _warnings_of_run(executor: Executor, is_cut: bool) -> list[str]:
+def _warnings_of_run(executor: Executor, is_cut: bool) -> list[Finding]:
     """What the run itself gives reason to doubt."""
-    warnings = []
-    if is_cut:
-        warnings.append("The heart is larger than the box that these weights work on: its ends are missing.")
-    if executor.fell_back:
-        warnings.append("The graphics card had too little memory: the processor did the work.")
-    if executor.was_split:
-        warnings.append(
-            "Memory was short: the heart was segmented in parts. Look at the contours for a step where they meet, "
-            "or close other programs and segment again."
-        )
-    return warnings
+    codes = {"box_too_small": is_cut, "fell_back": executor.fell_back, "was_split": executor.was_split}
+    return [finding(code) for code, applies in codes.items() if applies]
 
 
 def _keep_only(labels: np.ndarray, wanted: list[int]) -> None:

@@ -27,7 +27,7 @@ from mkd_core.errors import BundleError
 from mkd_core.io import tensor_file
 from mkd_core.io.bundle_metadata import FORMAT, KEY, PARTS, MetadataError, check_metadata, parse_metadata
 from mkd_core.io.tensor_file import TensorFileError
-from mkd_core.structures import CLASS_COUNT
+from mkd_core.structures import CLASS_COUNT, Structure, labelled
 
 if TYPE_CHECKING:
     import torch
@@ -81,6 +81,11 @@ class Bundle:
     def target(self) -> str:
         """Modality that the segmentors work on."""
         return self.metadata["target"]
+
+    @property
+    def structures(self) -> tuple[Structure, ...]:
+        """The structures that the segmentors tell apart, with their labels."""
+        return labelled(self.metadata["structures"])
 
     @property
     def localiser_spacing(self) -> float:

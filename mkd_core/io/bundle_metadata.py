@@ -2,22 +2,20 @@
 
 The description is JSON text under the key ``mkd`` of the file's header:
 
-======================
-========================================================================================================== ``format``
-version of this description, :data:`FORMAT` ``name``, ``version``   of the weights; ``created``: ISO date
-``target``              modality that the segmentors work on, ``assistant`` the one that lent its shape knowledge: "CT"
-or "MR" ``structures``          keys of the structures in the order of their labels ``networks``            description
-of each network, see :func:`mkd_core.method.networks.build` ``localiser``           ``spacing_mm`` of its grid,
-``min_heart_ml`` below which nothing counts as a heart, ``margin_mm`` around the heart ``segmentor``
-``spacing_mm`` of the segmentors' grid, ``max_box_mm`` (x, y, z): largest box they are used on ``normalisation``
-per modality ``{"kind": "window" | "percentile", "low", "high"}``
-``alignment``           ``target``: what S_syn sees of a target volume, one of :data:`TARGET_POLICIES`; ``assistant``:
-    "translate" or "none"
-``ensemble``            may be missing: S_real's share of the ensemble, 0 to 1, for ``target`` and ``assistant``
-    volumes; else both count half
-``training``            free: provenance; ``quality``: free: measured figures; ``licence``, ``intended_use``: texts
-======================
-==========================================================================================================
+- ``format``: version of this description, :data:`FORMAT`.
+- ``name``, ``version``: of the weights; ``created``: ISO date.
+- ``target``: modality that the segmentors work on; ``assistant``: the one that lent its shape knowledge; "CT" or "MR".
+- ``structures``: keys of the structures in the order of their labels.
+- ``networks``: description of each network, see :func:`mkd_core.method.networks.build`.
+- ``localiser``: ``spacing_mm`` of its grid, ``min_heart_ml`` below which nothing counts as a heart, ``margin_mm``
+  around the heart.
+- ``segmentor``: ``spacing_mm`` of the segmentors' grid, ``max_box_mm`` (x, y, z): largest box they are used on.
+- ``normalisation``: per modality ``{"kind": "window" | "percentile", "low", "high"}``.
+- ``alignment``: ``target``: what S_syn sees of a target volume, one of
+  :data:`mkd_core.protocol.TARGET_POLICIES`; ``assistant``: "translate" or "none".
+- ``ensemble``: may be missing: S_real's weight in the ensemble, 0 to 1, for ``target`` and ``assistant`` volumes; else
+  both count half.
+- ``training``: free: provenance; ``quality``: free: measured figures; ``licence``, ``intended_use``: texts.
 """
 
 from __future__ import annotations
@@ -26,6 +24,7 @@ import json
 import unicodedata
 from typing import Any
 
+from mkd_core.protocol import ASSISTANT_POLICIES, MODALITIES, TARGET_POLICIES
 from mkd_core.structures import STRUCTURES
 
 #: Version of the description written and read by this code.
@@ -34,17 +33,8 @@ FORMAT = 1
 #: Key of the description in the header's free text entries.
 KEY = "mkd"
 
-MODALITIES = ("CT", "MR")
-
 #: Networks that every bundle holds.
 PARTS = ("localiser", "generator_a2t", "generator_t2a", "segmentor_real", "segmentor_syn")
-
-#: What the segmentor of translated images sees of a target volume: the volume rendered there and back, the volume
-#: itself, or both, averaged.
-TARGET_POLICIES = ("cycle", "none", "mean")
-
-#: What both segmentors see of an assistant volume: its translation, or the volume itself.
-ASSISTANT_POLICIES = ("translate", "none")
 
 #: Most levels of tables and lists within each other, most characters of a text.
 _DEEPEST, _LONGEST_TEXT = 12, 10_000

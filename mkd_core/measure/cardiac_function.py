@@ -7,11 +7,14 @@ right ventricle is read at the same two frames.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-from mkd_core.structures import BY_KEY, MYOCARDIUM_DENSITY
+from mkd_core.measure.messages import finding
+from mkd_core.protocol import Finding
+from mkd_core.structures import MYOCARDIUM_DENSITY
 
 #: Frames of a beat below which end-systole is likely to lie between two of them.
 _FEWEST_FRAMES = 8
@@ -61,7 +64,7 @@ class CardiacFunction:
         left, right: the ventricles; None where a volume is missing.
         myocardial_mass_g: mass of the left ventricular myocardium at end-diastole, at 1.05 g/ml; None where it is
             missing.
-        warnings: what to doubt, sentences for a clinician.
+        warnings: what to doubt.
     """
 
     end_diastole: int | None = None
@@ -69,11 +72,11 @@ class CardiacFunction:
     left: VentricleFunction | None = None
     right: VentricleFunction | None = None
     myocardial_mass_g: float | None = None
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """The same as tables of numbers and texts, ready for JSON."""
-        return asdict(self)
+        return dataclasses.asdict(self) | {"warnings": [warning.to_dict() for warning in self.warnings]}
 
 
 def volume_curve(frames: Sequence[Mapping | None], key: str) -> list[float | None]:
@@ -94,12 +97,10 @@ def cardiac_function(frames: Sequence[Mapping | None]) -> CardiacFunction:
     known = [frame for frame, volume in enumerate(curve) if volume is not None]
     warnings = _missing_frames(frames) + _mixed_origins(frames)
     if len(known) < 2:
-        return CardiacFunction(
-            warnings=[*warnings, "At least two frames with a left ventricle are needed for its function."]
-        )
+        return CardiacFunction(warnings=[*warnings, finding("too_few_frames")])
     diastole, systole = max(known, key=curve.__getitem__), min(known, key=curve.__getitem__)
     if (curve[diastole] - curve[systole]) < _LEAST_CHANGE * curve[diastole]:
-        warnings.append("The volume of the left ventricle hardly changes: these frames do not show a heartbeat.")
+        warnings.append(finding("no_beat"))
     left, right = (_ventricle(volume_curve(frames, key), diastole, systole) for key in ("LV", "RV"))
     muscle = volume_curve(frames, "Myo")
     warnings += _frame_warnings(frames, diastole, systole)
@@ -120,45 +121,42 @@ def _ventricle(curve: Sequence[float | None], diastole: int, systole: int) -> Ve
     return VentricleFunction(full, empty, full - empty, (full - empty) / full)
 
 
-def _missing_frames(frames: Sequence[Mapping | None]) -> list[str]:
+def _missing_frames(frames: Sequence[Mapping | None]) -> list[Finding]:
     missing = [str(frame + 1) for frame, report in enumerate(frames) if not report]
     if not missing:
         return []
-    which = f"Frame {missing[0]} is" if len(missing) == 1 else f"Frames {', '.join(missing)} are"
-    return [f"{which} not segmented: end-diastole or end-systole may be among what is missing."]
+    if len(missing) == 1:
+        return [finding("frame_missing", frame=int(missing[0]))]
+    return [finding("frames_missing", frames=", ".join(missing))]
 
 
-def _mixed_origins(frames: Sequence[Mapping | None]) -> list[str]:
+def _mixed_origins(frames: Sequence[Mapping | None]) -> list[Finding]:
     weights = {(report.get("bundle") or {}).get("sha256") for report in frames if report}
-    return ["The frames were segmented with different weights: segment all of them again."] if len(weights) > 1 else []
+    return [finding("different_weights")] if len(weights) > 1 else []
 
 
-def _frame_warnings(frames: Sequence[Mapping | None], diastole: int, systole: int) -> list[str]:
+def _frame_warnings(frames: Sequence[Mapping | None], diastole: int, systole: int) -> list[Finding]:
     """Doubts about the two frames that all figures come from."""
     warnings = []
-    for when, frame in (("end-diastole", diastole), ("end-systole", systole)):
+    for when, frame in (("diastole", diastole), ("systole", systole)):
         for key in _MEASURED:
-            name, entry = BY_KEY[key].name, _structure(frames[frame], key)
+            entry = _structure(frames[frame], key)
             if not entry.get("volume_ml"):
-                warnings.append(f"{name} was not found at {when} (frame {frame + 1}).")
+                warnings.append(finding(f"not_found_at_{when}", structure=key, frame=frame + 1))
             elif entry.get("touches_border"):
-                warnings.append(
-                    f"{name} reaches the edge of the volume at {when} (frame {frame + 1}): part of it may be missing."
-                )
+                warnings.append(finding(f"touches_border_at_{when}", structure=key, frame=frame + 1))
     return warnings
 
 
-def _curve_warnings(curve: Sequence[float | None], diastole: int, systole: int) -> list[str]:
+def _curve_warnings(curve: Sequence[float | None], diastole: int, systole: int) -> list[Finding]:
     warnings = []
     if len(curve) < _FEWEST_FRAMES:
-        warnings.append(
-            f"Only {len(curve)} frames: end-systole may lie between two of them, and the ejection fraction be higher."
-        )
+        warnings.append(finding("few_frames", count=len(curve)))
     height = curve[diastole] - curve[systole]
     for frame in range(1, len(curve) - 1):
         before, here, after = curve[frame - 1 : frame + 2]
         if None not in (before, here, after) and height > 0 and abs(here - 0.5 * (before + after)) > _JUMP * height:
-            warnings.append(f"The volume of the left ventricle jumps at frame {frame + 1}: check its outline there.")
+            warnings.append(finding("volume_jumps", structure="LV", frame=frame + 1))
     return warnings
 
 
@@ -167,29 +165,19 @@ def _figure_warnings(
     right: VentricleFunction | None,
     muscle_full: float | None,
     muscle_empty: float | None,
-) -> list[str]:
+) -> list[Finding]:
     warnings = []
     lowest, highest = _USUAL_EJECTION
-    for name, ventricle in (("left", left), ("right", right)):
+    for key, ventricle in (("LV", left), ("RV", right)):
         if ventricle is not None and not lowest <= ventricle.ejection_fraction <= highest:
-            warnings.append(
-                f"An ejection fraction of {ventricle.ejection_fraction:.0%} of the {name} ventricle is unusual: check "
-                "its outlines."
-            )
+            warnings.append(finding("ejection_fraction", structure=key, fraction=ventricle.ejection_fraction))
     if left is not None and right is not None:
         difference = abs(left.stroke_volume_ml - right.stroke_volume_ml)
         mean = 0.5 * (left.stroke_volume_ml + right.stroke_volume_ml)
         if difference > _STROKE_DIFFERENCE * abs(mean):
-            warnings.append(
-                f"The stroke volumes of left and right ventricle differ by {difference:.0f} ml: without a leak or "
-                "shunt they are equal."
-            )
+            warnings.append(finding("stroke_volumes_differ", difference_ml=difference))
     if muscle_full is not None and muscle_empty is not None:
         change = abs(muscle_empty - muscle_full) / muscle_full
         if change > _MYOCARDIUM_CHANGE:
-            warnings.append(
-                f"The volume of the myocardium changes by {change:.0%} from end-diastole to end-systole, which muscle "
-                "does not: "
-                "check its outlines."
-            )
+            warnings.append(finding("myocardium_changes", structure="Myo", change=change))
     return warnings

@@ -82,6 +82,11 @@ MESSAGES: Mapping[str, Message] = {
     "position": Message(
         "refusal", _("The volume's position is not a number."), _("Centre the volume in the Volumes module.")
     ),
+    "sheared": Message(
+        "refusal",
+        _("The volume's axes are not at right angles: its slices are sheared."),
+        _("Resample it first, for example with Crop Volume."),
+    ),
     "not_a_number": Message(
         "refusal",
         _("The volume holds voxels that are NaN (not a number)."),
@@ -186,7 +191,7 @@ MESSAGES: Mapping[str, Message] = {
     ),
     # ---- a sequence of frames ----
     "frame_missing": Message(
-        "amber", _("Frame {frame} is not segmented: end-diastole or end-systole may be what is missing.")
+        "amber", _("Frame {frame:.0f} is not segmented: end-diastole or end-systole may be what is missing.")
     ),
     "frames_missing": Message(
         "amber", _("Frames {frames} are not segmented: end-diastole or end-systole may be among what is missing.")
@@ -234,7 +239,9 @@ MESSAGES: Mapping[str, Message] = {
         ),
     ),
     # ---- labelled volumes, for training and evaluation ----
-    "label_missing": Message("amber", _("The label map has no voxel of the {structure}.")),
+    "label_missing": Message(
+        "amber", _("The label map has no voxel of the {structure}."), _("Complete the label, or leave the case out.")
+    ),
 }
 
 

@@ -1,7 +1,4 @@
-"""Volumes, masses, and what to doubt.
-
-Warnings are for a clinician: short, plain, about what can be seen from the numbers alone.
-"""
+"""Volumes, masses, and what to doubt: findings about what can be seen from the numbers alone."""
 
 from __future__ import annotations
 
@@ -11,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mkd_core.inference.geometry import Grid, OrientedVolume
+from mkd_core.measure.messages import finding
 from mkd_core.method.ensemble import boxes, parts
-from mkd_core.structures import BY_KEY, CLASS_COUNT, MYOCARDIUM_DENSITY, STRUCTURES, Structure
+from mkd_core.protocol import Finding, StructureReport
+from mkd_core.structures import CLASS_COUNT, MYOCARDIUM_DENSITY, STRUCTURES, Structure
 
 #: Parts of a heart that a result must show most of, or it is none.
 CHAMBERS_AND_MYOCARDIUM = ("LV", "RV", "LA", "RA", "Myo")
@@ -152,81 +151,74 @@ def is_heart(measured: Mapping[str, Measurement]) -> bool:
     )
 
 
-def structure_report(structure: Structure, measurement: Measurement) -> dict:
+def structure_report(structure: Structure, measurement: Measurement) -> StructureReport:
     """Figures and warnings of one structure, ready for JSON."""
-    entry = {"volume_ml": round(measurement.volume_ml, 3)}
-    if structure.key == "Myo":
-        entry["mass_g"] = round(measurement.volume_ml * MYOCARDIUM_DENSITY, 3)
-    return entry | {
+    report: StructureReport = {
+        "volume_ml": round(measurement.volume_ml, 3),
         "mean_intensity": None if measurement.mean_intensity is None else round(measurement.mean_intensity, 2),
         "components": measurement.components,
         "touches_border": measurement.touches_border,
         "removed_ml": round(measurement.removed_ml, 3),
         "agreement": None if measurement.agreement is None else round(measurement.agreement, 4),
-        "warnings": _structure_warnings(structure, measurement),
+        "warnings": [one.to_dict() for one in structure_warnings(structure, measurement)],
     }
+    if not structure.is_blood:
+        report["mass_g"] = round(measurement.volume_ml * MYOCARDIUM_DENSITY, 3)
+    return report
 
 
-def _structure_warnings(structure: Structure, measurement: Measurement) -> list[str]:
+def structure_warnings(structure: Structure, measurement: Measurement) -> list[Finding]:
+    """What to doubt of one structure."""
+    key = structure.key
     if measurement.volume_ml == 0:
-        return [
-            "Not found." if measurement.agreement is None else "Not found, though one of the two segmentors saw it."
-        ]
-    warnings = []
+        return [finding("not_found" if measurement.agreement is None else "not_found_by_one", structure=key)]
+    found = []
     smallest, largest = structure.plausible_ml
-    usual = f"(usual in an adult: {smallest:.0f} to {largest:.0f} ml)"
+    usual = {"smallest_ml": smallest, "largest_ml": largest}
     if measurement.touches_border:
-        warnings.append("Reaches the edge of the volume: part of it may be missing.")
+        found.append(finding("touches_border", structure=key))
     elif measurement.volume_ml < smallest:
-        warnings.append(f"Unusually small {usual}.")
+        found.append(finding("too_small", structure=key, **usual))
     if measurement.volume_ml > largest:
-        warnings.append(f"Unusually large {usual}.")
+        found.append(finding("too_large", structure=key, **usual))
     if measurement.components > 1:
-        warnings.append(f"Found in {measurement.components} separate parts.")
+        found.append(finding("separate_parts", structure=key, count=measurement.components))
     if measurement.removed_ml > max(_REMOVED_ML, _REMOVED_FRACTION * measurement.volume_ml):
-        warnings.append(f"Further pieces were found apart from it and left out ({measurement.removed_ml:.0f} ml).")
+        found.append(finding("removed_parts", structure=key, removed_ml=measurement.removed_ml))
     if measurement.agreement is not None and measurement.agreement < _LOW_AGREEMENT:
-        warnings.append(
-            f"The two segmentors disagree by {1 - measurement.agreement:.0%} "
-            f"(more than {1 - _LOW_AGREEMENT:.0%}): check the outline."
+        found.append(
+            finding("low_agreement", structure=key, disagreement=1 - measurement.agreement, limit=1 - _LOW_AGREEMENT)
         )
-    return warnings
+    return found
 
 
-def global_warnings(measured: Mapping[str, Measurement], modality: str) -> list[str]:
-    """Doubts about the result as a whole."""
-    warnings = []
-    misplaced = [text for text, wrong in _ORDER if wrong(measured)]
-    if misplaced:
-        warnings.append(f"{' and '.join(misplaced).capitalize()}: the volume's orientation may be wrong.")
-    blood = [measured[key].mean_intensity for key in ("LV", "LA", "AA") if measured[key].mean_intensity is not None]
+def global_warnings(measured: Mapping[str, Measurement], modality: str) -> list[Finding]:
+    """What to doubt of the result as a whole."""
+    found = [
+        finding(code, first=first, second=second)
+        for code, first, second, axis, sign in _ORDER
+        if _is_beyond(measured, first, second, axis, sign)
+    ]
+    blood = [
+        intensity
+        for key in ("LV", "LA", "AA")
+        if key in measured and (intensity := measured[key].mean_intensity) is not None
+    ]
     if modality == "CT" and blood and max(blood) < _UNENHANCED:
-        warnings.append(
-            f"The blood is not enhanced by contrast agent (at most {max(blood):.0f} HU): borders inside the heart are "
-            "guesses."
-        )
-    return warnings
+        found.append(finding("no_contrast_agent", hu=max(blood)))
+    return found
 
 
-def _is_beyond(first: str, second: str, axis: int, sign: int):
-    """Whether the centre of ``first`` lies beyond that of ``second`` along an axis (0 head, 1 back, 2 left), where both
-    exist.
+def _is_beyond(measured: Mapping[str, Measurement], first: str, second: str, axis: int, sign: int) -> bool:
+    """Whether the centre of ``first`` lies beyond that of ``second`` along an axis (0 head, 1 back, 2 left); False
+    where one of them is missing.
     """
-
-    def wrong(measured: Mapping[str, Measurement]) -> bool:
-        a, b = measured[first].centre, measured[second].centre
-        return a is not None and b is not None and sign * (a[axis] - b[axis]) > 0
-
-    return wrong
-
-
-def _name(key: str) -> str:
-    return BY_KEY[key].name.lower()
+    centres = [measured[key].centre for key in (first, second) if key in measured]
+    if len(centres) < 2 or None in centres:
+        return False
+    a, b = centres
+    return sign * (a[axis] - b[axis]) > 0
 
 
-# What holds in every heart that lies as hearts do.
-_ORDER = (
-    (f"the {_name('RA')} lies left of the {_name('LV')}", _is_beyond("RA", "LV", 2, 1)),
-    (f"the {_name('LA')} lies in front of the {_name('RV')}", _is_beyond("LA", "RV", 1, -1)),
-    (f"the {_name('AA')} lies below the {_name('LV')}", _is_beyond("AA", "LV", 0, -1)),
-)
+#: What no heart that lies as hearts do shows: code of the finding, two structures, axis and sign of the mistake.
+_ORDER = (("left_of", "RA", "LV", 2, 1), ("in_front_of", "LA", "RV", 1, -1), ("below", "AA", "LV", 0, -1))

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 #: branches can be thin.
 _KEPT_SHARE = 0.2
 
-#: Whose prediction can be asked for, in the order in which :func:`ensemble` gives them.
-PREDICTIONS = ("ensemble", "real", "synthetic")
-
 _PULMONARY_ARTERY = BY_KEY["PA"].label
 
 _ALL_NEIGHBOURS = np.ones((3, 3, 3), bool)
@@ -38,7 +35,8 @@ def ensemble(
         ensemble_weight: weight of S_real in the mean, 0 to 1.
 
     Returns:
-        (mean, S_real's, S_syn's) class probabilities, each ``(C, D, H, W)``.
+        (mean, S_real's, S_syn's) class probabilities, in the order of :data:`mkd_core.protocol.SEGMENTORS`, each
+        ``(C, D, H, W)``.
     """
     import torch
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from mkd_core.errors import InputError
 from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle, save_bundle
-from mkd_core.io.bundle_metadata import MODALITIES
+from mkd_core.protocol import MODALITIES
 from mkd_core.structures import STRUCTURES
 from mkd_core.training import localiser
 from mkd_core.training.config import TrainingConfig

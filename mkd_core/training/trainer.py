@@ -24,9 +24,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from mkd_core.errors import InputError
 from mkd_core.inference.execution import choose_device, choose_precision
-from mkd_core.inference.pipeline import SegmentationOptions
 from mkd_core.io.bundle import Bundle, load_bundle
-from mkd_core.io.bundle_metadata import TARGET_POLICIES
+from mkd_core.protocol import TARGET_POLICIES, SegmentationOptions
 from mkd_core.training import datasets
 from mkd_core.training.across_processes import any_process, freeze_batch_norm
 from mkd_core.training.augmentation import Augmentation

@@ -11,9 +11,10 @@ from torch import nn
 
 from mkd_core.errors import InputError, NoHeartError
 from mkd_core.evaluation.cases import Case, read_case
-from mkd_core.inference.pipeline import SegmentationOptions, segment
+from mkd_core.inference.pipeline import segment
 from mkd_core.io.bundle import Bundle
 from mkd_core.method.ensemble import agreement, best_class
+from mkd_core.protocol import SegmentationOptions
 from mkd_core.structures import BY_LABEL, CLASS_COUNT, STRUCTURES
 
 

@@ -5,6 +5,7 @@ import os
 from slicer.i18n import tr as _
 
 from mkd_core.io.bundle import default_bundle_path
+from mkd_core.protocol import DEVICE_KINDS, EnvironmentRequest
 
 from ..parameters import MachineSettings
 from ..run.environment import torchProblem
@@ -35,8 +36,6 @@ class ComputingSettings:
     :param onChanged: called after each change.
     """
 
-    _DEVICES = ("auto", "cpu", "cuda", "mps")
-
     def __init__(self, deviceComboBox, threadsSpinBox, checkButton, environmentTextEdit, onChanged) -> None:
         self._settings = MachineSettings()
         self._deviceComboBox, self._checkButton, self._environmentTextEdit = (
@@ -46,10 +45,10 @@ class ComputingSettings:
         )
         self._onChanged = onChanged
         self._worker = WorkerProcess()
-        for device in self._DEVICES:
+        for device in DEVICE_KINDS:
             deviceComboBox.addItem(deviceName(device))
-        if self._settings.device in self._DEVICES:
-            deviceComboBox.currentIndex = self._DEVICES.index(self._settings.device)
+        if self._settings.device in DEVICE_KINDS:
+            deviceComboBox.currentIndex = DEVICE_KINDS.index(self._settings.device)
         threadsSpinBox.maximum = max(os.cpu_count() or 1, self._settings.threads)
         threadsSpinBox.value = self._settings.threads
         environmentTextEdit.visible = False
@@ -72,7 +71,7 @@ class ComputingSettings:
         self._worker.stop()
 
     def _onDeviceChanged(self, index: int) -> None:
-        self._settings.device = self._DEVICES[index]
+        self._settings.device = DEVICE_KINDS[index]
         self._onChanged()
 
     def _onThreadsChanged(self, count: int) -> None:
@@ -84,7 +83,7 @@ class ComputingSettings:
             return
         self._checkButton.enabled = False
         self._show([_("Checking ...")])
-        self._worker.request({"op": "environment"}, self._onChecked)
+        self._worker.request(EnvironmentRequest(), self._onChecked)
 
     def _onChecked(self, reply) -> None:
         self._worker.stop()

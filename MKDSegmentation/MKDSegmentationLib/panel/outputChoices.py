@@ -3,9 +3,8 @@
 import qt
 from slicer.i18n import tr as _
 
+from mkd_core.protocol import SEGMENTORS
 from mkd_core.structures import STRUCTURES
-
-from ..parameters import SEGMENTORS
 
 
 class OutputChoices:

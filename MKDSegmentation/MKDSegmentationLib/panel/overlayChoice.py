@@ -2,7 +2,9 @@
 
 from slicer.i18n import tr as _
 
-from ..scene.overlayVolumes import ALIGNED, DISAGREEMENT, overlayOf, showOverlay
+from mkd_core.protocol import ALIGNED, DISAGREEMENT
+
+from ..scene.overlayVolumes import overlayOf, showOverlay
 
 
 class OverlayChoice:

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from mkd_core.structures import BY_KEY
 
 from ..parameters import MachineSettings
+from ..scene.findingTexts import warningTexts
 from ..scene.measurements import measurementRows, measurementsAsText
 from ..scene.provenance import provenanceText
 
@@ -155,9 +156,9 @@ def _massText(report: dict) -> str:
 
 
 def _warningsText(report: dict) -> str:
-    warnings = [html.escape(warning) for warning in report.get("warnings", [])]
+    warnings = [html.escape(warning) for warning in warningTexts(report)]
     for key, entry in report.get("structures", {}).items():
-        for warning in entry.get("warnings") or []:
+        for warning in warningTexts(entry):
             warnings.append(f"<b>{html.escape(BY_KEY[key].name)}:</b> {html.escape(warning)}")
     if not warnings:
         return _("Nothing conspicuous was found. Look at the contours before you use the volumes.")

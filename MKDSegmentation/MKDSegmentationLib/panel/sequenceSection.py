@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 
 from mkd_core.measure.cardiac_function import CardiacFunction, cardiac_function
 
+from ..scene.findingTexts import findingText
 from ..scene.frameSequence import FrameSequence
 from ..scene.functionNodes import chartOf, functionRows
 
@@ -149,4 +150,4 @@ def _warningsText(function: CardiacFunction) -> str:
         )
     if function.warnings:
         lines.append(_("Please check:"))
-    return "<br>".join(lines + [f"• {html.escape(warning)}" for warning in function.warnings])
+    return "<br>".join(lines + [f"• {html.escape(findingText(warning))}" for warning in function.warnings])

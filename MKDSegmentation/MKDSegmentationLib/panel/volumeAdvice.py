@@ -7,43 +7,11 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from mkd_core.inference.quick_check import quick_check
+from mkd_core.inference.image_check import BETTER_MODALITY, quick_check
 
 from ..run.volumeTransfer import ijkToRas, reasonVolumeCannotBeUsed
+from ..scene.findingTexts import findingText
 from ..scene.transformHardening import isUnderNonLinearTransform
-
-
-def adviceText(finding) -> str:
-    """Return the sentence for a finding of mkd_core.inference.quick_check."""
-    texts = {
-        "spacing": _("A voxel size of {mm:g} mm cannot be right. Check the volume's spacing in the module Volumes."),
-        "extent": _("The volume is {m:.1f} m long, which cannot be right. Check its spacing in the module Volumes."),
-        "constant": _("All voxels of the volume have the same value."),
-        "labels": _(
-            "This looks like a label map ({values:.0f} different values), not like an image. "
-            "Select the CT or MR that belongs to it."
-        ),
-        "looks_like_mr": _("This looks like MR: no value lies below zero, as air does in CT. Segment it as MR?"),
-        "no_air": _(
-            "The volume shows neither air nor lung. Is it really a CT in Hounsfield units? An MR must be segmented as "
-            "MR."
-        ),
-        "looks_like_ct": _("This looks like CT, with air at -1000. Segment it as CT?"),
-        "stored_ct": _(
-            "This looks like a CT whose values are not Hounsfield units: water lies near 1000 instead of 0. "
-            "Load it from its DICOM files."
-        ),
-        "heart_cut": _(
-            "The volume is only {mm:.0f} mm wide in one direction. A whole heart with its vessels needs more than "
-            "{needed_mm:.0f} mm: parts that are cut off get no volume."
-        ),
-        "thick": _("The slices are {mm:.1f} mm thick: thin walls will be blurred and volumes less exact."),
-    }
-    return texts[finding.code].format(**finding.figures)
-
-
-#: What a volume may really be, by what was noticed.
-_BETTER_MODALITY = {"looks_like_mr": "MR", "no_air": "MR", "looks_like_ct": "CT"}
 
 
 class VolumeAdvice:
@@ -79,8 +47,8 @@ class VolumeAdvice:
             spacing = np.linalg.norm(ijkToRas(volumeNode)[:3, :3], axis=0)[::-1]  # along k, j, i
             self._findings = quick_check(slicer.util.arrayFromVolume(volumeNode), spacing, modality)
             self._seen = state
-        stopping = [adviceText(finding) for finding in self._findings if finding.stops]
-        doubts = [adviceText(finding) for finding in self._findings if not finding.stops]
+        stopping = [findingText(finding) for finding in self._findings if finding.severity == "refusal"]
+        doubts = [findingText(finding) for finding in self._findings if finding.severity != "refusal"]
         isWarped = isUnderNonLinearTransform(volumeNode)
         self._hardenButton.visible = isWarped
         if isWarped:
@@ -98,7 +66,7 @@ class VolumeAdvice:
 
     def _betterModality(self) -> str:
         return next(
-            (_BETTER_MODALITY[finding.code] for finding in self._findings if finding.code in _BETTER_MODALITY), ""
+            (BETTER_MODALITY[finding.code] for finding in self._findings if finding.code in BETTER_MODALITY), ""
         )
 
     def _show(self, text: str, betterModality: str = "") -> None:

@@ -7,6 +7,7 @@ from slicer.i18n import tr as _
 
 from mkd_core.errors import DownloadError
 from mkd_core.io.download import check_request
+from mkd_core.protocol import DownloadRequest
 
 from ..parameters import MachineSettings
 from ..run.privateFolder import PrivateFolder, removeLeftovers
@@ -83,13 +84,12 @@ class WeightsDownload:
             )
             return
         self._worker.request(
-            {
-                "op": "download",
-                "url": self._urlLineEdit.text,
-                "sha256": self._sha256LineEdit.text,
-                "folder": folder,
-                "part": os.path.join(self._partFolder.path, "weights.part"),
-            },
+            DownloadRequest(
+                url=self._urlLineEdit.text,
+                sha256=self._sha256LineEdit.text,
+                folder=folder,
+                part=os.path.join(self._partFolder.path, "weights.part"),
+            ),
             self._onReply,
             self._onProgress,
         )

@@ -10,7 +10,8 @@ import sys
 from packaging.version import InvalidVersion, Version
 from slicer.i18n import tr as _
 
-MINIMUM_TORCH = "2.4"  # the first that supports NumPy 2 and bfloat16 convolutions well enough
+from mkd_core.protocol import MINIMUM_TORCH
+
 #: PyTorch 2.13 does not install on Windows with its default limit of 260 characters for paths.
 _TORCH_TO_INSTALL = f">={MINIMUM_TORCH}" + (",<2.13" if sys.platform == "win32" else "")
 

@@ -11,11 +11,14 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from mkd_core import __version__ as coreVersion
+from mkd_core.errors import ProtocolError
+from mkd_core.measure.messages import finding
+from mkd_core.protocol import ALIGNED, DISAGREEMENT, SegmentRequest, parse_report
 
 from ..parameters import RunOptions
 from ..scene.measurements import writeMeasurementsTable
-from ..scene.overlayVolumes import ALIGNED, DISAGREEMENT, removeOverlay, writeOverlay
-from ..scene.provenance import isReport, keepReport
+from ..scene.overlayVolumes import removeOverlay, writeOverlay
+from ..scene.provenance import keepReport
 from ..scene.segmentationWriting import SegmentationBackup, reasonSegmentationCannotBeUsed, writeSegmentation
 from ..scene.transformHardening import isUnderNonLinearTransform
 from .incrementalTask import IncrementalTask
@@ -117,22 +120,15 @@ class SegmentationRun(VTKObservationMixin):
         self._worker.cancel(whenGone=transfer.remove if transfer else None)
         self._finish(RunOutcome("cancelled", message or _("Cancelled. The scene is as it was.")))
 
-    def _requestMessage(self) -> dict:
-        chosen = self._options
-        options = chosen.ofWorker()
-        if chosen.structures is not None:
-            options["structures"] = list(chosen.structures)
-        if chosen.segmentor != "ensemble":
-            options["segmentor"] = chosen.segmentor
-        message = {
-            "op": "segment",
-            "input": self._transfer.volumePath,
-            "output": self._transfer.labelPath,
-            "bundle": chosen.weightsPath or None,
-            "modality": chosen.modality,
-            "options": options,
-        }
-        return message | self._overlayPaths()
+    def _request(self) -> SegmentRequest:
+        return SegmentRequest(
+            input=self._transfer.volumePath,
+            output=self._transfer.labelPath,
+            bundle=self._options.weightsPath or None,
+            modality=self._options.modality,
+            options=self._options.forCore(),
+            **self._overlayPaths(),
+        )
 
     def _overlayPaths(self) -> dict:
         paths = {}
@@ -145,7 +141,7 @@ class SegmentationRun(VTKObservationMixin):
     def _onVolumeWritten(self, _value) -> None:
         self._steps = None
         if not self._failIfChanged():
-            self._worker.request(self._requestMessage(), self._onReply, self._onWorkerProgress)
+            self._worker.request(self._request(), self._onReply, self._onWorkerProgress)
 
     def _failIfChanged(self) -> bool:
         """End the run if the volume is not the one that it began with; tell whether it did."""
@@ -195,11 +191,15 @@ class SegmentationRun(VTKObservationMixin):
             return
         if self._failIfChanged():
             return
-        if not isReport(reply.report) or not reply.report.get("structures"):
-            self._onResultError(ValueError("The report of the segmentation process is malformed."))
+        try:
+            report = parse_report(reply.report)
+            if not report["structures"]:
+                raise ProtocolError("The report names no structure.")
+        except ProtocolError as error:
+            self._onResultError(error)
             return
         self._steps = IncrementalTask(
-            self._readLabels(), lambda labels: self._onLabelsRead(labels, reply.report), self._onResultError
+            self._readLabels(), lambda labels: self._onLabelsRead(labels, report), self._onResultError
         )
 
     def _readLabels(self):
@@ -230,7 +230,7 @@ class SegmentationRun(VTKObservationMixin):
         if labels is None:
             return RunOutcome("failed", _("No heart was found in this volume."))
         overlays = self._readOverlays()  # what cannot be read must fail before the scene is touched
-        report = {**report, "warnings": list(report.get("warnings", [])) + self._warningsOnTransform()}
+        report = {**report, "warnings": report["warnings"] + self._warningsOnTransform()}
         before = _nodesOfScene()
         try:
             segmentation, table, report = self._writeNodes(labels, overlays, report)
@@ -278,13 +278,7 @@ class SegmentationRun(VTKObservationMixin):
     def _warningsOnTransform(self) -> list:
         if not isUnderNonLinearTransform(self._inputVolume):
             return []
-        return [
-            _(
-                "The volume is under a non-linear transform (for example of a tilted gantry); volumes in ml are "
-                "measured without it. "
-                "For true volumes segment a hardened copy."
-            )
-        ]
+        return [finding("non_linear_transform").to_dict()]
 
     def _inputState(self) -> tuple:
         """Return what must not change while the worker works: the volume's grid and voxels."""

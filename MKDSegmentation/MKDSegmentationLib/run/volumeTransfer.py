@@ -13,12 +13,14 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from mkd_core.measure.messages import finding
+from mkd_core.protocol import MIN_SIDE, SHEAR_TOLERANCE
 from mkd_core.structures import CLASS_COUNT
 
+from ..scene.findingTexts import findingText
 from .privateFolder import PrivateFolder, openPrivate
 from .rawNrrd import BytesFile, header, planesPerPiece
 
-SMALLEST_SIDE = 8  # voxels; the pipeline refuses less
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 
 
@@ -45,16 +47,17 @@ def reasonVolumeCannotBeUsed(volumeNode) -> str:
     if image is None or image.GetNumberOfPoints() == 0 or image.GetPointData().GetScalars() is None:
         return _("The selected volume has no voxels.")
     if image.GetNumberOfScalarComponents() != 1:
-        return _("The selected volume has colours or vectors; a volume with one value per voxel is needed.")
-    if min(image.GetDimensions()) < SMALLEST_SIDE:
-        return _("The selected volume has too few slices or voxels; a three-dimensional volume is needed.")
+        return findingText(finding("not_scalar"))
+    if min(image.GetDimensions()) < MIN_SIDE:
+        size = " x ".join(map(str, image.GetDimensions()))
+        return findingText(finding("too_few_voxels", size=size, needed=MIN_SIDE))
     columns = ijkToRas(volumeNode)[:3, :3]
     lengths = np.linalg.norm(columns, axis=0)
     if not np.all(np.isfinite(lengths)) or lengths.min() <= 0:
         return _("The selected volume has an impossible voxel spacing.")
     directions = columns / lengths
-    if np.abs(directions.T @ directions - np.eye(3)).max() > 1e-3:
-        return _("The slices of the selected volume are sheared; resample it first, for example with Crop Volume.")
+    if np.abs(directions.T @ directions - np.eye(3)).max() > SHEAR_TOLERANCE:
+        return findingText(finding("sheared"))
     return ""
 
 

@@ -3,6 +3,7 @@ down with it.
 """
 
 import collections
+import dataclasses
 import json
 import logging
 import os
@@ -14,7 +15,23 @@ from dataclasses import dataclass, field
 import qt
 from slicer.i18n import tr as _
 
+from mkd_core.errors import ProtocolError
+from mkd_core.protocol import (
+    CancelRequest,
+    ErrorReply,
+    ProgressReply,
+    ReadyReply,
+    Reply,
+    Request,
+    ResultReply,
+    WarmRequest,
+    Work,
+    parse_reply,
+    to_message,
+)
+
 from ..corePackage import coreSearchPath
+from ..scene.findingTexts import findingText
 from .lineBuffer import LineBuffer
 
 GRACE_MS = 1500  # a worker told to end is killed after this
@@ -53,7 +70,7 @@ class WorkerProcess:
     Example::
 
         worker = WorkerProcess()
-        worker.request({"op": "segment", ...}, onReply=lambda reply: print(reply.outcome))
+        worker.request(SegmentRequest(...), onReply=lambda reply: print(reply.outcome))
 
     :param command: command line; by default :func:`workerCommand`, asked at each start.
     :param onLog: called with each line of text that the process writes besides its messages.
@@ -89,26 +106,26 @@ class WorkerProcess:
             self._warmedFor = None
             self._child.start(self._command or workerCommand())
 
-    def warm(self, message: dict) -> None:
+    def warm(self, message: WarmRequest) -> None:
         """Let the process load in the background what a coming request needs; returns at once, and nothing tells when
         it is done.
 
         A request that comes meanwhile waits for it in the process, and gains what is done already. Asking twice for the
         same costs nothing.
 
-        :param message: the request "warm" of the worker's protocol, without its id.
+        :param message: what to load.
         """
         if self.isBusy:
             return
         self.start()
         if self._child is not None and self._warmedFor != message:
             self._warmedFor = message
-            self._child.send({**message, "id": json.dumps(message)})
+            self._child.send(dataclasses.replace(message, id=json.dumps(to_message(message))))
 
-    def request(self, message: dict, onReply, onProgress=None) -> None:
+    def request(self, message: Work, onReply, onProgress=None) -> None:
         """Send a request. Nothing blocks; the callbacks come from the event loop.
 
-        :param message: one request of the worker's protocol, without its id.
+        :param message: one request of mkd_core.protocol; it gets its id here.
         :param onReply: called once with a :class:`WorkerReply`, unless :meth:`cancel` or :meth:`stop` come first.
         :param onProgress: called with stage, fraction (0 to 1) and message.
         :raises RuntimeError: if a request is under way.
@@ -120,7 +137,7 @@ class WorkerProcess:
         self.start()
         self._idleTimer.stop()
         if self._child is not None:  # it may have failed to start at once, and said so
-            self._child.send({**message, "id": self._requestId})
+            self._child.send(dataclasses.replace(message, id=self._requestId))
 
     def cancel(self, whenGone=None) -> None:
         """Give up the request: no reply comes, and the process ends by itself or is killed after a moment.
@@ -146,18 +163,15 @@ class WorkerProcess:
             if ending is not None:
                 ending.kill()
 
-    def _onMessage(self, message: dict) -> None:
-        if message.get("id") != self._requestId or not self.isBusy:
+    def _onMessage(self, message: Reply) -> None:
+        if getattr(message, "id", None) != self._requestId or not self.isBusy:
             return
-        event = message.get("event")
-        if event == "progress" and self._onProgress is not None:
-            self._onProgress(
-                str(message.get("stage", "")), _fraction(message.get("fraction")), _text(message.get("message"))
-            )
-        elif event == "result":
-            self._reply(WorkerReply("result", report=message.get("report") or {}))
-        elif event == "error":
-            text = " ".join(_text(message.get(part)) for part in ("message", "advice")).strip()
+        if isinstance(message, ProgressReply) and self._onProgress is not None:
+            self._onProgress(message.stage, message.fraction, message.message)
+        elif isinstance(message, ResultReply):
+            self._reply(WorkerReply("result", report=message.report))
+        elif isinstance(message, ErrorReply):
+            text = findingText(message.finding) if message.finding else f"{message.message} {message.advice}".strip()
             self._reply(
                 WorkerReply("error", message=text or _("The segmentation failed; details are in the application log."))
             )
@@ -179,16 +193,6 @@ class WorkerProcess:
         onReply, self._onReply, self._onProgress = self._onReply, None, None
         self._idleTimer.start(IDLE_MS)
         onReply(reply)
-
-
-def _fraction(value) -> float:
-    return (
-        float(min(max(value, 0.0), 1.0)) if isinstance(value, (int, float)) and value == value else 0.0
-    )  # NaN is unlike itself
-
-
-def _text(value) -> str:
-    return str(value or "")[:_LOG_COLUMNS]
 
 
 def _childPid(value) -> int | None:
@@ -222,16 +226,16 @@ class _Child:
         logging.debug("Starting the segmentation process: %s", command)
         self._process.start(command[0], command[1:])
 
-    def send(self, message: dict) -> None:
+    def send(self, message: Request) -> None:
         """Write one line. A process that is still starting gets it as soon as it reads."""
-        self._process.write((json.dumps(message) + "\n").encode("utf-8"))
+        self._process.write((json.dumps(to_message(message)) + "\n").encode("utf-8"))
 
     def end(self, cancelId: int, whenGone=None) -> None:
         """Ask the process to end, and kill it if it has not ended after the grace time."""
         self._whenGone = whenGone
         self._onMessage = self._onEnd = self._onLog = None
         _Child.ending.add(self)
-        self.send({"op": "cancel", "id": cancelId})
+        self.send(CancelRequest(id=cancelId))
         self._process.closeWriteChannel()  # a worker whose input ends, ends
         self._killTimer.start(GRACE_MS)
 
@@ -256,13 +260,13 @@ class _Child:
 
     def _onLine(self, line: str) -> None:
         try:
-            message = json.loads(line) if line.startswith("{") else None
-        except (ValueError, RecursionError):
+            message = parse_reply(json.loads(line)) if line.startswith("{") else None
+        except (ValueError, RecursionError, ProtocolError):
             message = None
-        if not isinstance(message, dict):
+        if message is None:
             self._logLine(line)
-        elif message.get("event") == "ready":
-            self._pid = self._pid or _childPid(message.get("pid"))
+        elif isinstance(message, ReadyReply):
+            self._pid = self._pid or _childPid(message.pid)
         elif self._onMessage is not None:
             self._onMessage(message)
 

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from mkd_core.measure.cardiac_function import CardiacFunction, cardiac_function, volume_curve
 from mkd_core.structures import BY_KEY
 
+from .findingTexts import findingText
 from .frameSequence import FrameSequence
 
 #: Roles by which a sequence of segmentations refers to its nodes here.
@@ -120,7 +121,7 @@ def _fillFunction(node, function: CardiacFunction) -> None:
             [_("End-diastole (frame)"), str(function.end_diastole + 1), ""],
             [_("End-systole (frame)"), str(function.end_systole + 1), ""],
         ]
-    rows += [[_("Warning"), warning, ""] for warning in function.warnings]
+    rows += [[_("Warning"), findingText(warning), ""] for warning in function.warnings]
     table = vtk.vtkTable()
     for index, title in enumerate((_("Measure"), BY_KEY["LV"].name, BY_KEY["RV"].name)):
         column = vtk.vtkStringArray()

@@ -10,6 +10,8 @@ from slicer.i18n import tr as _
 
 from mkd_core.structures import BY_KEY
 
+from .findingTexts import warningTexts
+
 #: Role under which a segmentation refers to the table of its measurements.
 TABLE_ROLE = "MKDSegmentation.Measurements"
 
@@ -36,7 +38,7 @@ def measurementRows(report: dict) -> list:
                 _rounded(entry.get("mass_g"), 1),
                 _rounded(entry.get("mean_intensity"), 0),
                 None if agreement is None else round(100.0 * agreement, 0),
-                " ".join(entry.get("warnings") or []),
+                " ".join(warningTexts(entry)),
             ]
         )
     return rows
@@ -53,7 +55,7 @@ def measurementsAsText(report: dict, separator: str) -> str:
     writer.writerow(columnTitles(report.get("modality", "CT")))
     for row in measurementRows(report):
         writer.writerow(["" if value is None else f"{value:g}" if isinstance(value, float) else value for value in row])
-    for warning in report.get("warnings", []):
+    for warning in warningTexts(report):
         writer.writerow([_("Whole heart"), "", "", "", "", warning])
     return target.getvalue()
 

@@ -3,9 +3,10 @@
 import slicer
 from slicer.i18n import tr as _
 
+from mkd_core.protocol import ALIGNED, DISAGREEMENT
+
 from ..run.volumeTransfer import setVolumeFromImage
 
-DISAGREEMENT, ALIGNED = "disagreement", "aligned"
 _ROLES = {DISAGREEMENT: "MKDSegmentation.Disagreement", ALIGNED: "MKDSegmentation.Aligned"}
 _FAINTEST = 0.1  # disagreement below this is not shown: it is everywhere
 

@@ -5,7 +5,8 @@ import json
 
 from slicer.i18n import tr as _
 
-from mkd_core.structures import BY_KEY
+from mkd_core.errors import ProtocolError
+from mkd_core.protocol import parse_report
 
 #: Attribute of a segmentation node that keeps the report of the run which made it, as JSON.
 REPORT_ATTRIBUTE = "MKDSegmentation.Report"
@@ -16,52 +17,12 @@ def reportOf(segmentationNode) -> dict:
     tampered with.
     """
     text = segmentationNode.GetAttribute(REPORT_ATTRIBUTE) if segmentationNode is not None else None
-    try:
-        report = json.loads(text or "{}")
-    except (ValueError, RecursionError):
+    if not text:
         return {}
-    return report if isReport(report) else {}
-
-
-def isReport(value) -> bool:
-    """Tell whether a value is a report that can be shown: what comes from a file or a process may be anything."""
-    if not isinstance(value, dict):
-        return False
-    structures = value.get("structures", {})
-    return (
-        isinstance(structures, dict)
-        and all(key in BY_KEY and _isStructureReport(entry) for key, entry in structures.items())
-        and _areTexts(value.get("warnings"))
-        and all(_isFlat(value.get(part)) for part in ("bundle", "options", "timings_s", "input"))
-        and _areNumbers((value.get("timings_s") or {}).values())
-        and _isSize((value.get("input") or {}).get("size"))
-    )
-
-
-def _isStructureReport(entry) -> bool:
-    figures = ("volume_ml", "mass_g", "mean_intensity", "agreement")
-    return (
-        isinstance(entry, dict)
-        and _areNumbers(entry.get(figure) for figure in figures)
-        and _areTexts(entry.get("warnings"))
-    )
-
-
-def _areNumbers(values) -> bool:
-    return all(value is None or (isinstance(value, (int, float)) and abs(value) < 1e15) for value in values)
-
-
-def _isSize(value) -> bool:
-    return value is None or (isinstance(value, list) and None not in value and _areNumbers(value))
-
-
-def _areTexts(values) -> bool:
-    return values is None or (isinstance(values, list) and all(isinstance(value, str) for value in values))
-
-
-def _isFlat(table) -> bool:
-    """Tell whether a value is a table of plain values and lists of them, or nothing."""
-    return table is None or (isinstance(table, dict) and not any(isinstance(value, dict) for value in table.values()))
+    try:
+        return parse_report(json.loads(text))
+    except (ValueError, RecursionError, ProtocolError):
+        return {}
 
 
 def keepReport(segmentationNode, report: dict) -> dict:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mkd_core import __version__
-from mkd_core.io.bundle_metadata import TARGET_POLICIES
+from mkd_core.protocol import TARGET_POLICIES
 from mkd_core.structures import STRUCTURES
 from mkd_core.training.checkpoint import replacing
 from mkd_core.training.experiments.paper_table import COMPETITORS, TWINS

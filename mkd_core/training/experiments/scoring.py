@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from mkd_core.io.bundle_metadata import TARGET_POLICIES
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import align_for_segmentors
+from mkd_core.protocol import TARGET_POLICIES
 from mkd_core.structures import STRUCTURES
 from mkd_core.training.labelled_volumes import PreparedVolume
 from mkd_core.training.validation import dice_of_labels
