@@ -63,6 +63,9 @@ class MachineSettings:
     automaticDevice = _setting(
         "AutomaticDevice", "", "What auto last turned out to be: cpu or cuda; empty as long as nobody knows."
     )
+    downloadUnderWay = _setting(
+        "DownloadUnderWay", "", "Path of the private folder of the download under way; empty if there is none."
+    )
     exportFolder = _setting("ExportFolder", "", "Where measurements were last saved.")
 
     @property

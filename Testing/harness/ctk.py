@@ -1,5 +1,6 @@
 """Stand-ins for the CTK widgets that the panel uses, and the module `ctk`."""
 
+import re
 import sys
 import types
 
@@ -165,14 +166,32 @@ class ctkPathLineEdit(QtWidgets.QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._comboBox, 1)
         layout.addWidget(self._browseButton)
-        self._comboBox.lineEdit().textChanged.connect(self._onTextChanged)
+        self._validator = QtGui.QRegularExpressionValidator(self)
+        self._comboBox.lineEdit().setValidator(self._validator)
+        self._updateValidator()
         self._valid = False
+        self._comboBox.lineEdit().textChanged.connect(self._onTextChanged)
+
+    def _updateValidator(self):
+        """As in CTK: an empty text is never valid, and with name filters only a path that ends like one of them is.
+        CTK takes the last letter of an ending for optional.
+        """
+        filters = re.findall(r"\(([^()]*)\)$", "\n".join(self._nameFilters), re.MULTILINE)
+        endings = re.findall(r"\*\.(\w+)", " ".join(filters))
+        pattern = "|".join(rf".*\.{ending}?$" for ending in endings)
+        self._validator.setRegularExpression(QtCore.QRegularExpression(f"({pattern})" if pattern else ".+"))
 
     def _onTextChanged(self, path):
-        self.currentPathChanged.emit(path)
-        if not self._valid:
-            self._valid = True
-            self.validInputChanged.emit(True)
+        """As in CTK: a text that is not valid is shown, and nobody is told that the path is another one."""
+        wasValid, self._valid = self._valid, self._comboBox.lineEdit().hasAcceptableInput()
+        if self._valid:
+            self.currentPathChanged.emit(path)
+        if self._valid != wasValid:
+            self.validInputChanged.emit(self._valid)
+
+    def _setNameFilters(self, filters):
+        self._nameFilters = filters
+        self._updateValidator()
 
     def _getCurrentPath(self):
         return self._comboBox.lineEdit().text()
@@ -206,11 +225,13 @@ class ctkPathLineEdit(QtWidgets.QWidget):
 
     def retrieveHistory(self):
         path = self.currentPath
+        wasBlocked = self.blockSignals(True)
         self._comboBox.clear()
         self._comboBox.addItems(self._history()[:5])
         if path:
             self.setCurrentPath(path)
-        else:
+        self.blockSignals(wasBlocked)
+        if not path:
             self._comboBox.setCurrentIndex(0)
 
     def addCurrentPathToHistory(self):
@@ -229,7 +250,7 @@ class ctkPathLineEdit(QtWidgets.QWidget):
     currentPath = Property(str, _getCurrentPath, setCurrentPath)
     filters = Property(int, *_assign("_filters"))
     label = Property(str, *_assign("_label"))
-    nameFilters = Property("QStringList", *_assign("_nameFilters"))
+    nameFilters = Property("QStringList", lambda self: self._nameFilters, _setNameFilters)
     settingKey = Property(str, lambda self: self._settingKey, _setSettingKey)
     showBrowseButton = Property(
         bool, lambda self: not self._browseButton.isHidden(), lambda self, on: self._browseButton.setVisible(on)

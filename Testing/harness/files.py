@@ -36,6 +36,8 @@ class qSlicerCoreIOManager(QtCore.QObject):
     fileSaved = Signal(dict)
 
     def fileType(self, path):
+        if not Path(path).exists():
+            return "NoFile"
         return next((kind for ending, kind in _TYPE_BY_ENDING.items() if path.lower().endswith(ending)), "NoFile")
 
     def fileWriterFileType(self, node, _path=""):

@@ -56,10 +56,13 @@ def _attach(wrapper, raw):
 
 
 def wrapperClass(rawClass):
-    """Return the wrapper class of a PySide or raw stand-in class; the class hierarchy is mirrored."""
+    """Return the wrapper class of a PySide or raw stand-in class.
+
+    As in PythonQt, wrapper classes do not inherit from each other: isinstance(label, qt.QWidget) is False; what a
+    widget is, its method inherits() tells.
+    """
     if rawClass not in _classes:
-        bases = tuple(wrapperClass(base) for base in rawClass.__bases__ if issubclass(base, QtCore.QObject))
-        _classes[rawClass] = WrapperType(rawClass.__name__, bases or (Wrapper,), {"_rawClass": rawClass})
+        _classes[rawClass] = WrapperType(rawClass.__name__, (Wrapper,), {"_rawClass": rawClass})
     return _classes[rawClass]
 
 

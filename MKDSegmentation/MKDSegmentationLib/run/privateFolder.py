@@ -2,7 +2,8 @@
 
 A folder is in use as long as its maker holds a lock of the operating system on a file in it. Such a lock ends with the
 process, however it ends, and asks neither for process ids, which are given out again, nor for the time of day, which
-may be set.
+may be set. The same file holds a token that names the folder: only a folder with its own token, and with nothing in it
+but files that a run makes, is ever deleted. Whatever else has a similar name belongs to somebody else.
 
 On Windows the bits of a file mode mean little: Python 3.12.4 and newer, hence Slicer's, make the folder so that this
 user and administrators alone can enter it.
@@ -10,14 +11,20 @@ user and administrators alone can enter it.
 
 import contextlib
 import os
-import shutil
+import re
 import stat
 import sys
 import tempfile
 
 PREFIX = "MKDSegmentation-"
+_FOLDER_NAME = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")  # as tempfile.mkdtemp makes it
 _LOCK_NAME = "in-use"
 _ATTEMPTS = 3
+
+#: Names of the files that a run or a download makes.
+FILE_NAMES = ("volume.nrrd", "labels.nrrd", "disagreement.nrrd", "aligned.nrrd", "weights.part")
+#: Name of a file of mkd_core that is still being written; see mkd_core.io.atomic.
+_DRAFT_NAME = re.compile(r"\.mkd-[0-9a-f]{16}(\.\w+)*")
 
 
 class PrivateFolder:
@@ -28,24 +35,27 @@ class PrivateFolder:
     """
 
     def __init__(self, parent: str | None) -> None:
-        for _attempt in range(_ATTEMPTS):  # a start of another Slicer may take one from us before it is locked
+        for _attempt in range(_ATTEMPTS):  # the start of another Slicer may look into one before we have locked it
             self.path = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
             os.chmod(self.path, stat.S_IRWXU)  # also where the user's umask takes rights from the user
-            self._lock = _lock(self.path)
+            self._lock = _newLock(self.path)
             if self._lock is not None:
                 return
-            shutil.rmtree(self.path, ignore_errors=True)
+            _removeFiles(self.path)
         os.mkdir(
             self.path, stat.S_IRWXU
         )  # a disk without locks, as some networks have: no start removes it, not even after a crash
 
     def remove(self) -> None:
-        """Delete the folder with all that is in it. What cannot be deleted now is deleted by the next start."""
+        """Delete the folder and the files that we made in it. What cannot be deleted now is deleted by the next start;
+        what somebody else put there stays.
+        """
         lock, self._lock = self._lock, None
-        if lock is None:
-            shutil.rmtree(self.path, ignore_errors=True)
-        else:
-            _removeLocked(self.path, lock)
+        _removeFiles(self.path)
+        if lock is not None:
+            os.close(lock)
+            if sys.platform == "win32":  # where the locked file cannot be deleted as long as it is open
+                _removeFiles(self.path)
 
 
 def openPrivate(path: str):
@@ -61,33 +71,79 @@ def openPrivate(path: str):
 
 
 def removeLeftovers(parent: str) -> None:
-    """Delete the folders that a crash left behind; those in use, links and what belongs to others are spared."""
+    """Delete the folders that a crash left behind in a folder for temporary files. Never call it for a folder that the
+    user chose for something else.
+    """
     try:
-        entries = [entry for entry in os.scandir(parent) if entry.name.startswith(PREFIX)]
+        names = [entry.name for entry in os.scandir(parent)]
     except OSError:
         return  # a folder that is not there or is closed to us holds nothing of ours
-    for entry in entries:
-        with contextlib.suppress(OSError):
-            if entry.is_dir(follow_symlinks=False) and _isOurs(entry.stat(follow_symlinks=False)):
-                lock = _lock(entry.path)
-                if lock is not None:
-                    _removeLocked(entry.path, lock)
+    for name in names:
+        removeLeftover(os.path.join(parent, name))
 
 
-def _isOurs(status: os.stat_result) -> bool:
-    return sys.platform == "win32" or status.st_uid == os.getuid()
+def removeLeftover(path: str) -> None:
+    """Delete one folder that a crash left behind; a folder in use, a link, and what is not ours are spared."""
+    with contextlib.suppress(OSError):
+        if not (_FOLDER_NAME.fullmatch(os.path.basename(path)) and _belongsToThisUser(os.lstat(path))):
+            return
+        lock = _lockOfLeftover(path)
+        if lock is None:
+            return
+        try:
+            if all(_isOurs(entry) for entry in os.scandir(path)):
+                _removeFiles(path)
+        finally:
+            os.close(lock)
+            if sys.platform == "win32" and os.listdir(path) == [_LOCK_NAME]:
+                _removeFiles(path)
 
 
-def _lock(folder: str) -> int | None:
-    """Return the handle of a lock that this process alone holds, or None if another one uses or deletes the folder."""
-    path = os.path.join(folder, _LOCK_NAME)
+def _token(folder: str) -> bytes:
+    """Return what the lock file of a folder holds; in a copy or under another name it is no longer true."""
+    return f"{os.path.basename(folder)}\nA folder of MKDSegmentation for temporary files.\n".encode("ascii")
+
+
+def _belongsToThisUser(status: os.stat_result) -> bool:
+    return stat.S_ISDIR(status.st_mode) and (sys.platform == "win32" or status.st_uid == os.getuid())
+
+
+def _isOurs(entry: os.DirEntry) -> bool:
+    return entry.is_file(follow_symlinks=False) and _isOurName(entry.name)
+
+
+def _isOurName(name: str) -> bool:
+    return name in (_LOCK_NAME, *FILE_NAMES) or _DRAFT_NAME.fullmatch(name) is not None
+
+
+def _newLock(folder: str) -> int | None:
+    """Return the handle of a lock on a new folder, which then has its token; None if there can be no lock."""
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, stat.S_IRUSR | stat.S_IWUSR)
+        handle = os.open(
+            os.path.join(folder, _LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR
+        )
     except OSError:
         return None
     try:
         _lockHandle(handle)
-        if os.path.samestat(os.fstat(handle), os.stat(path)):  # else somebody deleted it between our two steps
+        os.write(handle, _token(folder))
+        return handle
+    except OSError:
+        os.close(handle)
+        return None
+
+
+def _lockOfLeftover(folder: str) -> int | None:
+    """Return the handle of the lock on a folder that has its own token and that nobody uses or deletes, else None."""
+    path = os.path.join(folder, _LOCK_NAME)
+    try:
+        handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        return None
+    try:
+        _lockHandle(handle)
+        isThere = os.path.samestat(os.fstat(handle), os.stat(path))  # else somebody deleted it between our two steps
+        if isThere and os.read(handle, 1024) == _token(folder):
             return handle
     except OSError:
         pass
@@ -107,9 +163,11 @@ def _lockHandle(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _removeLocked(folder: str, lock: int) -> None:
-    """Delete a folder while nobody else can take it, and let go of the lock."""
-    shutil.rmtree(folder, ignore_errors=True)
-    os.close(lock)
-    if sys.platform == "win32":  # where the locked file cannot be deleted as long as it is open
-        shutil.rmtree(folder, ignore_errors=True)
+def _removeFiles(folder: str) -> None:
+    """Delete our files in a folder, the one with the token last, and the folder if nothing is left in it."""
+    with contextlib.suppress(OSError):
+        names = sorted((name for name in os.listdir(folder) if _isOurName(name)), key=lambda name: name == _LOCK_NAME)
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
