@@ -22,14 +22,16 @@ from slicer.util import VTKObservationMixin
 from MKDSegmentationLib.panel.computingSettings import ComputingSettings
 from MKDSegmentationLib.panel.outputChoices import OutputChoices
 from MKDSegmentationLib.panel.overlayChoice import OverlayChoice
+from MKDSegmentationLib.panel.panelState import PanelState
 from MKDSegmentationLib.panel.resultsTable import ResultsTable
 from MKDSegmentationLib.panel.runProgress import RunProgress
 from MKDSegmentationLib.panel.runtimeEstimate import RuntimeEstimate
 from MKDSegmentationLib.panel.sequenceSection import SequenceSection
-from MKDSegmentationLib.panel.volumeAdvice import VolumeAdvice
+from MKDSegmentationLib.panel.volumeAdvice import VolumeAdvice, VolumeAssessment, VolumeLook, assessVolume
 from MKDSegmentationLib.panel.weightsDownload import WeightsDownload
 from MKDSegmentationLib.panel.weightsSettings import WeightsSettings
 from MKDSegmentationLib.parameters import MKDSegmentationParameterNode, RunOptions
+from MKDSegmentationLib.run.contracts import Logic, Worker
 from MKDSegmentationLib.run.environment import EnvironmentProblem, ensureEnvironment, torchProblem, torchVersion
 from MKDSegmentationLib.run.privateFolder import removeLeftovers
 from MKDSegmentationLib.run.segmentationRun import RunOutcome, SegmentationRun
@@ -39,7 +41,7 @@ from MKDSegmentationLib.run.workerProcess import WorkerProcess
 from MKDSegmentationLib.scene.frameSequence import FrameSequence
 from MKDSegmentationLib.scene.nodeSelection import preferredVolume, segmentationOf
 from MKDSegmentationLib.scene.phantom import addHeartPhantom
-from MKDSegmentationLib.scene.provenance import reportOf
+from MKDSegmentationLib.scene.provenance import REPORT_ATTRIBUTE, reportOf
 from MKDSegmentationLib.scene.sampleData import BEAT, CT, TRUTH_ATTRIBUTE, loadSample, registerSampleData
 from MKDSegmentationLib.scene.segmentationWriting import reasonSegmentationCannotBeUsed
 from MKDSegmentationLib.scene.transformHardening import hardenedCopy
@@ -113,11 +115,13 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.logic = None
+        self.logic: Logic | None = None
         self._parameterNode = None
         self._parameterNodeGuiTag = None
         self._shownInput = None
-        self._message = ""
+        self._outcome = None  # of the last run, as long as it is worth telling
+        self._look = VolumeLook()
+        self._reportText, self._report = None, {}
         # A double click on Segment must not start and cancel, nor one on Cancel cancel and start again.
         self._doubleClickTimer = qt.QTimer()
         self._doubleClickTimer.setSingleShot(True)
@@ -137,7 +141,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         uiWidget.setMRMLScene(slicer.mrmlScene)
 
         self.logic = MKDSegmentationLogic()
-        self._createCollaborators()
+        self._createSections()
 
         scene = slicer.mrmlScene
         for event in (scene.StartCloseEvent, scene.StartImportEvent):
@@ -146,48 +150,24 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.addObserver(scene, event, self.onSceneEndChange)
         self.ui.segmentButton.connect("clicked(bool)", self.onSegmentButton)
         self.ui.segmentSequenceButton.connect("clicked(bool)", self.onSegmentSequenceButton)
-        self.ui.hardenTransformButton.connect("clicked(bool)", self.onHardenTransformButton)
         self.ui.resultsTable.connect("cellClicked(int,int)", self.onResultClicked)
         self.initializeParameterNode()
 
-    def _createCollaborators(self) -> None:
+    def _createSections(self) -> None:
         """Give each subject of the panel its widgets."""
         ui = self.ui
-        self._advice = VolumeAdvice(
-            ui.adviceFrame,
-            ui.adviceLabel,
-            ui.switchModalityButton,
-            onSwitch=self.onSwitchModality,
-            hardenButton=ui.hardenTransformButton,
-        )
-        self._estimate = RuntimeEstimate(ui.estimateLabel)
-        self._progress = RunProgress(ui.progressBar, ui.statusLabel, ui.timeLabel, ui.logTextEdit)
+        self._advice = VolumeAdvice(ui, self.onSwitchModality, self.onHardenTransform)
+        self._estimate = RuntimeEstimate(ui)
+        self._progress = RunProgress(ui)
         self._results = ResultsTable(
             ui.resultsTable, ui.warningsLabel, ui.provenanceLabel, ui.copyButton, ui.saveTableButton
         )
         self._sequence = SequenceSection(ui)
-        self._overlay = OverlayChoice(ui.overlayLabel, ui.overlayComboBox)
-        self._choices = OutputChoices(ui.structuresList, ui.segmentorComboBox)
-        self._computing = ComputingSettings(
-            ui.deviceComboBox,
-            ui.threadsSpinBox,
-            ui.checkEnvironmentButton,
-            ui.environmentTextEdit,
-            onChanged=self._updatePanel,
-        )
-        self._weights = WeightsSettings(
-            ui.weightsPathLineEdit, ui.modelLabel, ui.removeWeightsButton, onChanged=self._updatePanel
-        )
-        self._download = WeightsDownload(
-            ui.urlLineEdit,
-            ui.sha256LineEdit,
-            ui.folderLineEdit,
-            ui.downloadButton,
-            ui.downloadProgressBar,
-            ui.downloadLabel,
-            onDownloaded=self._weights.choose,
-            onFolderChanged=self._weights.refresh,
-        )
+        self._overlay = OverlayChoice(ui)
+        self._choices = OutputChoices(ui)
+        self._computing = ComputingSettings(ui, onChanged=self._updatePanel)
+        self._weights = WeightsSettings(ui, onChanged=self._updatePanel)
+        self._download = WeightsDownload(ui, onDownloaded=self._weights.choose, onFolderChanged=self._weights.refresh)
 
     def cleanup(self) -> None:
         """Called when the application closes and when the module is reloaded."""
@@ -281,18 +261,20 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _start(self, startRun, frames: int = 1) -> None:
         """Start a run and show its progress; say why where it cannot be started."""
-        self._message = ""
+        self._outcome = None
         self._warmTimer.stop()  # the run starts the process itself, and one that is cancelled leaves none
+        self._weights.refresh()  # the file may have gone since it was chosen
+        state = self._currentState()
+        if state.blockingReason:
+            self._show(state)
+            return
         with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started."), waitCursor=True):
             try:
                 ensureEnvironment()
-                seconds = self._estimate.expectedSeconds(
-                    self._parameterNode.inputVolume, self._computing.device, self.logic.isWarm
-                )
                 startRun()
-                self._progress.begin(_("Handing the volume over"), frames * seconds)
+                self._progress.begin(_("Handing the volume over"), frames * state.assessment.estimate.seconds)
             except (EnvironmentProblem, ValueError, OSError) as problem:
-                self._message = str(problem)
+                self._outcome = RunOutcome("failed", str(problem))
                 self._doubleClickTimer.stop()
         self._updatePanel()
 
@@ -300,14 +282,14 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Take the other modality, which the volume looks like."""
         self._parameterNode.modality = modality
 
-    def onHardenTransformButton(self) -> None:
-        """Take a copy of the volume into which its non-linear transform is hardened."""
+    def onHardenTransform(self) -> None:
+        """Take a copy of the volume into which its transform is hardened."""
         with slicer.util.tryWithErrorDisplay(_("The volume could not be hardened."), waitCursor=True):
             self._parameterNode.inputVolume = hardenedCopy(self._parameterNode.inputVolume)
 
     def onFinished(self, outcome: RunOutcome) -> None:
         """Show how the run ended."""
-        self._message = outcome.message
+        self._outcome = outcome
         self._progress.end(outcome.message)
         if outcome.segmentation:
             self.logic.getParameterNode().outputSegmentation = (
@@ -333,7 +315,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _warm(self) -> None:
         """Get ready for the click that is likely to come."""
-        if self._parameterNode and not self._blockingReason():
+        if self._parameterNode and not self._currentState().blockingReason:
             self.logic.warm(self._chosenOptions())
 
     def onResultClicked(self, row: int, column: int) -> None:
@@ -348,8 +330,9 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """
         volume = self._parameterNode.inputVolume
         if volume is not self._shownInput:
-            if volume and (not self._shownInput or slicer.mrmlScene.IsNodePresent(self._shownInput)):
-                self._message = ""  # but what is told of a volume that was removed stays
+            wasRemoved = self._shownInput and not slicer.mrmlScene.IsNodePresent(self._shownInput)
+            if self._outcome and not (wasRemoved and self._outcome.status == "cancelled"):
+                self._outcome = None  # but that a run was cancelled because its volume was removed stays
             self._shownInput = volume
             self._warmTimer.start()
             if not self.logic.isRunning:
@@ -377,50 +360,76 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.addObserver(segmentation, event, self._updatePanel)
 
     def _updatePanel(self, caller=None, event=None) -> None:
-        if not self._parameterNode:
-            return
-        running, blockingReason = self.logic.isRunning, self._blockingReason()
-        self.ui.segmentButton.text = _("Cancel") if running else _("Segment")
-        self.ui.segmentButton.enabled = (running or not blockingReason) and not self._doubleClickTimer.active
-        self.ui.segmentButton.toolTip = (
-            _("Stop; the scene stays as it is.") if running else blockingReason or _("Segment the heart.")
-        )
-        for widget in (self.ui.progressBar, self.ui.timeLabel):
-            widget.visible = running
-        if not running:
-            self.ui.statusLabel.text = " ".join(text for text in (self._message, blockingReason) if text)
-        for section in (
-            self.ui.inputCollapsibleButton,
-            self.ui.sequenceCollapsibleButton,
-            self.ui.advancedCollapsibleButton,
-            self.ui.weightsCollapsibleButton,
-        ):
-            section.enabled = not running
-        self._showResult(running)
-        self._sequence.update(self._parameterNode.inputVolume, running, blockingReason)
+        if self._parameterNode:
+            self._show(self._currentState())
 
-    def _blockingReason(self) -> str:
-        """Show what is to know of the volume before a run; return why there can be none, or an empty string."""
+    def _currentState(self) -> PanelState:
+        """Put together what the panel shows; changes nothing."""
         volume, segmentation = self._parameterNode.inputVolume, self._parameterNode.outputSegmentation
-        suitable = None if reasonVolumeCannotBeUsed(volume) else volume
-        warning = (
-            "" if self.logic.isRunning else self._estimate.show(suitable, self._computing.device, self.logic.isWarm)
-        )
-        return (
-            self._advice.look(volume, self._parameterNode.modality, warning)
+        assessment = self._assessment()
+        blockingReason = (
+            assessment.blockingReason
             or reasonSegmentationCannotBeUsed(segmentation, volume)
             or self._choices.problem
             or self._weights.problem
         )
+        return PanelState(
+            volume,
+            segmentation,
+            assessment,
+            blockingReason,
+            self._reportOf(segmentation),
+            self.logic.isRunning,
+            self._message(),
+        )
 
-    def _showResult(self, running: bool) -> None:
-        segmentation = self._parameterNode.outputSegmentation
-        report = reportOf(segmentation)
-        self.ui.resultsCollapsibleButton.visible = bool(report) and not running
-        self.ui.show3DButton.setSegmentationNode(segmentation)
-        self._overlay.offer(segmentation, self._parameterNode.inputVolume)
-        if report:
-            self._results.show(report, segmentation.GetName())
+    def _assessment(self) -> VolumeAssessment:
+        volume, modality = self._parameterNode.inputVolume, self._parameterNode.modality
+        if reasonVolumeCannotBeUsed(volume):
+            return assessVolume(volume, modality)
+        isRunning = self.logic.isRunning  # what memory is free then says nothing about the next run
+        estimate = None if isRunning else self._estimate.of(volume, self._computing.device, self.logic.isWarm)
+        return assessVolume(volume, modality, self._look.findings(volume, modality), estimate)
+
+    def _reportOf(self, segmentation) -> dict:
+        """Return the report of a segmentation, read anew only when it is another one."""
+        text = segmentation.GetAttribute(REPORT_ATTRIBUTE) if segmentation else None
+        if text != self._reportText:
+            self._reportText, self._report = text, reportOf(segmentation)
+        return self._report
+
+    def _message(self) -> str:
+        """Return how the last run ended, as long as what it made is there."""
+        if self._outcome is None:
+            return ""
+        made = self._outcome.segmentation
+        return self._outcome.message if not made or slicer.mrmlScene.IsNodePresent(made) else ""
+
+    def _show(self, state: PanelState) -> None:
+        ui, running = self.ui, state.isRunning
+        ui.segmentButton.text = _("Cancel") if running else _("Segment")
+        ui.segmentButton.enabled = (running or not state.blockingReason) and not self._doubleClickTimer.active
+        ui.segmentButton.toolTip = (
+            _("Stop; the scene stays as it is.") if running else state.blockingReason or _("Segment the heart.")
+        )
+        for widget in (ui.progressBar, ui.timeLabel):
+            widget.visible = running
+        if not running:
+            ui.statusLabel.text = " ".join(text for text in (state.message, state.blockingReason) if text)
+        for section in (
+            ui.inputCollapsibleButton,
+            ui.sequenceCollapsibleButton,
+            ui.advancedCollapsibleButton,
+            ui.weightsCollapsibleButton,
+        ):
+            section.enabled = not running
+        ui.resultsCollapsibleButton.visible = bool(state.report) and not running
+        ui.show3DButton.setSegmentationNode(state.segmentation)
+        for section in (self._advice, self._estimate, self._overlay):
+            section.show(state)
+        if state.report:
+            self._results.show(state.report, state.segmentation.GetName())
+        self._sequence.update(state.volume, running, state.blockingReason)
 
 
 #
@@ -442,9 +451,13 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
         logic.start(slicer.util.getNode("CTACardio"), onFinished=lambda outcome: print(outcome.message))
     """
 
-    def __init__(self) -> None:
+    def __init__(self, worker: Worker | None = None) -> None:
+        """Make the logic.
+
+        :param worker: process that segments; None for one of its own.
+        """
         ScriptedLoadableModuleLogic.__init__(self)
-        self._worker = WorkerProcess(onLog=self._onWorkerLog)
+        self._worker = worker or WorkerProcess(onLog=self._onWorkerLog)
         self._run = None
         self._onLog = None
 
@@ -461,24 +474,27 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
         """True while a worker process is there, with the weights of its last run loaded."""
         return self._worker.isAlive
 
-    def warm(self, options=RunOptions()) -> None:
+    def warm(self, options: RunOptions | None = None) -> None:
         """Let the worker process load PyTorch and the weights in the background, so that the first run starts as
         quickly as the next ones.
 
         Does nothing where PyTorch is missing or a run is under way. A process that is not used gives its memory back
         after some minutes.
 
-        :param options: device, weights and threads that the run will have.
+        :param options: device, weights and threads that the run will have; None for the defaults.
         """
         if not self.isRunning and not torchProblem():
-            self._worker.warm(WarmRequest(bundle=options.weightsPath or None, options=options.forWarming()))
+            options = options or RunOptions()
+            self._worker.warm(WarmRequest(bundle=options.bundlePath, options=options.forWarming()))
 
-    def segment(self, inputVolume, outputSegmentation=None, options=RunOptions(), onProgress=None) -> RunOutcome:
+    def segment(
+        self, inputVolume, outputSegmentation=None, options: RunOptions | None = None, onProgress=None
+    ) -> RunOutcome:
         """Segment a volume and return when it is done; the application handles events meanwhile.
 
         :param inputVolume: scalar volume node, CT or MR.
         :param outputSegmentation: segmentation node to write into; None makes a new one.
-        :param options: modality, device, weights and what to give.
+        :param options: modality, device, weights and what to give; None for the defaults.
         :param onProgress: called with a text for the user and the fraction done (0 to 1).
         :return: the outcome, with segmentation node, table node and report.
         :raises ValueError: if the volume or the output cannot be used; the message says why.
@@ -495,13 +511,19 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
         return outcomes[0]
 
     def start(
-        self, inputVolume, outputSegmentation=None, options=RunOptions(), onProgress=None, onFinished=None, onLog=None
+        self,
+        inputVolume,
+        outputSegmentation=None,
+        options: RunOptions | None = None,
+        onProgress=None,
+        onFinished=None,
+        onLog=None,
     ) -> None:
         """Segment a volume in the background; returns at once.
 
         :param inputVolume: scalar volume node, CT or MR.
         :param outputSegmentation: segmentation node to write into; None makes a new one when the result is there.
-        :param options: modality, device, weights and what to give.
+        :param options: modality, device, weights and what to give; None for the defaults.
         :param onProgress: called with a text for the user and the fraction done (0 to 1).
         :param onFinished: called once with a RunOutcome: done, failed or cancelled.
         :param onLog: called with each line that the worker process writes besides its messages.
@@ -517,14 +539,16 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
             onLog,
         )
 
-    def startSequence(self, inputVolume, options=RunOptions(), onProgress=None, onFinished=None, onLog=None) -> None:
+    def startSequence(
+        self, inputVolume, options: RunOptions | None = None, onProgress=None, onFinished=None, onLog=None
+    ) -> None:
         """Segment every frame of the sequence that a volume belongs to, in the background; returns at once.
 
         The segmentations become a sequence in the same browser. Each frame is kept as soon as it is finished, also if
         the run is cancelled.
 
         :param inputVolume: scalar volume node that a sequence browser shows.
-        :param options: modality, device and weights.
+        :param options: modality, device and weights; None for the defaults.
         :param onProgress: called with a text for the user and the fraction done (0 to 1).
         :param onFinished: called once with a RunOutcome; its segmentation shows the selected frame, and
             ``report["function"]`` has the ejection fractions, volumes and mass (see mkd_core.measure.cardiac_function).

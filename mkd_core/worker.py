@@ -11,6 +11,11 @@ read anew when the file changes.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before any other import
+    from mkd_core.isolation import forget_current_folder
+
+    forget_current_folder()
+
 import dataclasses
 import json
 import os
@@ -23,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mkd_core import __version__
-from mkd_core.errors import Cancelled, MKDError, ProtocolError
+from mkd_core.errors import Cancelled, InputError, MKDError, ProtocolError
 from mkd_core.inference.memory import retain_memory
 from mkd_core.protocol import (
     ALIGNED,
@@ -49,6 +54,8 @@ from mkd_core.protocol import (
 )
 
 if TYPE_CHECKING:
+    import SimpleITK as sitk
+
     from mkd_core.io.bundle import Bundle
 
 # Only light imports up here: the worker says "ready" at once, and imports numpy, SimpleITK and torch when a request
@@ -148,6 +155,17 @@ class Worker:
             reply = CancelledReply(request.id)
         except MKDError as error:
             reply = _error(request.id, type(error).__name__, error)
+        except ImportError as error:
+            traceback.print_exc()
+            reply = _error(
+                request.id,
+                "ImportProblem",
+                MKDError(
+                    f"The segmentation process could not load a package that it needs ({error}).",
+                    "Reinstall PyTorch in the module PyTorch Utils and restart Slicer; details are in the application "
+                    "log.",
+                ),
+            )
         except MemoryError:
             traceback.print_exc()
             reply = ErrorReply(
@@ -184,14 +202,14 @@ class Worker:
 
         progress("check", 0.0, "Reading the volume")  # before imports that take a while
         from mkd_core.inference import pipeline
-        from mkd_core.io.volumes import check_writable, read_volume, write_volume
+        from mkd_core.io.volumes import check_writable
 
         target = Path(request.output)
         wanted = {DISAGREEMENT: request.disagreement, ALIGNED: request.aligned}
         extras = {name: Path(path) for name, path in wanted.items() if path is not None}
         for path in (target, *extras.values()):
             check_writable(path)
-        image = read_volume(Path(request.input))
+        image = _read(Path(request.input))
         result = pipeline.segment(
             image,
             self._bundles.get(_bundle_path(request.bundle)),
@@ -205,10 +223,8 @@ class Worker:
         for name, path in extras.items():
             extra = getattr(result, name)
             if extra is not None:
-                write_volume(extra, path, compress=False)
-                path.chmod(_FOR_THIS_USER)
-        write_volume(result.labels, target, compress=False)
-        target.chmod(_FOR_THIS_USER)
+                _write(extra, path)
+        _write(result.labels, target)
         return dict(result.report)
 
     def _warm(self, request: WarmRequest) -> dict[str, Any]:
@@ -286,6 +302,32 @@ class BundleStore:
 
 def _error(number: RequestId | None, kind: str, error: MKDError) -> ErrorReply:
     return ErrorReply(number, kind, error.message, error.advice, error.finding)
+
+
+def _read(path: Path) -> sitk.Image:
+    """A volume: as the module hands it over, without ITK on the path, or any file that ITK reads."""
+    from mkd_core.io import exchange
+    from mkd_core.io.volumes import read_volume
+
+    try:
+        return exchange.read_image(path)
+    except (OSError, ValueError):
+        return read_volume(path)
+
+
+def _write(image: sitk.Image, path: Path) -> None:
+    """Write a result for this user alone."""
+    from mkd_core.io import exchange
+    from mkd_core.io.volumes import write_volume
+
+    if path.suffix.lower() != ".nrrd":
+        write_volume(image, path, compress=False)
+        path.chmod(_FOR_THIS_USER)
+        return
+    try:
+        exchange.write_image(image, path)
+    except OSError as error:
+        raise InputError(f"“{path}” cannot be written.", "Check the folder and the space on the disk.") from error
 
 
 def _bundle_path(path: str | None) -> Path:

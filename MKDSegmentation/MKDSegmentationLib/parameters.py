@@ -81,8 +81,12 @@ class MachineSettings:
     @property
     def weightsFolder(self) -> str:
         """Where downloaded weights are kept: chosen by the user, else beside Slicer's settings."""
-        default = os.path.join(os.path.dirname(slicer.app.slicerUserSettingsFilePath), "MKDSegmentation")
-        return _storedText("MKDSegmentation/WeightsFolder", default)
+        return _storedText("MKDSegmentation/WeightsFolder", self.defaultWeightsFolder)
+
+    @property
+    def defaultWeightsFolder(self) -> str:
+        """Where downloaded weights are kept if the user chose no folder."""
+        return os.path.join(os.path.dirname(slicer.app.slicerUserSettingsFilePath), "MKDSegmentation")
 
     @weightsFolder.setter
     def weightsFolder(self, path: str) -> None:
@@ -96,7 +100,7 @@ class MachineSettings:
             return 1.0
         return factor if 0.0 < factor < 1000.0 else 1.0
 
-    def setSlowness(self, device: str, factor: float) -> None:
+    def setSpeedFactor(self, device: str, factor: float) -> None:
         """Remember how many times as long as estimated runs take on a device here."""
         qt.QSettings().setValue(f"MKDSegmentation/Slowness/{device}", f"{factor:.3f}")
 
@@ -123,6 +127,11 @@ class RunOptions:
     withDisagreement: bool = False
     withAligned: bool = False
     threads: int = 0
+
+    @property
+    def bundlePath(self) -> str | None:
+        """The weights bundle in the words of the worker's protocol; the worker has another working folder."""
+        return os.path.abspath(self.weightsPath) if self.weightsPath else None
 
     def forWarming(self) -> SegmentationOptions:
         """Return the part of the options that decides what a worker gets ready."""

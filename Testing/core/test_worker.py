@@ -34,9 +34,10 @@ class Client:
 
     Args:
         command: arguments of Python.
+        cwd: folder in which it starts.
     """
 
-    def __init__(self, *command: str) -> None:
+    def __init__(self, *command: str, cwd: Path = ROOT) -> None:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             [sys.executable, *command],
@@ -44,7 +45,7 @@ class Client:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
-            cwd=ROOT,
+            cwd=cwd,
         )
         self.messages: queue.Queue[dict] = queue.Queue()
         self.log: list[bytes] = []
@@ -104,8 +105,8 @@ def start():
     """Starts worker processes and ends them after the test."""
     clients = []
 
-    def start(*command: str) -> Client:
-        clients.append(Client(*command))
+    def start(*command: str, cwd: Path = ROOT) -> Client:
+        clients.append(Client(*command, cwd=cwd))
         return clients[-1]
 
     yield start
@@ -289,6 +290,29 @@ def test_the_worker_leaves_at_once_even_in_the_middle_of_a_run(start, ct_path, t
     assert worker.process.wait(timeout=PATIENCE) == 0
     assert time.monotonic() - began < 10
     assert [path.name for path in tmp_path.iterdir()] == [ct_path.name]
+
+
+@pytest.mark.parametrize("name", ["statistics", "numpy", "queue", "json", "torch", "SimpleITK"])
+def test_a_worker_started_in_a_folder_of_data_runs_no_code_of_it_though_nothing_was_said_about_it(
+    start, tmp_path, monkeypatch, name
+):
+    (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran.txt')!r}, 'w').close()\n")
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    worker = start("-m", "mkd_core.worker", cwd=tmp_path)
+    worker.send(op="environment", id=1)
+    assert "torch_problem" not in worker.reply(1)["report"]
+    assert not (tmp_path / "ran.txt").exists()
+
+
+def test_a_package_that_does_not_load_is_told_as_such(start, tmp_path, ct_path):
+    """A file of the same name stands in the way of a package."""
+    (tmp_path / "way").mkdir()
+    (tmp_path / "way" / "SimpleITK.py").write_text("raise ImportError('the wrong SimpleITK')\n")
+    program = f"import sys; sys.path.insert(0, {str(tmp_path / 'way')!r}); from mkd_core.worker import main; main()"
+    worker = start("-c", program)
+    worker.send(op="segment", id=1, input=str(ct_path), output=str(tmp_path / "out.nrrd"))
+    reply = worker.reply(1)
+    assert "could not load a package" in reply["message"] and "the wrong SimpleITK" in reply["message"]
 
 
 def test_an_idle_worker_leaves_when_its_input_ends(start):

@@ -115,11 +115,10 @@ def test_a_run_with_the_real_pipeline_opens_no_socket_in_the_application_or_in_t
     noted = tmp_path / "sockets.txt"
     (tmp_path / "audit").mkdir()
     (tmp_path / "audit" / "sitecustomize.py").write_text(AUDIT.format(path=str(noted)))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "audit"))
     worker("good")  # makes the launcher, which is then another one
     launcher = tmp_path / "bin" / "PythonSlicer"
     launcher.write_text(
-        f"#!/bin/sh\nexec '{sys.executable}' '{ROOT / 'Testing' / 'trust' / 'faulty_worker.py'}' '{tmp_path}' '' "
+        f"#!/bin/sh\nexport PYTHONPATH='{tmp_path / 'audit'}':$PYTHONPATH\nexec '{sys.executable}' '{ROOT / 'Testing' / 'trust' / 'faulty_worker.py'}' '{tmp_path}' '' "
         "--real\n"
     )
     setVolumeFromImage(patient, known_volume((44, 36, 40), (5, 5, 5))[0])

@@ -4,6 +4,8 @@ Servers are on this computer only.
 """
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 from Testing.support.loopback_server import certificate, serving
-from Testing.support.panel_driving import addVolume, driving
+from Testing.support.panel_driving import MODULE, ROOT, addVolume, driving, segment, segmentations
 
 
 @pytest.fixture
@@ -55,8 +57,6 @@ def files(folder):
 
 
 def test_the_default_weights_have_a_card_that_tells_what_to_expect_of_them(loadModule, slicerApp):
-    from Testing.support.panel_driving import MODULE
-
     _module, panel = loadModule(MODULE)
     driving.click(panel.ui.weightsCollapsibleButton)
     for words in (
@@ -76,8 +76,6 @@ def test_the_default_weights_have_a_card_that_tells_what_to_expect_of_them(loadM
 
 
 def test_only_overlaps_of_segmentations_are_told_as_quality(slicerApp, loadModule):
-    from Testing.support.panel_driving import MODULE
-
     loadModule(MODULE)
     from MKDSegmentationLib.panel.modelCard import _quality
 
@@ -184,22 +182,37 @@ def test_removing_downloaded_weights_asks_once_more_and_returns_to_the_default(o
 
 
 def test_the_folder_is_the_users_choice_and_remembered(open_download, tmp_path, loadModule):
-    from Testing.support.panel_driving import MODULE
-
     driving.typeText(open_download.ui.folderLineEdit, str(tmp_path / "elsewhere"))
     _module, again = loadModule(MODULE)
     assert again.ui.folderLineEdit.currentPath == str(tmp_path / "elsewhere")
     assert not Path(tmp_path / "elsewhere").exists(), "nothing is made before it is needed"
 
 
-def test_what_a_crash_left_of_a_download_is_removed_by_the_next_one(open_download, folder, trusted, tiny_bundle_path):
+def test_what_a_crash_left_of_a_download_is_removed_by_the_next_one_and_nothing_else(
+    open_download, folder, trusted, tiny_bundle_path, slicerApp
+):
+    """In the folder of the user lies what the user unpacked there, under a name like ours."""
     panel, content = open_download, tiny_bundle_path.read_bytes()
-    (folder / "MKDSegmentation-crashed").mkdir(parents=True)
-    (folder / "MKDSegmentation-crashed" / "weights.part").touch()
+    folder.mkdir(parents=True)
+    program = (
+        "import os, sys; sys.path.append(sys.argv[1])\n"
+        "from MKDSegmentationLib.run.privateFolder import PrivateFolder, openPrivate\n"
+        "for _ in range(2):\n"
+        "    folder = PrivateFolder(sys.argv[2]).path; openPrivate(folder + '/weights.part').close(); print(folder)\n"
+        "sys.stdout.flush(); os._exit(1)"
+    )
+    crashed = subprocess.run(
+        [sys.executable, "-c", program, str(ROOT / "MKDSegmentation"), str(folder)], capture_output=True, text=True
+    )
+    recorded, other = crashed.stdout.splitlines()
+    slicerApp.userSettings().setValue("MKDSegmentation/DownloadUnderWay", recorded)
+    (folder / "MKDSegmentation-main").mkdir()
+    (folder / "MKDSegmentation-main" / "thesis.txt").touch()
     with serving({"/heart.safetensors": content}, trusted) as address:
         enter(panel, address + "/heart.safetensors", hashlib.sha256(content).hexdigest())
         download(panel)
-    assert files(folder) == ["heart.safetensors"]
+    assert files(folder) == sorted(["heart.safetensors", "MKDSegmentation-main", Path(other).name])
+    assert files(folder / "MKDSegmentation-main") == ["thesis.txt"]
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_fetched(open_download, folder):
@@ -211,3 +224,192 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_fetched(open
         and "Choose another folder." in open_download.ui.downloadLabel.text
     )
     assert open_download.ui.downloadButton.text == "Download"
+
+
+# ---- which weights are used: always what the field shows ----
+
+
+@pytest.fixture
+def bundles(tmp_path):
+    """Function bundles(name): a weights bundle of this name, each with a name and numbers of its own."""
+    from Testing.support.tiny_bundles import random_state_dicts, tiny_description
+    from mkd_core.io.bundle import save_bundle
+
+    def make(name, seed=0):
+        description = tiny_description() | {"name": Path(name).stem}
+        save_bundle(tmp_path / name, description, random_state_dicts(description, seed=seed))
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def open_weights(panel):
+    """The panel with its section Weights open."""
+    driving.click(panel.ui.weightsCollapsibleButton)
+    return panel
+
+
+def used():
+    """Return the path of the weights that the last run was asked to use; None for the default."""
+    import json
+
+    return json.loads(segmentations()[-1].GetAttribute("MKDSegmentation.Report"))["request"].get("bundle")
+
+
+def lineEditOf(pathLineEdit):
+    """Return the line edit inside a path field."""
+    return pathLineEdit.comboBox().lineEdit()
+
+
+def test_a_file_chosen_in_the_dialog_is_described_used_and_remembered(open_weights, worker, bundles, slicerApp):
+    worker("good")
+    path = bundles("mine.safetensors")
+    driving.answerFileDialog(path)
+    driving.click(open_weights.ui.weightsPathLineEdit.findChild("QToolButton"))
+    assert "mine.safetensors" in open_weights.ui.modelLabel.text
+    assert slicerApp.userSettings().value("MKDSegmentation/WeightsPath") == str(path)
+    addVolume()
+    segment(open_weights)
+    assert used() == str(path)
+
+
+def test_an_emptied_field_means_the_weights_that_come_with_the_extension(open_weights, worker, slicerApp):
+    worker("good")
+    driving.typeText(open_weights.ui.weightsPathLineEdit, "")
+    assert "default.safetensors" in open_weights.ui.modelLabel.text
+    assert not slicerApp.userSettings().value("MKDSegmentation/WeightsPath")
+    assert not open_weights.ui.useDefaultWeightsButton.enabled
+    addVolume()
+    segment(open_weights)
+    assert used() is None
+
+
+def test_a_click_on_use_default_empties_the_field_and_leaves_the_file(open_weights, worker, tiny_bundle_path):
+    worker("good")
+    driving.click(open_weights.ui.useDefaultWeightsButton)
+    assert open_weights.ui.weightsPathLineEdit.currentPath == "" and tiny_bundle_path.exists()
+    assert "default.safetensors" in open_weights.ui.modelLabel.text
+    addVolume()
+    segment(open_weights)
+    assert used() is None
+
+
+@pytest.mark.parametrize("text", ["/x/weights.pt", "/nowhere/a.safetensors", "rubbish", "/"])
+def test_a_text_that_is_no_bundle_is_told_and_never_replaced_by_the_file_before(open_weights, text):
+    addVolume()
+    driving.processEvents()
+    assert open_weights.ui.segmentButton.enabled
+    driving.typeText(open_weights.ui.weightsPathLineEdit, text)
+    assert not open_weights.ui.segmentButton.enabled
+    assert open_weights.ui.statusLabel.text and "tiny" not in open_weights.ui.modelLabel.text
+    assert "\N{WARNING SIGN}" in open_weights.ui.modelLabel.text
+    driving.click(open_weights.ui.useDefaultWeightsButton)
+    assert open_weights.ui.segmentButton.enabled
+
+
+def test_removing_a_downloaded_file_empties_the_field_and_the_default_is_used(open_weights, worker, folder, bundles):
+    worker("good")
+    folder.mkdir()
+    path = bundles("heart.safetensors").rename(folder / "heart.safetensors")
+    driving.typeText(open_weights.ui.weightsPathLineEdit, str(path))
+    driving.click(open_weights.ui.removeWeightsButton)
+    driving.click(open_weights.ui.removeWeightsButton)
+    assert not path.exists()
+    addVolume()
+    segment(open_weights)
+    assert used() is None
+
+
+@pytest.mark.parametrize("form", ["{path}", "  {path} ", '"{path}"', "file://{path}"])
+def test_a_path_that_was_pasted_or_dropped_is_understood(open_weights, bundles, form):
+    path = bundles("dropped one.safetensors")
+    lineEditOf(open_weights.ui.weightsPathLineEdit).text = form.format(path=path)
+    assert "dropped one.safetensors" in open_weights.ui.modelLabel.text
+    assert open_weights._weights.path == str(path)
+
+
+def test_a_path_that_is_dragged_onto_the_field_counts_without_a_key_being_pressed(open_weights, bundles):
+    from Testing.harness.pythonqt import unwrap
+    from PySide6 import QtCore, QtGui, QtWidgets
+
+    path = bundles("dragged.safetensors")
+    field = unwrap(lineEditOf(open_weights.ui.weightsPathLineEdit))
+    field.clear()
+    data, place = QtCore.QMimeData(), QtCore.QPointF(field.rect().center())
+    data.setText(str(path))
+    left, none = QtCore.Qt.MouseButton.LeftButton, QtCore.Qt.KeyboardModifier.NoModifier
+    for event in (
+        QtGui.QDragEnterEvent(place.toPoint(), QtCore.Qt.DropAction.CopyAction, data, left, none),
+        QtGui.QDropEvent(place, QtCore.Qt.DropAction.CopyAction, data, left, none),
+    ):
+        QtWidgets.QApplication.sendEvent(field, event)
+    assert "dragged.safetensors" in open_weights.ui.modelLabel.text
+
+
+def test_after_a_restart_the_field_shows_what_is_used_and_a_dead_path_can_be_cleared(
+    loadModule, slicerApp, tmp_path, worker, bundles
+):
+    worker("good")
+    path = bundles("gone.safetensors")
+    slicerApp.userSettings().setValue("MKDSegmentation/WeightsPath", str(path))
+    path.unlink()
+    _module, panel = loadModule(MODULE)
+    addVolume()
+    driving.click(panel.ui.weightsCollapsibleButton)
+    assert panel.ui.weightsPathLineEdit.currentPath == str(path)
+    assert not panel.ui.segmentButton.enabled and "gone.safetensors" in panel.ui.statusLabel.text
+    driving.typeText(panel.ui.weightsPathLineEdit, "")
+    assert panel.ui.segmentButton.enabled
+    _module, again = loadModule(MODULE)
+    assert again.ui.weightsPathLineEdit.currentPath == "" and again.ui.segmentButton.enabled
+    segment(again)
+    assert used() is None
+
+
+def test_a_file_that_was_deleted_meanwhile_is_told_at_the_click_and_comes_back_with_the_file(
+    open_weights, worker, tiny_bundle_path
+):
+    worker("good")
+    addVolume()
+    content = tiny_bundle_path.read_bytes()
+    tiny_bundle_path.unlink()
+    driving.click(open_weights.ui.segmentButton)
+    assert open_weights.ui.segmentButton.text == "Segment" and "tiny.safetensors" in open_weights.ui.statusLabel.text
+    assert segmentations() == []
+    tiny_bundle_path.write_bytes(content)
+    driving.typeText(open_weights.ui.weightsPathLineEdit, str(tiny_bundle_path))
+    segment(open_weights)
+    assert used() == str(tiny_bundle_path)
+
+
+def test_a_broken_file_is_told_in_words_and_stops_nothing_else(open_weights, tmp_path, worker):
+    worker("good")
+    addVolume()
+    (tmp_path / "broken.safetensors").write_bytes(b"not a bundle <b>")
+    driving.typeText(open_weights.ui.weightsPathLineEdit, str(tmp_path / "broken.safetensors"))
+    assert "broken.safetensors" in open_weights.ui.statusLabel.text and not open_weights.ui.segmentButton.enabled
+    driving.click(open_weights.ui.useDefaultWeightsButton)
+    segment(open_weights)
+    assert used() is None
+
+
+def test_other_weights_are_used_at_the_next_click(open_weights, worker, bundles):
+    worker("good")
+    addVolume()
+    for name in ("first.safetensors", "second.safetensors"):
+        path = bundles(name)
+        driving.typeText(open_weights.ui.weightsPathLineEdit, str(path))
+        segment(open_weights)
+        assert used() == str(path)
+
+
+def test_an_emptied_folder_field_means_the_folder_beside_the_settings(open_download, folder, slicerApp):
+    driving.typeText(open_download.ui.folderLineEdit, "")
+    placeholder = lineEditOf(open_download.ui.folderLineEdit).placeholderText
+    settings = open_download._download._settings
+    assert (
+        settings.weightsFolder
+        == placeholder
+        == str(Path(slicerApp.slicerUserSettingsFilePath).parent / "MKDSegmentation")
+    )

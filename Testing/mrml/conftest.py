@@ -78,6 +78,22 @@ def addTransform(scene):
 
 
 @pytest.fixture
+def transformOf(scene):
+    """Function that adds a linear transform node of steps such as ("Scale", 2.0, 2.0, 2.0), methods of vtkTransform."""
+    import vtk
+
+    def add(*steps):
+        transform = vtk.vtkTransform()
+        for name, *arguments in steps:
+            getattr(transform, name)(*arguments)
+        node = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+        node.SetMatrixTransformToParent(transform.GetMatrix())
+        return node
+
+    return add
+
+
+@pytest.fixture
 def labels():
     """Label map (k, j, i) with all seven structures as blocks, away from the border of the grid."""
     array = np.zeros((20, 24, 28), dtype=np.uint8)

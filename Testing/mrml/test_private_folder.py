@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -58,47 +59,98 @@ def test_our_own_folders_in_use_are_spared_and_a_folder_of_last_year_counts_like
     assert os.listdir(tmp_path) == [Path(other[1]).name]
 
 
-def test_a_folder_whose_maker_died_before_it_was_locked_is_removed(tmp_path):
-    (tmp_path / f"{PREFIX}newborn").mkdir()
+def leftover(parent):
+    """Return the path of a folder of ours that a crash left behind: unlocked, with its token and a volume in it."""
+    crashed = [sys.executable, "-c", OTHER.replace("time.sleep(60)", ""), str(ROOT / "MKDSegmentation"), str(parent)]
+    return Path(subprocess.run(crashed, capture_output=True, text=True, check=True).stdout.strip())
+
+
+def test_what_a_crash_left_is_removed_with_drafts_of_files_that_were_being_written(tmp_path):
+    folder = leftover(tmp_path)
+    (folder / ".mkd-0123456789abcdef.nrrd").touch()
     removeLeftovers(str(tmp_path))
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", [f"{PREFIX}main", f"{PREFIX}0.4.0", f"{PREFIX}abcdefgh"])
+def test_a_folder_of_the_user_survives_whatever_its_name(tmp_path, name):
+    """An archive of the program from the web unpacks into such a folder; the last name even looks like ours."""
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "thesis.txt").touch()
+    (folder / "volume.nrrd").touch()
+    removeLeftovers(str(tmp_path))
+    assert sorted(os.listdir(folder)) == ["thesis.txt", "volume.nrrd"]
+
+
+@pytest.mark.parametrize("spoil", ["copied", "renamed", "with a file of the user", "with a folder of the user"])
+def test_a_folder_that_was_ours_and_is_used_for_something_else_survives(tmp_path, spoil):
+    folder = leftover(tmp_path)
+    if spoil == "copied":
+        shutil.copytree(folder, tmp_path / f"{PREFIX}copy_123")
+    elif spoil == "renamed":
+        folder = folder.rename(tmp_path / f"{PREFIX}renamed_")
+    elif spoil == "with a file of the user":
+        (folder / "notes.txt").touch()
+    else:
+        (folder / "volume.nrrd").unlink()
+        (folder / "volume.nrrd").mkdir()
+    removeLeftovers(str(tmp_path))
+    kept = tmp_path / f"{PREFIX}copy_123" if spoil == "copied" else folder
+    assert (kept / "volume.nrrd").exists() and (kept / "in-use").exists()
+    assert spoil == "copied" or os.listdir(tmp_path) == [folder.name]
+    assert spoil != "copied" or not folder.exists(), "the original is ours all the same"
+
+
+def test_a_folder_without_a_token_is_spared_and_so_is_one_with_an_empty_one(tmp_path):
+    (tmp_path / f"{PREFIX}newborn1").mkdir()
+    (tmp_path / f"{PREFIX}newborn2").mkdir()
+    (tmp_path / f"{PREFIX}newborn2" / "in-use").touch()
+    removeLeftovers(str(tmp_path))
+    assert len(os.listdir(tmp_path)) == 2
+
+
 def test_nothing_else_is_removed(tmp_path):
-    precious = tmp_path / "precious"
-    precious.mkdir()
-    (precious / "thesis.txt").touch()
-    (tmp_path / f"{PREFIX}link").symlink_to(precious)
-    (tmp_path / f"{PREFIX}file").touch()
+    precious = leftover(tmp_path).rename(tmp_path / "precious")
+    (tmp_path / f"{PREFIX}link1234").symlink_to(precious)
+    (tmp_path / f"{PREFIX}file1234").touch()
     (tmp_path / "mkd-other").mkdir()
     removeLeftovers(str(tmp_path))
-    assert sorted(os.listdir(tmp_path)) == sorted([f"{PREFIX}file", f"{PREFIX}link", "mkd-other", "precious"])
-    assert os.listdir(precious) == ["thesis.txt"]
+    assert sorted(os.listdir(tmp_path)) == sorted([f"{PREFIX}file1234", f"{PREFIX}link1234", "mkd-other", "precious"])
+    assert sorted(os.listdir(precious)) == ["in-use", "volume.nrrd"]
+
+
+def test_the_end_of_a_run_leaves_what_somebody_else_put_into_its_folder(tmp_path):
+    folder = PrivateFolder(str(tmp_path))
+    openPrivate(f"{folder.path}/volume.nrrd").close()
+    (Path(folder.path) / "notes.txt").touch()
+    folder.remove()
+    assert os.listdir(folder.path) == ["notes.txt"]
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.getuid() != 0, reason="only root can give a folder away")
 def test_a_folder_of_another_user_is_spared(tmp_path):
-    folder = tmp_path / f"{PREFIX}theirs"
-    folder.mkdir()
+    folder = leftover(tmp_path)
     os.chown(folder, 12345, 12345)
     removeLeftovers(str(tmp_path))
     assert folder.exists()
 
 
-def test_a_maker_who_loses_his_folder_before_he_locked_it_makes_another(tmp_path, monkeypatch):
-    locked, tries = privateFolder._lock, []
+def test_a_maker_who_cannot_lock_a_folder_makes_another_and_leaves_nothing_of_the_first(tmp_path, monkeypatch):
+    locked, tries = privateFolder._newLock, []
 
-    def swept(folder):
+    def lookedInto(folder):
         tries.append(folder)
-        if len(tries) == 1:
-            removed = locked(folder)  # another process sweeps just now
-            privateFolder._removeLocked(folder, removed)
+        if len(tries) == 1:  # another process holds the lock for a moment
+            os.close(locked(folder))
+            return None
         return locked(folder)
 
-    monkeypatch.setattr(privateFolder, "_lock", swept)
+    monkeypatch.setattr(privateFolder, "_newLock", lookedInto)
     folder = PrivateFolder(str(tmp_path))
     assert folder.path == tries[1] and os.listdir(tmp_path) == [Path(folder.path).name]
     folder.remove()
+    assert os.listdir(tmp_path) == []
 
 
 def test_on_a_disk_without_locks_a_folder_is_made_and_removed_and_no_sweep_dares_to_take_it(tmp_path, monkeypatch):

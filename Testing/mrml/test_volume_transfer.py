@@ -34,9 +34,9 @@ def test_voxels_and_geometry_arrive_exactly(addVolume, obliqueIjkToRas, transfer
 
 
 def test_a_large_volume_goes_to_and_fro_in_small_pieces(addVolume, transfer, monkeypatch):
-    from MKDSegmentationLib.run import rawNrrd
+    from MKDSegmentationLib.run import volumeTransfer
 
-    monkeypatch.setattr(rawNrrd, "PIECE_BYTES", 900)
+    monkeypatch.setattr(volumeTransfer, "PIECE_BYTES", 900)
     voxels = np.arange(9 * 10 * 11, dtype=np.int16).reshape(9, 10, 11)
     volume = addVolume(voxels)
     fractions = list(transfer.writeVolumeInPieces(volume))
@@ -57,17 +57,148 @@ def test_a_label_map_that_is_incomplete_or_no_label_map_is_refused(addVolume, tr
     sitk.WriteImage(sitk.GetImageFromArray(values), transfer.labelPath, spoil == "compressed")
     content = Path(transfer.labelPath).read_bytes()
     Path(transfer.labelPath).write_bytes(b"words" if spoil == "text" else content[:-1] if spoil == "cut" else content)
-    with pytest.raises(ValueError, match="label map"):
+    with pytest.raises(ValueError):
         transfer.readLabels(volume)
 
 
-def test_a_parent_transform_plays_no_part(addVolume, addTransform, transfer, tmp_path):
+TRANSFORMS = {
+    "rotated": [("RotateWXYZ", 37.0, 0.3, 0.5, 0.8), ("Translate", 10.0, -20.0, 30.0)],
+    "turned upside down": [("RotateWXYZ", 180.0, 1.0, 0.0, 0.0)],
+    "mirrored": [("Scale", -1.0, 1.0, 1.0)],
+    "scaled": [("Scale", 2.0, 2.0, 2.0)],
+    "stretched along an axis of the grid": [("Scale", 1.0, 1.0, 2.0)],
+}
+
+
+@pytest.mark.parametrize("kind", TRANSFORMS)
+def test_what_is_seen_in_the_world_is_handed_over(addVolume, transformOf, transfer, kind):
+    voxels = np.random.default_rng(0).integers(0, 99, (9, 10, 11)).astype(np.int16)
+    volume = addVolume(voxels)
+    volume.SetAndObserveTransformNodeID(transformOf(*TRANSFORMS[kind]).GetID())
+    transfer.writeVolume(volume)
+    image = sitk.ReadImage(transfer.volumePath)
+    assert np.array_equal(sitk.GetArrayFromImage(image), voxels), "voxels stay as they are"
+    for index in [(0, 0, 0), (10, 0, 0), (0, 9, 0), (0, 0, 8), (10, 9, 8)]:
+        seen = worldPoint(volume, index)
+        assert np.allclose(image.TransformIndexToPhysicalPoint(index), seen * [-1.0, -1.0, 1.0], atol=1e-6)
+
+
+def test_nested_transforms_count_together(addVolume, transformOf, transfer):
     volume = addVolume(np.zeros((9, 10, 11), np.int16))
+    inner, outer = transformOf(("Scale", 2.0, 2.0, 2.0)), transformOf(("RotateWXYZ", 90.0, 0.0, 0.0, 1.0))
+    inner.SetAndObserveTransformNodeID(outer.GetID())
+    volume.SetAndObserveTransformNodeID(inner.GetID())
     transfer.writeVolume(volume)
-    before = Path(transfer.volumePath).read_bytes()
+    image = sitk.ReadImage(transfer.volumePath)
+    assert np.allclose(image.GetSpacing(), (1.0, 1.0, 1.6))
+    assert np.allclose(image.TransformIndexToPhysicalPoint((3, 4, 5)), worldPoint(volume, (3, 4, 5)) * [-1, -1, 1])
+
+
+def test_a_sheared_grid_is_handed_over_upright_and_volumes_are_corrected_by_the_determinant(addVolume, transformOf):
+    import vtk
+
+    from MKDSegmentationLib.run.volumeTransfer import WorldGrid, linearToWorld
+
+    volume = addVolume(np.zeros((9, 10, 11), np.int16))
+    node = transformOf(("RotateWXYZ", 30.0, 0.0, 0.0, 1.0))
+    matrix = vtk.vtkMatrix4x4()
+    node.GetMatrixTransformToParent(matrix)
+    matrix.SetElement(0, 2, 0.5)
+    matrix.SetElement(2, 2, 1.5)
+    node.SetMatrixTransformToParent(matrix)
+    volume.SetAndObserveTransformNodeID(node.GetID())
+    grid = WorldGrid.of(volume)
+    directions = grid.ijkToRas[:3, :3] / grid.spacing
+    assert grid.shears and grid.scales and np.allclose(directions.T @ directions, np.eye(3))
+    voxel = abs(np.linalg.det(linearToWorld(volume)[:3, :3])) * 0.5 * 0.5 * 0.8
+    assert np.isclose(np.prod(grid.spacing) * grid.volumeFactor, voxel)
+
+
+def test_a_transform_without_scale_neither_scales_nor_shears(addVolume, addTransform):
+    from MKDSegmentationLib.run.volumeTransfer import WorldGrid
+
+    volume = addVolume(np.zeros((9, 10, 11), np.int16))
     volume.SetAndObserveTransformNodeID(addTransform().GetID())
+    grid = WorldGrid.of(volume)
+    assert not grid.scales and not grid.shears and grid.volumeFactor == 1.0
+    assert np.allclose(grid.spacing, (0.5, 0.5, 0.8))
+
+
+def test_a_transform_that_flattens_the_volume_is_refused(addVolume, transformOf):
+    from MKDSegmentationLib.run.volumeTransfer import reasonVolumeCannotBeUsed
+
+    volume = addVolume(np.zeros((9, 10, 11), np.int16))
+    volume.SetAndObserveTransformNodeID(transformOf(("Scale", 1.0, 1.0, 0.0)).GetID())
+    assert "flattens" in reasonVolumeCannotBeUsed(volume)
+
+
+def test_an_overlay_comes_back_where_it_belongs_under_the_transform_of_the_volume(addVolume, transformOf, transfer):
+    """The worker knows the world alone; the volume that comes back is put under the same transform as its volume."""
+    from MKDSegmentationLib.run.volumeTransfer import WorldGrid, setVolume
+    from mkd_core.io import exchange
+
+    volume = addVolume(np.zeros((9, 10, 11), np.int16))
+    steps = [("RotateWXYZ", 37.0, 0.3, 0.5, 0.8), ("Scale", -2.0, 2.0, 2.0)]
+    volume.SetAndObserveTransformNodeID(transformOf(*steps).GetID())
+    image = sitk.GetImageFromArray(np.random.default_rng(0).random((4, 5, 6), np.float32))
+    image.SetSpacing((2.0, 2.0, 3.0))
+    image.SetOrigin((7.0, -8.0, 9.0))
+    exchange.write_image(image, transfer.disagreementPath)
+    overlay = transfer.readOverlay(transfer.disagreementPath, volume, WorldGrid.of(volume))
+    node = addVolume(np.zeros((2, 2, 2), np.float32))
+    setVolume(node, overlay.voxels, overlay.ijkToRas)
+    node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+    assert np.array_equal(overlay.voxels, sitk.GetArrayFromImage(image))
+    for index in [(0, 0, 0), (5, 4, 3)]:
+        assert np.allclose(
+            worldPoint(node, index), np.multiply(image.TransformIndexToPhysicalPoint(index), (-1, -1, 1))
+        )
+
+
+def worldPoint(volume, index):
+    """RAS of the world, in mm, of a voxel (i, j, k), as Slicer shows it."""
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    own = matrix.MultiplyPoint([*index, 1.0])[:3]
+    seen = [0.0, 0.0, 0.0]
+    volume.TransformPointToWorld(own, seen)
+    return np.array(seen)
+
+
+def test_no_path_is_given_to_itk_and_a_folder_of_any_name_will_do(addVolume, labels, tmp_path, monkeypatch):
+    """ITK cannot open a path outside the code page of Windows, such as one with this user's name."""
+    import slicer
+
+    from MKDSegmentationLib.run.volumeTransfer import VolumeTransfer, WorldGrid
+    from mkd_core import worker
+
+    def refuse(*_arguments, **_keywords):
+        raise RuntimeError("a path was given to ITK")
+
+    folder = tmp_path / "Zoë Œuvré 心臓"
+    folder.mkdir()
+    monkeypatch.setattr(slicer.app, "temporaryPath", str(folder))
+    volume = addVolume(np.arange(labels.size, dtype=np.int16).reshape(labels.shape))
+    transfer = VolumeTransfer()
     transfer.writeVolume(volume)
-    assert Path(transfer.volumePath).read_bytes() == before
+    for name in ("ReadImage", "WriteImage"):
+        monkeypatch.setattr(sitk, name, refuse)
+    monkeypatch.setattr(sitk.ImageFileReader, "SetFileName", refuse)
+    image = worker._read(Path(transfer.volumePath))
+    assert np.array_equal(sitk.GetArrayFromImage(image), slicer.util.arrayFromVolume(volume))
+    result = sitk.GetImageFromArray(labels)
+    result.CopyInformation(image)
+    worker._write(result, Path(transfer.labelPath))
+    worker._write(sitk.Cast(image, sitk.sitkFloat32), Path(transfer.alignedPath))
+    block = transfer.readLabels(volume)
+    assert block.start == tuple(int(axis.min()) for axis in np.nonzero(labels)) and block.values.any()
+    aligned = transfer.readOverlay(transfer.alignedPath, volume, WorldGrid.of(volume))
+    assert np.array_equal(aligned.voxels, slicer.util.arrayFromVolume(volume).astype(np.float32))
+    assert stat.S_IMODE(os.stat(transfer.labelPath).st_mode) == 0o600
+    transfer.remove()
+    assert os.listdir(folder) == []
 
 
 def test_nothing_that_names_the_patient_leaves_the_scene(addVolume, transfer):

@@ -157,6 +157,11 @@ MESSAGES: Mapping[str, Message] = {
         ),
         _("For true volumes segment a hardened copy."),
     ),
+    "shearing_transform": Message(
+        "amber",
+        _("The volume is sheared by its transform, which the networks do not see. Volumes in ml count it."),
+        _("For better outlines segment a hardened copy."),
+    ),
     # ---- the run ----
     "box_too_small": Message(
         "amber", _("The heart is larger than the box that these weights work on: its ends are missing.")

@@ -8,6 +8,7 @@ from mkd_core.io.bundle import default_bundle_path
 from mkd_core.protocol import DEVICE_KINDS, EnvironmentRequest
 
 from ..parameters import MachineSettings
+from ..run.contracts import Worker
 from ..run.environment import torchProblem
 from ..run.workerProcess import WorkerProcess
 
@@ -29,32 +30,27 @@ class ComputingSettings:
 
     The check runs in a worker process of its own, so that PyTorch is never imported into Slicer and nothing blocks.
 
-    :param deviceComboBox: QComboBox to fill with devices.
-    :param threadsSpinBox: QSpinBox for the number of processor threads.
-    :param checkButton: QPushButton that starts the check.
-    :param environmentTextEdit: QPlainTextEdit for what it finds.
+    :param ui: the panel's widgets: deviceComboBox, threadsSpinBox, checkEnvironmentButton, environmentTextEdit.
     :param onChanged: called after each change.
+    :param worker: process that checks; None for one of its own.
     """
 
-    def __init__(self, deviceComboBox, threadsSpinBox, checkButton, environmentTextEdit, onChanged) -> None:
+    def __init__(self, ui, onChanged, worker: Worker | None = None) -> None:
         self._settings = MachineSettings()
-        self._deviceComboBox, self._checkButton, self._environmentTextEdit = (
-            deviceComboBox,
-            checkButton,
-            environmentTextEdit,
-        )
+        deviceComboBox, threadsSpinBox = ui.deviceComboBox, ui.threadsSpinBox
+        self._checkButton, self._environmentTextEdit = ui.checkEnvironmentButton, ui.environmentTextEdit
         self._onChanged = onChanged
-        self._worker = WorkerProcess()
+        self._worker = worker or WorkerProcess()
         for device in DEVICE_KINDS:
             deviceComboBox.addItem(deviceName(device))
         if self._settings.device in DEVICE_KINDS:
             deviceComboBox.currentIndex = DEVICE_KINDS.index(self._settings.device)
         threadsSpinBox.maximum = max(os.cpu_count() or 1, self._settings.threads)
         threadsSpinBox.value = self._settings.threads
-        environmentTextEdit.visible = False
+        self._environmentTextEdit.visible = False
         threadsSpinBox.connect("valueChanged(int)", self._onThreadsChanged)
         deviceComboBox.connect("currentIndexChanged(int)", self._onDeviceChanged)
-        checkButton.connect("clicked(bool)", self._onCheck)
+        self._checkButton.connect("clicked(bool)", self._onCheck)
 
     @property
     def device(self) -> str:

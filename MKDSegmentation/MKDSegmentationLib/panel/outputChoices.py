@@ -10,11 +10,12 @@ from mkd_core.structures import STRUCTURES
 class OutputChoices:
     """Keeps the tick list of structures and the choice of the segmentor in agreement with the parameter node.
 
-    :param structuresList: QListWidget, filled with one item to tick per structure.
-    :param segmentorComboBox: QComboBox, filled with the segmentors.
+    :param ui: the panel's widgets: structuresList, filled with one item to tick per structure, and segmentorComboBox,
+        filled with the segmentors.
     """
 
-    def __init__(self, structuresList, segmentorComboBox) -> None:
+    def __init__(self, ui) -> None:
+        structuresList, segmentorComboBox = ui.structuresList, ui.segmentorComboBox
         self._list, self._comboBox = structuresList, segmentorComboBox
         self._parameterNode = None
         for structure in STRUCTURES:

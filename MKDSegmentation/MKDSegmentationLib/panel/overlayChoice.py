@@ -10,17 +10,18 @@ from ..scene.overlayVolumes import overlayOf, showOverlay
 class OverlayChoice:
     """Offers the extra volumes of a result.
 
-    :param label: QLabel before it; hidden together with the combo box if there is nothing to offer.
-    :param comboBox: QComboBox to fill.
+    :param ui: the panel's widgets: overlayComboBox, to fill, and overlayLabel before it; both are hidden if there is
+        nothing to offer.
     """
 
-    def __init__(self, label, comboBox) -> None:
-        self._label, self._comboBox = label, comboBox
+    def __init__(self, ui) -> None:
+        self._label, self._comboBox = ui.overlayLabel, ui.overlayComboBox
         self._segmentation, self._volume, self._kinds = None, None, []
-        comboBox.connect("currentIndexChanged(int)", self._onChosen)
+        self._comboBox.connect("currentIndexChanged(int)", self._onChosen)
 
-    def offer(self, segmentationNode, volumeNode) -> None:
-        """Offer what belongs to a segmentation; the choice stays if it still can."""
+    def show(self, state) -> None:
+        """Offer what belongs to the segmentation in the state of the panel; the choice stays if it still can."""
+        segmentationNode, volumeNode = state.segmentation, state.volume
         kinds = [kind for kind in (DISAGREEMENT, ALIGNED) if overlayOf(segmentationNode, kind) is not None]
         isOther = segmentationNode is not self._segmentation or kinds != self._kinds
         self._segmentation, self._volume = segmentationNode, volumeNode

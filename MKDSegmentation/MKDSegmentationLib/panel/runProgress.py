@@ -18,20 +18,19 @@ def clock(seconds: float) -> str:
 class RunProgress:
     """Shows a run while it is under way.
 
-    :param progressBar: QProgressBar, 0 to 100.
-    :param statusLabel: QLabel for the stage.
-    :param timeLabel: QLabel for the times.
-    :param logTextEdit: QPlainTextEdit for the log.
+    :param ui: the panel's widgets: progressBar (0 to 100), statusLabel, timeLabel, logTextEdit.
+    :param now: function that returns the time in seconds, on a clock that nobody sets.
     """
 
-    def __init__(self, progressBar, statusLabel, timeLabel, logTextEdit) -> None:
+    def __init__(self, ui, now=time.monotonic) -> None:
         self._progressBar, self._statusLabel, self._timeLabel, self._logTextEdit = (
-            progressBar,
-            statusLabel,
-            timeLabel,
-            logTextEdit,
+            ui.progressBar,
+            ui.statusLabel,
+            ui.timeLabel,
+            ui.logTextEdit,
         )
-        logTextEdit.maximumBlockCount = 1000
+        self._now = now
+        ui.logTextEdit.maximumBlockCount = 1000
         self._start, self._fraction, self._expected, self._stage = 0.0, 0.0, 0.0, ""
         self._heard = 0.0  # when something was last heard of the run
         self._timer = qt.QTimer()
@@ -44,13 +43,13 @@ class RunProgress:
         :param text: what happens first.
         :param expectedSeconds: how long the run will probably take.
         """
-        self._start, self._expected, self._stage = time.monotonic(), expectedSeconds, ""
+        self._start, self._expected, self._stage = self._now(), expectedSeconds, ""
         self.update(text, 0.0)
         self._timer.start()
 
     def update(self, text: str, fraction: float) -> None:
         """The run has come to a stage, and to a fraction (0 to 1) of the whole."""
-        self._fraction, self._heard = fraction, time.monotonic()
+        self._fraction, self._heard = fraction, self._now()
         self._progressBar.value = round(100 * fraction)
         self._statusLabel.text = text
         if text != self._stage:
@@ -68,12 +67,12 @@ class RunProgress:
 
     def log(self, text: str) -> None:
         """Add a line to the log, with the time since the run began."""
-        self._heard = time.monotonic()
-        since = f"{time.monotonic() - self._start:.1f} s\t" if self._start else ""
+        self._heard = self._now()
+        since = f"{self._now() - self._start:.1f} s\t" if self._start else ""
         self._logTextEdit.appendPlainText(since + text)
 
     def _showTimes(self) -> None:
-        elapsed, silence = time.monotonic() - self._start, time.monotonic() - self._heard
+        elapsed, silence = self._now() - self._start, self._now() - self._heard
         if silence > SILENCE_S:  # a slow computer and a stuck process look alike from here: the user decides
             self._timeLabel.text = _(
                 "{elapsed} elapsed, no news for {silence}. If this computer is slow, wait; else click Cancel."

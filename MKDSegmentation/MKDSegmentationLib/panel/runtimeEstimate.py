@@ -3,6 +3,8 @@
 The first estimate comes from measurements on a usual computer; what runs really take on this one corrects it.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from slicer.i18n import tr as _
 
@@ -20,35 +22,43 @@ _GIGABYTES_PER_GIGAVOXEL = 2.0
 _GRAPHICS_GIGABYTES = 1.5
 
 
+@dataclass(frozen=True)
+class RunEstimate:
+    """What a run costs.
+
+    seconds - how long it will take.
+    gigabytes - of memory that it needs.
+    device - what it will compute on: "cpu", "cuda" or "mps".
+    warning - a sentence if memory is short, else empty.
+    """
+
+    seconds: float
+    gigabytes: float
+    device: str
+    warning: str = ""
+
+
 class RuntimeEstimate:
     """Tells and learns what a run costs.
 
-    :param label: QLabel.
+    :param ui: the panel's widgets: estimateLabel.
     """
 
-    def __init__(self, label) -> None:
-        self._label = label
+    def __init__(self, ui) -> None:
+        self._label = ui.estimateLabel
         self._settings = MachineSettings()
 
-    def show(self, volumeNode, device: str, isWarm: bool) -> str:
-        """Show the estimate for a volume that can be segmented (None: nothing) and return a warning if memory is short.
+    def of(self, volumeNode, device: str, isWarm: bool) -> RunEstimate:
+        """Return the estimate for a volume that can be segmented.
 
         :param device: as chosen, "auto" included.
         :param isWarm: True if the worker has the weights loaded.
         """
-        voxels = _voxelCount(volumeNode)
-        self._label.visible = bool(voxels)
-        if not voxels:
-            self._label.text = ""
-            return ""
-        used = self._device(device)
-        seconds, gigabytes = self.seconds(voxels, used, isWarm), _GIGABYTES + _GIGABYTES_PER_GIGAVOXEL * voxels / 1e9
-        text = _("About {seconds} s and {memory} GB of memory on: {device}").format(
-            seconds=max(1, round(seconds)), memory=f"{gigabytes:.1f}", device=deviceName(used)
-        )
-        if used != "cpu":
-            text += _(", {memory} GB there").format(memory=_GRAPHICS_GIGABYTES)
-        self._label.text = text
+        voxels, used = volumeNode.GetImageData().GetNumberOfPoints(), self._device(device)
+        gigabytes = _GIGABYTES + _GIGABYTES_PER_GIGAVOXEL * voxels / 1e9
+        return RunEstimate(self.seconds(voxels, used, isWarm), gigabytes, used, self._memoryWarning(gigabytes))
+
+    def _memoryWarning(self, gigabytes: float) -> str:
         free = available_memory()
         if free is None or free / 1e9 > gigabytes:
             return ""
@@ -56,13 +66,17 @@ class RuntimeEstimate:
             "Memory is short: the run needs about {needed} GB, {free} GB are free. Close other programs first."
         ).format(needed=f"{gigabytes:.1f}", free=f"{free / 1e9:.1f}")
 
+    def show(self, state) -> None:
+        """Show the estimate in the state of the panel; during a run the last one stays."""
+        if state.isRunning:
+            return
+        estimate = state.assessment.estimate
+        self._label.visible = estimate is not None
+        self._label.text = _estimateText(estimate) if estimate is not None else ""
+
     def seconds(self, voxels: int, device: str, isWarm: bool) -> float:
         """Return how long a run on so many voxels takes here, in seconds."""
         return self._model(voxels, device) * self._settings.speedFactor(device) + (0.0 if isWarm else _SECONDS_TO_START)
-
-    def expectedSeconds(self, volumeNode, device: str, isWarm: bool) -> float:
-        """Return how long the run on a volume will take, in seconds."""
-        return self.seconds(_voxelCount(volumeNode), self._device(device), isWarm)
 
     def updateFromRun(self, report: dict, device: str) -> None:
         """Take to heart what a run really took.
@@ -78,7 +92,7 @@ class RuntimeEstimate:
         if device == "auto":
             self._settings.automaticDevice = used
         factor = float(total) / self._model(int(np.prod(size)), used)
-        self._settings.setSlowness(
+        self._settings.setSpeedFactor(
             used, float(np.clip(0.5 * self._settings.speedFactor(used) + 0.5 * factor, 0.05, 50.0))
         )
 
@@ -90,5 +104,12 @@ class RuntimeEstimate:
         return _SECONDS.get(device, _SECONDS["cpu"]) + _SECONDS_PER_GIGAVOXEL * voxels / 1e9
 
 
-def _voxelCount(volumeNode) -> int:
-    return volumeNode.GetImageData().GetNumberOfPoints() if volumeNode is not None else 0
+def _estimateText(estimate: RunEstimate) -> str:
+    text = _("About {seconds} s and {memory} GB of memory on: {device}").format(
+        seconds=max(1, round(estimate.seconds)),
+        memory=f"{estimate.gigabytes:.1f}",
+        device=deviceName(estimate.device),
+    )
+    if estimate.device != "cpu":
+        text += _(", {memory} GB there").format(memory=_GRAPHICS_GIGABYTES)
+    return text

@@ -10,40 +10,43 @@ from mkd_core.io.download import check_request
 from mkd_core.protocol import DownloadRequest
 
 from ..parameters import MachineSettings
-from ..run.privateFolder import PrivateFolder, removeLeftovers
+from ..run.contracts import Worker
+from ..run.privateFolder import PrivateFolder, removeLeftover
 from ..run.workerProcess import WorkerProcess
+from .pathField import PathField
 
 
 class WeightsDownload:
     """The controls for a download, and the download.
 
-    :param urlLineEdit: QLineEdit for the address.
-    :param sha256LineEdit: QLineEdit for the SHA-256 of the file.
-    :param folderLineEdit: ctkPathLineEdit for the folder in which the file is kept.
-    :param button: QPushButton that starts a download and cancels it.
-    :param progressBar: QProgressBar.
-    :param label: QLabel for what is wrong or done.
+    :param ui: the panel's widgets: urlLineEdit, sha256LineEdit, folderLineEdit, downloadButton, downloadProgressBar,
+        downloadLabel.
     :param onDownloaded: called with the path of the file.
     :param onFolderChanged: called after the folder was changed.
+    :param worker: process that downloads; None for one of its own.
     """
 
-    def __init__(
-        self, urlLineEdit, sha256LineEdit, folderLineEdit, button, progressBar, label, onDownloaded, onFolderChanged
-    ) -> None:
+    def __init__(self, ui, onDownloaded, onFolderChanged, worker: Worker | None = None) -> None:
         self._settings = MachineSettings()
-        self._urlLineEdit, self._sha256LineEdit, self._folderLineEdit = urlLineEdit, sha256LineEdit, folderLineEdit
-        self._button, self._progressBar, self._label = button, progressBar, label
+        self._urlLineEdit, self._sha256LineEdit, self._folderLineEdit = (
+            ui.urlLineEdit,
+            ui.sha256LineEdit,
+            ui.folderLineEdit,
+        )
+        self._button, self._progressBar, self._label = ui.downloadButton, ui.downloadProgressBar, ui.downloadLabel
         self._onDownloaded, self._onFolderChanged = onDownloaded, onFolderChanged
-        self._worker = WorkerProcess()
+        self._worker = worker or WorkerProcess()
         self._partFolder = (
             None  # holds what has come so far; beside the place of the whole, so that it can be moved there at once
         )
-        folderLineEdit.filters = ctk.ctkPathLineEdit.Dirs
-        folderLineEdit.currentPath = self._settings.weightsFolder
-        folderLineEdit.connect("currentPathChanged(QString)", self._onFolder)
-        urlLineEdit.connect("textChanged(QString)", self._onEdited)
-        sha256LineEdit.connect("textChanged(QString)", self._onEdited)
-        button.connect("clicked(bool)", self._onButton)
+        ui.folderLineEdit.filters = ctk.ctkPathLineEdit.Dirs
+        ui.folderLineEdit.currentPath = self._settings.weightsFolder
+        self._folder = PathField(ui.folderLineEdit, self._onFolder)
+        self._folder.setPlaceholder(self._settings.defaultWeightsFolder)
+        ui.urlLineEdit.connect("textChanged(QString)", self._onEdited)
+        ui.sha256LineEdit.connect("textChanged(QString)", self._onEdited)
+        ui.downloadButton.connect("clicked(bool)", self._onButton)
+        self._removeLeftover()
         self._update("")
 
     def close(self) -> None:
@@ -51,8 +54,8 @@ class WeightsDownload:
         self._worker.stop()
         self._removePartFolder()
 
-    def _onFolder(self, path: str) -> None:
-        self._settings.weightsFolder = path.strip()
+    def _onFolder(self) -> None:
+        self._settings.weightsFolder = self._folder.path
         self._onFolderChanged()
 
     def _onEdited(self, _text: str) -> None:
@@ -74,8 +77,9 @@ class WeightsDownload:
         folder = self._settings.weightsFolder
         try:
             os.makedirs(folder, exist_ok=True)
-            removeLeftovers(folder)
+            self._removeLeftover()
             self._partFolder = PrivateFolder(folder)
+            self._settings.downloadUnderWay = self._partFolder.path
         except OSError as error:
             self._update(
                 _("The folder {folder} cannot be written ({reason}). Choose another folder.").format(
@@ -113,6 +117,13 @@ class WeightsDownload:
         partFolder, self._partFolder = self._partFolder, None
         if partFolder is not None:
             partFolder.remove()
+
+    def _removeLeftover(self) -> None:
+        """Remove what a crash left of an earlier download. Its folder is remembered, because the folder of the user is
+        not searched for anything to delete.
+        """
+        if self._settings.downloadUnderWay:
+            removeLeftover(self._settings.downloadUnderWay)
 
     def _update(self, text: str) -> None:
         isBusy = self._worker.isBusy

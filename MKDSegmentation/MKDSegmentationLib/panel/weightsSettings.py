@@ -1,5 +1,6 @@
 """Which weights to use: the ones that come with the extension, or any file; remembered on this computer."""
 
+import html
 import os
 
 from slicer.i18n import tr as _
@@ -9,63 +10,68 @@ from mkd_core.io.bundle import default_bundle_path, read_description
 
 from ..parameters import MachineSettings
 from .modelCard import modelCard
+from .pathField import PathField
 
 
 class WeightsSettings:
-    """Keeps the widget for the weights and the application settings in agreement, and describes what is chosen.
+    """The field for the weights, and what is known of the file that it names. What the field shows is what is used.
 
-    :param pathLineEdit: ctkPathLineEdit for the bundle.
-    :param cardLabel: QLabel that describes it.
-    :param removeButton: QPushButton that deletes the chosen file if it is a downloaded one; asks once more by its own
-        text.
+    :param ui: the panel's widgets: weightsPathLineEdit, modelLabel, useDefaultWeightsButton, removeWeightsButton.
     :param onChanged: called after each change.
     """
 
-    def __init__(self, pathLineEdit, cardLabel, removeButton, onChanged) -> None:
+    def __init__(self, ui, onChanged) -> None:
         self._settings = MachineSettings()
-        self._pathLineEdit, self._cardLabel, self._removeButton = pathLineEdit, cardLabel, removeButton
+        self._cardLabel, self._defaultButton, self._removeButton = (
+            ui.modelLabel,
+            ui.useDefaultWeightsButton,
+            ui.removeWeightsButton,
+        )
         self._onChanged = onChanged
         self._problem = ""
         self._isSure = False
-        pathLineEdit.nameFilters = [_("Weights bundle") + " (*.safetensors)"]
-        pathLineEdit.currentPath = self._settings.weightsPath
-        pathLineEdit.connect("currentPathChanged(QString)", self._onPathChanged)
-        removeButton.connect("clicked(bool)", self._onRemove)
+        ui.weightsPathLineEdit.nameFilters = [_("Weights bundle") + " (*.safetensors)"]  # of the file dialog
+        ui.weightsPathLineEdit.currentPath = self._settings.weightsPath
+        self._field = PathField(ui.weightsPathLineEdit, self._onEdited)
+        self._field.setPlaceholder(_("the weights that come with the extension"))
+        self._defaultButton.connect("clicked(bool)", self._onUseDefault)
+        self._removeButton.connect("clicked(bool)", self._onRemove)
         self._describe()
 
     @property
     def path(self) -> str:
         """The chosen bundle; empty for the one that comes with the extension."""
-        return self._settings.weightsPath
+        return self._field.path
 
     @property
     def problem(self) -> str:
-        """Why the chosen weights cannot be used, or an empty string."""
+        """Why the chosen weights cannot be used, or an empty string; as of the last look at the file."""
         return self._problem
 
     def choose(self, path: str) -> None:
-        """Use a file, as if the user had typed its path."""
-        if self._pathLineEdit.currentPath == path:
-            self._onPathChanged(path)  # the file may have changed under its name
-        self._pathLineEdit.currentPath = path
+        """Use a file, or the default with an empty path, as if the user had typed it."""
+        if self._field.path == path:
+            self._onEdited()  # the file may have changed under its name
+        self._field.set(path)
 
     def refresh(self) -> None:
-        """Look again at what is chosen: the folder for downloads is another one."""
+        """Look at the file again: it may have come, gone or changed."""
         self._describe()
 
-    def _onPathChanged(self, path: str) -> None:
-        self._settings.weightsPath = path.strip()
+    def _onEdited(self) -> None:
+        self._settings.weightsPath = self.path
         self._describe()
         self._onChanged()
 
     def _describe(self) -> None:
         path = self.path or str(default_bundle_path())
         try:
-            self._cardLabel.text = modelCard(read_description(path), path)
-            self._problem = ""
+            text, self._problem = modelCard(read_description(path), path), ""
         except (BundleError, OSError) as error:
-            self._cardLabel.text = ""
             self._problem = str(error)
+            text = "\N{WARNING SIGN} " + html.escape(self._problem)
+        self._cardLabel.text = text
+        self._defaultButton.enabled = bool(self.path)
         self._setSure(False)
         self._removeButton.enabled = self._isDownloaded()
 
@@ -78,6 +84,9 @@ class WeightsSettings:
         self._isSure = isSure
         self._removeButton.text = _("Remove for good?") if isSure else _("Remove this file")
 
+    def _onUseDefault(self) -> None:
+        self.choose("")
+
     def _onRemove(self) -> None:
         if not self._isSure:
             self._setSure(True)
@@ -86,6 +95,8 @@ class WeightsSettings:
             os.remove(self.path)
         except OSError as error:
             self._setSure(False)
-            self._cardLabel.text = _("The file could not be removed ({reason}).").format(reason=error.strerror or error)
+            self._cardLabel.text = html.escape(
+                _("The file could not be removed ({reason}).").format(reason=error.strerror or error)
+            )
             return
         self.choose("")

@@ -21,8 +21,9 @@ from ..scene.overlayVolumes import removeOverlay, writeOverlay
 from ..scene.provenance import keepReport
 from ..scene.segmentationWriting import SegmentationBackup, reasonSegmentationCannotBeUsed, writeSegmentation
 from ..scene.transformHardening import isUnderNonLinearTransform
+from .contracts import Worker
 from .incrementalTask import IncrementalTask
-from .volumeTransfer import VolumeTransfer, ijkToRas, reasonVolumeCannotBeUsed
+from .volumeTransfer import VolumeTransfer, WorldGrid, reasonVolumeCannotBeUsed
 
 
 @dataclass(frozen=True)
@@ -62,25 +63,32 @@ class SegmentationRun(VTKObservationMixin):
     The scene is touched once, when the whole result is there. Until then the run can end at any time, through
     :meth:`cancel`, a closed scene, a removed node or a dead worker, and leaves nothing behind.
 
-    :param worker: a WorkerProcess that is not busy.
+    :param worker: a worker that is not busy.
     :param inputVolume: volume node to segment.
     :param outputSegmentation: segmentation node to write into, or None for a new one.
-    :param options: how to compute.
+    :param options: how to compute; None for the defaults.
     :param onProgress: called with a text for the user and the fraction done (0 to 1).
     :param onFinished: called once with a :class:`RunOutcome`.
     """
 
     def __init__(
-        self, worker, inputVolume, outputSegmentation=None, options=RunOptions(), onProgress=None, onFinished=None
+        self,
+        worker: Worker,
+        inputVolume,
+        outputSegmentation=None,
+        options: RunOptions | None = None,
+        onProgress=None,
+        onFinished=None,
     ) -> None:
         super().__init__()
         self._worker = worker
         self._inputVolume = inputVolume
         self._outputSegmentation = outputSegmentation
-        self._options = options
+        self._options = options or RunOptions()
         self._onProgress = onProgress
         self._onFinished = onFinished
         self._transfer = None
+        self._grid = None  # of the volume in the world, as it was handed over
         self._steps = None  # of writing or reading a file, under way
         self._backup = None  # of the output, while the result is put into the scene
         self._stateAtStart = None
@@ -100,7 +108,8 @@ class SegmentationRun(VTKObservationMixin):
         self._startTime = time.monotonic()
         self._transfer = VolumeTransfer()
         try:
-            writing = self._transfer.writeVolumeInPieces(self._inputVolume)
+            self._grid = self._worldGrid()
+            writing = self._transfer.writeVolumeInPieces(self._inputVolume, self._grid)
             next(writing)  # what cannot be written at all is told at once
             self._stateAtStart = self._inputState()
             self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneStartClose)
@@ -124,7 +133,7 @@ class SegmentationRun(VTKObservationMixin):
         return SegmentRequest(
             input=self._transfer.volumePath,
             output=self._transfer.labelPath,
-            bundle=self._options.weightsPath or None,
+            bundle=self._options.bundlePath,
             modality=self._options.modality,
             options=self._options.forCore(),
             **self._overlayPaths(),
@@ -174,8 +183,7 @@ class SegmentationRun(VTKObservationMixin):
             RunOutcome(
                 "failed",
                 _(
-                    "The result could not be put into the scene. Click Segment again; details are in the application "
-                    "log."
+                    "The result could not be put into the scene. Click Segment again; details are in the application log."
                 ),
             )
         )
@@ -198,6 +206,7 @@ class SegmentationRun(VTKObservationMixin):
         except ProtocolError as error:
             self._onResultError(error)
             return
+        report = _withTrueVolumes(report, self._grid.volumeFactor)
         self._steps = IncrementalTask(
             self._readLabels(), lambda labels: self._onLabelsRead(labels, report), self._onResultError
         )
@@ -269,25 +278,27 @@ class SegmentationRun(VTKObservationMixin):
     def _readOverlays(self) -> dict:
         """Return the images that were asked for and came; alignment may have made none."""
         paths = {kind: path for kind, path in self._overlayPaths().items() if os.path.exists(path)}
-        if not paths:
-            return {}
-        import SimpleITK as sitk  # only here: importing it keeps the application busy for a moment
-
-        return {kind: sitk.ReadImage(path) for kind, path in paths.items()}
+        return {kind: self._transfer.readOverlay(path, self._inputVolume, self._grid) for kind, path in paths.items()}
 
     def _warningsOnTransform(self) -> list:
-        if not isUnderNonLinearTransform(self._inputVolume):
-            return []
-        return [finding("non_linear_transform").to_dict()]
+        if isUnderNonLinearTransform(self._inputVolume):
+            return [finding("non_linear_transform").to_dict()]
+        return [finding("shearing_transform").to_dict()] if self._grid.shears else []
+
+    def _worldGrid(self) -> WorldGrid:
+        """Return where the voxels of the input lie in the world now."""
+        return WorldGrid.of(self._inputVolume)
 
     def _inputState(self) -> tuple:
-        """Return what must not change while the worker works: the volume's grid and voxels."""
+        """Return what must not change while the worker works: the volume's voxels, and how its grid lies in the world.
+        Where it lies does not matter.
+        """
         image = self._inputVolume.GetImageData()
         scalars = image.GetPointData().GetScalars() if image else None
         return (
             image.GetDimensions() if image else None,
             scalars.GetMTime() if scalars else None,
-            ijkToRas(self._inputVolume).tolist(),
+            self._worldGrid().ijkToRas[:3, :3].tolist(),
         )
 
     def _onSceneStartClose(self, caller, event) -> None:
@@ -317,6 +328,20 @@ class SegmentationRun(VTKObservationMixin):
         if self._transfer is not None:
             self._transfer.remove()
             self._transfer = None
+
+
+def _withTrueVolumes(report: dict, factor: float) -> dict:
+    """Return a report whose volumes and masses, measured on an upright grid, are those of the sheared one."""
+    if factor == 1.0:
+        return report
+
+    def scaled(entry: dict) -> dict:
+        return {
+            name: value * factor if name in ("volume_ml", "mass_g", "removed_ml") and value is not None else value
+            for name, value in entry.items()
+        }
+
+    return {**report, "structures": {key: scaled(entry) for key, entry in report["structures"].items()}}
 
 
 def _nodesOfScene() -> set:

@@ -16,8 +16,9 @@ from ..scene.frameSequence import FrameSequence
 from ..scene.functionNodes import writeFunctionNodes
 from ..scene.provenance import keepReport
 from ..scene.segmentationWriting import writeSegmentation
+from .contracts import Worker
 from .segmentationRun import RunOutcome, SegmentationRun
-from .volumeTransfer import reasonVolumeCannotBeUsed
+from .volumeTransfer import WorldGrid, linearToWorld, reasonVolumeCannotBeUsed
 
 #: So many frames that fail for the same reason before any succeeded end the run: the others would fail as well.
 _HOPELESS = 2
@@ -30,26 +31,29 @@ class SequenceRun(VTKObservationMixin):
     meanwhile. What ends the run early (:meth:`cancel`, a closed scene, a removed node) keeps the frames that are
     finished.
 
-    :param worker: a WorkerProcess that is not busy.
+    :param worker: a worker that is not busy.
     :param volumeNode: volume node that a sequence browser shows.
-    :param options: how to compute.
+    :param options: how to compute; None for the defaults.
     :param onProgress: called with a text for the user and the fraction done (0 to 1).
     :param onFinished: called once with a RunOutcome; its segmentation is the node that shows the selected frame, its
         report a table with "function" (see mkd_core.measure.cardiac_function) and "frames" (the report of each, None
         where there is none).
     """
 
-    def __init__(self, worker, volumeNode, options=RunOptions(), onProgress=None, onFinished=None) -> None:
+    def __init__(
+        self, worker: Worker, volumeNode, options: RunOptions | None = None, onProgress=None, onFinished=None
+    ) -> None:
         super().__init__()
         self._worker = worker
         self._volumeNode = volumeNode
         self._options = dataclasses.replace(
-            options, withDisagreement=False, withAligned=False
+            options or RunOptions(), withDisagreement=False, withAligned=False
         )  # a result keeps labels alone of each frame
         self._onProgress = onProgress
         self._onFinished = onFinished
         self._frames = None
         self._indexValues = []
+        self._toWorld = None  # transform of the volume node; the frames themselves are under none
         self._frame = -1
         self._finishedFrames = 0
         self._failures = {}  # frame number -> reason
@@ -73,6 +77,7 @@ class SequenceRun(VTKObservationMixin):
         if reason:
             raise ValueError(reason)
         self._indexValues = self._frames.indexValues()
+        self._toWorld = linearToWorld(self._volumeNode)
         self._startTime = time.monotonic()
         self._scratch = slicer.vtkMRMLScene()
         self._frame = 0
@@ -106,6 +111,7 @@ class SequenceRun(VTKObservationMixin):
             self._options,
             lambda text, fraction: self._onFrameProgress(frame, text, fraction),
             lambda outcome: self._onFrameFinished(frame, outcome),
+            toWorld=self._toWorld,
         )
 
     def _name(self) -> str:
@@ -198,7 +204,17 @@ class SequenceRun(VTKObservationMixin):
 
 
 class _FrameRun(SegmentationRun):
-    """A run on one frame. Volume and segmentation are in scenes of their own; the user's scene is not touched."""
+    """A run on one frame. Volume and segmentation are in scenes of their own; the user's scene is not touched.
+
+    :param toWorld: 4 x 4 matrix of the transform under which the frames are shown.
+    """
+
+    def __init__(self, *arguments, toWorld) -> None:
+        super().__init__(*arguments)
+        self._toWorld = toWorld
+
+    def _worldGrid(self) -> WorldGrid:
+        return WorldGrid.of(self._inputVolume, self._toWorld)
 
     def abandon(self) -> None:
         """End the run without a word."""

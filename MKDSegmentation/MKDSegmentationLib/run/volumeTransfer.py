@@ -1,7 +1,12 @@
 """The way of a volume to the worker and of its label map back, through files in a folder that only this user can read.
 
-Files hold voxels and geometry only: no patient name, no DICOM attribute, neither inside nor in a file name. Geometry is
-the volume's own; a parent transform plays no part here, the segmentation gets the same one later.
+Files hold voxels and geometry only: no patient name, no DICOM attribute, neither inside nor in a file name. Files are
+read and written by numpy: ITK cannot open a path outside the code page of Windows.
+
+Geometry is what is seen: that of the volume under its linear parent transforms, so that the networks know which side is
+up and volumes in ml are those of the world. Labels come back on the same voxels, and the segmentation gets the same
+parent transform, so they lie on exactly the volume's own grid. A non-linear transform cannot be told by a grid; under
+one the volume's own geometry is handed over.
 """
 
 import os
@@ -13,15 +18,17 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from mkd_core.io.exchange import ExchangeFile, header
 from mkd_core.measure.messages import finding
 from mkd_core.protocol import MIN_SIDE, SHEAR_TOLERANCE
 from mkd_core.structures import CLASS_COUNT
 
 from ..scene.findingTexts import findingText
 from .privateFolder import PrivateFolder, openPrivate
-from .rawNrrd import BytesFile, header, planesPerPiece
 
+PIECE_BYTES = 8 * 1024 * 1024  # written or read in one step; takes a hundredth of a second or two
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
+_SCALE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,18 @@ class LabelBlock:
 
     values: np.ndarray
     start: tuple
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A volume that lies over another one, under the same transform.
+
+    voxels - array (k, j, i).
+    ijkToRas - 4 x 4 matrix from voxel indices (i, j, k) to the RAS frame of the other volume in mm.
+    """
+
+    voxels: np.ndarray
+    ijkToRas: np.ndarray
 
 
 def reasonVolumeCannotBeUsed(volumeNode) -> str:
@@ -51,13 +70,13 @@ def reasonVolumeCannotBeUsed(volumeNode) -> str:
     if min(image.GetDimensions()) < MIN_SIDE:
         size = " x ".join(map(str, image.GetDimensions()))
         return findingText(finding("too_few_voxels", size=size, needed=MIN_SIDE))
-    columns = ijkToRas(volumeNode)[:3, :3]
-    lengths = np.linalg.norm(columns, axis=0)
-    if not np.all(np.isfinite(lengths)) or lengths.min() <= 0:
+    own = ijkToRas(volumeNode)
+    if not _isInvertible(own):
         return _("The selected volume has an impossible voxel spacing.")
-    directions = columns / lengths
-    if np.abs(directions.T @ directions - np.eye(3)).max() > SHEAR_TOLERANCE:
+    if _shear(own) > SHEAR_TOLERANCE:
         return findingText(finding("sheared"))
+    if not _isInvertible(linearToWorld(volumeNode)):
+        return _("The transform of the selected volume flattens it. Correct it in the module Transforms.")
     return ""
 
 
@@ -65,7 +84,73 @@ def ijkToRas(volumeNode) -> np.ndarray:
     """Return the 4 x 4 matrix from voxel indices (i, j, k) to the volume's own RAS frame in mm."""
     matrix = vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(matrix)
+    return _asArray(matrix)
+
+
+def linearToWorld(volumeNode) -> np.ndarray:
+    """Return the 4 x 4 matrix from the volume's own RAS frame to the world, the identity under a non-linear
+    transform.
+    """
+    transform = volumeNode.GetParentTransformNode()
+    if transform is None or not transform.IsTransformToWorldLinear():
+        return np.eye(4)
+    matrix = vtk.vtkMatrix4x4()
+    transform.GetMatrixTransformToWorld(matrix)
+    return _asArray(matrix)
+
+
+@dataclass(frozen=True)
+class WorldGrid:
+    """A volume's grid as it lies in the world, in a form that an image file can hold.
+
+    ijkToRas - 4 x 4 matrix from voxel indices (i, j, k) to RAS of the world in mm, with axes at right angles.
+    volumeFactor - what a volume measured on that grid is multiplied by to be the one in the world: 1, unless a
+        transform shears the grid.
+    scales - True if a transform changes lengths, so that volumes in ml are not those of the stored voxels.
+    shears - True if a transform shears the grid.
+    """
+
+    ijkToRas: np.ndarray
+    volumeFactor: float = 1.0
+    scales: bool = False
+    shears: bool = False
+
+    @classmethod
+    def of(cls, volumeNode, toWorld: np.ndarray | None = None) -> "WorldGrid":
+        """Return the grid of a volume node.
+
+        :param toWorld: 4 x 4 matrix from the volume's own frame to the world; None for that of its transforms.
+        """
+        toWorld = linearToWorld(volumeNode) if toWorld is None else toWorld
+        seen = toWorld @ ijkToRas(volumeNode)
+        stretch = np.linalg.svd(toWorld[:3, :3], compute_uv=False)
+        scales = bool(np.abs(stretch - 1.0).max() > _SCALE_TOLERANCE)
+        if _shear(seen) <= SHEAR_TOLERANCE:
+            return cls(seen, scales=scales)
+        lengths = np.linalg.norm(seen[:3, :3], axis=0)
+        left, _stretch, right = np.linalg.svd(seen[:3, :3] / lengths)
+        upright = seen.copy()
+        upright[:3, :3] = (left @ right) * lengths  # the nearest grid whose axes are at right angles
+        factor = abs(np.linalg.det(seen[:3, :3])) / float(np.prod(lengths))
+        return cls(upright, factor, scales=scales, shears=True)
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """Voxel size along i, j, k in mm."""
+        return np.linalg.norm(self.ijkToRas[:3, :3], axis=0)
+
+
+def _asArray(matrix) -> np.ndarray:
     return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+
+
+def _isInvertible(matrix: np.ndarray) -> bool:
+    return bool(np.isfinite(matrix).all()) and np.linalg.matrix_rank(matrix[:3, :3]) == 3
+
+
+def _shear(matrix: np.ndarray) -> float:
+    directions = matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0)
+    return float(np.abs(directions.T @ directions - np.eye(3)).max())
 
 
 def setVolumeFromImage(volumeNode, image) -> None:
@@ -76,10 +161,20 @@ def setVolumeFromImage(volumeNode, image) -> None:
     matrix[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     matrix[:3, 3] = image.GetOrigin()
     matrix[:3] *= _RAS_TO_LPS[:, np.newaxis]
-    ijkToRasMatrix = vtk.vtkMatrix4x4()
-    ijkToRasMatrix.DeepCopy(matrix.ravel().tolist())
-    volumeNode.SetIJKToRASMatrix(ijkToRasMatrix)
-    slicer.util.updateVolumeFromArray(volumeNode, sitk.GetArrayFromImage(image))
+    setVolume(volumeNode, sitk.GetArrayFromImage(image), matrix)
+
+
+def setVolume(volumeNode, voxels: np.ndarray, ijkToRasArray: np.ndarray) -> None:
+    """Give a volume node voxels (k, j, i) and a grid, the 4 x 4 matrix from (i, j, k) to RAS in mm."""
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy(ijkToRasArray.ravel().tolist())
+    volumeNode.SetIJKToRASMatrix(matrix)
+    slicer.util.updateVolumeFromArray(volumeNode, voxels)
+
+
+def _planesPerPiece(shape: tuple, itemBytes: int) -> int:
+    """Return how many planes along the first axis make a piece."""
+    return max(1, PIECE_BYTES // max(1, shape[1] * shape[2] * itemBytes))
 
 
 class VolumeTransfer:
@@ -99,24 +194,25 @@ class VolumeTransfer:
         self.disagreementPath = os.path.join(self.folder, "disagreement.nrrd")
         self.alignedPath = os.path.join(self.folder, "aligned.nrrd")
 
-    def writeVolume(self, volumeNode) -> None:
+    def writeVolume(self, volumeNode, grid: WorldGrid | None = None) -> None:
         """Write the voxels in one go; see :meth:`writeVolumeInPieces`."""
-        for _done in self.writeVolumeInPieces(volumeNode):
+        for _done in self.writeVolumeInPieces(volumeNode, grid):
             pass
 
-    def writeVolumeInPieces(self, volumeNode):
+    def writeVolumeInPieces(self, volumeNode, grid: WorldGrid | None = None):
         """Write the voxels, uncompressed because reading and writing is then faster than any compression.
 
         A generator: each step writes a few megabytes and yields the fraction done. The voxels must not change
             meanwhile.
 
+        :param grid: where the voxels lie in the world; None for where the volume's transforms put them.
         :raises OSError: if the disk is full or the folder cannot be written; the message is for the user.
         """
         voxels = slicer.util.arrayFromVolume(volumeNode)
         self._requireSpace(2 * voxels.nbytes)
-        ijkToLps = ijkToRas(volumeNode)
+        ijkToLps = (grid or WorldGrid.of(volumeNode)).ijkToRas.copy()
         ijkToLps[:3] *= _RAS_TO_LPS[:, np.newaxis]
-        step = planesPerPiece(voxels.shape, voxels.itemsize)
+        step = _planesPerPiece(voxels.shape, voxels.itemsize)
         try:
             with openPrivate(self.volumePath) as file:
                 file.write(header(voxels.shape, voxels.dtype, ijkToLps))
@@ -158,11 +254,13 @@ class VolumeTransfer:
         :raises ValueError: if the file is no label map on the volume's grid.
         :raises OSError: if it cannot be read.
         """
-        labels = BytesFile(self.labelPath)
+        labels = ExchangeFile(self.labelPath)
+        if labels.dtype != np.uint8:
+            raise ValueError("The label map does not consist of bytes.")
         if labels.shape != tuple(reversed(volumeNode.GetImageData().GetDimensions())):
             raise ValueError("The label map is not on the grid of the volume.")
         occupied = [np.zeros(size, bool) for size in labels.shape]
-        step = planesPerPiece(labels.shape, 1)
+        step = _planesPerPiece(labels.shape, 1)
         for plane in range(0, labels.shape[0], step):
             piece = labels.planes(plane, min(plane + step, labels.shape[0]))
             if piece.max() >= CLASS_COUNT:
@@ -181,6 +279,19 @@ class VolumeTransfer:
             block[plane - low[0] : end - low[0]] = labels.planes(plane, end)[:, low[1] : high[1], low[2] : high[2]]
             yield
         return LabelBlock(block, low)
+
+    def readOverlay(self, path: str, volumeNode, grid: WorldGrid) -> "Overlay":
+        """Read a volume of the worker that lies over the one that was handed to it.
+
+        :param grid: with which that one was handed over.
+        :raises ValueError: if it is no volume.
+        :raises OSError: if it cannot be read.
+        """
+        file = ExchangeFile(path)
+        inWorld = file.ijk_to_lps.copy()
+        inWorld[:3] *= _RAS_TO_LPS[:, np.newaxis]
+        toOwn = ijkToRas(volumeNode) @ np.linalg.inv(grid.ijkToRas)
+        return Overlay(file.read(), toOwn @ inWorld)
 
     def reasonFilesAreGone(self) -> str:
         """Return a sentence if somebody cleared the folder under the run, or an empty string."""

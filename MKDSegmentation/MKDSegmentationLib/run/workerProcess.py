@@ -38,11 +38,27 @@ GRACE_MS = 1500  # a worker told to end is killed after this
 IDLE_MS = 10 * 60 * 1000  # a worker without work gives its memory back after this
 _LOG_LINES = 40
 _LOG_COLUMNS = 1000  # what is longer is no text for people
+_HARMLESS = ("PYTHONNOUSERSITE", "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED")  # can only forbid, or change no code
+
+
+#: How a process ended by itself: it could not be started; it ended before it was ready, in its imports; or later.
+NOT_STARTED, NEVER_READY, DIED = "not started", "never ready", "died"
 
 
 def pythonCommand(*arguments: str) -> list:
-    """Return a command line of Python. In Slicer, PythonSlicer starts it with Slicer's own environment."""
-    return [shutil.which("PythonSlicer") or sys.executable, *arguments]
+    """Return a command line of Python. In Slicer, PythonSlicer starts it with Slicer's own environment.
+
+    The option -P keeps the folder in which a user happened to start the application off the search path: a file
+    numpy.py or queue.py in it must never be run.
+    """
+    return [_pythonSlicer() or sys.executable, "-P", *arguments]
+
+
+def _pythonSlicer() -> str | None:
+    """Return the path of PythonSlicer. On Windows, a search by its name alone would begin in the current folder."""
+    folders = [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if os.path.isabs(folder)]
+    found = (shutil.which(os.path.join(folder, "PythonSlicer")) for folder in folders)
+    return next((path for path in found if path), None)
 
 
 def workerCommand() -> list:
@@ -176,18 +192,22 @@ class WorkerProcess:
                 WorkerReply("error", message=text or _("The segmentation failed; details are in the application log."))
             )
 
-    def _onEnd(self, started: bool) -> None:
+    def _onEnd(self, end: str, lastLine: str) -> None:
         self._child = None
         if not self.isBusy:
             return
-        if started:
-            text = _(
+        texts = {
+            NOT_STARTED: _("The segmentation process could not be started; details are in the application log."),
+            NEVER_READY: _(
+                "The segmentation process could not load what it needs ({reason}). The installation of the extension "
+                "or of Slicer's Python packages is incomplete; details are in the application log."
+            ),
+            DIED: _(
                 "The segmentation process ended unexpectedly, perhaps for lack of memory. Nothing was changed. "
                 "Close other programs and click Segment again; details are in the application log."
-            )
-        else:
-            text = _("The segmentation process could not be started; details are in the application log.")
-        self._reply(WorkerReply("crashed", message=text))
+            ),
+        }
+        self._reply(WorkerReply("crashed", message=texts[end].format(reason=lastLine)))
 
     def _reply(self, reply: WorkerReply) -> None:
         onReply, self._onReply, self._onProgress = self._onReply, None, None
@@ -209,13 +229,15 @@ class _Child:
         self._onMessage, self._onEnd, self._onLog = onMessage, onEnd, onLog
         self._whenGone = None
         self._pid = None  # of the Python process; PythonSlicer is a launcher with a pid of its own
+        self._isReady = False
         self._output, self._errors = LineBuffer(), LineBuffer()
         self._log = collections.deque(maxlen=_LOG_LINES)
+        self._lastWords = _("it ended without a word")
         self._killTimer = qt.QTimer()
         self._killTimer.setSingleShot(True)
         self._killTimer.connect("timeout()", self.kill)
         self._process = qt.QProcess()
-        self._process.setProcessEnvironment(coreEnvironment())
+        prepare(self._process)
         self._process.connect("readyReadStandardOutput()", self._onStandardOutput)
         self._process.connect("readyReadStandardError()", self._onStandardError)
         self._process.connect("finished(int,QProcess::ExitStatus)", self._onFinished)
@@ -266,6 +288,7 @@ class _Child:
         if message is None:
             self._logLine(line)
         elif isinstance(message, ReadyReply):
+            self._isReady = True
             self._pid = self._pid or _childPid(message.pid)
         elif self._onMessage is not None:
             self._onMessage(message)
@@ -279,6 +302,7 @@ class _Child:
         if not line:
             return
         self._log.append(line)
+        self._lastWords = line
         logging.debug("Segmentation process: %s", line)
         if self._onLog is not None:
             self._onLog(line)
@@ -286,31 +310,53 @@ class _Child:
     def _onError(self, error) -> None:
         if error == qt.QProcess.FailedToStart:  # every other error is followed by the end of the process
             self._log.append(self._process.errorString())
-            self._over(started=False)
+            self._over(NOT_STARTED)
 
     def _onFinished(self, exitCode: int, exitStatus) -> None:
         self._onStandardOutput()
         self._onStandardError()
         self._logLine(self._errors.flush())
         self._log.append(f"exit code {exitCode}")
-        self._over(started=True)
+        self._over(DIED if self._isReady else NEVER_READY)
 
-    def _over(self, started: bool) -> None:
+    def _over(self, end: str) -> None:
         self._killTimer.stop()
         _Child.ending.discard(self)
         if self._onEnd is not None:
             logging.warning("The segmentation process ended by itself. Its last words:\n%s", "\n".join(self._log))
-            self._onEnd(started)
+            self._onEnd(end, self._lastWords)
         if self._whenGone is not None:
             self._whenGone()
         for sender in (self._process, self._killTimer):
             sender.deleteLater()  # drops its connections to this object, which would keep both alive
 
 
+def prepare(process) -> None:
+    """Let a Python process (QProcess) find mkd_core and run nothing but our own and installed code.
+
+    Its working folder is the one that holds mkd_core, which is on its search path anyway.
+    """
+    process.setProcessEnvironment(coreEnvironment())
+    process.setWorkingDirectory(coreSearchPath())
+
+
 def coreEnvironment():
-    """Return the environment (QProcessEnvironment) in which a Python process finds mkd_core."""
+    """Return the environment (QProcessEnvironment) in which a Python process finds mkd_core.
+
+    What a shell or another program says about Python is left out, for it lets foreign code in: its PYTHONPATH,
+    PYTHONHOME, PYTHONSTARTUP and the like. PythonSlicer sets anew what Slicer's Python needs. Without PythonSlicer the
+    child is the Python that runs here, which may need its own PYTHONHOME.
+    """
     environment = qt.QProcessEnvironment.systemEnvironment()
-    searchPath = [coreSearchPath(), environment.value("PYTHONPATH", "")]
-    environment.insert("PYTHONPATH", os.pathsep.join(path for path in searchPath if path))
+    for name in environment.keys():  # noqa: SIM118 (no dict: QProcessEnvironment)
+        isOurHome = name == "PYTHONHOME" and _isSameFolder(environment.value(name, ""), sys.base_prefix)
+        if name.upper().startswith("PYTHON") and name not in _HARMLESS and not isOurHome:
+            environment.remove(name)
+    environment.insert("PYTHONPATH", coreSearchPath())
+    environment.insert("PYTHONSAFEPATH", "1")
     environment.insert("PYTHONUTF8", "1")
     return environment
+
+
+def _isSameFolder(path: str, other: str) -> bool:
+    return os.path.normcase(os.path.realpath(path)) == os.path.normcase(os.path.realpath(other))

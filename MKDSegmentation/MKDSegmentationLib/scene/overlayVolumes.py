@@ -5,7 +5,7 @@ from slicer.i18n import tr as _
 
 from mkd_core.protocol import ALIGNED, DISAGREEMENT
 
-from ..run.volumeTransfer import setVolumeFromImage
+from ..run.volumeTransfer import Overlay, setVolume
 
 _ROLES = {DISAGREEMENT: "MKDSegmentation.Disagreement", ALIGNED: "MKDSegmentation.Aligned"}
 _FAINTEST = 0.1  # disagreement below this is not shown: it is everywhere
@@ -16,9 +16,8 @@ def overlayOf(segmentationNode, kind: str):
     return segmentationNode.GetNodeReference(_ROLES[kind]) if segmentationNode is not None else None
 
 
-def writeOverlay(kind: str, image, segmentationNode, volumeNode, modality: str):
-    """Put an image (SimpleITK, LPS) into the segmentation's volume of this kind, which is made if there is none, and
-    return it.
+def writeOverlay(kind: str, overlay: Overlay, segmentationNode, volumeNode, modality: str):
+    """Put voxels into the segmentation's volume of this kind, which is made if there is none, and return it.
 
     It lies on the upright grid of the segmentors, under the transform of the volume.
 
@@ -31,7 +30,7 @@ def writeOverlay(kind: str, image, segmentationNode, volumeNode, modality: str):
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
         segmentationNode.SetNodeReferenceID(_ROLES[kind], node.GetID())
     with slicer.util.NodeModify(node):
-        setVolumeFromImage(node, image)
+        setVolume(node, overlay.voxels, overlay.ijkToRas)
         node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
         if node.GetDisplayNode() is None:
             node.CreateDefaultDisplayNodes()

@@ -22,7 +22,7 @@ from slicer.i18n import tr as _
 from mkd_core import __version__ as coreVersion
 from mkd_core.structures import CLASS_COUNT, STRUCTURES
 
-from ..run.workerProcess import coreEnvironment, pythonCommand
+from ..run.workerProcess import prepare, pythonCommand
 from .phantom import addSequence, addVolume
 
 CATEGORY = "MKDSegmentation"
@@ -198,7 +198,7 @@ def _make(sample: Sample, folder: str) -> bool:
         labelText=_("Making {name} on this computer ...").format(name=sample.name),
     )
     process = qt.QProcess()
-    process.setProcessEnvironment(coreEnvironment())
+    prepare(process)
     process.start(command[0], command[1:])
     try:
         while not process.waitForFinished(20) and process.state() != qt.QProcess.NotRunning:

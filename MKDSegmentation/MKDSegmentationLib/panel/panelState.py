@@ -1,0 +1,27 @@
+"""Everything that the sections of the panel show, put together once for each change."""
+
+from dataclasses import dataclass, field
+
+from .volumeAdvice import VolumeAssessment
+
+
+@dataclass(frozen=True)
+class PanelState:
+    """What the panel shows.
+
+    volume - selected volume node, or None.
+    segmentation - segmentation node of the result, or None for a new one.
+    assessment - of the volume.
+    blockingReason - why nothing can be segmented now, whatever the cause; empty if it can.
+    report - of the run that made the segmentation, empty if there is none.
+    isRunning - True during a run.
+    message - how the last run ended; empty if there was none for this volume.
+    """
+
+    volume: object = None
+    segmentation: object = None
+    assessment: VolumeAssessment = VolumeAssessment()
+    blockingReason: str = ""
+    report: dict = field(default_factory=dict)
+    isRunning: bool = False
+    message: str = ""
