@@ -1,15 +1,33 @@
-"""What the README says of the project is so."""
+"""What README and docs say of the project is so."""
 
 from __future__ import annotations
 
+import json
 import re
 import struct
+import tomllib
+import warnings
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "mkd_core" / "weights" / "MODEL_CARD.md",
+]
+TEXTS = {path: path.read_text(encoding="utf-8") for path in PAGES}
+README = TEXTS[ROOT / "README.md"]
+PANEL = TEXTS[ROOT / "docs" / "panel.md"]
+BENCHMARKS = TEXTS[ROOT / "docs" / "benchmarks.md"]
+MODEL_CARD = TEXTS[ROOT / "mkd_core" / "weights" / "MODEL_CARD.md"]
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def results(name: str):
+    return json.loads((ROOT / "Testing" / "benchmarks" / "results" / name).read_text(encoding="utf-8"))
 
 
 def sources() -> str:
@@ -19,29 +37,61 @@ def sources() -> str:
     return re.sub(r'"\s*\n\s*f?"', "", text)
 
 
+def rows(text: str, first: str) -> list[list[str]]:
+    """Cells of the table rows whose first cell begins with a text."""
+    lines = [line for line in text.splitlines() if line.startswith(f"| {first}")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def anchors(text: str) -> set[str]:
+    """Names under which a page's headings can be linked, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+# ---- texts and links ----
+
+
 def test_every_message_under_troubleshooting_is_one_the_software_gives():
-    section = README.split("## Troubleshooting")[1].split("\n## ")[0]
+    section = PANEL.split("## Troubleshooting")[1].split("\n## ")[0]
     messages = re.findall(r"^\| `([^`]+)`", section, flags=re.MULTILINE)
     assert len(messages) >= 8
     code = sources()
     assert [message for message in messages if message not in code] == []
 
 
-def test_every_file_and_picture_that_is_linked_is_there():
-    links = re.findall(r"\]\((?!https?://)([^)#]+)\)", README) + re.findall(r'<img src="([^"]+)"', README)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+@every_page
+def test_every_file_heading_and_picture_that_is_linked_is_there(page):
+    text = TEXTS[page]
+    broken = []
+    for link in re.findall(r"\]\((?!https?://)([^)]+)\)", text) + re.findall(r'<img src="([^"]+)"', text):
+        path, _, heading = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (heading and heading not in anchors(target.read_text(encoding="utf-8"))):
+            broken.append(link)
+    assert broken == []
 
 
-def test_every_make_target_that_is_named_is_there():
+@every_page
+def test_every_page_of_the_docs_can_be_reached(page):
+    if page.parent.name == "docs":
+        assert any(f"{page.name}" in text for other, text in TEXTS.items() if other != page)
+
+
+@every_page
+def test_every_make_target_and_module_that_is_named_is_there(page):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"\bmake ([a-z]+)", README))
-    assert targets >= {"demo", "test"}
+    targets = set(re.findall(r"(?:`|^)make ([a-z-]+)", TEXTS[page], flags=re.MULTILINE))
     assert [target for target in targets if not re.search(rf"^{target}:", makefile, flags=re.MULTILINE)] == []
+    modules = set(re.findall(r"python -m ((?:Testing|mkd_core)[\w.]*)", TEXTS[page]))
+    places = {module: ROOT / Path(*module.split(".")) for module in modules}
+    assert [m for m, p in places.items() if not (p.with_suffix(".py").exists() or (p / "__main__.py").exists())] == []
 
 
-def test_readers_are_told_what_the_software_is_not_for():
-    assert "Research use only. Not for clinical decisions." in README
+def test_a_newcomer_is_shown_the_two_commands_and_told_what_the_software_is_not_for():
+    first_screen = README.split("\n## ")[0]
+    assert "make demo" in first_screen and "make test" in first_screen and len(first_screen.splitlines()) < 30
+    assert "Research use only. Not for clinical decisions." in first_screen
 
 
 @pytest.mark.parametrize("path", ["Resources/MKDSegmentation.png"])
@@ -49,3 +99,122 @@ def test_the_icon_for_the_catalogue_has_128_pixels(path):
     header = (ROOT / path).read_bytes()[:24]
     assert header[:8] == b"\x89PNG\r\n\x1a\n"
     assert struct.unpack(">II", header[16:24]) == (128, 128)
+
+
+# ---- examples ----
+
+
+def test_the_settings_shown_for_a_training_run_are_settings():
+    config = pytest.importorskip("mkd_core.training.config", exc_type=ImportError)
+    [example] = re.findall(r"```toml\n(.*?)```", TEXTS[ROOT / "docs" / "training.md"], flags=re.DOTALL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a name of an earlier version
+        made = config.config_from(tomllib.loads(example))
+    assert len(made.stages) == 2
+
+
+def test_the_python_example_segments_a_volume(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    import SimpleITK as sitk
+
+    from mkd_core.cli import main
+    from mkd_core.io.bundle import default_bundle_path
+
+    if not default_bundle_path().exists():
+        pytest.skip("there are no default weights")
+    [example] = [code for code in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "mkd_core" in code]
+    monkeypatch.chdir(tmp_path)
+    assert main(["synthesize", "ct.nii.gz", "truth.nii.gz", "--modality", "CT", "--seed", "1", "--spacing", "3"]) == 0
+    capsys.readouterr()
+    exec(compile(example, "README.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed if line.endswith(" ml")] == ["LV", "RV", "LA", "RA", "Myo", "AA", "PA"]
+    found, truth = (sitk.GetArrayFromImage(sitk.ReadImage(name)) for name in ("heart.nii.gz", "truth.nii.gz"))
+    assert found.shape == truth.shape and ((found > 0) & (truth > 0)).sum() > 0.7 * (truth > 0).sum()
+
+
+# ---- figures ----
+
+
+@pytest.mark.parametrize("text", [README, BENCHMARKS, MODEL_CARD], ids=["README", "benchmarks", "model card"])
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_the_dice_that_are_shown_were_measured(text, modality):
+    measured = results("default-bundle.json")[f"rendered {modality}"]
+    blocks = {"": "ensemble", "S_real alone": "real", "S_syn alone": "synthetic"}
+    start = text.index(f"| {measured['ensemble']['cases']} rendered {modality}")
+    lines = text[start:].splitlines()[: 3 if text is MODEL_CARD else 1]
+    for line in lines:
+        name, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        figures = measured[blocks.get(name, "ensemble")]
+        assert cells == [f"{figures[key]:.3f}" for key in ("LV", "RV", "LA", "RA", "Myo", "AA", "PA", "mean")]
+    assert len(lines) == (3 if text is MODEL_CARD else 1)
+
+
+def test_the_aims_of_the_model_card_were_measured():
+    shown = {row[0]: row[2] for row in rows(MODEL_CARD, "rendered") + rows(MODEL_CARD, "real") if len(row) == 3}
+    shown |= {row[0]: row[2] for row in rows(MODEL_CARD, "volumes without a heart refused")}
+    aims = results("default-bundle.json")["aims"]
+    assert shown == {aim["what"]: f"{aim['reached']:.3f}" + ("" if aim["met"] else ", not met") for aim in aims}
+    assert f"{sum(aim['met'] for aim in aims)} of the {len(aims)} aims" in BENCHMARKS
+
+
+def test_the_click_that_is_shown_was_measured():
+    measured = results("click.json")
+    for which in ("first click", "second click"):
+        figures = measured[which]
+        [row] = rows(BENCHMARKS, which)
+        assert row[1:] == [
+            f"{figures['wall s']:.1f} s",
+            f"{figures['worker CPU s']:.1f} s",
+            f"{figures['worker peak MiB'] / 1024:.2f} GiB",
+        ]
+    longest = max(measured[which]["longest pause of the application ms"] for which in ("first click", "second click"))
+    assert f"never busy for more than {longest / 1000:.2f} s" in BENCHMARKS
+
+
+def test_the_speed_that_is_shown_was_measured():
+    for case in ("heart", "thorax"):
+        measured = results("speed.json")["cases"][case]
+        ours, theirs = measured["ours"], measured["monai"]
+        [row] = rows(BENCHMARKS, f"{case} CT")
+        assert row[1:] == [
+            f"{ours['CPU s']:.2f} s",
+            f"{theirs['CPU s']:.1f} s",
+            f"{measured['ratio of CPU seconds']:.0f}",
+            f"{ours['peak MiB'] / 1024:.2f} GiB",
+            f"{theirs['peak MiB'] / 1024:.1f} GiB",
+        ]
+    heart = results("speed.json")["cases"]["heart"]
+    claim = (
+        f"{heart['ours']['CPU s']:.2f} s of CPU time and {heart['ours']['peak MiB'] / 1024:.2f} GiB of memory "
+        f"on one core, {heart['ratio of CPU seconds']:.0f} times less"
+    )
+    assert claim in " ".join(README.split())
+    huge = results("speed-huge.json")
+    assert f"takes {huge['CPU s']:.1f} s and {huge['peak GB']:.1f} GB" in " ".join(BENCHMARKS.split())
+
+
+def test_the_table_of_the_comparison_was_measured():
+    names = {
+        "CT alone": "target only",
+        "CT alone, two networks": "target only, two networks",
+        "fine-tuned from MR": "fine-tuned from the assistant",
+        "**MKD, ensemble**": "MKD",
+    }
+    found = {
+        (row["row"], row["labelled"]): row["ensemble"]["mean"]
+        for row in results("paper-table.json")["rows"]
+        if row["target"] == "CT" and row["assistants"] == 20
+    }
+    table = BENCHMARKS.split("| trained |")[1].split("\n\n")[0].splitlines()[2:]
+    assert len(table) == 9
+    for line in table:
+        name, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        measured = [found[names.get(name, name), labelled] for labelled in (4, 10)]
+        assert [float(cell.strip("*")) for cell in cells] == pytest.approx(measured, abs=0.00051)
+
+
+def test_the_number_of_fault_injection_trials_was_counted():
+    counts = results("faults.json")["counts"]["all"]
+    claim = f"{counts['tried']:,} fault-injection trials in {counts['kinds']} scenarios, all handled"
+    assert counts["lost"] == 0 and claim in " ".join(README.split())
