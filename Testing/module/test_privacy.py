@@ -118,8 +118,8 @@ def test_a_run_with_the_real_pipeline_opens_no_socket_in_the_application_or_in_t
     worker("good")  # makes the launcher, which is then another one
     launcher = tmp_path / "bin" / "PythonSlicer"
     launcher.write_text(
-        f"#!/bin/sh\nexport PYTHONPATH='{tmp_path / 'audit'}':$PYTHONPATH\nexec '{sys.executable}' '{ROOT / 'Testing' / 'trust' / 'faulty_worker.py'}' '{tmp_path}' '' "
-        "--real\n"
+        f"#!/bin/sh\nexport PYTHONPATH='{tmp_path / 'audit'}':$PYTHONPATH\n"
+        f"exec '{sys.executable}' '{ROOT / 'Testing' / 'trust' / 'faulty_worker.py'}' '{tmp_path}' '' --real\n"
     )
     setVolumeFromImage(patient, known_volume((44, 36, 40), (5, 5, 5))[0])
     driving.processEvents()

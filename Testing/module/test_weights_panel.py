@@ -330,8 +330,9 @@ def test_a_path_that_was_pasted_or_dropped_is_understood(open_weights, bundles, 
 
 
 def test_a_path_that_is_dragged_onto_the_field_counts_without_a_key_being_pressed(open_weights, bundles):
-    from Testing.harness.pythonqt import unwrap
     from PySide6 import QtCore, QtGui, QtWidgets
+
+    from Testing.harness.pythonqt import unwrap
 
     path = bundles("dragged.safetensors")
     field = unwrap(lineEditOf(open_weights.ui.weightsPathLineEdit))

@@ -20,7 +20,7 @@ class PanelState:
 
     volume: object = None
     segmentation: object = None
-    assessment: VolumeAssessment = VolumeAssessment()
+    assessment: VolumeAssessment = field(default_factory=VolumeAssessment)
     blockingReason: str = ""
     report: dict = field(default_factory=dict)
     isRunning: bool = False

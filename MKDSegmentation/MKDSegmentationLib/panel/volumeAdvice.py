@@ -61,8 +61,8 @@ def assessVolume(volumeNode, modality: str, findings=(), estimate: RunEstimate |
 def _transformWarning(volumeNode) -> str:
     if isUnderNonLinearTransform(volumeNode):
         return _(
-            "The volume is under a non-linear transform, for example of a tilted gantry. It will be segmented as it was "
-            "before; for true volumes segment a copy into which the transform is hardened."
+            "The volume is under a non-linear transform, for example of a tilted gantry. It will be segmented as it "
+            "was before; for true volumes segment a copy into which the transform is hardened."
         )
     grid = WorldGrid.of(volumeNode)
     if grid.shears:

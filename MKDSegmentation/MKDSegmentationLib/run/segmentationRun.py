@@ -183,7 +183,8 @@ class SegmentationRun(VTKObservationMixin):
             RunOutcome(
                 "failed",
                 _(
-                    "The result could not be put into the scene. Click Segment again; details are in the application log."
+                    "The result could not be put into the scene. Click Segment again; details are in the application "
+                    "log."
                 ),
             )
         )
