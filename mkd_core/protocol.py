@@ -23,6 +23,10 @@ from mkd_core.structures import BY_KEY
 Modality = Literal["CT", "MR"]
 MODALITIES: tuple[Modality, ...] = ("CT", "MR")
 
+#: Where DICOM files say what they are, "CT", "MR", "PT" and so on, as ITK writes tags; kept with a volume read from
+#: them.
+MODALITY_TAG = "0008|0060"
+
 #: Whose prediction is the output: both segmentors together, S_real alone or S_syn alone.
 Segmentor = Literal["ensemble", "real", "synthetic"]
 SEGMENTORS: tuple[Segmentor, ...] = ("ensemble", "real", "synthetic")

@@ -307,3 +307,47 @@ def test_bfloat16_rounds_as_torch_does(value):
     entry = tensor_file.TensorEntry("BF16", (1,), 0, 2)
     decoded = tensor_file.decode(entry, tensor_file.encode(numbers, "BF16"))
     assert decoded[0] == torch.tensor(numbers).to(torch.bfloat16).float()[0]
+
+
+def deep_description(levels: int) -> dict:
+    """The tiny bundle with segmentors of many levels."""
+    description = copy.deepcopy(tiny_description())
+    for part in ("segmentor_real", "segmentor_syn"):
+        description["networks"][part] = {"type": "segmentor", "channels": [4] * levels}
+    return description
+
+
+@pytest.mark.parametrize("levels", [9, 12])
+def test_networks_deeper_than_the_largest_box_are_refused_before_they_run(tmp_path, levels):
+    description = deep_description(levels)
+    with pytest.raises(BundleError, match="its networks need boxes of at least"):
+        bundles.save_bundle(tmp_path / "deep.safetensors", description, random_state_dicts(description))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda one: one["segmentor"].update(spacing_mm=0.3), "million voxels of 0.3 mm"),
+        (lambda one: one["segmentor"].update(max_box_mm=[1000, 1000, 1000]), "million voxels of 2 mm"),
+        (lambda one: one["localiser"].update(spacing_mm=1.0), "localiser's voxels of 1 mm are too small"),
+        (
+            lambda one: one["networks"].update(localiser={"type": "segmentor", "channels": [4] * 8}),
+            "in steps of 640 mm",
+        ),
+        (
+            lambda one: one["networks"].update(generator_a2t={"type": "generator", "channels": 128, "blocks": 8}),
+            "trillion multiplications",
+        ),
+    ],
+)
+def test_weights_that_would_exhaust_the_machine_are_refused_before_they_run(tmp_path, change, reason):
+    description = copy.deepcopy(tiny_description())
+    change(description)
+    with pytest.raises(BundleError, match=reason):
+        bundles.save_bundle(tmp_path / "heavy.safetensors", description, random_state_dicts(description))
+
+
+def test_voxels_of_one_millimetre_are_not_too_much(tmp_path):
+    description = copy.deepcopy(tiny_description())
+    description["segmentor"].update(spacing_mm=1.0)
+    bundles.save_bundle(tmp_path / "fine.safetensors", description, random_state_dicts(description))

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from Testing.benchmarks import accuracy
+from Testing.support.dicom_series import write_series
 from mkd_core.errors import InputError
 from mkd_core.inference.image_check import quick_check, sample, validate_image
+from mkd_core.io.volumes import read_volume
 from mkd_core.measure.messages import MESSAGES
+from mkd_core.protocol import MODALITY_TAG
 from mkd_core.synthesis import synthesize
 
 DATA = accuracy.data_folder()
@@ -155,3 +158,39 @@ def test_an_image_interpolated_to_a_few_values_below_zero_is_doubted_but_not_ref
     voxels = rendered["MR"].astype(np.float32)
     voxels[0, 0, 0] = -20
     assert [one.code for one in validate_image(image_of(voxels, (3, 3, 3)), "CT")] == ["looks_like_mr"]
+
+
+@pytest.mark.parametrize("change", [lambda hu: hu + 200, lambda hu: hu - 200, lambda hu: hu // 2, lambda hu: hu * 1.6])
+def test_a_ct_whose_air_is_not_at_minus_1000_is_doubted(rendered, change):
+    assert "air_offset" in codes(change(rendered["CT"].astype(np.float32)), (3, 3, 3))
+
+
+def test_padding_far_below_air_is_no_offset(rendered):
+    padded = np.pad(rendered["CT"], ((0, 0), (10, 10), (10, 10)), constant_values=-3024)
+    assert codes(padded, (3, 3, 3)) == []
+
+
+def test_the_run_says_what_the_panel_said(rendered):
+    shifted = sitk.GetImageFromArray(rendered["CT"] + np.int16(200))
+    shifted.SetSpacing((3.0, 3.0, 4.0))
+    doubts = validate_image(shifted, "CT")
+    assert [doubt.code for doubt in doubts] == ["air_offset", "thick"]
+    narrow = sitk.GetImageFromArray(rendered["CT"][:20])
+    narrow.SetSpacing((3.0, 3.0, 3.0))
+    assert [doubt.code for doubt in validate_image(narrow, "CT")] == ["heart_cut"]
+
+
+@pytest.mark.parametrize(("said", "count"), [("PT", 1), ("MR", 1), ("CT", 0), ("CT ", 0)])
+def test_a_volume_that_its_files_call_something_else_is_doubted(rendered, said, count):
+    image = sitk.GetImageFromArray(rendered["CT"])
+    image.SetSpacing((3.0, 3.0, 3.0))
+    image.SetMetaData("0008|0060", said)
+    doubts = validate_image(image, "CT")
+    assert [doubt.code for doubt in doubts] == ["dicom_modality"] * count
+    assert all(doubt.figures == {"said": said, "modality": "CT"} for doubt in doubts)
+
+
+def test_a_series_keeps_what_the_scanner_calls_it(tmp_path):
+    write_series(sitk.Image(16, 16, 10, sitk.sitkInt16), tmp_path / "series", 1, modality="PT")
+    image = read_volume(tmp_path / "series")
+    assert image.GetMetaData(MODALITY_TAG) == "PT"

@@ -19,6 +19,9 @@ from mkd_core import SegmentationOptions
 from mkd_core.errors import BundleError, Cancelled, DeviceError, InputError, MKDError, NoHeartError
 from mkd_core.inference import execution
 from mkd_core.inference.geometry import OrientedVolume
+from mkd_core.inference.self_test import SelfTest
+from mkd_core.measure.messages import describe
+from mkd_core.protocol import findings
 from mkd_core.structures import BY_LABEL
 
 PLAIN = SegmentationOptions(device="cpu", precision="float32", threads=1)
@@ -34,6 +37,11 @@ def plain(bundle):
     """A plain CT of 2.5 mm, its truth and its segmentation."""
     image, truth = known_volume((84, 68, 76), (2.5, 2.5, 2.5))
     return image, truth, mkd_core.segment(image, bundle, options=PLAIN)
+
+
+def said(report) -> list[str]:
+    """The warnings of a report, or of a structure's part of it, in words."""
+    return [describe(one) for one in findings(report["warnings"])]
 
 
 def assert_same_grid(first, second):
@@ -126,9 +134,7 @@ def test_a_volume_that_cuts_the_heart_says_which_structures_it_cuts(bundle):
     at_border = {key for key, entry in result.report["structures"].items() if entry["touches_border"]}
     shown = sitk.GetArrayViewFromImage(truth)
     assert at_border == {BY_LABEL[label].key for label in np.unique(shown[0]) if label} == {"Myo"}
-    assert result.report["structures"]["Myo"]["warnings"] == [
-        "Reaches the edge of the volume: part of it may be missing."
-    ]
+    assert said(result.report["structures"]["Myo"]) == ["Reaches the edge of the volume: part of it may be missing."]
 
 
 def test_a_box_larger_than_the_weights_allow_is_cut_with_a_warning():
@@ -138,7 +144,7 @@ def test_a_box_larger_than_the_weights_allow_is_cut_with_a_warning():
     result = mkd_core.segment(image, bundle, options=PLAIN)
     box = result.report["heart_box_mm"]
     assert all(high - low <= limit for low, high, limit in zip(box["low"], box["high"], (160, 150, 150)))
-    assert any("its ends are missing" in warning for warning in result.report["warnings"])
+    assert any("its ends are missing" in warning for warning in said(result.report))
     assert dice(result.labels, truth, 1) > 0.9
 
 
@@ -151,11 +157,11 @@ def test_the_report_holds_the_figures_and_is_plain_json(plain):
         assert entry["volume_ml"] == pytest.approx(voxels[label] * 2.5**3 / 1000, abs=1e-3)
         assert entry["mean_intensity"] == pytest.approx(LEVELS[label], abs=40)
         assert entry["components"] == 1 and entry["agreement"] == 1.0 and not entry["touches_border"]
-        assert all(warning.startswith("Unusually small") for warning in entry["warnings"])  # the balls are small
+        assert all(warning.startswith("Unusually small") for warning in said(entry))  # the balls are small
     assert report["structures"]["Myo"]["mass_g"] == pytest.approx(
         1.05 * report["structures"]["Myo"]["volume_ml"], abs=1e-2
     )
-    assert report["warnings"] == []
+    assert any("do not touch" in warning for warning in said(report)), "balls are no heart"
     assert (report["device"], report["precision"], report["threads"], report["modality"]) == ("cpu", "float32", 1, "CT")
     assert report["bundle"] == {"name": "tiny", "version": "0.0.1", "sha256": "0" * 64}
     assert report["input"] == {"size": [84, 68, 76], "spacing_mm": [2.5, 2.5, 2.5]}
@@ -302,7 +308,7 @@ def test_disagreement_and_aligned_image_lie_where_the_heart_is(plain):
     assert aligned[inner] == pytest.approx(LEVELS[3], abs=1)
     entry = result.report["structures"]["RA"]
     assert entry["agreement"] < 0.1
-    assert "The two segmentors disagree by" in entry["warnings"][-1] or entry["warnings"] == [
+    assert "The two segmentors agree by only" in said(entry)[-1] or said(entry) == [
         "Not found, though one of the two segmentors saw it."
     ]
 
@@ -318,7 +324,7 @@ def test_the_answer_of_one_segmentor_can_be_asked_for_and_agreement_is_told_all_
         assert result.report["options"]["segmentor"] == segmentor
     assert found["real"]["volume_ml"] > 20 and found["synthetic"]["volume_ml"] == 0
     assert found["real"]["agreement"] == found["synthetic"]["agreement"] == 0.0
-    assert found["synthetic"]["warnings"] == ["Not found, though one of the two segmentors saw it."]
+    assert said(found["synthetic"]) == ["Not found, though one of the two segmentors saw it."]
 
 
 def test_a_piece_apart_from_its_structure_is_left_out_and_told(plain):
@@ -333,7 +339,7 @@ def test_a_piece_apart_from_its_structure_is_left_out_and_told(plain):
     changed.CopyInformation(image)
     entry = mkd_core.segment(changed, KnownBundle(), options=PLAIN).report["structures"]["LV"]
     assert entry["components"] == 1 and entry["removed_ml"] > 4
-    assert [warning for warning in entry["warnings"] if "left out" in warning] == [
+    assert [warning for warning in said(entry) if "left out" in warning] == [
         f"Further pieces were found apart from it and left out ({entry['removed_ml']:.0f} ml)."
     ]
 
@@ -350,12 +356,13 @@ def test_only_the_structures_asked_for_are_returned(plain, bundle):
 def test_what_lies_the_wrong_way_round_is_doubted(plain, bundle):
     image = sitk.Image(plain[0])
     image.SetDirection((-1, 0, 0, 0, 1, 0, 0, 0, 1))
-    warnings = mkd_core.segment(image, bundle, options=PLAIN).report["warnings"]
-    assert warnings == ["The right atrium lies left of the left ventricle: the volume's orientation may be wrong."]
+    warnings = said(mkd_core.segment(image, bundle, options=PLAIN).report)
+    assert "The right atrium lies left of the left ventricle: the volume's orientation may be wrong." in warnings
     upside_down = sitk.Image(plain[0])
     upside_down.SetDirection((1, 0, 0, 0, -1, 0, 0, 0, -1))
-    (warning,) = mkd_core.segment(upside_down, bundle, options=PLAIN).report["warnings"]
-    assert "left atrium lies in front of" in warning and "ascending aorta lies below" in warning
+    warnings = said(mkd_core.segment(upside_down, bundle, options=PLAIN).report)
+    assert any("left atrium lies in front of" in one for one in warnings)
+    assert any("ascending aorta lies below" in one for one in warnings)
 
 
 def test_unenhanced_blood_is_warninged(plain):
@@ -373,7 +380,7 @@ def test_unenhanced_blood_is_warninged(plain):
     image = sitk.GetImageFromArray(body)
     image.CopyInformation(plain[0])
     result = mkd_core.segment(image, bundle, options=PLAIN)
-    assert any("not enhanced by contrast agent" in warning for warning in result.report["warnings"])
+    assert any("not enhanced by contrast agent" in warning for warning in said(result.report))
 
 
 # ---- refusals ----
@@ -394,13 +401,13 @@ def changed(image, change):
         (lambda ct: sitk.Compose(ct, ct, ct), "colours or vectors"),
         (lambda ct: sitk.Cast(ct, sitk.sitkComplexFloat32), "complex"),
         (lambda ct: ct[:, :, :3], "84 x 68 x 3 voxels"),
-        (lambda ct: changed(ct, lambda c: c.SetSpacing((0.0025, 0.0025, 0.0025))), "voxel size 0.0025"),
-        (lambda ct: changed(ct, lambda c: c.SetSpacing((2.5, 2.5, 100))), "voxel size 2.5 x 2.5 x 100"),
+        (lambda ct: changed(ct, lambda c: c.SetSpacing((0.0025, 0.0025, 0.0025))), "voxel size of 0.0025 mm"),
+        (lambda ct: changed(ct, lambda c: c.SetSpacing((2.5, 2.5, 100))), "voxel size of 100 mm"),
         (lambda ct: changed(ct, lambda c: c.SetSpacing((30, 30, 30))), "2.5 m long"),
         (lambda ct: sitk.Cast(ct, sitk.sitkFloat32) / 0, "not a number|infinite"),
         (lambda ct: changed(sitk.Cast(ct, sitk.sitkFloat32), lambda c: c.SetPixel(40, 30, 30, float("nan"))), "NaN"),
         (lambda ct: ct * 0 + 5, "same value"),
-        (lambda ct: ct + 1024, "no voxel is below zero"),
+        (lambda ct: ct + 1024, "no voxel lies below zero"),
         (lambda ct: sitk.Cast(ct, sitk.sitkFloat32) / 1000, "as bright as soft tissue"),
     ],
 )
@@ -417,18 +424,13 @@ def test_a_field_of_view_of_many_metres_is_refused_before_it_fills_the_memory(pl
 
 
 def test_a_ct_without_air_or_lung_is_doubted_and_a_ct_called_mr_too(plain):
-    assert (
-        mkd_core.segment(
-            sitk.Clamp(plain[0], lowerBound=-150),
-            KnownBundle(localiser=ByIntensity({level: label for label, level in LEVELS.items()} | {BODY: 5})),
-            options=PLAIN,
-        )
-        .report["warnings"][0]
-        .startswith("The volume shows neither air nor lung")
-    )
+    localiser = ByIntensity({level: label for label, level in LEVELS.items()} | {BODY: 5})
+    without = mkd_core.segment(sitk.Clamp(plain[0], lowerBound=-150), KnownBundle(localiser=localiser), options=PLAIN)
+    assert said(without.report)[0].startswith("The volume shows neither air nor lung")
     bundle = KnownBundle()
     bundle.metadata["normalisation"]["MR"] = bundle.metadata["normalisation"]["CT"]
-    assert "look like CT" in mkd_core.segment(plain[0], bundle, modality="MR", options=PLAIN).report["warnings"][0]
+    called_mr = mkd_core.segment(plain[0], bundle, modality="MR", options=PLAIN)
+    assert "looks like a CT" in said(called_mr.report)[0]
 
 
 def only(*labels):
@@ -546,3 +548,19 @@ def test_running_out_of_memory_is_told_or_goes_on_with_the_processor(bundle):
     )
     assert torch.equal(executor.run("generator_a2t", image + 1), -(image + 1))
     assert executor.fell_back and executor.device.type == "cpu"
+
+
+def test_a_second_heart_in_the_volume_is_told(plain, bundle):
+    voxels = sitk.GetArrayFromImage(plain[0])
+    twice = sitk.GetImageFromArray(np.concatenate([voxels, voxels]))
+    twice.SetSpacing(plain[0].GetSpacing())
+    warnings = said(mkd_core.segment(twice, bundle, options=PLAIN).report)
+    assert any("a second heart" in warning for warning in warnings)
+    assert not any("a second heart" in warning for warning in said(plain[2].report))
+
+
+def test_weights_that_know_no_phantom_are_named_in_the_report(plain, bundle):
+    unproven = KnownBundle()
+    object.__setattr__(unproven, "self_test", SelfTest(found=2, cycle_error=0.2))
+    warnings = said(mkd_core.segment(plain[0], unproven, options=PLAIN).report)
+    assert any("recognised 2 of 7 structures" in warning for warning in warnings)

@@ -213,6 +213,7 @@ def test_every_code_has_sentences_that_its_figures_fill(code):
     assert message.severity in protocol.SEVERITIES and message.text
     named = messages.figures_of(message) - {"structure", "Structure"}
     words = {"size": "3 x 4 x 5", "frames": "2, 3", "text": "A sentence.", "first": "LA", "second": "RV"}
+    words |= {"said": "PT", "modality": "CT"}
     figures = {name: words[name] if f"{{{name}}}" in message.text else 3.0 for name in named}
     one = finding(code, structure="LV", **figures)
     sentence = describe(Finding.from_dict(json.loads(json.dumps(one.to_dict()))))

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from mkd_core.measure import quantify
+from mkd_core.measure.agreement import AgreementLimits
 from mkd_core.measure.messages import describe
 from mkd_core.measure.quantify import Measurement
 from mkd_core.protocol import findings
 from mkd_core.structures import BY_KEY, STRUCTURES
+
+LIMITS = AgreementLimits(low=0.8, very_low=0.6)
 
 CENTRES = {
     "LV": (0, 0, 20),
@@ -38,7 +41,7 @@ def heart(**changes) -> dict[str, Measurement]:
 
 def warnings(key: str, **changes) -> list[str]:
     """Warnings on one structure."""
-    report = quantify.structure_report(BY_KEY[key], measurement(key, **changes))
+    report = quantify.structure_report(BY_KEY[key], measurement(key, **changes), LIMITS)
     return [describe(one) for one in findings(report["warnings"])]
 
 
@@ -49,25 +52,27 @@ def test_a_usual_heart_raises_no_warning():
 
 
 def test_each_doubt_has_its_sentence():
-    assert warnings("LV", volume_ml=20.0) == ["Unusually small (usual in an adult: 40 to 350 ml)."]
-    assert warnings("LV", volume_ml=400.0) == ["Unusually large (usual in an adult: 40 to 350 ml)."]
+    assert warnings("LV", volume_ml=12.0) == ["Unusually small (usual in an adult: 20 to 300 ml)."]
+    assert warnings("LV", volume_ml=400.0) == ["Unusually large (usual in an adult: 20 to 300 ml)."]
     assert warnings("AA", volume_ml=5.0, touches_border=True) == [
         "Reaches the edge of the volume: part of it may be missing."
     ]
     assert warnings("PA", components=2) == ["Found in 2 separate parts."]
     assert warnings("PA", removed_ml=30.0) == ["Further pieces were found apart from it and left out (30 ml)."]
     assert warnings("PA", removed_ml=0.9, volume_ml=21.0) == [], "a few voxels are not worth a warning"
-    assert warnings("RA", agreement=0.5) == ["The two segmentors disagree by 50% (more than 30%): check the outline."]
+    assert warnings("RA", agreement=0.75) == [
+        "The two segmentors agree by only 75% (good outlines: 80% or more): check the outline."
+    ]
     missing = {"volume_ml": 0.0, "mean_intensity": None, "centre": None, "components": 0}
     assert warnings("RA", **missing, agreement=None) == ["Not found."]
     assert warnings("RA", **missing, agreement=0.0) == ["Not found, though one of the two segmentors saw it."]
 
 
 def test_mass_is_given_for_muscle_only():
-    assert quantify.structure_report(BY_KEY["Myo"], measurement("Myo", volume_ml=100.0))["mass_g"] == pytest.approx(
-        105.0
-    )
-    assert "mass_g" not in quantify.structure_report(BY_KEY["LV"], measurement("LV"))
+    assert quantify.structure_report(BY_KEY["Myo"], measurement("Myo", volume_ml=100.0), LIMITS)[
+        "mass_g"
+    ] == pytest.approx(105.0)
+    assert "mass_g" not in quantify.structure_report(BY_KEY["LV"], measurement("LV"), LIMITS)
 
 
 def test_too_few_parts_or_too_little_of_them_is_no_heart():

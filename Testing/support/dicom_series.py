@@ -15,6 +15,7 @@ def write_series(
     series: int | None = None,
     shift_per_mm: float = 0.0,
     uneven_mm: float = 0.0,
+    modality: str = "CT",
 ) -> None:
     """Write a volume as one CT series, a file per slice; series of other numbers may lie in the same folder.
 
@@ -25,6 +26,7 @@ def write_series(
         series: number of the series if it is not that of the files.
         shift_per_mm: slices lie further back by this much per mm of height, as with a tilted gantry.
         uneven_mm: every other slice lies higher by this much.
+        modality: what the files say that they are.
     """
     folder.mkdir(exist_ok=True)
     series = number if series is None else series
@@ -43,7 +45,7 @@ def write_series(
             "0008|0018": f"1.2.3.{number}.{z + 1}",
             "0020|000d": "1.2.3",
             "0020|000e": f"1.2.3.{series}",
-            "0008|0060": "CT",
+            "0008|0060": modality,
             "0020|0013": str(z),
             "0028|1052": "0",
             "0028|1053": "1",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mkd_core.measure.messages import finding, refusal
-from mkd_core.protocol import MAX_EXTENT, MIN_SIDE, SPACING_RANGE, Finding
+from mkd_core.protocol import MAX_EXTENT, MIN_SIDE, MODALITY_TAG, SPACING_RANGE, Finding
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -28,6 +28,13 @@ THICK = 3.5
 #: A heart of an adult with its great vessels is about 130 mm long; a field of view below this cannot show all of it,
 #: mm.
 SHORTEST_HEART = 100.0
+
+#: Darker than this is nothing but padding, HU.
+_PADDING = -1500.0
+
+#: The darkest thousandth of a CT of a chest, in the airways if there is no air round the body, lies in this range, HU;
+#: below it is the noise of air, which is a small fraction of all voxels.
+_DARKEST_PERCENT, _DARKEST_AIR, _NOISE_FRACTION = 0.1, (-1100.0, -880.0), 0.02
 
 #: Every CT of a body has voxels above this: muscle, blood or bone.  HU.
 _SOFT_TISSUE = 50.0
@@ -100,7 +107,13 @@ def validate_image(image: sitk.Image, modality: str) -> list[Finding]:
         raise refusal(finding("constant"))
     on_intensities = _intensity_findings(sample(voxels), modality, low, high)
     _refuse_if_any(on_intensities)
-    return on_intensities + on_grid
+    return _origin_findings(image, modality) + on_intensities + on_grid
+
+
+def _origin_findings(image: sitk.Image, modality: str) -> list[Finding]:
+    """Whether the DICOM files of a volume call it something else."""
+    said = image.GetMetaData(MODALITY_TAG).strip() if image.HasMetaDataKey(MODALITY_TAG) else ""
+    return [finding("dicom_modality", said=said, modality=modality)] if said and said != modality else []
 
 
 def _refuse_if_any(found: Sequence[Finding]) -> None:
@@ -173,7 +186,21 @@ def _intensity_findings(some: np.ndarray, modality: str, low: float, high: float
     if low >= _INTERPOLATED:
         code = "stored_ct" if _looks_like_stored_ct(some, high) else "looks_like_mr"
         return [finding(code, severity="refusal" if low >= 0 else "amber")]
-    return [finding("no_air")] if low > AIR_OR_LUNG else []
+    return [finding("no_air")] if low > AIR_OR_LUNG else _air_findings(some)
+
+
+def _air_findings(some: np.ndarray) -> list[Finding]:
+    """Whether air lies where Hounsfield units have it; what is far below is padding."""
+    values = some[some > _PADDING]
+    if values.size == 0:
+        return []
+    darkest = float(np.percentile(values, _DARKEST_PERCENT))
+    if darkest > _DARKEST_AIR[1]:
+        return [finding("air_offset", hu=darkest)]
+    too_dark = values[values < _DARKEST_AIR[0]]
+    if too_dark.size > _NOISE_FRACTION * values.size:
+        return [finding("air_offset", hu=float(np.median(too_dark)))]
+    return []
 
 
 def _looks_like_labels(some: np.ndarray, low: float, high: float) -> bool:

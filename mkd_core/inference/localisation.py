@@ -13,6 +13,7 @@ from mkd_core.inference.geometry import Grid, OrientedVolume, enclosing_grid
 from mkd_core.inference.normalisation import normalise
 from mkd_core.inference.resampling import sample
 from mkd_core.measure.messages import finding, refusal
+from mkd_core.measure.plausibility import second_heart_ml
 from mkd_core.method import ensemble
 from mkd_core.structures import BY_KEY, CLASS_COUNT
 
@@ -31,8 +32,8 @@ _MOST_COARSE_VOXELS = 8_000_000
 
 def locate_heart(
     field: OrientedVolume, bundle: Bundle, modality: str, executor: Executor, clock: Clock
-) -> tuple[np.ndarray, np.ndarray]:
-    """Box round the heart, with its margin: corners (z, y, x) in mm."""
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Box round the heart, with its margin: corners (z, y, x) in mm; and the volume of a second heart, in ml."""
     grid = enclosing_grid(field, bundle.localiser_spacing, bundle.network("localiser").stride)
     if math.prod(grid.size) > _MOST_COARSE_VOXELS:
         raise refusal(finding("larger_than_a_person"))
@@ -55,7 +56,8 @@ def locate_heart(
     points = np.argwhere(heart)
     start = np.asarray(grid.start)
     reach = 0.5 * grid.spacing + bundle.margin
-    return start + points.min(axis=0) * grid.spacing - reach, start + points.max(axis=0) * grid.spacing + reach
+    low, high = start + points.min(axis=0) * grid.spacing - reach, start + points.max(axis=0) * grid.spacing + reach
+    return low, high, second_heart_ml(labels, grid.voxel_ml)
 
 
 def _voxels_inside(grid: Grid, field: OrientedVolume) -> tuple[slice, ...]:

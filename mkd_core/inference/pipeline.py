@@ -9,7 +9,6 @@ Li, Yu, Wang, Heng, "Towards Cross-modality Medical Image Segmentation with Onli
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,7 +30,8 @@ from mkd_core.inference.normalisation import denormalise, normalise
 from mkd_core.inference.resampling import sample, write_labels
 from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle
 from mkd_core.io.bundle_metadata import PARTS
-from mkd_core.measure import quantify
+from mkd_core.measure import plausibility, quantify
+from mkd_core.measure.agreement import agreement_limits
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import Views, align_for_segmentors
@@ -114,7 +114,7 @@ def segment(
 
     with compute_settings(options.threads) as threads:
         clock.enter("localise", "Looking for the heart")
-        grid, is_cut = _heart_grid(volume, bundle, modality, executor, clock)
+        grid, is_cut, second_ml = _heart_grid(volume, bundle, modality, executor, clock)
 
         clock.enter("align", "Aligning the image")
         views = _align(volume, grid, bundle, modality, policy, executor, clock)
@@ -131,14 +131,24 @@ def segment(
     )
     if not quantify.is_heart(measured):
         raise refusal(finding("no_heart"), NoHeartError)
-    warnings += quantify.global_warnings(measured, modality) + _warnings_of_run(executor, is_cut)
+    doubts, doubts_by_structure = plausibility.examine(measured, prediction.labels, grid, volume, modality)
+    warnings += plausibility.weights_findings(bundle.self_test) + plausibility.second_heart_findings(second_ml)
+    warnings += doubts + quantify.global_warnings(measured, modality) + _warnings_of_run(executor, is_cut)
     wanted = [s for s in STRUCTURES if options.structures is None or s.key in options.structures]
     _keep_only(labels, [structure.label for structure in wanted])
     labels_image = volume.block_to_image(labels, block)
     clock.advance(1.0, "Done")
 
     report: Report = {
-        "structures": {s.key: quantify.structure_report(s, measured[s.key]) for s in wanted},
+        "structures": {
+            s.key: quantify.structure_report(
+                s,
+                measured[s.key],
+                agreement_limits(modality, s.key, bundle.metadata["quality"]),
+                doubts_by_structure.get(s.key, ()),
+            )
+            for s in wanted
+        },
         "warnings": [warning.to_dict() for warning in warnings],
         "modality": modality,
         "target": bundle.target,
@@ -207,11 +217,12 @@ def _executor(bundle: Bundle, options: SegmentationOptions) -> Executor:
 
 def _heart_grid(
     volume: OrientedVolume, bundle: Bundle, modality: str, executor: Executor, clock: Clock
-) -> tuple[Grid, bool]:
-    """The segmentors' grid over the heart, and whether the heart is larger than the weights' largest box."""
-    low, high = locate_heart(volume, bundle, modality, executor, clock)
-    stride = math.lcm(*(bundle.network(part).stride for part in PARTS if part != "localiser"))
-    return box_grid(volume, low, high, bundle.spacing, stride, bundle.max_box[::-1])
+) -> tuple[Grid, bool, float]:
+    """The segmentors' grid over the heart, whether the heart is larger than the weights' largest box, and the volume of
+    a second heart in ml.
+    """
+    low, high, second_ml = locate_heart(volume, bundle, modality, executor, clock)
+    return *box_grid(volume, low, high, bundle.spacing, bundle.stride, bundle.max_box[::-1]), second_ml
 
 
 def _align(

@@ -13,24 +13,27 @@ Example:
 from __future__ import annotations
 
 import datetime
-import functools
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mkd_core.errors import BundleError
 from mkd_core.io import tensor_file
+from mkd_core.io.bundle_limits import check_work, is_weight, outline
 from mkd_core.io.bundle_metadata import FORMAT, KEY, PARTS, MetadataError, check_metadata, parse_metadata
 from mkd_core.io.tensor_file import TensorFileError
 from mkd_core.structures import CLASS_COUNT, Structure, labelled
 
 if TYPE_CHECKING:
     import torch
+
+    from mkd_core.inference.self_test import SelfTest
 
 _ADVICE = (
     "Choose a weights bundle (.safetensors) made for this extension, "
@@ -54,6 +57,7 @@ class Bundle:
         path: the file.
         sha256: of the whole file, hexadecimal.
         metadata: the checked description, see :mod:`mkd_core.io.bundle_metadata`.
+        self_test: what the weights made of the built-in phantom, None if they were not tested.
     """
 
     path: Path
@@ -61,6 +65,7 @@ class Bundle:
     metadata: dict[str, Any]
     _state_dicts: dict[str, dict[str, torch.Tensor]] = field(repr=False)
     _networks: dict[str, torch.nn.Module] = field(default_factory=dict, repr=False)
+    self_test: SelfTest | None = None
 
     @property
     def name(self) -> str:
@@ -106,6 +111,11 @@ class Bundle:
     def spacing(self) -> float:
         """Voxel size of the segmentors' grid, mm."""
         return float(self.metadata["segmentor"]["spacing_mm"])
+
+    @property
+    def stride(self) -> int:
+        """Sides of the segmentors' grid are multiples of so many voxels."""
+        return math.lcm(*(self.network(part).stride for part in PARTS if part != "localiser"))
 
     @property
     def max_box(self) -> tuple[float, float, float]:
@@ -159,11 +169,13 @@ def read_description(path: Path | str) -> dict[str, Any]:
         raise _refusal(path, error) from error
 
 
-def load_bundle(path: Path | str) -> Bundle:
+def load_bundle(path: Path | str, *, self_test: bool = True) -> Bundle:
     """Read a bundle and check everything in it.
 
     Args:
         path: the file.
+        self_test: whether its networks must also prove themselves on the built-in phantom, see
+            `mkd_core.inference.self_test`; takes about half a second for the first load of a file by a process.
 
     Raises:
         BundleError: with the reason, whatever it is.
@@ -182,7 +194,12 @@ def load_bundle(path: Path | str) -> Bundle:
         state_dicts = _decode(header, content[header.data_start :])
     except (TensorFileError, MetadataError) as error:
         raise _refusal(path, error) from error
-    return Bundle(path, hashlib.sha256(content).hexdigest(), metadata, state_dicts)
+    bundle = Bundle(path, hashlib.sha256(content).hexdigest(), metadata, state_dicts)
+    if not self_test:
+        return bundle
+    from mkd_core.inference.self_test import examine_weights
+
+    return replace(bundle, self_test=examine_weights(bundle))
 
 
 def _refusal(path: Path, reason: Exception) -> BundleError:
@@ -201,16 +218,17 @@ def _description(header: tensor_file.Header) -> dict[str, Any]:
 def _check_shapes(metadata: dict[str, Any], header: tensor_file.Header) -> None:
     """Compare names and shapes with those of the networks described, and try what the networks give."""
     expected: dict[str, tuple[int, ...]] = {}
+    outlines = {}
     for part in PARTS:
         name = part.replace("_", " ")
         try:
-            output, shapes = _built(json.dumps(metadata["networks"][part], sort_keys=True))
+            network = outlines[part] = outline(json.dumps(metadata["networks"][part], sort_keys=True))
         except Exception as error:  # a description can break the building of a network in any way
             raise MetadataError(f"its {name} cannot be built ({' '.join(str(error).split())[:200]})") from error
         channels = 1 if part.startswith("generator") else CLASS_COUNT
-        if output != (1, channels):
-            raise MetadataError(f"its {name} gives {output[1]} channels where {channels} are needed")
-        expected |= {f"{part}/{parameter}": shape for parameter, shape in shapes.items()}
+        if network.output != (1, channels):
+            raise MetadataError(f"its {name} gives {network.output[1]} channels where {channels} are needed")
+        expected |= {f"{part}/{parameter}": shape for parameter, shape in network.shapes.items()}
     for name, shape in expected.items():
         if name not in header.tensors:
             raise TensorFileError(f"tensor {name!r} is missing")
@@ -219,31 +237,7 @@ def _check_shapes(metadata: dict[str, Any], header: tensor_file.Header) -> None:
     for name in header.tensors:
         if name not in expected:
             raise TensorFileError(f"tensor {name!r} belongs to none of its networks")
-
-
-@functools.lru_cache(maxsize=16)
-def _built(architecture: str) -> tuple[tuple[int, int], dict[str, tuple[int, ...]]]:
-    """Images and channels that a network gives, and the shapes of its weights; it is built without memory for them.
-
-    Raises:
-        Exception: whatever goes wrong with this description.
-    """
-    import torch
-
-    from mkd_core.method import networks
-
-    with torch.device("meta"):
-        network = networks.build(json.loads(architecture)).eval()
-        side = 2 * network.stride
-        output = tuple(network(torch.zeros(1, 1, side, side, side)).shape)
-    if output[2:] != (side,) * 3:
-        raise ValueError("its output has another size than its input")
-    return output[:2], {name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if _is_weight(name)}
-
-
-def _is_weight(name: str) -> bool:
-    # Batch normalisation counts its training batches in an integer that inference never reads.
-    return not name.endswith("num_batches_tracked")
+    check_work(metadata, outlines)
 
 
 def _decode(header: tensor_file.Header, data: bytes) -> dict[str, dict[str, torch.Tensor]]:
@@ -295,11 +289,11 @@ def save_bundle(
         tensors = {}
         for part, state_dict in state_dicts.items():
             for name, tensor in state_dict.items():
-                if _is_weight(name):
+                if is_weight(name):
                     numbers = tensor.detach().float().cpu().numpy()
                     tensors[f"{part}/{name}"] = (numbers, _FORMATS[dtype] if numbers.ndim > 1 else "F32")
         tensor_file.write(draft, tensors, {KEY: json.dumps(metadata, allow_nan=False)})
-        bundle = load_bundle(draft)
+        bundle = load_bundle(draft, self_test=False)
         draft.chmod(0o644)  # temporary files are private
         os.replace(draft, path)
     except BundleError as error:

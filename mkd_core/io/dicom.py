@@ -13,6 +13,7 @@ import SimpleITK as sitk
 import numpy as np
 
 from mkd_core.errors import InputError
+from mkd_core.protocol import MODALITY_TAG
 
 #: Position and orientation of a slice in the patient.
 _POSITION, _ORIENTATION = "0020|0032", "0020|0037"
@@ -138,3 +139,15 @@ def _check_stack(offsets: np.ndarray, normal: np.ndarray, folder: Path) -> None:
             f"{np.degrees(np.arctan2(aside[-1], heights[-1])):.0f}°.",
             "Load the series in 3D Slicer, resample it with Crop Volume, and save it as .nrrd.",
         )
+
+
+def series_modality(file: str) -> str:
+    """What a DICOM file says that it is, empty if it does not.
+
+    Raises:
+        RuntimeError: GDCM cannot read the file.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(file)
+    reader.ReadImageInformation()
+    return reader.GetMetaData(MODALITY_TAG).strip() if reader.HasMetaDataKey(MODALITY_TAG) else ""

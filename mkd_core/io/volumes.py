@@ -9,8 +9,9 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from mkd_core.errors import InputError
-from mkd_core.io.dicom import series_files
+from mkd_core.io.dicom import series_files, series_modality
 from mkd_core.io.integrity import check_volume_file, unreadable
+from mkd_core.protocol import MODALITY_TAG
 
 #: File names that volumes can be written to.
 WRITABLE = (".nrrd", ".nii.gz", ".nii", ".mha")
@@ -30,7 +31,11 @@ def read_volume(path: Path | str, *, check: bool = True) -> sitk.Image:
     path = Path(path)
     try:
         if path.is_dir():
-            return sitk.ReadImage(series_files(path))
+            files = series_files(path)
+            image = sitk.ReadImage(files)
+            if modality := series_modality(files[0]):
+                image.SetMetaData(MODALITY_TAG, modality)
+            return image
         if not path.is_file():  # a pipe or a device would make us wait
             raise InputError(f"“{path}” is not a file." if path.exists() else f"There is no file “{path}”.")
         if check:

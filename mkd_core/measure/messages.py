@@ -146,6 +146,14 @@ MESSAGES: Mapping[str, Message] = {
             "{needed_mm:.0f} mm: parts that are cut off are not measured."
         ),
     ),
+    "air_offset": Message(
+        "amber",
+        _("The darkest air has {hu:.0f} HU instead of -1000: the CT numbers are shifted or scaled."),
+        _("Load the CT from its DICOM files."),
+    ),
+    "dicom_modality": Message(
+        "amber", _("The DICOM files say that this is {said}, but it is segmented as {modality}.")
+    ),
     "thick": Message(
         "amber", _("The slices are {mm:.1f} mm thick: thin walls are blurred and volumes are less exact.")
     ),
@@ -180,9 +188,27 @@ MESSAGES: Mapping[str, Message] = {
     "too_large": Message("amber", _("Unusually large (usual in an adult: {smallest_ml:.0f} to {largest_ml:.0f} ml).")),
     "separate_parts": Message("amber", _("Found in {count:.0f} separate parts.")),
     "removed_parts": Message("amber", _("Further pieces were found apart from it and left out ({removed_ml:.0f} ml).")),
-    "low_agreement": Message(
+    "agreement_low": Message(
         "amber",
-        _("The two segmentors disagree by {disagreement:.0%} (more than {limit:.0%}): check the outline."),
+        _("The two segmentors agree by only {agreement:.0%} (good outlines: {limit:.0%} or more): check the outline."),
+    ),
+    "agreement_very_low": Message(
+        "red",
+        _(
+            "The two segmentors agree by only {agreement:.0%} (hardly any good outline lies below {limit:.0%}): "
+            "outline it anew."
+        ),
+    ),
+    "blood_differs": Message(
+        "amber",
+        _("Its blood has {hu:.0f} HU where the rest of the left heart and the aorta have {others_hu:.0f} HU."),
+    ),
+    "blood_dark": Message(
+        "amber", _("Its blood has {hu:.0f} HU, far less than the heart muscle ({muscle_hu:.0f} HU).")
+    ),
+    "muscle_bright": Message(
+        "amber",
+        _("The muscle is {ratio:.1f} times as bright as the blood in the left ventricle, which is darker here."),
     ),
     # ---- the heart as a whole ----
     "left_of": Message("red", _("The {first} lies left of the {second}: the volume's orientation may be wrong.")),
@@ -193,6 +219,54 @@ MESSAGES: Mapping[str, Message] = {
     "no_contrast_agent": Message(
         "amber",
         _("The blood is not enhanced by contrast agent (at most {hu:.0f} HU): borders inside the heart are guesses."),
+    ),
+    "heart_volume": Message(
+        "red",
+        _(
+            "The heart with its great vessels has {ml:.0f} ml (usual in an adult: {smallest_ml:.0f} to "
+            "{largest_ml:.0f} ml)."
+        ),
+        _("Check the voxel size, and whether this is a whole heart."),
+    ),
+    "muscle_hu": Message(
+        "amber",
+        _("The heart muscle has {hu:.0f} HU (usual: {low_hu:.0f} to {high_hu:.0f} HU)."),
+        _("Check whether the CT numbers are shifted or scaled, and whether this is muscle."),
+    ),
+    "wall_open": Message(
+        "red",
+        _("Only {fraction:.0%} of the left ventricle is wrapped in its muscle."),
+        _("Check the outlines, the orientation and the field of view."),
+    ),
+    "apart": Message(
+        "red",
+        _("The {first} and the {second} do not touch, as they do at a valve."),
+        _("Check whether this is a heart, and its orientation."),
+    ),
+    "stretched": Message(
+        "red",
+        _("The heart is {ratio:.1f} times as long as it is thick."),
+        _("Check the voxel size and the distance of the slices."),
+    ),
+    "body_width": Message(
+        "red",
+        _("The body is {mm:.0f} mm wide at the heart (usual in an adult: {low_mm:.0f} to {high_mm:.0f} mm)."),
+        _("Check the voxel size."),
+    ),
+    "heart_width": Message(
+        "red",
+        _("The heart is {mm:.0f} mm wide in a body of {body_mm:.0f} mm."),
+        _("Check whether this is a heart."),
+    ),
+    "second_heart": Message(
+        "amber", _("There is a second heart of {ml:.0f} ml in the volume, which was not segmented.")
+    ),
+    "weights_unproven": Message(
+        "amber",
+        _(
+            "These weights recognised {found:.0f} of {known:.0f} structures of the built-in phantom: they may be made "
+            "for another kind of image, or not be trained."
+        ),
     ),
     # ---- a sequence of frames ----
     "frame_missing": Message(

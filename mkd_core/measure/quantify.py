@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mkd_core.inference.geometry import Grid, OrientedVolume
+from mkd_core.measure.agreement import AgreementLimits
 from mkd_core.measure.messages import finding
 from mkd_core.method.ensemble import boxes, parts
 from mkd_core.protocol import Finding, StructureReport
@@ -19,9 +20,6 @@ CHAMBERS_AND_MYOCARDIUM = ("LV", "RV", "LA", "RA", "Myo")
 _FEWEST_OF_THEM = 4
 _LEAST_TOTAL_ML = 100.0
 _LEAST_PART_ML = 1.0
-
-#: Dice overlap of the two segmentors below which a structure is doubtful.
-_LOW_AGREEMENT = 0.7
 
 #: Islands that were left out are worth a warning from this share of the structure and from so many ml on.
 _REMOVED_FRACTION = 0.1
@@ -151,8 +149,18 @@ def is_heart(measured: Mapping[str, Measurement]) -> bool:
     )
 
 
-def structure_report(structure: Structure, measurement: Measurement) -> StructureReport:
-    """Figures and warnings of one structure, ready for JSON."""
+def structure_report(
+    structure: Structure, measurement: Measurement, limits: AgreementLimits, doubts: Sequence[Finding] = ()
+) -> StructureReport:
+    """Figures and warnings of one structure, ready for JSON.
+
+    Args:
+        structure: which one.
+        measurement: its figures.
+        limits: agreement of the two segmentors below which it is doubted.
+        doubts: what else was found about it, see :mod:`mkd_core.measure.plausibility`.
+    """
+    warnings = [*structure_warnings(structure, measurement, limits), *doubts]
     report: StructureReport = {
         "volume_ml": round(measurement.volume_ml, 3),
         "mean_intensity": None if measurement.mean_intensity is None else round(measurement.mean_intensity, 2),
@@ -160,14 +168,14 @@ def structure_report(structure: Structure, measurement: Measurement) -> Structur
         "touches_border": measurement.touches_border,
         "removed_ml": round(measurement.removed_ml, 3),
         "agreement": None if measurement.agreement is None else round(measurement.agreement, 4),
-        "warnings": [one.to_dict() for one in structure_warnings(structure, measurement)],
+        "warnings": [one.to_dict() for one in warnings],
     }
     if not structure.is_blood:
         report["mass_g"] = round(measurement.volume_ml * MYOCARDIUM_DENSITY, 3)
     return report
 
 
-def structure_warnings(structure: Structure, measurement: Measurement) -> list[Finding]:
+def structure_warnings(structure: Structure, measurement: Measurement, limits: AgreementLimits) -> list[Finding]:
     """What to doubt of one structure."""
     key = structure.key
     if measurement.volume_ml == 0:
@@ -185,10 +193,10 @@ def structure_warnings(structure: Structure, measurement: Measurement) -> list[F
         found.append(finding("separate_parts", structure=key, count=measurement.components))
     if measurement.removed_ml > max(_REMOVED_ML, _REMOVED_FRACTION * measurement.volume_ml):
         found.append(finding("removed_parts", structure=key, removed_ml=measurement.removed_ml))
-    if measurement.agreement is not None and measurement.agreement < _LOW_AGREEMENT:
-        found.append(
-            finding("low_agreement", structure=key, disagreement=1 - measurement.agreement, limit=1 - _LOW_AGREEMENT)
-        )
+    for code, limit in (("agreement_very_low", limits.very_low), ("agreement_low", limits.low)):
+        if measurement.agreement is not None and measurement.agreement < limit:
+            found.append(finding(code, structure=key, agreement=measurement.agreement, limit=limit))
+            break
     return found
 
 

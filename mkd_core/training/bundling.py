@@ -43,7 +43,7 @@ def _localiser(config: TrainingConfig) -> _Localiser:
         )
         seen = localiser.NORMALISATION
     else:
-        bundle = load_bundle(path)
+        bundle = load_bundle(path, self_test=False)
         found = _Localiser(
             bundle.metadata["networks"]["localiser"],
             bundle.metadata["localiser"],
@@ -61,7 +61,7 @@ def _localiser(config: TrainingConfig) -> _Localiser:
 
 
 def _name_of(path: Path | str) -> str:
-    described = load_bundle(path).metadata
+    described = load_bundle(path, self_test=False).metadata
     return f"{described['name']} {described['version']}"
 
 

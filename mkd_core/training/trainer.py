@@ -91,7 +91,7 @@ class Trainer:
         torch.manual_seed(config.run.seed)
         self.method = _method(config, self.device)
         if config.run.start:
-            _start_from(self.method, load_bundle(config.run.start))
+            _start_from(self.method, load_bundle(config.run.start, self_test=False))
         # The weights that validate and that the bundle holds.
         self._live = torch.nn.ModuleDict(self.method.parts())
         self.average = AveragedModel(
@@ -319,7 +319,7 @@ class Trainer:
         self.fabric.barrier()
 
     def _measure_alignment(self) -> None:
-        bundle = load_bundle(self.bundle_path)
+        bundle = load_bundle(self.bundle_path, self_test=False)
         dice = {policy: validate(bundle, self.data.validation, self._options(policy)) for policy in TARGET_POLICIES}
         best = max(TARGET_POLICIES, key=lambda policy: dice[policy]["mean"])
         if dice[best]["mean"] - dice[_USUAL_POLICY]["mean"] < _NO_DIFFERENCE:
@@ -343,7 +343,7 @@ class Trainer:
         self.data.prepare(
             self.config.stages[-1], self.progress.notice
         )  # a finished run that goes on may come from a version that wrote fewer
-        bundle = load_bundle(self.bundle_path)
+        bundle = load_bundle(self.bundle_path, self_test=False)
         shares, quality = {}, dict(bundle.metadata["quality"])
         for role, cases in (("target", self.data.validation), ("assistant", self.data.assistant_validation)):
             if cases:

@@ -91,7 +91,10 @@ class ResultsTable:
             _("Mean of the volume's values in the structure, in Hounsfield units.")
             if isCt
             else _("Mean of the volume's values in the structure."),
-            _("How far the two segmentors agree on the structure (Dice overlap). Below 70 % look closely."),
+            _(
+                "How far the two segmentors agree on the structure (Dice overlap). "
+                "Too little is named below the table; how much is enough depends on the structure."
+            ),
             _("Something to check: see below the table."),
         )
         for column, tip in enumerate(tips):

@@ -273,7 +273,7 @@ def _train(config: TrainingConfig, data: LabelledData) -> tuple[dict[str, nn.Mod
 
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         trainer = Trainer(config, data, nowhere)
-        bundle = load_bundle(trainer.run())
+        bundle = load_bundle(trainer.run(), self_test=False)
     return {name: bundle.network(name) for name in trainer.method.parts()}, trainer.method.aligns
 
 

@@ -1,0 +1,161 @@
+"""Rules that hold in every heart: silent on a heart, loud where one is broken."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mkd_core.inference.self_test import draw_phantom
+from mkd_core.measure import plausibility
+from mkd_core.measure.quantify import Measurement
+from mkd_core.structures import BY_KEY, STRUCTURES
+
+SPACING = 2.0
+VOLUMES = {"LV": 150.0, "RV": 160.0, "LA": 80.0, "RA": 90.0, "Myo": 120.0, "AA": 60.0, "PA": 60.0}
+HU = {"LV": 400.0, "RV": 300.0, "LA": 410.0, "RA": 280.0, "Myo": 100.0, "AA": 390.0, "PA": 320.0}
+
+
+@pytest.fixture
+def labels():
+    """A drawn heart, ``(D, H, W)``, on voxels of 2 mm."""
+    return draw_phantom("CT", SPACING, (64, 48, 64))[1].copy()
+
+
+def measured(**changes: dict) -> dict[str, Measurement]:
+    """Figures of a healthy heart in CT, with changes by structure."""
+    figures = {key: Measurement(VOLUMES[key], HU[key], False, 1, 0.95, (0.0, 0.0, 0.0)) for key in VOLUMES}
+    for key, change in changes.items():
+        figures[key] = dataclasses.replace(figures[key], **change)
+    return figures
+
+
+def codes(figures, shape=None, modality="CT", width=None) -> list[str]:
+    """Codes of what is found in the heart as a whole."""
+    return [finding.code for finding in plausibility.heart_findings(figures, shape, modality, width)]
+
+
+def structure_codes(figures, modality="CT") -> dict[str, list[str]]:
+    """Codes of what is found in single structures."""
+    found = plausibility.structure_findings(figures, modality)
+    return {key: [finding.code for finding in findings] for key, findings in found.items()}
+
+
+def test_nothing_is_said_of_a_heart(labels):
+    shape = plausibility.heart_shape(labels, SPACING)
+    assert codes(measured(), shape, "CT", 350.0) == []
+    assert structure_codes(measured()) == {}
+    assert shape.wall_fraction > 0.9
+    assert all(contact > 50 for contact in shape.contacts_mm2.values())
+
+
+def test_nothing_labelled_has_no_shape():
+    assert plausibility.heart_shape(np.zeros((8, 8, 8), np.uint8), SPACING) is None
+
+
+def test_a_ventricle_without_its_wall_is_doubted(labels):
+    myocardium = labels == BY_KEY["Myo"].label
+    labels[myocardium & (np.arange(labels.shape[2]) > np.argwhere(myocardium)[:, 2].mean())] = 0
+    shape = plausibility.heart_shape(labels, SPACING)
+    assert shape.wall_fraction < 0.9
+    assert "wall_open" in codes(measured(), shape)
+
+
+@pytest.mark.parametrize(("moved", "partner"), [("LA", "LV"), ("RA", "RV"), ("PA", "RV"), ("AA", "LV")])
+def test_chambers_that_do_not_touch_where_their_valve_is_are_doubted(labels, moved, partner):
+    gap = labels == BY_KEY[moved].label
+    labels[gap] = 0
+    apart = np.pad(labels, ((0, 20), (0, 0), (0, 0)))
+    block = np.flatnonzero(gap.any(axis=(1, 2)))
+    apart[-15:-5, 10:30, 10:30] = BY_KEY[moved].label
+    assert block.size
+    shape = plausibility.heart_shape(apart, SPACING)
+    findings = [one for one in plausibility.heart_findings(measured(), shape, "CT") if one.code == "apart"]
+    pairs = [{one.figures["first"], one.figures["second"]} for one in findings]
+    assert {moved, partner} in pairs
+
+
+def test_nothing_is_said_of_valves_beyond_the_field_of_view(labels):
+    labels[labels == BY_KEY["PA"].label] = 0
+    shape = plausibility.heart_shape(labels, SPACING)
+    assert "apart" in codes(measured(), shape)
+    assert "apart" not in codes(measured(PA={"touches_border": True}), shape)
+    assert "apart" not in codes(measured(PA={"volume_ml": 1.0}), shape)
+
+
+def test_a_heart_stretched_by_a_wrong_voxel_size_is_doubted(labels):
+    stretched = np.repeat(labels, 2, axis=0)
+    assert "stretched" in codes(measured(), plausibility.heart_shape(stretched, SPACING))
+    assert "stretched" not in codes(measured(), plausibility.heart_shape(labels, SPACING))
+
+
+@pytest.mark.parametrize("factor", [0.3, 2.2])
+def test_a_heart_that_is_too_small_or_large_as_a_whole_is_doubted(factor):
+    figures = measured(**{key: {"volume_ml": ml * factor} for key, ml in VOLUMES.items()})
+    assert codes(figures) == ["heart_volume"]
+
+
+def test_a_small_rest_of_a_heart_is_not_doubted_where_the_field_of_view_cuts_it():
+    figures = measured(**{key: {"volume_ml": 0.3 * ml} for key, ml in VOLUMES.items()})
+    figures["LV"] = dataclasses.replace(figures["LV"], touches_border=True)
+    assert codes(figures) == []
+
+
+@pytest.mark.parametrize("offset", [200.0, -200.0])
+def test_ct_numbers_with_an_offset_are_doubted(offset):
+    shifted = measured(**{key: {"mean_intensity": value + offset} for key, value in HU.items()})
+    assert codes(shifted) == ["muscle_hu"]
+    assert codes(shifted, modality="MR") == []
+
+
+def test_blood_of_the_left_heart_must_be_equally_bright():
+    assert structure_codes(measured(LA={"mean_intensity": 150.0})) == {"LA": ["blood_differs"]}
+    plain = {key: {"mean_intensity": 45.0} for key in HU}
+    assert structure_codes(measured(**plain)) == {}
+
+
+def test_blood_without_contrast_agent_is_not_darker_than_fat():
+    assert structure_codes(measured(RA={"mean_intensity": 40.0})) == {}
+    assert structure_codes(measured(RA={"mean_intensity": -60.0})) == {"RA": ["blood_dark"]}
+
+
+def test_muscle_as_bright_as_blood_in_mr_is_doubted():
+    assert structure_codes(measured(), "MR") == {}
+    bright = measured(Myo={"mean_intensity": 500.0})
+    assert structure_codes(bright, "MR") == {"LV": ["muscle_bright"], "Myo": ["muscle_bright"]}
+
+
+def test_a_heart_in_a_body_of_impossible_width_is_doubted(labels):
+    shape = plausibility.heart_shape(labels, SPACING)
+    assert codes(measured(), shape, "CT", 150.0) == ["body_width"]
+    assert codes(measured(), shape, "CT", 640.0) == ["heart_width"]
+
+
+def test_the_width_of_a_body_is_measured_where_air_is_seen_on_both_sides():
+    plane = np.full((100, 200), -1000.0)
+    plane[20:80, 30:150] = 40.0
+    plane[40:60, 50:90] = -850.0
+    assert plausibility.body_width_mm(plane, 2.0) == pytest.approx(240.0)
+    assert plausibility.body_width_mm(plane[:, 60:], 2.0) is None
+    assert plausibility.body_width_mm(np.full((50, 50), -1000.0), 2.0) is None
+    between_lungs = np.where(plane < -900, -850.0, plane)
+    assert plausibility.body_width_mm(between_lungs, 2.0) is None
+
+
+def test_a_second_heart_is_seen_and_a_stray_piece_is_not(labels):
+    twice = np.concatenate([labels, np.zeros_like(labels[:4]), labels])
+    assert plausibility.second_heart_ml(labels, 0.008) == 0.0
+    assert plausibility.second_heart_ml(twice, 0.008) == pytest.approx(np.count_nonzero(labels) * 0.008)
+    twice[len(labels) :][twice[len(labels) :] > 0] = BY_KEY["AA"].label
+    assert plausibility.second_heart_ml(twice, 0.008) == 0.0
+
+
+def test_normal_values_lie_inside_the_plausible_ranges():
+    # Mean of men and of women; sources are named in mkd_core.structures.
+    normal = {"LV": (160, 135), "RV": (190, 148), "LA": (103, 89), "Myo": (134 / 1.05, 98 / 1.05)}
+    for structure in STRUCTURES:
+        low, high = structure.plausible_ml
+        assert 0 < low < high
+        for value in normal.get(structure.key, ()):
+            assert 1.5 * low < value < 0.75 * high

@@ -1,0 +1,186 @@
+"""Results that are wrong must be doubted: how many structures come out wrong, and of how many of these nothing is said?
+
+Good volumes are distorted in every way of `Testing.trust.distortions` and segmented.  A structure is wrong if it
+overlaps its truth by less than 0.8 (Dice), if it lies where none is, or if its volume cannot be true.  It is warned of
+if the volume is refused, if it has a warning of its own, or if the result as a whole has one.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import SimpleITK as sitk
+import numpy as np
+
+import mkd_core
+from Testing.trust import TESTING, distortions
+from Testing.trust.distortions import UNDISTORTED, Distortion
+from Testing.trust.outcome import Outcome
+from mkd_core.errors import BundleError, MKDError
+from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle, save_bundle
+from mkd_core.structures import BY_KEY, STRUCTURES
+from mkd_core.synthesis import synthesize
+
+_GROUP = "doubtful results"
+
+#: Dice overlap with the truth below which a structure is wrong, and ml that are wrong where there is no such structure.
+_WRONG_DICE, _WRONG_ML = 0.8, 5.0
+
+#: What is aimed at: share of the wrong structures of which nothing is said, and of the good ones that get a warning.
+_MOST_SILENT, _MOST_FALSE = 0.01, 0.05
+
+#: Appearances that nothing else uses.
+_FIRST_SEED = 830_000
+
+#: Classes that a conversion of weights can swap.
+_SWAPS = (("LV", "RV"), ("LA", "RA"), ("AA", "PA"), ("LV", "Myo"))
+
+
+@dataclass
+class Tally:
+    """Structures of one kind of distortion: wrong ones, those of them that were warned of, good ones, those flagged."""
+
+    wrong: int = 0
+    warned: int = 0
+    good: int = 0
+    flagged: int = 0
+
+    @property
+    def silent(self) -> int:
+        """Wrong structures of which nothing was said."""
+        return self.wrong - self.warned
+
+    def __iadd__(self, other: Tally) -> Tally:
+        self.wrong += other.wrong
+        self.warned += other.warned
+        self.good += other.good
+        self.flagged += other.flagged
+        return self
+
+
+def judge(bundle: Bundle, image: sitk.Image, truth: sitk.Image, modality: str, *, always_wrong: bool = False) -> Tally:
+    """Segment a volume whose truth is known.
+
+    Args:
+        bundle: the weights.
+        image: the volume.
+        truth: labels on its grid, 0 everywhere if there is no heart.
+        modality: "CT" or "MR".
+        always_wrong: all numbers are wrong, whatever the labels are.
+    """
+    try:
+        result = mkd_core.segment(image, bundle, modality=modality)
+    except MKDError:
+        true = sitk.GetArrayViewFromImage(truth)
+        # A refusal is the right result of a volume without a heart, and a warning about any other.
+        missing = sum(bool((true == structure.label).any()) for structure in STRUCTURES)
+        return Tally(wrong=missing, warned=missing)
+    found, true = sitk.GetArrayViewFromImage(result.labels), sitk.GetArrayViewFromImage(truth)
+    voxel_ml = float(np.prod(image.GetSpacing())) / 1000.0
+    tally = Tally()
+    for structure in STRUCTURES:
+        is_warned = bool(result.report["warnings"] or result.report["structures"][structure.key]["warnings"])
+        if always_wrong or _is_wrong(found == structure.label, true == structure.label, voxel_ml):
+            tally += Tally(wrong=1, warned=int(is_warned))
+        elif (true == structure.label).any():
+            tally += Tally(good=1, flagged=int(is_warned))
+    return tally
+
+
+def _is_wrong(found: np.ndarray, true: np.ndarray, voxel_ml: float) -> bool:
+    sizes = np.count_nonzero(found) + np.count_nonzero(true)
+    if not true.any():
+        return sizes * voxel_ml >= _WRONG_ML
+    return 2.0 * np.count_nonzero(found & true) / sizes < _WRONG_DICE
+
+
+def swapped_weights(bundle: Bundle, first: str, second: str, path: Path) -> None:
+    """Write weights whose segmentors and localiser take one structure for another and the other for the one."""
+    order = list(range(len(STRUCTURES) + 1))
+    a, b = BY_KEY[first].label, BY_KEY[second].label
+    order[a], order[b] = b, a
+    states = {part: bundle.network(part).state_dict() for part in bundle.metadata["networks"]}
+    for part in ("localiser", "segmentor_real", "segmentor_syn"):
+        states[part] = {
+            name: tensor[order] if name.startswith("head.") else tensor for name, tensor in states[part].items()
+        }
+    save_bundle(path, bundle.metadata, states)
+
+
+def _is_refused(path: Path) -> tuple[bool, str]:
+    try:
+        load_bundle(path)
+    except BundleError as error:
+        return True, str(error)
+    return False, ""
+
+
+def volumes(*, quick: bool) -> Iterator[tuple[str, sitk.Image, sitk.Image, str]]:
+    """Good volumes: name, image, truth, modality; of test hearts where the data folder is there, and of our own."""
+    folder = Path(os.environ.get("MKD_DATA", TESTING.parents[1] / "shared" / "data")) / "hearts"
+    paths: Sequence[Path | None] = sorted(folder.glob("heart_02[0-4]?.nii.gz"))[-40:][:: 40 if quick else 12]
+    own = [None] * ((not paths) if quick else 2)
+    for number, path in enumerate([*paths, *own]):
+        heart = None if path is None else sitk.ReadImage(str(path))
+        for modality in ("CT",) if quick else ("CT", "MR"):
+            image, truth = synthesize(heart, modality, _FIRST_SEED + number, spacing=2.0 if quick else 1.5)
+            yield f"heart {number}", image, truth, modality
+
+
+def tallies(*, quick: bool) -> dict[str, Tally]:
+    """Wrong and warned structures of every group of distortions."""
+    bundle = load_bundle(default_bundle_path())
+    firsts = {one.group: one for one in reversed(distortions.ALL)}
+    some = list(firsts.values()) if quick else distortions.ALL
+    found: dict[str, Tally] = {one.group: Tally() for one in distortions.ALL}
+    for number, (_, image, truth, modality) in enumerate(volumes(quick=quick)):
+        for distortion in some:
+            if modality in distortion.modalities:
+                found[distortion.group] += _distorted(bundle, image, truth, modality, distortion, number)
+    return found
+
+
+def _distorted(
+    bundle: Bundle, image: sitk.Image, truth: sitk.Image, modality: str, distortion: Distortion, seed: int
+) -> Tally:
+    image, truth = distortion.apply(image, truth, np.random.default_rng(seed))
+    return judge(bundle, image, truth, modality, always_wrong=distortion.always_wrong)
+
+
+def table(found: Mapping[str, Tally]) -> list[str]:
+    """Lines of the table that is printed."""
+    lines = ["", f"{'':<22}{'wrong':>8}{'warned':>8}{'silent':>8}{'good':>8}{'flagged':>9}"]
+    total = Tally()
+    for group, tally in found.items():
+        lines.append(_line(group, tally))
+        total += tally
+    return [*lines, _line("all", total)]
+
+
+def _line(name: str, tally: Tally) -> str:
+    return f"{name:<22}{tally.wrong:>8}{tally.warned:>8}{tally.silent:>8}{tally.good:>8}{tally.flagged:>9}"
+
+
+def outcomes(*, quick: bool) -> Iterator[Outcome]:
+    """Distorted volumes and swapped classes."""
+    found = tallies(quick=quick)
+    print(*table(found), sep="\n", flush=True)
+    undistorted = found[UNDISTORTED.group]
+    for group, tally in found.items():
+        note = "" if tally.silent <= _MOST_SILENT * max(100, tally.wrong) else f"nothing was said of {tally.silent}"
+        yield Outcome(_GROUP, f"{group}: wrong structures", not note, max(1, tally.wrong), note=note)
+    share = undistorted.flagged / max(1, undistorted.good)
+    note = "" if share <= _MOST_FALSE else f"{share:.1%} got a warning"
+    yield Outcome(_GROUP, "good structures of undistorted volumes", not note, max(1, undistorted.good), note=note)
+    bundle = load_bundle(default_bundle_path())
+    with tempfile.TemporaryDirectory() as folder:
+        for first, second in _SWAPS[:1] if quick else _SWAPS:
+            path = Path(folder, f"{first}-{second}.safetensors")
+            swapped_weights(bundle, first, second, path)
+            refused, message = _is_refused(path)
+            name = f"weights whose {first} and {second} are swapped"
+            yield Outcome(_GROUP, name, refused, message=message, note="" if refused else "they were loaded")

@@ -1,0 +1,286 @@
+"""Self-test of weights: do the networks of a bundle find the parts of a drawn heart where they are?
+
+A bundle can be sound as a file and still be wrong: two classes swapped by a conversion, generators that were never
+trained.  Every check of the file passes, and every result is confidently wrong.  So the networks segment a small
+phantom, a heart drawn from ellipsoids and tubes in the look of each modality, once per file and process.
+
+Weights are refused only where the phantom proves them wrong: a class that lies where another belongs, or one half of
+the method that works beside one that does not.  Networks that recognise nothing may be right for images that look
+different, so they only get a warning.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage, optimize
+
+from mkd_core.errors import BundleError
+from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES
+
+if TYPE_CHECKING:
+    from mkd_core.inference.execution import Executor
+    from mkd_core.io.bundle import Bundle
+
+#: Sides (z, y, x) of the phantom in mm, and its heart's size relative to the mean adult heart it is drawn as.
+_EXTENT = (128.0, 96.0, 128.0)
+_SCALE = 0.8
+
+#: Dice overlap with the drawing from which a structure counts as found, and below which it counts as missed.
+_FOUND, _MISSED = 0.5, 0.3
+
+#: Found structures from which a network knows hearts, and up to which it knows none.
+_KNOWS_HEARTS, _KNOWS_NONE = 5, 2
+
+#: Mean absolute difference in [-1, 1] between the phantom and its reconstruction (cycle).  Trained generators reach
+#: 0.04 to 0.06; untrained ones start as nearly the identity and reach 0.17.
+_MOST_CYCLE_ERROR = 0.10
+
+#: Voxels of the phantom beyond which the test would take longer than the segmentation of a volume.
+_MOST_VOXELS = 4_000_000
+
+_ADVICE = "Choose other weights, or ask whoever made them."
+
+#: Intensities of the phantom: lung, fat, muscle, then blood by label.  HU, and arbitrary units of a bright-blood MR.
+_LOOKS: dict[str, tuple[float, float, float, dict[int, float]]] = {
+    "CT": (-850.0, -90.0, 105.0, {1: 380.0, 2: 330.0, 3: 380.0, 4: 300.0, 6: 390.0, 7: 340.0}),
+    "MR": (40.0, 250.0, 190.0, {1: 560.0, 2: 540.0, 3: 550.0, 4: 530.0, 6: 570.0, 7: 540.0}),
+}
+
+#: Standard deviation of the noise, in the units of the look.
+_NOISE = {"CT": 25.0, "MR": 10.0}
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What the self-test of a bundle showed.
+
+    Attributes:
+        found: structures found on the phantom by S_real, of the seven; None if the phantom would be too large.
+        cycle_error: mean absolute difference in [-1, 1] between the phantom and its reconstruction; None where the
+            bundle does not use it.
+    """
+
+    found: int | None = None
+    cycle_error: float | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the weights were shown to know hearts."""
+        return self.found is not None and self.found >= _KNOWS_HEARTS
+
+
+_results: dict[str, SelfTest | BundleError] = {}
+_lock = threading.Lock()
+
+
+def examine_weights(bundle: Bundle) -> SelfTest:
+    """Segment the phantom with every network of a bundle; the result is kept for this process by the file's SHA-256.
+
+    Raises:
+        BundleError: the weights give wrong structures, or their generators do not work.
+    """
+    with _lock:  # two threads that load the same weights must not both do the work
+        if bundle.sha256 not in _results:
+            try:
+                _results[bundle.sha256] = _examine(bundle)
+            except BundleError as error:
+                _results[bundle.sha256] = error
+        result = _results[bundle.sha256]
+    if isinstance(result, BundleError):
+        raise BundleError(result.message, result.advice)
+    return result
+
+
+def _examine(bundle: Bundle) -> SelfTest:
+    import torch
+
+    from mkd_core.inference import execution
+    from mkd_core.method.alignment import align_for_segmentors
+
+    device = torch.device("cpu")
+    executor = execution.Executor(bundle, device, execution.choose_precision("auto", device))
+    assistant = bundle.metadata["assistant"]
+    stride = bundle.stride
+    shape = _shape(bundle.spacing, stride)
+    if np.prod(shape, dtype=float) > _MOST_VOXELS:
+        return SelfTest()
+
+    image, truth = _normalised(bundle, bundle.target, bundle.spacing, shape)
+    views = align_for_segmentors(image, bundle.alignment(bundle.target), executor.run)
+    real = _overlaps(executor, "segmentor_real", views.real, truth)
+    synthetic = _overlaps(executor, "segmentor_syn", views.synthetic, truth)
+    translated, truth = _normalised(bundle, assistant, bundle.spacing, shape)
+    translated_views = align_for_segmentors(translated, bundle.alignment(assistant), executor.run)
+    assisted = _overlaps(executor, "segmentor_syn", translated_views.synthetic, truth)
+    coarse_shape = _shape(bundle.localiser_spacing, bundle.network("localiser").stride)
+    coarse, coarse_truth = _normalised(bundle, bundle.target, bundle.localiser_spacing, coarse_shape)
+    localised = _overlaps(executor, "localiser", [coarse], coarse_truth)
+
+    for name, overlaps in (
+        ("segmentor of real images", real),
+        ("segmentor of translated images", synthetic),
+        ("segmentor of translated images", assisted),
+        ("localiser", localised),
+    ):
+        _refuse_confusion(bundle, name, overlaps)
+    found = _count_found(real)
+    cycle_error = None
+    if views.rendered is not None:
+        cycle_error = float((views.rendered - image).abs().mean())
+    found_synthetic = _count_found(synthetic)
+    if found_synthetic >= _KNOWS_HEARTS and found <= _KNOWS_NONE:
+        raise _refusal(bundle, "its segmentor of real images does not see the heart of the built-in phantom")
+    if found >= _KNOWS_HEARTS:
+        if found_synthetic <= _KNOWS_NONE or (cycle_error is not None and cycle_error > _MOST_CYCLE_ERROR):
+            raise _refusal(bundle, "its generators do not render the built-in phantom as an image that it knows")
+        if _count_found(localised) == 0:
+            raise _refusal(bundle, "its localiser does not see the heart of the built-in phantom")
+    return SelfTest(found, cycle_error)
+
+
+def _refuse_confusion(bundle: Bundle, network: str, overlaps: np.ndarray) -> None:
+    """Refuse a network that finds a structure well, under the label of another."""
+    rows, columns = optimize.linear_sum_assignment(-overlaps)
+    for row, column in zip(rows, columns):
+        if row != column and overlaps[row, column] >= _FOUND and overlaps[row, row] < _MISSED:
+            drawn, called = (STRUCTURES[number].name.lower() for number in (row, column))
+            raise _refusal(bundle, f"its {network} takes the {drawn} of the built-in phantom for the {called}")
+
+
+def _refusal(bundle: Bundle, reason: str) -> BundleError:
+    return BundleError(
+        f"The weights “{bundle.path.name}” cannot be used: they give wrong structures on the self-test, {reason}.",
+        _ADVICE,
+    )
+
+
+def _count_found(overlaps: np.ndarray) -> int:
+    return int(np.count_nonzero(np.diag(overlaps) >= _FOUND))
+
+
+def _overlaps(executor: Executor, part: str, views: Sequence, truth: np.ndarray) -> np.ndarray:
+    """Dice overlap of every drawn structure with every predicted one, ``(7, 7)``."""
+    from mkd_core.method.ensemble import best_class
+
+    mean = sum(executor.run(part, view)[0].softmax(dim=0) for view in views)
+    predicted = best_class(mean).numpy()
+    pairs = truth.astype(np.intp).ravel() * CLASS_COUNT + predicted.ravel()
+    common = np.bincount(pairs, minlength=CLASS_COUNT**2).reshape(CLASS_COUNT, CLASS_COUNT)
+    sizes = common.sum(axis=1)[:, None] + common.sum(axis=0)[None]
+    return (2.0 * common / np.maximum(sizes, 1))[1:, 1:]
+
+
+def _normalised(bundle: Bundle, modality: str, spacing: float, shape: tuple[int, int, int]):
+    """The phantom as networks see it, ``(1, 1, D, H, W)`` in [-1, 1], and its labels ``(D, H, W)``."""
+    import torch
+
+    from mkd_core.inference.normalisation import normalise
+
+    values, labels = draw_phantom(modality, spacing, shape)
+    return normalise(torch.from_numpy(values.copy()), bundle.normalisation(modality))[None, None], labels
+
+
+def _shape(spacing: float, stride: int) -> tuple[int, int, int]:
+    return tuple(max(1, round(side / spacing / stride)) * stride for side in _EXTENT)
+
+
+@functools.lru_cache(maxsize=4)
+def draw_phantom(modality: str, spacing: float, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the phantom: the seven structures, fat round them, lung round that.
+
+    Args:
+        modality: "CT" or "MR".
+        spacing: voxel size, mm.
+        shape: voxels along z (head), y (back), x (left).
+
+    Returns:
+        Intensities (float32; HU for CT) and labels (uint8, see `mkd_core.structures`), both ``(D, H, W)``; not to be
+        changed, as they are kept.
+    """
+    labels, fat = _draw_labels(spacing / _SCALE, shape)
+    lung_value, fat_value, muscle, blood = _LOOKS[modality]
+    values = np.where(fat, fat_value, lung_value).astype(np.float32)
+    walls = ndimage.binary_dilation((labels > 0) & (labels != BY_KEY["Myo"].label))
+    values[walls | (labels > 0)] = muscle
+    for label, value in blood.items():
+        values[labels == label] = value
+    values = ndimage.gaussian_filter(values, 0.8 * _SCALE / spacing)
+    noise = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    values += _NOISE[modality] * noise
+    if modality == "MR":
+        np.maximum(values, 0.0, out=values)
+    values.setflags(write=False)
+    labels.setflags(write=False)
+    return values, labels
+
+
+def _draw_labels(spacing: float, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of a heart of an adult's size in the middle of a box, and where there is fat or heart.
+
+    Points are (x, y, z) in mm from the middle, to the patient's left, back and head.
+    """
+    axes = [(np.arange(count, dtype=np.float32) - (count - 1) / 2) * spacing for count in reversed(shape)]
+    x, y, z = axes[0][None, None, :], axes[1][None, :, None], axes[2][:, None, None]
+
+    def ellipsoid(centre: Sequence[float], radii: Sequence[float]) -> np.ndarray:
+        terms = ((axis - at) / radius for axis, at, radius in zip((x, y, z), centre, radii))
+        return sum(term**2 for term in terms) < 1.0
+
+    def along(centre: Sequence[float], direction: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Position along an axis through a point, mm, and squared distance from the axis, mm²."""
+        d = (x - centre[0], y - centre[1], z - centre[2])
+        position = sum(component * part for component, part in zip(d, direction))
+        return position, sum(component**2 for component in d) - position**2
+
+    def spheroid(centre: Sequence[float], direction: Sequence[float], across: float, length: float) -> np.ndarray:
+        position, distance = along(centre, direction)
+        return (position / length) ** 2 + distance / across**2 < 1.0
+
+    def tube(points: Sequence[Sequence[float]], radius: float) -> np.ndarray:
+        inside = np.zeros(shape, bool)
+        for start, end in itertools.pairwise(points):
+            step = np.subtract(end, start)
+            length = float(np.linalg.norm(step))
+            position, distance = along(start, step / length)
+            beyond = position - np.clip(position, 0.0, length)
+            inside |= distance + beyond**2 < radius**2
+        return inside
+
+    def unit(*direction: float) -> np.ndarray:
+        return np.array(direction, np.float32) / np.float32(np.linalg.norm(direction))
+
+    long_axis = unit(0.62, -0.55, -0.56)  # from the base of the left ventricle to its apex
+    middle = np.array([26.0, -4.0, -14.0])
+    below_valves = along(middle - 26.0 * long_axis, long_axis)[0] >= 0.0
+    right_ventricle = spheroid((-6, -30, -14), unit(0.75, -0.25, -0.6), 24, 46)
+    outflow = tube([(-10, -36, -8), (2, -34, 12), (8, -30, 26)], 13)
+    left_atrium = ellipsoid((6, 31, 13), (32, 20, 23))
+    aorta = tube([(4, 2, 6), (-8, -4, 24), (-16, -6, 44), (-14, -2, 64), (-4, 8, 76)], 15)
+    pulmonary_artery = (
+        tube([(10, -28, 28), (16, -16, 46), (14, 6, 52)], 13)
+        | tube([(14, 2, 52), (-10, 14, 50), (-44, 16, 46)], 9)
+        | tube([(14, 2, 52), (40, 18, 54)], 9)
+    )
+    # Later parts lie over earlier ones.
+    parts = {
+        "RA": ellipsoid((-40, 4, -8), (23, 25, 30)),
+        "LA": left_atrium,
+        "RV": right_ventricle | outflow,
+        "PA": pulmonary_artery,
+        "AA": aorta & ~left_atrium,
+        "Myo": spheroid(middle, long_axis, 33, 52) & below_valves,
+        "LV": spheroid(middle - 2.0 * long_axis, long_axis, 23.5, 43) & below_valves,
+    }
+    labels = np.zeros(shape, np.uint8)
+    for key, inside in parts.items():
+        labels[inside] = BY_KEY[key].label
+    rim = max(1, round(3.0 / spacing))
+    fat = ellipsoid((8, -4, -6), (74, 60, 62)) | ndimage.binary_dilation(labels > 0, iterations=rim)
+    return labels, fat

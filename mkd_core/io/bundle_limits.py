@@ -1,0 +1,147 @@
+"""How much work a bundle's networks may make, judged from their description before any of it is done.
+
+The description of a small file can ask for endless work: a voxel size of 0.3 mm, or a network of twelve levels that
+needs boxes of two thousand voxels.  Nothing of that is wrong in itself, so it is bounded here, where it can still be
+said that the weights are the reason.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mkd_core.io.bundle_metadata import PARTS, MetadataError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+#: Voxels of the largest box: 256 x 256 x 320 mm at 1 mm, and a few more.  Each needs about 100 bytes of probabilities.
+_MAX_VOXELS = 24_000_000
+
+#: Bytes of the largest layer's input and output.
+_MAX_LAYER_BYTES = 6 << 30
+
+#: Multiply-adds of the generators and segmentors on the largest box, about twenty times those of the default weights;
+#: a processor of four cores needs some minutes for them.
+_MAX_MULTIPLY_ADDS = 5e12
+
+#: Voxels of the localiser's grid on a cubic metre, and the side in mm to which it must round up.
+_MAX_COARSE_VOXELS = 16_000_000
+_MAX_COARSE_STEP = 400.0
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a network's description says about it.
+
+    Attributes:
+        output: (images, channels) that it gives for one image.
+        shapes: shape of every weight.
+        stride: every side of its input is a multiple of this.
+        multiply_adds: per voxel of the input.
+        layer_floats: numbers in the largest layer's input and output, per voxel of the input.
+    """
+
+    output: tuple[int, int]
+    shapes: dict[str, tuple[int, ...]]
+    stride: int
+    multiply_adds: float
+    layer_floats: float
+
+
+@functools.lru_cache(maxsize=16)
+def outline(architecture: str) -> Outline:
+    """Build a network without memory for its weights and send an image through it that is nothing but a size.
+
+    Args:
+        architecture: JSON of its description, see `mkd_core.method.networks.build`.
+
+    Raises:
+        Exception: whatever goes wrong with this description.
+    """
+    import torch
+
+    from mkd_core.method import networks
+
+    multiply_adds, layer_floats = 0, 0
+
+    def count(layer: nn.Module, given: tuple[torch.Tensor, ...], result: torch.Tensor) -> None:
+        nonlocal multiply_adds, layer_floats
+        layer_floats = max(layer_floats, given[0].numel() + result.numel())
+        if isinstance(layer, torch.nn.ConvTranspose3d):
+            multiply_adds += given[0].numel() * layer.weight.numel() // layer.in_channels
+        elif isinstance(layer, torch.nn.Conv3d):
+            multiply_adds += result.numel() * layer.weight.numel() // layer.out_channels
+
+    with torch.device("meta"):
+        network = networks.build(json.loads(architecture)).eval()
+        for layer in network.modules():
+            if not any(layer.children()):
+                layer.register_forward_hook(count)
+        side = 2 * network.stride
+        output = tuple(network(torch.zeros(1, 1, side, side, side)).shape)
+    if output[2:] != (side,) * 3:
+        raise ValueError("its output has another size than its input")
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if is_weight(name)}
+    return Outline(output[:2], shapes, network.stride, multiply_adds / side**3, layer_floats / side**3)
+
+
+def is_weight(name: str) -> bool:
+    """Whether a bundle stores this entry of a state dictionary."""
+    # Batch normalisation counts its training batches in an integer that inference never reads.
+    return not name.endswith("num_batches_tracked")
+
+
+def check_work(metadata: Mapping[str, Any], outlines: Mapping[str, Outline]) -> None:
+    """Refuse weights that no computer could use.
+
+    Args:
+        metadata: description of the bundle, already checked by itself.
+        outlines: of every network, by part.
+
+    Raises:
+        MetadataError: with the reason.
+    """
+    _check_localiser(float(metadata["localiser"]["spacing_mm"]), outlines["localiser"])
+    spacing = float(metadata["segmentor"]["spacing_mm"])
+    largest_box = [float(side) for side in metadata["segmentor"]["max_box_mm"]]
+    stride = math.lcm(*(outlines[part].stride for part in PARTS if part != "localiser"))
+    if stride * spacing > min(largest_box):
+        raise MetadataError(
+            f"its networks need boxes of at least {stride * spacing:.0f} mm, "
+            f"but its largest box has {min(largest_box):.0f} mm"
+        )
+    voxels = math.prod(side / spacing for side in largest_box)
+    if voxels > _MAX_VOXELS:
+        raise MetadataError(
+            f"its largest box has {voxels / 1e6:.0f} million voxels of {spacing:g} mm; "
+            f"at most {_MAX_VOXELS / 1e6:.0f} million can be computed"
+        )
+    largest_layer = 4.0 * voxels * max(network.layer_floats for network in outlines.values())
+    if largest_layer > _MAX_LAYER_BYTES:
+        raise MetadataError(f"one layer of its networks needs {largest_layer / 2**30:.0f} GB for the largest box")
+    multiply_adds = voxels * sum(outlines[part].multiply_adds for part in PARTS if part != "localiser")
+    if multiply_adds > _MAX_MULTIPLY_ADDS:
+        raise MetadataError(
+            f"its networks need {multiply_adds / 1e12:.0f} trillion multiplications for the largest box; "
+            f"at most {_MAX_MULTIPLY_ADDS / 1e12:.0f} trillion can be computed in reasonable time"
+        )
+
+
+def _check_localiser(spacing: float, network: Outline) -> None:
+    if network.stride * spacing > _MAX_COARSE_STEP:
+        raise MetadataError(f"its localiser needs fields of view in steps of {network.stride * spacing:.0f} mm")
+    voxels = 1e9 / spacing**3
+    if voxels > _MAX_COARSE_VOXELS:
+        raise MetadataError(
+            f"its localiser's voxels of {spacing:g} mm are too small to look for a heart in a whole body"
+        )
+    if 4.0 * voxels * network.layer_floats > _MAX_LAYER_BYTES:
+        raise MetadataError("its localiser needs too much memory to look for a heart in a whole body")
+    if voxels * network.multiply_adds > _MAX_MULTIPLY_ADDS:
+        raise MetadataError("its localiser needs too much time to look for a heart in a whole body")
