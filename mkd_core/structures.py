@@ -19,7 +19,7 @@ two to three standard deviations to the normal mean of men at its largest plus f
   leave it.  Hudsmith et al., J Cardiovasc Magn Reson 7 (2005), 775.
 - RA: 77 ± 11 ml per m² of body surface at its largest.  Järvinen et al., Radiology 191 (1994), 137.
 - Myo: 134 ± 21 and 98 ± 21 g.  Kawel-Boehm et al., J Cardiovasc Magn Reson 17 (2015), 29.
-- AA: 34.1 and 31.9 mm in diameter, with its root 60 to 95 mm long.  Rogers et al., Am J Cardiol 111 (2013), 1510.
+- AA: 34.1 and 31.9 mm in diameter, with its root 60 to 100 mm long.  Rogers et al., Am J Cardiol 111 (2013), 1510.
 - PA: trunk 25.1 ± 2.8 mm in diameter and about 50 mm long, with both branches.  Truong et al., Circ Cardiovasc Imaging
   5 (2012), 147.
 """
@@ -84,7 +84,7 @@ CATALOGUE: tuple[Structure, ...] = (
         is_blood=False,
     ),
     Structure(
-        "AA", "Ascending aorta", "AA", (820,), ("SCT", "54247002", "Ascending aorta"), (235, 214, 74), (18.0, 190.0)
+        "AA", "Ascending aorta", "AA", (820,), ("SCT", "54247002", "Ascending aorta"), (235, 214, 74), (18.0, 220.0)
     ),
     Structure(
         "PA",
