@@ -3,16 +3,15 @@ GUI.
 """
 
 import re
-import time
 
-import numpy as np
 import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 from Testing.support.panel_driving import addVolume, driving, segment, segmentations, waitForStage, waitUntilReady
 
-LONGEST_PAUSE_S = 0.2
+#: Patience with a busy computer; nothing waits this long when all is well.
+WAIT_S = 120
 
 
 def test_stage_fraction_and_times_are_shown_and_go_away_with_the_run(panel, volume, worker, tmp_path):
@@ -22,10 +21,8 @@ def test_stage_fraction_and_times_are_shown_and_go_away_with_the_run(panel, volu
     assert panel.ui.statusLabel.text == "Handing the volume over"
     waitForStage(panel, "Looking for the heart")
     assert panel.ui.progressBar.value == 25
-    driving.waitUntil(
-        lambda: "0:01 elapsed" in panel.ui.timeLabel.text or "0:02 elapsed" in panel.ui.timeLabel.text, 10, "a second"
-    )
-    assert re.fullmatch(r"0:0\d elapsed, about \d+:\d\d left", panel.ui.timeLabel.text)
+    driving.waitUntil(lambda: not panel.ui.timeLabel.text.startswith("0:00 "), WAIT_S, "a second")
+    assert re.fullmatch(r"\d+:\d\d elapsed, about \d+:\d\d left", panel.ui.timeLabel.text)
     (tmp_path / "go").touch()
     waitUntilReady(panel)
     assert not panel.ui.timeLabel.visible and not panel.ui.progressBar.visible
@@ -52,30 +49,33 @@ def test_a_failure_is_in_the_log_too(panel, volume, worker):
     assert "No heart was found" in panel.ui.logTextEdit.toPlainText()
 
 
-def test_a_large_volume_never_keeps_the_application_from_answering_for_a_fifth_of_a_second(panel, worker):
-    """Measured is the processor time of the application's thread from one turn of the event loop to the next: what
-    other programs take from a busy computer does not count."""
+def test_a_large_volume_is_worked_on_in_steps_between_which_the_application_answers(panel, worker, monkeypatch):
+    """How long the steps take is measured by Testing/benchmarks/click.py; that there are steps does not depend on the
+    computer."""
     import qt
 
-    addVolume("Large", shape=(160, 512, 512), spacing=0.5)
+    from MKDSegmentationLib.run import volumeTransfer
+
+    monkeypatch.setattr(volumeTransfer, "PIECE_BYTES", 16 * 40 * 40 * 2)
+    addVolume("Large", shape=(160, 40, 40), spacing=2.0)
     driving.processEvents()
     worker("good")
-    turns = []
+    stages = []
     timer = qt.QTimer()
-    timer.connect("timeout()", lambda: turns.append(time.thread_time()))
-    timer.start(1)
-    segment(panel, 120)
+    timer.connect("timeout()", lambda: stages.append(panel.ui.statusLabel.text))
+    timer.start(0)
+    segment(panel, WAIT_S)
     timer.stop()
-    assert len(segmentations()) == 1 and len(turns) > 20
-    assert np.diff(turns).max() < LONGEST_PAUSE_S
+    assert len(segmentations()) == 1
+    assert stages.count("Handing the volume over") >= 5, "the volume goes over in ten pieces"
 
 
 def test_the_volume_can_be_changed_while_it_is_handed_over_and_the_run_says_so(panel, worker, monkeypatch):
     import slicer
 
-    from MKDSegmentationLib.run import rawNrrd
+    from MKDSegmentationLib.run import volumeTransfer
 
-    monkeypatch.setattr(rawNrrd, "PIECE_BYTES", 100)
+    monkeypatch.setattr(volumeTransfer, "PIECE_BYTES", 100)
     volume = addVolume("Changing", shape=(60, 20, 20))
     driving.processEvents()
     worker("good")
@@ -91,16 +91,56 @@ def test_a_cancel_while_the_volume_is_handed_over_leaves_nothing(
 ):
     import os
 
-    from MKDSegmentationLib.run import rawNrrd
+    from MKDSegmentationLib.run import volumeTransfer
 
-    monkeypatch.setattr(rawNrrd, "PIECE_BYTES", 100)
+    monkeypatch.setattr(volumeTransfer, "PIECE_BYTES", 100)
     addVolume("Slow", shape=(200, 20, 20))
     driving.processEvents()
     worker("good")
     driving.click(panel.ui.segmentButton)
     driving.click(panel.ui.segmentButton)
-    waitUntilReady(panel, 2)
+    waitUntilReady(panel, WAIT_S)
     driving.waitUntil(
-        lambda: not os.listdir(slicerApp.temporaryPath) and not workerProcesses(), 3, "an empty temporary folder"
+        lambda: not os.listdir(slicerApp.temporaryPath) and not workerProcesses(), WAIT_S, "an empty temporary folder"
     )
     assert panel.ui.statusLabel.text == "Cancelled. The scene is as it was."
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def progress(panel):
+    """The progress of a run on the panel's widgets with a clock of its own: (progress, clock, text of the times)."""
+    from MKDSegmentationLib.panel.runProgress import RunProgress
+
+    clock = Clock()
+    return RunProgress(panel.ui, now=clock), clock, lambda: panel.ui.timeLabel.text
+
+
+def test_the_time_left_is_the_estimate_at_first_and_the_pace_of_the_run_in_the_end(progress):
+    shown, clock, text = progress
+    shown.begin("Handing the volume over", expectedSeconds=20.0)
+    assert text() == "0:00 elapsed, about 0:20 left"
+    clock.now += 30.0
+    shown.update("Segmenting the heart", 0.5)  # at this pace 30 s are left; of the estimate nothing is: half of each
+    assert text() == "0:30 elapsed, about 0:15 left"
+    clock.now += 30.0
+    shown.update("Measuring", 0.9)
+    assert text() == "1:00 elapsed, about 0:06 left"
+    shown.end("Done")
+
+
+def test_a_silent_run_is_told_as_such(progress):
+    shown, clock, text = progress
+    shown.begin("Handing the volume over", expectedSeconds=20.0)
+    clock.now += 75.0
+    shown._showTimes()
+    assert text() == "1:15 elapsed, no news for 1:15. If this computer is slow, wait; else click Cancel."
+    shown.end("Done")

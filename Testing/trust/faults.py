@@ -83,7 +83,7 @@ class Bench:
     """
 
     def __init__(self, folder: Path) -> None:
-        import panel_driving
+        from Testing.support import panel_driving
         import slicer
 
         from Testing.harness import bootstrap
@@ -121,7 +121,7 @@ class Bench:
 
     def add_volume(self) -> None:
         """Load the volume, or load it again."""
-        import panel_driving
+        from Testing.support import panel_driving
 
         self.volume = panel_driving.addVolume("DOE^JANE 1970-01-01")
         self.driving.processEvents()
@@ -175,7 +175,7 @@ class Bench:
 
     def is_exactly_segmented(self) -> bool:
         """Whether the volume has one segmentation, voxel for voxel what the worker made of it."""
-        import panel_driving
+        from Testing.support import panel_driving
 
         from Testing.support.fake_worker import blocks
         from mkd_core.structures import STRUCTURES
@@ -415,9 +415,8 @@ def _clock_jumps(bench: Bench) -> None:
 
 def _two_windows(bench: Bench) -> None:
     """A second Slicer starts, sweeps the temporary folder and segments while the run of the first is under way."""
-    import panel_driving
-
     from MKDSegmentation import MKDSegmentationLogic, removeLeftoversOfCrashes
+    from Testing.support import panel_driving
 
     bench.arm("waits@segment")
     bench.click()
