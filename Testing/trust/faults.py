@@ -83,10 +83,10 @@ class Bench:
     """
 
     def __init__(self, folder: Path) -> None:
-        from Testing.support import panel_driving
         import slicer
 
         from Testing.harness import bootstrap
+        from Testing.support import panel_driving
 
         self.driving, self.scene_content = panel_driving.driving, panel_driving.sceneContent
         self.folder = folder / "poste de travail été"
@@ -176,7 +176,6 @@ class Bench:
     def is_exactly_segmented(self) -> bool:
         """Whether the volume has one segmentation, voxel for voxel what the worker made of it."""
         from Testing.support import panel_driving
-
         from Testing.support.fake_worker import blocks
         from mkd_core.structures import STRUCTURES
 
