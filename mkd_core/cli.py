@@ -27,7 +27,7 @@ from mkd_core.errors import InputError, MKDError
 from mkd_core.inference.memory import retain_memory
 from mkd_core.measure.messages import describe
 from mkd_core.protocol import MODALITIES, PRECISIONS, SEGMENTORS, Report, SegmentationOptions, findings
-from mkd_core.structures import BY_KEY
+from mkd_core.structures import BY_KEY, STRUCTURES, labelled
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     segment = commands.add_parser("segment", help="segment the heart in a volume")
     segment.add_argument("input", type=Path, help="volume (NRRD, NIfTI, MetaImage) or folder with one DICOM series")
     segment.add_argument(
-        "output", type=Path, help="label map to write (.nii.gz, .nrrd, .mha): 1 LV, 2 RV, 3 LA, 4 RA, 5 Myo, 6 AA, 7 PA"
+        "output",
+        type=Path,
+        help="label map to write (.nii.gz, .nrrd, .mha): "
+        + ", ".join(f"{structure.label} {structure.key}" for structure in STRUCTURES)
+        + ", unless the weights say otherwise (mkd info)",
     )
     segment.add_argument("--weights", type=Path, help="weights bundle (default: the one that comes with this package)")
     segment.add_argument("--modality", choices=MODALITIES, default="CT")
@@ -261,7 +265,10 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
             chosen.report, lambda path: path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         )
         outputs.write(
-            chosen.preview, lambda path: preview.write_png(preview.picture(image, result.labels, chosen.modality), path)
+            chosen.preview,
+            lambda path: preview.write_png(
+                preview.picture(image, result.labels, chosen.modality, labelled(report["labels"])), path
+            ),
         )
         for path, extra in ((chosen.disagreement, result.disagreement), (chosen.aligned, result.aligned)):
             if extra is not None:

@@ -289,7 +289,8 @@ class BundleIdentity(TypedDict):
 class Report(TypedDict):
     """What a segmentation measured, what to doubt, and how it was made; plain values, ready for JSON."""
 
-    structures: dict[str, StructureReport]  # by key, in the order of the labels
+    structures: dict[str, StructureReport]  # those that were wanted, by key, in the order of the labels
+    labels: dict[str, int]  # of all structures that the weights know
     warnings: list[FindingDict]  # on the whole
     modality: str
     target: str

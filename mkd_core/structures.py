@@ -8,8 +8,7 @@ Label values of MM-WHS: Zhuang and Shen, "Multi-scale patch and multi-modality a
 MRI", Medical Image Analysis 31 (2016).  Codes are SNOMED CT, as DICOM's CID 7140 and 3D Slicer's terminologies use
 them.
 
-To add a structure, add an entry to the catalogue, say in :mod:`mkd_core.synthesis.tissues` which tissues belong to it
-if it shall be rendered, and name it in the settings of a training run, ``[data] structures``.
+To add a structure, add an entry to the catalogue and name it in the settings of a training run, ``[data] structures``.
 
 Plausible volumes span the whole beat, men and women, and disease: from the normal mean of women at its smallest less
 two to three standard deviations to the normal mean of men at its largest plus four to five.
@@ -27,7 +26,7 @@ two to three standard deviations to the normal mean of men at its largest plus f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 #: SNOMED CT category of every segment written by this project: (scheme, value, meaning).
@@ -47,7 +46,13 @@ class Structure:
         color: sRGB, each 0 to 255.
         plausible_ml: (smallest, largest) volume in ml that raises no warning in an adult.
         is_blood: True for blood pools, False for muscle.
+        tissues: tissues of drawn hearts that belong to it, by their names in
+            :class:`mkd_core.synthesis.tissues.Tissue`; one that several structures name belongs to the last of them in
+            the catalogue.
+        loss_weight: weight of its cross-entropy in training; small structures need more to be found early.
         branches: it may come in several large parts, where slices between them are thin.
+        part_of: key of the one of the seven structures of whole-heart segmentation that it otherwise belongs to; empty
+            for those themselves and for what belongs to none of them.
         label: voxel value in label maps; 0, which is background, as long as no list gives it one.
     """
 
@@ -58,52 +63,105 @@ class Structure:
     code: tuple[str, str, str]
     color: tuple[int, int, int]
     plausible_ml: tuple[float, float]
+    tissues: tuple[str, ...]
+    loss_weight: float = 1.0
     is_blood: bool = True
     branches: bool = False
+    part_of: str = ""
     label: int = 0
 
 
 #: Every structure that there is.
 CATALOGUE: tuple[Structure, ...] = (
     Structure(
-        "LV", "Left ventricle", "LV", (500,), ("SCT", "87878005", "Left ventricle"), (216, 71, 60), (20.0, 300.0)
+        key="LV",
+        name="Left ventricle",
+        abbreviation="LV",
+        mmwhs=(500,),
+        code=("SCT", "87878005", "Left ventricle"),
+        color=(216, 71, 60),
+        plausible_ml=(20.0, 300.0),
+        tissues=("LV", "PAPILLARY_MUSCLE"),
     ),
     Structure(
-        "RV", "Right ventricle", "RV", (600,), ("SCT", "53085002", "Right ventricle"), (74, 120, 214), (25.0, 330.0)
+        key="RV",
+        name="Right ventricle",
+        abbreviation="RV",
+        mmwhs=(600,),
+        code=("SCT", "53085002", "Right ventricle"),
+        color=(74, 120, 214),
+        plausible_ml=(25.0, 330.0),
+        tissues=("RV", "LEAD_IN_RV"),
+        loss_weight=1.2,
     ),
-    Structure("LA", "Left atrium", "LA", (420, 421), ("SCT", "82471001", "Left atrium"), (240, 158, 56), (15.0, 220.0)),
-    Structure("RA", "Right atrium", "RA", (550,), ("SCT", "73829009", "Right atrium"), (72, 190, 205), (15.0, 250.0)),
     Structure(
-        "Myo",
-        "Left ventricular myocardium",
-        "Myo",
-        (205,),
-        ("SCT", "74281007", "Myocardium"),
-        (140, 62, 130),
-        (35.0, 240.0),
+        key="LA",
+        name="Left atrium",
+        abbreviation="LA",
+        mmwhs=(420, 421),
+        code=("SCT", "82471001", "Left atrium"),
+        color=(240, 158, 56),
+        plausible_ml=(15.0, 220.0),
+        tissues=("LA", "LA_APPENDAGE", "PULMONARY_VEIN_STUB"),
+        loss_weight=1.5,
+    ),
+    Structure(
+        key="RA",
+        name="Right atrium",
+        abbreviation="RA",
+        mmwhs=(550,),
+        code=("SCT", "73829009", "Right atrium"),
+        color=(72, 190, 205),
+        plausible_ml=(15.0, 250.0),
+        tissues=("RA", "LEAD_IN_RA"),
+        loss_weight=1.5,
+    ),
+    Structure(
+        key="Myo",
+        name="Left ventricular myocardium",
+        abbreviation="Myo",
+        mmwhs=(205,),
+        code=("SCT", "74281007", "Myocardium"),
+        color=(140, 62, 130),
+        plausible_ml=(35.0, 240.0),
+        tissues=("MYOCARDIUM",),
+        loss_weight=1.2,
         is_blood=False,
     ),
     Structure(
-        "AA", "Ascending aorta", "AA", (820,), ("SCT", "54247002", "Ascending aorta"), (235, 214, 74), (18.0, 220.0)
+        key="AA",
+        name="Ascending aorta",
+        abbreviation="AA",
+        mmwhs=(820,),
+        code=("SCT", "54247002", "Ascending aorta"),
+        color=(235, 214, 74),
+        plausible_ml=(18.0, 220.0),
+        tissues=("ASCENDING_AORTA",),
+        loss_weight=2.2,
     ),
     Structure(
-        "PA",
-        "Pulmonary artery",
-        "PA",
-        (850,),
-        ("SCT", "81040000", "Pulmonary artery"),
-        (92, 199, 118),
-        (15.0, 180.0),
+        key="PA",
+        name="Pulmonary artery",
+        abbreviation="PA",
+        mmwhs=(850,),
+        code=("SCT", "81040000", "Pulmonary artery"),
+        color=(92, 199, 118),
+        plausible_ml=(15.0, 180.0),
+        tissues=("PULMONARY_ARTERY", "DISTAL_PULMONARY_ARTERY"),
+        loss_weight=2.5,
         branches=True,
     ),
     Structure(
-        "LAA",
-        "Left atrial appendage",
-        "LAA",
-        (),
-        ("SCT", "33626005", "Left auricular appendage"),
-        (198, 104, 34),
-        (1.0, 30.0),
+        key="LAA",
+        name="Left atrial appendage",
+        abbreviation="LAA",
+        mmwhs=(),
+        code=("SCT", "33626005", "Left auricular appendage"),
+        color=(198, 104, 34),
+        plausible_ml=(1.0, 30.0),
+        tissues=("LA_APPENDAGE",),
+        loss_weight=2.5,
+        part_of="LA",
     ),
 )
 
@@ -122,6 +180,17 @@ def labelled(keys: Iterable[str]) -> tuple[Structure, ...]:
 #: The seven structures of whole-heart segmentation with their labels: what bundles of format 1, drawn hearts and
 #: training know unless they say otherwise.
 STRUCTURES: tuple[Structure, ...] = labelled(("LV", "RV", "LA", "RA", "Myo", "AA", "PA"))
+
+
+def labels_of_the_seven(structures: Sequence[Structure]) -> list[int]:
+    """For every label of these structures, from 0 on, the label that whole-heart segmentation gives to the same place.
+
+    Rules of anatomy that hold for the seven structures can so be applied to any list: an appendage counts as its
+    atrium, and what belongs to none of the seven as background.
+    """
+    seven = {structure.key: structure.label for structure in STRUCTURES}
+    return [0] + [seven.get(one.key, seven.get(one.part_of, 0)) for one in structures]
+
 
 #: Number of classes that tells the seven apart from each other and from background.
 CLASS_COUNT = len(STRUCTURES) + 1

@@ -138,7 +138,7 @@ class RunOptions:
         return SegmentationOptions(device=self.device, threads=self.threads or None)
 
     def forCore(self) -> SegmentationOptions:
-        """Return the same in the terms of mkd_core, which learns of the extra volumes by their paths."""
+        """Return the same in the terms of mkd_core; a request for the extra volumes names their paths."""
         return SegmentationOptions(
             device=self.device,
             threads=self.threads or None,

@@ -215,7 +215,7 @@ def setting(value, *keys):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (setting(2, "format"), "newer format (2)"),
+        (setting(3, "format"), "newer format (3)"),
         (setting(0, "format"), "unknown format (0)"),
         (without("format"), "names no format version"),
         (setting("1", "format"), "names no format version"),

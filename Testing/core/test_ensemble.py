@@ -52,7 +52,7 @@ def test_the_best_class_is_the_first_of_the_largest(seed):
 
 def test_agreement_is_dice_and_none_for_what_neither_has():
     first, second = np.array([[[1, 1, 2, 0]]], np.uint8), np.array([[[1, 2, 2, 3]]], np.uint8)
-    found = ensemble.agreement(first, second)
+    found = ensemble.agreement(first, second, 8)
     assert found == [0.0, pytest.approx(2 / 3), pytest.approx(2 / 3), 0.0, None, None, None, None]
 
 

@@ -137,7 +137,18 @@ def test_what_is_no_reply_is_refused(message):
 
 
 @pytest.mark.parametrize(
-    "said, shown", [(0.5, 0.5), (7, 1.0), (-1, 0.0), (math.nan, 0.0), (math.inf, 1.0), ("x", 0.0), (None, 0.0)]
+    "said, shown",
+    [
+        (0.5, 0.5),
+        (1, 1.0),
+        (7, 1.0),
+        (-3, 0.0),
+        (10**400, 1.0),
+        (math.nan, 0.0),
+        (math.inf, 1.0),
+        ("1", 0.0),
+        (None, 0.0),
+    ],
 )
 def test_any_fraction_that_a_worker_may_name_can_be_shown(said, shown):
     reply = parse_reply({"event": "progress", "id": 1, "stage": 3, "fraction": said, "message": "m" * 10_000})

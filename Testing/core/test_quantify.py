@@ -106,7 +106,7 @@ def test_a_large_block_is_counted_in_full_and_its_brightness_sampled(monkeypatch
     rng = np.random.default_rng(0)
     labels = np.repeat(np.repeat(np.repeat(rng.integers(0, 8, (5, 6, 7)), 9, 0), 8, 1), 7, 2).astype(np.uint8)
     voxels = (labels * 100 + rng.normal(0, 5, labels.shape)).astype(np.float32)
-    assert quantify._count(labels)[1:].tolist() == np.bincount(labels.ravel(), minlength=8)[1:].tolist()
+    assert quantify._count(labels, STRUCTURES)[1:].tolist() == np.bincount(labels.ravel(), minlength=8)[1:].tolist()
     exact = quantify._mean_intensities(labels, voxels)
     for label in range(1, 8):
         assert exact[label] == pytest.approx(float(voxels[labels == label].mean()), rel=1e-6)

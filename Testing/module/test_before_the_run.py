@@ -44,7 +44,7 @@ def test_of_a_good_ct_nothing_is_said_but_what_the_run_will_cost(panel):
 def test_an_mr_taken_for_a_ct_is_noticed_and_one_click_sets_it_right(panel, worker):
     worker("good")
     add("MR")
-    assert "This looks like MR" in panel.ui.adviceLabel.text
+    assert "It looks like MR" in panel.ui.adviceLabel.text
     assert panel.ui.switchModalityButton.text == "Segment as MR"
     driving.click(panel.ui.switchModalityButton)
     assert panel.ui.modalityComboBox.currentText == "MR"
@@ -58,7 +58,7 @@ def test_an_mr_taken_for_a_ct_is_noticed_and_one_click_sets_it_right(panel, work
 def test_a_ct_taken_for_an_mr_is_noticed_too(panel):
     add("CT")
     driving.choose(panel.ui.modalityComboBox, "MR")
-    assert "This looks like CT" in panel.ui.adviceLabel.text
+    assert "looks like a CT" in panel.ui.adviceLabel.text
     driving.click(panel.ui.switchModalityButton)
     assert panel.ui.modalityComboBox.currentText == "CT" and not panel.ui.adviceFrame.visible
 
@@ -99,7 +99,7 @@ def test_the_look_is_taken_again_when_the_voxels_change(panel):
 
     volume = add("CT")
     slicer.util.updateVolumeFromArray(volume, heartLike("MR"))
-    assert "This looks like MR" in panel.ui.adviceLabel.text
+    assert "It looks like MR" in panel.ui.adviceLabel.text
 
 
 def test_a_lack_of_memory_is_told(panel, monkeypatch):

@@ -88,16 +88,6 @@ def test_no_process_but_the_workers_own_is_ever_killed(slicerApp, panel):
     assert _childPid(2**22 + 1) == 2**22 + 1
 
 
-@pytest.mark.parametrize(
-    "said, shown",
-    [(0.5, 0.5), (1, 1.0), (7, 1.0), (-3, 0.0), (10**400, 1.0), (float("nan"), 0.0), ("1", 0.0), (None, 0.0)],
-)
-def test_any_fraction_that_a_worker_may_name_can_be_shown(slicerApp, panel, said, shown):
-    from MKDSegmentationLib.run.workerProcess import _fraction
-
-    assert _fraction(said) == shown
-
-
 def test_a_worker_that_falls_silent_is_told_and_the_run_goes_on_all_the_same(
     panel, volume, worker, tmp_path, monkeypatch
 ):

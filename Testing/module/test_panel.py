@@ -75,7 +75,7 @@ def test_a_volume_whose_voxels_come_later_can_be_segmented_once_they_are_there(p
 def test_a_single_slice_is_refused_with_a_reason(panel):
     addVolume("Slice", shape=(1, 64, 64))
     driving.processEvents()
-    assert "too few slices" in reason(panel)
+    assert "not a few slices" in reason(panel)
 
 
 def test_weights_that_do_not_exist_are_refused_with_a_reason_until_they_are_put_right(

@@ -95,7 +95,7 @@ def test_the_number_of_threads_is_kept_for_this_computer_and_reaches_the_worker(
     worker("good")
     assert panel.ui.threadsSpinBox.text == "Automatic"
     segment(panel)
-    assert "threads" not in reportOfRun()["request"]["options"]
+    assert reportOfRun()["request"]["options"]["threads"] is None
     panel.ui.threadsSpinBox.value = 1
     assert slicerApp.userSettings().value("MKDSegmentation/Threads") == "1"
     segment(panel)

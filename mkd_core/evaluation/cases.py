@@ -28,19 +28,14 @@ from mkd_core.inference.image_check import validate_image
 from mkd_core.io.volumes import read_volume
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import MODALITIES, Finding
-from mkd_core.structures import STRUCTURES
+from mkd_core.structures import STRUCTURES, Structure
 
 _COLUMNS = ("image", "label", "modality")
 
 #: Names in MM-WHS: modality, part of the data set, number, image or label.
 _MMWHS_NAME = re.compile(r"(ct|mr)_(train|test)_(\d+)_(image|label)\.nii(?:\.gz)?", re.IGNORECASE)
 
-#: Our label of every voxel value of MM-WHS.
-_FROM_MMWHS = {0: 0} | {value: structure.label for structure in STRUCTURES for value in structure.mmwhs}
-
 _Grid = sitk.Image | sitk.ImageFileReader
-
-_OURS = range(len(STRUCTURES) + 1)
 
 #: Image and label lie on the same grid if no voxel of one is further than this from its fellow in the other, in voxels.
 _GRID_TOLERANCE = 0.1
@@ -101,6 +96,7 @@ def check_cases(
     needed: Iterable[str] = (),
     require_all: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    structures: Sequence[Structure] = STRUCTURES,
 ) -> list[Finding]:
     """Refuse cases that cannot be used, before any work is done for them.  All headers are read first, then all voxels.
 
@@ -109,6 +105,7 @@ def check_cases(
         needed: modalities of which there must be a case.
         require_all: whether every structure must be labelled in every case.
         progress: called as ``progress(done, count)`` before each case's voxels are read.
+        structures: what the labels mean.
 
     Returns:
         Warnings on what does not stop the work; each names its file.
@@ -127,34 +124,38 @@ def check_cases(
     for number, case in enumerate(cases):
         if progress is not None:
             progress(number, len(cases))
-        warnings += _check_voxels(case, require_all)
+        warnings += _check_voxels(case, require_all, structures)
     return warnings
 
 
-def read_case(case: Case) -> tuple[sitk.Image, sitk.Image]:
+def read_case(case: Case, structures: Sequence[Structure] = STRUCTURES) -> tuple[sitk.Image, sitk.Image]:
     """Read a case that :func:`check_cases` let pass.
 
+    Args:
+        case: image and labels.
+        structures: what the labels mean.
+
     Returns:
-        The volume; and its labels, uint8, 0 to 7 (:mod:`mkd_core.structures`), on exactly the volume's grid.
+        The volume; and its labels, uint8, those of the structures, on exactly the volume's grid.
 
     Raises:
         InputError: a file cannot be read, the grids differ, or there is a value that means no structure; names the
             file.
     """
-    return _read_pair(case, check=False)
+    return _read_pair(case, check=False, structures=structures)
 
 
-def missing_structures(labels: sitk.Image) -> list[str]:
-    """Keys of the structures of which a label map (0 to 7) has no voxel."""
+def missing_structures(labels: sitk.Image, structures: Sequence[Structure] = STRUCTURES) -> list[str]:
+    """Keys of the structures of which a label map has no voxel."""
     voxels = sitk.GetArrayViewFromImage(labels)
     present = set().union(*(np.unique(part) for part in voxels))
-    return [structure.key for structure in STRUCTURES if structure.label not in present]
+    return [structure.key for structure in structures if structure.label not in present]
 
 
-def _read_pair(case: Case, check: bool) -> tuple[sitk.Image, sitk.Image]:
+def _read_pair(case: Case, check: bool, structures: Sequence[Structure]) -> tuple[sitk.Image, sitk.Image]:
     image, label = _read(case.image, check), _read(case.label, check)
     _check_grids(case, image, label)
-    labels = sitk.GetImageFromArray(_our_labels(case.label, sitk.GetArrayViewFromImage(label)))
+    labels = sitk.GetImageFromArray(_our_labels(case.label, sitk.GetArrayViewFromImage(label), structures))
     labels.CopyInformation(image)
     return image, labels
 
@@ -305,35 +306,41 @@ def _corners(volume: _Grid) -> np.ndarray:
     return np.array([direction @ (last * corner) for corner in np.ndindex(2, 2, 2)]) + volume.GetOrigin()
 
 
-def _check_voxels(case: Case, require_all: bool) -> list[Finding]:
-    image, labels = _read_pair(case, check=True)
+def _check_voxels(case: Case, require_all: bool, structures: Sequence[Structure]) -> list[Finding]:
+    image, labels = _read_pair(case, check=True, structures=structures)
     try:
         doubts = validate_image(image, case.modality)
     except InputError as error:
         raise InputError(f"“{case.image.name}” cannot be used: {_lower(error.message)}", error.advice) from error
-    empty = [finding("label_missing", structure=key, file=case.label.name) for key in missing_structures(labels)]
+    empty = [
+        finding("label_missing", structure=key, file=case.label.name) for key in missing_structures(labels, structures)
+    ]
     if require_all and empty:
         raise refusal(empty[0])
     return [dataclasses.replace(doubt, figures={**doubt.figures, "file": case.image.name}) for doubt in doubts] + empty
 
 
-def _our_labels(path: Path, voxels: np.ndarray) -> np.ndarray:
-    """Labels 0 to 7, uint8, of a label map with these or with the values of MM-WHS, whichever all its values fit."""
+def _our_labels(path: Path, voxels: np.ndarray, structures: Sequence[Structure]) -> np.ndarray:
+    """Labels of the structures, uint8, of a label map with these or with the values of MM-WHS, whichever all its values
+    fit.
+    """
+    own = range(len(structures) + 1)
+    from_mmwhs = {0: 0} | {value: structure.label for structure in structures for value in structure.mmwhs}
     if voxels.ndim != 3 or voxels.dtype.kind not in "iuf":
         raise InputError(f"“{path.name}” has colours or vectors where a label map has numbers.")
     present = set().union(*(np.unique(part[part != 0]).tolist() for part in voxels))
-    if present <= set(_OURS):
+    if present <= set(own):
         return voxels.astype(np.uint8)
-    unknown = [value for value in present if value not in _FROM_MMWHS]
+    unknown = [value for value in present if value not in from_mmwhs]
     if unknown:
         # Of mixed tables, the value that is in neither tells most.
-        value = next((value for value in unknown if value not in _OURS), unknown[0])
+        value = next((value for value in unknown if value not in own), unknown[0])
         raise InputError(
             f"“{path.name}” has the value {value:g}, which means no structure.",
-            f"Labels are {', '.join(str(number) for number in _FROM_MMWHS)}; or 0 to {_OURS[-1]}.",
+            f"Labels are {', '.join(str(number) for number in from_mmwhs)}; or 0 to {own[-1]}.",
         )
-    ours = np.zeros(max(_FROM_MMWHS) + 1, np.uint8)
-    ours[list(_FROM_MMWHS)] = list(_FROM_MMWHS.values())
+    ours = np.zeros(max(from_mmwhs) + 1, np.uint8)
+    ours[list(from_mmwhs)] = list(from_mmwhs.values())
     converted = np.empty(voxels.shape, np.uint8)
     for part, into in zip(voxels, converted):
         into[...] = ours[part.astype(np.int16)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from mkd_core.evaluation.measures import agreement
 from mkd_core.evaluation.results import CaseResult
 from mkd_core.io.preview import comparison
 from mkd_core.protocol import MODALITIES
-from mkd_core.structures import STRUCTURES
+from mkd_core.structures import labelled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,9 +116,10 @@ def _draw(evaluation: Evaluation) -> Figure:
 
 def _draw_dice(block: SubFigure, results: Sequence[CaseResult]) -> None:
     axes = block.subplots(gridspec_kw={"left": 0.07, "right": 0.98, "bottom": 0.11, "top": 0.88})
-    columns = [[(result, result.structures[structure.key].dice) for result in results] for structure in STRUCTURES]
+    structures = labelled(results[0].structures)
+    columns = [[(result, result.structures[structure.key].dice) for result in results] for structure in structures]
     columns.append([(result, result.mean("dice")) for result in results])
-    names = [structure.abbreviation for structure in STRUCTURES] + ["mean"]
+    names = [structure.abbreviation for structure in structures] + ["mean"]
     values = [[value for _, value in column if value is not None] for column in columns]
     axes.boxplot(
         values,
@@ -166,9 +168,11 @@ def _draw_dice(block: SubFigure, results: Sequence[CaseResult]) -> None:
 
 def _draw_volumes(block: SubFigure, results: Sequence[CaseResult]) -> None:
     grid = block.subplots(
-        2, 4, gridspec_kw={"left": 0.07, "right": 0.95, "bottom": 0.1, "top": 0.92, "hspace": 0.55, "wspace": 0.58}
+        2,
+        max(4, math.ceil((len(results[0].structures) + 1) / 2)),
+        gridspec_kw={"left": 0.07, "right": 0.95, "bottom": 0.1, "top": 0.92, "hspace": 0.55, "wspace": 0.58},
     )
-    for structure, axes in zip(STRUCTURES, grid.ravel()):
+    for structure, axes in zip(labelled(results[0].structures), grid.ravel()):
         measured = [result.structures[structure.key] for result in results]
         _draw_agreement(
             axes, structure.name, [(one.volume_ml, one.truth_ml) for one in measured if one.volume_ml is not None]
@@ -242,9 +246,10 @@ def _draw_slices(block: SubFigure, results: Sequence[CaseResult], evaluation: Ev
     )
     for axes in grid.ravel():
         axes.axis("off")
+    structures = labelled(results[0].structures)
     for (word, result), column in zip(shown, grid.T):
-        image, truth = read_case(result.case)
-        slices = comparison(image, truth, evaluation.folder.segmentation(result), result.case.modality)
+        image, truth = read_case(result.case, structures)
+        slices = comparison(image, truth, evaluation.folder.segmentation(result), result.case.modality, structures)
         outcome = "not segmented" if result.failure else f"Dice {result.mean('dice'):.3f}"
         column[0].set_title(f"{word}: {result.case.name}, {outcome}", fontsize=8)
         for view, axes in zip(_VIEWS, column):
@@ -253,7 +258,7 @@ def _draw_slices(block: SubFigure, results: Sequence[CaseResult], evaluation: Ev
     for view, axes in zip(_VIEWS, grid[:, 0]):
         axes.text(-0.02, 0.5, view, transform=axes.transAxes, rotation=90, va="center", ha="right")
     colours = [
-        Patch(facecolor=np.array(structure.color) / 255, label=structure.abbreviation) for structure in STRUCTURES
+        Patch(facecolor=np.array(structure.color) / 255, label=structure.abbreviation) for structure in structures
     ]
     block.legend(
         handles=colours,

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from mkd_core.structures import CLASS_COUNT, STRUCTURES
+from mkd_core.structures import STRUCTURES, Structure
 
 #: Of a normal distribution, 95 % lie within so many standard deviations.
 _TWO_SIDED_95 = 1.96
@@ -40,22 +40,28 @@ class StructureMeasures:
     truth_ml: float
 
 
-def measure_case(found: np.ndarray | None, truth: np.ndarray, spacing: Sequence[float]) -> dict[str, StructureMeasures]:
+def measure_case(
+    found: np.ndarray | None,
+    truth: np.ndarray,
+    spacing: Sequence[float],
+    structures: Sequence[Structure] = STRUCTURES,
+) -> dict[str, StructureMeasures]:
     """Measure all structures of a case.
 
     Args:
-        found: labels 0 to 7, ``(D, H, W)``; None if the case could not be segmented: Dice is then 0 wherever the truth
+        found: labels, ``(D, H, W)``; None if the case could not be segmented: Dice is then 0 wherever the truth
             has voxels.
-        truth: labels 0 to 7, ``(D, H, W)``.
+        truth: labels, ``(D, H, W)``.
         spacing: voxel size along the arrays' axes, mm.
+        structures: what the labels mean.
 
     Returns:
         Measures by key of structure.
     """
     voxel_ml = float(np.prod(spacing)) / 1000.0
-    boxes = _boxes(truth, found)
+    boxes = _boxes(truth, found, len(structures) + 1)
     measured = {}
-    for structure in STRUCTURES:
+    for structure in structures:
         label = structure.label
         box = boxes[label]
         true_mask = truth[box] == label
@@ -71,12 +77,12 @@ def measure_case(found: np.ndarray | None, truth: np.ndarray, spacing: Sequence[
     return measured
 
 
-def _boxes(truth: np.ndarray, found: np.ndarray | None) -> list[tuple[slice, ...]]:
+def _boxes(truth: np.ndarray, found: np.ndarray | None, class_count: int) -> list[tuple[slice, ...]]:
     """Per label, the smallest box that holds all its voxels in either array; empty where there are none."""
     nothing = (slice(0, 0),) * truth.ndim
-    boxes = [nothing] * CLASS_COUNT
+    boxes = [nothing] * class_count
     for labels in (truth,) if found is None else (truth, found):
-        for label, box in enumerate(ndimage.find_objects(labels, CLASS_COUNT - 1), start=1):
+        for label, box in enumerate(ndimage.find_objects(labels, class_count - 1), start=1):
             if box is not None:
                 known = boxes[label]
                 boxes[label] = (

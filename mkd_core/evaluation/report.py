@@ -21,7 +21,7 @@ from mkd_core.evaluation.results import CaseResult, write_text
 from mkd_core.evaluation.run import Evaluation
 from mkd_core.measure.messages import describe
 from mkd_core.protocol import MODALITIES
-from mkd_core.structures import BY_KEY, STRUCTURES
+from mkd_core.structures import BY_KEY
 
 #: Columns of ``cases.csv``; an empty field is a measure that is not defined.
 COLUMNS = (
@@ -102,7 +102,7 @@ def summarise(results: Sequence[CaseResult]) -> list[Summary]:
 
 def _summarise_modality(modality: str, results: Sequence[CaseResult]) -> Summary:
     structures = {}
-    for structure in STRUCTURES:
+    for structure in map(BY_KEY.__getitem__, results[0].structures):
         measured = [result.structures[structure.key] for result in results]
         structures[structure.key] = StructureSummary(
             **{name: distribution([getattr(one, name) for one in measured]) for name, *_ in MEASURES},
@@ -244,7 +244,7 @@ def modality_table(summary: Summary) -> list[str]:
     rows.append(["95 % limits (ml)", *(_limits(one) for one in volumes), ""])
     heading = [
         f"{summary.modality}, n = {summary.cases}",
-        *(structure.abbreviation for structure in STRUCTURES),
+        *(BY_KEY[key].abbreviation for key in summary.structures),
         "mean",
     ]
     return [_row(heading), _row(["---"] * len(heading)), *map(_row, rows)]

@@ -124,7 +124,7 @@ def evaluate(
             raise Cancelled()
         report("check", 0.0, f"Checking volume {done + 1} of {count}")
 
-    check_cases(pending, progress=checking)
+    check_cases(pending, progress=checking, structures=bundle.structures)
     clock = _RemainingTime(len(pending))
     for number, case in enumerate(pending):
 
@@ -162,7 +162,7 @@ def _evaluate_case(
     cancelled: Callable[[], bool],
 ) -> tuple[CaseResult, sitk.Image | None]:
     progress("read", 0.0, "Reading")
-    image, truth = read_case(case)
+    image, truth = read_case(case, bundle.structures)
     spacing = image.GetSpacing()[::-1]
     known = sitk.GetArrayViewFromImage(truth)
     start = time.perf_counter()
@@ -172,11 +172,14 @@ def _evaluate_case(
         )
     except (NoHeartError, InputError) as error:
         return CaseResult(
-            case, measure_case(None, known, spacing), error.message, seconds=time.perf_counter() - start
+            case,
+            measure_case(None, known, spacing, bundle.structures),
+            error.message,
+            seconds=time.perf_counter() - start,
         ), None
     seconds = time.perf_counter() - start
     progress("measure", 1.0, "Comparing with the truth")
-    measured = measure_case(sitk.GetArrayViewFromImage(prediction.labels), known, spacing)
+    measured = measure_case(sitk.GetArrayViewFromImage(prediction.labels), known, spacing, bundle.structures)
     return CaseResult(
         case,
         measured,

@@ -11,11 +11,6 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from mkd_core.structures import CLASS_COUNT
-
-#: Stands for a component that belongs to nothing yet.
-_UNDECIDED = CLASS_COUNT
-
 
 def remove_small_components(labels: np.ndarray, max_voxels: int) -> int:
     """Give every small piece of a structure that touches no other voxel of it by a face to the structure, or
@@ -25,7 +20,7 @@ def remove_small_components(labels: np.ndarray, max_voxels: int) -> int:
     several times as fast as naming the pieces voxel by voxel.
 
     Args:
-        labels: ``(D, H, W)``, uint8, 0 to 7; changed in place.
+        labels: ``(D, H, W)``, uint8; changed in place.
         max_voxels: size of the largest piece that is moved; the largest piece of a structure is none.
 
     Returns:
@@ -33,14 +28,15 @@ def remove_small_components(labels: np.ndarray, max_voxels: int) -> int:
     """
     starts, ends, names, piece = _pieces(labels)
     sizes = np.bincount(piece, ends - starts).astype(np.int64)
+    class_count = int(names.max(initial=0)) + 1
     label_of = np.zeros(len(sizes), np.uint8)
     label_of[piece] = names
-    largest = np.zeros(CLASS_COUNT, np.int64)
+    largest = np.zeros(class_count, np.int64)
     np.maximum.at(largest, label_of, sizes)
     chosen = np.flatnonzero(((sizes <= max_voxels) & (sizes < largest[label_of]))[piece])
     lengths = ends[chosen] - starts[chosen]
     voxels = np.repeat(starts[chosen], lengths) + _count_up(lengths)
-    _give_away(labels, np.array(np.unravel_index(voxels, labels.shape)), np.repeat(piece[chosen], lengths))
+    _give_away(labels, np.array(np.unravel_index(voxels, labels.shape)), np.repeat(piece[chosen], lengths), class_count)
     return len(voxels)
 
 
@@ -93,21 +89,21 @@ def _count_up(lengths: np.ndarray) -> np.ndarray:
     return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
-def _give_away(labels: np.ndarray, where: np.ndarray, piece: np.ndarray) -> None:
+def _give_away(labels: np.ndarray, where: np.ndarray, piece: np.ndarray, undecided: int) -> None:
     """Give pieces, voxels ``(3, n)`` with the number of their piece, to what they touch most; those that touch nothing
-    but each other come later.
+    but each other come later, and are labelled ``undecided`` till then.
     """
-    labels[tuple(where)] = _UNDECIDED
+    labels[tuple(where)] = undecided
     while piece.size:
         members, place = np.unique(piece, return_inverse=True)
-        touched = np.zeros((len(members), CLASS_COUNT + 1), np.int64)
+        touched = np.zeros((len(members), undecided + 1), np.int64)
         for axis in range(3):
             for step in (-1, 1):
                 beside = where.copy()
                 beside[axis] += step
                 inside = (beside[axis] >= 0) & (beside[axis] < labels.shape[axis])
                 np.add.at(touched, (place[inside], labels[tuple(beside[:, inside])]), 1)
-        touched = touched[:, :_UNDECIDED]
+        touched = touched[:, :undecided]
         decided = touched.any(axis=1)[place]
         labels[tuple(where[:, decided])] = touched.argmax(axis=1)[place][decided]
         where, piece = where[:, ~decided], piece[~decided]

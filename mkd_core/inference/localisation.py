@@ -15,13 +15,13 @@ from mkd_core.inference.resampling import sample
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.measure.plausibility import second_heart_ml
 from mkd_core.method import ensemble
-from mkd_core.structures import BY_KEY, CLASS_COUNT
+from mkd_core.structures import BY_KEY, CLASS_COUNT, labels_of_the_seven
 
 if TYPE_CHECKING:
     from mkd_core.inference.execution import Executor
     from mkd_core.io.bundle import Bundle
 
-#: Chambers of which the localiser must find three before it is believed.
+#: Chambers of which the localiser must find three, or all that it knows, before it is believed.
 _CHAMBERS = ("LV", "RV", "LA", "RA")
 _FEWEST_CHAMBERS = 3
 _LEAST_CHAMBER_ML = 2.0
@@ -43,15 +43,17 @@ def locate_heart(
     image = normalise(values, bundle.normalisation(modality), values[inside])
     logits = executor.run("localiser", image[None, None], clock.poll)[0]
     labels = np.zeros(grid.size, np.uint8)
-    labels[inside] = ensemble.best_class(logits).numpy()[inside]
+    seven = np.array(labels_of_the_seven(bundle.localiser_structures), np.uint8)
+    labels[inside] = seven[ensemble.best_class(logits).numpy()[inside]]
 
     labelled, sizes = ensemble.parts(labels > 0)
     sizes[0] = 0
     largest = int(sizes.argmax())
     heart = np.where(labelled == largest, labels, 0) if largest else np.zeros_like(labels)
     volumes = np.bincount(heart.ravel(), minlength=CLASS_COUNT) * grid.voxel_ml
-    chambers = sum(volumes[BY_KEY[key].label] >= _LEAST_CHAMBER_ML for key in _CHAMBERS)
-    if volumes[1:].sum() < bundle.min_heart_ml or chambers < _FEWEST_CHAMBERS:
+    known = [key for key in _CHAMBERS if BY_KEY[key].label in seven]
+    seen = sum(volumes[BY_KEY[key].label] >= _LEAST_CHAMBER_ML for key in known)
+    if volumes[1:].sum() < bundle.min_heart_ml or seen < min(_FEWEST_CHAMBERS, len(known)):
         raise refusal(finding("no_heart"), NoHeartError)
     points = np.argwhere(heart)
     start = np.asarray(grid.start)

@@ -1,4 +1,4 @@
-"""From a volume to the seven structures: the method's steps, top to bottom.
+"""From a volume to the structures of its heart: the method's steps, top to bottom.
 
     check -> localise heart -> crop and resample to the bundle's grid -> normalise -> IAM -> S_real, S_syn -> ensemble
           -> back to the input's grid -> quantify and question
@@ -10,7 +10,7 @@ Li, Yu, Wang, Heng, "Towards Cross-modality Medical Image Segmentation with Onli
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ from mkd_core.measure.messages import finding, refusal
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import Views, align_for_segmentors
 from mkd_core.protocol import SEGMENTORS, Finding, Report, SegmentationOptions, check_modality
-from mkd_core.structures import CLASS_COUNT, STRUCTURES
+from mkd_core.structures import Structure, labels_of_the_seven
 
 if TYPE_CHECKING:
     import torch
@@ -55,8 +55,8 @@ class SegmentationResult:
     """What a segmentation gives.
 
     Attributes:
-        labels: uint8, values 0 to 7 (:mod:`mkd_core.structures`); size, spacing, origin and direction exactly the
-            input's.
+        labels: uint8, 0 for background and the labels that ``report["labels"]`` gives the structures; size, spacing,
+            origin and direction exactly the input's.
         report: figures, warnings, timings and provenance; plain values, ready for JSON.
         disagreement: where the two segmentors differ, 0 to 1, float32, on the segmentors' own upright grid; or None.
         aligned: the volume as the generators rendered it, in HU if that is a CT, on the same grid; or None.
@@ -96,9 +96,9 @@ def segment(
     """
     options = options or SegmentationOptions()
     clock = Clock(progress, cancelled)
-    check_modality(modality)
 
     clock.enter("check", "Checking the volume")
+    check_modality(modality)
     warnings = validate_image(image, modality)
     volume = OrientedVolume(image)
 
@@ -108,7 +108,8 @@ def segment(
 
     if not isinstance(bundle, Bundle):
         bundle = load_bundle(bundle or default_bundle_path())
-    options.check(modality, bundle.target, [structure.key for structure in bundle.structures])
+    structures = bundle.structures
+    options.check(modality, bundle.target, [structure.key for structure in structures])
     executor = _executor(bundle, options)
     policy = options.alignment or bundle.alignment(modality)
 
@@ -120,22 +121,26 @@ def segment(
         views = _align(volume, grid, bundle, modality, policy, executor, clock)
 
         clock.enter("segment", "Segmenting")
-        prediction = _segment_box(views, options.segmentor, bundle.ensemble_weight(modality), executor, clock)
+        weight = bundle.ensemble_weight(modality)
+        prediction = _segment_box(views, options.segmentor, weight, structures, executor, clock)
 
         clock.enter("restore", "Bringing the result to the volume's grid")
         labels, block = _restore(prediction, grid, volume, clock)
 
     clock.enter("measure", "Measuring")
     measured = quantify.measure(
-        labels, volume, block, prediction.labels, grid, prediction.agreements, prediction.removed
+        structures, labels, volume, block, prediction.labels, grid, prediction.agreements, prediction.removed
     )
     if not quantify.is_heart(measured):
         raise refusal(finding("no_heart"), NoHeartError)
-    doubts, doubts_by_structure = plausibility.examine(measured, prediction.labels, grid, volume, modality)
+    seven = np.array(labels_of_the_seven(structures), np.uint8)[prediction.labels]
+    doubts, doubts_by_structure = plausibility.examine(quantify.with_all_seven(measured), seven, grid, volume, modality)
     warnings += plausibility.weights_findings(bundle.self_test) + plausibility.second_heart_findings(second_ml)
     warnings += doubts + quantify.global_warnings(measured, modality) + _warnings_of_run(executor, is_cut)
-    wanted = [s for s in STRUCTURES if options.structures is None or s.key in options.structures]
-    _keep_only(labels, [structure.label for structure in wanted])
+    wanted = [s for s in structures if options.structures is None or s.key in options.structures]
+    for structure in structures:
+        if structure not in wanted:
+            labels[labels == structure.label] = 0
     labels_image = volume.block_to_image(labels, block)
     clock.advance(1.0, "Done")
 
@@ -149,11 +154,12 @@ def segment(
             )
             for s in wanted
         },
+        "labels": {s.key: s.label for s in structures},
         "warnings": [warning.to_dict() for warning in warnings],
         "modality": modality,
         "target": bundle.target,
         "alignment": policy,
-        "ensemble_weight": bundle.ensemble_weight(modality),
+        "ensemble_weight": weight,
         "timings_s": clock.timings(),
         "device": str(executor.device),
         "precision": str(executor.precision).removeprefix("torch."),
@@ -243,7 +249,7 @@ def _align(
 class _Prediction:
     """What the segmentors say about the box.
 
-    (8, D, H, W) probabilities, (D, H, W) labels and disagreement; per label, the agreement of the two and the voxels of
+    (C, D, H, W) probabilities, (D, H, W) labels and disagreement; per label, the agreement of the two and the voxels of
     left-out islands.
     """
 
@@ -254,21 +260,27 @@ class _Prediction:
     removed: np.ndarray
 
 
-def _segment_box(views: Views, segmentor: str, ensemble_weight: float, executor: Executor, clock: Clock) -> _Prediction:
+def _segment_box(
+    views: Views,
+    segmentor: str,
+    ensemble_weight: float,
+    structures: Sequence[Structure],
+    executor: Executor,
+    clock: Clock,
+) -> _Prediction:
     real = [executor.run("segmentor_real", view, clock.poll)[0] for view in views.real]
     clock.advance(0.4, "Segmenting")
     synthetic = [executor.run("segmentor_syn", view, clock.poll)[0] for view in views.synthetic]
     clock.advance(0.8, "Segmenting")
     mean, from_real, from_synthetic = ensemble.ensemble(real, synthetic, ensemble_weight)
-    agreements = ensemble.agreement(
-        *(ensemble.best_class(prediction).numpy() for prediction in (from_real, from_synthetic))
-    )
+    first, second = (ensemble.best_class(prediction).numpy() for prediction in (from_real, from_synthetic))
+    agreements = ensemble.agreement(first, second, len(mean))
     disagreement = ensemble.disagreement(from_real, from_synthetic)
     chosen = dict(zip(SEGMENTORS, (mean, from_real, from_synthetic)))[segmentor]
     first_labels = ensemble.best_class(chosen).numpy()
-    chosen = ensemble.keep_main_components(chosen)
+    chosen = ensemble.keep_main_components(chosen, structures)
     labels = ensemble.best_class(chosen).numpy()
-    removed = np.bincount(first_labels[labels != first_labels], minlength=CLASS_COUNT)
+    removed = np.bincount(first_labels[labels != first_labels], minlength=len(chosen))
     return _Prediction(chosen, labels, disagreement, agreements, removed)
 
 
@@ -288,14 +300,8 @@ def _restore(
 
 def _warnings_of_run(executor: Executor, is_cut: bool) -> list[Finding]:
     """What the run itself gives reason to doubt."""
-    codes = {"box_too_small": is_cut, "fell_back": executor.fell_back, "was_split": executor.was_split}
-    return [finding(code) for code, applies in codes.items() if applies]
-
-
-def _keep_only(labels: np.ndarray, wanted: list[int]) -> None:
-    for label in range(1, CLASS_COUNT):
-        if label not in wanted:
-            labels[labels == label] = 0
+    happened = {"box_too_small": is_cut, "fell_back": executor.fell_back, "was_split": executor.was_split}
+    return [finding(code) for code, is_so in happened.items() if is_so]
 
 
 def _aligned_image(

@@ -32,6 +32,9 @@ _THIN = 2
 #: Side, in box voxels, of the tiles in which class scores are brought back.
 _TILE = 12
 
+#: What scores of all classes add up to, less their rounding.
+_NEARLY_ONE = 0.992
+
 #: Marks a cell whose corners do not agree.
 _UNSURE = 255
 
@@ -158,11 +161,11 @@ def write_labels(scores: torch.Tensor, grid: Grid, field: OrientedVolume, labels
     every voxel.
 
     Slab by slab, and only where the prediction is open, so that no stack of interpolated scores is ever held: a class
-    that stays below one eighth cannot be the best of eight that add up to one, and a cell whose corners agree has that
+    that stays below 1 / C cannot be the best of C that add up to one, and a cell whose corners agree has that
     class throughout, because interpolation weights are convex.
 
     Args:
-        scores: ``(8, D, H, W)`` on ``grid``, adding up to 1 over classes.
+        scores: ``(C, D, H, W)`` on ``grid``, adding up to 1 over classes.
         grid: of the scores.
         field: the volume.
         labels: uint8 array of the block of voxels that the grid covers (:func:`mkd_core.inference.geometry.covered`),
@@ -225,11 +228,16 @@ def _write_upright(scores: torch.Tensor, grid: Grid, field: OrientedVolume, labe
 
 
 def _open_classes(tile: torch.Tensor) -> list[int]:
-    """Classes that can be the best somewhere in a tile: those that reach an eighth, and what another class has
-    everywhere.
+    """Classes that can be the best somewhere in a tile ``(C, ...)``: those that reach 1 / C, as the best of C that add
+    up to 1 does, and what another class has everywhere.
     """
     values = tile.flatten(1)
-    return (values.amax(dim=1) >= max(0.124, float(values.amin(dim=1).max()))).nonzero().flatten().tolist()
+    return (
+        (values.amax(dim=1) >= max(_NEARLY_ONE / len(values), float(values.amin(dim=1).max())))
+        .nonzero()
+        .flatten()
+        .tolist()
+    )
 
 
 def _write_oblique(scores: torch.Tensor, grid: Grid, field: OrientedVolume, labels: np.ndarray) -> Iterator[float]:

@@ -22,7 +22,7 @@ import numpy as np
 from scipy import ndimage, optimize
 
 from mkd_core.errors import BundleError
-from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES
+from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES, labels_of_the_seven
 
 if TYPE_CHECKING:
     from mkd_core.inference.execution import Executor
@@ -170,7 +170,9 @@ def _overlaps(executor: Executor, part: str, views: Sequence, truth: np.ndarray)
     from mkd_core.method.ensemble import best_class
 
     mean = sum(executor.run(part, view)[0].softmax(dim=0) for view in views)
-    predicted = best_class(mean).numpy()
+    bundle = executor.bundle
+    structures = bundle.localiser_structures if part == "localiser" else bundle.structures
+    predicted = np.array(labels_of_the_seven(structures), np.uint8)[best_class(mean).numpy()]
     pairs = truth.astype(np.intp).ravel() * CLASS_COUNT + predicted.ravel()
     common = np.bincount(pairs, minlength=CLASS_COUNT**2).reshape(CLASS_COUNT, CLASS_COUNT)
     sizes = common.sum(axis=1)[:, None] + common.sum(axis=0)[None]

@@ -26,9 +26,17 @@ from typing import TYPE_CHECKING, Any
 from mkd_core.errors import BundleError
 from mkd_core.io import tensor_file
 from mkd_core.io.bundle_limits import check_work, is_weight, outline
-from mkd_core.io.bundle_metadata import FORMAT, KEY, PARTS, MetadataError, check_metadata, parse_metadata
+from mkd_core.io.bundle_metadata import (
+    FORMAT,
+    KEY,
+    PARTS,
+    MetadataError,
+    check_metadata,
+    localiser_structures,
+    parse_metadata,
+)
 from mkd_core.io.tensor_file import TensorFileError
-from mkd_core.structures import CLASS_COUNT, Structure, labelled
+from mkd_core.structures import Structure, labelled
 
 if TYPE_CHECKING:
     import torch
@@ -91,6 +99,11 @@ class Bundle:
     def structures(self) -> tuple[Structure, ...]:
         """The structures that the segmentors tell apart, with their labels."""
         return labelled(self.metadata["structures"])
+
+    @property
+    def localiser_structures(self) -> tuple[Structure, ...]:
+        """The structures that the localiser tells apart, with its labels; it may know others than the segmentors."""
+        return labelled(localiser_structures(self.metadata))
 
     @property
     def localiser_spacing(self) -> float:
@@ -225,7 +238,8 @@ def _check_shapes(metadata: dict[str, Any], header: tensor_file.Header) -> None:
             network = outlines[part] = outline(json.dumps(metadata["networks"][part], sort_keys=True))
         except Exception as error:  # a description can break the building of a network in any way
             raise MetadataError(f"its {name} cannot be built ({' '.join(str(error).split())[:200]})") from error
-        channels = 1 if part.startswith("generator") else CLASS_COUNT
+        keys = localiser_structures(metadata) if part == "localiser" else metadata["structures"]
+        channels = 1 if part.startswith("generator") else len(keys) + 1
         if network.output != (1, channels):
             raise MetadataError(f"its {name} gives {network.output[1]} channels where {channels} are needed")
         expected |= {f"{part}/{parameter}": shape for parameter, shape in network.shapes.items()}

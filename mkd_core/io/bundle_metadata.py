@@ -2,33 +2,51 @@
 
 The description is JSON text under the key ``mkd`` of the file's header:
 
-- ``format``: version of this description, :data:`FORMAT`.
-- ``name``, ``version``: of the weights; ``created``: ISO date.
-- ``target``: modality that the segmentors work on; ``assistant``: the one that lent its shape knowledge; "CT" or "MR".
-- ``structures``: keys of the structures in the order of their labels.
-- ``networks``: description of each network, see :func:`mkd_core.method.networks.build`.
-- ``localiser``: ``spacing_mm`` of its grid, ``min_heart_ml`` below which nothing counts as a heart, ``margin_mm``
-  around the heart.
-- ``segmentor``: ``spacing_mm`` of the segmentors' grid, ``max_box_mm`` (x, y, z): largest box they are used on.
-- ``normalisation``: per modality ``{"kind": "window" | "percentile", "low", "high"}``.
-- ``alignment``: ``target``: what S_syn sees of a target volume, one of
-  :data:`mkd_core.protocol.TARGET_POLICIES`; ``assistant``: "translate" or "none".
-- ``ensemble``: may be missing: S_real's weight in the ensemble, 0 to 1, for ``target`` and ``assistant`` volumes; else
-  both count half.
-- ``training``: free: provenance; ``quality``: free: measured figures; ``licence``, ``intended_use``: texts.
+``format``
+    version of this description, see :data:`FORMATS`
+``name``, ``version``, ``created``
+    of the weights; ``created`` is an ISO date
+``target``, ``assistant``
+    modality that the segmentors work on, and the one that lent its knowledge of shape: "CT" or "MR"
+``structures``
+    keys of the catalogue (:mod:`mkd_core.structures`) in the order of the labels, from 1 on; in format 1 always the
+    seven of whole-heart segmentation
+``networks``
+    description of each network, see :func:`mkd_core.method.networks.build`
+``localiser``
+    ``spacing_mm`` of its grid, ``min_heart_ml`` below which nothing counts as a heart, ``margin_mm`` around the heart;
+    ``structures`` may be missing: keys of those that it tells apart, else the bundle's
+``segmentor``
+    ``spacing_mm`` of the segmentors' grid, ``max_box_mm`` (x, y, z): largest box they are used on
+``normalisation``
+    per modality ``{"kind": "window" | "percentile", "low", "high"}``
+``alignment``
+    ``target``: what S_syn sees of a target volume, one of :data:`mkd_core.protocol.TARGET_POLICIES`; ``assistant``: one
+    of :data:`mkd_core.protocol.ASSISTANT_POLICIES`
+``ensemble``
+    may be missing: S_real's weight in the ensemble, 0 to 1, for ``target`` and ``assistant`` volumes; else both count
+    half
+``training``, ``quality``
+    free: provenance, measured figures
+``licence``, ``intended_use``
+    texts
 """
 
 from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 from mkd_core.protocol import ASSISTANT_POLICIES, MODALITIES, TARGET_POLICIES
-from mkd_core.structures import STRUCTURES
+from mkd_core.structures import BY_KEY, MAX_STRUCTURES, STRUCTURES
 
-#: Version of the description written and read by this code.
-FORMAT = 1
+#: Version of the description that is written.
+FORMAT = 2
+
+#: Versions that are read.  Version 1 differs only in that its structures are always the same seven.
+FORMATS = (1, 2)
 
 #: Key of the description in the header's free text entries.
 KEY = "mkd"
@@ -80,9 +98,10 @@ def check_metadata(metadata: Any) -> None:
     _check_values(metadata)
     version = metadata.get("format")
     _require(_is_whole(version), "its description names no format version")
-    if version != FORMAT:
+    if version not in FORMATS:
         newer = "a newer" if version > FORMAT else "an unknown"
-        raise MetadataError(f"it is of {newer} format ({version}); this version reads format {FORMAT}")
+        known = " and ".join(map(str, FORMATS))
+        raise MetadataError(f"it is of {newer} format ({version}); this version reads formats {known}")
     for key in _TEXT_KEYS:
         _require(isinstance(metadata.get(key), str), f"its description has no text for {key!r}")
     _require(
@@ -90,8 +109,8 @@ def check_metadata(metadata: Any) -> None:
         "its description has an empty name or version",
     )
     _check_modalities(metadata)
-    keys = [structure.key for structure in STRUCTURES]
-    _require(metadata.get("structures") == keys, f"its structures are not {', '.join(keys)}")
+    _check_structures(metadata.get("structures"), version)
+    _check_structures(localiser_structures(metadata), version)
     _check_networks(metadata.get("networks"))
     localiser, segmentor = _table(metadata, "localiser"), _table(metadata, "segmentor")
     _check_number(localiser, "localiser", "spacing_mm", 1.0, 20.0)
@@ -110,6 +129,22 @@ def check_metadata(metadata: Any) -> None:
         _check_number(shares, "ensemble", key, 0.0, 1.0)
     for key in ("training", "quality"):
         _require(isinstance(metadata.get(key), dict), f"its description has no table {key!r}")
+
+
+def localiser_structures(metadata: Mapping[str, Any]) -> Any:
+    """Keys of the structures that the localiser tells apart."""
+    return _table(metadata, "localiser").get("structures", metadata["structures"])
+
+
+def _check_structures(keys: Any, version: int) -> None:
+    if version == 1:
+        seven = [structure.key for structure in STRUCTURES]
+        _require(keys == seven, f"its structures are not {', '.join(seven)}")
+        return
+    _require(isinstance(keys, list) and 1 <= len(keys) <= MAX_STRUCTURES, "it does not list its structures")
+    for key in keys:
+        _require(isinstance(key, str) and key in BY_KEY, f"it has a structure {key!r} that this version does not know")
+    _require(len(set(keys)) == len(keys), "it lists a structure twice")
 
 
 def _check_values(value: Any, depth: int = 0) -> None:
@@ -203,7 +238,7 @@ def _require(condition: bool, reason: str) -> None:
         raise MetadataError(reason)
 
 
-def _table(metadata: dict[str, Any], key: str) -> dict[str, Any]:
+def _table(metadata: Mapping[str, Any], key: str) -> dict[str, Any]:
     _require(isinstance(metadata.get(key), dict), f"its description has no table {key!r}")
     return metadata[key]
 

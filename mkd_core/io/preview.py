@@ -4,13 +4,13 @@ below; or with the truth.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import SimpleITK as sitk
 import numpy as np
 
-from mkd_core.structures import CLASS_COUNT, STRUCTURES
+from mkd_core.structures import STRUCTURES, Structure
 
 #: Size of a pixel, mm; pictures stay readable from whole-body down to small-field volumes.
 _PIXEL = 0.5
@@ -35,13 +35,16 @@ _VIEWS = (
 )
 
 
-def picture(image: sitk.Image, labels: sitk.Image, modality: str = "CT") -> np.ndarray:
+def picture(
+    image: sitk.Image, labels: sitk.Image, modality: str = "CT", structures: Sequence[Structure] = STRUCTURES
+) -> np.ndarray:
     """Draw a segmentation.
 
     Args:
         image: the volume.
-        labels: its labels, 0 to 7, at least one voxel labelled.
+        labels: its labels, at least one voxel labelled.
         modality: "CT" has a fixed grey window, others take the central percentiles.
+        structures: what the labels mean.
 
     Returns:
         ``(height, width, 3)``, uint8.
@@ -50,20 +53,24 @@ def picture(image: sitk.Image, labels: sitk.Image, modality: str = "CT") -> np.n
     for _, grid, grey in _slices(image, labels, modality):
         shown = _resample(labels, grid, sitk.sitkNearestNeighbor, 0.0)
         plain.append(np.repeat(grey[..., None], 3, axis=2))
-        painted.append(_paint(grey, shown, _outline(shown)))
+        painted.append(_paint(grey, shown, _outline(shown), structures))
     return stack([stack(plain, axis=1), stack(painted, axis=1)], axis=0)
 
 
 def comparison(
-    image: sitk.Image, truth: sitk.Image, labels: sitk.Image | None, modality: str = "CT"
+    image: sitk.Image,
+    truth: sitk.Image,
+    labels: sitk.Image | None,
+    modality: str = "CT",
+    structures: Sequence[Structure] = STRUCTURES,
 ) -> dict[str, np.ndarray]:
     """Draw a segmentation filled and the truth as outlines, both in the colours of the structures.
 
     Args:
         image: the volume.
-        truth: its true labels, 0 to 7.
+        truth: its true labels.
         labels: the segmentation; None if there is none.
-        modality: as in :func:`picture`.
+        modality, structures: as in :func:`picture`.
 
     Returns:
         Slices ``(height, width, 3)``, uint8, all of the same size, by "axial", "coronal" and "sagittal"; none if
@@ -76,7 +83,7 @@ def comparison(
     slices = {}
     for name, grid, grey in _slices(image, either, modality):
         filled, outlined = (_resample(one, grid, sitk.sitkNearestNeighbor, 0.0) for one in (labels, truth))
-        slices[name] = _paint(grey, filled, _thickened(_outline(outlined)), outlined)
+        slices[name] = _paint(grey, filled, _thickened(_outline(outlined)), structures, outlined)
     return slices
 
 
@@ -148,12 +155,18 @@ def _grey(values: np.ndarray, grey_range: tuple[float, float]) -> np.ndarray:
     return np.clip((values.astype(np.float32) - low) * (255.0 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
 
 
-def _paint(grey: np.ndarray, filled: np.ndarray, line: np.ndarray, outlined: np.ndarray | None = None) -> np.ndarray:
+def _paint(
+    grey: np.ndarray,
+    filled: np.ndarray,
+    line: np.ndarray,
+    structures: Sequence[Structure],
+    outlined: np.ndarray | None = None,
+) -> np.ndarray:
     """Fill labels thinly, and draw the pixels of ``line`` fully in the colours of ``outlined``: the same labels if
     None.
     """
-    colours = np.zeros((CLASS_COUNT, 3), np.float32)
-    for structure in STRUCTURES:
+    colours = np.zeros((len(structures) + 1, 3), np.float32)
+    for structure in structures:
         colours[structure.label] = structure.color
     pixels = _blend(np.repeat(grey[..., None], 3, axis=2), colours[filled], np.where(filled > 0, _OPACITY, 0.0))
     outlined = filled if outlined is None else outlined

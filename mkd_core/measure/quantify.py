@@ -12,7 +12,7 @@ from mkd_core.measure.agreement import AgreementLimits
 from mkd_core.measure.messages import finding
 from mkd_core.method.ensemble import boxes, parts
 from mkd_core.protocol import Finding, StructureReport
-from mkd_core.structures import CLASS_COUNT, MYOCARDIUM_DENSITY, STRUCTURES, Structure
+from mkd_core.structures import MYOCARDIUM_DENSITY, STRUCTURES, Structure
 
 #: Parts of a heart that a result must show most of, or it is none.
 CHAMBERS_AND_MYOCARDIUM = ("LV", "RV", "LA", "RA", "Myo")
@@ -57,6 +57,7 @@ class Measurement:
 
 
 def measure(
+    structures: Sequence[Structure],
     labels: np.ndarray,
     field: OrientedVolume,
     block: tuple[slice, slice, slice],
@@ -68,6 +69,7 @@ def measure(
     """Measure every structure.
 
     Args:
+        structures: what the labels mean.
         labels: label map of a block of the volume, the anatomical way round; elsewhere all labels are 0.
         field: the volume.
         block: where the block lies.
@@ -76,12 +78,12 @@ def measure(
         agreements: of the two segmentors, per label.
         removed: voxels of left-out islands on the segmentors' grid, per label.
     """
-    counts = _count(labels)
-    means = _mean_intensities(labels, field.voxels[block])
+    counts = _count(labels, structures)
+    means = _mean_intensities(labels, field.voxels[block], len(structures) + 1)
     at_border = _labels_at_border(labels, field, block)
     found = boxes(coarse)
     measured = {}
-    for structure in STRUCTURES:
+    for structure in structures:
         label = structure.label
         box = found.get(label)
         mask = None if box is None else coarse[box] == label
@@ -98,29 +100,29 @@ def measure(
     return measured
 
 
-def _count(labels: np.ndarray) -> np.ndarray:
+def _count(labels: np.ndarray, structures: Sequence[Structure]) -> np.ndarray:
     """Voxels of every label; comparing bytes plane by plane is several times as fast as numpy.bincount, which widens
     them first.
     """
-    counts = np.zeros(CLASS_COUNT, np.int64)
+    counts = np.zeros(len(structures) + 1, np.int64)
     for plane in labels:
-        for structure in STRUCTURES:
+        for structure in structures:
             counts[structure.label] += np.count_nonzero(plane == structure.label)
     return counts
 
 
-def _mean_intensities(labels: np.ndarray, voxels: np.ndarray) -> list[float | None]:
+def _mean_intensities(labels: np.ndarray, voxels: np.ndarray, class_count: int) -> list[float | None]:
     """Mean intensity of every label, None where there are no voxels; of a large block every n-th voxel along each axis
     is looked at.
     """
     step = max(1, round((labels.size / _ENOUGH_VOXELS) ** (1 / 3)))
     every = (slice(None, None, step),) * 3
-    counts, sums = np.zeros(CLASS_COUNT), np.zeros(CLASS_COUNT)
+    counts, sums = np.zeros(class_count), np.zeros(class_count)
     for plane, values in zip(labels[every], voxels[every]):
         labelled = plane > 0
         inside = plane[labelled]
-        counts += np.bincount(inside, minlength=CLASS_COUNT)
-        sums += np.bincount(inside, values[labelled], minlength=CLASS_COUNT)
+        counts += np.bincount(inside, minlength=class_count)
+        sums += np.bincount(inside, values[labelled], minlength=class_count)
     return [float(total / count) if count else None for total, count in zip(sums, counts)]
 
 
@@ -140,11 +142,17 @@ def _centre(mask: np.ndarray, box: tuple[slice, slice, slice], grid: Grid) -> tu
     return float(z), float(y), float(x)
 
 
+def with_all_seven(measured: Mapping[str, Measurement]) -> dict[str, Measurement]:
+    """The same with empty entries for those of the seven structures that the weights do not know."""
+    nothing = Measurement(0.0, None, touches_border=False, components=0, agreement=None, centre=None)
+    return dict.fromkeys((structure.key for structure in STRUCTURES), nothing) | dict(measured)
+
+
 def is_heart(measured: Mapping[str, Measurement]) -> bool:
     """Could this be a heart at all?  False for results that must not be shown to anyone."""
-    present = sum(measured[key].volume_ml >= _LEAST_PART_ML for key in CHAMBERS_AND_MYOCARDIUM)
+    known = [measured[key].volume_ml for key in CHAMBERS_AND_MYOCARDIUM if key in measured]
     return (
-        present >= _FEWEST_OF_THEM
+        sum(ml >= _LEAST_PART_ML for ml in known) >= min(_FEWEST_OF_THEM, len(known))
         and sum(measurement.volume_ml for measurement in measured.values()) >= _LEAST_TOTAL_ML
     )
 

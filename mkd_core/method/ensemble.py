@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from mkd_core.structures import BY_KEY, CLASS_COUNT
+from mkd_core.structures import STRUCTURES, Structure
 
 if TYPE_CHECKING:
     import torch
 
-#: A further part of the pulmonary artery is kept if it has this share of the largest one: slices between trunk and
+#: A further part of a structure that branches is kept if it has this share of the largest one: slices between trunk and
 #: branches can be thin.
 _KEPT_SHARE = 0.2
-
-_PULMONARY_ARTERY = BY_KEY["PA"].label
 
 _ALL_NEIGHBOURS = np.ones((3, 3, 3), bool)
 
@@ -35,8 +33,8 @@ def ensemble(
         ensemble_weight: weight of S_real in the mean, 0 to 1.
 
     Returns:
-        (mean, S_real's, S_syn's) class probabilities, in the order of :data:`mkd_core.protocol.SEGMENTORS`, each
-        ``(C, D, H, W)``.
+        (mean, S_real's, S_syn's) class probabilities, each ``(C, D, H, W)``, in the order of
+        :data:`mkd_core.protocol.SEGMENTORS`.
     """
     import torch
 
@@ -81,34 +79,36 @@ def disagreement(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return (1.0 - first.minimum(second).sum(dim=0)).clamp_(min=0.0)  # rounding may lift the sum above 1
 
 
-def agreement(first: np.ndarray, second: np.ndarray) -> list[float | None]:
+def agreement(first: np.ndarray, second: np.ndarray, class_count: int) -> list[float | None]:
     """Dice overlap of every class in two label arrays; None where neither has the class.  Index 0 is background."""
-    sizes = np.bincount(first.ravel(), minlength=CLASS_COUNT) + np.bincount(second.ravel(), minlength=CLASS_COUNT)
-    common = np.bincount(first[first == second], minlength=CLASS_COUNT)
+    sizes = np.bincount(first.ravel(), minlength=class_count) + np.bincount(second.ravel(), minlength=class_count)
+    common = np.bincount(first[first == second], minlength=class_count)
     return [2.0 * float(both) / float(size) if size else None for both, size in zip(common, sizes)]
 
 
-def keep_main_components(probabilities: torch.Tensor) -> torch.Tensor:
-    """Keep one connected part of every structure, of the pulmonary artery all large parts.
+def keep_main_components(probabilities: torch.Tensor, structures: Sequence[Structure] = STRUCTURES) -> torch.Tensor:
+    """Keep one connected part of every structure, of those that branch all large parts.
 
     An island first goes to its second-best class, as where two chambers are mistaken for each other; what is still an
     island then becomes background.
 
     Args:
         probabilities: ``(C, D, H, W)``, adding up to 1; changed in place.
+        structures: what the classes mean.
 
     Returns:
         The same tensor, still adding up to 1.
     """
+    branching = [structure.label for structure in structures if structure.branches]
     labels = best_class(probabilities).numpy()
     found = boxes(labels)
     mains = np.zeros_like(labels)
     for label, box in found.items():
-        main = _main_parts(labels[box] == label, _KEPT_SHARE if label == _PULMONARY_ARTERY else 1.0)
+        main = _main_parts(labels[box] == label, _KEPT_SHARE if label in branching else 1.0)
         mains[box][main] = label
     if np.array_equal(mains, labels):
         return probabilities
-    for label in range(1, CLASS_COUNT):
+    for label in range(1, len(probabilities)):
         if label in found:
             _confine(probabilities[label], mains == label, labels == label, found[label])
         else:
@@ -130,11 +130,7 @@ def keep_main_components(probabilities: torch.Tensor) -> torch.Tensor:
 
 def boxes(labels: np.ndarray) -> dict[int, tuple[slice, slice, slice]]:
     """Smallest box round the voxels of every structure that a label array ``(D, H, W)`` has."""
-    return {
-        label: box
-        for label, box in enumerate(ndimage.find_objects(labels, CLASS_COUNT - 1), start=1)
-        if box is not None
-    }
+    return {label: box for label, box in enumerate(ndimage.find_objects(labels), start=1) if box is not None}
 
 
 def parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

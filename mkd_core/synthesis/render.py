@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import SimpleITK as sitk
 import numpy as np
 from scipy import ndimage
 
-from mkd_core.structures import IGNORE
+from mkd_core.structures import IGNORE, STRUCTURES, Structure
 from mkd_core.synthesis import appearance, artefacts, body
 from mkd_core.synthesis.appearance import Appearance
-from mkd_core.synthesis.tissues import TARGET_OF
+from mkd_core.synthesis.tissues import TARGET_OF, targets_of
 from mkd_core.synthesis.tissues import Tissue as T
 
 _NOISE_SIZE = 96
@@ -219,18 +220,24 @@ def mark_vein_stubs(tissues: np.ndarray, spacing: float) -> None:
     view[reached & vein] = T.PULMONARY_VEIN_STUB
 
 
-def _soft_cuts(tissues: np.ndarray, target: np.ndarray, spacing: float) -> None:
+#: Cuts that no edge in the image shows: key of the structure that ends there, tissue beyond, and how far it is ignored,
+#: mm.
+_SOFT_CUTS = (
+    ("AA", T.AORTA_ARCH_DESCENDING, 5.0),
+    ("LA", T.PULMONARY_VEINS, 6.0),
+    ("RA", T.SVC, 3.0),
+    ("RA", T.IVC, 3.0),
+)
+
+
+def _soft_cuts(tissues: np.ndarray, target: np.ndarray, spacing: float, structures: Sequence[Structure]) -> None:
     """Ignore what lies just beyond cuts that no edge in the image shows: aortic arch past the ascending aorta, veins
     past the left atrium.
     """
-    for label, beyond, reach in (
-        (6, T.AORTA_ARCH_DESCENDING, 5.0),
-        (3, T.PULMONARY_VEINS, 6.0),
-        (4, T.SVC, 3.0),
-        (4, T.IVC, 3.0),
-    ):
-        other = tissues == beyond
-        if other.any():
+    labels = {structure.key: structure.label for structure in structures}
+    for key, beyond, reach in _SOFT_CUTS:
+        other, label = tissues == beyond, labels.get(key)
+        if label is not None and other.any():
             steps = max(1, round(reach / spacing))
             near = ndimage.binary_dilation(target == label, iterations=steps)
             target[near & other] = IGNORE
@@ -260,6 +267,7 @@ def random_patch(
     spacing: float,
     heart_bias: float = 0.85,
     soft_cuts: bool = True,
+    structures: Sequence[Structure] = STRUCTURES,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A training example: a turned, scaled, bent piece of a canvas, rendered, with its target.
 
@@ -271,9 +279,10 @@ def random_patch(
         spacing: mm.
         heart_bias: share of patches centred in the heart's box; the others lie anywhere.
         soft_cuts: mark conventional cuts as :data:`IGNORE`.
+        structures: of the target, with their labels.
 
     Returns:
-        (image, target): float32 in HU or MR units; uint8 0..7 or :data:`IGNORE`.
+        (image, target): float32 in HU or MR units; uint8, labels or :data:`IGNORE`.
     """
     shape = (size,) * 3 if isinstance(size, int) else tuple(size)
     look = appearance.draw(modality, rng)
@@ -303,9 +312,9 @@ def random_patch(
             outside[tuple(index)] = True
     image, tissues = render_grid(canvas, look, rng, axes, spacing, centre, matrix, bend)
     image = _spoil(image, tissues, look, rng, spacing)
-    target = TARGET_OF[tissues]
+    target = targets_of(structures)[tissues]
     if soft_cuts:
-        _soft_cuts(tissues, target, spacing)
+        _soft_cuts(tissues, target, spacing, structures)
     target[outside] = IGNORE
     return image, target
 
@@ -362,13 +371,18 @@ def grid_axes(canvas: Canvas, spacing: float) -> list[np.ndarray]:
 
 
 def as_images(
-    image: np.ndarray, tissues: np.ndarray, modality: str, spacing: float, origin: tuple[float, float, float]
+    image: np.ndarray,
+    tissues: np.ndarray,
+    modality: str,
+    spacing: float,
+    origin: tuple[float, float, float],
+    structures: Sequence[Structure] = STRUCTURES,
 ) -> tuple[sitk.Image, sitk.Image]:
-    """Turn what `render_grid` returned into (image int16, truth uint8 with values 0..7)."""
+    """Turn what `render_grid` returned into (image int16, truth uint8 with the labels of the structures)."""
     if modality == "MR":
         image = image * 500
     results = []
-    for array, kind in ((np.clip(np.rint(image), -1024, 3071), np.int16), (TARGET_OF[tissues], np.uint8)):
+    for array, kind in ((np.clip(np.rint(image), -1024, 3071), np.int16), (targets_of(structures)[tissues], np.uint8)):
         result = sitk.GetImageFromArray(array.astype(kind))
         result.SetSpacing([spacing] * 3)
         result.SetOrigin(origin)

@@ -7,9 +7,12 @@ the heart. `TARGET_OF` turns tissues into structure labels (see `mkd_core.struct
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 import numpy as np
+
+from mkd_core.structures import CATALOGUE, STRUCTURES, Structure
 
 
 class Tissue(IntEnum):
@@ -74,30 +77,25 @@ class Tissue(IntEnum):
 TISSUE_COUNT = 64
 
 
-def _target_table() -> np.ndarray:
+def targets_of(structures: Sequence[Structure]) -> np.ndarray:
+    """Label of every tissue, ``(64,)`` uint8, used as ``targets_of(structures)[anatomy]``.
+
+    Args:
+        structures: with their labels; which tissues belong to them says the catalogue.  Its convention: papillary
+            muscles belong to the left ventricle, the appendage and the first 5 mm of the pulmonary veins to the left
+            atrium unless the appendage is a structure of its own, the pulmonary artery runs to the hilum, walls of
+            vessels, atria and right ventricle are background, and the aortic label ends at the first branch of the
+            arch.
+    """
+    labels = {structure.key: structure.label for structure in structures}
     table = np.zeros(TISSUE_COUNT, dtype=np.uint8)
-    for tissue, label in (
-        (Tissue.LV, 1),
-        (Tissue.PAPILLARY_MUSCLE, 1),
-        (Tissue.RV, 2),
-        (Tissue.LA, 3),
-        (Tissue.LA_APPENDAGE, 3),
-        (Tissue.PULMONARY_VEIN_STUB, 3),
-        (Tissue.RA, 4),
-        (Tissue.MYOCARDIUM, 5),
-        (Tissue.ASCENDING_AORTA, 6),
-        (Tissue.PULMONARY_ARTERY, 7),
-        (Tissue.DISTAL_PULMONARY_ARTERY, 7),
-        (Tissue.LEAD_IN_RA, 4),
-        (Tissue.LEAD_IN_RV, 2),
-    ):
-        table[tissue] = label
+    for structure in CATALOGUE:
+        if structure.key in labels:
+            for tissue in structure.tissues:
+                table[Tissue[tissue]] = labels[structure.key]
     table.setflags(write=False)
     return table
 
 
-#: Structure label (0 to 7) of every tissue, ``(64,)`` uint8, used as ``TARGET_OF[anatomy]``.  The convention of this
-#: project: papillary muscles belong to the left ventricle, the appendage and the first 5 mm of the pulmonary veins to
-#: the left atrium, the pulmonary artery runs to the hilum, walls of vessels, atria and right ventricle are background,
-#: and the aortic label ends at the first branch of the arch.
-TARGET_OF: np.ndarray = _target_table()
+#: Label of every tissue for the seven structures of whole-heart segmentation.
+TARGET_OF: np.ndarray = targets_of(STRUCTURES)

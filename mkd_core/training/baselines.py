@@ -41,7 +41,7 @@ class SingleSegmentor(nn.Module):
         self.config = config
         self.precision = precision
         self.device = torch.device(device)
-        self.segmentor = share_batch_norm(build(networks.architecture("segmentor")))
+        self.segmentor = share_batch_norm(build(networks.architecture("segmentor", len(config.class_weights))))
         self.unused_generator = build(networks.architecture("generator"))  # a bundle holds one
         self.to(device)
         self.to(memory_format=torch.channels_last_3d)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from torch import nn
 from mkd_core.errors import InputError
 from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle, save_bundle
 from mkd_core.protocol import MODALITIES
-from mkd_core.structures import STRUCTURES
 from mkd_core.training import localiser
 from mkd_core.training.config import TrainingConfig
 
@@ -46,7 +44,7 @@ def _localiser(config: TrainingConfig) -> _Localiser:
         bundle = load_bundle(path, self_test=False)
         found = _Localiser(
             bundle.metadata["networks"]["localiser"],
-            bundle.metadata["localiser"],
+            bundle.metadata["localiser"] | {"structures": [one.key for one in bundle.localiser_structures]},
             bundle.network("localiser").state_dict(),
         )
         seen = {modality: bundle.normalisation(modality) for modality in MODALITIES}
@@ -105,17 +103,17 @@ class BundleWriter:
         config = self._config
         stage, _, _ = config.stage_at(max(0, min(steps, config.steps) - 1))
         architectures = {
-            part: config.networks.architecture("generator" if part.startswith("generator") else "segmentor")
+            part: config.networks.architecture(
+                "generator" if part.startswith("generator") else "segmentor", len(config.data.structures) + 1
+            )
             for part in parts
         }
         metadata = {
-            "format": 1,
             "name": config.bundle.name or Path(config.out).name or "unnamed",
             "version": config.bundle.version,
-            "created": datetime.date.today().isoformat(),
             "target": config.target,
             "assistant": config.assistant,
-            "structures": [structure.key for structure in STRUCTURES],
+            "structures": list(config.data.structures),
             "networks": {"localiser": self._localiser.architecture, **architectures},
             "localiser": self._localiser.description,
             "segmentor": {"spacing_mm": stage.spacing_mm, "max_box_mm": list(config.bundle.box_mm)},

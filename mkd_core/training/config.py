@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mkd_core.errors import InputError
-from mkd_core.structures import CLASS_COUNT
+from mkd_core.structures import BY_KEY, STRUCTURES, Structure, labelled
 
 
 def _setting(default: Any, meaning: str, unit: str = "", least: float = -math.inf, most: float = math.inf) -> Any:
@@ -45,6 +45,10 @@ class DataConfig:
         "", "MM-WHS folder as downloaded, or a CSV file with the columns image, label, modality, split"
     )
     hearts: str = _setting("", "folder of tissue maps NAME_NUMBER.nii.gz, rendered as CT and MR as the run goes")
+    structures: tuple[str, ...] = _setting(
+        tuple(structure.key for structure in STRUCTURES),
+        "keys of the structures to segment, of those in mkd_core.structures; their labels run from 1 on in this order",
+    )
     last_heart: int = _setting(200, "hearts with a higher number are never read", least=0)
     own_hearts: int = _setting(30, "hearts drawn by mkd_core.synthesis.anatomy that join those of the folder", least=0)
     bodies: int = _setting(
@@ -69,6 +73,11 @@ class DataConfig:
         (1.0, 99.5), "range of MR that the networks see", "%", least=0.0, most=100.0
     )
 
+    @property
+    def catalogue(self) -> tuple[Structure, ...]:
+        """The structures to segment, with their labels."""
+        return labelled(self.structures)
+
     def normalisation(self) -> dict[str, dict[str, Any]]:
         """Rules by modality, as a bundle holds them, see :func:`mkd_core.inference.normalisation.normalise`."""
         return {
@@ -88,13 +97,21 @@ class NetworksConfig:
     generator_blocks: int = _setting(3, "residual blocks of the generators", least=0, most=32)
     discriminator: int = _setting(16, "features of the discriminators' first layer", least=1, most=512)
 
-    def architecture(self, kind: str) -> dict[str, Any]:
-        """Description of a network for :func:`mkd_core.method.networks.build`."""
+    def architecture(self, kind: str, classes: int = len(STRUCTURES) + 1) -> dict[str, Any]:
+        """Description of a network for :func:`mkd_core.method.networks.build`; segmentors tell ``classes`` apart."""
         return {
-            "segmentor": {"type": "segmentor", "channels": list(self.segmentor)},
+            "segmentor": {"type": "segmentor", "out_channels": classes, "channels": list(self.segmentor)},
             "generator": {"type": "generator", "channels": self.generator, "blocks": self.generator_blocks},
             "discriminator": {"type": "discriminator", "channels": self.discriminator},
         }[kind]
+
+
+#: Weight of the background's cross-entropy; those of the structures are in the catalogue.
+_BACKGROUND_WEIGHT = 0.6
+
+
+def _class_weights(structures: Iterable[Structure]) -> tuple[float, ...]:
+    return (_BACKGROUND_WEIGHT, *(structure.loss_weight for structure in structures))
 
 
 @dataclass(frozen=True)
@@ -140,8 +157,8 @@ class MethodConfig:
     distillation_ramp: int = _setting(0, "steps over which w rises from nothing", "steps", least=0)
     temperature: float = _setting(2.0, "T of the softened probabilities", least=0.1, most=100.0)
     class_weights: tuple[float, ...] = _setting(
-        (0.6, 1.0, 1.2, 1.5, 1.5, 1.2, 2.2, 2.5),
-        "weights of the cross-entropy: background, then the structures in their order",
+        _class_weights(STRUCTURES),
+        "weights of the cross-entropy: background, then the structures in their order; default: those of the catalogue",
         least=0.0,
     )
     segmentor_lr: float = _setting(2e-3, "peak learning rate of the segmentors (AdamW)", least=0.0, most=1.0)
@@ -255,6 +272,11 @@ class TrainingConfig:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     run: RunConfig = field(default_factory=RunConfig)
     bundle: BundleConfig = field(default_factory=BundleConfig)
+
+    def __post_init__(self) -> None:
+        if self.method.class_weights == _class_weights(STRUCTURES) and set(self.data.structures) <= set(BY_KEY):
+            weights = _class_weights(self.data.catalogue)
+            object.__setattr__(self, "method", dataclasses.replace(self.method, class_weights=weights))
 
     @property
     def assistant(self) -> str:
@@ -436,8 +458,16 @@ def _check_together(config: TrainingConfig) -> None:
         raise InputError(
             "Both “data.cases” and “data.hearts” are set.", "Choose one: labelled volumes, or hearts that are rendered."
         )
-    if len(config.method.class_weights) != CLASS_COUNT or not any(config.method.class_weights):
-        raise InputError(f"“method.class_weights” must hold {CLASS_COUNT} numbers that are not all 0.")
+    for key in config.data.structures:
+        if key not in BY_KEY:
+            raise InputError(
+                f"“data.structures” names an unknown structure “{key}”.", f"Choose from {', '.join(BY_KEY)}."
+            )
+    if len(set(config.data.structures)) != len(config.data.structures):
+        raise InputError("“data.structures” names a structure twice.")
+    classes = len(config.data.structures) + 1
+    if len(config.method.class_weights) != classes or not any(config.method.class_weights):
+        raise InputError(f"“method.class_weights” must hold {classes} numbers that are not all 0.")
     for name in ("ct_window", "mr_percentiles"):
         low, high = getattr(config.data, name)
         if low >= high:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mkd_core.errors import InputError
 from mkd_core.evaluation.cases import Case, check_cases, find_cases
+from mkd_core.structures import Structure
 from mkd_core.synthesis import appearance, render
 from mkd_core.training.config import DataConfig, Stage, TrainingConfig
 from mkd_core.training.labelled_volumes import LabelledVolumes, prepare_volume
@@ -116,8 +117,9 @@ class LabelledData:
             training,
             needed=(config.target, config.assistant) if needs_assistant else (config.target,),
             require_all=True,
+            structures=config.data.catalogue,
         )
-        check_cases(validating)
+        check_cases(validating, structures=config.data.catalogue)
         return cls(training, validating, config.data, folder)
 
     def prepare(self, stage: Stage, notice: Notice) -> None:
@@ -127,7 +129,9 @@ class LabelledData:
             self._prepared(case, stage)
 
     def _prepared(self, case: Case, stage: Stage):
-        return prepare_volume(case, stage.spacing_mm, self._config.normalisation()[case.modality], self._folder)
+        return prepare_volume(
+            case, stage.spacing_mm, self._config.normalisation()[case.modality], self._folder, self._config.catalogue
+        )
 
     def patches(self, modality: str, stage: Stage, size: int, budget: float) -> PatchSource:
         """See :class:`TrainingData`."""
@@ -190,16 +194,18 @@ class HeartData:
                 notice(f"Rendering {case.name}", 1 - (len(self._validating) - number) / jobs)
                 if not case.label.exists():
                     (canvas,) = prepare_canvases([path], self._folder)
-                    image, truth = _render_whole(canvas, case.modality, number)
+                    image, truth = _render_whole(canvas, case.modality, number, self._config.catalogue)
                     _write(image, case.image)
                     _write(truth, case.label)
 
     def _rendered(self, modality: str) -> list[Case]:
+        keys = self._config.structures
+        others = "" if keys == DataConfig().structures else "_" + "_".join(keys)  # their truth is another
         return [
             Case(
                 path.name.split(".")[0],
                 self._folder / f"{modality}_{path.name}",
-                self._folder / f"{modality}_truth_{path.name}",
+                self._folder / f"{modality}_truth{others}_{path.name}",
                 modality,
                 "validation",
             )
@@ -216,15 +222,18 @@ class HeartData:
             stage.spacing_mm,
             self._config.normalisation()[modality],
             self._config.heart_fraction,
+            self._config.catalogue,
         )
 
 
-def _render_whole(description: Path, modality: str, number: int) -> tuple[sitk.Image, sitk.Image]:
+def _render_whole(
+    description: Path, modality: str, number: int, structures: Sequence[Structure]
+) -> tuple[sitk.Image, sitk.Image]:
     canvas = open_canvas(description)
     rng = np.random.default_rng(1000 + number)
     axes = render.grid_axes(canvas, _VALIDATION_MM)
     image, tissues = render.render_grid(canvas, appearance.draw(modality, rng), rng, axes, _VALIDATION_MM, np.zeros(3))
-    return render.as_images(image, tissues, modality, _VALIDATION_MM, (0.0, 0.0, 0.0))
+    return render.as_images(image, tissues, modality, _VALIDATION_MM, (0.0, 0.0, 0.0), structures)
 
 
 def _write(image: sitk.Image, path: Path) -> None:

@@ -22,7 +22,7 @@ from mkd_core.evaluation.cases import Case, read_case
 from mkd_core.inference.geometry import Grid, OrientedVolume, enclosing_grid
 from mkd_core.inference.normalisation import normalise
 from mkd_core.inference.resampling import sample
-from mkd_core.structures import CLASS_COUNT, IGNORE
+from mkd_core.structures import IGNORE, STRUCTURES, Structure
 from mkd_core.training.checkpoint import replacing
 
 #: Surroundings of the heart of which percentiles are taken, as inference takes them of the box round the heart, mm.
@@ -45,7 +45,13 @@ class PreparedVolume:
     heart_high: tuple[int, int, int]
 
 
-def prepare_volume(case: Case, spacing: float, rule: dict[str, Any], folder: Path) -> PreparedVolume:
+def prepare_volume(
+    case: Case,
+    spacing: float,
+    rule: dict[str, Any],
+    folder: Path,
+    structures: Sequence[Structure] = STRUCTURES,
+) -> PreparedVolume:
     """Bring a case to a cubic grid and normalise it; done once, kept in ``folder``.
 
     Args:
@@ -54,20 +60,23 @@ def prepare_volume(case: Case, spacing: float, rule: dict[str, Any], folder: Pat
         rule: intensity rule of the case's modality, see :func:`mkd_core.inference.normalisation.normalise`; percentiles
             are taken round the heart.
         folder: for the files.
+        structures: what the labels mean.
 
     Raises:
         InputError: the case cannot be read, or has no label at all.
     """
     stamp = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in (case.image, case.label)]
-    key = hashlib.sha256(json.dumps([stamp, spacing, rule]).encode()).hexdigest()[:12]
+    key = hashlib.sha256(
+        json.dumps([stamp, spacing, rule, [structure.key for structure in structures]]).encode()
+    ).hexdigest()[:12]
     description = folder / f"{case.name}_{spacing:g}mm_{key}.json"
     image_file, labels_file = (description.with_name(f"{description.stem}_{kind}.npy") for kind in ("image", "labels"))
     if not description.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        image, labels = read_case(case)
+        image, labels = read_case(case, structures)
         image_field = OrientedVolume(image)
         grid = enclosing_grid(image_field, spacing, 1)
-        on_grid = _labels_on_grid(labels, grid)
+        on_grid = _labels_on_grid(labels, grid, len(structures) + 1)
         heart = np.argwhere(on_grid)
         if not len(heart):
             raise InputError(f"“{case.label.name}” labels nothing.")
@@ -87,10 +96,10 @@ def prepare_volume(case: Case, spacing: float, rule: dict[str, Any], folder: Pat
     return PreparedVolume(image_file, labels_file, tuple(box["low"]), tuple(box["high"]))
 
 
-def _labels_on_grid(labels: sitk.Image, grid: Grid) -> np.ndarray:
+def _labels_on_grid(labels: sitk.Image, grid: Grid, class_count: int) -> np.ndarray:
     """Label with the largest share of every voxel of the grid."""
     result, largest = np.zeros(grid.size, np.uint8), np.zeros(grid.size, np.float32)
-    for label in range(CLASS_COUNT):
+    for label in range(class_count):
         share = sample(OrientedVolume(labels == label), grid).numpy()
         result[share > largest] = label
         np.maximum(largest, share, out=largest)

@@ -18,7 +18,7 @@ import torch
 
 from mkd_core.method.losses import segmentation_loss
 from mkd_core.method.networks import build
-from mkd_core.structures import IGNORE
+from mkd_core.structures import IGNORE, STRUCTURES
 from mkd_core.synthesis import appearance, render
 from mkd_core.training.config import DataConfig
 from mkd_core.training.rendered_hearts import normalise, open_canvas, prepare_canvases, training_hearts
@@ -28,7 +28,12 @@ SPACING = 5.0
 ARCHITECTURE = {"type": "segmentor", "channels": [8, 16, 32, 64]}
 NORMALISATION = DataConfig().normalisation()
 #: What else a bundle says of its localiser.
-DESCRIPTION = {"spacing_mm": SPACING, "min_heart_ml": 150.0, "margin_mm": 14.0}
+DESCRIPTION = {
+    "spacing_mm": SPACING,
+    "min_heart_ml": 150.0,
+    "margin_mm": 14.0,
+    "structures": [structure.key for structure in STRUCTURES],
+}
 _PEAK_RATE = 3e-3
 
 

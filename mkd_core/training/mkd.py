@@ -54,7 +54,7 @@ class MutualDistillation(nn.Module):
             self.segmentor_real,
             self.segmentor_syn,
         ) = (
-            build(networks.architecture(kind))
+            build(networks.architecture(kind, len(config.class_weights)))
             for kind in ("generator",) * 2 + ("discriminator",) * 2 + ("segmentor",) * 2
         )
         share_batch_norm(self)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from mkd_core.inference import normalisation as normalisation_rule
+from mkd_core.structures import STRUCTURES, Structure
 from mkd_core.synthesis import body, findings, render
 from mkd_core.synthesis.heartbeat import contracted
 from mkd_core.synthesis.render import Canvas
@@ -119,6 +120,7 @@ class RenderedHearts:
         spacing: mm.
         rule: intensity rule of the modality, see :func:`mkd_core.inference.normalisation.normalise`.
         heart_fraction: share of patches centred in the heart.
+        structures: of the targets, with their labels.
     """
 
     canvases: tuple[Path, ...]
@@ -127,11 +129,20 @@ class RenderedHearts:
     spacing: float
     rule: dict
     heart_fraction: float = 0.85
+    structures: tuple[Structure, ...] = STRUCTURES
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """A patch: image ``(1, d, d, d)`` in [-1, 1], float32; target ``(d, d, d)``, uint8 with
         :data:`mkd_core.structures.IGNORE`.
         """
         canvas = open_canvas(self.canvases[rng.integers(len(self.canvases))])
-        image, target = render.random_patch(canvas, self.modality, rng, self.size, self.spacing, self.heart_fraction)
+        image, target = render.random_patch(
+            canvas,
+            self.modality,
+            rng,
+            self.size,
+            self.spacing,
+            self.heart_fraction,
+            structures=self.structures,
+        )
         return normalise(image, self.rule)[None], target

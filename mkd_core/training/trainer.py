@@ -226,7 +226,9 @@ class Trainer:
             parts = self.average.module
             if self.method.aligns:
                 pair = self._augment(pairs)
-                self.progress.panel(self.step, panel(parts, *(tensor[:1] for tensor in pair)))
+                self.progress.panel(
+                    self.step, panel(parts, *(tensor[:1] for tensor in pair), self.config.data.catalogue)
+                )
             if self.data.validation:
                 bundle = self._write(self.out / "last.safetensors", self._fixed_alignment)
                 dice = validate(bundle, self.data.validation, self._options(), asked_to_stop)

@@ -15,13 +15,15 @@ from mkd_core.inference.pipeline import segment
 from mkd_core.io.bundle import Bundle
 from mkd_core.method.ensemble import agreement, best_class
 from mkd_core.protocol import SegmentationOptions
-from mkd_core.structures import BY_LABEL, CLASS_COUNT, STRUCTURES
+from mkd_core.structures import STRUCTURES, Structure
 
 
-def dice_of_labels(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def dice_of_labels(
+    found: np.ndarray, truth: np.ndarray, structures: Sequence[Structure] = STRUCTURES
+) -> dict[str, float]:
     """Dice per structure of two label arrays of the same shape; NaN for a structure that neither has."""
-    values = agreement(np.asarray(found), np.asarray(truth))
-    return {s.key: float("nan") if (value := values[s.label]) is None else value for s in STRUCTURES}
+    values = agreement(np.asarray(found), np.asarray(truth), len(structures) + 1)
+    return {s.key: float("nan") if (value := values[s.label]) is None else value for s in structures}
 
 
 def validate(
@@ -35,21 +37,22 @@ def validate(
         options: how to segment.
         stop: polled before every case; True ends the look with the cases that were done.
     """
-    rows = []
+    rows, structures = [], bundle.structures
     for case in cases:
         if rows and stop():
             break
-        image, truth = read_case(case)
+        image, truth = read_case(case, structures)
         try:
             found = segment(image, bundle, modality=case.modality, options=options).labels
         except NoHeartError:
-            rows.append([0.0] * len(STRUCTURES))
+            rows.append([0.0] * len(structures))
             continue
         except InputError as error:
             raise InputError(f"“{case.image.name}” cannot validate: {error.message}", error.advice) from error
-        rows.append(list(dice_of_labels(*map(sitk.GetArrayViewFromImage, (found, truth))).values()))
+        dice = dice_of_labels(*map(sitk.GetArrayViewFromImage, (found, truth)), structures)
+        rows.append(list(dice.values()))
     mean = np.nanmean(np.array(rows), axis=0)
-    return {s.key: round(float(value), 4) for s, value in zip(STRUCTURES, mean)} | {
+    return {s.key: round(float(value), 4) for s, value in zip(structures, mean)} | {
         "mean": round(float(np.nanmean(mean)), 4)
     }
 
@@ -60,13 +63,19 @@ PANEL_COLUMNS = ("image", "translated", "there and back", "S_real", "S_syn", "tr
 
 @torch.no_grad()
 def panel(
-    parts: Mapping[str, nn.Module], x_t: torch.Tensor, y_t: torch.Tensor, x_a: torch.Tensor, y_a: torch.Tensor
+    parts: Mapping[str, nn.Module],
+    x_t: torch.Tensor,
+    y_t: torch.Tensor,
+    x_a: torch.Tensor,
+    y_a: torch.Tensor,
+    structures: Sequence[Structure] = STRUCTURES,
 ) -> np.ndarray:
     """What the networks make of a pair: above the assistant's image, below the target's, see :data:`PANEL_COLUMNS`.
 
     Args:
         parts: both generators and both segmentors, as a bundle holds them; they are left in evaluation mode.
         x_t, x_a: images ``(1, 1, D, H, W)``; y_t, y_a: labels ``(1, D, H, W)``.
+        structures: what the labels mean.
 
     Returns:
         Middle axial slices, ``(2 H, 6 W, 3)``, uint8.
@@ -88,7 +97,11 @@ def panel(
         labels = [best_class(parts[name](shown)[0]) for name, shown in seen.items()] + [truth[0]]
         middle = image.shape[2] // 2
         greys = [_grey(shown[0, 0, middle]) for shown in (image, translated, cycled)]
-        rows.append(np.concatenate([*greys, *(_paint(greys[0], one[middle].cpu().numpy()) for one in labels)], axis=1))
+        rows.append(
+            np.concatenate(
+                [*greys, *(_paint(greys[0], one[middle].cpu().numpy(), structures) for one in labels)], axis=1
+            )
+        )
     return np.concatenate(rows)
 
 
@@ -96,9 +109,9 @@ def _grey(values: torch.Tensor) -> np.ndarray:
     return ((values.float().cpu().numpy()[..., None].repeat(3, axis=-1) + 1) * 127.5).clip(0, 255).astype(np.uint8)
 
 
-def _paint(grey: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _paint(grey: np.ndarray, labels: np.ndarray, structures: Sequence[Structure]) -> np.ndarray:
     colours = np.zeros((256, 3))
-    for label, structure in BY_LABEL.items():
-        colours[label] = structure.color
-    weight = np.where((labels > 0) & (labels < CLASS_COUNT), 0.5, 0.0)[..., None]
+    for structure in structures:
+        colours[structure.label] = structure.color
+    weight = np.where((labels > 0) & (labels <= len(structures)), 0.5, 0.0)[..., None]
     return (grey * (1 - weight) + colours[labels] * weight).astype(np.uint8)
