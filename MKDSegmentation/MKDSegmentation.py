@@ -166,7 +166,8 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._overlay = OverlayChoice(ui)
         self._choices = OutputChoices(ui)
         self._computing = ComputingSettings(ui, onChanged=self._updatePanel)
-        self._weights = WeightsSettings(ui, onChanged=self._updatePanel)
+        self._weights = WeightsSettings(ui, onChanged=self._onWeightsChanged)
+        self._choices.offer(self._weights.structures)
         self._download = WeightsDownload(ui, onDownloaded=self._weights.choose, onFolderChanged=self._weights.refresh)
 
     def cleanup(self) -> None:
@@ -263,7 +264,8 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Start a run and show its progress; say why where it cannot be started."""
         self._outcome = None
         self._warmTimer.stop()  # the run starts the process itself, and one that is cancelled leaves none
-        self._weights.refresh()  # the file may have gone since it was chosen
+        self._weights.refresh()  # the file may have gone or changed since it was chosen
+        self._choices.offer(self._weights.structures)
         state = self._currentState()
         if state.blockingReason:
             self._show(state)
@@ -358,6 +360,10 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 slicer.vtkSegmentation.SegmentRemoved,
             ):
                 self.addObserver(segmentation, event, self._updatePanel)
+
+    def _onWeightsChanged(self) -> None:
+        self._choices.offer(self._weights.structures)
+        self._updatePanel()
 
     def _updatePanel(self, caller=None, event=None) -> None:
         if self._parameterNode:

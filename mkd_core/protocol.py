@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NotRequired, TypeVar, TypedDict, cast
 
 from mkd_core.errors import InputError, ProtocolError
-from mkd_core.structures import BY_KEY
+from mkd_core.structures import BY_KEY, STRUCTURES
 
 # ---- names ----
 
@@ -346,7 +346,12 @@ def parse_report(value: Any) -> Report:
         raise ProtocolError("The report does not say how large the volume is.")
     if not all(_is_figure(seconds) for seconds in (report.get("timings_s") or {}).values()):
         raise ProtocolError("The report's timings are not numbers.")
-    return cast(Report, report | {"structures": structures, "warnings": _warnings(report)})
+    labels = report.get("labels", {structure.key: structure.label for structure in STRUCTURES})
+    if list(_table(labels, "“labels” of the report").values()) != list(range(1, len(labels) + 1)):
+        raise ProtocolError("The report's labels do not run from 1 on.")
+    if not set(structures) <= set(labels) <= set(BY_KEY):
+        raise ProtocolError("The report's labels are not those of its structures.")
+    return cast(Report, report | {"structures": structures, "labels": labels, "warnings": _warnings(report)})
 
 
 def _with_todays_names(table: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from mkd_core.errors import InputError, NoHeartError, ProtocolError
 from mkd_core.measure import messages
 from mkd_core.measure.messages import MESSAGES, describe, finding, refusal
 from mkd_core.protocol import Finding, SegmentationOptions, parse_reply, parse_report, parse_request, to_message
+from mkd_core.structures import STRUCTURES
 
 REPORT = {
     "structures": {
@@ -28,6 +29,7 @@ REPORT = {
             "warnings": [finding("separate_parts", count=2).to_dict()],
         }
     },
+    "labels": {structure.key: structure.label for structure in STRUCTURES},
     "warnings": [finding("fell_back").to_dict()],
     "modality": "CT",
     "bundle": {"name": "x", "version": "1", "sha256": "0" * 64},
@@ -178,6 +180,7 @@ def test_a_report_of_an_earlier_version_shows_its_sentences():
     }
     report = parse_report(old)
     assert report["structures"]["PA"]["removed_ml"] == 1.5 and report["ensemble_weight"] == 0.5
+    assert next(iter(report["labels"])) == "LV" and len(report["labels"]) == 7
     assert "remarks" not in report and "remarks" not in report["structures"]["PA"]
     shown = [describe(one) for one in protocol.findings(report["structures"]["PA"]["warnings"] + report["warnings"])]
     assert shown == ["Unusually small.", "The volume may not show it."]
@@ -195,6 +198,10 @@ def test_a_report_of_an_earlier_version_shows_its_sentences():
         {"structures": {"LV": {"warnings": "text"}}},
         {"structures": {"LV": {"warnings": [{"code": "x", "figures": {"ml": []}}]}}},
         {"structures": {"LV": {"warnings": [{"code": "x", "figures": {"ml": None}}]}}},
+        {"labels": [1]},
+        {"labels": {"LV": 2}},
+        {"labels": {"LV": 1, "liver": 2}},
+        {"labels": {"RV": 1}},
         {"warnings": [3]},
         {"warnings": "text"},
         {"warnings": [{"code": ""}]},

@@ -107,11 +107,11 @@ def test_a_large_block_is_counted_in_full_and_its_brightness_sampled(monkeypatch
     labels = np.repeat(np.repeat(np.repeat(rng.integers(0, 8, (5, 6, 7)), 9, 0), 8, 1), 7, 2).astype(np.uint8)
     voxels = (labels * 100 + rng.normal(0, 5, labels.shape)).astype(np.float32)
     assert quantify._count(labels, STRUCTURES)[1:].tolist() == np.bincount(labels.ravel(), minlength=8)[1:].tolist()
-    exact = quantify._mean_intensities(labels, voxels)
+    exact = quantify._mean_intensities(labels, voxels, 8)
     for label in range(1, 8):
         assert exact[label] == pytest.approx(float(voxels[labels == label].mean()), rel=1e-6)
     monkeypatch.setattr(quantify, "_ENOUGH_VOXELS", labels.size // 27)
-    sampled = quantify._mean_intensities(labels, voxels)
+    sampled = quantify._mean_intensities(labels, voxels, 8)
     assert sampled != exact, "every third voxel along each axis"
     assert np.allclose(sampled[1:], exact[1:], atol=1.0)
-    assert quantify._mean_intensities(np.zeros((2, 2, 2), np.uint8), np.ones((2, 2, 2))) == [None] * 8
+    assert quantify._mean_intensities(np.zeros((2, 2, 2), np.uint8), np.ones((2, 2, 2)), 8) == [None] * 8

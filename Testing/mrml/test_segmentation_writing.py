@@ -1,14 +1,12 @@
 """The labels of a run as segments, on the real MRML of slicer-core."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from Testing.support.terminology import FILE, terminology
 from mkd_core.structures import STRUCTURES
-
-TERMINOLOGY_FILE = Path(__file__).resolve().parents[2] / "MKDSegmentation" / "Resources" / "MKDSegmentation.term.json"
 
 
 @pytest.fixture
@@ -243,15 +241,7 @@ def test_the_new_segmentation_stands_beside_its_volume_in_the_subject_hierarchy(
 
 
 def test_the_terminology_file_says_what_the_table_of_structures_says():
-    context = json.loads(TERMINOLOGY_FILE.read_text())
-    (category,) = context["SegmentationCodes"]["Category"]
-    assert [(kind["CodingSchemeDesignator"], kind["CodeValue"], kind["CodeMeaning"]) for kind in category["Type"]] == [
-        structure.code for structure in STRUCTURES
-    ]
-    assert [tuple(kind["recommendedDisplayRGBValue"]) for kind in category["Type"]] == [
-        structure.color for structure in STRUCTURES
-    ]
-    assert [kind["3dSlicerIntegerLabel"] for kind in category["Type"]] == [structure.label for structure in STRUCTURES]
+    assert json.loads(FILE.read_text()) == terminology(), "write it anew: python -m Testing.support.terminology"
 
 
 def test_slicer_reads_our_terminology_and_each_segment_deserialises_to_its_code(scene, addVolume, labels, write):
@@ -259,7 +249,7 @@ def test_slicer_reads_our_terminology_and_each_segment_deserialises_to_its_code(
 
     context = "MKDSegmentation whole heart"
     logic = slicer.vtkSlicerTerminologiesModuleLogic()
-    assert logic.LoadTerminologyFromFile(str(TERMINOLOGY_FILE)) == context
+    assert logic.LoadTerminologyFromFile(str(FILE)) == context
     segmentation = write(addVolume(labels.astype(np.int16)))
     for index, structure in enumerate(STRUCTURES):
         entry = slicer.vtkSlicerTerminologyEntry()

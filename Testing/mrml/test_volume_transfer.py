@@ -280,7 +280,7 @@ def test_each_unsuitable_volume_is_refused_with_its_reason(scene, addVolume):
     colours = slicer.util.addVolumeFromArray(
         np.zeros((9, 10, 11, 3), np.uint8), nodeClassName="vtkMRMLVectorVolumeNode"
     )
-    assert "one value per voxel" in reasonVolumeCannotBeUsed(colours)
+    assert "colours or vectors" in reasonVolumeCannotBeUsed(colours)
     sheared = np.diag([-1.0, -1.0, 1.0, 1.0])
     sheared[1, 2] = 0.4
     assert "sheared" in reasonVolumeCannotBeUsed(addVolume(np.zeros((9, 10, 11), np.int16), sheared))

@@ -7,6 +7,7 @@ from slicer.i18n import tr as _
 
 from mkd_core.errors import BundleError
 from mkd_core.io.bundle import default_bundle_path, read_description
+from mkd_core.structures import STRUCTURES, labelled
 
 from ..parameters import MachineSettings
 from .modelCard import modelCard
@@ -29,6 +30,7 @@ class WeightsSettings:
         )
         self._onChanged = onChanged
         self._problem = ""
+        self._structures = STRUCTURES
         self._isSure = False
         ui.weightsPathLineEdit.nameFilters = [_("Weights bundle") + " (*.safetensors)"]  # of the file dialog
         ui.weightsPathLineEdit.currentPath = self._settings.weightsPath
@@ -42,6 +44,11 @@ class WeightsSettings:
     def path(self) -> str:
         """The chosen bundle; empty for the one that comes with the extension."""
         return self._field.path
+
+    @property
+    def structures(self) -> tuple:
+        """The structures that the weights know, with their labels; the earlier ones if they cannot be used."""
+        return self._structures
 
     @property
     def problem(self) -> str:
@@ -66,7 +73,9 @@ class WeightsSettings:
     def _describe(self) -> None:
         path = self.path or str(default_bundle_path())
         try:
-            text, self._problem = modelCard(read_description(path), path), ""
+            description = read_description(path)
+            self._structures = labelled(description["structures"])
+            text, self._problem = modelCard(description, path), ""
         except (BundleError, OSError) as error:
             self._problem = str(error)
             text = "\N{WARNING SIGN} " + html.escape(self._problem)

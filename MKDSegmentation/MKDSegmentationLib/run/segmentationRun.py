@@ -14,6 +14,7 @@ from mkd_core import __version__ as coreVersion
 from mkd_core.errors import ProtocolError
 from mkd_core.measure.messages import finding
 from mkd_core.protocol import ALIGNED, DISAGREEMENT, SegmentRequest, parse_report
+from mkd_core.structures import labelled
 
 from ..parameters import RunOptions
 from ..scene.measurements import writeMeasurementsTable
@@ -209,14 +210,16 @@ class SegmentationRun(VTKObservationMixin):
             return
         report = _withTrueVolumes(report, self._grid.volumeFactor)
         self._steps = IncrementalTask(
-            self._readLabels(), lambda labels: self._onLabelsRead(labels, report), self._onResultError
+            self._readLabels(len(report["labels"])),
+            lambda labels: self._onLabelsRead(labels, report),
+            self._onResultError,
         )
 
-    def _readLabels(self):
+    def _readLabels(self, largestLabel: int):
         """Read the labels in steps; the last step, on its own because it takes a moment, keeps what the output holds
         now.
         """
-        labels = yield from self._transfer.readLabelsInPieces(self._inputVolume)
+        labels = yield from self._transfer.readLabelsInPieces(self._inputVolume, largestLabel)
         self._backup = SegmentationBackup(self._outputSegmentation)
         yield
         return labels
@@ -265,7 +268,11 @@ class SegmentationRun(VTKObservationMixin):
     def _writeNodes(self, labels, overlays: dict, report: dict) -> tuple:
         """Put the result into the scene; return segmentation node, table node and the report as it was stored."""
         segmentation = writeSegmentation(
-            labels, self._inputVolume, self._outputSegmentation, f"MKDSegmentation {coreVersion}"
+            labels,
+            self._inputVolume,
+            self._outputSegmentation,
+            f"MKDSegmentation {coreVersion}",
+            labelled(report["labels"]),
         )
         report = keepReport(segmentation, report)
         table = writeMeasurementsTable(report, segmentation)

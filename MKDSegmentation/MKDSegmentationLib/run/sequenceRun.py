@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from mkd_core import __version__ as coreVersion
+from mkd_core.structures import labelled
 
 from ..parameters import RunOptions
 from ..scene.frameSequence import FrameSequence
@@ -225,6 +226,10 @@ class _FrameRun(SegmentationRun):
         if labels is None:
             return RunOutcome("failed", _("No heart was found in this volume."))
         segmentation = writeSegmentation(
-            labels, self._inputVolume, self._outputSegmentation, f"MKDSegmentation {coreVersion}"
+            labels,
+            self._inputVolume,
+            self._outputSegmentation,
+            f"MKDSegmentation {coreVersion}",
+            labelled(report["labels"]),
         )
         return RunOutcome("done", "", segmentation=segmentation, report=keepReport(segmentation, report))

@@ -21,7 +21,7 @@ from slicer.i18n import tr as _
 from mkd_core.io.exchange import ExchangeFile, header
 from mkd_core.measure.messages import finding
 from mkd_core.protocol import MIN_SIDE, SHEAR_TOLERANCE
-from mkd_core.structures import CLASS_COUNT
+from mkd_core.structures import STRUCTURES
 
 from ..scene.findingTexts import findingText
 from .privateFolder import PrivateFolder, openPrivate
@@ -245,12 +245,13 @@ class VolumeTransfer:
             except StopIteration as end:
                 return end.value
 
-    def readLabelsInPieces(self, volumeNode):
+    def readLabelsInPieces(self, volumeNode, largestLabel: int = len(STRUCTURES)):
         """Read the worker's label map and cut it to its labels.
 
         A generator: each step looks at a few megabytes and yields; the value that it returns at last is a
         :class:`LabelBlock`, or None if nothing is labelled.
 
+        :param largestLabel: label values above it mean nothing.
         :raises ValueError: if the file is no label map on the volume's grid.
         :raises OSError: if it cannot be read.
         """
@@ -263,7 +264,7 @@ class VolumeTransfer:
         step = _planesPerPiece(labels.shape, 1)
         for plane in range(0, labels.shape[0], step):
             piece = labels.planes(plane, min(plane + step, labels.shape[0]))
-            if piece.max() >= CLASS_COUNT:
+            if piece.max() > largestLabel:
                 raise ValueError("The label map holds labels that mean nothing.")
             inRow = piece.any(axis=2)
             occupied[0][plane : plane + step] = inRow.any(axis=1)

@@ -1,4 +1,4 @@
-"""From a block of labels to a segmentation node with the seven structures, each in its fixed segment."""
+"""From a block of labels to a segmentation node with the structures of the heart, each in its fixed segment."""
 
 import logging
 
@@ -8,14 +8,14 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util import numpy_support
 
-from mkd_core.structures import ANATOMICAL_STRUCTURE, STRUCTURES, Structure
+from mkd_core.structures import ANATOMICAL_STRUCTURE, CATALOGUE, STRUCTURES, Structure
 
 from ..run.volumeTransfer import LabelBlock, ijkToRas
 
 #: Name of our terminology context, see Resources/MKDSegmentation.term.json.
 TERMINOLOGY_CONTEXT = "MKDSegmentation whole heart"
 _REGION_CONTEXT = "Anatomic codes - DICOM master list"
-_OUR_IDS = tuple(structure.key for structure in STRUCTURES)
+_OUR_IDS = tuple(structure.key for structure in CATALOGUE)
 _BINARY = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
 _SURFACE = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
 
@@ -79,15 +79,22 @@ class SegmentationBackup:
                 node.GetDisplayNode().Copy(self._display)
 
 
-def writeSegmentation(labels: LabelBlock, volumeNode, segmentationNode=None, algorithmName: str = "MKDSegmentation"):
-    """Put the labels into seven segments and return the segmentation node.
+def writeSegmentation(
+    labels: LabelBlock,
+    volumeNode,
+    segmentationNode=None,
+    algorithmName: str = "MKDSegmentation",
+    structures=STRUCTURES,
+):
+    """Put the labels into segments, one for each structure, and return the segmentation node.
 
-    :param labels: block of the volume's grid with label values of mkd_core.structures.
+    :param labels: block of the volume's grid .
     :param volumeNode: the volume that was segmented; gives geometry, parent transform and place in the subject
         hierarchy.
     :param segmentationNode: receives the segments, replacing ours from an earlier run and no others; None makes a new
         node.
     :param algorithmName: recorded in each segment, and from there in DICOM.
+    :param structures: what the label values mean, see mkd_core.structures.
     :raises RuntimeError: if Slicer does not take the labels; a node made here is removed again.
     """
     isNew = segmentationNode is None
@@ -96,7 +103,7 @@ def writeSegmentation(labels: LabelBlock, volumeNode, segmentationNode=None, alg
         segmentationNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     try:
         with slicer.util.NodeModify(segmentationNode):
-            _fill(segmentationNode, labels, volumeNode, algorithmName)
+            _fill(segmentationNode, labels, volumeNode, algorithmName, structures)
     except Exception:
         if isNew:
             slicer.mrmlScene.RemoveNode(segmentationNode)
@@ -106,7 +113,7 @@ def writeSegmentation(labels: LabelBlock, volumeNode, segmentationNode=None, alg
     return segmentationNode
 
 
-def _fill(segmentationNode, labels: LabelBlock, volumeNode, algorithmName: str) -> None:
+def _fill(segmentationNode, labels: LabelBlock, volumeNode, algorithmName: str, structures) -> None:
     segmentation = segmentationNode.GetSegmentation()
     showedSurfaces = segmentation.ContainsRepresentation(_SURFACE)
     if not _segmentsOfOthers(segmentation):
@@ -120,16 +127,18 @@ def _fill(segmentationNode, labels: LabelBlock, volumeNode, algorithmName: str) 
     if not segmentationNode.GetDisplayNode():
         segmentationNode.CreateDefaultDisplayNodes()
 
-    present = np.bincount(labels.values.ravel(), minlength=len(STRUCTURES) + 1)
+    present = np.bincount(labels.values.ravel(), minlength=len(structures) + 1)
     ids = vtk.vtkStringArray()  # the n-th id receives label n; an empty one is passed over
-    for structure in STRUCTURES:
-        if present[structure.label] == 0 and structure.key in segmentation.GetSegmentIDs():
-            segmentation.RemoveSegment(structure.key)
+    written = {structure.key for structure in structures if present[structure.label]}
+    for segmentId in _OUR_IDS:
+        if segmentId not in written and segmentId in segmentation.GetSegmentIDs():
+            segmentation.RemoveSegment(segmentId)
+    for structure in structures:
         ids.InsertNextValue(structure.key if present[structure.label] else "")
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     if not logic.ImportLabelmapToSegmentationNode(_orientedImage(labels, volumeNode), segmentationNode, ids):
         raise RuntimeError("The labels could not be imported into the segmentation.")
-    for structure in STRUCTURES:
+    for structure in structures:
         if present[structure.label]:
             _describe(segmentation.GetSegment(structure.key), structure, algorithmName)
     if showedSurfaces:
