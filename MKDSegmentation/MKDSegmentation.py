@@ -20,6 +20,7 @@ from slicer.i18n import translate
 from slicer.util import VTKObservationMixin
 
 from MKDSegmentationLib.panel.computingSettings import ComputingSettings
+from MKDSegmentationLib.panel.editsQuestion import EditsQuestion
 from MKDSegmentationLib.panel.outputChoices import OutputChoices
 from MKDSegmentationLib.panel.overlayChoice import OverlayChoice
 from MKDSegmentationLib.panel.panelState import PanelState
@@ -30,6 +31,7 @@ from MKDSegmentationLib.panel.sequenceSection import SequenceSection
 from MKDSegmentationLib.panel.volumeAdvice import VolumeAdvice, VolumeAssessment, VolumeLook, assessVolume
 from MKDSegmentationLib.panel.weightsDownload import WeightsDownload
 from MKDSegmentationLib.panel.weightsSettings import WeightsSettings
+from MKDSegmentationLib.panel.wrappedLabels import WrappedLabels
 from MKDSegmentationLib.parameters import MKDSegmentationParameterNode, RunOptions
 from MKDSegmentationLib.run.contracts import Logic, Worker
 from MKDSegmentationLib.run.environment import EnvironmentProblem, ensureEnvironment, torchProblem, torchVersion
@@ -39,10 +41,13 @@ from MKDSegmentationLib.run.sequenceRun import SequenceRun
 from MKDSegmentationLib.run.volumeTransfer import reasonVolumeCannotBeUsed
 from MKDSegmentationLib.run.workerProcess import WorkerProcess
 from MKDSegmentationLib.scene.frameSequence import FrameSequence
-from MKDSegmentationLib.scene.nodeSelection import preferredVolume, segmentationOf
+from MKDSegmentationLib.scene.liveMeasurements import LiveMeasurements
+from MKDSegmentationLib.scene.nodeSelection import preferredVolume, segmentationOf, showOnlyThoseOf
+from MKDSegmentationLib.scene.ourSegments import ourSegments
 from MKDSegmentationLib.scene.phantom import addHeartPhantom
-from MKDSegmentationLib.scene.provenance import REPORT_ATTRIBUTE, reportOf
+from MKDSegmentationLib.scene.provenance import reportOf
 from MKDSegmentationLib.scene.sampleData import BEAT, CT, TRUTH_ATTRIBUTE, loadSample, registerSampleData
+from MKDSegmentationLib.scene.segmentMeasurement import editedNames
 from MKDSegmentationLib.scene.segmentationWriting import reasonSegmentationCannotBeUsed
 from MKDSegmentationLib.scene.transformHardening import hardenedCopy
 from mkd_core.measure.cardiac_function import cardiac_function
@@ -121,7 +126,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._shownInput = None
         self._outcome = None  # of the last run, as long as it is worth telling
         self._look = VolumeLook()
-        self._reportText, self._report = None, {}
+        self._undo = None  # of the last run
         # A double click on Segment must not start and cancel, nor one on Cancel cancel and start again.
         self._doubleClickTimer = qt.QTimer()
         self._doubleClickTimer.setSingleShot(True)
@@ -142,6 +147,8 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         self.logic = MKDSegmentationLogic()
         self._createSections()
+        self._wrappedLabels = WrappedLabels(uiWidget)
+        self.logic.measurements.onMeasured = self._updatePanel
 
         scene = slicer.mrmlScene
         for event in (scene.StartCloseEvent, scene.StartImportEvent):
@@ -150,6 +157,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.addObserver(scene, event, self.onSceneEndChange)
         self.ui.segmentButton.connect("clicked(bool)", self.onSegmentButton)
         self.ui.segmentSequenceButton.connect("clicked(bool)", self.onSegmentSequenceButton)
+        self.ui.undoButton.connect("clicked(bool)", self.onUndoButton)
         self.ui.resultsTable.connect("cellClicked(int,int)", self.onResultClicked)
         self.initializeParameterNode()
 
@@ -159,10 +167,9 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._advice = VolumeAdvice(ui, self.onSwitchModality, self.onHardenTransform)
         self._estimate = RuntimeEstimate(ui)
         self._progress = RunProgress(ui)
-        self._results = ResultsTable(
-            ui.resultsTable, ui.warningsLabel, ui.provenanceLabel, ui.copyButton, ui.saveTableButton
-        )
+        self._results = ResultsTable(ui)
         self._sequence = SequenceSection(ui)
+        self._edits = EditsQuestion(ui)
         self._overlay = OverlayChoice(ui)
         self._choices = OutputChoices(ui)
         self._computing = ComputingSettings(ui, onChanged=self._updatePanel)
@@ -175,6 +182,8 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.logic:
             self.logic.close()
             self._computing.close()
+            self._sequence.close()
+            self._wrappedLabels.close()
             self._download.close()
         self._doubleClickTimer.stop()
         self._warmTimer.stop()
@@ -235,11 +244,18 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.logic.isRunning:
             self.logic.cancel()
             return
+        edited = editedNames(self._parameterNode.outputSegmentation)
+        if edited:
+            self._edits.ask(edited, self._startVolume)
+        else:
+            self._startVolume()
+
+    def _startVolume(self, edits: str = "replace") -> None:
         self._start(
             lambda: self.logic.start(
                 self._parameterNode.inputVolume,
                 self._parameterNode.outputSegmentation,
-                self._chosenOptions(),
+                dataclasses.replace(self._chosenOptions(), edits=edits),
                 onProgress=self._progress.update,
                 onFinished=self.onFinished,
                 onLog=self._progress.log,
@@ -248,11 +264,18 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSegmentSequenceButton(self) -> None:
         """Start a run over all frames of the sequence that the volume belongs to."""
+        edited = FrameSequence.of(self._parameterNode.inputVolume).editedFrames()
+        if edited:
+            self._edits.askAboutFrames(edited, self._startSequence)
+        else:
+            self._startSequence()
+
+    def _startSequence(self, edits: str = "replace") -> None:
         volume = self._parameterNode.inputVolume
         self._start(
             lambda: self.logic.startSequence(
                 volume,
-                self._chosenOptions(),
+                dataclasses.replace(self._chosenOptions(), edits=edits),
                 onProgress=self._progress.update,
                 onFinished=self.onFinished,
                 onLog=self._progress.log,
@@ -262,6 +285,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _start(self, startRun, frames: int = 1) -> None:
         """Start a run and show its progress; say why where it cannot be started."""
+        self._edits.close()
         self._outcome = None
         self._warmTimer.stop()  # the run starts the process itself, and one that is cancelled leaves none
         self._weights.refresh()  # the file may have gone or changed since it was chosen
@@ -292,6 +316,8 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onFinished(self, outcome: RunOutcome) -> None:
         """Show how the run ended."""
         self._outcome = outcome
+        if outcome.segmentation:
+            self._undo = outcome.undo
         self._progress.end(outcome.message)
         if outcome.segmentation:
             self.logic.getParameterNode().outputSegmentation = (
@@ -320,11 +346,20 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._parameterNode and not self._currentState().blockingReason:
             self.logic.warm(self._chosenOptions())
 
+    def onUndoButton(self) -> None:
+        """Bring back what the last run replaced; the second time, what it made."""
+        self._undo.toggle()
+        message = _("The run is undone.") if self._undo.isUndone else _("The run is done again.")
+        self._outcome = RunOutcome("done", message, self._undo.segmentation)
+        self._updatePanel()
+
     def onResultClicked(self, row: int, column: int) -> None:
         """Bring the slice views to the structure in this row."""
         segmentation, key = self._parameterNode.outputSegmentation, self._results.keyOfRow(row)
-        if key in segmentation.GetSegmentation().GetSegmentIDs():
-            slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *segmentation.GetSegmentCenterRAS(key))
+        segmentId = ourSegments(segmentation).get(key)
+        center = segmentation.GetSegmentCenterRAS(segmentId) if segmentId else None
+        if center is not None:  # an empty segment has none
+            slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *center)
 
     def _onParametersModified(self, caller=None, event=None) -> None:
         """Follow the selected volume: its own segmentation is the output, so that a run never overwrites that of
@@ -336,6 +371,8 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if self._outcome and not (wasRemoved and self._outcome.status == "cancelled"):
                 self._outcome = None  # but that a run was cancelled because its volume was removed stays
             self._shownInput = volume
+            self._edits.close()
+            showOnlyThoseOf(volume)
             self._warmTimer.start()
             if not self.logic.isRunning:
                 self._parameterNode.outputSegmentation = segmentationOf(volume, self._parameterNode.outputSegmentation)
@@ -384,7 +421,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             segmentation,
             assessment,
             blockingReason,
-            self._reportOf(segmentation),
+            reportOf(segmentation),
             self.logic.isRunning,
             self._message(),
         )
@@ -396,13 +433,6 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         isRunning = self.logic.isRunning  # what memory is free then says nothing about the next run
         estimate = None if isRunning else self._estimate.of(volume, self._computing.device, self.logic.isWarm)
         return assessVolume(volume, modality, self._look.findings(volume, modality), estimate)
-
-    def _reportOf(self, segmentation) -> dict:
-        """Return the report of a segmentation, read anew only when it is another one."""
-        text = segmentation.GetAttribute(REPORT_ATTRIBUTE) if segmentation else None
-        if text != self._reportText:
-            self._reportText, self._report = text, reportOf(segmentation)
-        return self._report
 
     def _message(self) -> str:
         """Return how the last run ended, as long as what it made is there."""
@@ -434,8 +464,21 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for section in (self._advice, self._estimate, self._overlay):
             section.show(state)
         if state.report:
-            self._results.show(state.report, state.segmentation.GetName())
+            self._results.show(state)
+        self._showUndo(state.segmentation)
         self._sequence.update(state.volume, running, state.blockingReason)
+
+    def _showUndo(self, segmentation) -> None:
+        node = self._undo.segmentation if self._undo else None
+        self.ui.undoButton.visible = node is not None and node is segmentation
+        if node is None:
+            return
+        if self._undo.isUndone:
+            self.ui.undoButton.text = _("Redo this run")
+            self.ui.undoButton.toolTip = _("Bring back the segments that the run made.")
+        else:
+            self.ui.undoButton.text = _("Undo this run")
+            self.ui.undoButton.toolTip = _("Bring back the segments that this run replaced.")
 
 
 #
@@ -466,6 +509,8 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
         self._worker = worker or WorkerProcess(onLog=self._onWorkerLog)
         self._run = None
         self._onLog = None
+        #: Keeps tables and plots in step with the segments.
+        self.measurements = LiveMeasurements()
 
     def getParameterNode(self) -> MKDSegmentationParameterNode:
         return MKDSegmentationParameterNode(super().getParameterNode())
@@ -593,6 +638,7 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
         """End the run and the worker process."""
         self.cancel()
         self._worker.stop()
+        self.measurements.close()
 
     def _onWorkerLog(self, line: str) -> None:
         if self._onLog is not None:
@@ -630,7 +676,8 @@ class MKDSegmentationTest(ScriptedLoadableModuleTest):
         segmentation = self.panel.ui.outputSelector.currentNode()
         self.assertIsNotNone(segmentation, self.panel.ui.statusLabel.text)
         for structure in STRUCTURES:
-            found = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, structure.key, volume) > 0
+            segmentId = ourSegments(segmentation)[structure.key]
+            found = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segmentId, volume) > 0
             self.assertEqual(found.shape, truth.shape)
             overlap = (
                 2.0 * (found & (truth == structure.label)).sum() / (found.sum() + (truth == structure.label).sum())

@@ -117,6 +117,8 @@ class RunOptions:
     withDisagreement - also give a volume that shows where the two segmentors differ, 0 to 1.
     withAligned - also give the volume as image alignment rendered it.
     threads - processor threads to compute with; 0 leaves the choice to PyTorch, which takes one for each core.
+    edits - what becomes of segments of an earlier run that were edited since: "refuse" does not run, "replace" replaces
+        them, "keep" writes into a new segmentation (of a sequence: leaves frames with edits as they are).
     """
 
     modality: str = "CT"
@@ -127,6 +129,7 @@ class RunOptions:
     withDisagreement: bool = False
     withAligned: bool = False
     threads: int = 0
+    edits: str = "refuse"
 
     @property
     def bundlePath(self) -> str | None:

@@ -12,7 +12,7 @@ import weakref
 import shiboken6
 from PySide6 import QtCore
 
-from . import api, connections, conversion
+from . import api, connections, conversion, failures
 
 _classes = {}
 _wrappers = weakref.WeakValueDictionary()
@@ -74,6 +74,8 @@ class WrapperType(type):
             for base in bases:
                 rawClass = getattr(base, "_rawClass", None)
                 for member in namespace:
+                    if member == "eventFilter":
+                        continue  # the one that PythonQt forwards and modules use; see Wrapper.__init__
                     if rawClass is not None and not member.startswith("_") and hasattr(rawClass, member):
                         raise NotImplementedError(
                             f"{name}.{member}: the stand-in GUI does not forward virtual functions to Python"
@@ -198,7 +200,8 @@ class Wrapper(metaclass=WrapperType):
     def __init__(self, *arguments, **keywords):
         if keywords:
             raise TypeError(f"{type(self).__name__}: PythonQt takes no keyword arguments, got {sorted(keywords)}")
-        _attach(self, self._rawClass(*[unwrap(argument) for argument in arguments]))
+        rawClass = _filtering(self._rawClass) if "eventFilter" in dir(type(self)) else self._rawClass
+        _attach(self, rawClass(*[unwrap(argument) for argument in arguments]))
 
     def _alive(self):
         if not shiboken6.isValid(self._raw):
@@ -282,6 +285,26 @@ class Wrapper(metaclass=WrapperType):
 
     def findChild(self, kind, name=None):
         return next(iter(self.findChildren(kind, name)), None)
+
+
+def _filtering(rawClass):
+    """Return a class that hands the events of watched objects to the method eventFilter of its wrapper."""
+
+    class Filtering(rawClass):
+        def eventFilter(self, watched, event):
+            wrapper = _wrappers.get(_key(self))
+            if wrapper is None or not shiboken6.isValid(watched):
+                return False
+            try:
+                answer = wrapper.eventFilter(wrap(watched), event)
+            except Exception:
+                failures.recordException("exception in an event filter")
+                return False
+            if not isinstance(answer, bool):
+                failures.record("event filter", f"{type(wrapper).__name__}.eventFilter returned {answer!r}, not a bool")
+            return bool(answer)
+
+    return Filtering
 
 
 def _target(target):

@@ -93,6 +93,38 @@ def _assigned(name):
     return lambda self: getattr(self, name), lambda self, value: setattr(self, name, value)
 
 
+class ModulePanelArea(QtWidgets.QScrollArea):
+    """Where Slicer shows the panel of a module: in a scroll area under other widgets.
+
+    When another module was shown before, and when the panel needs a scroll bar, Slicer gives the panel the height of
+    its minimumSizeHint, which knows nothing of the height that word-wrapped labels need at their width. This area
+    always does, so that what overlaps there overlaps here.
+    """
+
+    def __init__(self, panel):
+        super().__init__()
+        self.setFrameShape(QtWidgets.QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(QtCore.Qt.ScrollBarPolicy.ScrollBarAsNeeded)
+        self.setVerticalScrollBarPolicy(QtCore.Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
+        self.setWidget(panel)
+        panel.installEventFilter(self)
+        self.resize(500, 900)
+
+    def eventFilter(self, watched, event):
+        if watched is self.widget() and event.type() == QtCore.QEvent.Type.LayoutRequest:
+            self._fit()
+        return super().eventFilter(watched, event)
+
+    def resizeEvent(self, event):
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self):
+        panel, smallest = self.widget(), self.widget().minimumSizeHint()
+        if panel is not None:
+            panel.resize(self.viewport().size().expandedTo(smallest))
+
+
 @standIn
 class qSlicerScriptedLoadableModule(qSlicerLoadableModule):
     def __init__(self, name, path):
@@ -100,6 +132,7 @@ class qSlicerScriptedLoadableModule(qSlicerLoadableModule):
         self._title = self._helpText = self._acknowledgementText = ""
         self._categories, self._contributors, self._dependencies, self._nodeTypes = [], [], [], []
         self._icon, self._hidden, self._index, self._widget = QtGui.QIcon(), False, -1, None
+        self._area = None
 
     def createNewWidgetRepresentation(self):
         widget = qSlicerScriptedLoadableModuleWidget(self)
@@ -150,6 +183,8 @@ def loadModule(path):
     slicer.app._raw.startupCompleted.emit()
     slicer.app.disconnect("startupCompleted()")
     widget = raw.widgetRepresentation()
+    raw._area = ModulePanelArea(widget)
+    raw._area.show()
     widget.show()
     widget.enter()
     QtCore.QCoreApplication.processEvents()
@@ -172,7 +207,7 @@ def unloadModule(name):
         if left:
             raw._widget.self().removeObservers()
             failures.record("observations left behind", f"{name}Widget.cleanup() left {len(left)}: {left}")
-        shiboken6.delete(raw._widget)
+        shiboken6.delete(raw._area if raw._area is not None else raw._widget)
     for attribute in (name + "Instance", name + "Widget", name.lower()):
         if hasattr(slicer.modules, attribute):
             delattr(slicer.modules, attribute)

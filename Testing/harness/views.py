@@ -88,8 +88,11 @@ def threeDImage(direction=(-0.35, 1.0, 0.25), size=(480, 480), zoom=1.15):
 def panelImage(widget, width=440):
     """Return a QImage of a module's panel (the widget that `loadModule` returns) in `width` pixels."""
     raw = unwrap(widget.parent)
-    raw.resize(width, max(raw.sizeHint().height(), raw.minimumSizeHint().height()))
-    driving.processEvents(0.05)
+    area = raw.window()  # what it is shown in, with a scroll bar at its side
+    for _round in range(2):  # the height depends on the width
+        beside = area.width() - area.viewport().width()
+        area.resize(width + beside, max(raw.sizeHint().height(), raw.minimumSizeHint().height()))
+        driving.processEvents(0.05)
     return raw.grab().toImage()
 
 

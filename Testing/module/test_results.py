@@ -36,14 +36,25 @@ def request():
     return json.loads(segmentations()[0].GetAttribute("MKDSegmentation.Report"))["request"]
 
 
-def test_the_table_shows_volume_mean_and_confidence_of_every_structure(panel, volume, worker):
+def meanOf(key, volume):
+    """Return the mean of the volume's voxels in a segment of ours, as the table shows it."""
+    return f"{slicerArray(volume)[voxelsOf(segmentations()[0], key, volume)].mean():.0f}"
+
+
+def slicerArray(volume):
+    import slicer
+
+    return slicer.util.arrayFromVolume(volume)
+
+
+def test_the_table_shows_volume_mean_and_agreement_of_every_structure(panel, volume, worker):
     worker("good")
     segment(panel)
     rows = driving.tableTexts(panel.ui.resultsTable)
-    assert rows[0][1:] == [f"{ML:.1f}", "100", "90 %", ""] and rows[2][3] == "50 %"
+    assert rows[0][1:] == [f"{ML:.1f}", meanOf("LV", volume), "90 %", ""] and rows[2][3] == "50 %"
     header = [panel.ui.resultsTable.horizontalHeaderItem(column).text() for column in range(5)]
-    assert header == ["Structure", "ml", "HU", "Conf.", ""]
-    assert "segmentors agree" in panel.ui.resultsTable.horizontalHeaderItem(3).toolTip()
+    assert header == ["Structure", "ml", "HU", "Agreement", ""]
+    assert "two segmentors" in panel.ui.resultsTable.horizontalHeaderItem(3).toolTip()
 
 
 def test_an_mr_has_no_hounsfield_units(panel, volume, worker):
@@ -65,8 +76,9 @@ def test_a_table_node_with_all_numbers_is_in_the_scene_and_a_second_run_fills_th
         "Volume (ml)",
         "Mass (g)",
         "Mean (HU)",
-        "Confidence (%)",
+        "Agreement (%)",
         "Warnings",
+        "Status",
     ]
     assert table.GetNumberOfRows() == 7
     assert table.GetTable().GetValueByName(0, "Volume (ml)").ToDouble() == round(ML, 1)
@@ -82,7 +94,7 @@ def test_copy_puts_the_table_on_the_clipboard(panel, volume, worker):
     driving.click(panel.ui.copyButton)
     lines = slicer.app.clipboard().text().splitlines()
     assert lines[0].split("\t")[:2] == ["Structure", "Volume (ml)"]
-    assert lines[1].split("\t")[:5] == ["Left ventricle", f"{round(ML, 1):g}", "", "100", "90"]
+    assert lines[1].split("\t")[:5] == ["Left ventricle", f"{round(ML, 1):g}", "", meanOf("LV", volume), "90"]
     assert lines[-1].split("\t")[0] == "Whole heart" and "may not show the whole heart" in lines[-1]
 
 
@@ -162,7 +174,7 @@ def test_disagreement_and_aligned_volume_come_when_asked_for_and_are_shown_over_
     assert shown.GetName() == "CT heart disagreement" and composite.GetForegroundOpacity() > 0.3
     assert composite.GetBackgroundVolumeID() == volume.GetID()
     assert np.allclose(slicer.util.arrayFromVolume(shown), slicer.util.arrayFromVolume(volume)), "what the worker wrote"
-    driving.choose(panel.ui.overlayComboBox, "Volume as aligned")
+    driving.choose(panel.ui.overlayComboBox, "Aligned volume (IAM)")
     assert slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID()).GetName() == "CT heart aligned volume"
     driving.choose(panel.ui.overlayComboBox, "Nothing")
     assert not composite.GetForegroundVolumeID()

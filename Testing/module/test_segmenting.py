@@ -220,8 +220,10 @@ def test_a_failure_while_results_are_stored_leaves_an_earlier_segmentation_as_th
         raise RuntimeError("no table")
 
     monkeypatch.setattr(segmentationRun, "writeMeasurementsTable", fail)
+    driving.click(panel.ui.segmentButton)
     with expectedErrors("could not be put into the scene"):
-        segment(panel)
+        driving.click(panel.ui.replaceEditsButton)
+        waitUntilReady(panel)
     assert changed == [True], "the failure came after the segments and their report"
     assert sceneContent() == before and segmentation.GetAttribute("MKDSegmentation.Report") == reportBefore
     assert np.array_equal(voxelsOf(segmentation, "LV", volume), edited)

@@ -191,7 +191,13 @@ def test_cancel_keeps_the_frames_that_are_finished(panel, sequence, worker, slic
     assert panel.ui.statusLabel.text == f"Cancelled after 2 of {FRAMES} frames; these are kept."
     assert framesOf(sequence).GetDataNodeAtValue("80", True).GetSegmentation().GetNumberOfSegments() == 7
     assert "Frames 3, 4, 5 are not segmented" in panel.ui.functionWarningsLabel.text
-    assert functionRows(panel)["End-systolic volume (ml)"][0] == "2"
+    rows = functionRows(panel)
+    for title in ("End-diastolic volume (ml)", "End-systolic volume (ml)", "Ejection fraction (%)"):
+        assert rows[title] == ["", ""], "two frames of five are no heartbeat"
+    assert "ejection fraction is not shown" in panel.ui.functionWarningsLabel.text
+    (function,) = nodesNamed("Beat heart function")
+    cells = {function.GetCellText(row, 0): function.GetCellText(row, 1) for row in range(function.GetNumberOfRows())}
+    assert cells["Ejection fraction (%)"] == "" and "End-systole (frame)" not in cells
     driving.waitUntil(lambda: not os.listdir(slicerApp.temporaryPath), 3, "an empty temporary folder")
     browserOf(sequence).SetSelectedItemNumber(3)
     assert segmentations()[0].GetSegmentation().GetNumberOfSegments() == 0, (

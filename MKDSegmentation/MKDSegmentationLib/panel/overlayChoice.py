@@ -30,7 +30,7 @@ class OverlayChoice:
         if not isOther:
             return
         self._kinds = kinds
-        titles = {DISAGREEMENT: _("Disagreement of the segmentors"), ALIGNED: _("Volume as aligned")}
+        titles = {DISAGREEMENT: _("Disagreement of the segmentors"), ALIGNED: _("Aligned volume (IAM)")}
         wasBlocked = self._comboBox.blockSignals(True)
         self._comboBox.clear()
         self._comboBox.addItem(_("Nothing"))

@@ -12,43 +12,36 @@ from mkd_core.structures import BY_KEY
 
 from ..parameters import MachineSettings
 from ..scene.findingTexts import warningTexts
-from ..scene.measurements import measurementRows, measurementsAsText
+from ..scene.measurements import measurementRows, measurementsAsText, statusText
 from ..scene.provenance import provenanceText
+from ..scene.segmentMeasurement import DELETED, EDITED, currentReport
+from .fittedTable import FittedTable
 
-_STRUCTURE, _VOLUME, _MEAN, _CONFIDENCE, _CHECK = range(5)
+_STRUCTURE, _VOLUME, _MEAN, _AGREEMENT, _CHECK = range(5)
 
 
 class ResultsTable:
     """Fills a table with one row per structure, and labels with the warnings and the provenance; copies and saves the
     numbers.
 
-    :param table: QTableWidget with five columns.
-    :param warningsLabel: QLabel below it.
-    :param provenanceLabel: QLabel for what made the result.
-    :param copyButton: QPushButton that puts the numbers on the clipboard.
-    :param saveButton: QPushButton that asks for a file name and writes CSV.
+    :param ui: the panel's widgets: resultsTable with five columns, warningsLabel and provenanceLabel below it,
+        copyButton for the clipboard, saveTableButton for a CSV file.
     """
 
-    def __init__(self, table, warningsLabel, provenanceLabel, copyButton, saveButton) -> None:
-        self._table, self._warningsLabel, self._provenanceLabel = table, warningsLabel, provenanceLabel
-        self._copyButton, self._saveButton = copyButton, saveButton
+    def __init__(self, ui) -> None:
+        self._table, self._warningsLabel, self._provenanceLabel = ui.resultsTable, ui.warningsLabel, ui.provenanceLabel
+        self._saveButton = ui.saveTableButton
         self._settings = MachineSettings()
-        self._report, self._keys, self._name = None, [], ""
-        header = table.horizontalHeader()
-        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
-        header.setSectionResizeMode(_STRUCTURE, qt.QHeaderView.Stretch)
-        header.minimumSectionSize = 20
-        table.verticalHeader().hide()
-        table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 8)
-        copyButton.connect("clicked(bool)", self._onCopy)
-        saveButton.connect("clicked(bool)", self._onSave)
+        self._report, self._keys = None, []
+        self._segmentation, self._volume = None, None
+        self._fitted = FittedTable(ui.resultsTable)
+        ui.copyButton.connect("clicked(bool)", self._onCopy)
+        ui.saveTableButton.connect("clicked(bool)", self._onSave)
 
-    def show(self, report: dict, name: str) -> None:
-        """Show a report of the pipeline; rows stand in the order of the label values.
-
-        :param name: of the segmentation, proposed as file name.
-        """
-        self._name = name
+    def show(self, state) -> None:
+        """Show what the segments in the state of the panel measure now; rows stand in the order of the label values."""
+        self._segmentation, self._volume = state.segmentation, state.volume
+        report = currentReport(state.segmentation, state.volume)
         if report == self._report:
             return  # what the user selected in the table stays selected
         self._report = report
@@ -56,24 +49,31 @@ class ResultsTable:
         rows = measurementRows(report)
         isCt = report.get("modality", "CT") == "CT"
         self._table.setHorizontalHeaderLabels(
-            [_("Structure"), _("ml"), _("HU") if isCt else _("Signal"), _("Conf."), ""]
+            [_("Structure"), _("ml"), _("HU") if isCt else _("Signal"), _("Agreement"), ""]
         )
         self._setHeaderTips(isCt)
         self._table.setRowCount(len(rows))
-        for row, (title, volume, mass, mean, confidence, warnings) in enumerate(rows):
-            structure = BY_KEY[self._keys[row]]
+        for row, (title, volume, mass, mean, agreement, warnings, status) in enumerate(rows):
+            entry, structure = report["structures"][self._keys[row]], BY_KEY[self._keys[row]]
             tip = "\n".join(
-                text for text in (title, _("{mass} g").format(mass=f"{mass:.0f}") if mass else "", warnings) if text
+                text
+                for text in (
+                    title,
+                    "" if title == structure.name else structure.name,
+                    _("{mass} g").format(mass=f"{mass:.0f}") if mass else "",
+                    status,
+                    warnings,
+                )
+                if text
             )
-            found = bool(volume)
+            isEdited = entry.get("state") == EDITED
             self._setItem(row, _STRUCTURE, title, tip, icon=_swatch(structure.color))
-            self._setItem(row, _VOLUME, _volumeText(volume) if found else _("not found"), tip, alignRight=True)
-            self._setItem(row, _MEAN, f"{mean:.0f}" if found and mean is not None else "", tip, alignRight=True)
-            self._setItem(
-                row, _CONFIDENCE, f"{confidence:.0f} %" if confidence is not None else "", tip, alignRight=True
-            )
+            self._setItem(row, _VOLUME, _volumeText(volume, status), tip, alignRight=True)
+            self._setItem(row, _MEAN, f"{mean:.0f}" if volume and mean is not None else "", tip, alignRight=True)
+            text = f"{agreement:.0f} %" if agreement is not None else statusText(entry) if isEdited else ""
+            self._setItem(row, _AGREEMENT, text, tip, alignRight=True)
             self._setItem(row, _CHECK, "\N{WARNING SIGN}" if warnings else "", tip)
-        self._fitHeight()
+        self._fitted.fit()
         self._warningsLabel.text = _massText(report) + _warningsText(report)
         self._provenanceLabel.text = provenanceText(report)
         self._provenanceLabel.toolTip = _("SHA-256 of the weights: {sha256}").format(
@@ -88,14 +88,14 @@ class ResultsTable:
         tips = (
             _("Click a row to see the structure in the slice views."),
             _("Volume in ml."),
-            _("Mean of the volume's values in the structure, in Hounsfield units.")
+            _("Mean intensity of the structure, in Hounsfield units (HU).")
             if isCt
-            else _("Mean of the volume's values in the structure."),
+            else _("Mean signal intensity of the structure; MR has no unit."),
             _(
-                "How far the two segmentors agree on the structure (Dice overlap). "
+                "Agreement of the two segmentors on the structure (Dice overlap). "
                 "Too little is named below the table; how much is enough depends on the structure."
             ),
-            _("Something to check: see below the table."),
+            _("A warning: see below the table."),
         )
         for column, tip in enumerate(tips):
             self._table.horizontalHeaderItem(column).setToolTip(tip)
@@ -109,26 +109,20 @@ class ResultsTable:
         item.setToolTip(toolTip)
         self._table.setItem(row, column, item)
 
-    def _fitHeight(self) -> None:
-        """Make the table as high as its rows: seven rows need no scroll bar."""
-        height = self._table.horizontalHeader().sizeHint.height() + 2 * self._table.frameWidth
-        for row in range(self._table.rowCount):
-            height += self._table.rowHeight(row)
-        self._table.setFixedHeight(height)
-
     def _onCopy(self) -> None:
-        slicer.app.clipboard().setText(measurementsAsText(self._report, "\t"))
+        report = currentReport(self._segmentation, self._volume)
+        slicer.app.clipboard().setText(measurementsAsText(report, "\t"))
 
     def _onSave(self) -> None:
-        folder = self._settings.exportFolder or os.path.expanduser("~")
-        proposed = os.path.join(folder, "".join(c if c.isalnum() or c in " -_." else "_" for c in self._name) + ".csv")
+        folder, name = self._settings.exportFolder or os.path.expanduser("~"), self._segmentation.GetName()
+        proposed = os.path.join(folder, "".join(c if c.isalnum() or c in " -_." else "_" for c in name) + ".csv")
         path = qt.QFileDialog.getSaveFileName(
             self._saveButton, _("Save the measurements"), proposed, _("Table") + " (*.csv)"
         )
         if not path:
             return
         try:
-            _writeWhole(path, measurementsAsText(self._report, ","))
+            _writeWhole(path, measurementsAsText(currentReport(self._segmentation, self._volume), ","))
         except OSError as error:
             slicer.util.warningDisplay(
                 _("The file could not be written ({reason}).").format(reason=error.strerror or error)
@@ -149,7 +143,9 @@ def _writeWhole(path: str, text: str) -> None:
             os.remove(part)
 
 
-def _volumeText(volume: float) -> str:
+def _volumeText(volume: float | None, status: str) -> str:
+    if not volume:
+        return status or "0"
     return f"{volume:.0f}" if volume >= 10 else f"{volume:.1f}"
 
 
@@ -160,12 +156,23 @@ def _massText(report: dict) -> str:
 
 def _warningsText(report: dict) -> str:
     warnings = [html.escape(warning) for warning in warningTexts(report)]
+    changes = []
     for key, entry in report.get("structures", {}).items():
+        name = html.escape(entry.get("name") or BY_KEY[key].name)
         for warning in warningTexts(entry):
-            warnings.append(f"<b>{html.escape(BY_KEY[key].name)}:</b> {html.escape(warning)}")
-    if not warnings:
-        return _("Nothing conspicuous was found. Look at the contours before you use the volumes.")
-    return _("Please check:") + "".join(f"<br>• {warning}" for warning in warnings)
+            warnings.append(f"<b>{name}:</b> {html.escape(warning)}")
+        if entry.get("state") in _CHANGES:
+            changes.append(f"<b>{name}:</b> " + html.escape(_CHANGES[entry["state"]]()))
+    if not warnings and not changes:
+        return _("No sign of a failed segmentation. This says nothing about the patient.")
+    title = [_("Warnings:")] if warnings else []
+    return "<br>".join(title + [f"• {warning}" for warning in warnings + changes])
+
+
+_CHANGES = {
+    EDITED: lambda: _("edited after the run. The agreement and the warnings of the run no longer apply to it."),
+    DELETED: lambda: _("deleted after the run."),
+}
 
 
 def _swatch(color: tuple):

@@ -6,11 +6,12 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from mkd_core.measure.cardiac_function import CardiacFunction, cardiac_function
+from mkd_core.measure.cardiac_function import CardiacFunction
 
 from ..scene.findingTexts import findingText
 from ..scene.frameSequence import FrameSequence
-from ..scene.functionNodes import chartOf, functionRows
+from ..scene.functionNodes import chartOf, functionNotes, functionOfReports, functionRows
+from .fittedTable import FittedTable
 
 _SURFACE = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
 
@@ -24,15 +25,14 @@ class SequenceSection:
 
     def __init__(self, ui) -> None:
         self._ui = ui
-        self._frames = None
-        self._measured = (None, None)  # what the function was derived from, and the function
+        self._frames, self._isRunning = None, False
+        self._nextTimer = qt.QTimer()
+        self._nextTimer.setSingleShot(True)
+        self._nextTimer.setInterval(0)
+        self._nextTimer.connect("timeout()", self._showFunction)
+        self._reports = []  # of the frames, as the function was derived from them
         self._shown = (None, "")  # sequence of segmentations, and the index value of the frame that is shown
-        header = ui.functionTable.horizontalHeader()
-        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
-        for column in (1, 2):
-            header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
-        ui.functionTable.verticalHeader().hide()
-        ui.functionTable.verticalHeader().setDefaultSectionSize(ui.functionTable.fontMetrics().height() + 8)
+        self._fitted = FittedTable(ui.functionTable)
         ui.functionTable.connect("cellClicked(int,int)", self._onRowClicked)
         ui.showPlotButton.connect("clicked(bool)", self._onShowPlot)
 
@@ -54,8 +54,20 @@ class SequenceSection:
             "Segment every frame; frames that are finished are kept if you cancel."
         )
         self._keepSurfaces()
-        function = None if running else self._function()
-        for widget in (ui.functionTable, ui.functionWarningsLabel, ui.showPlotButton):
+        self._isRunning = running
+        self._showFunction()
+
+    def close(self) -> None:
+        """End measuring."""
+        self._nextTimer.stop()
+
+    def _showFunction(self) -> None:
+        """Show the function, or measure some of the frames and come back for the others."""
+        isMeasured = self._isRunning or self._frames is None or self._frames.measureSome()
+        if not isMeasured:
+            self._nextTimer.start()
+        function = None if self._isRunning or not isMeasured else self._function()
+        for widget in (self._ui.functionTable, self._ui.functionWarningsLabel, self._ui.showPlotButton):
             widget.visible = function is not None
         if function is not None:
             self._show(function)
@@ -81,13 +93,11 @@ class SequenceSection:
             segmentation.RemoveRepresentation(_SURFACE)
 
     def _function(self) -> CardiacFunction | None:
-        """Return the function told by the reports of the frames, None if no frame has one."""
-        segmentations = self._frames.segmentations()
-        state = (segmentations, segmentations.GetMTime(), self._frames.count) if segmentations is not None else None
-        if state != self._measured[0]:
-            reports = self._frames.reports()
-            self._measured = (state, cardiac_function(reports) if any(reports) else None)
-        return self._measured[1]
+        """Return the function that the segments of the frames tell now, None if no frame was segmented."""
+        if self._frames is None or self._frames.segmentations() is None:
+            return None
+        self._reports = self._frames.reports()
+        return functionOfReports(self._reports) if any(self._reports) else None
 
     def _show(self, function: CardiacFunction) -> None:
         table, rows = self._ui.functionTable, functionRows(function)
@@ -99,9 +109,8 @@ class SequenceSection:
                     item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
                 item.setToolTip(self._frameText(function, row) or text)
                 table.setItem(row, column, item)
-        height = table.horizontalHeader().sizeHint.height() + 2 * table.frameWidth
-        table.setFixedHeight(height + sum(table.rowHeight(row) for row in range(len(rows))))
-        self._ui.functionWarningsLabel.text = _warningsText(function)
+        self._fitted.fit()
+        self._ui.functionWarningsLabel.text = _warningsText(function, functionNotes(self._reports))
         self._ui.showPlotButton.enabled = chartOf(self._frames) is not None
 
     def _frameOfRow(self, function: CardiacFunction, row: int):
@@ -138,7 +147,7 @@ def _extentText(frames: FrameSequence) -> str:
     )
 
 
-def _warningsText(function: CardiacFunction) -> str:
+def _warningsText(function: CardiacFunction, notes: list) -> str:
     lines = []
     if function.end_diastole is not None:
         lines.append(
@@ -148,6 +157,7 @@ def _warningsText(function: CardiacFunction) -> str:
                 )
             )
         )
+    lines += map(html.escape, notes)
     if function.warnings:
-        lines.append(_("Please check:"))
+        lines.append(_("Warnings:"))
     return "<br>".join(lines + [f"• {html.escape(findingText(warning))}" for warning in function.warnings])

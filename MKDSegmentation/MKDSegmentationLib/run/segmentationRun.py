@@ -18,8 +18,11 @@ from mkd_core.structures import labelled
 
 from ..parameters import RunOptions
 from ..scene.measurements import writeMeasurementsTable
+from ..scene.ourSegments import ourSegments
 from ..scene.overlayVolumes import removeOverlay, writeOverlay
 from ..scene.provenance import keepReport
+from ..scene.runUndo import RunUndo
+from ..scene.segmentMeasurement import currentReport, editedNames, voxelState
 from ..scene.segmentationWriting import SegmentationBackup, reasonSegmentationCannotBeUsed, writeSegmentation
 from ..scene.transformHardening import isUnderNonLinearTransform
 from .contracts import Worker
@@ -36,6 +39,7 @@ class RunOutcome:
     segmentation - the segmentation node of a run that is done.
     table - the table node with its measurements.
     report - what the pipeline measured and doubts, if it is done.
+    undo - takes the run back, if it is done and wrote into a segmentation that was there before (see runUndo).
     """
 
     status: str
@@ -43,6 +47,17 @@ class RunOutcome:
     segmentation: object = None
     table: object = None
     report: dict = field(default_factory=dict)
+    undo: RunUndo | None = None
+
+
+def reasonEditsForbid(edited: list) -> str:
+    """Return why a run may not replace what was edited, one sentence for scripts.
+
+    :param edited: names of what was edited.
+    """
+    return _("Edited since the last run: {segments}. Choose edits='replace' or edits='keep' in the options.").format(
+        segments=", ".join(edited)
+    )
 
 
 def progressText(stage: str, message: str) -> str:
@@ -93,6 +108,7 @@ class SegmentationRun(VTKObservationMixin):
         self._steps = None  # of writing or reading a file, under way
         self._backup = None  # of the output, while the result is put into the scene
         self._stateAtStart = None
+        self._segmentsAtStart = {}  # what our segments in the output were
         self._startTime = 0.0
 
     def begin(self) -> None:
@@ -106,6 +122,12 @@ class SegmentationRun(VTKObservationMixin):
         )
         if reason:
             raise ValueError(reason)
+        edited = editedNames(self._outputSegmentation)
+        if self._options.edits == "refuse" and edited:
+            raise ValueError(reasonEditsForbid(edited))
+        if self._options.edits == "keep" and edited:
+            self._outputSegmentation = None
+        self._segmentsAtStart = self._segmentsNow()
         self._startTime = time.monotonic()
         self._transfer = VolumeTransfer()
         try:
@@ -242,6 +264,9 @@ class SegmentationRun(VTKObservationMixin):
             return RunOutcome("failed", reason)
         if labels is None:
             return RunOutcome("failed", _("No heart was found in this volume."))
+        wasEdited = self._segmentsNow() != self._segmentsAtStart
+        if wasEdited:  # during the run: nobody was asked about these edits
+            self._outputSegmentation = None
         overlays = self._readOverlays()  # what cannot be read must fail before the scene is touched
         report = {**report, "warnings": report["warnings"] + self._warningsOnTransform()}
         before = _nodesOfScene()
@@ -263,7 +288,13 @@ class SegmentationRun(VTKObservationMixin):
         message = _("The heart is segmented ({seconds} s on {device}).").format(
             seconds=max(1, round(seconds)), device=device
         )
-        return RunOutcome("done", message, segmentation, table, report)
+        if wasEdited:
+            message += " " + _("You edited the segments meanwhile, so the result is in a new segmentation.")
+        undo = RunUndo(self._backup) if self._outputSegmentation is not None else None
+        return RunOutcome("done", message, segmentation, table, report, undo)
+
+    def _segmentsNow(self) -> dict:
+        return voxelState(self._outputSegmentation, ourSegments(self._outputSegmentation).values())
 
     def _writeNodes(self, labels, overlays: dict, report: dict) -> tuple:
         """Put the result into the scene; return segmentation node, table node and the report as it was stored."""
@@ -275,7 +306,7 @@ class SegmentationRun(VTKObservationMixin):
             labelled(report["labels"]),
         )
         report = keepReport(segmentation, report)
-        table = writeMeasurementsTable(report, segmentation)
+        table = writeMeasurementsTable(currentReport(segmentation, self._inputVolume), segmentation)
         for kind in (DISAGREEMENT, ALIGNED):
             if kind in overlays:
                 writeOverlay(kind, overlays[kind], segmentation, self._inputVolume, report.get("target", "CT"))

@@ -16,9 +16,10 @@ from ..parameters import RunOptions
 from ..scene.frameSequence import FrameSequence
 from ..scene.functionNodes import writeFunctionNodes
 from ..scene.provenance import keepReport
+from ..scene.segmentMeasurement import voxelState
 from ..scene.segmentationWriting import writeSegmentation
 from .contracts import Worker
-from .segmentationRun import RunOutcome, SegmentationRun
+from .segmentationRun import RunOutcome, SegmentationRun, reasonEditsForbid
 from .volumeTransfer import WorldGrid, linearToWorld, reasonVolumeCannotBeUsed
 
 #: So many frames that fail for the same reason before any succeeded end the run: the others would fail as well.
@@ -47,8 +48,9 @@ class SequenceRun(VTKObservationMixin):
         super().__init__()
         self._worker = worker
         self._volumeNode = volumeNode
+        self._edits = (options or RunOptions()).edits
         self._options = dataclasses.replace(
-            options or RunOptions(), withDisagreement=False, withAligned=False
+            options or RunOptions(), withDisagreement=False, withAligned=False, edits="replace"
         )  # a result keeps labels alone of each frame
         self._onProgress = onProgress
         self._onFinished = onFinished
@@ -57,6 +59,8 @@ class SequenceRun(VTKObservationMixin):
         self._toWorld = None  # transform of the volume node; the frames themselves are under none
         self._frame = -1
         self._finishedFrames = 0
+        self._kept = set()  # numbers of the frames with edits that stay as they are
+        self._segmentsAtStart = {}  # what the segments of the frame were when its run began
         self._failures = {}  # frame number -> reason
         self._frameRun = None
         self._scratch = None  # a scene of its own for the segmentation of the frame under way
@@ -79,9 +83,17 @@ class SequenceRun(VTKObservationMixin):
             raise ValueError(reason)
         self._indexValues = self._frames.indexValues()
         self._toWorld = linearToWorld(self._volumeNode)
+        edited = self._frames.editedFrames()
+        if self._edits == "refuse" and edited:
+            names = [_("frame {frame}").format(frame=frame + 1) for frame in edited]
+            raise ValueError(reasonEditsForbid(names))
+        self._kept = set(edited) if self._edits == "keep" else set()
+        if len(self._kept) == len(self._indexValues):
+            raise ValueError(_("Every frame was edited since the last run: there is none to segment."))
         self._startTime = time.monotonic()
         self._scratch = slicer.vtkMRMLScene()
-        self._frame = 0
+        self._frame = -1
+        self._toNextFrame()
         self._makeFrameRun()
         self._frameRun.begin()
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneStartClose)
@@ -97,11 +109,17 @@ class SequenceRun(VTKObservationMixin):
                 )
         self._end("cancelled", message)
 
+    def _toNextFrame(self) -> None:
+        self._frame += 1
+        while self._frame in self._kept:
+            self._frame += 1
+
     def _makeFrameRun(self) -> None:
         frame, value = self._frame, self._indexValues[self._frame]
         self._scratch.Clear(0)
         segmentation = self._scratch.AddNode(slicer.vtkMRMLSegmentationNode())
         earlier = self._frames.segmentationOfFrame(value)
+        self._segmentsAtStart = _allSegments(earlier)
         if earlier is not None:
             segmentation.CopyContent(earlier)  # segments of the user are kept
         segmentation.SetName(self._name())
@@ -122,7 +140,7 @@ class SequenceRun(VTKObservationMixin):
         """Begin with the next frame or end the run; from the event loop, so that the panel never waits for two steps in
         a row.
         """
-        if self._frame == len(self._indexValues) or self._isHopeless():
+        if self._frame >= len(self._indexValues) or self._isHopeless():
             self._complete()
             return
         self._onFrameProgress(self._frame, _("Reading the volume"), 0.0)
@@ -143,12 +161,17 @@ class SequenceRun(VTKObservationMixin):
         if outcome.status == "cancelled":
             self.cancel(outcome.message)
             return
+        if outcome.status == "done" and self._segmentsAtStart != _allSegments(
+            self._frames.segmentationOfFrame(self._indexValues[frame])
+        ):
+            outcome = RunOutcome("failed", _("The frame was edited during the run, and its segments are kept."))
         if outcome.status == "done":
             self._frames.keep(outcome.segmentation, self._indexValues[frame], self._name())
+            self._frames.measureSome()  # now, so that it need not be done for all frames at once
             self._finishedFrames += 1
         else:
             self._failures[frame] = outcome.message
-        self._frame += 1
+        self._toNextFrame()
         self._nextTimer.start(0)
 
     def _isHopeless(self) -> bool:
@@ -159,7 +182,12 @@ class SequenceRun(VTKObservationMixin):
         if not self._finishedFrames:
             self._end("failed", next(iter(self._failures.values())))
         elif not self._failures:
-            self._end("done", _("All {count} frames are segmented ({seconds} s).").format(count=count, seconds=seconds))
+            message = _("All {count} frames are segmented ({seconds} s).").format(count=count, seconds=seconds)
+            if self._kept:
+                message = _("{done} frames are segmented ({seconds} s), {kept} with your edits are kept.").format(
+                    done=self._finishedFrames, seconds=seconds, kept=len(self._kept)
+                )
+            self._end("done", message)
         else:
             failed = ", ".join(str(frame + 1) for frame in self._failures)
             self._end(
@@ -202,6 +230,15 @@ class SequenceRun(VTKObservationMixin):
         onFinished, self._onFinished, self._onProgress = self._onFinished, None, None
         if onFinished is not None:
             onFinished(RunOutcome(status, message, segmentation=segmentation, report=report))
+
+
+def _allSegments(segmentationNode) -> dict:
+    """Return what the segments of a frame are, those of the user included."""
+    if segmentationNode is None:
+        return {}
+    segmentation = segmentationNode.GetSegmentation()
+    ids = [segmentation.GetNthSegmentID(index) for index in range(segmentation.GetNumberOfSegments())]
+    return voxelState(segmentationNode, ids)
 
 
 class _FrameRun(SegmentationRun):

@@ -2,11 +2,20 @@
 
 import slicer
 
-from .provenance import reportOf
+from .segmentMeasurement import currentReport, editedStructures, voxelsToMeasure
 from .segmentationWriting import placeBeside
+from .transformHardening import volumeScale
 
 #: Role by which a sequence of segmentations refers to the sequence of volumes it was made of.
 _VOLUMES_ROLE = "MKDSegmentation.Volumes"
+
+#: So many voxels are looked at without a break; it takes about a tenth of a second.
+_VOXELS_AT_ONCE = 250_000_000
+
+
+def isSequenceOfSegmentations(sequenceNode) -> bool:
+    """Tell whether a sequence node holds segmentations that were made of a sequence of volumes here."""
+    return sequenceNode.GetNodeReferenceID(_VOLUMES_ROLE) is not None
 
 
 class FrameSequence:
@@ -34,6 +43,20 @@ class FrameSequence:
         browser = slicer.modules.sequences.logic().GetFirstBrowserNodeForProxyNode(volumeNode)
         volumes = browser.GetSequenceNode(volumeNode) if browser is not None else None
         return cls(browser, volumes) if volumes is not None and volumes.GetNumberOfDataNodes() > 1 else None
+
+    @classmethod
+    def ofSegmentations(cls, segmentations):
+        """Return the frames behind a sequence node of segmentations, or None if its volumes or browser are gone."""
+        volumes = segmentations.GetNodeReference(_VOLUMES_ROLE)
+        browser = slicer.modules.sequences.logic().GetFirstBrowserNodeForSequenceNode(segmentations)
+        return cls(browser, volumes) if volumes is not None and browser is not None else None
+
+    @staticmethod
+    def sequenceOfProxy(segmentationNode):
+        """Return the sequence node of segmentations whose selected frame a node shows, or None."""
+        browser = slicer.modules.sequences.logic().GetFirstBrowserNodeForProxyNode(segmentationNode)
+        sequence = browser.GetSequenceNode(segmentationNode) if browser is not None else None
+        return sequence if sequence is not None and isSequenceOfSegmentations(sequence) else None
 
     @property
     def count(self) -> int:
@@ -70,8 +93,38 @@ class FrameSequence:
         return segmentations.GetDataNodeAtValue(indexValue, True) if segmentations is not None else None
 
     def reports(self) -> list:
-        """Return the report of each frame, None for a frame that was not segmented."""
-        return [reportOf(self.segmentationOfFrame(value)) or None for value in self.indexValues()]
+        """Return the report of each frame with its segments measured as they are now, None for a frame that was not
+        segmented.
+        """
+        return [self.reportOfFrame(value) or None for value in self.indexValues()]
+
+    def reportOfFrame(self, indexValue: str) -> dict:
+        """Return the current report of a frame (see segmentMeasurement), without intensities; empty if it has none."""
+        return currentReport(self.segmentationOfFrame(indexValue), scale=volumeScale(self.segmentationNode()))
+
+    def measureSome(self) -> bool:
+        """Measure some of the frames that were not measured since they changed; tell whether all are measured now.
+
+        As long as they are not, `reports` takes long.
+        """
+        budget = _VOXELS_AT_ONCE
+        for value in self.indexValues():
+            count = voxelsToMeasure(self.segmentationOfFrame(value))
+            if count and budget <= 0:
+                return False
+            if count:
+                self.reportOfFrame(value)
+                budget -= count
+        return True
+
+    def editedFrames(self) -> list:
+        """Return the numbers, from 0, of the frames whose segments are not as they were written."""
+        segmentations = map(self.segmentationOfFrame, self.indexValues())
+        return [
+            frame
+            for frame, segmentation in enumerate(segmentations)
+            if segmentation is not None and editedStructures(segmentation)
+        ]
 
     def select(self, frame: int) -> None:
         """Show a frame in the views; playback stops there."""

@@ -2,6 +2,7 @@
 function.
 """
 
+import dataclasses
 import math
 
 import slicer
@@ -23,6 +24,47 @@ _VOLUMES_ROLE, _FUNCTION_ROLE, _CHART_ROLE = (
 
 _IN_TABLE = ("LV", "RV", "LA", "RA", "Myo")
 _IN_PLOT = ("LV", "RV", "LA", "RA")
+
+
+#: So many neighbouring frames without a left ventricle hide the end of a diastole or systole.
+_LONGEST_GAP = 1
+
+
+def functionOfReports(reports: list) -> CardiacFunction:
+    """Return the function that the current reports of all frames tell.
+
+    Figures of the beat are left out where neighbouring frames are missing, as after a run that was cancelled: the
+    largest and the smallest volume of what is there are not those of the beat.
+    """
+    function = cardiac_function(reports)
+    if _longestGap(volume_curve(reports, "LV")) <= _LONGEST_GAP:
+        return function
+    return dataclasses.replace(
+        function, end_diastole=None, end_systole=None, left=None, right=None, myocardial_mass_g=None
+    )
+
+
+def _longestGap(curve: list) -> int:
+    longest = current = 0
+    for volume in curve:
+        current = current + 1 if volume is None else 0
+        longest = max(longest, current)
+    return longest
+
+
+def functionNotes(reports: list) -> list:
+    """Return sentences on what became of the frames since the run, and on figures that are not shown."""
+    notes = []
+    edited = [
+        str(frame + 1)
+        for frame, report in enumerate(reports)
+        if report and any("state" in entry for entry in report["structures"].values())
+    ]
+    if edited:
+        notes.append(_("Edited after the run: frame {frames}.").format(frames=", ".join(edited)))
+    if any(reports) and _longestGap(volume_curve(reports, "LV")) > _LONGEST_GAP:
+        notes.append(_("The ejection fraction is not shown: too many frames have no left ventricle."))
+    return notes
 
 
 def functionRows(function: CardiacFunction) -> list:
@@ -47,6 +89,15 @@ def functionRows(function: CardiacFunction) -> list:
     ]
 
 
+def nodesOfFunction(segmentations) -> list:
+    """Return the table, chart and plot series nodes that were made of a sequence of segmentations."""
+    nodes = [segmentations.GetNodeReference(role) for role in (_VOLUMES_ROLE, _FUNCTION_ROLE, _CHART_ROLE)]
+    chart = nodes[-1]
+    if chart is not None:
+        nodes += [chart.GetNthPlotSeriesNode(index) for index in range(chart.GetNumberOfPlotSeriesNodes())]
+    return [node for node in nodes if node is not None]
+
+
 def chartOf(frames: FrameSequence):
     """Return the chart node of volumes over time, or None."""
     segmentations = frames.segmentations()
@@ -58,13 +109,13 @@ def writeFunctionNodes(frames: FrameSequence) -> CardiacFunction:
     are used again.
     """
     segmentations, reports = frames.segmentations(), frames.reports()
-    function = cardiac_function(reports)
+    function = functionOfReports(reports)
     with slicer.util.NodeModify(segmentations):  # each change of a sequence lets its browser copy the whole volume
         volumes = _node(segmentations, _VOLUMES_ROLE, "vtkMRMLTableNode", _("{name} volumes"))
         table = _node(segmentations, _FUNCTION_ROLE, "vtkMRMLTableNode", _("{name} function"))
         chart = _node(segmentations, _CHART_ROLE, "vtkMRMLPlotChartNode", _("{name} volume-time curves"))
     _fillVolumes(volumes, frames, reports)
-    _fillFunction(table, function)
+    _fillFunction(table, function, functionNotes(reports))
     _fillChart(chart, volumes, segmentations.GetName())
     return function
 
@@ -114,7 +165,7 @@ def _seriesTitle(key: str) -> str:
     return _("{structure} (ml)").format(structure=BY_KEY[key].name)
 
 
-def _fillFunction(node, function: CardiacFunction) -> None:
+def _fillFunction(node, function: CardiacFunction, notes: list) -> None:
     rows = functionRows(function)
     if function.end_diastole is not None:
         rows += [
@@ -122,6 +173,7 @@ def _fillFunction(node, function: CardiacFunction) -> None:
             [_("End-systole (frame)"), str(function.end_systole + 1), ""],
         ]
     rows += [[_("Warning"), findingText(warning), ""] for warning in function.warnings]
+    rows += [[_("Note"), note, ""] for note in notes]
     table = vtk.vtkTable()
     for index, title in enumerate((_("Measure"), BY_KEY["LV"].name, BY_KEY["RV"].name)):
         column = vtk.vtkStringArray()

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from mkd_core.structures import BY_KEY
 
 from .findingTexts import warningTexts
+from .segmentMeasurement import DELETED, EDITED
 
 #: Role under which a segmentation refers to the table of its measurements.
 TABLE_ROLE = "MKDSegmentation.Measurements"
@@ -19,12 +20,20 @@ TABLE_ROLE = "MKDSegmentation.Measurements"
 def columnTitles(modality: str) -> list:
     """Return the titles of the columns; an MR has no Hounsfield units."""
     mean = _("Mean (HU)") if modality == "CT" else _("Mean signal")
-    return [_("Structure"), _("Volume (ml)"), _("Mass (g)"), mean, _("Confidence (%)"), _("Warnings")]
+    return [
+        _("Structure"),
+        _("Volume (ml)"),
+        _("Mass (g)"),
+        mean,
+        _("Agreement (%)"),
+        _("Warnings"),
+        _("Status"),
+    ]
 
 
 def measurementRows(report: dict) -> list:
-    """Return one row per structure of a report: name, volume in ml, mass in g, mean, agreement of the segmentors in %,
-    warnings.
+    """Return one row per structure of a current report (see segmentMeasurement): name, volume in ml, mass in g, mean,
+    agreement of the segmentors in %, warnings, status.
 
     Numbers are float, rounded to what they are worth; None where there is no value.
     """
@@ -33,15 +42,22 @@ def measurementRows(report: dict) -> list:
         agreement = entry.get("agreement")
         rows.append(
             [
-                BY_KEY[key].name,
-                round(entry.get("volume_ml") or 0.0, 1),
+                entry.get("name") or BY_KEY[key].name,
+                _rounded(entry.get("volume_ml"), 1),
                 _rounded(entry.get("mass_g"), 1),
                 _rounded(entry.get("mean_intensity"), 0),
                 None if agreement is None else round(100.0 * agreement, 0),
                 " ".join(warningTexts(entry)),
+                statusText(entry),
             ]
         )
     return rows
+
+
+def statusText(entry: dict) -> str:
+    """Return in a word what became of a structure since the run, or of the run's search for it; "" if nothing."""
+    texts = {EDITED: _("edited"), DELETED: _("deleted")}
+    return texts.get(entry.get("state")) or ("" if entry.get("volume_ml") else _("not found"))
 
 
 def _rounded(value, digits: int):
@@ -56,13 +72,18 @@ def measurementsAsText(report: dict, separator: str) -> str:
     for row in measurementRows(report):
         writer.writerow(["" if value is None else f"{value:g}" if isinstance(value, float) else value for value in row])
     for warning in warningTexts(report):
-        writer.writerow([_("Whole heart"), "", "", "", "", warning])
+        writer.writerow([_("Whole heart"), "", "", "", "", warning, ""])
     return target.getvalue()
+
+
+def measurementsTable(segmentationNode):
+    """Return the table node of a segmentation's measurements, or None."""
+    return segmentationNode.GetNodeReference(TABLE_ROLE) if segmentationNode is not None else None
 
 
 def writeMeasurementsTable(report: dict, segmentationNode):
     """Put the rows into the table node of a segmentation, which is made if there is none, and return it."""
-    table = segmentationNode.GetNodeReference(TABLE_ROLE)
+    table = measurementsTable(segmentationNode)
     if table is None:
         name = slicer.mrmlScene.GenerateUniqueName(
             _("{segmentation} measurements").format(segmentation=segmentationNode.GetName())
@@ -76,6 +97,13 @@ def writeMeasurementsTable(report: dict, segmentationNode):
         for index, title in enumerate(columnTitles(report.get("modality", "CT"))):
             table.AddColumn(_column(title, [row[index] for row in rows]))
     return table
+
+
+def removeMeasurementsTable(segmentationNode) -> None:
+    """Remove the table node of a segmentation that has no segments of ours any more."""
+    table = measurementsTable(segmentationNode)
+    if table is not None:
+        slicer.mrmlScene.RemoveNode(table)
 
 
 def _column(title: str, values: list):

@@ -1,8 +1,10 @@
-"""Which nodes the panel proposes, so that a usual run takes one click."""
+"""Which nodes belong together: what the panel proposes, and what is shown over the slices of a volume."""
 
 import slicer
 
-from .provenance import reportOf
+from .provenance import hasReport, reportOf
+
+_HIDDEN_ATTRIBUTE = "MKDSegmentation.HiddenWithItsVolume"
 
 
 def preferredVolume():
@@ -13,6 +15,13 @@ def preferredVolume():
     return slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
 
 
+def volumeOf(segmentationNode):
+    """Return the volume node that a segmentation was made on, or None."""
+    if segmentationNode is None:
+        return None
+    return segmentationNode.GetNodeReference(segmentationNode.GetReferenceImageGeometryReferenceRole())
+
+
 def segmentationOf(volumeNode, candidate=None):
     """Return the segmentation that belongs to a volume.
 
@@ -20,10 +29,31 @@ def segmentationOf(volumeNode, candidate=None):
     :param candidate: segmentation node; returned unless it was made on another volume.
     :return: the candidate, else a segmentation that this module made of the volume, else None.
     """
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    if candidate is not None and candidate.GetNodeReference(role) in (None, volumeNode):
+    if candidate is not None and volumeOf(candidate) in (None, volumeNode):
         return candidate
     for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
-        if reportOf(node) and volumeNode is not None and node.GetNodeReference(role) is volumeNode:
+        if reportOf(node) and volumeNode is not None and volumeOf(node) is volumeNode:
             return node
     return None
+
+
+def showOnlyThoseOf(volumeNode) -> None:
+    """Hide our segmentations of other volumes, whose outlines would be taken for this one's, and show again what was
+    hidden so. What the user hid stays hidden.
+
+    :param volumeNode: volume node; None changes nothing.
+    """
+    scene = volumeNode.GetScene() if volumeNode is not None else None
+    if scene is None:
+        return
+    count = scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")
+    for node in [scene.GetNthNodeByClass(index, "vtkMRMLSegmentationNode") for index in range(count)]:
+        display, volume = node.GetDisplayNode(), volumeOf(node)
+        if display is None or volume is None or not hasReport(node):
+            continue
+        if volume is not volumeNode and display.GetVisibility():
+            display.SetVisibility(False)
+            node.SetAttribute(_HIDDEN_ATTRIBUTE, "1")
+        elif volume is volumeNode and node.GetAttribute(_HIDDEN_ATTRIBUTE):
+            display.SetVisibility(True)
+            node.RemoveAttribute(_HIDDEN_ATTRIBUTE)

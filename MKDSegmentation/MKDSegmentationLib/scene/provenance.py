@@ -1,6 +1,7 @@
 """Where a result comes from: kept with the segmentation, saved with the scene, readable in the panel."""
 
 import datetime
+import functools
 import json
 
 from slicer.i18n import tr as _
@@ -14,15 +15,23 @@ REPORT_ATTRIBUTE = "MKDSegmentation.Report"
 
 def reportOf(segmentationNode) -> dict:
     """Return the report that a run left on its segmentation node; empty for other nodes, for None, and where a file was
-    tampered with.
+    tampered with. It is shared: do not change it.
     """
     text = segmentationNode.GetAttribute(REPORT_ATTRIBUTE) if segmentationNode is not None else None
-    if not text:
-        return {}
+    return _parsed(text) if text else {}
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(text: str) -> dict:
     try:
         return parse_report(json.loads(text))
     except (ValueError, RecursionError, ProtocolError):
         return {}
+
+
+def hasReport(node) -> bool:
+    """Tell whether a run left a report on a node, without reading it."""
+    return bool(node.GetAttribute(REPORT_ATTRIBUTE))
 
 
 def keepReport(segmentationNode, report: dict) -> dict:

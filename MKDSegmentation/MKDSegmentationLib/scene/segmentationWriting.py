@@ -1,4 +1,4 @@
-"""From a block of labels to a segmentation node with the structures of the heart, each in its fixed segment."""
+"""From a block of labels to a segmentation node with the structures of the heart, each in a segment of its own."""
 
 import logging
 
@@ -8,14 +8,15 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util import numpy_support
 
-from mkd_core.structures import ANATOMICAL_STRUCTURE, CATALOGUE, STRUCTURES, Structure
+from mkd_core.structures import ANATOMICAL_STRUCTURE, STRUCTURES, Structure
 
 from ..run.volumeTransfer import LabelBlock, ijkToRas
+from .nodeSelection import showOnlyThoseOf
+from .ourSegments import Fingerprint, freeSegmentId, markAsOurs, ourSegments, segmentsOfOthers
 
 #: Name of our terminology context, see Resources/MKDSegmentation.term.json.
 TERMINOLOGY_CONTEXT = "MKDSegmentation whole heart"
 _REGION_CONTEXT = "Anatomic codes - DICOM master list"
-_OUR_IDS = tuple(structure.key for structure in CATALOGUE)
 _BINARY = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
 _SURFACE = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
 
@@ -35,7 +36,7 @@ def reasonSegmentationCannotBeUsed(segmentationNode, volumeNode) -> str:
     """
     if segmentationNode is None or volumeNode is None:
         return ""
-    if not _segmentsOfOthers(segmentationNode.GetSegmentation()):
+    if not segmentsOfOthers(segmentationNode):
         return ""
     if segmentationNode.GetSegmentation().GetSourceRepresentationName() != _BINARY:
         return _("The output segmentation holds surfaces of other structures; select a new segmentation.")
@@ -64,6 +65,11 @@ class SegmentationBackup:
         self._display = display.CreateNodeInstance() if display else None
         if display:
             self._display.Copy(display)
+
+    @property
+    def segmentation(self):
+        """The segmentation node that the backup is of, or None."""
+        return self._node
 
     def restore(self) -> None:
         """Bring segments, their look, the parent transform and the attributes back."""
@@ -110,13 +116,14 @@ def writeSegmentation(
         raise
     if isNew:
         placeBeside(volumeNode, segmentationNode)
+    showOnlyThoseOf(volumeNode)
     return segmentationNode
 
 
 def _fill(segmentationNode, labels: LabelBlock, volumeNode, algorithmName: str, structures) -> None:
     segmentation = segmentationNode.GetSegmentation()
     showedSurfaces = segmentation.ContainsRepresentation(_SURFACE)
-    if not _segmentsOfOthers(segmentation):
+    if not segmentsOfOthers(segmentationNode):
         if segmentation.GetSourceRepresentationName() != _BINARY:
             segmentation.RemoveAllSegments()
             segmentation.SetSourceRepresentationName(_BINARY)
@@ -128,21 +135,38 @@ def _fill(segmentationNode, labels: LabelBlock, volumeNode, algorithmName: str, 
         segmentationNode.CreateDefaultDisplayNodes()
 
     present = np.bincount(labels.values.ravel(), minlength=len(structures) + 1)
-    ids = vtk.vtkStringArray()  # the n-th id receives label n; an empty one is passed over
-    written = {structure.key for structure in structures if present[structure.label]}
-    for segmentId in _OUR_IDS:
-        if segmentId not in written and segmentId in segmentation.GetSegmentIDs():
+    earlier, written = ourSegments(segmentationNode), {}
+    known = {structure.key for structure in structures}
+    for key, segmentId in earlier.items():
+        if key not in known:  # of a run with weights that know other structures
             segmentation.RemoveSegment(segmentId)
+    ids = vtk.vtkStringArray()  # the n-th id receives label n; an empty one is passed over
     for structure in structures:
-        ids.InsertNextValue(structure.key if present[structure.label] else "")
+        segmentId = earlier.get(structure.key)
+        if present[structure.label]:
+            written[structure] = segmentId or freeSegmentId(segmentationNode, structure.key)
+        elif segmentId:
+            segmentation.RemoveSegment(segmentId)
+        ids.InsertNextValue(written.get(structure, ""))
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     if not logic.ImportLabelmapToSegmentationNode(_orientedImage(labels, volumeNode), segmentationNode, ids):
         raise RuntimeError("The labels could not be imported into the segmentation.")
-    for structure in structures:
-        if present[structure.label]:
-            _describe(segmentation.GetSegment(structure.key), structure, algorithmName)
+    geometry = ijkToRas(volumeNode)
+    for structure, segmentId in written.items():
+        _describe(segmentation.GetSegment(segmentId), structure, algorithmName)
+        fingerprint = Fingerprint.of(labels.values == structure.label, labels.start, geometry)
+        markAsOurs(segmentationNode, segmentId, structure.key, fingerprint)
     if showedSurfaces:
         segmentation.CreateRepresentation(_SURFACE, True)
+    _show(segmentationNode, list(written.values()))
+
+
+def _show(segmentationNode, segmentIds: list) -> None:
+    """Let the new segments be seen, also where the user had hidden those of an earlier run."""
+    display = segmentationNode.GetDisplayNode()
+    display.SetVisibility(True)
+    for segmentId in segmentIds:
+        display.SetSegmentVisibility(segmentId, True)
 
 
 def _orientedImage(labels: LabelBlock, volumeNode):
@@ -169,11 +193,6 @@ def _describe(segment, structure: Structure, algorithmName: str) -> None:
     segment.SetTag(segment.GetTerminologyEntryTagName(), terminologyEntry(structure))
     segment.SetTag("DICOM.SegmentAlgorithmType", "AUTOMATIC")
     segment.SetTag("DICOM.SegmentAlgorithmName", algorithmName)
-
-
-def _segmentsOfOthers(segmentation) -> list:
-    count = segmentation.GetNumberOfSegments()
-    return [segmentId for segmentId in map(segmentation.GetNthSegmentID, range(count)) if segmentId not in _OUR_IDS]
 
 
 def _sharesGrid(segmentationNode, volumeNode) -> bool:

@@ -2,7 +2,9 @@
 segmented.
 """
 
+import numpy as np
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from .segmentationWriting import placeBeside
@@ -14,6 +16,19 @@ def isUnderNonLinearTransform(volumeNode) -> bool:
     """
     transform = volumeNode.GetParentTransformNode() if volumeNode is not None else None
     return transform is not None and not transform.IsTransformToWorldLinear()
+
+
+def volumeScale(node) -> float:
+    """Return by which factor the parent transforms of a node change volumes: |det| of their matrix to the world.
+
+    1 without a transform, and under a non-linear one, which has no single factor.
+    """
+    transform = node.GetParentTransformNode() if node is not None else None
+    if transform is None or not transform.IsTransformToWorldLinear():
+        return 1.0
+    matrix = vtk.vtkMatrix4x4()
+    transform.GetMatrixTransformToWorld(matrix)
+    return abs(float(np.linalg.det([[matrix.GetElement(row, column) for column in range(3)] for row in range(3)])))
 
 
 def hardenedCopy(volumeNode):

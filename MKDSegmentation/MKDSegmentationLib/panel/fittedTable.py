@@ -1,0 +1,45 @@
+"""A table that shows all that is in it."""
+
+import qt
+
+
+class FittedTable:
+    """Makes a table as high as its rows, and rows as high as their texts need: nothing is cut, no scroll bar is needed.
+
+    The first column takes the width that the others leave, and breaks its texts into lines where that is too little.
+
+    :param table: QTableWidget.
+    """
+
+    def __init__(self, table) -> None:
+        self._table = table
+        table.wordWrap = True
+        header = table.horizontalHeader()
+        header.minimumSectionSize = 20
+        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        header.connect("sectionResized(int,int,int)", lambda _section, _before, _now: self.fit())
+        rows = table.verticalHeader()
+        rows.hide()
+        rows.setDefaultSectionSize(table.fontMetrics().height() + 8)
+        rows.minimumSectionSize = table.fontMetrics().height() + 8
+
+    def fit(self) -> None:
+        """Fit the heights to the texts; call it after the texts changed."""
+        table = self._table
+        table.minimumWidth = self._longestWord() + sum(
+            table.columnWidth(column) for column in range(1, table.columnCount)
+        )
+        table.resizeRowsToContents()
+        height = table.horizontalHeader().sizeHint.height() + 2 * table.frameWidth
+        height += sum(table.rowHeight(row) for row in range(table.rowCount))
+        if table.minimumHeight != height or table.maximumHeight != height:
+            table.setFixedHeight(height)
+
+    def _longestWord(self) -> int:
+        """Return the width that the first column needs for its longest word, in pixels."""
+        table = self._table
+        items = [table.item(row, 0) for row in range(table.rowCount)]
+        words = [word for item in items if item is not None for word in item.text().split()]
+        widths = [table.fontMetrics().horizontalAdvance(word) for word in words]
+        return max(widths, default=0) + table.fontMetrics().height() + 20  # beside an icon, between margins

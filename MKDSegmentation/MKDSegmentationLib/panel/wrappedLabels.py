@@ -1,0 +1,46 @@
+"""Room for word-wrapped texts."""
+
+import qt
+
+
+class WrappedLabels(qt.QObject):
+    """Gives every word-wrapped label of a panel the height that its text needs at its width.
+
+    Layouts know that height only as long as nothing asks for the panel's minimum height, as the scroll area of Slicer's
+    module panel does: text is then painted over what stands below. The height is set again whenever the text, the font
+    or the width changes.
+
+    :param panel: QWidget with the labels.
+    """
+
+    def __init__(self, panel) -> None:
+        super().__init__()
+        self._watched = []
+        self._events = (qt.QEvent.Resize, qt.QEvent.Show, qt.QEvent.FontChange, qt.QEvent.LayoutRequest)
+        self._labels = [label for label in panel.findChildren("QLabel") if label.wordWrap]
+        for label in self._labels:
+            # a label says that its text changed to the widget that it lies in, by a request for a new layout
+            for widget in (label, label.parentWidget()):
+                if widget not in self._watched:
+                    self._watched.append(widget)
+                    widget.installEventFilter(self)
+            self._fit(label)
+
+    def close(self) -> None:
+        """Let the labels be."""
+        for widget in self._watched:
+            widget.removeEventFilter(self)
+        self._watched, self._labels = [], []
+
+    def eventFilter(self, watched, event) -> bool:
+        """Called by Qt for each event of a label and of the widgets around the labels."""
+        if event.type() in self._events:
+            for label in self._labels:
+                self._fit(label)
+        return False
+
+    @staticmethod
+    def _fit(label) -> None:
+        height = label.heightForWidth(label.width) if label.text else 0
+        if label.minimumHeight != max(0, height):
+            label.minimumHeight = max(0, height)

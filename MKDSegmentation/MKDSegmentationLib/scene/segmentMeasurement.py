@@ -1,0 +1,248 @@
+"""What our segments measure as they are now: the only place where figures that are shown come from.
+
+The report of a run says how a segmentation was made and what to doubt. Figures are not taken from it, because segments
+can be edited, deleted and moved afterwards.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util import numpy_support
+
+from mkd_core.structures import BY_KEY, MYOCARDIUM_DENSITY
+
+from .ourSegments import Fingerprint, boundingBox, isEdited, ourSegments
+from .provenance import reportOf
+from .transformHardening import isUnderNonLinearTransform, volumeScale
+
+#: States of a structure in a current report that is no longer as the run left it.
+EDITED, DELETED = "edited", "deleted"
+
+_BINARY = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+_ON_GRID = 1e-3  # voxels; grids that differ by less are the same
+_CACHED = 1024  # measurements of segments that are kept
+
+
+@dataclass(frozen=True)
+class SegmentFigures:
+    """Figures of one segment.
+
+    volumeMl - in ml of the frame of the segmentation, without its parent transforms.
+    meanIntensity - of the volume's voxels in it; None where there are none, or no volume.
+    touchesBorder - it reaches the outermost voxels of the volume, so part of it may be cut off.
+    fingerprint - of its voxels.
+    """
+
+    volumeMl: float
+    meanIntensity: float | None
+    touchesBorder: bool
+    fingerprint: Fingerprint
+
+
+_measured: dict = {}  # what a segment and a volume were when they were measured -> figures
+
+
+def measureSegment(segmentationNode, segmentId: str, volumeNode=None) -> SegmentFigures | None:
+    """Return the figures of a segment, None where it has no voxels to count because it is kept as a surface.
+
+    A segment that did not change since it was measured is not measured again.
+
+    :param volumeNode: scalar volume node that gives the intensities; None measures the volume alone.
+    """
+    if segmentationNode.GetSegmentation().GetSourceRepresentationName() != _BINARY:
+        return None
+    image = _labelmap(segmentationNode, segmentId)
+    if image is None:
+        return SegmentFigures(0.0, None, False, Fingerprint(0, 0, (0.0, 0.0, 0.0)))
+    toVolume = _matrixToVolume(segmentationNode, image, volumeNode)
+    labelValue = segmentationNode.GetSegmentation().GetSegment(segmentId).GetLabelValue()
+    state = _state(image, labelValue, volumeNode, toVolume)
+    if state not in _measured:
+        while len(_measured) >= _CACHED:
+            del _measured[next(iter(_measured))]
+        _measured[state] = _measure(image, labelValue, volumeNode, toVolume)
+    return _measured[state]
+
+
+def voxelsToMeasure(segmentationNode) -> int:
+    """Return how many voxels must be looked at to measure our segments without intensities: none if that was done."""
+    if segmentationNode is None or segmentationNode.GetSegmentation().GetSourceRepresentationName() != _BINARY:
+        return 0
+    count = 0
+    for segmentId in ourSegments(segmentationNode).values():
+        image = _labelmap(segmentationNode, segmentId)
+        labelValue = segmentationNode.GetSegmentation().GetSegment(segmentId).GetLabelValue()
+        if image is not None and _state(image, labelValue, None, None) not in _measured:
+            count += image.GetNumberOfPoints()
+    return count
+
+
+def _labelmap(segmentationNode, segmentId: str):
+    """Return the label map that holds a segment, maybe with others; None where there are no voxels."""
+    image = segmentationNode.GetBinaryLabelmapInternalRepresentation(segmentId)
+    isEmpty = image is None or image.GetNumberOfPoints() == 0 or image.GetPointData().GetScalars() is None
+    return None if isEmpty else image
+
+
+def _state(image, labelValue: int, volumeNode, toVolume) -> tuple:
+    """Return what changes when the figures of a segment may change. Every modification of any object of VTK has a time
+    of its own, so the times say which voxels were looked at.
+    """
+    state = (image.GetMTime(), image.GetPointData().GetScalars().GetMTime(), labelValue, _imageToWorld(image).tobytes())
+    if toVolume is None:
+        return state
+    voxels = volumeNode.GetImageData()
+    return state + (voxels.GetMTime(), voxels.GetPointData().GetScalars().GetMTime(), toVolume.tobytes())
+
+
+def currentReport(segmentationNode, volumeNode=None, scale: float | None = None) -> dict:
+    """Return the report of a run with the figures of the segments as they are now; empty for a node that is not ours.
+
+    An entry has "state" if its segment was edited or deleted, and then neither agreement nor warnings: those were about
+    what the run had made. It has "name" if the user calls it otherwise.
+
+    :param volumeNode: see measureSegment.
+    :param scale: factor of the parent transforms on volumes; None takes that of the node.
+    """
+    report = reportOf(segmentationNode)
+    if not report:
+        return {}
+    scale = volumeScale(segmentationNode) if scale is None else scale
+    ours = ourSegments(segmentationNode)
+    reported = report.get("structures", {})
+    structures = {}
+    for key in BY_KEY:
+        if key in ours:
+            structures[key] = _entry(segmentationNode, key, ours[key], reported.get(key, {}), volumeNode, scale)
+        elif key in reported:
+            structures[key] = _missing(reported[key])
+    return {**report, "structures": structures}
+
+
+def editedStructures(segmentationNode) -> list:
+    """Return the keys of our segments whose voxels are not as they were written."""
+    edited = []
+    for key, segmentId in ourSegments(segmentationNode).items():
+        figures = measureSegment(segmentationNode, segmentId)
+        if figures is not None and isEdited(segmentationNode, key, figures.fingerprint, figures.volumeMl):
+            edited.append(key)
+    return edited
+
+
+def editedNames(segmentationNode) -> list:
+    """Return what the user calls our segments whose voxels are not as they were written."""
+    ours = ourSegments(segmentationNode)
+    return [
+        segmentationNode.GetSegmentation().GetSegment(ours[key]).GetName() for key in editedStructures(segmentationNode)
+    ]
+
+
+def voxelState(segmentationNode, segmentIds) -> dict:
+    """Return what can be compared later to tell whether segments were edited meanwhile, by their ids."""
+    figures = {segmentId: measureSegment(segmentationNode, segmentId) for segmentId in segmentIds}
+    return {segmentId: one.fingerprint if one is not None else None for segmentId, one in figures.items()}
+
+
+def _entry(segmentationNode, key: str, segmentId: str, reported: dict, volumeNode, scale: float) -> dict:
+    figures = measureSegment(segmentationNode, segmentId, volumeNode)
+    if figures is None:
+        entry = {"volume_ml": None, "mean_intensity": None, "agreement": None, "warnings": [], "state": EDITED}
+    else:
+        entry = {**reported}
+        if isEdited(segmentationNode, key, figures.fingerprint, figures.volumeMl):
+            entry = {"agreement": None, "warnings": [], "state": EDITED}
+        entry["volume_ml"] = figures.volumeMl * scale
+        entry["touches_border"] = figures.touchesBorder
+        entry["mean_intensity"] = figures.meanIntensity
+        if not BY_KEY[key].is_blood:
+            entry["mass_g"] = entry["volume_ml"] * MYOCARDIUM_DENSITY
+    name = segmentationNode.GetSegmentation().GetSegment(segmentId).GetName()
+    return entry | ({"name": name} if name != BY_KEY[key].name else {})
+
+
+def _missing(reported: dict) -> dict:
+    """Return the entry of a structure without a segment: the run did not find it, or the user deleted it."""
+    if not reported.get("volume_ml"):
+        return reported
+    return {"volume_ml": None, "mean_intensity": None, "agreement": None, "warnings": [], "state": DELETED}
+
+
+def _measure(image, labelValue: int, volumeNode, toVolume) -> SegmentFigures:
+    imageToWorld = _imageToWorld(image)
+    extent = image.GetExtent()
+    start = (extent[4], extent[2], extent[0])
+    labels = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
+    mask = labels.reshape(image.GetDimensions()[::-1]) == labelValue
+    box = boundingBox(mask)
+    if box is None:
+        return SegmentFigures(0.0, None, False, Fingerprint(0, 0, (0.0, 0.0, 0.0)))
+    mask = mask[box]
+    start = tuple(side.start + offset for side, offset in zip(box, start))
+    fingerprint = Fingerprint.of(mask, start, imageToWorld)
+    voxelMl = abs(float(np.linalg.det(imageToWorld[:3, :3]))) / 1000.0
+    mean, touchesBorder = None, False
+    if toVolume is not None:
+        mean, touchesBorder = _inVolume(mask, start, slicer.util.arrayFromVolume(volumeNode), toVolume)
+    return SegmentFigures(fingerprint.count * voxelMl, mean, touchesBorder, fingerprint)
+
+
+def _inVolume(mask: np.ndarray, start: tuple, voxels: np.ndarray, toVolume: np.ndarray) -> tuple:
+    """Return the mean of the volume's voxels in a mask, and whether the mask reaches the outermost ones.
+
+    :param start: index (k, j, i) of the mask's first voxel on its own grid.
+    :param toVolume: 4 x 4 matrix from indices (i, j, k) there to those of the volume.
+    """
+    shift = np.round(toVolume[:3, 3]).astype(int)[::-1]
+    moved = np.array(start) + shift
+    isSameGrid = np.abs(toVolume - np.round(toVolume)).max() < _ON_GRID and np.allclose(
+        toVolume[:3, :3], np.eye(3), rtol=0.0, atol=_ON_GRID
+    )
+    if isSameGrid and (moved >= 0).all() and (moved + mask.shape <= voxels.shape).all():
+        values = voxels[tuple(slice(low, low + size) for low, size in zip(moved, mask.shape))][mask]
+        reaches = (moved == 0).any() or (moved + mask.shape == voxels.shape).any()
+        return float(values.mean(dtype=np.float64)), bool(reaches)
+    points = np.argwhere(mask) + start
+    indices = np.round(points[:, ::-1] @ toVolume[:3, :3].T + toVolume[:3, 3]).astype(int)[:, ::-1]
+    last = np.array(voxels.shape) - 1
+    isInside = ((indices >= 0) & (indices <= last)).all(axis=1)
+    reaches = not isInside.all() or bool(((indices == 0) | (indices == last)).any())
+    values = voxels[tuple(indices[isInside].T)]
+    return (float(values.mean(dtype=np.float64)) if values.size else None), reaches
+
+
+def _matrixToVolume(segmentationNode, image, volumeNode):
+    """Return the 4 x 4 matrix from voxel indices (i, j, k) of a label map to those of the volume, None without one.
+
+    Under a common parent transform the two lie to each other as they are stored, however the transform bends them.
+    """
+    voxels = volumeNode.GetImageData() if volumeNode is not None else None
+    if voxels is None or voxels.GetPointData().GetScalars() is None or voxels.GetNumberOfScalarComponents() != 1:
+        return None
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetRASToIJKMatrix(matrix)
+    own, others = segmentationNode.GetParentTransformNode(), volumeNode.GetParentTransformNode()
+    between = np.eye(4)
+    if own is not others and segmentationNode.GetScene() is volumeNode.GetScene():
+        if isUnderNonLinearTransform(segmentationNode) or isUnderNonLinearTransform(volumeNode):
+            return None
+        between = np.linalg.inv(_toWorld(others)) @ _toWorld(own)
+    return _array(matrix) @ between @ _imageToWorld(image)
+
+
+def _toWorld(transformNode) -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    if transformNode is not None:
+        transformNode.GetMatrixTransformToWorld(matrix)
+    return _array(matrix)
+
+
+def _imageToWorld(image) -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    return _array(matrix)
+
+
+def _array(matrix) -> np.ndarray:
+    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])

@@ -1,0 +1,524 @@
+"""What is shown stays true when segments are edited, and no edit is lost without a question; in the stand-in GUI."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from Testing.support.fake_worker import blocks
+from mkd_core.structures import BY_KEY, STRUCTURES
+
+pytest.importorskip("slicer")
+pytest.importorskip("PySide6")
+from Testing.support.panel_driving import (
+    SHAPE,
+    addVolume,
+    driving,
+    sceneContent,
+    segment,
+    segmentations,
+    voxelsOf,
+    waitForStage,
+    waitUntilReady,
+)
+from Testing.support.sequence_driving import FRAMES, addSequence, browserOf, nodesNamed, segmentAll
+
+KEYS = [structure.key for structure in STRUCTURES]
+VOXEL_ML = 8 / 1000  # voxels of 2 mm
+
+
+def settle(panel):
+    """Wait until every change is followed."""
+    driving.waitUntil(
+        lambda: not panel.logic.measurements._timer.active and not panel.logic.measurements._changed, 10, "the figures"
+    )
+
+
+def paint(volume, key, mask, segmentation=None):
+    """Give a segment these voxels, as tools of the Segment Editor do."""
+    import slicer
+
+    node = segmentation or segmentations()[0]
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype(np.uint8), node, key, volume)
+
+
+def tableCells(node):
+    """Return the rows of a table node as lists of str."""
+    columns = range(node.GetNumberOfColumns())
+    return [[node.GetCellText(row, column) for column in columns] for row in range(node.GetNumberOfRows())]
+
+
+def measurements():
+    """Return the table node of the measurements."""
+    import slicer
+
+    (table,) = slicer.util.getNodesByClass("vtkMRMLTableNode")
+    return table
+
+
+def copied(panel):
+    """Return the rows that Copy puts on the clipboard."""
+    import slicer
+
+    driving.click(panel.ui.copyButton)
+    return list(csv.reader(io.StringIO(slicer.app.clipboard().text()), delimiter="\t"))[1:]
+
+
+@pytest.fixture
+def result(panel, volume, worker):
+    """The panel after a run."""
+    worker("good")
+    segment(panel)
+    return panel
+
+
+def test_figures_follow_an_edit_and_say_so(result, volume):
+    half = blocks(SHAPE) == 1
+    half[7:] = False
+    ml, mean = half.sum() * VOXEL_ML, volumeArray(volume)[half].mean()
+    paint(volume, "LV", half)
+    settle(result)
+    rows = driving.tableTexts(result.ui.resultsTable)
+    assert rows[0][1:] == [f"{ml:.1f}", f"{mean:.0f}", "edited", ""]
+    assert "<b>Left ventricle:</b> edited after the run" in result.ui.warningsLabel.text
+    cells = tableCells(measurements())
+    assert float(cells[0][1]) == round(ml, 1) and cells[0][4] in ("", "nan") and cells[0][6] == "edited"
+    assert copied(result)[0] == ["Left ventricle", f"{round(ml, 1):g}", "", f"{round(mean):g}", "", "", "edited"]
+    assert [row[6] for row in copied(result)[1:7]] == [""] * 6
+
+
+def volumeArray(volume):
+    import slicer
+
+    return slicer.util.arrayFromVolume(volume)
+
+
+def test_mass_follows_an_edit_of_the_myocardium(result, volume):
+    half = blocks(SHAPE) == 5
+    half[:, :9] = False
+    paint(volume, "Myo", half)
+    settle(result)
+    grams = half.sum() * VOXEL_ML * 1.05
+    assert f"Left ventricular mass: {grams:.0f} g" in result.ui.warningsLabel.text
+    assert float(tableCells(measurements())[4][2]) == pytest.approx(grams, abs=0.05)
+
+
+def test_an_edit_takes_the_warnings_of_the_run_along_and_those_of_others_stay(result, volume):
+    assert "Reaches the edge" in result.ui.warningsLabel.text
+    mask = blocks(SHAPE) == 7
+    mask[5] = False
+    paint(volume, "PA", mask)
+    settle(result)
+    assert "Reaches the edge" not in result.ui.warningsLabel.text
+    assert "larger than the box" in result.ui.warningsLabel.text
+
+
+def test_a_deleted_segment_stays_in_the_table_as_deleted(result):
+    segmentations()[0].GetSegmentation().RemoveSegment("RA")
+    settle(result)
+    rows = driving.tableTexts(result.ui.resultsTable)
+    assert rows[3] == ["Right atrium", "deleted", "", "", ""]
+    assert tableCells(measurements())[3][6] == "deleted" and copied(result)[3][1:] == ["", "", "", "", "", "deleted"]
+    result.ui.resultsTable.cellClicked.emit(3, 0)  # there is nowhere to go
+
+
+def test_a_renamed_segment_is_called_by_its_name(result):
+    segmentations()[0].GetSegmentation().GetSegment("LV").SetName("Linker Ventrikel")
+    settle(result)
+    assert driving.tableTexts(result.ui.resultsTable)[0][0] == "Linker Ventrikel"
+    assert "Left ventricle" in result.ui.resultsTable.item(0, 0).toolTip()
+    assert copied(result)[0][0] == tableCells(measurements())[0][0] == "Linker Ventrikel"
+    assert copied(result)[0][6] == "", "another name is no edit"
+
+
+def test_the_table_follows_while_another_module_is_shown(result, volume):
+    result.parent.exit()
+    mask = blocks(SHAPE) == 2
+    mask[6:] = False
+    paint(volume, "RV", mask)
+    settle(result)
+    assert float(tableCells(measurements())[1][1]) == round(mask.sum() * VOXEL_ML, 1)
+    result.parent.enter()
+    assert driving.tableTexts(result.ui.resultsTable)[1][1] == f"{mask.sum() * VOXEL_ML:.1f}"
+
+
+def test_figures_follow_the_voxels_of_the_volume_and_a_parent_transform_that_scales(result, volume):
+    import slicer
+    import vtk
+
+    volumeArray(volume)[:] += 100
+    slicer.util.arrayFromVolumeModified(volume)
+    settle(result)
+    inside = volumeArray(volume)[blocks(SHAPE) == 1]
+    assert driving.tableTexts(result.ui.resultsTable)[0][2] == f"{inside.mean():.0f}"
+    scale = vtk.vtkTransform()
+    scale.Scale(1, 1, 3)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    node.SetMatrixTransformToParent(scale.GetMatrix())
+    for one in (volume, segmentations()[0]):
+        one.SetAndObserveTransformNodeID(node.GetID())
+    settle(result)
+    ml = (blocks(SHAPE) == 1).sum() * VOXEL_ML * 3
+    assert float(tableCells(measurements())[0][1]) == round(ml, 1)
+    scale.Scale(1, 1, 2)
+    node.SetMatrixTransformToParent(scale.GetMatrix())
+    settle(result)
+    assert float(tableCells(measurements())[0][1]) == round(2 * ml, 1)
+    assert driving.tableTexts(result.ui.resultsTable)[0][1] == f"{2 * ml:.1f}"
+
+
+def test_after_twenty_random_edits_everything_equals_the_segments(result, volume):
+    """Paint, erase, islands, rename, delete, undo: table, CSV and node against a computation of their own."""
+    import slicer
+
+    random = np.random.default_rng(14)
+    segmentation = segmentations()[0].GetSegmentation()
+    written, history = {key: blocks(SHAPE) == BY_KEY[key].label for key in KEYS}, []
+    for _edit in range(20):
+        present = [key for key in KEYS if segmentation.GetSegment(key) is not None]
+        key = present[random.integers(len(present))]
+        mask = voxelsOf(segmentations()[0], key, volume)
+        history.append((key, mask.copy()))
+        kind = random.choice(
+            ["paint", "erase", "islands", "rename", "delete", "undo"], p=[0.3, 0.2, 0.2, 0.1, 0.05, 0.15]
+        )
+        k, j, i = (int(random.integers(2, size - 2)) for size in SHAPE)
+        ball = np.linalg.norm(np.indices(SHAPE) - np.array([k, j, i])[:, None, None, None], axis=0) < 3
+        if kind == "paint":
+            paint(volume, key, mask | ball)
+        elif kind == "erase":
+            points = np.argwhere(mask)
+            mask[points[: len(points) // 3, 0], points[: len(points) // 3, 1], points[: len(points) // 3, 2]] = False
+            paint(volume, key, mask)
+        elif kind == "islands":
+            mask[k, j, i] = True
+            paint(volume, key, mask)
+        elif kind == "rename":
+            segmentation.GetSegment(key).SetName(f"{BY_KEY[key].name} {_edit}")
+        elif kind == "delete" and len(present) > 4:
+            segmentation.RemoveSegment(key)
+        elif kind == "undo":
+            key, mask = history[random.integers(len(history))]
+            if segmentation.GetSegment(key) is not None:
+                paint(volume, key, mask)
+        settle(result)
+
+        shown, cells, csvRows = driving.tableTexts(result.ui.resultsTable), tableCells(measurements()), copied(result)
+        for row, key in enumerate(KEYS):
+            segmentNow = segmentation.GetSegment(key)
+            if segmentNow is None:
+                assert shown[row][1:4] == ["deleted", "", ""] and csvRows[row][1] == "" and cells[row][6] == "deleted"
+                continue
+            # the file that a user would save, not our own measuring
+            label = slicer.util.arrayFromSegmentBinaryLabelmap(segmentations()[0], key, volume) > 0
+            ml = label.sum() * VOXEL_ML
+            mean = volumeArray(volume)[label].mean() if label.any() else None
+            isEdited = not np.array_equal(label, written[key])
+            assert shown[row][0] == cells[row][0] == csvRows[row][0] == segmentNow.GetName()
+            assert float(cells[row][1]) == float(csvRows[row][1]) == round(ml, 1)
+            if ml >= 10:
+                assert shown[row][1] == f"{ml:.0f}"
+            elif ml:
+                assert shown[row][1] == f"{ml:.1f}"
+            if mean is not None:
+                assert shown[row][2] == f"{mean:.0f}" and float(csvRows[row][3]) == round(mean)
+            assert (
+                (shown[row][3] == "edited") == isEdited == (csvRows[row][6] == "edited") == (cells[row][6] == "edited")
+            )
+
+
+# ---- a second run ----
+
+
+def editLV(volume, removedFrom=7):
+    mask = blocks(SHAPE) == 1
+    mask[removedFrom:] = False
+    paint(volume, "LV", mask)
+    return mask
+
+
+def test_a_second_click_asks_before_it_replaces_an_edit(result, volume):
+    mask = editLV(volume)
+    driving.click(result.ui.segmentButton)
+    assert result.ui.segmentButton.text == "Segment", "nothing runs before the answer"
+    assert result.ui.editsFrame.visible and "Left ventricle" in result.ui.editsLabel.text
+    assert "Right" not in result.ui.editsLabel.text
+    driving.click(result.ui.cancelEditsButton)
+    assert not result.ui.editsFrame.visible and result.ui.segmentButton.text == "Segment"
+    assert np.array_equal(voxelsOf(segmentations()[0], "LV", volume), mask)
+
+
+def test_an_edit_is_replaced_when_the_user_says_so_and_can_be_brought_back(result, volume):
+    mask = editLV(volume)
+    (segmentation,) = segmentations()
+    segmentation.GetSegmentation().GetSegment("RV").SetName("My RV")
+    assert not result.ui.undoButton.visible, "the first run replaced nothing"
+    driving.click(result.ui.segmentButton)
+    driving.click(result.ui.replaceEditsButton)
+    waitUntilReady(result)
+    assert segmentations() == [segmentation] and not result.ui.editsFrame.visible
+    assert np.array_equal(voxelsOf(segmentation, "LV", volume), blocks(SHAPE) == 1)
+    driving.click(result.ui.undoButton)
+    settle(result)
+    assert np.array_equal(voxelsOf(segmentation, "LV", volume), mask)
+    assert segmentation.GetSegmentation().GetSegment("RV").GetName() == "My RV"
+    assert driving.tableTexts(result.ui.resultsTable)[0][3] == "edited"
+    assert float(tableCells(measurements())[0][1]) == round(mask.sum() * VOXEL_ML, 1)
+    assert result.ui.undoButton.text == "Redo this run" and "undone" in result.ui.statusLabel.text
+    driving.click(result.ui.undoButton)
+    settle(result)
+    assert np.array_equal(voxelsOf(segmentation, "LV", volume), blocks(SHAPE) == 1)
+    assert float(tableCells(measurements())[0][1]) == round((blocks(SHAPE) == 1).sum() * VOXEL_ML, 1)
+
+
+def test_an_edit_is_kept_beside_the_new_result_when_the_user_says_so(result, volume):
+    mask = editLV(volume)
+    (edited,) = segmentations()
+    driving.click(result.ui.segmentButton)
+    driving.click(result.ui.keepEditsButton)
+    waitUntilReady(result)
+    (new,) = [node for node in segmentations() if node is not edited]
+    assert np.array_equal(voxelsOf(edited, "LV", volume), mask)
+    assert np.array_equal(voxelsOf(new, "LV", volume), blocks(SHAPE) == 1)
+    assert result.ui.outputSelector.currentNode() is new
+
+
+def test_an_edit_during_the_run_is_never_replaced(result, volume, worker, tmp_path):
+    (edited,) = segmentations()
+    worker(f"waits-for:{tmp_path / 'go'}")
+    result.logic.close()  # the next worker is the one that waits
+    driving.click(result.ui.segmentButton)
+    waitForStage(result, "Looking for the heart")
+    mask = editLV(volume)
+    (tmp_path / "go").touch()
+    waitUntilReady(result)
+    assert np.array_equal(voxelsOf(edited, "LV", volume), mask)
+    assert len(segmentations()) == 2 and "new segmentation" in result.ui.statusLabel.text
+
+
+def test_a_second_run_without_an_edit_asks_nothing(result, volume):
+    import slicer
+
+    mine = np.zeros(SHAPE, bool)
+    mine[2:4, 2:4, 2:4] = True
+    segmentations()[0].GetSegmentation().AddEmptySegment("mine", "mine")
+    paint(volume, "mine", mine)
+    segmentations()[0].GetSegmentation().GetSegment("LV").SetName("Renamed")
+    segment(result)
+    assert len(segmentations()) == 1 and not result.ui.editsFrame.visible
+    assert np.array_equal(voxelsOf(segmentations()[0], "mine", volume), mine)
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 1
+
+
+def test_a_script_says_what_becomes_of_edits(result, volume):
+    from MKDSegmentationLib.parameters import RunOptions
+
+    mask = editLV(volume)
+    (segmentation,) = segmentations()
+    with pytest.raises(ValueError, match="Left ventricle"):
+        result.logic.segment(volume, segmentation)
+    kept = result.logic.segment(volume, segmentation, RunOptions(edits="keep"))
+    assert kept.segmentation is not segmentation
+    assert np.array_equal(voxelsOf(segmentation, "LV", volume), mask)
+    replaced = result.logic.segment(volume, segmentation, RunOptions(edits="replace"))
+    assert replaced.segmentation is segmentation
+    assert np.array_equal(voxelsOf(segmentation, "LV", volume), blocks(SHAPE) == 1)
+    replaced.undo.toggle()
+    assert np.array_equal(voxelsOf(segmentation, "LV", volume), mask)
+
+
+def test_undo_takes_our_segments_out_of_a_segmentation_that_had_none(panel, volume, worker):
+    import slicer
+
+    mine = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
+    mine.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    mine.GetSegmentation().AddEmptySegment("LV", "My LV")
+    drawn = np.zeros(SHAPE, bool)
+    drawn[1:4, 1:4, 1:4] = True
+    paint(volume, "LV", drawn, mine)
+    worker("good")
+    driving.click(panel.ui.advancedCollapsibleButton)
+    driving.choose(panel.ui.outputSelector, "Mine")
+    segment(panel)
+    assert mine.GetSegmentation().GetNumberOfSegments() == 8
+    assert np.array_equal(voxelsOf(mine, "LV", volume), drawn)
+    assert driving.tableTexts(panel.ui.resultsTable)[0][1] == f"{(blocks(SHAPE) == 1).sum() * VOXEL_ML:.1f}"
+    undoing = panel.ui.undoButton
+    driving.click(undoing)
+    settle(panel)
+    assert list(mine.GetSegmentation().GetSegmentIDs()) == ["LV"]
+    assert np.array_equal(voxelsOf(mine, "LV", volume), drawn)
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 0
+
+
+# ---- what is gone, hidden or of another volume ----
+
+
+def test_nothing_is_told_of_a_segmentation_that_was_deleted(result, volume):
+    import slicer
+
+    before = [content for content in sceneContent() if "heart" not in content[1]]
+    assert "segmented" in result.ui.statusLabel.text
+    slicer.mrmlScene.RemoveNode(segmentations()[0])
+    settle(result)
+    assert result.ui.statusLabel.text == "" and not result.ui.resultsTable.visible
+    left = [content for content in sceneContent() if "Display" not in content[2]]
+    assert left == [content for content in before if "Display" not in content[2]], "neither a table nor anything else"
+
+
+def test_nothing_is_told_of_a_scene_that_was_closed(result):
+    import slicer
+
+    slicer.mrmlScene.Clear()
+    driving.processEvents()
+    assert "Load a CT or MR volume" in result.ui.statusLabel.text
+    assert "segmented" not in result.ui.statusLabel.text
+
+
+def test_overlays_go_with_their_segmentation(panel, volume, worker):
+    import slicer
+
+    worker("good")
+    driving.click(panel.ui.advancedCollapsibleButton)
+    driving.click(panel.ui.disagreementCheckBox)
+    segment(panel)
+    slicer.mrmlScene.RemoveNode(segmentations()[0])
+    settle(panel)
+    assert [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")] == ["CT"]
+
+
+def test_a_hidden_segmentation_is_shown_by_a_second_run(result):
+    display = segmentations()[0].GetDisplayNode()
+    display.SetVisibility(False)
+    display.SetSegmentVisibility("LV", False)
+    segment(result)
+    assert display.GetVisibility() and display.GetSegmentVisibility("LV")
+
+
+def test_the_segmentation_of_another_volume_is_not_drawn_over_the_selected_one(result, volume):
+    (first,) = segmentations()
+    addVolume("Second", seed=1)
+    driving.choose(result.ui.inputSelector, "Second")
+    assert not first.GetDisplayNode().GetVisibility()
+    segment(result)
+    (second,) = [node for node in segmentations() if node is not first]
+    assert second.GetDisplayNode().GetVisibility() and not first.GetDisplayNode().GetVisibility()
+    driving.choose(result.ui.inputSelector, "CT")
+    assert first.GetDisplayNode().GetVisibility() and not second.GetDisplayNode().GetVisibility()
+
+
+# ---- 4D ----
+
+
+@pytest.fixture
+def beat(panel, slicerApp, worker):
+    """The panel after all frames of a sequence were segmented, and the volume node."""
+    volume = addSequence()
+    worker("beat")
+    segmentAll(panel)
+    return panel, volume
+
+
+def functionRows(panel):
+    return {row[0]: row[1:] for row in driving.tableTexts(panel.ui.functionTable)}
+
+
+def halveFrame(volume, frame, key="LV"):
+    """Take half of a structure away in a frame; returns the ml that are left."""
+    browserOf(volume).SetSelectedItemNumber(frame)
+    (shown,) = segmentations()
+    mask = voxelsOf(shown, key, volume)
+    mask[: int(np.argwhere(mask)[:, 0].mean())] = False
+    paint(volume, key, mask, shown)
+    return mask.sum() * VOXEL_ML
+
+
+def test_an_edit_of_a_frame_changes_volumes_ejection_fraction_and_curve(beat):
+    panel, volume = beat
+    esv = halveFrame(volume, 2)
+    settle(panel)
+    edv = 5 * 6 * 10 * VOXEL_ML
+    rows = functionRows(panel)
+    assert rows["End-systolic volume (ml)"][0] == f"{esv:.0f}"
+    assert rows["Ejection fraction (%)"] == [f"{100 * (edv - esv) / edv:.0f}", "60"]
+    assert "Edited after the run: frame 3" in panel.ui.functionWarningsLabel.text
+    (function,) = nodesNamed("Beat heart function")
+    assert ["Ejection fraction (%)", f"{100 * (edv - esv) / edv:.0f}", "60"] in tableCells(function)
+    (volumes,) = nodesNamed("Beat heart volumes")
+    assert volumes.GetTable().GetValue(2, 1).ToDouble() == pytest.approx(esv)
+    browserOf(volume).SetSelectedItemNumber(0)
+    settle(panel)
+    assert functionRows(panel) == rows, "the edit belongs to the frame, not to what is shown"
+
+
+def test_an_edit_can_move_the_end_of_systole_to_another_frame(beat):
+    panel, volume = beat
+    halveFrame(volume, 3)
+    settle(panel)
+    assert "end-systole frame 4" in panel.ui.functionWarningsLabel.text
+
+
+def test_without_the_left_ventricle_of_two_neighbouring_frames_there_is_no_ejection_fraction(beat):
+    panel, volume = beat
+    for frame in (2, 3):
+        browserOf(volume).SetSelectedItemNumber(frame)
+        segmentations()[0].GetSegmentation().RemoveSegment("LV")
+    settle(panel)
+    assert functionRows(panel)["Ejection fraction (%)"] == ["", ""]
+    assert "ejection fraction is not shown" in panel.ui.functionWarningsLabel.text
+
+
+def test_a_second_run_over_all_frames_asks_about_edited_frames_and_can_keep_them(beat):
+    panel, volume = beat
+    left = halveFrame(volume, 1)
+    driving.click(panel.ui.segmentSequenceButton)
+    assert panel.ui.segmentButton.text == "Segment" and "frame 2" in panel.ui.editsLabel.text
+    driving.click(panel.ui.keepEditsButton)
+    waitUntilReady(panel, 30)
+    assert f"{FRAMES - 1} frames are segmented" in panel.ui.statusLabel.text
+    browserOf(volume).SetSelectedItemNumber(1)
+    assert voxelsOf(segmentations()[0], "LV", volume).sum() * VOXEL_ML == pytest.approx(left)
+    driving.click(panel.ui.segmentSequenceButton)
+    driving.click(panel.ui.replaceEditsButton)
+    waitUntilReady(panel, 30)
+    assert voxelsOf(segmentations()[0], "LV", volume).sum() == 5 * 6 * 7
+
+
+def test_a_script_says_what_becomes_of_edited_frames(beat):
+    from MKDSegmentationLib.parameters import RunOptions
+
+    panel, volume = beat
+    halveFrame(volume, 1)
+    with pytest.raises(ValueError, match="frame 2"):
+        panel.logic.startSequence(volume)
+    outcomes = []
+    panel.logic.startSequence(volume, RunOptions(edits="keep"), onFinished=outcomes.append)
+    driving.waitUntil(lambda: outcomes, 30, "the outcome")
+    assert outcomes[0].status == "done"
+
+
+def test_a_frame_that_is_edited_during_the_run_keeps_the_edit(beat, worker, tmp_path):
+    panel, volume = beat
+    worker(f"beat-until:{tmp_path / 'go'}")
+    panel.logic._worker.stop()
+    driving.click(panel.ui.segmentSequenceButton)
+    waitForStage(panel, f"Frame 3 of {FRAMES}: Looking")
+    left = halveFrame(volume, 2)
+    (tmp_path / "go").touch()
+    waitUntilReady(panel, 30)
+    assert "edited during the run" in panel.ui.statusLabel.text
+    browserOf(volume).SetSelectedItemNumber(2)
+    assert voxelsOf(segmentations()[0], "LV", volume).sum() * VOXEL_ML == pytest.approx(left)
+
+
+def test_tables_and_plot_of_a_beat_go_with_its_segmentations(beat):
+    import slicer
+
+    panel, volume = beat
+    browser = browserOf(volume)
+    slicer.mrmlScene.RemoveNode(browser.GetSequenceNode(segmentations()[0]))
+    settle(panel)
+    for className in ("vtkMRMLTableNode", "vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode"):
+        assert slicer.util.getNodesByClass(className) == [], className
+    assert not panel.ui.functionTable.visible

@@ -1,0 +1,133 @@
+"""Nothing in the panel overlaps, is cut or clipped, in any state and at any size; told from the geometry in the
+stand-in GUI.
+"""
+
+import pytest
+
+pytest.importorskip("slicer")
+pytest.importorskip("PySide6")
+from PySide6 import QtWidgets
+
+from Testing.harness.pythonqt import unwrap
+from Testing.support import panel_layout
+from Testing.support.panel_driving import MODULE, addVolume, driving, segment, waitForStage
+from Testing.support.sequence_driving import addSequence, segmentAll
+
+WIDTHS = (350, 400, 480, 600)
+HEIGHTS = (700, 850, 1000, 1150)
+
+
+def idle(panel, worker, tmp_path):
+    """Nothing is loaded."""
+
+
+def ready(panel, worker, tmp_path):
+    addVolume()
+
+
+def warned(panel, worker, tmp_path):
+    """A volume that looks wrong in several ways, under a transform, in the wrong modality."""
+    import slicer
+
+    volume = addVolume(shape=(8, 24, 36), spacing=2.0)
+    volume.SetSpacing(2.0, 2.0, 7.0)
+    slicer.util.arrayFromVolume(volume)[:] = abs(slicer.util.arrayFromVolume(volume))
+    slicer.util.arrayFromVolumeModified(volume)
+
+
+def running(panel, worker, tmp_path):
+    addVolume()
+    worker("slow")
+    driving.click(panel.ui.logCollapsibleButton)
+    driving.click(panel.ui.segmentButton)
+    waitForStage(panel, "Looking for the heart")
+
+
+def done(panel, worker, tmp_path):
+    addVolume()
+    worker("good")
+    segment(panel)
+
+
+def edited(panel, worker, tmp_path):
+    """A result with an edited, a deleted and a renamed segment, and the question what becomes of them."""
+    import slicer
+
+    from Testing.support.panel_driving import segmentations, voxelsOf
+
+    done(panel, worker, tmp_path)
+    (node,), volume = segmentations(), slicer.util.getNode("CT")
+    mask = voxelsOf(node, "LV", volume)
+    mask[:7] = False
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype("uint8"), node, "LV", volume)
+    node.GetSegmentation().RemoveSegment("RA")
+    driving.click(panel.ui.segmentButton)
+
+
+def beat(panel, worker, tmp_path):
+    addSequence()
+    worker("beat")
+    segmentAll(panel)
+
+
+def unfolded(panel, worker, tmp_path):
+    """A result with an overlay, and everything that is folded away at first."""
+    addVolume()
+    worker("good")
+    driving.click(panel.ui.advancedCollapsibleButton)
+    driving.click(panel.ui.disagreementCheckBox)
+    segment(panel)
+    segment(panel)
+    driving.click(panel.ui.checkEnvironmentButton)
+    driving.waitUntil(lambda: panel.ui.checkEnvironmentButton.enabled, 20, "the end of the check")
+    for name in ("weightsCollapsibleButton", "downloadCollapsibleButton", "logCollapsibleButton"):
+        driving.click(getattr(panel.ui, name))
+
+
+STATES = {state.__name__: state for state in (idle, ready, warned, running, done, edited, beat, unfolded)}
+
+
+def lengthen(panel, factor=1.4):
+    """Make every text longer, as German is longer than English."""
+    raw = unwrap(panel.parent)
+    for widget in raw.findChildren(QtWidgets.QWidget):
+        if isinstance(widget, QtWidgets.QLabel) and widget.text():
+            extra = " und so weiter" * max(1, round((factor - 1) * len(widget.text()) / len(" und so weiter")))
+            short = widget.text()[:-1] + "en:" if widget.text().endswith(":") and len(widget.text()) < 25 else None
+            widget.setText(short or widget.text() + extra)
+
+
+def everyFault(panel, widths=WIDTHS, heights=HEIGHTS):
+    found = {}
+    for width in widths:
+        for height in heights:
+            panel_layout.show(panel, width, height)
+            for fault in panel_layout.faults(panel):
+                found.setdefault(fault, f"{width} x {height}")
+    return found
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_nothing_overlaps_and_no_text_is_cut_at_any_size(panel, worker, tmp_path, state):
+    STATES[state](panel, worker, tmp_path)
+    assert everyFault(panel) == {}
+    lengthen(panel)
+    panel_layout.settle()
+    assert everyFault(panel, heights=HEIGHTS[:1]) == {}, "with longer texts"
+
+
+@pytest.mark.parametrize("percent", [125, 200])
+@pytest.mark.parametrize("state", ["warned", "done", "beat", "unfolded"])
+def test_nothing_overlaps_with_larger_fonts(loadModule, slicerApp, tiny_bundle_path, worker, tmp_path, state, percent):
+    slicerApp.userSettings().setValue("MKDSegmentation/WeightsPath", str(tiny_bundle_path))
+    before = QtWidgets.QApplication.font()
+    font = QtWidgets.QApplication.font()
+    font.setPointSizeF(before.pointSizeF() * percent / 100)
+    QtWidgets.QApplication.setFont(font)
+    try:
+        _module, panel = loadModule(MODULE)
+        STATES[state](panel, worker, tmp_path)
+        needed = unwrap(panel.parent).minimumSizeHint().width() + 20
+        assert everyFault(panel, [max(width, needed) for width in (350, 480, 600)], HEIGHTS[:2]) == {}
+    finally:
+        QtWidgets.QApplication.setFont(before)
