@@ -165,12 +165,12 @@ def test_removing_another_node_does_not_disturb_the_run(panel, volume, worker, t
     assert len(segmentations()) == 1
 
 
-@pytest.mark.parametrize("mode, words", [("crash", "ended unexpectedly"), ("dies-at-start", "could not load")])
-def test_a_worker_that_dies_is_told_in_a_sentence_and_changes_nothing(panel, volume, worker, slicerApp, mode, words):
+@pytest.mark.parametrize("mode", ["crash", "dies-at-start"])
+def test_a_worker_that_dies_is_told_in_a_sentence_and_changes_nothing(panel, volume, worker, slicerApp, mode):
     worker(mode)
     before = sceneContent()
     segment(panel)
-    assert words in panel.ui.statusLabel.text
+    assert "ended unexpectedly" in panel.ui.statusLabel.text
     assert sceneContent() == before and os.listdir(slicerApp.temporaryPath) == []
 
 

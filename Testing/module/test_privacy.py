@@ -171,4 +171,4 @@ def test_every_source_of_the_module_names_a_network_only_where_weights_are_downl
                 )
             ):
                 users.append(path.relative_to(ROOT).as_posix())
-    assert users == ["mkd_core/weights_download.py"], json.dumps(users)
+    assert users == ["mkd_core/io/download.py"], json.dumps(users)

@@ -25,7 +25,6 @@ from Testing.support.fake_worker import blocks, report
 from mkd_core import worker
 from mkd_core.errors import Cancelled
 from mkd_core.inference import pipeline
-from mkd_core.io import volumes as volume_files
 from mkd_core.protocol import STAGES
 
 FOLDER = Path(sys.argv[1])
@@ -204,20 +203,18 @@ class FaultyWorker(worker.Worker):
         visit(stage)
 
     def _segment(self, request):
-        CURRENT.update(request)
+        CURRENT.update(id=request.id)
         said = worker.Worker._segment(self, request)
         if KIND in LIES and here("reply"):
             spoil, lie = LIES[KIND]
             if spoil is not None:
-                spoil(Path(request["output"]))
+                spoil(Path(request.output))
             return said if lie is None else lie
         visit("reply")
         return said
 
     def _warm(self, request):
         return {}  # a fault strikes in a run, not in what may come before it
-
-    _OPERATIONS = worker.Worker._OPERATIONS | {"segment": _segment, "warm": _warm}
 
 
 class NoStore(worker.BundleStore):
@@ -241,19 +238,20 @@ def quick_segment(image, bundle, *, modality, options, progress, cancelled):
     return pipeline.SegmentationResult(labels, report(labels, {"options": {}, "modality": modality}))
 
 
-def read_volume(path, **options):
-    """In place of mkd_core.io.volumes.read_volume: passes a place."""
+def read(path):
+    """In place of mkd_core.worker._read: passes a place."""
     visit("read")
-    return _read_volume(path, **options)
+    return _read(path)
 
 
-def write_volume(image, path, **options):
-    """In place of mkd_core.io.volumes.write_volume: passes a place, with half the file written."""
-    (Path(path).parent / ".half.nrrd").write_bytes(b"NRRD0004\n")
+def write(image, path):
+    """In place of mkd_core.worker._write: passes a place, with half the file written."""
+    draft = Path(path).parent / ".mkd-0123456789abcdef.nrrd"
+    draft.write_bytes(b"NRRD0004\n")
     visit("write")
-    (Path(path).parent / ".half.nrrd").unlink(missing_ok=True)
+    draft.unlink(missing_ok=True)
     try:
-        _write_volume(image, path, **options)
+        _write(image, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, LIMITS)
 
@@ -276,8 +274,8 @@ def no_graphics_memory() -> None:
 
 
 if __name__ == "__main__":
-    _read_volume, _write_volume = volume_files.read_volume, volume_files.write_volume
-    volume_files.read_volume, volume_files.write_volume = read_volume, write_volume
+    _read, _write = worker._read, worker._write
+    worker._read, worker._write = read, write
     visit("start")
     requests, REPLIES = worker.protocol_streams()
     if "--real" in sys.argv:

@@ -41,7 +41,10 @@ _LOG_COLUMNS = 1000  # what is longer is no text for people
 _HARMLESS = ("PYTHONNOUSERSITE", "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED")  # can only forbid, or change no code
 
 
-#: How a process ended by itself: it could not be started; it ended before it was ready, in its imports; or later.
+_EXIT_OF_AN_EXCEPTION = 1  # of a Python program that nothing caught
+
+#: How a process ended by itself: it could not be started; an exception ended it before it was ready, in its imports; or
+#: else.
 NOT_STARTED, NEVER_READY, DIED = "not started", "never ready", "died"
 
 
@@ -215,6 +218,24 @@ class WorkerProcess:
         onReply(reply)
 
 
+def _understood(values: dict) -> Reply | None:
+    """Return the reply that a JSON object stands for, or None if it is none. A result that cannot be understood is a
+    failure: nothing else comes for its request.
+    """
+    try:
+        return parse_reply(values)
+    except ProtocolError as error:
+        if values.get("event") != "result":
+            return None
+        logging.warning("The reply of the segmentation process cannot be understood: %s", error)
+        return ErrorReply(
+            values.get("id"),
+            "ProtocolError",
+            _("The result of the segmentation process cannot be understood."),
+            _("Click Segment again; details are in the application log."),
+        )
+
+
 def _childPid(value) -> int | None:
     """Return a process id that may be killed; 0, negative ones and our own would take Slicer along."""
     return value if type(value) is int and value > 1 and value not in (os.getpid(), os.getppid()) else None
@@ -282,9 +303,10 @@ class _Child:
 
     def _onLine(self, line: str) -> None:
         try:
-            message = parse_reply(json.loads(line)) if line.startswith("{") else None
-        except (ValueError, RecursionError, ProtocolError):
-            message = None
+            values = json.loads(line) if line.startswith("{") else None
+        except (ValueError, RecursionError):
+            values = None
+        message = _understood(values) if isinstance(values, dict) else None
         if message is None:
             self._logLine(line)
         elif isinstance(message, ReadyReply):
@@ -317,7 +339,8 @@ class _Child:
         self._onStandardError()
         self._logLine(self._errors.flush())
         self._log.append(f"exit code {exitCode}")
-        self._over(DIED if self._isReady else NEVER_READY)
+        isException = exitStatus == qt.QProcess.NormalExit and exitCode == _EXIT_OF_AN_EXCEPTION
+        self._over(NEVER_READY if isException and not self._isReady else DIED)
 
     def _over(self, end: str) -> None:
         self._killTimer.stop()
