@@ -116,7 +116,7 @@ def installed(tmp_path_factory) -> tuple[Path, dict[str, str]]:
         ["cmake", "--install", str(build)],
     ]
     for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stdout + done.stderr
     said = dict(line.split("=", 1) for line in (build / "extension.txt").read_text(encoding="utf-8").splitlines())
     return prefix / "lib" / "Slicer-5.12" / "qt-scripted-modules", said
@@ -139,7 +139,7 @@ def test_the_package_runs_from_the_installed_tree(installed, tmp_path):
         "print(mkd_core.__file__, mkd_core.default_bundle_path().is_file())"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=120, cwd=tmp_path
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=600, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(folder / "mkd_core" / "__init__.py"), "True"]
@@ -175,7 +175,7 @@ def test_a_listed_file_that_is_missing_stops_the_configuration(tmp_path):
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode != 0
     assert "Absent.py" in done.stderr

@@ -128,7 +128,7 @@ def test_threads_are_set_inside_the_block_only():
 
 def test_overlapping_runs_have_their_own_number_of_threads_and_leave_the_hosts_behind():
     before, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
-    inside, others_done = threading.Barrier(2, timeout=60), threading.Event()
+    inside, others_done = threading.Barrier(2, timeout=600), threading.Event()
     counts = {}
 
     def run(wanted, ends_last):

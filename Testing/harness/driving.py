@@ -21,7 +21,11 @@ def processEvents(seconds=0.0):
         time.sleep(0.005)
 
 
-def waitUntil(condition, seconds=10.0, message="the condition"):
+#: Limit of a wait: generous, since a test waits for an event and must not depend on how fast the machine is.
+WAIT_S = 120.0
+
+
+def waitUntil(condition, seconds=WAIT_S, message="the condition"):
     """Let the application work until `condition()` is true; returns its value.
 
     Raises TimeoutError after `seconds`, and AssertionError at once if an unexpected error was collected meanwhile.
@@ -40,9 +44,10 @@ def waitUntil(condition, seconds=10.0, message="the condition"):
 
 
 def click(widget):
-    """Click a button with the mouse, as a user can: it must be enabled and visible, now or within a second."""
+    """Click a button with the mouse, as a user can: it must be enabled and visible, now or within a few
+    seconds."""
     raw = unwrap(widget)
-    end = time.monotonic() + 1.0
+    end = time.monotonic() + 5.0
     while not (raw.isVisible() and raw.isEnabled()) and time.monotonic() < end:
         processEvents(0.02)
     if not raw.isVisible() or not raw.isEnabled():

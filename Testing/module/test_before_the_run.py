@@ -137,7 +137,7 @@ def test_check_environment_tells_torch_device_why_no_graphics_card_and_where_the
     assert not panel.ui.environmentTextEdit.visible
     driving.click(panel.ui.checkEnvironmentButton)
     assert not panel.ui.checkEnvironmentButton.enabled
-    driving.waitUntil(lambda: panel.ui.checkEnvironmentButton.enabled, 20, "the end of the check")
+    driving.waitUntil(lambda: panel.ui.checkEnvironmentButton.enabled, message="the end of the check")
     text = panel.ui.environmentTextEdit.toPlainText()
     for words in (
         "PyTorch 2.9.1+cpu",
@@ -148,7 +148,7 @@ def test_check_environment_tells_torch_device_why_no_graphics_card_and_where_the
         "Python 3.12.10",
     ):
         assert words in text
-    driving.waitUntil(lambda: not workerProcesses(), 5, "the end of the process that checked")
+    driving.waitUntil(lambda: not workerProcesses(), message="the end of the process that checked")
 
 
 def test_check_environment_tells_that_torch_is_missing(panel, worker, monkeypatch):
@@ -158,7 +158,7 @@ def test_check_environment_tells_that_torch_is_missing(panel, worker, monkeypatc
     monkeypatch.setattr(computingSettings, "torchProblem", lambda: "")
     driving.click(panel.ui.advancedCollapsibleButton)
     driving.click(panel.ui.checkEnvironmentButton)
-    driving.waitUntil(lambda: panel.ui.checkEnvironmentButton.enabled, 20, "the end of the check")
+    driving.waitUntil(lambda: panel.ui.checkEnvironmentButton.enabled, message="the end of the check")
     assert "PyTorch does not start: No module named 'torch'" in panel.ui.environmentTextEdit.toPlainText()
 
 
@@ -169,7 +169,7 @@ def test_a_check_under_way_ends_with_the_module(panel, worker, workerProcesses):
     driving.click(panel.ui.advancedCollapsibleButton)
     driving.click(panel.ui.checkEnvironmentButton)
     bootstrap.unloadModule("MKDSegmentation")
-    driving.waitUntil(lambda: not workerProcesses(), 5, "the end of the process that checked")
+    driving.waitUntil(lambda: not workerProcesses(), message="the end of the process that checked")
 
 
 def bend(volume, isDirect=True):

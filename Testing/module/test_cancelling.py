@@ -19,7 +19,6 @@ from Testing.support.panel_driving import (
 )
 
 #: Patience with a busy computer; nothing waits this long when all is well.
-WAIT_S = 120
 
 
 @pytest.fixture
@@ -41,22 +40,21 @@ def test_cancel_gives_back_panel_scene_processes_and_files(panel, started, worke
     before = started(mode)
     assert len(workerProcesses()) == 2, "launcher and worker"
     driving.click(panel.ui.segmentButton)
-    waitUntilReady(panel, WAIT_S)
-    driving.waitUntil(lambda: not workerProcesses(), WAIT_S, "the end of the worker")
+    waitUntilReady(panel)
+    driving.waitUntil(lambda: not workerProcesses(), message="the end of the worker")
     assert panel.ui.statusLabel.text == "Cancelled. The scene is as it was."
     assert sceneContent() == before
-    driving.waitUntil(lambda: not os.listdir(slicerApp.temporaryPath), WAIT_S, "an empty temporary folder")
+    driving.waitUntil(lambda: not os.listdir(slicerApp.temporaryPath), message="an empty temporary folder")
 
 
 def test_cancel_before_the_worker_is_ready_leaves_nothing(panel, volume, worker, workerProcesses, slicerApp):
     worker("slow")
     driving.click(panel.ui.segmentButton)
     driving.click(panel.ui.segmentButton)
-    waitUntilReady(panel, WAIT_S)
+    waitUntilReady(panel)
     driving.waitUntil(
         lambda: not workerProcesses() and not os.listdir(slicerApp.temporaryPath),
-        WAIT_S,
-        "the end of the worker and its files",
+        message="the end of the worker and its files",
     )
     assert segmentations() == []
 
@@ -65,16 +63,16 @@ def test_a_double_click_starts_a_run_and_does_not_cancel_it(panel, volume, worke
     worker("good")
     driving.doubleClick(panel.ui.segmentButton)
     assert panel.ui.segmentButton.text == "Cancel"
-    waitUntilReady(panel, WAIT_S)
+    waitUntilReady(panel)
     assert len(segmentations()) == 1 and "segmented" in panel.ui.statusLabel.text
 
 
 def test_a_double_click_on_cancel_does_not_start_again(panel, started, worker):
     started("slow")
-    driving.waitUntil(lambda: panel.ui.segmentButton.enabled, WAIT_S, "the button")
+    driving.waitUntil(lambda: panel.ui.segmentButton.enabled, message="the button")
     driving.doubleClick(panel.ui.segmentButton)
-    waitUntilReady(panel, WAIT_S)
-    driving.waitUntil(lambda: panel.ui.segmentButton.enabled, WAIT_S, "the button")
+    waitUntilReady(panel)
+    driving.waitUntil(lambda: panel.ui.segmentButton.enabled, message="the button")
     assert (
         panel.ui.segmentButton.text == "Segment" and panel.ui.statusLabel.text == "Cancelled. The scene is as it was."
     )
@@ -92,14 +90,14 @@ def test_a_cancelled_second_run_leaves_the_first_result(panel, volume, worker, w
     worker("good")
     segment(panel)
     panel.logic.close()  # so that the second run needs another worker, which never comes to an end
-    driving.waitUntil(lambda: not workerProcesses(), WAIT_S, "the end of the worker")
+    driving.waitUntil(lambda: not workerProcesses(), message="the end of the worker")
     worker("slow")
     before = sceneContent()
     voxels = segmentations()[0].GetSegmentation().GetMTime()
     driving.click(panel.ui.segmentButton)
-    waitForStage(panel, "Looking for the heart", WAIT_S)
+    waitForStage(panel, "Looking for the heart")
     driving.click(panel.ui.segmentButton)
-    waitUntilReady(panel, WAIT_S)
+    waitUntilReady(panel)
     assert sceneContent() == before and segmentations()[0].GetSegmentation().GetMTime() == voxels
     assert panel.ui.resultsTable.visible
 
@@ -111,7 +109,7 @@ def test_closing_the_scene_ends_the_run(panel, started, workerProcesses):
     slicer.mrmlScene.Clear()
     assert panel.ui.segmentButton.text == "Segment" and not panel.ui.segmentButton.enabled
     assert "the scene was closed" in panel.ui.statusLabel.text
-    driving.waitUntil(lambda: not workerProcesses(), WAIT_S, "the end of the worker")
+    driving.waitUntil(lambda: not workerProcesses(), message="the end of the worker")
     assert segmentations() == []
 
 
@@ -122,7 +120,7 @@ def test_removing_the_volume_ends_the_run_with_a_reason(panel, volume, started, 
     slicer.mrmlScene.RemoveNode(volume)
     assert panel.ui.segmentButton.text == "Segment"
     assert "the volume was removed" in panel.ui.statusLabel.text
-    driving.waitUntil(lambda: not workerProcesses(), WAIT_S, "the end of the worker")
+    driving.waitUntil(lambda: not workerProcesses(), message="the end of the worker")
     assert segmentations() == []
 
 
@@ -144,7 +142,7 @@ def test_removing_the_chosen_output_ends_the_run_with_a_reason(panel, volume, wo
 
     worker("good")
     segment(panel)
-    driving.waitUntil(workerProcesses, WAIT_S, "the warm worker")
+    driving.waitUntil(workerProcesses, message="the warm worker")
     driving.click(panel.ui.segmentButton)
     slicer.mrmlScene.RemoveNode(segmentations()[0])
     assert panel.ui.segmentButton.text == "Segment"
@@ -240,6 +238,6 @@ def test_a_worker_without_work_gives_its_memory_back_after_a_while(panel, volume
     monkeypatch.setattr(sys.modules["MKDSegmentationLib.run.workerProcess"], "IDLE_MS", 50)
     worker("good")
     segment(panel)
-    driving.waitUntil(lambda: not workerProcesses(), WAIT_S, "the end of the idle worker")
+    driving.waitUntil(lambda: not workerProcesses(), message="the end of the idle worker")
     segment(panel)
     assert "segmented" in panel.ui.statusLabel.text

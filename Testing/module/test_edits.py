@@ -31,7 +31,8 @@ VOXEL_ML = 8 / 1000  # voxels of 2 mm
 def settle(panel):
     """Wait until every change is followed."""
     driving.waitUntil(
-        lambda: not panel.logic.measurements._timer.active and not panel.logic.measurements._changed, 10, "the figures"
+        lambda: not panel.logic.measurements._timer.active and not panel.logic.measurements._changed,
+        message="the figures",
     )
 
 
@@ -475,13 +476,13 @@ def test_a_second_run_over_all_frames_asks_about_edited_frames_and_can_keep_them
     driving.click(panel.ui.segmentSequenceButton)
     assert panel.ui.segmentButton.text == "Segment" and "frame 2" in panel.ui.editsLabel.text
     driving.click(panel.ui.keepEditsButton)
-    waitUntilReady(panel, 30)
+    waitUntilReady(panel)
     assert f"{FRAMES - 1} frames are segmented" in panel.ui.statusLabel.text
     browserOf(volume).SetSelectedItemNumber(1)
     assert voxelsOf(segmentations()[0], "LV", volume).sum() * VOXEL_ML == pytest.approx(left)
     driving.click(panel.ui.segmentSequenceButton)
     driving.click(panel.ui.replaceEditsButton)
-    waitUntilReady(panel, 30)
+    waitUntilReady(panel)
     assert voxelsOf(segmentations()[0], "LV", volume).sum() == 5 * 6 * 7
 
 
@@ -494,7 +495,7 @@ def test_a_script_says_what_becomes_of_edited_frames(beat):
         panel.logic.startSequence(volume)
     outcomes = []
     panel.logic.startSequence(volume, RunOptions(edits="keep"), onFinished=outcomes.append)
-    driving.waitUntil(lambda: outcomes, 30, "the outcome")
+    driving.waitUntil(lambda: outcomes, message="the outcome")
     assert outcomes[0].status == "done"
 
 
@@ -506,7 +507,7 @@ def test_a_frame_that_is_edited_during_the_run_keeps_the_edit(beat, worker, tmp_
     waitForStage(panel, f"Frame 3 of {FRAMES}: Looking")
     left = halveFrame(volume, 2)
     (tmp_path / "go").touch()
-    waitUntilReady(panel, 30)
+    waitUntilReady(panel)
     assert "edited during the run" in panel.ui.statusLabel.text
     browserOf(volume).SetSelectedItemNumber(2)
     assert voxelsOf(segmentations()[0], "LV", volume).sum() * VOXEL_ML == pytest.approx(left)

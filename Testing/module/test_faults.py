@@ -97,7 +97,7 @@ def test_a_worker_that_falls_silent_is_told_and_the_run_goes_on_all_the_same(
     worker(f"waits-for:{tmp_path / 'go'}")
     driving.click(panel.ui.segmentButton)
     waitForStage(panel, "Looking for the heart")
-    driving.waitUntil(lambda: "no news for" in panel.ui.timeLabel.text, 10, "the warning on silence")
+    driving.waitUntil(lambda: "no news for" in panel.ui.timeLabel.text, message="the warning on silence")
     assert "click Cancel" in panel.ui.timeLabel.text and panel.ui.segmentButton.text == "Cancel"
     (tmp_path / "go").touch()
     waitUntilReady(panel)

@@ -107,7 +107,7 @@ def test_a_worker_that_lacks_a_package_says_so_and_does_not_speak_of_memory(pane
 
     program = "import a_package_that_is_not_there"
     monkeypatch.setattr(workerProcess, "workerCommand", lambda: [sys.executable, "-P", "-c", program])
-    segment(panel, 60)
+    segment(panel)
     text = panel.ui.statusLabel.text
     assert "could not load what it needs" in text and "a_package_that_is_not_there" in text and "memory" not in text
-    driving.waitUntil(lambda: not childProcesses(), 60, "the end of the process")
+    driving.waitUntil(lambda: not childProcesses(), message="the end of the process")

@@ -79,7 +79,7 @@ def unfolded(panel, worker, tmp_path):
     segment(panel)
     segment(panel)
     driving.click(panel.ui.checkEnvironmentButton)
-    driving.waitUntil(lambda: panel.ui.checkEnvironmentButton.enabled, 20, "the end of the check")
+    driving.waitUntil(lambda: panel.ui.checkEnvironmentButton.enabled, message="the end of the check")
     for name in ("weightsCollapsibleButton", "downloadCollapsibleButton", "logCollapsibleButton"):
         driving.click(getattr(panel.ui, name))
 

@@ -33,7 +33,7 @@ def test_the_documented_examples_wait_for_a_result_and_get_one_in_the_background
     assert float(capsys.readouterr().out) > 0
     assert names["outcome"].segmentation is segmentations()[0] and names["outcome"].table.GetNumberOfRows() == 7
     exec(background, names)
-    driving.waitUntil(lambda: not names["logic"].isRunning, 20, "the end of the run")
+    driving.waitUntil(lambda: not names["logic"].isRunning, message="the end of the run")
     assert "The heart is segmented" in capsys.readouterr().out
     names["logic"].close()
 

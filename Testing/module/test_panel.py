@@ -216,7 +216,7 @@ def openPanel(panel, volume, worker):
     driving.click(panel.ui.disagreementCheckBox)
     segment(panel)
     driving.click(panel.ui.checkEnvironmentButton)
-    driving.waitUntil(lambda: panel.ui.checkEnvironmentButton.enabled, 20, "the end of the check")
+    driving.waitUntil(lambda: panel.ui.checkEnvironmentButton.enabled, message="the end of the check")
     for name in SECTIONS[1:]:
         driving.click(getattr(panel.ui, name))
     return panel

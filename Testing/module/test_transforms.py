@@ -134,10 +134,10 @@ def test_a_transform_that_changes_during_the_run_counts_if_it_changes_what_is_me
 ):
     worker(f"waits-for:{tmp_path / 'go'}")
     driving.click(panel.ui.segmentButton)
-    waitForStage(panel, "Looking for the heart", 60)
+    waitForStage(panel, "Looking for the heart")
     put(volume, steps)
     (tmp_path / "go").touch()
-    waitUntilReady(panel, 60)
+    waitUntilReady(panel)
     assert ("changed during the segmentation" in panel.ui.statusLabel.text) == isRefused
     assert len(segmentations()) == (0 if isRefused else 1)
 
@@ -153,7 +153,7 @@ def test_the_frames_of_a_sequence_are_measured_in_the_world_too(panel, slicerApp
 
 def framesVolumes(panel, volume):
     """Segment all frames; return the volume of the left ventricle in each, in ml."""
-    segmentAll(panel, 120)
+    segmentAll(panel)
     frames = framesOf(volume)
     return [
         reportOf(frames.GetNthDataNode(frame))["structures"]["LV"]["volume_ml"]

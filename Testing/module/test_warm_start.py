@@ -27,7 +27,7 @@ def test_a_chosen_volume_starts_the_worker_and_the_click_uses_that_process(panel
     worker("good")
     addVolume()
     assert workerProcesses() == []
-    driving.waitUntil(lambda: len(workerProcesses()) == 2, 20, "the worker and its launcher")
+    driving.waitUntil(lambda: len(workerProcesses()) == 2, message="the worker and its launcher")
     ready = workerProcesses()
     segment(panel)
     assert reportOfRun()["pid"] in ready and reportOfRun()["warmed"] == 1
@@ -52,7 +52,7 @@ def test_an_empty_panel_and_one_without_torch_start_nothing(panel, worker, worke
 def test_the_same_is_not_warmed_twice_and_nothing_during_a_run(panel, worker, workerProcesses, soon):
     worker("slow")
     addVolume()
-    driving.waitUntil(workerProcesses, 20, "the worker")
+    driving.waitUntil(workerProcesses, message="the worker")
     logic, options = panel.logic, panel._chosenOptions()
     logic.warm(options)
     logic.warm(options)
@@ -60,11 +60,11 @@ def test_the_same_is_not_warmed_twice_and_nothing_during_a_run(panel, worker, wo
     waitForStage(panel, "Looking for the heart")
     logic.warm(options)
     assert panel.ui.segmentButton.text == "Cancel"
-    driving.waitUntil(lambda: panel.ui.segmentButton.enabled, 5, "the button")
+    driving.waitUntil(lambda: panel.ui.segmentButton.enabled, message="the button")
     driving.click(panel.ui.segmentButton)
     waitUntilReady(panel)
     assert "Cancelled" in panel.ui.statusLabel.text
-    driving.waitUntil(lambda: not workerProcesses(), 10, "the end of the worker")
+    driving.waitUntil(lambda: not workerProcesses(), message="the end of the worker")
 
 
 def test_a_warm_worker_without_work_ends_and_the_next_click_starts_another(
@@ -75,8 +75,8 @@ def test_a_warm_worker_without_work_ends_and_the_next_click_starts_another(
     worker("good")
     monkeypatch.setattr(workerProcess, "IDLE_MS", 300)
     panel.logic.warm(panel._chosenOptions())
-    driving.waitUntil(workerProcesses, 20, "the worker")
-    driving.waitUntil(lambda: not workerProcesses(), 20, "the end of the worker")
+    driving.waitUntil(workerProcesses, message="the worker")
+    driving.waitUntil(lambda: not workerProcesses(), message="the end of the worker")
     assert not panel.logic.isWarm
     segment(panel)
     assert reportOfRun()["warmed"] == 0
@@ -85,7 +85,7 @@ def test_a_warm_worker_without_work_ends_and_the_next_click_starts_another(
 def test_a_worker_that_dies_while_it_warms_is_started_again_by_the_click(panel, volume, worker, workerProcesses):
     worker("dies-at-start")
     panel.logic.warm(panel._chosenOptions())
-    driving.waitUntil(lambda: not panel.logic.isWarm, 20, "the end of the worker")
+    driving.waitUntil(lambda: not panel.logic.isWarm, message="the end of the worker")
     worker("good")
     segment(panel)
     assert reportOfRun()["structures"]
@@ -108,9 +108,9 @@ def test_a_run_that_was_cancelled_leaves_no_process_that_warms(panel, worker, wo
     addVolume()
     driving.click(panel.ui.segmentButton)
     waitForStage(panel, "Looking for the heart")
-    driving.waitUntil(lambda: panel.ui.segmentButton.enabled, 5, "the button")
+    driving.waitUntil(lambda: panel.ui.segmentButton.enabled, message="the button")
     driving.click(panel.ui.segmentButton)
     waitUntilReady(panel)
-    driving.waitUntil(lambda: not workerProcesses(), 5, "the end of the worker")
+    driving.waitUntil(lambda: not workerProcesses(), message="the end of the worker")
     driving.processEvents(0.6)
     assert workerProcesses() == []

@@ -48,7 +48,7 @@ def enter(panel, url, sha256):
 def download(panel):
     """Click Download and wait for the end."""
     driving.click(panel.ui.downloadButton)
-    driving.waitUntil(lambda: panel.ui.downloadButton.text == "Download", 60, "the end of the download")
+    driving.waitUntil(lambda: panel.ui.downloadButton.text == "Download", message="the end of the download")
 
 
 def files(folder):
@@ -133,14 +133,14 @@ def test_a_download_shows_how_far_it_is_leaves_the_panel_usable_and_can_be_cance
     with serving({"/heart.safetensors": content}, trusted, pause=0.05) as address:
         enter(panel, address + "/heart.safetensors", hashlib.sha256(content).hexdigest())
         driving.click(panel.ui.downloadButton)
-        driving.waitUntil(lambda: panel.ui.downloadProgressBar.value > 0, 60, "progress")
+        driving.waitUntil(lambda: panel.ui.downloadProgressBar.value > 0, message="progress")
         assert "MB" in panel.ui.downloadLabel.text and panel.ui.downloadButton.text == "Cancel download"
         addVolume()
         driving.processEvents()
         assert panel.ui.segmentButton.enabled, "a run is possible meanwhile"
         driving.click(panel.ui.downloadButton)
         assert panel.ui.downloadLabel.text == "The download was cancelled."
-        driving.waitUntil(lambda: files(folder) == [], 5, "the removal of the part")
+        driving.waitUntil(lambda: files(folder) == [], message="the removal of the part")
 
 
 def test_unloading_the_module_during_a_download_leaves_nothing(open_download, folder, trusted):
@@ -150,7 +150,7 @@ def test_unloading_the_module_during_a_download_leaves_nothing(open_download, fo
     with serving({"/heart.safetensors": content}, trusted, pause=0.05) as address:
         enter(panel, address + "/heart.safetensors", hashlib.sha256(content).hexdigest())
         driving.click(panel.ui.downloadButton)
-        driving.waitUntil(lambda: panel.ui.downloadProgressBar.value > 0, 60, "progress")
+        driving.waitUntil(lambda: panel.ui.downloadProgressBar.value > 0, message="progress")
         bootstrap.unloadModule("MKDSegmentation")
         assert files(folder) == []
 

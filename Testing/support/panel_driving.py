@@ -23,18 +23,18 @@ def addVolume(name="CT", shape=SHAPE, spacing=2.0, seed=0):
     return slicer.util.addVolumeFromArray(voxels, ijkToRAS=ijkToRas, name=name)
 
 
-def segment(panel, seconds=20):
+def segment(panel, seconds=driving.WAIT_S):
     """Click Segment and wait until the panel is ready again."""
     driving.click(panel.ui.segmentButton)
     waitUntilReady(panel, seconds)
 
 
-def waitUntilReady(panel, seconds=20):
+def waitUntilReady(panel, seconds=driving.WAIT_S):
     """Wait until a run is over, as far as the panel tells."""
     driving.waitUntil(lambda: panel.ui.segmentButton.text == "Segment", seconds, "the end of the run")
 
 
-def waitForStage(panel, text, seconds=20):
+def waitForStage(panel, text, seconds=driving.WAIT_S):
     """Wait until the panel tells that the run has come so far."""
     driving.waitUntil(lambda: text in panel.ui.statusLabel.text, seconds, f"the stage {text!r}")
 

@@ -48,7 +48,7 @@ def nodesNamed(name):
     return list(slicer.util.getNodes(name, useLists=True).get(name, []))
 
 
-def segmentAll(panel, seconds=30):
+def segmentAll(panel, seconds=driving.WAIT_S):
     """Click "Segment all frames" and wait until the panel is ready again."""
     driving.click(panel.ui.segmentSequenceButton)
     waitUntilReady(panel, seconds)

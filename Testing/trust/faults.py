@@ -38,7 +38,7 @@ MOST_MEGABYTES = 20
 
 #: Seconds after which a click on Cancel counts as not heard, and after which a run counts as stuck; computers may be
 #: busy.
-PROMPT_S, PATIENCE_S = 5.0, 120.0
+PROMPT_S, PATIENCE_S = 60.0, 300.0
 
 _UNFIT_FOR_USERS = re.compile(r"Traceback|Errno|Error\b|None|\{|\}|secret")
 

@@ -17,7 +17,7 @@ from mkd_core.errors import MKDError
 
 #: A refusal may take so long of a processor, s; so long in all, on a computer that is busy; and let the memory of this
 #: process grow by so much, bytes.
-MOST_WORK, MOST_WAITING, MOST_MEMORY = 2.0, 120.0, 300 << 20
+MOST_WORK, MOST_WAITING, MOST_MEMORY = 30.0, 300.0, 300 << 20
 
 #: More letters than this nobody reads.
 _LONGEST_SENTENCE = 700

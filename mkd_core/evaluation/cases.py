@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import SimpleITK as sitk
 import numpy as np
@@ -35,7 +36,7 @@ _COLUMNS = ("image", "label", "modality")
 #: Names in MM-WHS: modality, part of the data set, number, image or label.
 _MMWHS_NAME = re.compile(r"(ct|mr)_(train|test)_(\d+)_(image|label)\.nii(?:\.gz)?", re.IGNORECASE)
 
-_Grid = sitk.Image | sitk.ImageFileReader
+_Grid: TypeAlias = sitk.Image | sitk.ImageFileReader
 
 #: Image and label lie on the same grid if no voxel of one is further than this from its fellow in the other, in voxels.
 _GRID_TOLERANCE = 0.1

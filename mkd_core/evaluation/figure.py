@@ -76,7 +76,8 @@ def write_figure(evaluation: Evaluation, folder: Path) -> list[Path]:
 def exemplary_cases(results: Sequence[CaseResult]) -> list[tuple[str, CaseResult]]:
     """Best, median and worst case by mean Dice, with these words; fewer if there are fewer cases."""
     ranked = sorted(
-        (result for result in results if result.mean("dice") is not None), key=lambda result: -result.mean("dice")
+        (result for result in results if result.mean("dice") is not None),
+        key=lambda result: -(result.mean("dice") or 0.0),
     )
     chosen = {0: "Best", len(ranked) - 1: "Worst"} if len(ranked) > 1 else {0: "Only case"} if ranked else {}
     if len(ranked) > 2:

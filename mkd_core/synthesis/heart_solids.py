@@ -373,12 +373,13 @@ def _respect(space: Space, blood: dict[T, np.ndarray], epicardium: np.ndarray) -
     """Change the pools' distances so that neighbours keep a wall between them and touch where a valve joins them."""
     raw = dict(blood)
     for first, second, gap, valve, radius in _NEIGHBOURS:
+        wall: float | np.ndarray = gap
         if valve is not None:
             closed = np.clip((space.distance(valve) - radius) / 3.0, 0.0, 1.0)
-            gap = closed * (gap + 1.0) - 1.0
+            wall = closed * (gap + 1.0) - 1.0
         difference = raw[first] - raw[second]
-        blood[first] = np.maximum(blood[first], 0.5 * (difference + gap))
-        blood[second] = np.maximum(blood[second], 0.5 * (gap - difference))
+        blood[first] = np.maximum(blood[first], 0.5 * (difference + wall))
+        blood[second] = np.maximum(blood[second], 0.5 * (wall - difference))
     # The septum belongs to the left ventricle; the atria and their vessels stay outside its wall.
     blood[T.RV] = np.maximum(blood[T.RV], -epicardium)
     off_the_valve = np.clip((space.distance(_MITRAL.centre) - 13.0) / 3.0, -1.0, 1.0)

@@ -54,7 +54,7 @@ class _Interpolator:
             basis(at, axis[0], self._step, len(axis), cubic=False) for at, axis in zip(fine[::-1], axes[::-1])
         )
 
-    def __call__(self, values: np.ndarray, within: tuple[slice, slice, slice] | None = None):
+    def __call__(self, values: np.ndarray, within: tuple[slice, ...] | None = None):
         """Interpolate ``(n,)`` values.
 
         Without ``within`` only the box is interpolated outside which all values are larger than a grid step; the result
@@ -69,8 +69,8 @@ class _Interpolator:
             planes = np.flatnonzero(near.any(axis=tuple(i for i in range(3) if i != axis)))
             touched = np.flatnonzero(weight[:, planes].any(axis=1)) if len(planes) else np.zeros(1, dtype=int)
             boxes.append(slice(touched[0], touched[-1] + 1))
-        within = tuple(boxes)
-        return within, self(values, within)
+        box = tuple(boxes)
+        return box, self(values, box)
 
 
 #: Tissues that are one piece, or as many as the box makes of them.

@@ -105,7 +105,7 @@ def _flat_index(
     """
     shape = tuple(len(a) for a in axes)
     scaled = (matrix / canvas.spacing).astype(np.float32)
-    flat = None
+    flat: np.ndarray | None = None
     for row, size in enumerate(canvas.tissues.shape):
         position = (scaled[row, 0] * axes[0].astype(np.float32)).reshape(-1, 1, 1) + (
             scaled[row, 1] * axes[1].astype(np.float32)
@@ -117,6 +117,7 @@ def _flat_index(
         np.clip(position, 0, size - 1, out=position)
         index = position.astype(np.int32)
         flat = index if flat is None else flat * size + index
+    assert flat is not None
     return flat
 
 

@@ -6,6 +6,8 @@ solids can be evaluated at the mapped points.  Points are ``(3, n)`` float32 in 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -55,8 +57,8 @@ def basis(positions: np.ndarray, first: float, step: float, count: int, cubic: b
     return weights.astype(np.float32)
 
 
-def spread(nodes: np.ndarray, weights: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
-    """Values on a grid from values at nodes ``(z, y, x)``: one small matrix product per axis."""
+def spread(nodes: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
+    """Values on a grid from values at nodes ``(z, y, x)``: one small matrix product per axis, weights in that order."""
     wz, wy, wx = weights
     along_x = nodes @ wx.T
     along_y = np.matmul(wy, along_x)

@@ -14,7 +14,11 @@ from mkd_core.method.networks.discriminator import Discriminator
 from mkd_core.method.networks.generator import Generator
 from mkd_core.method.networks.segmentor import Segmentor
 
-_TYPES = {"segmentor": Segmentor, "generator": Generator, "discriminator": Discriminator}
+_TYPES: dict[str, type[Discriminator | Generator | Segmentor]] = {
+    "segmentor": Segmentor,
+    "generator": Generator,
+    "discriminator": Discriminator,
+}
 
 
 def build(architecture: dict[str, Any]) -> torch.nn.Module:

@@ -6,6 +6,8 @@ PatchGAN with leaky ReLU: Isola et al., "Image-to-Image Translation with Conditi
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -16,6 +18,8 @@ class Discriminator(nn.Module):
     Args:
         channels: features after the first convolution; doubled by each of the two next.
     """
+
+    architecture: dict[str, Any]  # set by mkd_core.method.networks.build
 
     def __init__(self, channels: int = 16) -> None:
         super().__init__()
@@ -40,4 +44,5 @@ class Discriminator(nn.Module):
         Returns:
             Scores, ``(N, 1, D/4, H/4, W/4)``.
         """
-        return self.body(image)
+        scores: torch.Tensor = self.body(image)
+        return scores

@@ -6,6 +6,8 @@ Zhu et al., "Unpaired Image-to-Image Translation using Cycle-Consistent Adversar
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -25,7 +27,8 @@ class _Residual(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.body(x)
+        changed: torch.Tensor = self.body(x)
+        return x + changed
 
 
 class Generator(nn.Module):
@@ -35,6 +38,8 @@ class Generator(nn.Module):
         channels: features at full resolution; twice as many at half resolution.
         blocks: residual blocks at half resolution.
     """
+
+    architecture: dict[str, Any]  # set by mkd_core.method.networks.build
 
     def __init__(self, channels: int = 12, blocks: int = 3) -> None:
         super().__init__()
@@ -52,6 +57,7 @@ class Generator(nn.Module):
         self.head = nn.Conv3d(channels + 1, 1, 3, padding=1, padding_mode="replicate")
         # Training starts from (nearly) the image as it is: what segments translated images has something to learn from
         # the first step, and the cycle is short before it is long.
+        assert self.head.bias is not None
         with torch.no_grad():
             self.head.weight *= 0.1
             self.head.weight[:, -1, 1, 1, 1] = 1.2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,6 +32,8 @@ class Segmentor(nn.Module):
         channels: features per level; each level after the first halves the resolution.
     """
 
+    architecture: dict[str, Any]  # set by mkd_core.method.networks.build
+
     def __init__(
         self, in_channels: int = 1, out_channels: int = 8, channels: Sequence[int] = (16, 32, 64, 128, 160)
     ) -> None:
@@ -49,7 +52,7 @@ class Segmentor(nn.Module):
     @property
     def stride(self) -> int:
         """Every side of the input must be a multiple of this."""
-        return 2 ** (len(self.channels) - 1)
+        return 1 << len(self.channels) - 1
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Class scores before softmax.
@@ -68,4 +71,5 @@ class Segmentor(nn.Module):
         skips.pop()
         for up, decode in zip(self.up, self.decoder):
             x = decode(torch.cat([up(x), skips.pop()], dim=1))
-        return self.head(x)
+        logits: torch.Tensor = self.head(x)
+        return logits
