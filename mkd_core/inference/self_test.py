@@ -25,8 +25,13 @@ from mkd_core.errors import BundleError
 from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES, labels_of_the_seven
 
 if TYPE_CHECKING:
+    import torch
+
     from mkd_core.inference.execution import Executor
     from mkd_core.io.bundle import Bundle
+
+#: A position or direction (x, y, z), or three radii.
+Point = Sequence[float] | np.ndarray
 
 #: Sides (z, y, x) of the phantom in mm, and its heart's size relative to the mean adult heart it is drawn as.
 _EXTENT = (128.0, 96.0, 128.0)
@@ -119,7 +124,8 @@ def _examine(bundle: Bundle) -> SelfTest:
     translated, truth = _normalised(bundle, assistant, bundle.spacing, shape)
     translated_views = align_for_segmentors(translated, bundle.alignment(assistant), executor.run)
     assisted = _overlaps(executor, "segmentor_syn", translated_views.synthetic, truth)
-    coarse_shape = _shape(bundle.localiser_spacing, bundle.network("localiser").stride)
+    coarse_stride: int = bundle.network("localiser").stride  # type: ignore[assignment]
+    coarse_shape = _shape(bundle.localiser_spacing, coarse_stride)
     coarse, coarse_truth = _normalised(bundle, bundle.target, bundle.localiser_spacing, coarse_shape)
     localised = _overlaps(executor, "localiser", [coarse], coarse_truth)
 
@@ -165,21 +171,26 @@ def _count_found(overlaps: np.ndarray) -> int:
     return int(np.count_nonzero(np.diag(overlaps) >= _FOUND))
 
 
-def _overlaps(executor: Executor, part: str, views: Sequence, truth: np.ndarray) -> np.ndarray:
+def _overlaps(executor: Executor, part: str, views: Sequence[torch.Tensor], truth: np.ndarray) -> np.ndarray:
     """Dice overlap of every drawn structure with every predicted one, ``(7, 7)``."""
+    import torch
+
     from mkd_core.method.ensemble import best_class
 
-    mean = sum(executor.run(part, view)[0].softmax(dim=0) for view in views)
+    total = torch.stack([executor.run(part, view)[0].softmax(dim=0) for view in views]).sum(dim=0)
     bundle = executor.bundle
     structures = bundle.localiser_structures if part == "localiser" else bundle.structures
-    predicted = np.array(labels_of_the_seven(structures), np.uint8)[best_class(mean).numpy()]
+    predicted = np.array(labels_of_the_seven(structures), np.uint8)[best_class(total).numpy()]
     pairs = truth.astype(np.intp).ravel() * CLASS_COUNT + predicted.ravel()
     common = np.bincount(pairs, minlength=CLASS_COUNT**2).reshape(CLASS_COUNT, CLASS_COUNT)
     sizes = common.sum(axis=1)[:, None] + common.sum(axis=0)[None]
-    return (2.0 * common / np.maximum(sizes, 1))[1:, 1:]
+    overlaps: np.ndarray = 2.0 * common / np.maximum(sizes, 1)
+    return overlaps[1:, 1:]
 
 
-def _normalised(bundle: Bundle, modality: str, spacing: float, shape: tuple[int, int, int]):
+def _normalised(
+    bundle: Bundle, modality: str, spacing: float, shape: tuple[int, int, int]
+) -> tuple[torch.Tensor, np.ndarray]:
     """The phantom as networks see it, ``(1, 1, D, H, W)`` in [-1, 1], and its labels ``(D, H, W)``."""
     import torch
 
@@ -190,7 +201,8 @@ def _normalised(bundle: Bundle, modality: str, spacing: float, shape: tuple[int,
 
 
 def _shape(spacing: float, stride: int) -> tuple[int, int, int]:
-    return tuple(max(1, round(side / spacing / stride)) * stride for side in _EXTENT)
+    z, y, x = (max(1, round(side / spacing / stride)) * stride for side in _EXTENT)
+    return z, y, x
 
 
 @functools.lru_cache(maxsize=4)
@@ -231,21 +243,23 @@ def _draw_labels(spacing: float, shape: tuple[int, int, int]) -> tuple[np.ndarra
     axes = [(np.arange(count, dtype=np.float32) - (count - 1) / 2) * spacing for count in reversed(shape)]
     x, y, z = axes[0][None, None, :], axes[1][None, :, None], axes[2][:, None, None]
 
-    def ellipsoid(centre: Sequence[float], radii: Sequence[float]) -> np.ndarray:
-        terms = ((axis - at) / radius for axis, at, radius in zip((x, y, z), centre, radii))
-        return sum(term**2 for term in terms) < 1.0
+    def ellipsoid(centre: Point, radii: Point) -> np.ndarray:
+        dx, dy, dz = ((axis - at) / radius for axis, at, radius in zip((x, y, z), centre, radii))
+        inside: np.ndarray = dx**2 + dy**2 + dz**2 < 1.0
+        return inside
 
-    def along(centre: Sequence[float], direction: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    def along(centre: Point, direction: Point) -> tuple[np.ndarray, np.ndarray]:
         """Position along an axis through a point, mm, and squared distance from the axis, mm²."""
-        d = (x - centre[0], y - centre[1], z - centre[2])
-        position = sum(component * part for component, part in zip(d, direction))
-        return position, sum(component**2 for component in d) - position**2
+        dx, dy, dz = x - centre[0], y - centre[1], z - centre[2]
+        position: np.ndarray = dx * direction[0] + dy * direction[1] + dz * direction[2]
+        return position, dx**2 + dy**2 + dz**2 - position**2
 
-    def spheroid(centre: Sequence[float], direction: Sequence[float], across: float, length: float) -> np.ndarray:
+    def spheroid(centre: Point, direction: Point, across: float, length: float) -> np.ndarray:
         position, distance = along(centre, direction)
-        return (position / length) ** 2 + distance / across**2 < 1.0
+        inside: np.ndarray = (position / length) ** 2 + distance / across**2 < 1.0
+        return inside
 
-    def tube(points: Sequence[Sequence[float]], radius: float) -> np.ndarray:
+    def tube(points: Sequence[Point], radius: float) -> np.ndarray:
         inside = np.zeros(shape, bool)
         for start, end in itertools.pairwise(points):
             step = np.subtract(end, start)

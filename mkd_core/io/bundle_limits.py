@@ -68,27 +68,28 @@ def outline(architecture: str) -> Outline:
 
     from mkd_core.method import networks
 
-    multiply_adds, layer_floats = 0, 0
+    multiply_adds = layer_floats = 0
 
     def count(layer: nn.Module, given: tuple[torch.Tensor, ...], result: torch.Tensor) -> None:
         nonlocal multiply_adds, layer_floats
         layer_floats = max(layer_floats, given[0].numel() + result.numel())
         if isinstance(layer, torch.nn.ConvTranspose3d):
-            multiply_adds += given[0].numel() * layer.weight.numel() // layer.in_channels
+            multiply_adds += given[0].numel() * int(layer.weight.numel()) // layer.in_channels
         elif isinstance(layer, torch.nn.Conv3d):
-            multiply_adds += result.numel() * layer.weight.numel() // layer.out_channels
+            multiply_adds += result.numel() * int(layer.weight.numel()) // layer.out_channels
 
     with torch.device("meta"):
         network = networks.build(json.loads(architecture)).eval()
         for layer in network.modules():
             if not any(layer.children()):
                 layer.register_forward_hook(count)
-        side = 2 * network.stride
+        stride: int = network.stride  # type: ignore[assignment]
+        side = 2 * stride
         output = tuple(network(torch.zeros(1, 1, side, side, side)).shape)
     if output[2:] != (side,) * 3:
         raise ValueError("its output has another size than its input")
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if is_weight(name)}
-    return Outline(output[:2], shapes, network.stride, multiply_adds / side**3, layer_floats / side**3)
+    return Outline(output[:2], shapes, stride, multiply_adds / side**3, layer_floats / side**3)
 
 
 def is_weight(name: str) -> bool:

@@ -52,9 +52,9 @@ def _entry(table: Any, modality: str, key: str) -> AgreementLimits | None:
     if not isinstance(table, Mapping):
         return None
     low, very_low = table.get("low"), table.get("very_low")
-    if not all(isinstance(value, float) and 0.0 <= value <= 1.0 for value in (low, very_low)) or very_low > low:
-        return None
-    return AgreementLimits(low, very_low)
+    if isinstance(low, float) and isinstance(very_low, float) and 0.0 <= very_low <= low <= 1.0:
+        return AgreementLimits(low, very_low)
+    return None
 
 
 @functools.lru_cache(maxsize=1)

@@ -169,8 +169,8 @@ def structure_findings(measured: Mapping[str, Measurement], modality: str) -> di
 
 
 def _ct_structures(measured: Mapping[str, Measurement]) -> dict[str, list[Finding]]:
-    muscle = measured["Myo"].mean_intensity
-    left = {key: measured[key].mean_intensity for key in ("LV", "LA", "AA") if _counts(measured[key])}
+    muscle = _brightness(measured, "Myo")
+    left = {key: value for key in ("LV", "LA", "AA") if (value := _brightness(measured, key)) is not None}
     if muscle is None or len(left) < 2:
         return {}
     middle = float(np.median(list(left.values())))
@@ -182,22 +182,24 @@ def _ct_structures(measured: Mapping[str, Measurement]) -> dict[str, list[Findin
         if abs(value - middle) > _LEFT_HEART_SPREAD * contrast:
             found[key] = [finding("blood_differs", structure=key, hu=value, others_hu=middle)]
     for key in ("RV", "RA", "PA"):
-        value = measured[key].mean_intensity
-        if _counts(measured[key]) and value < muscle - _BLOOD_BELOW_MUSCLE_HU:
-            found[key] = [finding("blood_dark", structure=key, hu=value, muscle_hu=muscle)]
+        right = _brightness(measured, key)
+        if right is not None and right < muscle - _BLOOD_BELOW_MUSCLE_HU:
+            found[key] = [finding("blood_dark", structure=key, hu=right, muscle_hu=muscle)]
     return found
 
 
 def _mr_structures(measured: Mapping[str, Measurement]) -> dict[str, list[Finding]]:
-    muscle, blood = measured["Myo"].mean_intensity, measured["LV"].mean_intensity
-    if muscle is None or not _counts(measured["LV"]) or muscle <= _MOST_MUSCLE_BRIGHTNESS * blood:
+    muscle, blood = _brightness(measured, "Myo"), _brightness(measured, "LV")
+    if muscle is None or blood is None or muscle <= _MOST_MUSCLE_BRIGHTNESS * blood:
         return {}
     ratio = min(muscle / blood, 100.0) if blood > 0 else 100.0
     return {key: [finding("muscle_bright", structure=key, ratio=ratio)] for key in ("LV", "Myo")}
 
 
-def _counts(measurement: Measurement) -> bool:
-    return measurement.volume_ml >= _LEAST_PART_ML and measurement.mean_intensity is not None
+def _brightness(measured: Mapping[str, Measurement], key: str) -> float | None:
+    """Mean intensity of a structure, None where there is too little of it to tell."""
+    measurement = measured.get(key)
+    return measurement.mean_intensity if measurement and measurement.volume_ml >= _LEAST_PART_ML else None
 
 
 def heart_findings(
@@ -231,9 +233,9 @@ def _volume_findings(measured: Mapping[str, Measurement]) -> list[Finding]:
 
 
 def _ct_number_findings(measured: Mapping[str, Measurement]) -> list[Finding]:
-    muscle = measured["Myo"].mean_intensity
+    muscle = _brightness(measured, "Myo")
     low, high = _MYOCARDIUM_HU
-    if muscle is None or measured["Myo"].volume_ml < _LEAST_PART_ML or low <= muscle <= high:
+    if muscle is None or low <= muscle <= high:
         return []
     return [finding("muscle_hu", hu=muscle, low_hu=low, high_hu=high)]
 
@@ -241,10 +243,10 @@ def _ct_number_findings(measured: Mapping[str, Measurement]) -> list[Finding]:
 def _shape_findings(measured: Mapping[str, Measurement], shape: HeartShape) -> list[Finding]:
     findings = []
     wall = shape.wall_fraction
-    if wall is not None and wall < _LEAST_WALL and measured["LV"].volume_ml >= _LEAST_PART_ML:
+    if wall is not None and wall < _LEAST_WALL and _brightness(measured, "LV") is not None:
         findings.append(finding("wall_open", fraction=wall))
     for (a, b), contact in shape.contacts_mm2.items():
-        if contact < _LEAST_CONTACT_MM2 and all(_is_whole(measured[key]) for key in (a, b)):
+        if contact < _LEAST_CONTACT_MM2 and all(_is_whole(measured.get(key)) for key in (a, b)):
             findings.append(finding("apart", first=a, second=b))
     ventricle = shape.ventricle_stretch
     if shape.stretch > _MOST_STRETCH or (ventricle is not None and ventricle > _MOST_VENTRICLE_STRETCH):
@@ -252,8 +254,8 @@ def _shape_findings(measured: Mapping[str, Measurement], shape: HeartShape) -> l
     return findings
 
 
-def _is_whole(measurement: Measurement) -> bool:
-    return measurement.volume_ml >= _LEAST_PART_ML and not measurement.touches_border
+def _is_whole(measurement: Measurement | None) -> bool:
+    return measurement is not None and measurement.volume_ml >= _LEAST_PART_ML and not measurement.touches_border
 
 
 def _width_findings(heart_mm: float, body_mm: float) -> list[Finding]:
