@@ -11,7 +11,7 @@ import SimpleITK as sitk
 import numpy as np
 from scipy import ndimage
 
-from mkd_core.structures import IGNORE
+from mkd_core.structures import BY_KEY, IGNORE
 from mkd_core.synthesis import appearance, artefacts, body
 from mkd_core.synthesis.appearance import Appearance
 from mkd_core.synthesis.tissues import TARGET_OF
@@ -219,20 +219,25 @@ def mark_vein_stubs(tissues: np.ndarray, spacing: float) -> None:
     view[reached & vein] = T.PULMONARY_VEIN_STUB
 
 
+#: (structure, tissue beyond its conventional end, width of the zone in that tissue that counts in no loss in mm).
+#: Widths were chosen by hand: about the uncertainty of an observer who has to place such a cut.
+_SOFT_CUTS = (
+    ("AA", T.AORTA_ARCH_DESCENDING, 5.0),
+    ("LA", T.PULMONARY_VEINS, 6.0),
+    ("RA", T.SVC, 3.0),
+    ("RA", T.IVC, 3.0),
+)
+
+
 def _soft_cuts(tissues: np.ndarray, target: np.ndarray, spacing: float) -> None:
     """Ignore what lies just beyond cuts that no edge in the image shows: aortic arch past the ascending aorta, veins
     past the left atrium.
     """
-    for label, beyond, reach in (
-        (6, T.AORTA_ARCH_DESCENDING, 5.0),
-        (3, T.PULMONARY_VEINS, 6.0),
-        (4, T.SVC, 3.0),
-        (4, T.IVC, 3.0),
-    ):
+    for key, beyond, reach in _SOFT_CUTS:
         other = tissues == beyond
         if other.any():
             steps = max(1, round(reach / spacing))
-            near = ndimage.binary_dilation(target == label, iterations=steps)
+            near = ndimage.binary_dilation(target == BY_KEY[key].label, iterations=steps)
             target[near & other] = IGNORE
 
 

@@ -35,7 +35,7 @@ def validate(
         options: how to segment.
         stop: polled before every case; True ends the look with the cases that were done.
     """
-    rows = []
+    rows: list[list[float]] = []
     for case in cases:
         if rows and stop():
             break
