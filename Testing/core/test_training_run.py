@@ -38,7 +38,7 @@ from mkd_core.training.config import (
 )
 from mkd_core.training.datasets import LabelledData, memory_of_each, open_data
 from mkd_core.training.rendered_hearts import prepare_canvases, training_hearts
-from mkd_core.training.trainer import Trainer, learning_rate, train
+from mkd_core.training.trainer import Trainer, train
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = NetworksConfig(segmentor=(4, 8, 8), generator=2, generator_blocks=1, discriminator=2)
@@ -414,13 +414,6 @@ def test_settings_without_data_or_folder_are_refused():
         train(TrainingConfig(out="somewhere"))
     with pytest.raises(InputError, match="The run has no folder"):
         train(TrainingConfig())
-
-
-def test_the_rate_warms_up_and_falls_along_a_cosine_in_every_stage():
-    config = TrainingConfig(stages=(Stage(steps=100, lr_from=1.0, lr_to=0.2), Stage(steps=100, lr_from=0.5, lr_to=0.0)))
-    rates = [learning_rate(config, step) for step in (0, 24, 100, 150)]
-    assert rates[0] == pytest.approx(0.02) and rates[1] < 0.5
-    assert rates[2:] == pytest.approx([0.5, 0.25])
 
 
 def test_the_memory_for_volumes_is_shared_by_all_who_read_them():
