@@ -100,6 +100,15 @@ def test_labels_go_where_the_image_goes_and_stay_labels():
     assert torch.equal(labels[clear].bool(), (image[:, 0] > 0)[clear])
 
 
+def test_no_label_is_made_up_between_two_others():
+    image, _ = _ramp()
+    apart = (image[:, 0] > 0).to(torch.uint8) * 7  # what lies between them is 1 to 6
+    for settings in ({"rotation_deg": 25.0, "scale": 0.2}, {"elastic_mm": 8.0}):
+        config = AugmentationConfig(**{**NOTHING, "elastic_probability": 1.0, **settings})
+        _, labels = Augmentation(config, PATCH, 2.0)(image, apart, [5])
+        assert set(labels.unique().tolist()) == {0, 7}
+
+
 @pytest.mark.parametrize("change", [{"noise": 0.1}, {"blur": 1.0}, {"contrast": 0.4}, {"brightness": 0.2}])
 def test_changes_of_intensity_leave_labels_and_range_alone(change):
     image, labels = _changed(3, **change)

@@ -10,11 +10,16 @@ import SimpleITK as sitk
 
 from mkd_core.errors import InputError
 from mkd_core.evaluation.cases import Case
+from mkd_core.io.bundle import default_bundle_path, load_bundle, save_bundle
 from mkd_core.structures import IGNORE
+from mkd_core.training.bundling import box_margin_mm
+from mkd_core.training.config import RunConfig, TrainingConfig
 from mkd_core.training.labelled_volumes import ArrayCache, LabelledVolumes, PreparedVolume, prepare_volume
+from mkd_core.training.localiser import DESCRIPTION
 
 CT = {"kind": "window", "low": -300.0, "high": 700.0}
 MR = {"kind": "percentile", "low": 0.0, "high": 100.0}
+MARGIN_MM = 14.0
 
 
 def _case(folder, image, labels, name="one"):
@@ -39,19 +44,19 @@ def _blocks(shape=(20, 24, 28), spacing=(1.0, 1.0, 1.0)):
 def test_a_volume_keeps_its_labels_on_its_own_grid_and_halves_evenly(tmp_path):
     image, labels = _blocks()
     case = _case(tmp_path, image, labels)
-    same = prepare_volume(case, 1.0, CT, tmp_path / "prepared")
+    same = prepare_volume(case, 1.0, CT, tmp_path / "prepared", MARGIN_MM)
     assert (np.load(same.labels) == sitk.GetArrayFromImage(labels)).all()
     assert np.allclose(np.load(same.image), sitk.GetArrayFromImage(image) / 500.0 - 0.4, atol=2e-3)
     assert same.heart_low == (4, 4, 0) and same.heart_high == (16, 20, 28)
-    half = np.load(prepare_volume(case, 2.0, CT, tmp_path / "prepared").labels)
+    half = np.load(prepare_volume(case, 2.0, CT, tmp_path / "prepared", MARGIN_MM).labels)
     assert (half == sitk.GetArrayFromImage(labels)[::2, ::2, ::2]).all()
 
 
 def test_storage_order_and_direction_make_no_difference(tmp_path):
     image, labels = _blocks(spacing=(1.0, 1.5, 2.0))
     turned = [sitk.Flip(sitk.PermuteAxes(volume, [1, 2, 0]), [True, False, True]) for volume in (image, labels)]
-    straight = prepare_volume(_case(tmp_path, image, labels, "straight"), 1.5, CT, tmp_path / "prepared")
-    other = prepare_volume(_case(tmp_path, *turned, "turned"), 1.5, CT, tmp_path / "prepared")
+    straight = prepare_volume(_case(tmp_path, image, labels, "straight"), 1.5, CT, tmp_path / "prepared", MARGIN_MM)
+    other = prepare_volume(_case(tmp_path, *turned, "turned"), 1.5, CT, tmp_path / "prepared", MARGIN_MM)
     assert (np.load(straight.labels) == np.load(other.labels)).all()
     assert (np.load(straight.image) == np.load(other.image)).all()
 
@@ -62,25 +67,57 @@ def test_percentiles_are_taken_round_the_heart_not_of_a_bright_arm(tmp_path):
     image = labels.astype(np.float32) * 10
     image[0, 0, 0] = 1e4
     case = _case(tmp_path, sitk.GetImageFromArray(image), sitk.GetImageFromArray(labels))
-    values = np.load(prepare_volume(case, 1.0, MR, tmp_path / "prepared").image)
+    values = np.load(prepare_volume(case, 1.0, MR, tmp_path / "prepared", MARGIN_MM).image)
     assert values[30, 30, 34] == 1.0 and values[5, 5, 5] == -1.0
+
+
+@pytest.mark.parametrize(("margin_mm", "bright"), [(14.0, 2), (20.0, 3), (2.0, 1)])
+def test_percentiles_are_taken_within_the_margin_and_not_beyond(tmp_path, margin_mm, bright):
+    labels = np.zeros((80, 20, 20), np.uint8)
+    labels[8:12, 8:12, 8:15] = np.arange(1, 8)
+    image = labels.astype(np.float32)
+    brightest = {1: 7.0, 2: 100.0, 3: 1000.0}
+    image[11 + 10, 10, 10], image[11 + 17, 10, 10] = brightest[2], brightest[3]  # 10 and 17 mm above the heart
+    case = _case(tmp_path, sitk.GetImageFromArray(image), sitk.GetImageFromArray(labels))
+    values = np.load(prepare_volume(case, 1.0, MR, tmp_path / "prepared", margin_mm).image)
+    lowest, highest = 0.0, brightest[bright]
+    assert values[10, 10, 14] == pytest.approx(2 * (7.0 - lowest) / (highest - lowest) - 1, abs=2e-3)
+
+
+def test_another_margin_is_another_prepared_volume(tmp_path):
+    case = _case(tmp_path, *_blocks())
+    first, second = (prepare_volume(case, 2.0, MR, tmp_path / "prepared", margin) for margin in (14.0, 20.0))
+    assert first.image != second.image
+
+
+def test_the_margin_is_that_of_the_bundle_whose_localiser_the_run_takes(tmp_path):
+    default = load_bundle(default_bundle_path())
+    assert box_margin_mm(TrainingConfig()) == default.margin
+    metadata = default.metadata | {"localiser": default.metadata["localiser"] | {"margin_mm": 9.0}}
+    weights = {part: default.network(part).state_dict() for part in metadata["networks"]}
+    other = save_bundle(tmp_path / "other.safetensors", metadata, weights)
+    assert box_margin_mm(TrainingConfig(run=RunConfig(localiser=str(other.path)))) == 9.0
+    assert box_margin_mm(TrainingConfig(run=RunConfig(localiser="fresh.pt"))) == DESCRIPTION["margin_mm"]
 
 
 def test_work_is_done_once_and_anew_when_the_file_changes(tmp_path):
     image, labels = _blocks()
     case = _case(tmp_path, image, labels)
-    first = prepare_volume(case, 2.0, CT, tmp_path / "prepared")
+    first = prepare_volume(case, 2.0, CT, tmp_path / "prepared", MARGIN_MM)
     stamp = first.image.stat().st_mtime_ns
-    assert prepare_volume(case, 2.0, CT, tmp_path / "prepared") == first and first.image.stat().st_mtime_ns == stamp
+    assert (
+        prepare_volume(case, 2.0, CT, tmp_path / "prepared", MARGIN_MM) == first
+        and first.image.stat().st_mtime_ns == stamp
+    )
     sitk.WriteImage(image + 100, str(case.image))
-    again = prepare_volume(case, 2.0, CT, tmp_path / "prepared")
+    again = prepare_volume(case, 2.0, CT, tmp_path / "prepared", MARGIN_MM)
     assert again.image != first.image and np.load(again.image).min() > np.load(first.image).min()
 
 
 def test_a_case_without_any_label_is_refused(tmp_path):
     image, labels = _blocks()
-    with pytest.raises(InputError, match="“one_label.nrrd” labels nothing"):
-        prepare_volume(_case(tmp_path, image, labels * 0), 2.0, CT, tmp_path / "prepared")
+    with pytest.raises(InputError, match=r"“one_label\.nrrd” labels nothing"):
+        prepare_volume(_case(tmp_path, image, labels * 0), 2.0, CT, tmp_path / "prepared", MARGIN_MM)
 
 
 @pytest.fixture()

@@ -81,6 +81,27 @@ def test_class_weights_weigh_the_cross_entropy_and_not_the_dice():
     assert segmentation_loss(logits, target, weights).item() == pytest.approx(expected, abs=1e-6)
 
 
+def test_the_dice_averages_over_the_structures_that_are_there():
+    # Three classes; the second structure is absent and would cost 1 - 1 / (sum p + 1) if it counted.
+    logits = torch.zeros(1, 3, 1, 1, 2)
+    loss = segmentation_loss(logits, torch.tensor([[[[0, 1]]]])).item()
+    # p = 1/3 everywhere: CE = ln 3; overlap 1/3, sizes 2/3 + 1.
+    assert loss == pytest.approx(math.log(3) + 1 - (2 / 3 + 1) / (2 / 3 + 1 + 1), abs=1e-6)
+
+
+def test_the_dice_counts_no_ignored_voxel_as_predicted():
+    logits = torch.zeros(1, 2, 1, 1, 2)
+    counted = segmentation_loss(logits[..., :1], torch.tensor([[[[1]]]])).item()
+    assert segmentation_loss(logits, torch.tensor([[[[1, IGNORE]]]])).item() == pytest.approx(counted, abs=1e-6)
+
+
+def test_the_divergence_is_weighed_by_the_teachers_probabilities():
+    teacher, student = _two_voxels((3, 0), (3, 0)), _two_voxels((0, 1), (0, 1))
+    p, q = math.exp(3) / (1 + math.exp(3)), 1 / (1 + math.e)
+    expected = p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+    assert distillation_loss(teacher, student, 1.0).item() == pytest.approx(expected, abs=1e-5)
+
+
 def test_a_batch_in_which_nothing_counts_costs_nothing():
     logits = _two_voxels((1, 2), (3, 4)).requires_grad_()
     loss = segmentation_loss(logits, torch.tensor([[[[IGNORE, IGNORE]]]]))
@@ -106,3 +127,19 @@ def test_a_full_pool_hands_back_old_images_about_half_of_the_time():
     old = sum(pool.exchange(torch.full((1, 1, 1, 1, 1), 100.0 + n)).item() < 100 + n for n in range(200))
     assert 70 < old < 130
     assert len(pool.images) == 4
+
+
+def test_a_pool_keeps_images_and_not_the_graph_that_made_them():
+    pool = ImagePool(2, seed=3)
+    weight = torch.ones(1, requires_grad=True)
+    for _ in range(9):
+        shown = pool.exchange(torch.ones(1, 1, 2, 2, 2) * weight)
+        assert not shown.requires_grad and not any(image.requires_grad for image in pool.images)
+    assert not ImagePool(0).exchange(torch.ones(1, 1, 2, 2, 2) * weight).requires_grad
+
+
+def test_a_saved_pool_is_exact_to_the_last_bit():
+    pool, twin = ImagePool(3, seed=3), ImagePool(3, seed=9)
+    pool.exchange(torch.full((3, 1, 2, 2, 2), 1 / 3))
+    twin.restore(pool.state(), torch.device("cpu"))
+    assert all(torch.equal(one, other) for one, other in zip(pool.images, twin.images))

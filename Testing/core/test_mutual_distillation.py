@@ -13,6 +13,7 @@ from mkd_core.training.across_processes import freeze_batch_norm
 from mkd_core.training.baselines import SingleSegmentor
 from mkd_core.training.config import MethodConfig, NetworksConfig
 from mkd_core.training.mkd import MutualDistillation
+from mkd_core.training.schedule import StepPlan
 
 SMALL = NetworksConfig(segmentor=(8, 16, 16), generator=4, generator_blocks=1, discriminator=4)
 
@@ -20,6 +21,17 @@ SMALL = NetworksConfig(segmentor=(8, 16, 16), generator=4, generator_blocks=1, d
 def _model(**switches):
     torch.manual_seed(0)
     return MutualDistillation(MethodConfig(**switches), SMALL)
+
+
+#: Each segmentor learns from its own modality alone.
+APART = StepPlan(generators="off", distillation=None)
+
+
+def _moved(model, step):
+    """Parts that a step changes."""
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    step()
+    return {name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
 
 
 def _pair(size=16):
@@ -94,92 +106,64 @@ def test_both_streams_teach_with_the_mean_of_their_lessons():
         assert distillations["both"][term].item() == pytest.approx(mean.item(), rel=1e-5)
 
 
-def test_distillation_rises_along_its_ramp():
-    model = _model(distillation_ramp=4)
-    assert model.losses(*_pair())[0]["syn to real"].item() == 0
-    model.steps_done = 2
-    half = model.losses(*_pair())[0]["syn to real"].item()
-    model.steps_done = 9
-    assert half == pytest.approx(model.losses(*_pair())[0]["syn to real"].item() / 2, rel=1e-5) and half > 0
+def test_a_plan_weighs_distillation_and_can_leave_it_out():
+    model = _model()
+    whole, half, nothing = (
+        model.losses(*_pair(), StepPlan(distillation=weight))[0]["syn to real"].item() for weight in (1.0, 0.5, 0.0)
+    )
+    assert half == pytest.approx(whole / 2, rel=1e-5) and half > 0 and nothing == 0
+    assert "syn to real" not in model.losses(*_pair(), StepPlan(distillation=None))[0]
 
 
 def test_without_alignment_s_syn_sees_the_assistants_images_and_no_generator_moves():
-    model = _model(alignment=False)
-    before = {name: value.clone() for name, value in model.named_parameters()}
-    assert set(model.step(*_pair())) == {"real", "syn", "syn to real", "real to syn"}
-    moved = {name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
-    assert moved == {"segmentor_real", "segmentor_syn"}
-    assert torch.equal(model.losses(*_pair())[1]["a2t"], _pair()[2])
+    model, plan = _model(), StepPlan(generators="off")
+    assert _moved(model, lambda: model.step(*_pair(), plan)) == {"segmentor_real", "segmentor_syn"}
+    terms, images = model.losses(*_pair(), plan)
+    assert set(terms) == {"real", "syn", "syn to real", "real to syn"}
+    assert torch.equal(images.a2t, _pair()[2]) and images.t2a is None
 
 
-def test_at_first_each_segmentor_can_learn_from_its_own_modality_alone():
-    model = _model(pretrain_steps=1)
-    before = {name: value.clone() for name, value in model.named_parameters()}
-    assert not model.aligns
-    assert set(model.step(*_pair())) == {"real", "syn"}
-    moved = {name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
-    assert moved == {"segmentor_real", "segmentor_syn"}
-    assert model.aligns
-    assert set(model.step(*_pair())) == {
-        "adversarial",
-        "cycle",
-        "real",
-        "syn",
-        "syn to real",
-        "real to syn",
-        "discriminators",
-    }
+def test_the_segmentors_can_learn_from_their_own_modality_alone():
+    model = _model()
+    assert _moved(model, lambda: model.step(*_pair(), APART)) == {"segmentor_real", "segmentor_syn"}
+    assert set(model.losses(*_pair(), APART)[0]) == {"real", "syn"}
 
 
-def test_generators_that_a_run_starts_with_translate_at_rest_while_the_segmentors_learn_apart():
-    model = _model(pretrain_steps=1, pretrain_alignment=True)
+def test_the_whole_method_moves_every_part_and_names_every_term():
+    model = _model()
+    terms = {}
+    moved = _moved(model, lambda: terms.update(model.step(*_pair())))
+    assert moved == {name for name, _ in model.named_children()}
+    assert set(terms) == {"adversarial", "cycle", "real", "syn", "syn to real", "real to syn", "discriminators"}
+
+
+def test_frozen_generators_translate_and_only_the_segmentors_learn_and_teach_each_other():
+    model, plan = _model(), StepPlan(generators="frozen")
     x_t, y_t, x_a, y_a = _pair()
-    before = {name: value.clone() for name, value in model.named_parameters()}
-    assert model.aligns, "a bundle of such a run shows S_syn translated images"
-    terms, images = model.losses(x_t, y_t, x_a, y_a)
-    assert set(terms) == {"real", "syn"}
-    assert torch.allclose(images["a2t"], model.generator_a2t(x_a), atol=1e-5) and not torch.equal(images["a2t"], x_a)
-    model.step(x_t, y_t, x_a, y_a)
-    moved = {name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
-    assert moved == {"segmentor_real", "segmentor_syn"}
-    assert set(model.step(x_t, y_t, x_a, y_a)) == {
-        "adversarial",
-        "cycle",
-        "real",
-        "syn",
-        "syn to real",
-        "real to syn",
-        "discriminators",
-    }
-
-
-def test_with_resting_generators_only_the_segmentors_learn_and_teach_each_other():
-    model = _model(freeze_generators=True)
-    before = {name: value.clone() for name, value in model.named_parameters()}
-    _, images = model.losses(*_pair())
-    assert not torch.equal(images["a2t"], _pair()[2]) and not images["a2t"].requires_grad
-    assert set(model.step(*_pair())) == {"real", "syn", "syn to real", "real to syn"}
-    moved = {name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
-    assert moved == {"segmentor_real", "segmentor_syn"}
+    terms, images = model.losses(x_t, y_t, x_a, y_a, plan)
+    assert set(terms) == {"real", "syn", "syn to real", "real to syn"}
+    assert torch.allclose(images.a2t, model.generator_a2t(x_a), atol=1e-5) and not torch.equal(images.a2t, x_a)
+    assert not images.a2t.requires_grad
+    assert _moved(model, lambda: model.step(x_t, y_t, x_a, y_a, plan)) == {"segmentor_real", "segmentor_syn"}
 
 
 def test_with_fixed_statistics_a_step_normalises_as_inference_does_and_leaves_them_alone():
-    model = _model(freeze_generators=True)
+    model, plan = _model(), StepPlan(generators="frozen")
     for _ in range(3):
-        model.step(*_pair())  # statistics that say something
+        model.step(*_pair(), plan)  # statistics that say something
     freeze_batch_norm(model, True)
     kept = {name: value.clone() for name, value in model.named_buffers()}
     x_t, y_t, x_a, y_a = _pair()
-    alone = model.losses(x_t[:1], y_t[:1], x_a[:1], y_a[:1])[0]
+    alone = model.losses(x_t[:1], y_t[:1], x_a[:1], y_a[:1], plan)[0]
     with torch.no_grad():
         logits = copy.deepcopy(model.segmentor_real).eval()(x_t[:1])
     assert alone["real"].item() == pytest.approx(
         segmentation_loss(logits, y_t[:1], model.class_weights).item(), rel=1e-4
     )
-    model.step(x_t, y_t, x_a, y_a)
+    model.step(x_t, y_t, x_a, y_a, plan)
     assert all(torch.equal(value, kept[name]) for name, value in model.named_buffers())
     freeze_batch_norm(model, False)
-    model.step(x_t, y_t, x_a, y_a)
+    model.step(x_t, y_t, x_a, y_a, plan)
     assert not all(torch.equal(value, kept[name]) for name, value in model.named_buffers())
 
 
@@ -220,10 +204,10 @@ def test_the_single_segmentors_see_what_their_scheme_says(scheme, expected):
     model = SingleSegmentor(MethodConfig(scheme=scheme), SMALL, steps=2)
     x_t, y_t, x_a, y_a = _pair()
     seen = []
-    for _ in range(2):
+    for step in range(2):
         images = []
         handle = model.segmentor.register_forward_pre_hook(lambda _, given, images=images: images.append(given[0]))
-        model.step(x_t, y_t, x_a, y_a)
+        model.step(x_t, y_t, x_a, y_a, StepPlan(step=step))
         handle.remove()
         seen.append(bool((images[0][:1] == x_t).all()))
         assert len(images[0]) == (2 if scheme == "joint" else 1)
@@ -236,22 +220,23 @@ def test_without_distillation_there_are_no_distillation_terms():
 
 
 def test_the_discriminators_step_leaves_generators_untouched_and_moves_discriminators():
-    model = _model()
-    model.set_lr(0.0)
-    for group in model.optimisers["discriminators"].param_groups:
-        group["lr"] = 1e-3
-    before = {name: value.clone() for name, value in model.named_parameters()}
-    model.step(*_pair())
-    moved = {name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
-    assert moved == {"discriminator_t", "discriminator_a"}
+    model = _model(segmentor_lr=0.0, generator_lr=0.0)
+    set_lr = model.set_lr
+
+    def only_discriminators(factor):
+        set_lr(factor)
+        for group in model.optimisers["discriminators"].param_groups:
+            group["lr"] = 1e-3
+
+    model.set_lr = only_discriminators
+    assert _moved(model, lambda: model.step(*_pair())) == {"discriminator_t", "discriminator_a"}
 
 
 def test_training_learns_one_pair_by_heart():
     model = _model(segmentor_lr=6e-3, generator_lr=4e-4, class_weights=(1.0,) * 8)
     pair = _pair()
     for step in range(180):
-        model.set_lr(1.0 if step < 140 else 0.2)
-        model.step(*pair)
+        model.step(*pair, StepPlan(lr=1.0 if step < 140 else 0.2))
     model.eval()
     with torch.inference_mode():
         real = model.segmentor_real(pair[0]).argmax(1)

@@ -14,6 +14,8 @@ for package in ("monai", "lightning_fabric", "tensorboard", "tqdm"):
     pytest.importorskip(package)
 
 from mkd_core.structures import STRUCTURES
+from mkd_core.training.bundling import box_margin_mm
+from mkd_core.training.config import TrainingConfig
 from mkd_core.training.experiments import paper_table, paper_table_report
 from mkd_core.training.experiments.benchmark_data import render_person
 from mkd_core.training.experiments.paper_table import ROWS, SCALES, run_all, runs_of
@@ -104,14 +106,35 @@ def test_a_result_of_other_settings_counts_for_nothing(tiny):
     assert [result["test"] for result in again] == [result["test"] for result in results]
 
 
-def test_a_result_from_before_a_setting_existed_counts(tiny):
+def test_a_result_from_before_a_setting_existed_or_had_its_name_counts(tiny):
     folder, results = tiny
     path = folder / "kept.json"
-    assert '"pretrain_steps": 0, ' in path.read_text()
-    path.write_text(path.read_text().replace('"pretrain_steps": 0, ', ""))
+    entries = json.loads(path.read_text())
+    for entry in entries:
+        del entry["settings"]["phases"], entry["settings"]["method"]["temperature"]
+        lr = entry["settings"]["method"].pop("segmentor_lr")
+        entry["settings"]["method"] |= {
+            "alignment": entry["row"] != "MKD without IAM",
+            "separate_steps": 0,
+            "segmentor_rate": lr,
+        }
+    path.write_text(json.dumps(entries))
     said = []
     run_all(SCALES["tiny"], folder, path, device="cpu", say=said.append)
     assert f"{len(results)} runs, {len(results)} of them done" in said
+
+
+def test_a_result_scored_with_another_margin_round_the_heart_counts_for_nothing(tiny):
+    folder, results = tiny
+    runs, path = list(runs_of(SCALES["tiny"])), folder / "margins.json"
+    assert all(result["settings"]["margin_mm"] == box_margin_mm(TrainingConfig()) == 14.0 for result in results)
+    path.write_text(json.dumps(results))
+    assert len(paper_table._kept_results(path, runs, SCALES["tiny"])) == len(results)
+    entries = json.loads(json.dumps(results))
+    entries[0]["settings"]["margin_mm"] = 20.0
+    del entries[1]["settings"]["margin_mm"]  # from a time when it was always 20
+    path.write_text(json.dumps(entries))
+    assert len(paper_table._kept_results(path, runs, SCALES["tiny"])) == len(results) - 2
 
 
 @pytest.mark.parametrize("content", ["", "[{}]", '{"runs": 1}', "[1, 2]", '[{"row": []}]'])
@@ -120,7 +143,8 @@ def test_a_damaged_file_of_results_counts_for_nothing(tmp_path, content):
     assert paper_table._kept_results(tmp_path / "kept.json", list(runs_of(SCALES["tiny"])), SCALES["tiny"]) == {}
 
 
-def test_the_committed_table_is_made_of_the_committed_runs(tmp_path):
+def test_the_committed_table_is_made_of_the_committed_runs(monkeypatch):
+    monkeypatch.setattr(paper_table, "box_margin_mm", lambda config: 20.0)  # as it was when they were carried out
     runs = list(dict.fromkeys(runs_of(SCALES["small"])))
     results = paper_table._kept_results(RESULTS / "paper-table-small-runs.json", runs, SCALES["small"])
     assert list(results) == runs

@@ -7,7 +7,7 @@ import pytest
 
 from mkd_core.errors import InputError
 from mkd_core.io.bundle import default_bundle_path
-from mkd_core.training.config import TrainingConfig, config_from, load_config, settings_text
+from mkd_core.training.config import Phase, TrainingConfig, config_from, load_config, settings_text
 
 
 def test_the_printed_settings_are_the_defaults_and_can_be_read_back():
@@ -21,7 +21,7 @@ def test_every_setting_says_what_it_means():
                 one.default_factory if one.default is dataclasses.MISSING else type(one.default)
             ):
                 yield from meanings(one.default_factory)
-            elif one.name != "stages":
+            elif one.name not in ("stages", "phases"):
                 yield one.name, one.metadata["meaning"]
 
     found = dict(meanings(TrainingConfig))
@@ -41,7 +41,11 @@ def test_every_setting_says_what_it_means():
         ({"run": {"seed": "one"}}, ["“run.seed”", "whole number", "'one'"]),
         ({"run": {"seed": True}}, ["“run.seed”", "whole number"]),
         ({"run": {"seed": 1.5}}, ["“run.seed”", "whole number"]),
-        ({"method": {"alignment": "yes"}}, ["“method.alignment”", "true or false"]),
+        ({"phases": [{"distillation": "yes"}]}, ["“phases[0].distillation”", "true or false"]),
+        ({"phases": [{"generators": "rest"}]}, ["“phases[0].generators”", "'frozen'"]),
+        ({"phases": [{"steps": 0}, {}]}, ["“phases[0].steps”", "only the last phase"]),
+        ({"phases": []}, ["“phases”", "list"]),
+        ({"phases": [{}], "method": {"alignment": False}}, ["“phases”", "“method.alignment”"]),
         ({"method": {"class_weights": [1.0, 2.0]}}, ["“method.class_weights”", "8 numbers"]),
         ({"data": {"ct_window": [700.0, -300.0]}}, ["“data.ct_window”", "rise"]),
         ({"data": {"ct_window": [1.0]}}, ["“data.ct_window”", "2 values"]),
@@ -99,27 +103,65 @@ def test_a_change_that_makes_no_sense_is_refused(tmp_path, change, words):
 @pytest.mark.parametrize("text", ["target = ", "\x00", "[data\n"])
 def test_a_file_that_is_not_toml_is_refused(tmp_path, text):
     (tmp_path / "run.toml").write_text(text)
-    with pytest.raises(InputError, match="“run.toml” is not a TOML file"):
+    with pytest.raises(InputError, match=r"“run\.toml” is not a TOML file"):
         load_config(tmp_path / "run.toml")
 
 
 def test_the_default_weights_recipe_can_be_read_and_ends_with_the_whole_method():
     config = load_config(default_bundle_path().with_suffix(".toml"), ["data.hearts=hearts"])
-    assert (
-        config.method.scheme == "mutual-distillation"
-        and config.method.alignment
-        and config.method.distillation == "both"
-    )
-    assert config.method.pretrain_steps < config.steps
+    assert config.method.scheme == "mutual-distillation" and config.method.distillation == "both"
+    last, first = config.phase_at(config.steps - 1)
+    assert 0 < first < config.steps and last.distillation and last.generators == "frozen" and config.run.start
     assert config.data.last_heart == 200, "test hearts are never read"
 
 
-def test_generators_rest_only_where_a_run_starts_with_some():
+def test_generators_are_frozen_only_where_a_run_starts_with_some_or_has_trained_them():
     with pytest.raises(InputError, match="needs generators that have learnt"):
-        config_from({"method": {"freeze_generators": True}})
-    assert config_from(
-        {"method": {"freeze_generators": True}, "run": {"start": "weights.safetensors"}}
-    ).method.freeze_generators
+        config_from({"phases": [{"steps": 5, "generators": "off"}, {"generators": "frozen"}]})
+    frozen = [{"generators": "frozen"}]
+    config_from({"phases": frozen, "run": {"start": "weights.safetensors"}})
+    config_from({"phases": [{"steps": 5}, *frozen]})
+
+
+WHOLE, APART = Phase(), Phase(steps=80, generators="off", distillation=False)
+
+
+@pytest.mark.parametrize(
+    ("method", "phases"),
+    [
+        ({"alignment": True}, (WHOLE,)),
+        ({"alignment": False}, (Phase(generators="off"),)),
+        ({"pretrain_steps": 80}, (APART, WHOLE)),
+        ({"separate_steps": 80, "distillation_ramp": 9}, (APART, Phase(distillation_ramp=9))),
+        ({"separate_steps": 80, "alignment": False}, (APART, Phase(generators="off"))),
+        (
+            {"separate_steps": 80, "separate_alignment": True},
+            (dataclasses.replace(APART, generators="frozen"), WHOLE),
+        ),
+        (
+            {"pretrain_steps": 80, "pretrain_alignment": True, "freeze_generators": True},
+            (dataclasses.replace(APART, generators="frozen"), Phase(generators="frozen")),
+        ),
+        ({"resting_generators": True, "distillation_ramp": 3}, (Phase(generators="frozen", distillation_ramp=3),)),
+    ],
+)
+def test_files_with_the_flags_of_earlier_versions_load_as_phases(method, phases):
+    with pytest.warns(FutureWarning, match="use “phases” instead"):
+        config = config_from({"method": {**method, "temperature": 3.0}, "run": {"start": "weights.safetensors"}})
+    assert config.phases == phases and config.method.temperature == 3.0
+
+
+def test_a_flag_of_earlier_versions_is_checked_under_its_name():
+    with (
+        pytest.warns(FutureWarning),
+        pytest.raises(InputError, match=r"“method\.pretrain_steps” must be a whole number"),
+    ):
+        config_from({"method": {"pretrain_steps": "many"}})
+
+
+def test_phases_follow_each_other_and_the_last_one_has_no_end():
+    config = config_from({"stages": [{"steps": 9}], "phases": [{"steps": 2}, {"steps": 3}, {"steps": 1}]})
+    assert [config.phase_at(step)[1] for step in range(9)] == [0, 0, 2, 2, 2, 5, 5, 5, 5]
 
 
 def test_steps_belong_to_stages_in_order():

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,20 +26,23 @@ from mkd_core import cli
 from mkd_core.errors import InputError
 from mkd_core.synthesis.anatomy import make_heart
 from mkd_core.training import localiser
+from mkd_core.training.checkpoint import NAMES, Checkpoints
 from mkd_core.training.config import (
     AugmentationConfig,
     BundleConfig,
     DataConfig,
     MethodConfig,
     NetworksConfig,
+    Phase,
     RunConfig,
     Stage,
     TrainingConfig,
     config_from,
 )
 from mkd_core.training.datasets import LabelledData, memory_of_each, open_data
+from mkd_core.training.mkd import MutualDistillation
 from mkd_core.training.rendered_hearts import prepare_canvases, training_hearts
-from mkd_core.training.trainer import Trainer, learning_rate, train
+from mkd_core.training.trainer import Trainer, train
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = NetworksConfig(segmentor=(4, 8, 8), generator=2, generator_blocks=1, discriminator=2)
@@ -145,7 +149,7 @@ def test_validation_runs_the_deployed_pipeline_and_what_validates_best_is_kept(m
     assert bundle.alignment("CT") == "cycle", "of equal ones the method's own"
     by_share = {
         float(share): dice
-        for share, dice in bundle.metadata["quality"]["validation Dice by S_real's share, target"].items()
+        for share, dice in bundle.metadata["quality"]["validation Dice by S_real's ensemble weight, target"].items()
     }
     assert len(by_share) == 7
     assert bundle.metadata["ensemble"] == {"target": 0.5}, (
@@ -217,31 +221,196 @@ def _wait_for(condition, process, seconds=600):
 
 def _saved_step(out):
     try:
-        return torch.load(out / "checkpoint.pt", weights_only=True)["step"]
-    except (OSError, EOFError, RuntimeError):
+        saved = Checkpoints(out).load()
+    except InputError:  # caught between two steps of its making
         return 0
+    return saved["step"] if saved else 0
 
 
-def test_a_killed_run_continues_to_the_same_curve(mmwhs, tmp_path):
+def _weights(out):
+    return (out / "last.safetensors").read_bytes()
+
+
+def _entries(out):
+    return [{name: value for name, value in entry.items() if name != "time"} for entry in _log(out)]
+
+
+def test_a_run_killed_for_good_continues_to_the_same_weights_and_curve(mmwhs, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         folder.mkdir()
-        _write_config(folder / "run.toml", mmwhs, steps=50)
+        _write_config(folder / "run.toml", mmwhs, steps=40)
     subprocess.run(_command(whole / "run.toml"), cwd=ROOT, check=True, capture_output=True)
     killed = subprocess.Popen(_command(broken / "run.toml"), cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True)
     _wait_for(lambda: _saved_step(broken / "run") >= 8, killed)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
-    assert 8 <= _saved_step(broken / "run") < 50
+    assert 8 <= _saved_step(broken / "run") < 40
+    (broken / "run" / ".mkd-0123456789abcdef.mkd").write_bytes(b"half a checkpoint")
     subprocess.run(_command(broken / "run.toml"), cwd=ROOT, check=True, capture_output=True)
-    expected, found = _losses(whole / "run"), _losses(broken / "run")
-    assert list(found) == list(expected)[-len(found) :] and 50 in found
-    # The last record after the kill covers steps of the new start only, so compare what was learnt.
-    weights = [
-        mkd_core.load_bundle(folder / "run" / "last.safetensors").network("segmentor_real").state_dict()
-        for folder in (whole, broken)
-    ]
-    assert all(torch.allclose(value, weights[1][name], atol=2e-3) for name, value in weights[0].items())
+    assert _weights(broken / "run") == _weights(whole / "run")
+    assert _entries(broken / "run") == _entries(whole / "run")
+    assert not list((broken / "run").glob(".mkd-*"))
+
+
+class Killed(BaseException):
+    """What nothing handles."""
+
+
+@pytest.fixture()
+def killing(monkeypatch):
+    """Lets the run die at the steps that it is given, and save its checkpoints at odd moments."""
+    usual = MutualDistillation.step
+
+    def at(steps, seed):
+        saves = np.random.default_rng(seed)
+        monkeypatch.setattr(Trainer, "_checkpoint_is_due", lambda self: bool(saves.random() < 0.4))
+
+        def step(self, *arguments):
+            if steps and arguments[-1].step == steps[0]:
+                steps.pop(0)
+                raise Killed
+            return usual(self, *arguments)
+
+        monkeypatch.setattr(MutualDistillation, "step", step)
+
+    return at
+
+
+#: A run in which everything that a checkpoint holds matters: full pools, both phases, two stages, losses that are
+#: recorded long after they were added up.
+MANY_SIDED = {
+    "method": MethodConfig(pool=3),
+    "stages": (Stage(steps=6, spacing_mm=8.0, patch=8, batch=2), Stage(steps=10, spacing_mm=4.0, patch=16, batch=2)),
+    "phases": (Phase(steps=2, generators="off", distillation=False), Phase(distillation_ramp=5)),
+    "run": RunConfig(threads=1, num_workers=0, precision="float32", checkpoint_minutes=1e9),
+}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_run_killed_many_times_is_the_uninterrupted_one_to_the_last_bit(mmwhs, tmp_path, killing, seed):
+    whole = Trainer(_config(mmwhs, tmp_path / "whole", **MANY_SIDED), stream=io.StringIO())
+    whole.run()
+    deaths = sorted(int(step) for step in np.random.default_rng(seed).choice(np.arange(1, 16), 5, replace=False))
+    killing(list(deaths), seed)
+    starts = 0
+    while True:
+        starts += 1
+        broken = Trainer(_config(mmwhs, tmp_path / "broken", **MANY_SIDED), stream=io.StringIO())
+        try:
+            broken.run()
+            break
+        except Killed:
+            pass
+    assert starts == len(deaths) + 1
+    for name, value in whole.method.state_dict().items():
+        assert torch.equal(broken.method.state_dict()[name], value), name
+    for name, value in whole.average.state_dict().items():
+        assert torch.equal(broken.average.state_dict()[name], value), name
+    assert _entries(tmp_path / "broken") == _entries(tmp_path / "whole")
+    first, second = whole.method.pools(), broken.method.pools()
+    assert first["t"]["random"] == second["t"]["random"]
+    assert all(torch.equal(a, b) for a, b in zip(first["a"]["images"], second["a"]["images"]))
+
+
+def _go_on(mmwhs, out, **changes):
+    shown = io.StringIO()
+    run = RunConfig(threads=1, num_workers=0, precision="float32")
+    trainer = Trainer(_config(mmwhs, out, **{"run": run, **changes}), stream=shown)
+    trainer.run()
+    return trainer, shown.getvalue()
+
+
+def test_a_flipped_byte_in_the_newest_checkpoint_is_told_and_costs_only_the_steps_since_the_older_one(mmwhs, tmp_path):
+    train(_config(mmwhs, tmp_path / "run", steps=4))
+    untouched = _weights(tmp_path / "run")
+    newest = max((tmp_path / "run" / name for name in NAMES), key=lambda path: path.stat().st_mtime_ns)
+    data = bytearray(newest.read_bytes())
+    data[-100] ^= 1
+    newest.write_bytes(data)
+    _, shown = _go_on(mmwhs, tmp_path / "run", steps=4)
+    assert f"“{newest.name}” cannot be used: it is damaged" in shown and "at step 3" in shown
+    assert _weights(tmp_path / "run") == untouched
+
+
+def test_a_checkpoint_that_does_not_say_of_which_run_it_is_is_refused(mmwhs, tmp_path):
+    train(_config(mmwhs, tmp_path / "run"))
+    checkpoints = Checkpoints(tmp_path / "run")
+    content = checkpoints.load()
+    for missing in ("settings", "images"):
+        checkpoints.save({name: value for name, value in content.items() if name != missing})
+        with pytest.raises(InputError, match="does not say of which run it is"):
+            train(_config(mmwhs, tmp_path / "run"))
+    (tmp_path / "earlier").mkdir()
+    torch.save({"step": 5}, tmp_path / "earlier" / "checkpoint.pt")
+    with pytest.raises(InputError, match="a checkpoint of an earlier version"):
+        train(_config(mmwhs, tmp_path / "earlier"))
+
+
+def test_other_images_under_the_same_settings_are_refused_and_the_same_ones_elsewhere_are_not(mmwhs, tmp_path):
+    first, moved = tmp_path / "first", tmp_path / "moved"
+    shutil.copytree(mmwhs, first)
+    train(_config(first, tmp_path / "run", steps=2))
+    shutil.copytree(first, moved)
+    trainer, _ = _go_on(moved, tmp_path / "run", steps=3)
+    assert trainer.step == 3
+    changed = first / "mr_train_1002_image.nii.gz"
+    image = sitk.ReadImage(str(changed))
+    image[5, 5, 5] += 1
+    sitk.WriteImage(image, str(changed))
+    with pytest.raises(InputError, match=r"other images \(train MR mr_train_1002 image\)"):
+        train(_config(first, tmp_path / "run", steps=4))
+    changed.unlink()
+    (first / "mr_train_1002_label.nii.gz").unlink()
+    with pytest.raises(InputError, match="other images"):
+        train(_config(first, tmp_path / "run", steps=4))
+
+
+def test_a_full_disk_ends_the_run_with_a_sentence_and_a_whole_checkpoint(mmwhs, tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource")
+    whole, out = tmp_path / "whole" / "run", tmp_path / "full" / "run"
+    train(_config(mmwhs, whole))
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    usual = MutualDistillation.step
+
+    def step(self, *arguments):
+        if arguments[-1].step == 2:  # from now on no file can grow as large as a checkpoint
+            resource.setrlimit(resource.RLIMIT_FSIZE, ((out / NAMES[0]).stat().st_size // 2, limit[1]))
+        return usual(self, *arguments)
+
+    monkeypatch.setattr(MutualDistillation, "step", step)
+    trainer = Trainer(_config(mmwhs, out), stream=io.StringIO())
+    try:
+        with pytest.raises(InputError, match=r"stopped at step 3: .* could not be .*the same command goes on"):
+            trainer.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        monkeypatch.undo()
+    assert not list(out.glob(".mkd-*"))
+    assert _saved_step(out) == 2
+    train(_config(mmwhs, out))
+    assert _weights(out) == _weights(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sigterm_to_every_process_at_once_ends_with_a_sentence_and_a_whole_checkpoint(mmwhs, tmp_path, processes):
+    config_file = _write_config(
+        tmp_path / "run.toml", mmwhs, steps=100000, checkpoint_minutes=60.0, processes=processes
+    )
+    process = subprocess.Popen(
+        _command(config_file), cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    log = tmp_path / "run" / "log.jsonl"
+    _wait_for(lambda: log.exists() and log.read_text(), process)
+    for _ in range(2):  # a launcher may pass it on
+        os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors and errors.count("the same command goes on") == 1
+    assert errors.count("mkd: interrupted") == 1
+    assert _saved_step(tmp_path / "run") >= 25
+    assert not list((tmp_path / "run").glob(".mkd-*"))
 
 
 def test_ctrl_c_leaves_a_bundle_and_the_same_command_goes_on(mmwhs, tmp_path):
@@ -298,7 +467,10 @@ def test_two_processes_share_the_batch_and_survive_a_kill(mmwhs, tmp_path):
         for folder in (alone, shared)
     ]
     assert all(torch.allclose(value, weights[1][name], atol=2e-2) for name, value in weights[0].items())
-    assert (shared / "run" / "pools_1.pt").exists()
+    saved = Checkpoints(shared / "run").load()
+    assert len(saved["processes"]) == 2 and all(len(one["pools"]["t"]["images"]) for one in saved["processes"])
+    _, shown = _go_on(mmwhs, shared / "run", stages=(Stage(steps=31, spacing_mm=4.0, patch=16, batch=2),))
+    assert "had 2 processes and now has 1" in shown
 
 
 def test_under_torchrun_the_processes_are_torchruns(mmwhs, tmp_path):
@@ -323,7 +495,7 @@ def test_under_torchrun_the_processes_are_torchruns(mmwhs, tmp_path):
     assert done.stderr.count("Checking the settings and the data") == 1
     losses = [_losses(tmp_path / name / "run")[5] for name in ("alone", "shared")]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
-    assert (tmp_path / "shared" / "run" / "pools_1.pt").exists()
+    assert len(Checkpoints(tmp_path / "shared" / "run").load()["processes"]) == 2
 
 
 def test_a_folder_with_a_run_of_other_settings_is_refused(mmwhs, tmp_path):
@@ -347,7 +519,7 @@ def test_a_localiser_can_be_trained_and_taken_into_a_bundle(mmwhs, tmp_path):
 
 def test_a_localiser_of_other_intensity_ranges_is_refused(mmwhs, tmp_path):
     data = DataConfig(cases=str(mmwhs), validation=0.0, ct_window=(-500.0, 1000.0))
-    with pytest.raises(InputError, match="localiser of “default.safetensors” was trained on other ranges"):
+    with pytest.raises(InputError, match=r"localiser of “default\.safetensors” was trained on other ranges"):
         train(_config(mmwhs, tmp_path / "run", data=data))
     assert not (tmp_path / "run").exists()
 
@@ -414,13 +586,6 @@ def test_settings_without_data_or_folder_are_refused():
         train(TrainingConfig(out="somewhere"))
     with pytest.raises(InputError, match="The run has no folder"):
         train(TrainingConfig())
-
-
-def test_the_rate_warms_up_and_falls_along_a_cosine_in_every_stage():
-    config = TrainingConfig(stages=(Stage(steps=100, lr_from=1.0, lr_to=0.2), Stage(steps=100, lr_from=0.5, lr_to=0.0)))
-    rates = [learning_rate(config, step) for step in (0, 24, 100, 150)]
-    assert rates[0] == pytest.approx(0.02) and rates[1] < 0.5
-    assert rates[2:] == pytest.approx([0.5, 0.25])
 
 
 def test_the_memory_for_volumes_is_shared_by_all_who_read_them():

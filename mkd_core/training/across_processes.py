@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -26,19 +27,20 @@ class _Sum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(context, values: torch.Tensor) -> torch.Tensor:
+    def forward(context: Any, values: torch.Tensor) -> torch.Tensor:
         total = values.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(context, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(context: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
         return _Sum.apply(gradient.contiguous())
 
 
 def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
     """Element-wise sum over processes, any shape; gradients flow back to every process."""
-    return _Sum.apply(values) if process_count() > 1 else values
+    total: torch.Tensor = _Sum.apply(values) if process_count() > 1 else values
+    return total
 
 
 class SharedBatchNorm3d(nn.BatchNorm3d):
@@ -56,6 +58,7 @@ class SharedBatchNorm3d(nn.BatchNorm3d):
         axes = (0, 2, 3, 4)
         mean = sum_over_processes(wide.sum(axes)) / count
         variance = sum_over_processes((wide - mean.view(1, -1, 1, 1, 1)).square().sum(axes)) / count
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
@@ -116,3 +119,18 @@ def any_process(flag: bool, device: torch.device) -> bool:
     votes = torch.tensor(float(flag), device=device)
     dist.all_reduce(votes)
     return bool(votes > 0)
+
+
+def gather_bytes(data: bytes, device: torch.device) -> list[bytes]:
+    """What every process gave, in order of the processes; all get the same list."""
+    if process_count() == 1:
+        return [data]
+    own_length = torch.tensor([len(data)], device=device)
+    lengths = [torch.zeros_like(own_length) for _ in range(process_count())]
+    dist.all_gather(lengths, own_length)
+    longest = max(int(length) for length in lengths)
+    own = torch.zeros(longest, dtype=torch.uint8, device=device)
+    own[: len(data)] = torch.frombuffer(bytearray(data), dtype=torch.uint8).to(device)
+    gathered = [torch.empty_like(own) for _ in lengths]
+    dist.all_gather(gathered, own)
+    return [one[: int(length)].cpu().numpy().tobytes() for one, length in zip(gathered, lengths)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,7 +56,7 @@ class Augmentation:
         monai.data.set_track_meta(False)
         self._device = torch.device(device)
         turn = (math.radians(config.rotation_deg),) * 3
-        spatial = {
+        spatial: dict[str, Any] = {
             "prob": 1.0,
             "rotate_range": turn,
             "scale_range": (config.scale,) * 3,
@@ -72,34 +73,20 @@ class Augmentation:
         self._bends = config.elastic_probability if config.elastic_mm else 0.0
         self._affine = transforms.RandAffined(_KEYS, **spatial)
         self._elastic = transforms.Rand3DElasticd(_KEYS, (sigma, sigma), (0.3 * magnitude, magnitude), **spatial)
-        some = {"keys": "image", "prob": config.share}
-        self._intensity = transforms.Compose(
-            [
-                *(
-                    [
-                        transforms.RandGaussianSmoothd(
-                            sigma_x=(0, config.blur), sigma_y=(0, config.blur), sigma_z=(0, config.blur), **some
-                        )
-                    ]
-                    if config.blur
-                    else []
-                ),
-                *(
-                    [transforms.RandAdjustContrastd(gamma=(1 - config.contrast, 1 / (1 - config.contrast)), **some)]
-                    if config.contrast
-                    else []
-                ),
-                *(
-                    [
-                        transforms.RandScaleIntensityd(factors=config.brightness, **some),
-                        transforms.RandShiftIntensityd(offsets=config.brightness, **some),
-                    ]
-                    if config.brightness
-                    else []
-                ),
-                *([transforms.RandGaussianNoised(std=config.noise, **some)] if config.noise else []),
-            ]
-        )
+        some: dict[str, Any] = {"keys": "image", "prob": config.share}
+        changes: list[Any] = []
+        if config.blur:
+            sigmas: dict[str, Any] = {f"sigma_{axis}": (0, config.blur) for axis in "xyz"}
+            changes.append(transforms.RandGaussianSmoothd(**sigmas, **some))
+        if config.contrast:
+            gamma = (1 - config.contrast, 1 / (1 - config.contrast))
+            changes.append(transforms.RandAdjustContrastd(gamma=gamma, **some))
+        if config.brightness:
+            changes.append(transforms.RandScaleIntensityd(factors=config.brightness, **some))
+            changes.append(transforms.RandShiftIntensityd(offsets=config.brightness, **some))
+        if config.noise:
+            changes.append(transforms.RandGaussianNoised(std=config.noise, **some))
+        self._intensity = transforms.Compose(changes)
 
     @staticmethod
     def cut_size(config: AugmentationConfig, patch: int) -> int:

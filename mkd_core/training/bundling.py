@@ -51,11 +51,18 @@ def _localiser(config: TrainingConfig) -> _Localiser:
     if seen != config.data.normalisation():
         raise InputError(
             f"The heart localiser of “{path.name}” was trained on other ranges of intensities than “data.ct_window” "
-            "and "
-            "“data.mr_percentiles” say.",
+            "and “data.mr_percentiles” say.",
             "Set them back, or train a localiser of your own (mkd_core.training.localiser).",
         )
     return found
+
+
+def box_margin_mm(config: TrainingConfig) -> float:
+    """Margin round the heart of the box that the run's bundles will segment, mm: the one its localiser comes with."""
+    path = Path(config.run.localiser or default_bundle_path())
+    if path.suffix == ".pt":
+        return float(localiser.DESCRIPTION["margin_mm"])
+    return load_bundle(path, self_test=False).margin
 
 
 def _name_of(path: Path | str) -> str:

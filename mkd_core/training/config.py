@@ -25,10 +25,13 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from mkd_core.errors import InputError
 from mkd_core.structures import BY_KEY, STRUCTURES, Structure, labelled
+
+#: What the generators do in a phase.
+Generators = Literal["train", "frozen", "off"]
 
 
 def _setting(default: Any, meaning: str, unit: str = "", least: float = -math.inf, most: float = math.inf) -> Any:
@@ -53,8 +56,8 @@ class DataConfig:
     own_hearts: int = _setting(30, "hearts drawn by mkd_core.synthesis.anatomy that join those of the folder", least=0)
     bodies: int = _setting(
         1,
-        "bodies that each heart is put into; from the second on the heart is anywhere in its beat and may have "
-        "calcium or a lead",
+        "bodies that each heart is put into; from the second on the heart is anywhere in its beat and may have calcium "
+        "or a lead",
         least=1,
     )
     validation: float = _setting(
@@ -99,18 +102,20 @@ class NetworksConfig:
 
     def architecture(self, kind: str, classes: int = len(STRUCTURES) + 1) -> dict[str, Any]:
         """Description of a network for :func:`mkd_core.method.networks.build`; segmentors tell ``classes`` apart."""
-        return {
+        known: dict[str, dict[str, Any]] = {
             "segmentor": {"type": "segmentor", "out_channels": classes, "channels": list(self.segmentor)},
             "generator": {"type": "generator", "channels": self.generator, "blocks": self.generator_blocks},
             "discriminator": {"type": "discriminator", "channels": self.discriminator},
-        }[kind]
+        }
+        return known[kind]
 
 
 #: Weight of the background's cross-entropy; those of the structures are in the catalogue.
 _BACKGROUND_WEIGHT = 0.6
 
 
-def _class_weights(structures: Iterable[Structure]) -> tuple[float, ...]:
+def class_weights(structures: Iterable[Structure]) -> tuple[float, ...]:
+    """Weights of the cross-entropy: background, then the structures in their order."""
     return (_BACKGROUND_WEIGHT, *(structure.loss_weight for structure in structures))
 
 
@@ -122,24 +127,6 @@ class MethodConfig:
         "mutual-distillation",
         "the method, or one segmentor to compare it with: trained on the target alone, on both modalities at once, or "
         "on the assistant first and then on the target",
-    )
-    alignment: bool = _setting(
-        True, "IAM: translate the assistant's images; false shows S_syn the assistant's images as they are"
-    )
-    pretrain_steps: int = _setting(
-        0,
-        "steps at the start in which each segmentor learns from its own modality alone, without distillation, and the "
-        "generators rest; such a step costs a quarter",
-        "steps",
-        least=0,
-    )
-    pretrain_alignment: bool = _setting(
-        False, "translate the assistant's images in those steps too; for generators that a run starts with (run.start)"
-    )
-    freeze_generators: bool = _setting(
-        False,
-        "the generators that a run starts with (run.start) stay as they are and only the segmentors learn, from them "
-        "and from each other",
     )
     gan: Literal["least-squares", "cross-entropy"] = _setting("least-squares", "form of the adversarial loss")
     adversarial_weight: float = _setting(1.0, "weight of the generators' adversarial loss", least=0.0)
@@ -154,10 +141,9 @@ class MethodConfig:
         "images that distillation looks at: those the teacher is supervised on, those the student is, or both",
     )
     distillation_weight: float = _setting(0.5, "weight w of both distillation losses", least=0.0)
-    distillation_ramp: int = _setting(0, "steps over which w rises from nothing", "steps", least=0)
     temperature: float = _setting(2.0, "T of the softened probabilities", least=0.1, most=100.0)
     class_weights: tuple[float, ...] = _setting(
-        _class_weights(STRUCTURES),
+        class_weights(STRUCTURES),
         "weights of the cross-entropy: background, then the structures in their order; default: those of the catalogue",
         least=0.0,
     )
@@ -189,6 +175,40 @@ class Stage:
         "normalise by the running statistics that the stage starts with, just as inference does, so that a batch may "
         "be one large patch; for networks that have learnt",
     )
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Part of a run in which the same parts of the method learn; phases follow each other and the last one goes on to
+    the end of the run, however the stages are cut.
+    """
+
+    steps: int = _setting(0, "length; 0, for the last phase, is the rest of the run", "steps", least=0)
+    generators: Generators = _setting(  # noqa: RUF009  (an immutable kind)
+        "train",
+        "image alignment (IAM): train the generators and discriminators online, as the paper does; frozen translates "
+        "with the generators as they are (see run.start); off shows S_syn the assistant's images as they are",
+    )
+    distillation: bool = _setting(
+        True,
+        "the segmentors teach each other; false lets each learn from its own modality alone, for a quarter of the time",
+    )
+    distillation_ramp: int = _setting(
+        0, "steps over which the weight of distillation rises from nothing", "steps", least=0
+    )
+
+
+class StageSpan(NamedTuple):
+    """Where a step is: its stage, the stage's number, and the stage's first step."""
+
+    stage: Stage
+    number: int
+    first: int
+
+    @property
+    def end(self) -> int:
+        """First step after the stage."""
+        return self.first + self.stage.steps
 
 
 @dataclass(frozen=True)
@@ -248,7 +268,7 @@ class BundleConfig:
     )
     ensemble: Literal["mean", "measured"] = _setting(
         "mean",
-        "how the segmentors' predictions are joined: both count half, as in the paper, or S_real has the share that "
+        "how the segmentors' predictions are joined: both count half, as in the paper, or S_real has the weight that "
         "validates best (half, unless another gains 0.001 Dice)",
     )
     intended_use: str = _setting(
@@ -269,13 +289,14 @@ class TrainingConfig:
     networks: NetworksConfig = field(default_factory=NetworksConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     stages: tuple[Stage, ...] = (Stage(),)
+    phases: tuple[Phase, ...] = (Phase(),)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     run: RunConfig = field(default_factory=RunConfig)
     bundle: BundleConfig = field(default_factory=BundleConfig)
 
     def __post_init__(self) -> None:
-        if self.method.class_weights == _class_weights(STRUCTURES) and set(self.data.structures) <= set(BY_KEY):
-            weights = _class_weights(self.data.catalogue)
+        if self.method.class_weights == class_weights(STRUCTURES) and set(self.data.structures) <= set(BY_KEY):
+            weights = class_weights(self.data.catalogue)
             object.__setattr__(self, "method", dataclasses.replace(self.method, class_weights=weights))
 
     @property
@@ -288,14 +309,27 @@ class TrainingConfig:
         """Length of the run."""
         return sum(stage.steps for stage in self.stages)
 
-    def stage_at(self, step: int) -> tuple[Stage, int, int]:
-        """(stage, its number, its first step) of a step."""
+    def stage_at(self, step: int) -> StageSpan:
+        """The stage of a step.
+
+        Raises:
+            ValueError: the run is shorter.
+        """
         first = 0
         for number, stage in enumerate(self.stages):
             if step < first + stage.steps:
-                return stage, number, first
+                return StageSpan(stage, number, first)
             first += stage.steps
         raise ValueError(f"the run ends at step {first}")
+
+    def phase_at(self, step: int) -> tuple[Phase, int]:
+        """(phase, its first step) of a step."""
+        first = 0
+        for phase in self.phases[:-1]:
+            if step < first + phase.steps:
+                return phase, first
+            first += phase.steps
+        return self.phases[-1], first
 
 
 def load_config(path: Path | str, changes: Iterable[str] = ()) -> TrainingConfig:
@@ -364,9 +398,6 @@ _OLD_NAMES = {
     "segmentor_rate": "segmentor_lr",
     "generator_rate": "generator_lr",
     "generator_momentum": "generator_beta1",
-    "separate_steps": "pretrain_steps",
-    "separate_alignment": "pretrain_alignment",
-    "resting_generators": "freeze_generators",
     "heart_share": "heart_fraction",
     "elastic_share": "elastic_probability",
 }
@@ -379,9 +410,51 @@ def config_from(values: dict[str, Any]) -> TrainingConfig:
         InputError: an unknown setting, a value of the wrong kind or out of range, or settings that contradict each
             other; names it.
     """
-    config = _build(TrainingConfig, values, "")
+    config = _build(TrainingConfig, _with_phases(values), "")
     _check_together(config)
     return config
+
+
+@dataclass(frozen=True)
+class _ScheduleFlags:
+    """Settings of the table ``method`` that up to version 0.3 said what phases say now."""
+
+    alignment: bool = True
+    pretrain_steps: int = _setting(0, "", "steps", least=0)
+    pretrain_alignment: bool = False
+    freeze_generators: bool = False
+    distillation_ramp: int = _setting(0, "", "steps", least=0)
+
+
+#: Other names of these settings.
+_OLD_FLAGS = {
+    "separate_steps": "pretrain_steps",
+    "separate_alignment": "pretrain_alignment",
+    "resting_generators": "freeze_generators",
+}
+
+
+def _with_phases(values: dict[str, Any]) -> dict[str, Any]:
+    """The same values with a list of phases instead of the flags of earlier versions."""
+    method = values.get("method", {})
+    if not isinstance(method, dict):
+        return values
+    flags = {one.name for one in dataclasses.fields(_ScheduleFlags)} | set(_OLD_FLAGS)
+    found = [name for name in method if name in flags]
+    if not found:
+        return values
+    listed = ", ".join(f"“method.{name}”" for name in found)
+    if "phases" in values:
+        raise InputError(f"Both “phases” and {listed} are set.", "Use “phases” alone.")
+    warnings.warn(f"{listed}: use “phases” instead.", FutureWarning, stacklevel=3)
+    old = _build(_ScheduleFlags, {_OLD_FLAGS.get(name, name): method[name] for name in found}, "method")
+    generators = "off" if not old.alignment else "frozen" if old.freeze_generators else "train"
+    phases: list[dict[str, Any]] = [{"generators": generators, "distillation_ramp": old.distillation_ramp}]
+    if old.pretrain_steps:
+        at_first = "frozen" if old.alignment and old.pretrain_alignment else "off"
+        phases.insert(0, {"steps": old.pretrain_steps, "generators": at_first, "distillation": False})
+    others = {name: value for name, value in method.items() if name not in found}
+    return {**values, "method": others, "phases": phases}
 
 
 def _build(kind: type, values: Any, place: str) -> Any:
@@ -420,7 +493,7 @@ def _join(place: str, name: str) -> str:
 
 
 def _value(kind: Any, value: Any, place: str, limits: typing.Mapping[str, Any]) -> Any:
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _build(kind, value, place)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
@@ -472,11 +545,15 @@ def _check_together(config: TrainingConfig) -> None:
         low, high = getattr(config.data, name)
         if low >= high:
             raise InputError(f"“data.{name}” must rise: {low:g} is not below {high:g}.")
-    if config.method.freeze_generators and not config.run.start:
+    uses = [phase.generators for phase in config.phases]
+    if "frozen" in uses and "train" not in uses and not config.run.start:
         raise InputError(
-            "“method.freeze_generators” needs generators that have learnt.",
-            "Set “run.start” to a bundle, or leave it out.",
+            f"“phases[{uses.index('frozen')}].generators” needs generators that have learnt.",
+            "Set “run.start” to a bundle, or let a phase train them.",
         )
+    for number, phase in enumerate(config.phases[:-1]):
+        if not phase.steps:
+            raise InputError(f"“phases[{number}].steps” must be at least 1: only the last phase may be left open.")
     stride = 2 ** (len(config.networks.segmentor) - 1)
     for number, stage in enumerate(config.stages):
         if stage.patch % stride:
@@ -493,7 +570,7 @@ def settings_text(kind: type = TrainingConfig, place: str = "") -> str:
     for one in dataclasses.fields(kind):
         hint = hints[one.name]
         inner = typing.get_args(hint)[0] if typing.get_origin(hint) is tuple else hint
-        if dataclasses.is_dataclass(inner):
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
             heading = f"[[{one.name}]]" if inner is not hint else f"[{one.name}]"
             tables.append(f"\n{heading}  # {(inner.__doc__ or '').splitlines()[0]}\n{settings_text(inner, one.name)}")
             continue

@@ -13,8 +13,10 @@ from mkd_core.errors import InputError
 from mkd_core.evaluation.cases import Case, check_cases, find_cases
 from mkd_core.structures import Structure
 from mkd_core.synthesis import appearance, render
+from mkd_core.training.bundling import box_margin_mm
 from mkd_core.training.config import DataConfig, Stage, TrainingConfig
-from mkd_core.training.labelled_volumes import LabelledVolumes, prepare_volume
+from mkd_core.training.fingerprints import Fingerprints
+from mkd_core.training.labelled_volumes import LabelledVolumes, PreparedVolume, prepare_volume
 from mkd_core.training.pairs import PatchSource
 from mkd_core.training.rendered_hearts import RenderedHearts, open_canvas, prepare_canvases, training_hearts
 
@@ -45,6 +47,9 @@ class TrainingData(Protocol):
     augments: bool
     description: str
 
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of every image and label that trains or validates, by what it is for and its name."""
+
     def prepare(self, stage: Stage, notice: Notice) -> None:
         """Write the files that a stage needs."""
 
@@ -64,7 +69,7 @@ def open_data(config: TrainingConfig, folder: Path) -> TrainingData:
     """
     if config.data.cases:
         cases = find_cases(Path(config.data.cases))
-        return LabelledData.split(cases, config, folder)
+        return LabelledData.split(cases, config, folder, box_margin_mm(config))
     if config.data.hearts:
         return HeartData(config.data, config.target, folder)
     raise InputError(
@@ -80,21 +85,30 @@ class LabelledData:
         validation: cases of the target modality that validate.
         config: of the data.
         folder: for volumes on the training grid.
+        margin_mm: of the box round the heart in which a bundle of the run will measure percentiles, mm.
     """
 
     augments = True
 
-    def __init__(self, training: Sequence[Case], validation: Sequence[Case], config: DataConfig, folder: Path) -> None:
+    def __init__(
+        self,
+        training: Sequence[Case],
+        validation: Sequence[Case],
+        config: DataConfig,
+        folder: Path,
+        margin_mm: float,
+    ) -> None:
         self.training = list(training)
         self.validation = list(validation)[: config.validation_cases]
         self.assistant_validation: list[Case] = []
         self._config = config
         self._folder = folder
+        self._margin_mm = margin_mm
         counts = {modality: sum(case.modality == modality for case in training) for modality in ("CT", "MR")}
         self.description = f"{counts['CT']} labelled CT and {counts['MR']} labelled MR volumes"
 
     @classmethod
-    def split(cls, cases: Sequence[Case], config: TrainingConfig, folder: Path) -> LabelledData:
+    def split(cls, cases: Sequence[Case], config: TrainingConfig, folder: Path, margin_mm: float) -> LabelledData:
         """Decide which cases train and which validate, and check them all.
 
         A case trains or validates where its ``split`` says so (``train``, ``validation``), is left alone where it says
@@ -120,7 +134,20 @@ class LabelledData:
             structures=config.data.catalogue,
         )
         check_cases(validating, structures=config.data.catalogue)
-        return cls(training, validating, config.data, folder)
+        return cls(training, validating, config.data, folder, margin_mm)
+
+    def fingerprints(self) -> dict[str, str]:
+        """See :class:`TrainingData`."""
+        known = Fingerprints(self._folder)
+        purposes = [("train", self.training), ("validation", self.validation)]
+        found = {
+            f"{purpose} {case.modality} {case.name} {kind}": known.of(path)
+            for purpose, cases in purposes
+            for case in cases
+            for kind, path in (("image", case.image), ("label", case.label))
+        }
+        known.save()
+        return found
 
     def prepare(self, stage: Stage, notice: Notice) -> None:
         """Bring the training volumes to the stage's grid; finished ones are kept."""
@@ -128,10 +155,9 @@ class LabelledData:
             notice(f"Preparing {case.name}", number / len(self.training))
             self._prepared(case, stage)
 
-    def _prepared(self, case: Case, stage: Stage):
-        return prepare_volume(
-            case, stage.spacing_mm, self._config.normalisation()[case.modality], self._folder, self._config.catalogue
-        )
+    def _prepared(self, case: Case, stage: Stage) -> PreparedVolume:
+        rule = self._config.normalisation()[case.modality]
+        return prepare_volume(case, stage.spacing_mm, rule, self._folder, self._margin_mm, self._config.catalogue)
 
     def patches(self, modality: str, stage: Stage, size: int, budget: float) -> PatchSource:
         """See :class:`TrainingData`."""
@@ -172,9 +198,16 @@ class HeartData:
         )
         self.description = (
             f"{len(self._training)} hearts of the folder {Path(config.hearts).name} and {config.own_hearts} of "
-            "mkd_core.synthesis.anatomy, "
-            "put into bodies and rendered as CT and MR by mkd_core.synthesis"
+            "mkd_core.synthesis.anatomy, put into bodies and rendered as CT and MR by mkd_core.synthesis"
         )
+
+    def fingerprints(self) -> dict[str, str]:
+        """See :class:`TrainingData`; our own hearts follow from their seeds, and all volumes from the hearts."""
+        known = Fingerprints(self._folder)
+        purposes = [("train", self._training), ("validation", self._validating)]
+        found = {f"{purpose} {path.name}": known.of(path) for purpose, paths in purposes for path in paths}
+        known.save()
+        return found
 
     def prepare(self, stage: Stage, notice: Notice) -> None:
         """Draw our own hearts, paint bodies round all, render the volumes that validate; finished files are kept."""

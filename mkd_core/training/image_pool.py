@@ -6,6 +6,7 @@ Shrivastava et al., "Learning from Simulated and Unsupervised Images through Adv
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import torch
 
@@ -47,13 +48,11 @@ class ImagePool:
                 out.append(image)
         return torch.stack(out)
 
-    def state(self) -> dict:
-        """What it holds and where its draws are; images in half precision."""
-        images = torch.stack(self.images).half() if self.images else torch.empty(0)
-        return {"images": images, "random": self._random.getstate()}
+    def state(self) -> dict[str, Any]:
+        """What it holds and where its draws are."""
+        return {"images": list(self.images), "random": self._random.getstate()}
 
-    def restore(self, state: dict, device: torch.device) -> None:
-        """Continue from :meth:`state`."""
-        self.images = list(state["images"].to(device, torch.float32).unbind(0))
-        version, numbers, gauss = state["random"]
-        self._random.setstate((version, tuple(numbers), gauss))
+    def restore(self, state: dict[str, Any], device: torch.device) -> None:
+        """Continue from :meth:`state`, images on ``device``."""
+        self.images = [image.to(device) for image in state["images"]]
+        self._random.setstate(state["random"])

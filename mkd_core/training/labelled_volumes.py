@@ -25,9 +25,6 @@ from mkd_core.inference.resampling import sample
 from mkd_core.structures import IGNORE, STRUCTURES, Structure
 from mkd_core.training.checkpoint import replacing
 
-#: Surroundings of the heart of which percentiles are taken, as inference takes them of the box round the heart, mm.
-_AROUND_HEART_MM = 20.0
-
 
 @dataclass(frozen=True)
 class PreparedVolume:
@@ -50,6 +47,7 @@ def prepare_volume(
     spacing: float,
     rule: dict[str, Any],
     folder: Path,
+    margin_mm: float,
     structures: Sequence[Structure] = STRUCTURES,
 ) -> PreparedVolume:
     """Bring a case to a cubic grid and normalise it; done once, kept in ``folder``.
@@ -60,15 +58,15 @@ def prepare_volume(
         rule: intensity rule of the case's modality, see :func:`mkd_core.inference.normalisation.normalise`; percentiles
             are taken round the heart.
         folder: for the files.
+        margin_mm: of the box round the heart that percentiles are taken of, as a bundle of the run will do, mm.
         structures: what the labels mean.
 
     Raises:
         InputError: the case cannot be read, or has no label at all.
     """
     stamp = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in (case.image, case.label)]
-    key = hashlib.sha256(
-        json.dumps([stamp, spacing, rule, [structure.key for structure in structures]]).encode()
-    ).hexdigest()[:12]
+    known = [stamp, spacing, rule, margin_mm, [structure.key for structure in structures]]
+    key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:12]
     description = folder / f"{case.name}_{spacing:g}mm_{key}.json"
     image_file, labels_file = (description.with_name(f"{description.stem}_{kind}.npy") for kind in ("image", "labels"))
     if not description.exists():
@@ -82,7 +80,7 @@ def prepare_volume(
             raise InputError(f"“{case.label.name}” labels nothing.")
         low, high = heart.min(axis=0), heart.max(axis=0) + 1
         values = sample(image_field, grid)
-        reach = round(_AROUND_HEART_MM / spacing)
+        reach = round(margin_mm / spacing)
         near = values[tuple(slice(max(0, a - reach), b + reach) for a, b in zip(low, high))]
         for path, array in (
             (image_file, normalise(values, rule, near).numpy().astype(np.float16)),

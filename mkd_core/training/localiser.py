@@ -20,7 +20,8 @@ from mkd_core.method.losses import segmentation_loss
 from mkd_core.method.networks import build
 from mkd_core.structures import IGNORE, STRUCTURES
 from mkd_core.synthesis import appearance, render
-from mkd_core.training.config import DataConfig
+from mkd_core.training.checkpoint import replacing
+from mkd_core.training.config import DataConfig, class_weights
 from mkd_core.training.rendered_hearts import normalise, open_canvas, prepare_canvases, training_hearts
 
 #: Voxel size of the localiser's grid, mm.
@@ -34,7 +35,10 @@ DESCRIPTION = {
     "margin_mm": 14.0,
     "structures": [structure.key for structure in STRUCTURES],
 }
-_PEAK_RATE = 3e-3
+_PEAK_LR = 3e-3
+#: Power of the segmentors' class weights that the localiser is trained with: it needs no fine borders, so small
+#: structures weigh less than there.
+_CLASS_WEIGHT_POWER = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ class TorsoSource(torch.utils.data.IterableDataset):
             is_tight = rng.random() < 0.5
             size, count = self.tight if is_tight else self.wide
             batch = [self._example(size, is_tight, rng) for _ in range(count)]
-            yield tuple(torch.from_numpy(np.stack(arrays)) for arrays in zip(*batch))
+            images, targets = zip(*batch)
+            yield torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(targets))
 
     def _example(self, size: int, tight: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         canvas = open_canvas(self.canvases[rng.integers(len(self.canvases))], "torso")
@@ -105,12 +110,13 @@ def train(canvases: Sequence[Path], out: Path, minutes: float, seed: int = 0) ->
     Writes ``out/localiser.pt`` and ``out/log.jsonl``; returns the network in evaluation mode.
     """
     out.mkdir(parents=True, exist_ok=True)
-    network = build(ARCHITECTURE).to(memory_format=torch.channels_last_3d)
+    network = build(ARCHITECTURE)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing from torch's stubs
     weights_file = out / "localiser.pt"
     if weights_file.exists():
         network.load_state_dict(torch.load(weights_file, weights_only=True))
-    weights = torch.tensor((0.5, 1.0, 1.0, 1.3, 1.3, 1.0, 1.5, 1.5))
-    optimiser = torch.optim.AdamW(network.parameters(), _PEAK_RATE, weight_decay=1e-3)
+    weights = torch.tensor(class_weights(STRUCTURES)) ** _CLASS_WEIGHT_POWER
+    optimiser = torch.optim.AdamW(network.parameters(), _PEAK_LR, weight_decay=1e-3)
     loader = iter(
         torch.utils.data.DataLoader(TorsoSource(tuple(canvases), seed=seed), None, num_workers=1, prefetch_factor=4)
     )
@@ -118,7 +124,7 @@ def train(canvases: Sequence[Path], out: Path, minutes: float, seed: int = 0) ->
     with (out / "log.jsonl").open("a", buffering=1) as log:
         while (fraction := (time.monotonic() - start) / 60 / minutes) < 1:
             for group in optimiser.param_groups:
-                group["lr"] = _PEAK_RATE * 0.5 * (1 + float(np.cos(np.pi * fraction)))
+                group["lr"] = _PEAK_LR * 0.5 * (1 + float(np.cos(np.pi * fraction)))
             image, target = next(loader)
             with torch.autocast("cpu", torch.bfloat16):
                 logits = network(image)
@@ -134,9 +140,14 @@ def train(canvases: Sequence[Path], out: Path, minutes: float, seed: int = 0) ->
                 )
                 total = 0.0
                 if step % 250 == 0:
-                    torch.save(network.state_dict(), weights_file)
-    torch.save(network.state_dict(), weights_file)
+                    _save(network, weights_file)
+    _save(network, weights_file)
     return network.eval()
+
+
+def _save(network: torch.nn.Module, path: Path) -> None:
+    with replacing(path) as file:
+        torch.save(network.state_dict(), file)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,17 +1,23 @@
 """Online mutual knowledge distillation: generators, discriminators and both segmentors trained together.
 
-One step, in the paper's terms (``t`` target, ``a`` assistant):
+One step, in the paper's terms (``t`` target, ``a`` assistant); :meth:`MutualDistillation.step` reads in this order:
 
-    x_a2t = G_a2t(x_a),  x_t2a = G_t2a(x_t),  cycles back
+    x_a2t = G_a2t(x_a),  x_t2a = G_t2a(x_t)
     L_G    = adversarial + cycle                                    -> both generators
-    L_syn  = CE + Dice on (x_a2t, y_a) + w KD(S_real -> S_syn)      -> S_syn, and its supervised part also G_a2t
     L_real = CE + Dice on (x_t, y_t)   + w KD(S_syn -> S_real)      -> S_real
-    L_D    on real and (pooled) made images                         -> discriminators
+    L_syn  = CE + Dice on (x_a2t, y_a) + w KD(S_real -> S_syn)      -> S_syn, and its supervised part also G_a2t
+    L_D    on real and on (pooled) translated images                -> discriminators
 
-Li, Yu, Wang, Heng, AAAI 2020.
+Li, Yu, Wang, Heng, AAAI 2020; the losses are in :mod:`mkd_core.method.losses`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -19,9 +25,51 @@ from torch import nn
 from mkd_core.method.losses import cycle_loss, discriminator_loss, distillation_loss, generator_loss, segmentation_loss
 from mkd_core.method.networks import build
 from mkd_core.training.across_processes import running_statistics, share_batch_norm, sum_over_processes
-from mkd_core.training.config import MethodConfig, NetworksConfig
+from mkd_core.training.config import Generators, MethodConfig, NetworksConfig
 from mkd_core.training.image_pool import ImagePool
+from mkd_core.training.schedule import StepPlan
 from mkd_core.training.updates import update
+
+#: Weight decay of the segmentors (AdamW), a tenth of PyTorch's default; chosen by hand.
+SEGMENTOR_WEIGHT_DECAY = 1e-3
+
+#: Decay of the second moments of generators and discriminators (Adam), as in CycleGAN.
+_GENERATOR_BETA2 = 0.999
+
+#: Loss terms by name, each a scalar.
+Terms = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of one step, each ``(N, 1, D, H, W)`` in [-1, 1].
+
+    Attributes:
+        t, a: real images of target and assistant.
+        a2t: the assistant's images as S_syn sees them: translated by G_a2t, or as they are without image alignment.
+        t2a: the target's images translated by G_t2a; None where the generators do not train.
+    """
+
+    t: torch.Tensor
+    a: torch.Tensor
+    a2t: torch.Tensor
+    t2a: torch.Tensor | None = None
+
+    def stream(self, name: str) -> torch.Tensor:
+        """Images that segmentors see: ``"t"`` the target's, ``"a2t"`` the translated ones."""
+        return {"t": self.t, "a2t": self.a2t}[name]
+
+
+class _Lesson(NamedTuple):
+    """One distillation term: who teaches whom on which stream of images."""
+
+    teacher: str
+    student: str
+    stream: str
+
+
+#: Stream of images on which each segmentor is supervised.
+_OWN_STREAM = {"real": "t", "syn": "a2t"}
 
 
 class MutualDistillation(nn.Module):
@@ -46,40 +94,167 @@ class MutualDistillation(nn.Module):
         super().__init__()
         self.config = config
         self.precision = precision
-        (
-            self.generator_a2t,
-            self.generator_t2a,
-            self.discriminator_t,
-            self.discriminator_a,
-            self.segmentor_real,
-            self.segmentor_syn,
-        ) = (
-            build(networks.architecture(kind, len(config.class_weights)))
-            for kind in ("generator",) * 2 + ("discriminator",) * 2 + ("segmentor",) * 2
-        )
+        classes = len(config.class_weights)
+        self.generator_a2t = build(networks.architecture("generator"))
+        self.generator_t2a = build(networks.architecture("generator"))
+        self.discriminator_t = build(networks.architecture("discriminator"))
+        self.discriminator_a = build(networks.architecture("discriminator"))
+        self.segmentor_real = build(networks.architecture("segmentor", classes))
+        self.segmentor_syn = build(networks.architecture("segmentor", classes))
         share_batch_norm(self)
         self.to(device)
-        self.to(memory_format=torch.channels_last_3d)
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing from torch's stubs
         self.device = torch.device(device)
         self.class_weights = torch.tensor(config.class_weights, device=device)
         self.pool_t, self.pool_a = ImagePool(config.pool, seed=2 * seed + 1), ImagePool(config.pool, seed=2 * seed + 2)
-        self.steps_done = 0
-        parts = {
-            "generators": (self.generator_a2t, self.generator_t2a),
-            "segmentors": (self.segmentor_real, self.segmentor_syn),
-            "discriminators": (self.discriminator_t, self.discriminator_a),
-        }
         self._parameters_of = {
-            name: [p for network in group for p in network.parameters()] for name, group in parts.items()
+            "generators": _parameters(self.generator_a2t, self.generator_t2a),
+            "segmentors": _parameters(self.segmentor_real, self.segmentor_syn),
+            "discriminators": _parameters(self.discriminator_t, self.discriminator_a),
         }
+        betas = (config.generator_beta1, _GENERATOR_BETA2)
         self.optimisers: dict[str, torch.optim.Optimizer] = {
-            "segmentors": torch.optim.AdamW(self._parameters_of["segmentors"], config.segmentor_lr, weight_decay=1e-3)
+            "segmentors": torch.optim.AdamW(
+                self._parameters_of["segmentors"], config.segmentor_lr, weight_decay=SEGMENTOR_WEIGHT_DECAY
+            ),
+            "generators": torch.optim.Adam(self._parameters_of["generators"], config.generator_lr, betas=betas),
+            "discriminators": torch.optim.Adam(self._parameters_of["discriminators"], config.generator_lr, betas=betas),
         }
-        if config.alignment:
-            for name in ("generators", "discriminators"):
-                self.optimisers[name] = torch.optim.Adam(
-                    self._parameters_of[name], config.generator_lr, betas=(config.generator_beta1, 0.999)
-                )
+
+    def step(
+        self,
+        x_t: torch.Tensor,
+        y_t: torch.Tensor,
+        x_a: torch.Tensor,
+        y_a: torch.Tensor,
+        plan: StepPlan = StepPlan(),  # noqa: B008  (frozen)
+    ) -> Terms:
+        """One update of every part that learns.
+
+        Args:
+            x_t, x_a: unpaired normalised images, ``(N, 1, D, H, W)``.
+            y_t, y_a: their targets, ``(N, D, H, W)``.
+            plan: what learns, and how fast.
+
+        Returns:
+            The value of each term, detached.
+        """
+        self.set_lr(plan.lr)
+        with _without_gradient(self.discriminator_t, self.discriminator_a):
+            with self._autocast():
+                terms, images = self.losses(x_t, y_t, x_a, y_a, plan)
+            self._update(terms.values(), ["segmentors", *(["generators"] if plan.generators == "train" else [])])
+        if plan.generators == "train":
+            with self._autocast():
+                terms["discriminators"] = self.discriminator_loss(images)
+            self._update([terms["discriminators"]], ["discriminators"], clip=False)
+        return {name: value.detach() for name, value in terms.items()}
+
+    def losses(
+        self,
+        x_t: torch.Tensor,
+        y_t: torch.Tensor,
+        x_a: torch.Tensor,
+        y_a: torch.Tensor,
+        plan: StepPlan = StepPlan(),  # noqa: B008
+    ) -> tuple[Terms, Images]:
+        """Losses of generators and segmentors.  Arguments as for :meth:`step`; returns (terms to minimise, images)."""
+        images = self.translate(x_t, x_a, plan.generators)
+        terms = self.generator_losses(images) if plan.generators == "train" else {}
+        return terms | self.segmentor_losses(images, y_t, y_a, plan), images
+
+    def translate(self, x_t: torch.Tensor, x_a: torch.Tensor, generators: Generators) -> Images:
+        """Image alignment of a step: x_a2t and, where the generators train, x_t2a."""
+        if generators == "off":
+            return Images(x_t, x_a, x_a)
+        if generators == "frozen":
+            with torch.no_grad():
+                return Images(x_t, x_a, self.generator_a2t(x_a))
+        return Images(x_t, x_a, self.generator_a2t(x_a), self.generator_t2a(x_t))
+
+    def generator_losses(self, images: Images) -> Terms:
+        """L_G: adversarial, cycle and, where it has a weight, identity loss; ``images`` hold both translations."""
+        assert images.t2a is not None
+        config = self.config
+        adversarial = generator_loss(self.discriminator_t(images.a2t).float(), config.gan) + generator_loss(
+            self.discriminator_a(images.t2a).float(), config.gan
+        )
+        cycle = cycle_loss(images.a, self.generator_t2a(images.a2t).float()) + cycle_loss(
+            images.t, self.generator_a2t(images.t2a).float()
+        )
+        terms = {"adversarial": config.adversarial_weight * adversarial, "cycle": config.cycle_weight * cycle}
+        if config.identity_weight:
+            identity = cycle_loss(images.t, self.generator_a2t(images.t).float()) + cycle_loss(
+                images.a, self.generator_t2a(images.a).float()
+            )
+            terms["identity"] = config.identity_weight * identity
+        return terms
+
+    def segmentor_losses(self, images: Images, y_t: torch.Tensor, y_a: torch.Tensor, plan: StepPlan) -> Terms:
+        """L_real and L_syn: supervision of each segmentor on its own stream, and what they teach each other."""
+        lessons = self._lessons() if plan.distillation is not None else []
+        logits = self._segment(images, lessons)
+        weights = self.class_weights**plan.class_weight_power
+        terms = {
+            name: segmentation_loss(logits[name, _OWN_STREAM[name]], target, weights, sum_over_processes)
+            for name, target in (("real", y_t), ("syn", y_a))
+        }
+        distillation_weight = self.config.distillation_weight * (plan.distillation or 0.0)
+        for teacher, student, stream in lessons:
+            name = f"{teacher} to {student}"
+            loss = distillation_loss(logits[teacher, stream], logits[student, stream], self.config.temperature)
+            count = sum((teacher, student) == lesson[:2] for lesson in lessons)
+            terms[name] = terms.get(name, 0.0) + distillation_weight * loss / count
+        return terms
+
+    def discriminator_loss(self, images: Images) -> torch.Tensor:
+        """L_D of both discriminators on real images and on translated ones of this and earlier steps."""
+        assert images.t2a is not None
+        fake_t, fake_a = self.pool_t.exchange(images.a2t), self.pool_a.exchange(images.t2a)
+        loss_t = discriminator_loss(
+            self.discriminator_t(images.t).float(), self.discriminator_t(fake_t.float()).float(), self.config.gan
+        )
+        loss_a = discriminator_loss(
+            self.discriminator_a(images.a).float(), self.discriminator_a(fake_a.float()).float(), self.config.gan
+        )
+        return loss_t + loss_a
+
+    def _lessons(self) -> list[_Lesson]:
+        """Distillation terms that the settings ask for."""
+        if not self.config.distillation_weight:
+            return []
+        lessons = []
+        for teacher, student in (("syn", "real"), ("real", "syn")):
+            streams = {
+                "teacher-stream": (_OWN_STREAM[teacher],),
+                "student-stream": (_OWN_STREAM[student],),
+                "both": ("t", "a2t"),
+            }[self.config.distillation_images]
+            if self.config.distillation in ("both", f"{teacher}-to-{student}"):
+                lessons += [_Lesson(teacher, student, stream) for stream in streams]
+        return lessons
+
+    def _segment(self, images: Images, lessons: list[_Lesson]) -> dict[tuple[str, str], torch.Tensor]:
+        """Logits ``(N, C, D, H, W)`` by (segmentor, stream), of every segmentor on its own stream and on those of the
+        lessons that it takes part in.
+        """
+        logits = {}
+        for name, network in (("real", self.segmentor_real), ("syn", self.segmentor_syn)):
+            others = (lesson.stream for lesson in lessons if name in (lesson.teacher, lesson.student))
+            streams = dict.fromkeys([_OWN_STREAM[name], *others])
+            for stream in streams:
+                image = images.stream(stream)
+                if (name, stream) != ("syn", "a2t"):  # only S_syn's own stream carries gradient on to G_a2t
+                    image = image.detach()
+                # Every stream is normalised by itself; what is kept for inference is how target images look, where the
+                # segmentor sees any.
+                with running_statistics(network, kept=stream == "t" or "t" not in streams):
+                    logits[name, stream] = network(image.float()).float()
+        return logits
+
+    def _update(self, losses: Iterable[torch.Tensor], parts: list[str], clip: bool = True) -> None:
+        parameters = {self.optimisers[part]: self._parameters_of[part] for part in parts}
+        update(reduce(torch.add, losses), parameters, *(() if clip else (None,)))
 
     def set_lr(self, factor: float) -> None:
         """Scale all learning rates to ``factor`` times their peak."""
@@ -87,131 +262,6 @@ class MutualDistillation(nn.Module):
             peak = self.config.segmentor_lr if name == "segmentors" else self.config.generator_lr
             for group in optimiser.param_groups:
                 group["lr"] = peak * factor
-
-    def set_class_weight_power(self, power: float) -> None:
-        """Raise the class weights of the cross-entropy to a power."""
-        self.class_weights = torch.tensor(self.config.class_weights, device=self.device) ** power
-
-    def losses(
-        self, x_t: torch.Tensor, y_t: torch.Tensor, x_a: torch.Tensor, y_a: torch.Tensor
-    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """Losses of generators and segmentors.
-
-        Args:
-            x_t, x_a: unpaired normalised images, ``(N, 1, D, H, W)``.
-            y_t, y_a: their targets, ``(N, D, H, W)``.
-
-        Returns:
-            (terms to minimise by name, images by name: "t", "a2t" and, where the generators learn, "t2a").
-        """
-        images = {"t": x_t, "a2t": x_a}
-        terms = {}
-        if self._generators_learn:
-            images |= {"a2t": self.generator_a2t(x_a), "t2a": self.generator_t2a(x_t)}
-            terms = self._alignment_losses(x_t, x_a, images)
-        elif self.aligns:
-            with torch.no_grad():
-                images["a2t"] = self.generator_a2t(x_a)
-        return terms | self._segmentor_losses(images, {"real": y_t, "syn": y_a}), images
-
-    def _alignment_losses(
-        self, x_t: torch.Tensor, x_a: torch.Tensor, images: dict[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
-        config = self.config
-        made = ((self.discriminator_t, images["a2t"]), (self.discriminator_a, images["t2a"]))
-        terms = {
-            "adversarial": config.adversarial_weight
-            * sum(generator_loss(discriminator(image).float(), config.gan) for discriminator, image in made),
-            "cycle": config.cycle_weight
-            * (
-                cycle_loss(x_a, self.generator_t2a(images["a2t"]).float())
-                + cycle_loss(x_t, self.generator_a2t(images["t2a"]).float())
-            ),
-        }
-        if config.identity_weight:
-            unchanged = cycle_loss(x_t, self.generator_a2t(x_t).float()) + cycle_loss(
-                x_a, self.generator_t2a(x_a).float()
-            )
-            terms["identity"] = config.identity_weight * unchanged
-        return terms
-
-    def _segmentor_losses(
-        self, images: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
-        own = {"real": "t", "syn": "a2t"}
-        distillations = [
-            (teacher, student, stream)
-            for teacher, student in (("syn", "real"), ("real", "syn"))
-            if self._together
-            and self.config.distillation in ("both", f"{teacher}-to-{student}")
-            and self.config.distillation_weight
-            for stream in {"teacher-stream": (own[teacher],), "student-stream": (own[student],)}.get(
-                self.config.distillation_images, ("t", "a2t")
-            )
-        ]
-        logits = {}
-        for name, network in (("real", self.segmentor_real), ("syn", self.segmentor_syn)):
-            streams = dict.fromkeys([own[name], *(stream for *pair, stream in distillations if name in pair)])
-            for stream in streams:
-                # Only S_syn's own stream carries gradient on to G_a2t.
-                image = images[stream] if (name, stream) == ("syn", "a2t") else images[stream].detach()
-                # Every stream is normalised by itself; what is kept for inference is how target images look, where the
-                # segmentor sees any.
-                with running_statistics(network, kept=stream == "t" or "t" not in streams):
-                    logits[name, stream] = network(image.float()).float()
-        terms = {
-            name: segmentation_loss(logits[name, own[name]], targets[name], self.class_weights, sum_over_processes)
-            for name in own
-        }
-        for teacher, student, stream in distillations:
-            name = f"{teacher} to {student}"
-            loss = distillation_loss(logits[teacher, stream], logits[student, stream], self.config.temperature)
-            terms[name] = terms.get(name, 0.0) + self._distillation_weight() * loss / sum(
-                (teacher, student) == one[:2] for one in distillations
-            )
-        return terms
-
-    def _distillation_weight(self) -> float:
-        ramp, steps = self.config.distillation_ramp, self.steps_done - self.config.pretrain_steps
-        return self.config.distillation_weight * (min(1.0, steps / ramp) if ramp else 1.0)
-
-    def step(
-        self, x_t: torch.Tensor, y_t: torch.Tensor, x_a: torch.Tensor, y_a: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """One update of every part, in turn.  Arguments as for :meth:`losses`; returns the value of each term."""
-        discriminators = (self.discriminator_t, self.discriminator_a)
-        for network in discriminators:
-            network.requires_grad_(False)
-        with self._autocast():
-            terms, images = self.losses(x_t, y_t, x_a, y_a)
-        update(
-            sum(terms.values()),
-            {self.optimisers[name]: self._parameters_of[name] for name in self.optimisers if name != "discriminators"},
-        )
-        for network in discriminators:
-            network.requires_grad_(True)
-        if self._generators_learn:
-            terms["discriminators"] = self._discriminator_loss(x_t, x_a, images)
-            update(
-                terms["discriminators"],
-                {self.optimisers["discriminators"]: self._parameters_of["discriminators"]},
-                None,
-            )
-        self.steps_done += 1
-        return {name: value.detach() for name, value in terms.items()}
-
-    def _discriminator_loss(
-        self, x_t: torch.Tensor, x_a: torch.Tensor, images: dict[str, torch.Tensor]
-    ) -> torch.Tensor:
-        shown = (
-            (self.discriminator_t, x_t, self.pool_t.exchange(images["a2t"])),
-            (self.discriminator_a, x_a, self.pool_a.exchange(images["t2a"])),
-        )
-        with self._autocast():
-            return sum(
-                discriminator_loss(discriminator(real).float(), discriminator(made.float()).float(), self.config.gan)
-                for discriminator, real, made in shown
-            )
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
@@ -222,39 +272,40 @@ class MutualDistillation(nn.Module):
             name: getattr(self, name) for name in ("generator_a2t", "generator_t2a", "segmentor_real", "segmentor_syn")
         }
 
-    @property
-    def aligns(self) -> bool:
-        """Whether S_syn sees translated images."""
-        return self.config.alignment and (self._together or self.config.pretrain_alignment)
-
-    @property
-    def _generators_learn(self) -> bool:
-        return self.config.alignment and self._together and not self.config.freeze_generators
-
-    @property
-    def _together(self) -> bool:
-        return self.steps_done >= self.config.pretrain_steps
-
-    def state(self) -> dict:
-        """Everything that a resumed run needs, but for the data and the pools."""
+    def state(self) -> dict[str, Any]:
+        """Networks and optimisers: what a resumed run needs and all processes share."""
         return {
             "networks": self.state_dict(),
-            "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
-            "steps_done": self.steps_done,
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
         }
 
-    def restore(self, state: dict) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state`."""
         self.load_state_dict(state["networks"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
-        self.steps_done = state["steps_done"]
 
-    def pools(self) -> dict:
+    def pools(self) -> dict[str, Any]:
         """What the pools hold; every process has its own."""
         return {"t": self.pool_t.state(), "a": self.pool_a.state()}
 
-    def restore_pools(self, state: dict) -> None:
+    def restore_pools(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`pools`."""
         self.pool_t.restore(state["t"], self.device)
         self.pool_a.restore(state["a"], self.device)
+
+
+def _parameters(*networks: nn.Module) -> list[nn.Parameter]:
+    return [parameter for network in networks for parameter in network.parameters()]
+
+
+@contextmanager
+def _without_gradient(*networks: nn.Module) -> Iterator[None]:
+    """The networks judge, but do not learn, inside the ``with`` block."""
+    for network in networks:
+        network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for network in networks:
+            network.requires_grad_(True)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 import numpy as np
@@ -20,6 +21,7 @@ from mkd_core.structures import STRUCTURES, Structure
 from mkd_core.synthesis import body, findings, render
 from mkd_core.synthesis.heartbeat import contracted
 from mkd_core.synthesis.render import Canvas
+from mkd_core.training.checkpoint import replacing
 
 
 def normalise(image: np.ndarray, rule: dict, measured: np.ndarray | None = None) -> np.ndarray:
@@ -60,7 +62,8 @@ def prepare_canvases(hearts: Sequence[Path], cache: Path, bodies: int = 1) -> li
             name = f"{path.name.split('.')[0]}_b{number}"
             description = cache / f"{name}.json"
             described.append(description)
-            if description.exists():
+            stamp = [path.stat().st_size, path.stat().st_mtime_ns]
+            if description.exists() and json.loads(description.read_text()).get("heart") == stamp:
                 continue
             heart = sitk.ReadImage(str(path))
             seed = int.from_bytes(name.encode()[-8:], "little") % (2**31)
@@ -72,19 +75,18 @@ def prepare_canvases(hearts: Sequence[Path], cache: Path, bodies: int = 1) -> li
                 "torso": _canvas(body.surround(heart, seed, 3.0, body.torso_extent(heart))),
             }
             for kind, canvas in canvases.items():
-                np.save(cache / f"{name}_{kind}.npy", canvas.tissues)
-            description.write_text(
-                json.dumps(
-                    {
-                        kind: {
-                            "spacing": canvas.spacing,
-                            "low": [int(v) for v in canvas.heart_low],
-                            "high": [int(v) for v in canvas.heart_high],
-                        }
-                        for kind, canvas in canvases.items()
-                    }
-                )
-            )
+                with replacing(cache / f"{name}_{kind}.npy") as file:
+                    np.save(file, canvas.tissues)
+            entry: dict[str, Any] = {
+                kind: {
+                    "spacing": canvas.spacing,
+                    "low": [int(v) for v in canvas.heart_low],
+                    "high": [int(v) for v in canvas.heart_high],
+                }
+                for kind, canvas in canvases.items()
+            }
+            with replacing(description) as file:
+                file.write(json.dumps(entry | {"heart": stamp}).encode())
     return described
 
 

@@ -2,62 +2,49 @@
 
     mkd train CONFIG.toml
 
-The loop is in :meth:`Trainer.run`.  A run can be stopped at any time: the same command goes on from its last checkpoint
-with the very pairs that it would have seen, and Ctrl-C leaves a bundle of what there is.
+:meth:`Trainer.run` is the outline.  A run can be stopped at any time: the same command goes on from its last checkpoint
+as if nothing had happened, and Ctrl-C leaves a bundle of what there is.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import signal
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, NoReturn, TextIO
 
 import numpy as np
 import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from mkd_core.errors import InputError
-from mkd_core.inference.execution import choose_device, choose_precision
+from mkd_core.inference.execution import choose_precision
 from mkd_core.io.bundle import Bundle, load_bundle
-from mkd_core.protocol import TARGET_POLICIES, SegmentationOptions
-from mkd_core.training import datasets
-from mkd_core.training.across_processes import any_process, freeze_batch_norm
+from mkd_core.protocol import SegmentationOptions
+from mkd_core.training import checkpoint, datasets, selection
+from mkd_core.training.across_processes import any_process, freeze_batch_norm, gather_bytes
 from mkd_core.training.augmentation import Augmentation
 from mkd_core.training.baselines import SingleSegmentor
-from mkd_core.training.bundling import BundleWriter, update_metadata
-from mkd_core.training.checkpoint import load_checkpoint, save_checkpoint
-from mkd_core.training.config import Stage, TrainingConfig
+from mkd_core.training.bundling import BundleWriter
+from mkd_core.training.checkpoint import Checkpoints
+from mkd_core.training.config import TrainingConfig
+from mkd_core.training.launch import interrupted_by_sigterm, launch, leave_signals_to_the_run, stop_on_signal
 from mkd_core.training.mkd import MutualDistillation
 from mkd_core.training.pairs import PairStream, Pairs, seed_of
 from mkd_core.training.progress import Progress
+from mkd_core.training.schedule import learning_rate, plan_at, translates
 from mkd_core.training.validation import panel, validate
-
-#: Steps over which a run's learning rate rises from nothing.
-_WARM_UP = 50
-
-#: The method's own way to show S_syn a target volume, kept unless another one gains so much Dice: less may be chance.
-_USUAL_POLICY, _NO_DIFFERENCE = "cycle", 0.001
-
-#: Shares of S_real in the ensemble that are tried.
-_ENSEMBLE_WEIGHTS = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
 
 #: Steps whose mean losses are recorded together.
 _RECORDED_TOGETHER = 25
 
-
-def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Learning rate of a step as a share of its peak: a short warm-up, then in every stage a cosine from ``lr_from``
-    to ``lr_to``.
-    """
-    stage, _, first = config.stage_at(step)
-    fall = 0.5 * (1 + np.cos(np.pi * (step - first) / stage.steps))
-    return float(stage.lr_to + (stage.lr_from - stage.lr_to) * fall) * min(1.0, (step + 1) / _WARM_UP)
+#: What a checkpoint holds, see :meth:`Trainer._save_checkpoint`.
+_CHECKPOINT_ENTRIES = {"settings", "images", "step", "pairs_seen", "best", "method", "average", "processes"}
 
 
 class Trainer:
@@ -84,7 +71,7 @@ class Trainer:
                 print("Checking the settings and the data", file=stream, flush=True)
             data = datasets.open_data(config, Path(config.data.folder) if config.data.folder else self.out / "prepared")
         self.data = data
-        self.fabric = _launch(config)
+        self.fabric = launch(config)
         self.device = self.fabric.device
         self.is_first = self.fabric.is_global_zero
         self._stream = stream
@@ -93,13 +80,18 @@ class Trainer:
         if config.run.start:
             _start_from(self.method, load_bundle(config.run.start, self_test=False))
         # The weights that validate and that the bundle holds.
-        self._live = torch.nn.ModuleDict(self.method.parts())
+        self._live = nn.ModuleDict(self.method.parts())
         self.average = AveragedModel(
             self._live, multi_avg_fn=_moving_average(config.run.average_decay), use_buffers=True
         )
-        self.maker = BundleWriter(config, self.data.description)
+        self.writer = BundleWriter(config, self.data.description)
         self.step = 0
         self.best = -1.0
+        self._pairs_seen = 0
+        self._checkpoints = Checkpoints(self.out)
+        self._asked_to_stop: Callable[[], bool] = lambda: False
+        self._losses: dict[str, torch.Tensor] = {}
+        self._losses_counted = 0
 
     @property
     def bundle_path(self) -> Path:
@@ -113,74 +105,103 @@ class Trainer:
             The bundle.
 
         Raises:
+            InputError: the folder holds another run, or cannot be written.
             KeyboardInterrupt: the run was asked to stop, and has left a checkpoint and a bundle.
         """
-        config, method = self.config, self.method
-        self.out.mkdir(parents=True, exist_ok=True)
-        self._resume()
-        self.progress = Progress(self.out, config.steps, self.step, self._stream, self.is_first)
-        saved = time.monotonic()
-        with _stop_on_signal() as asked_to_stop:
-            while self.step < config.steps:
-                stage, number, first = config.stage_at(self.step)
-                self._enter_stage(stage, number, asked_to_stop)
-                sums: dict[str, torch.Tensor] = {}
-                counted = 0
-                for pairs in self._pairs(stage, number, first):
-                    method.set_lr(learning_rate(config, self.step))
-                    terms = method.step(*self._augment(pairs))
-                    self.average.update_parameters(self._live)
-                    self.step += 1
-                    counted += 1
-                    sums = {name: sums.get(name, 0.0) + value for name, value in terms.items()}
-                    self.progress.step(self.step)
-                    stage_ends = self.step == first + stage.steps
-                    if self.step % _RECORDED_TOGETHER == 0 or stage_ends:
-                        self._record(sums, counted)
-                        sums, counted = {}, 0
-                    stopping = any_process(asked_to_stop(), self.device)
-                    if self.step % config.run.validate_every == 0 or stage_ends:
-                        self._validate(pairs, asked_to_stop)
-                        stopping = any_process(asked_to_stop(), self.device)
-                    if (
-                        stage_ends
-                        or stopping
-                        or any_process(time.monotonic() - saved > 60 * config.run.checkpoint_minutes, self.device)
-                    ):
-                        self._save()
-                        saved = time.monotonic()
-                    if stopping:
-                        self._stop()
-                    if stage_ends:
-                        break
-        self._finish()
+        try:
+            with stop_on_signal() as self._asked_to_stop:
+                self._on_run_start()
+                while self.step < self.config.steps:
+                    self._on_stage_start()
+                    for pairs in self._pairs():
+                        self._train_step(pairs)
+                        self._on_step_end(pairs)
+                        if self.step == self._stage.end:
+                            break
+            self._on_run_end()
+        except OSError as error:
+            raise self._cannot_go_on(error) from error
         return self.bundle_path
 
-    def _enter_stage(self, stage: Stage, number: int, asked_to_stop: Callable[[], bool]) -> None:
-        def notice(text: str, fraction: float) -> None:
-            self.progress.notice(text, fraction)
-            if asked_to_stop():  # files that are complete are kept
-                self.progress.close()
-                raise KeyboardInterrupt
-
-        self.method.set_class_weight_power(stage.class_weight_power)
-        freeze_batch_norm(self.method, stage.freeze_batch_norm)
+    def _on_run_start(self) -> None:
         if self.is_first:
-            self.data.prepare(stage, notice)
+            checkpoint.remove_drafts(self.out)
+            checkpoint.remove_drafts(self.out / "prepared")
+        notes = self._resume()
+        self.out.mkdir(parents=True, exist_ok=True)
         self.fabric.barrier()
-        config, patch = self.config.augmentation, stage.patch
-        self._cut = Augmentation.cut_size(config, patch) if self.data.augments else patch
-        self._augmentation = Augmentation(config, patch, stage.spacing_mm, self.device) if self.data.augments else None
-        self.progress.stage(
-            number,
-            f"Stage {number + 1}: {stage.steps} steps of {stage.batch} pairs at {stage.spacing_mm:g} mm, "
+        self._progress = Progress(self.out, self.config.steps, self.step, self._stream, self.is_first)
+        for note in notes:
+            self._progress.say(note)
+        self._saved_at = time.monotonic()
+
+    def _on_stage_start(self) -> None:
+        self._stage = self.config.stage_at(self.step)
+        stage, patch = self._stage.stage, self._stage.stage.patch
+        freeze_batch_norm(self.method, stage.freeze_batch_norm)
+        self._prepare_data()
+        augmentation = self.config.augmentation
+        self._cut = Augmentation.cut_size(augmentation, patch) if self.data.augments else patch
+        self._augmentation = (
+            Augmentation(augmentation, patch, stage.spacing_mm, self.device) if self.data.augments else None
+        )
+        self._progress.stage(
+            self._stage.number,
+            f"Stage {self._stage.number + 1}: {stage.steps} steps of {stage.batch} pairs at {stage.spacing_mm:g} mm, "
             f"patches of {patch} voxels, on {self.device}; {self.data.description}",
         )
 
-    def _pairs(self, stage: Stage, number: int, first: int) -> Iterator[Pairs]:
-        """Pairs from the present step on; ``first`` is the first step of the stage of that number."""
-        config, fabric = self.config, self.fabric
-        seen = sum(one.steps * one.batch for one in config.stages[:number]) + (self.step - first) * stage.batch
+    def _train_step(self, pairs: Pairs) -> None:
+        terms = self.method.step(*self._augment(pairs), plan_at(self.config, self.step))
+        self.average.update_parameters(self._live)
+        self.step += 1
+        self._pairs_seen += self._stage.stage.batch
+        self._losses = {name: self._losses.get(name, 0.0) + value for name, value in terms.items()}
+        self._losses_counted += 1
+        self._progress.step(self.step)
+
+    def _on_step_end(self, pairs: Pairs) -> None:
+        stage_ends = self.step == self._stage.end
+        if self.step % _RECORDED_TOGETHER == 0 or stage_ends:
+            self._record_losses()
+        if self.step % self.config.run.validate_every == 0 or stage_ends:
+            self._validate(pairs)
+        stopping = any_process(self._asked_to_stop(), self.device)
+        if stage_ends or stopping or any_process(self._checkpoint_is_due(), self.device):
+            self._save_checkpoint()
+        if stopping:
+            self._stop()
+
+    def _on_run_end(self) -> None:
+        """Write the last weights, and give the bundle the alignment and ensemble that validate best."""
+        if self.is_first:
+            self._write_bundle(self.out / "last.safetensors", self._fixed_alignment)
+            self._select()
+            self._progress.say(f"Done: {self.bundle_path}")
+        self._progress.close()
+        self.fabric.barrier()
+
+    # Data
+
+    def _prepare_data(self) -> None:
+        def notice(text: str, fraction: float) -> None:
+            self._progress.notice(text, fraction)
+            if self._asked_to_stop():  # files that are complete are kept
+                raise KeyboardInterrupt
+
+        stopping = False
+        if self.is_first:
+            try:
+                self.data.prepare(self._stage.stage, notice)
+            except KeyboardInterrupt:
+                stopping = True
+        if any_process(stopping or self._asked_to_stop(), self.device):
+            self._progress.say(f"Stopped at step {self.step}, before the data were prepared; the same command goes on.")
+            self._leave()
+
+    def _pairs(self) -> Iterator[Pairs]:
+        """Pairs from those on that the run has not seen."""
+        config, fabric, stage = self.config, self.fabric, self._stage.stage
         budget = datasets.memory_of_each(config)
         single = config.method.scheme == "target-only"
         stream = PairStream(
@@ -188,7 +209,7 @@ class Trainer:
             None if single else self.data.patches(config.assistant, stage, self._cut, budget),
             stage.batch,
             config.run.seed,
-            seen,
+            self._pairs_seen,
             fabric.global_rank,
             fabric.world_size,
         )
@@ -199,13 +220,13 @@ class Trainer:
                 None,
                 num_workers=num_workers,
                 prefetch_factor=3 if num_workers else None,
-                worker_init_fn=_ignore_interrupts,
+                worker_init_fn=leave_signals_to_the_run,
                 pin_memory=self.device.type == "cuda",
                 multiprocessing_context="fork" if num_workers and sys.platform == "linux" else None,
             )
         )
 
-    def _augment(self, pairs: Pairs) -> tuple[torch.Tensor, ...]:
+    def _augment(self, pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         x_t, y_t, x_a, y_a = (tensor.to(self.device, non_blocking=True) for tensor in pairs[:4])
         if self._augmentation is None:
             return x_t, y_t, x_a, y_a
@@ -215,187 +236,170 @@ class Trainer:
             return x_t, y_t, x_t, y_t
         return (x_t, y_t, *self._augmentation(x_a, y_a, seeds[1]))
 
-    def _record(self, sums: dict[str, torch.Tensor], counted: int) -> None:
-        means = self.fabric.all_reduce({name: value / counted for name, value in sums.items()}, reduce_op="mean")
-        self.progress.terms(
-            self.step, learning_rate(self.config, self.step - 1), {name: float(value) for name, value in means.items()}
-        )
+    # What is recorded
 
-    def _validate(self, pairs: Pairs, asked_to_stop: Callable[[], bool]) -> None:
+    def _record_losses(self) -> None:
+        sums = {name: value / self._losses_counted for name, value in self._losses.items()}
+        means: Any = self.fabric.all_reduce(sums, reduce_op="mean")
+        lr = learning_rate(self.config, self.step - 1)
+        self._progress.terms(self.step, lr, {name: float(value) for name, value in means.items()})
+        self._losses, self._losses_counted = {}, 0
+
+    def _validate(self, pairs: Pairs) -> None:
         if self.is_first:
-            parts = self.average.module
-            if self.method.aligns:
+            if self._translates:
                 pair = self._augment(pairs)
-                self.progress.panel(
-                    self.step, panel(parts, *(tensor[:1] for tensor in pair), self.config.data.catalogue)
-                )
+                tensors = (tensor[:1] for tensor in pair)
+                self._progress.panel(self.step, panel(self._averaged, *tensors, self.config.data.catalogue))
             if self.data.validation:
-                bundle = self._write(self.out / "last.safetensors", self._fixed_alignment)
-                dice = validate(bundle, self.data.validation, self._options(), asked_to_stop)
+                bundle = self._write_bundle(self.out / "last.safetensors", self._fixed_alignment)
+                dice = validate(bundle, self.data.validation, self._options(), self._asked_to_stop)
                 better = dice["mean"] > self.best
-                self.progress.dice(self.step, dice, better)
+                self._progress.dice(self.step, dice, better)
                 if better:
                     self.best = dice["mean"]
-                    self._write(
-                        self.out / "best.safetensors", bundle.alignment(self.config.target), {"validation Dice": dice}
-                    )
+                    alignment = bundle.alignment(self.config.target)
+                    self._write_bundle(self.out / "best.safetensors", alignment, {"validation Dice": dice})
         self.fabric.barrier()
+
+    def _options(self) -> SegmentationOptions:
+        return SegmentationOptions(device=str(self.device), threads=self.config.run.threads or None)
+
+    # Bundles
+
+    @property
+    def _averaged(self) -> dict[str, nn.Module]:
+        networks = self.average.module
+        assert isinstance(networks, nn.ModuleDict)
+        return dict(networks.items())
+
+    @property
+    def _translates(self) -> bool:
+        return translates(self.config, self.step)
 
     @property
     def _fixed_alignment(self) -> str:
         """Alignment of a bundle for which none was measured."""
-        if not self.method.aligns:
+        if not self._translates:
             return "none"
         wanted = self.config.bundle.alignment
         return "cycle" if wanted == "measured" else wanted
 
-    def _options(self, alignment: str | None = None) -> SegmentationOptions:
-        return SegmentationOptions(
-            device=str(self.device), threads=self.config.run.threads or None, alignment=alignment
-        )
-
-    def _write(self, path: Path, alignment: str, quality: dict | None = None) -> Bundle:
-        return self.maker.write(
+    def _write_bundle(self, path: Path, alignment: str, quality: dict[str, Any] | None = None) -> Bundle:
+        return self.writer.write(
             path,
-            self.average.module,
+            self._averaged,
             steps=self.step,
             alignment=alignment,
-            translate=self.method.aligns,
+            translate=self._translates,
             quality=quality,
         )
 
-    def _save(self) -> None:
-        # Every process keeps its own pools; whoever resumes takes those of the same step.
-        save_checkpoint(
-            self.out / f"pools_{self.fabric.global_rank}.pt", {"step": self.step, "pools": self.method.pools()}
-        )
+    def _select(self) -> None:
+        config, data, say = self.config, self.data, self._progress.say
+        if data.validation and self._translates and config.bundle.alignment == "measured":
+            selection.choose_alignment(
+                load_bundle(self.bundle_path, self_test=False), data.validation, self._options(), say
+            )
+        if data.validation and config.bundle.ensemble == "measured":
+            # A finished run that goes on may come from a version that prepared fewer volumes.
+            data.prepare(config.stages[-1], self._progress.notice)
+            cases = {"target": data.validation, "assistant": data.assistant_validation}
+            selection.choose_ensemble_weights(
+                load_bundle(self.bundle_path, self_test=False), cases, self._options(), say
+            )
+
+    # Stopping and going on
+
+    def _checkpoint_is_due(self) -> bool:
+        return time.monotonic() - self._saved_at > 60 * self.config.run.checkpoint_minutes
+
+    def _save_checkpoint(self) -> None:
+        """Everything that the rest of the run depends on.  Pools, sums of losses and random states are each process's
+        own; networks and optimisers are alike in all.
+        """
+        own = {
+            "pools": self.method.pools(),
+            "losses": self._losses,
+            "losses_counted": self._losses_counted,
+            "random": _random_state(self.device),
+        }
+        if self.fabric.world_size == 1:
+            processes = [own]
+        else:
+            processes = [checkpoint.decode(one) for one in gather_bytes(checkpoint.encode(own), self.device)]
         if self.is_first:
-            save_checkpoint(
-                self.out / "checkpoint.pt",
+            self._checkpoints.save(
                 {
+                    "settings": _identity(self.config),
+                    "images": self.data.fingerprints(),
                     "step": self.step,
+                    "pairs_seen": self._pairs_seen,
                     "best": self.best,
                     "method": self.method.state(),
                     "average": self.average.state_dict(),
-                    "settings": _identity(self.config),
-                },
+                    "processes": processes,
+                }
             )
         self.fabric.barrier()
+        self._saved_at = time.monotonic()
 
-    def _resume(self) -> None:
-        saved = load_checkpoint(self.out / "checkpoint.pt")
+    def _resume(self) -> list[str]:
+        """Go on from the newest sound checkpoint, if there is one; returns what the user should know of it."""
+        saved = self._checkpoints.load()
         if saved is None:
-            return
-        if saved["settings"] != _identity(self.config):
-            changed = [name for name, value in _identity(self.config).items() if saved["settings"].get(name) != value]
-            raise InputError(
-                f"The folder “{self.out}” holds a run with other settings ({', '.join(changed)}).",
-                "Choose another folder with --out, or set them back.",
-            )
+            _refuse_earlier_format(self.out)
+            return []
+        _check_checkpoint(self.out, saved, _identity(self.config), self.data.fingerprints())
         self.method.restore(saved["method"])
         self.average.load_state_dict(saved["average"])
-        self.step, self.best = saved["step"], saved["best"]
-        pools = load_checkpoint(self.out / f"pools_{self.fabric.global_rank}.pt")
-        if pools is not None and pools["step"] == self.step:
-            self.method.restore_pools(pools["pools"])
+        self.step, self._pairs_seen, self.best = saved["step"], saved["pairs_seen"], saved["best"]
+        notes = [
+            f"“{name}” cannot be used: {reason}. The run goes on from the other checkpoint, at step {self.step}."
+            for name, reason in self._checkpoints.damaged.items()
+        ]
+        processes = saved["processes"]
+        if len(processes) == self.fabric.world_size:
+            own = processes[self.fabric.global_rank]
+            self.method.restore_pools(own["pools"])
+            self._losses = {name: value.to(self.device) for name, value in own["losses"].items()}
+            self._losses_counted = own["losses_counted"]
+            _restore_random_state(own["random"], self.device)
+        else:
+            notes.append(
+                f"The run had {len(processes)} processes and now has {self.fabric.world_size}: the pools of past "
+                "images begin anew, so it will not be the same to the last bit."
+            )
+        return notes
 
-    def _stop(self) -> None:
+    def _stop(self) -> NoReturn:
         if self.is_first:
             last = self.out / "last.safetensors"
-            self._write(last, self._fixed_alignment)
-            self.progress.say(f"Stopped at step {self.step}; the same command goes on. Weights so far: {last}")
-        self.progress.close()
-        self.fabric.barrier()
-        raise KeyboardInterrupt
+            self._write_bundle(last, self._fixed_alignment)
+            self._progress.say(f"Stopped at step {self.step}; the same command goes on. Weights so far: {last}")
+        self._leave()
 
-    def _finish(self) -> None:
-        """Write the last weights, and give the bundle the alignment that validates best."""
+    def _leave(self) -> NoReturn:
+        self._progress.close()
+        self.fabric.barrier()
         if self.is_first:
-            self._write(self.out / "last.safetensors", self._fixed_alignment)
-            if self.data.validation and self.method.aligns and self.config.bundle.alignment == "measured":
-                self._measure_alignment()
-            if self.data.validation and self.config.bundle.ensemble == "measured":
-                self._measure_ensemble()
-            self.progress.say(f"Done: {self.bundle_path}")
-        self.progress.close()
-        self.fabric.barrier()
+            raise KeyboardInterrupt
+        # A process that fails is taken for a crash, on which launchers kill the first one.
+        raise SystemExit(0)
 
-    def _measure_alignment(self) -> None:
-        bundle = load_bundle(self.bundle_path, self_test=False)
-        dice = {policy: validate(bundle, self.data.validation, self._options(policy)) for policy in TARGET_POLICIES}
-        best = max(TARGET_POLICIES, key=lambda policy: dice[policy]["mean"])
-        if dice[best]["mean"] - dice[_USUAL_POLICY]["mean"] < _NO_DIFFERENCE:
-            best = _USUAL_POLICY
-        self.progress.say(
-            "Alignment: "
-            + ", ".join(f"{policy} {dice[policy]['mean']:.4f}" for policy in TARGET_POLICIES)
-            + f"; {best} is kept"
+    def _cannot_go_on(self, error: OSError) -> InputError:
+        name = error.filename if isinstance(error.filename, str) else str(self.out)
+        return InputError(
+            f"The run stopped at step {self.step}: “{name}” could not be read or written ({error.strerror or error}).",
+            "Once that is mended, for example by making room on the disk, the same command goes on from the last "
+            "checkpoint.",
         )
-        update_metadata(
-            bundle,
-            alignment=bundle.metadata["alignment"] | {"target": best},
-            quality={
-                "validation Dice": dice[best],
-                "validation Dice by alignment": {policy: dice[policy]["mean"] for policy in TARGET_POLICIES},
-            },
-        )
-
-    def _measure_ensemble(self) -> None:
-        """Give S_real the share of the ensemble that validates best, for either modality of which there are volumes."""
-        self.data.prepare(
-            self.config.stages[-1], self.progress.notice
-        )  # a finished run that goes on may come from a version that wrote fewer
-        bundle = load_bundle(self.bundle_path, self_test=False)
-        shares, quality = {}, dict(bundle.metadata["quality"])
-        for role, cases in (("target", self.data.validation), ("assistant", self.data.assistant_validation)):
-            if cases:
-                dice = {
-                    share: validate(_with_ensemble_weight(bundle, role, share), cases, self._options())["mean"]
-                    for share in _ENSEMBLE_WEIGHTS
-                }
-                best = max(dice.values())
-                shares[role] = min(
-                    (share for share in _ENSEMBLE_WEIGHTS if dice[share] > best - _NO_DIFFERENCE),
-                    key=lambda share: abs(share - 0.5),
-                )
-                self.progress.say(
-                    f"S_real's share in the ensemble, {role}: "
-                    + ", ".join(f"{share:g} {value:.4f}" for share, value in dice.items())
-                )
-                quality[f"validation Dice by S_real's share, {role}"] = {
-                    f"{share:g}": value for share, value in dice.items()
-                }
-        update_metadata(bundle, ensemble=shares, quality=quality)
 
 
 def train(config: TrainingConfig, data: datasets.TrainingData | None = None) -> Path:
     """Carry out a run; returns its bundle.  See :class:`Trainer`."""
-    return Trainer(config, data).run()
-
-
-def _launch(config: TrainingConfig):
-    """Lightning Fabric with this run's device and processes; under torchrun it takes torchrun's."""
-    try:
-        from lightning_fabric import Fabric
-    except ImportError as error:
-        raise InputError(
-            "Lightning Fabric, which runs the training, is not installed.",
-            "Install it by pip install 'mkd-core[train]'.",
-        ) from error
-    device = choose_device(config.run.device)
-    processes, nodes = config.run.processes, 1
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        processes = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = int(os.environ["WORLD_SIZE"]) // processes
-    several = processes * nodes > 1
-    for stage in config.stages:
-        if stage.batch % (processes * nodes):
-            raise InputError(f"A batch of {stage.batch} cannot be shared evenly by {processes * nodes} processes.")
-    devices = [device.index] if device.index is not None and not several else processes
-    fabric = Fabric(accelerator=device.type, devices=devices, num_nodes=nodes, strategy="ddp" if several else "auto")
-    fabric.launch()
-    torch.set_num_threads(config.run.threads or max(1, (os.cpu_count() or 1) // processes))
-    return fabric
+    with interrupted_by_sigterm():
+        return Trainer(config, data).run()
 
 
 def _method(config: TrainingConfig, device: torch.device) -> MutualDistillation | SingleSegmentor:
@@ -416,14 +420,10 @@ def _start_from(method: MutualDistillation | SingleSegmentor, bundle: Bundle) ->
             ) from error
 
 
-def _with_ensemble_weight(bundle: Bundle, role: str, share: float) -> Bundle:
-    return dataclasses.replace(bundle, metadata=bundle.metadata | {"ensemble": {role: share}})
-
-
-def _moving_average(decay: float) -> Callable:
+def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
     """Exponential moving average that follows quickly at first; counters are copied."""
 
-    def update(averages, currents, count) -> None:
+    def update(averages: Any, currents: Any, count: Any) -> None:
         weight = 1 - min(decay, (1 + float(count)) / (10 + float(count)))
         for average, current in zip(averages, currents):
             if average.is_floating_point():
@@ -434,51 +434,72 @@ def _moving_average(decay: float) -> Callable:
     return update
 
 
-def _identity(config: TrainingConfig) -> dict:
-    """What must not change between a run's starts, as plain values."""
+def _identity(config: TrainingConfig) -> dict[str, Any]:
+    """What must not change between a run's starts, as plain values; lengths may."""
     plain = dataclasses.asdict(config)
-    run = {name: plain["run"][name] for name in ("seed", "average_decay")}
-    stages = [{name: stage[name] for name in stage if name != "steps"} for stage in plain["stages"]]
-    method = {
-        name: value for name, value in _listed(plain["method"]).items() if name != "pretrain_steps"
-    }  # a length, like the stages'
+
+    def without_steps(name: str) -> list[dict[str, Any]]:
+        return [{key: value for key, value in one.items() if key != "steps"} for one in plain[name]]
+
+    data = ("own_hearts", "bodies", "heart_fraction", "ct_window", "mr_percentiles")
     return {
         "target": config.target,
-        "networks": _listed(plain["networks"]),
-        "method": method,
+        "networks": plain["networks"],
+        "method": plain["method"],
         "augmentation": plain["augmentation"],
-        "stages": stages,
-        "run": run,
+        "stages": without_steps("stages"),
+        "phases": without_steps("phases"),
+        "data": {name: plain["data"][name] for name in data},
+        "run": {name: plain["run"][name] for name in ("seed", "average_decay")},
     }
 
 
-def _listed(table: dict) -> dict:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in table.items()}
+def _check_checkpoint(folder: Path, saved: Any, settings: dict[str, Any], images: dict[str, str]) -> None:
+    """Refuse a checkpoint of another run.
+
+    Raises:
+        InputError: what is different.
+    """
+    advice = "Choose another folder with --out, or set them back."
+    if not isinstance(saved, dict) or not set(saved) >= _CHECKPOINT_ENTRIES:
+        raise InputError(
+            f"The checkpoint in “{folder}” does not say of which run it is.",
+            "Choose another folder with --out, or remove the checkpoints to begin anew.",
+        )
+    changed = [name for name, value in settings.items() if saved["settings"].get(name) != value]
+    if changed:
+        raise InputError(f"The folder “{folder}” holds a run with other settings ({', '.join(changed)}).", advice)
+    if saved["images"] != images:
+        names = sorted(name for name in saved["images"] | images if saved["images"].get(name) != images.get(name))
+        listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        raise InputError(
+            f"The folder “{folder}” holds a run with other images ({listed or 'in another order'}).", advice
+        )
 
 
-def _ignore_interrupts(_: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the training process decides.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def _refuse_earlier_format(folder: Path) -> None:
+    earlier = folder / "checkpoint.pt"
+    if earlier.exists():
+        raise InputError(
+            f"“{earlier}” is a checkpoint of an earlier version, which this version cannot continue.",
+            "Choose another folder with --out; “run.start” can name the bundle that the earlier run has left.",
+        )
 
 
-@contextmanager
-def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C or SIGTERM into a flag; the second does what it usually does."""
-    asked: list[int] = []
-    usual = {}
+def _random_state(device: torch.device) -> dict[str, Any]:
+    """State of every generator that is shared by the whole process.  Patches, augmentation and pools have their own."""
+    kind, keys, *rest = np.random.get_state()
+    state = {
+        "python": random.getstate(),
+        "numpy": (kind, [int(key) for key in keys], *rest),
+        "torch": torch.get_rng_state(),
+    }
+    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
 
-    def ask(number: int, _) -> None:
-        asked.append(number)
-        signal.signal(number, usual[number])
 
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            usual[number] = signal.signal(number, ask)
-    except ValueError:  # not the main thread: whoever runs us there handles signals
-        pass
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
+def _restore_random_state(state: dict[str, Any], device: torch.device) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

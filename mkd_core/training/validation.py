@@ -37,7 +37,8 @@ def validate(
         options: how to segment.
         stop: polled before every case; True ends the look with the cases that were done.
     """
-    rows, structures = [], bundle.structures
+    rows: list[list[float]] = []
+    structures = bundle.structures
     for case in cases:
         if rows and stop():
             break

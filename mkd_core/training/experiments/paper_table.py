@@ -18,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -26,11 +26,13 @@ from torch import nn
 from mkd_core.errors import InputError
 from mkd_core.inference.execution import choose_precision
 from mkd_core.io.bundle import load_bundle
+from mkd_core.training.bundling import box_margin_mm
 from mkd_core.training.checkpoint import replacing
 from mkd_core.training.config import (
     AugmentationConfig,
     MethodConfig,
     NetworksConfig,
+    Phase,
     RunConfig,
     Stage,
     TrainingConfig,
@@ -40,6 +42,7 @@ from mkd_core.training.datasets import LabelledData
 from mkd_core.training.experiments.benchmark_data import Part, make_part
 from mkd_core.training.experiments.scoring import score
 from mkd_core.training.labelled_volumes import prepare_volume
+from mkd_core.training.schedule import translates
 
 #: Settings of the method by row; all rows share everything else.
 ROWS: dict[str, dict[str, Any]] = {
@@ -48,13 +51,16 @@ ROWS: dict[str, dict[str, Any]] = {
     "fine-tuned from the assistant": {"scheme": "fine-tune"},
     "joint training": {"scheme": "joint"},
     "IAM images, no distillation": {"distillation": "none"},
-    "MKD without IAM": {"alignment": False},
+    "MKD without IAM": {},
     "MKD without s->r": {"distillation": "real-to-syn"},
     "MKD without r->s": {"distillation": "syn-to-real"},
     "MKD": {},
     "MKD, student's stream": {"distillation_images": "student-stream"},
     "MKD, both streams": {"distillation_images": "both"},
 }
+
+#: Phases of rows that differ in what learns.
+_PHASES = {"MKD without IAM": (Phase(generators="off"),)}
 
 #: Rows that the method competes with, in the paper's sense.
 COMPETITORS = ("fine-tuned from the assistant", "joint training", "IAM images, no distillation")
@@ -65,7 +71,10 @@ TWINS = "target only, two networks"
 _TWIN_SEED = 1000
 
 #: Settings that decide a result; others only say where and how fast.
-_TABLES = ("networks", "method", "stages", "augmentation", "data")
+_TABLES = ("networks", "method", "stages", "phases", "augmentation", "data")
+
+#: Margin round the heart of results that do not name theirs, mm.
+_EARLIER_MARGIN_MM = 20.0
 
 #: Rows that the numbers of labelled volumes are all tried with; the others look at a switch.
 _COMPARED = tuple(ROWS)[:9]
@@ -111,7 +120,7 @@ class Run:
     """One training run of the table."""
 
     row: str
-    target: str
+    target: Literal["CT", "MR"]
     labelled: int
     assistants: int
     seed: int
@@ -209,14 +218,14 @@ def _kept_results(kept: Path, runs: Sequence[Run], scale: Scale) -> dict[Run, di
 def _had_settings(result: dict[str, Any], settings: dict[str, Any]) -> bool:
     try:
         known = dict(result["settings"])
-        tables = {name: known.pop(name) for name in _TABLES}
+        tables = {name: known.pop(name) for name in _TABLES if name in known}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # settings that have a new name since
             # A setting that did not exist then had what is now its default.
-            known |= _plain(config_from(tables), _TABLES)
+            known |= _plain(config_from(tables))
     except (KeyError, TypeError, InputError):
         return False
-    return known == settings
+    return {"margin_mm": _EARLIER_MARGIN_MM, **known} == settings
 
 
 def _keep(kept: Path, results: Sequence[dict[str, Any]]) -> None:
@@ -228,13 +237,14 @@ def _keep(kept: Path, results: Sequence[dict[str, Any]]) -> None:
 
 def _settings(run: Run, scale: Scale) -> dict[str, Any]:
     """All that decides a run's result, as plain values."""
-    chosen = _plain(_config(run, scale, Path(), 1, "cpu"), _TABLES)
-    return chosen | {"tested": scale.tested, "validating": scale.validating}
+    config = _config(run, scale, Path(), 1, "cpu")
+    measured = {"tested": scale.tested, "validating": scale.validating, "margin_mm": box_margin_mm(config)}
+    return _plain(config) | measured
 
 
-def _plain(config: TrainingConfig, tables: Sequence[str]) -> dict[str, Any]:
+def _plain(config: TrainingConfig) -> dict[str, Any]:
     values = asdict(config)
-    return json.loads(json.dumps({name: values[name] for name in tables}))
+    return json.loads(json.dumps({name: values[name] for name in _TABLES}))
 
 
 def _carry_out(run: Run, scale: Scale, out: Path, threads: int, device: str) -> dict[str, Any]:
@@ -250,7 +260,8 @@ def _carry_out(run: Run, scale: Scale, out: Path, threads: int, device: str) -> 
     cases = {
         kind: make_part(Part(kind, modality, counts[kind]), out / "volumes") for kind, modality in modalities.items()
     }
-    data = LabelledData(cases["labelled"] + cases["assistant"], [], config.data, out / "prepared")
+    margin_mm = box_margin_mm(config)
+    data = LabelledData(cases["labelled"] + cases["assistant"], [], config.data, out / "prepared", margin_mm)
     begun = time.process_time()
     parts, aligns = _train(config, data)
     if run.row == TWINS:
@@ -260,10 +271,11 @@ def _carry_out(run: Run, scale: Scale, out: Path, threads: int, device: str) -> 
     rule = config.data.normalisation()[run.target]
     result: dict[str, Any] = {**vars(run), "settings": _settings(run, scale), "cpu_seconds": round(trained, 1)}
     for kind in ("test", "validation"):
-        volumes = [prepare_volume(case, scale.stage.spacing_mm, rule, out / "prepared") for case in cases[kind]]
-        result[kind] = score(
-            parts, volumes, scale.stage.spacing_mm, aligns, choose_precision("auto", torch.device("cpu"))
-        )
+        volumes = [
+            prepare_volume(case, scale.stage.spacing_mm, rule, out / "prepared", margin_mm) for case in cases[kind]
+        ]
+        precision = choose_precision("auto", torch.device("cpu"))
+        result[kind] = score(parts, volumes, scale.stage.spacing_mm, aligns, precision, margin_mm)
     return result
 
 
@@ -271,10 +283,10 @@ def _train(config: TrainingConfig, data: LabelledData) -> tuple[dict[str, nn.Mod
     """Networks of a run as its bundle holds them, and whether it trained generators."""
     from mkd_core.training.trainer import Trainer
 
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         trainer = Trainer(config, data, nowhere)
         bundle = load_bundle(trainer.run(), self_test=False)
-    return {name: bundle.network(name) for name in trainer.method.parts()}, trainer.method.aligns
+    return {name: bundle.network(name) for name in trainer.method.parts()}, translates(config, config.steps)
 
 
 def _mean(rows: Sequence[Sequence[float]]) -> float:
@@ -289,6 +301,7 @@ def _config(run: Run, scale: Scale, out: Path, threads: int, device: str) -> Tra
         networks=scale.networks,
         method=replace(MethodConfig(segmentor_lr=scale.segmentor_lr, generator_lr=scale.generator_lr), **ROWS[run.row]),
         stages=(scale.stage,),
+        phases=_PHASES.get(run.row, (Phase(),)),
         augmentation=AugmentationConfig(),
         run=RunConfig(seed=run.seed, threads=threads, num_workers=0, device=device, validate_every=10**9),
     )

@@ -183,8 +183,8 @@ def _text(summary: dict[str, Any]) -> str:
     lines += [
         "Structures are the ensemble's. Several values: one a seed, after their mean.",
         f"What S_syn sees of a target volume, by validation Dice of MKD: "
-        f"{', '.join(f'{name} {value:.4f}' for name, value in alignment['validation Dice'].items())}; the table uses "
-        f"{alignment['kept']}.",
+        f"{', '.join(f'{name} {value:.4f}' for name, value in alignment['validation Dice'].items())}; "
+        f"the table uses {alignment['kept']}.",
         "",
         "| claim | Dice points | |",
         "| --- | --- | --- |",

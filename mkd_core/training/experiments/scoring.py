@@ -19,9 +19,6 @@ from mkd_core.structures import STRUCTURES
 from mkd_core.training.labelled_volumes import PreparedVolume
 from mkd_core.training.validation import dice_of_labels
 
-#: Left round the heart, mm.
-_MARGIN_MM = 20.0
-
 
 def score(
     parts: Mapping[str, nn.Module],
@@ -29,6 +26,7 @@ def score(
     spacing: float,
     aligns: bool,
     precision: torch.dtype,
+    margin_mm: float,
 ) -> dict[str, list[list[float]]]:
     """Segment test volumes.
 
@@ -38,6 +36,7 @@ def score(
         spacing: of the grid, mm.
         aligns: whether the generators were trained; without, every segmentor sees the volume itself.
         precision: number format.
+        margin_mm: left round the heart, as the bundle's box does, mm.
 
     Returns:
         Dice by prediction (``"S_real"``, ``"S_syn POLICY"``, ``"ensemble POLICY"``), volume and structure.
@@ -47,16 +46,18 @@ def score(
     stride = max(getattr(network, "stride", 1) for network in parts.values())
     rows: dict[str, list[list[float]]] = {}
     for volume in volumes:
-        image, truth = _heart_box(volume, spacing, stride)
+        image, truth = _heart_box(volume, spacing, stride, margin_mm)
         for name, labels in _answers(parts, image, aligns, precision).items():
             dice = dice_of_labels(labels, truth)
             rows.setdefault(name, []).append([round(dice[s.key], 4) for s in STRUCTURES])
     return rows
 
 
-def _heart_box(volume: PreparedVolume, spacing: float, stride: int) -> tuple[torch.Tensor, np.ndarray]:
+def _heart_box(
+    volume: PreparedVolume, spacing: float, stride: int, margin_mm: float
+) -> tuple[torch.Tensor, np.ndarray]:
     image, labels = np.load(volume.image, mmap_mode="r"), np.load(volume.labels, mmap_mode="r")
-    margin = round(_MARGIN_MM / spacing)
+    margin = round(margin_mm / spacing)
     index = []
     for low, high, length in zip(volume.heart_low, volume.heart_high, image.shape):
         side = -(-(high - low + 2 * margin) // stride) * stride
@@ -83,7 +84,7 @@ def _answers(
     def labels(probabilities: torch.Tensor) -> np.ndarray:
         return ensemble.best_class(ensemble.keep_main_components(probabilities.clone())).numpy()
 
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for policy in TARGET_POLICIES if aligns else ("none",):
         views = align_for_segmentors(image, policy, run)
         together, real, synthetic = ensemble.ensemble(
