@@ -62,6 +62,13 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("--weights", type=Path, help="weights bundle (default: the one that comes with this package)")
     segment.add_argument("--modality", choices=MODALITIES, default="CT")
     _add_computing(segment)
+    segment.add_argument(
+        "--box",
+        nargs=6,
+        type=float,
+        metavar=("X0", "X1", "Y0", "Y1", "Z0", "Z1"),
+        help="segment this box round the heart, LPS mm, instead of looking for the heart",
+    )
     segment.add_argument("--structures", nargs="+", metavar="KEY", help="only these structures")
     segment.add_argument(
         "--segmentor",
@@ -251,6 +258,7 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
         segmentor=chosen.segmentor,
         with_disagreement=chosen.disagreement is not None,
         with_aligned=chosen.aligned is not None,
+        box_mm=tuple(chosen.box) if chosen.box else None,
     )
     retain_memory()
     image = read_volume(chosen.input)
@@ -310,6 +318,8 @@ def _run_record(chosen: argparse.Namespace, image, result) -> dict:
     ]
     if chosen.structures:
         command += ["--structures", *chosen.structures]
+    if chosen.box:
+        command += ["--box", *map(str, chosen.box)]
     environment = describe_environment()
     return {
         "command": command,

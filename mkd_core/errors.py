@@ -6,6 +6,8 @@ the command line show ``str(error)``; nothing else of an error reaches the user.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,7 +36,13 @@ class InputError(MKDError):
 
 
 class NoHeartError(MKDError):
-    """No heart was found in the image."""
+    """No heart was found in the image.
+
+    Attributes:
+        evidence: what spoke for a heart, as reports have it.
+    """
+
+    evidence: Mapping[str, float] = MappingProxyType({})
 
 
 class BundleError(MKDError):

@@ -100,6 +100,8 @@ class SegmentationOptions:
         segmentor: whose prediction is the output, one of :data:`SEGMENTORS`.
         with_disagreement: also return the map of disagreement of the two segmentors.
         with_aligned: also return the volume as the generators rendered it.
+        box_mm: box round the heart that a user drew: bounds (x0, x1, y0, y1, z0, z1) in the world, LPS mm.  The
+            localiser is then not asked, and a heart that only the user sees is not refused.  None to look for it.
     """
 
     device: str = "auto"
@@ -110,11 +112,14 @@ class SegmentationOptions:
     segmentor: str = "ensemble"
     with_disagreement: bool = False
     with_aligned: bool = False
+    box_mm: tuple[float, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values, ready for JSON."""
         values = dataclasses.asdict(self)
-        return values | {"structures": None if self.structures is None else list(self.structures)}
+        return values | {
+            name: None if values[name] is None else list(values[name]) for name in ("structures", "box_mm")
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SegmentationOptions:
@@ -132,8 +137,9 @@ class SegmentationOptions:
             "segmentor": str,
             "with_disagreement": bool,
             "with_aligned": bool,
+            "box_mm": (list, tuple),
         }
-        optional = ("threads", "alignment", "structures")
+        optional = ("threads", "alignment", "structures", "box_mm")
         for name, value in values.items():
             if name not in kinds:
                 raise InputError(f"There is no option “{name}”.")
@@ -142,7 +148,11 @@ class SegmentationOptions:
         structures = values.get("structures")
         if structures is not None and not all(isinstance(key, str) for key in structures):
             raise InputError("The option “structures” is not a list of keys.")
-        return cls(**{**values, "structures": None if structures is None else tuple(structures)})
+        box = values.get("box_mm")
+        if box is not None and not _is_box(box):
+            raise InputError("The option “box_mm” is not six numbers.", "Give x0, x1, y0, y1, z0, z1, LPS mm.")
+        tuples = {name: tuple(values[name]) for name in ("structures", "box_mm") if values.get(name) is not None}
+        return cls(**{**values, **tuples})
 
     def check(self, modality: str, target: str, structures: Sequence[str]) -> None:
         """Refuse values that mean nothing.
@@ -168,6 +178,8 @@ class SegmentationOptions:
             raise InputError(f"There is no segmentor “{self.segmentor}”.", f"Choose one of {', '.join(SEGMENTORS)}.")
         if self.threads is not None and (isinstance(self.threads, bool) or not 1 <= self.threads <= MAX_THREADS):
             raise InputError(f"{self.threads} is not a number of threads.", f"Choose a number from 1 to {MAX_THREADS}.")
+        if self.box_mm is not None and not _is_box(self.box_mm):
+            raise InputError("The box is not six numbers.", "Give x0, x1, y0, y1, z0, z1, LPS mm.")
 
 
 def check_modality(modality: Any) -> Modality:
@@ -305,6 +317,7 @@ class Report(TypedDict):
     version: str  # of mkd_core
     input: dict[str, list[float]]  # "size" in voxels and "spacing_mm", both along x, y, z
     heart_box_mm: dict[str, list[float]]  # corners "low" and "high", LPS
+    evidence: NotRequired[dict[str, float | str]]  # for a heart: "verdict", "recognition", "joint_agreement"
     date: NotRequired[str]  # when it came into the scene, ISO 8601
     reproduce: NotRequired[dict[str, Any]]  # written by the command line
 
@@ -673,6 +686,14 @@ def _table(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ProtocolError(f"{what} is not a JSON object.")
     return value
+
+
+def _is_box(bounds: Sequence[Any]) -> bool:
+    """Whether these are six numbers."""
+    return len(bounds) == 6 and all(
+        isinstance(bound, (int, float)) and not isinstance(bound, bool) and math.isfinite(_as_float(bound))
+        for bound in bounds
+    )
 
 
 def _is_figure(value: Any) -> bool:

@@ -302,3 +302,19 @@ def test_a_beat_without_frames_is_wrong_usage(tmp_path):
     with pytest.raises(SystemExit) as left:
         cli.main(["synthesize", str(tmp_path / "beat.nrrd"), "--frames", "0"])
     assert left.value.code == 2
+
+
+def test_a_box_is_segmented_and_is_part_of_the_command_that_repeats_the_run(known_weights, ct, tmp_path):
+    box = ["-60", "70", "-60", "60", "-60", "65"]
+    paths = [str(ct), str(tmp_path / "heart.nii.gz"), "--report", str(tmp_path / "report.json")]
+    assert cli.main(["segment", *paths, "--quiet", "--box", *box]) == 0
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert report["evidence"]["verdict"] == "drawn" and report["options"]["box_mm"] == [float(bound) for bound in box]
+    command = report["run"]["command"]
+    assert command[command.index("--box") + 1 :][:6] == [str(float(bound)) for bound in box]
+    assert report["structures"]["LV"]["volume_ml"] > 25
+
+
+def test_a_box_outside_the_volume_is_refused(known_weights, ct, tmp_path, capsys):
+    message = refused(capsys, "segment", ct, tmp_path / "heart.nii.gz", "--box", *[900, 990] * 3)
+    assert "outside the volume" in message and not (tmp_path / "heart.nii.gz").exists()

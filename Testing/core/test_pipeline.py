@@ -282,10 +282,8 @@ def test_an_assistant_volume_is_translated_for_both_segmentors():
 def test_percentiles_are_taken_of_the_volume_without_its_padding():
     bundle = KnownBundle(localiser=Recording(KnownBundle().network("localiser")))
     bundle.metadata["normalisation"]["CT"] = {"kind": "percentile", "low": 0.0, "high": 100.0}
-    bundle.metadata["localiser"]["min_heart_ml"] = 9999.0
     image, _ = known_volume((84, 68, 76), (2.5, 2.5, 2.5))
-    with pytest.raises(NoHeartError):
-        mkd_core.segment(image, bundle, options=PLAIN)
+    mkd_core.segment(image, bundle, options=PLAIN)
     seen = bundle.network("localiser").seen[0]
     assert (float(seen.min()), float(seen.max())) == (-1.0, 1.0)
 
@@ -451,21 +449,16 @@ def test_no_heart_is_reported_when_the_localiser_finds_none(bundle):
         mkd_core.segment(empty, bundle, options=PLAIN)
 
 
-def test_no_heart_is_reported_when_most_chambers_are_missing(bundle):
-    with pytest.raises(NoHeartError):
-        mkd_core.segment(only(1, 2, 5, 6, 7), bundle, options=PLAIN)
+@pytest.mark.parametrize("labels", [(1, 6, 7), (2, 3)])
+def test_a_part_of_a_heart_is_not_taken_for_one(bundle, labels):
+    with pytest.raises(NoHeartError, match="not a whole heart") as refused:
+        mkd_core.segment(only(*labels), bundle, options=PLAIN)
+    assert refused.value.finding.code == "no_heart_part"
 
 
-def test_no_heart_is_reported_when_the_segmentors_find_too_little(bundle):
-    with pytest.raises(NoHeartError):
-        mkd_core.segment(only(1, 2, 3), bundle, options=PLAIN)
-
-
-def test_a_heart_smaller_than_the_bundle_allows_is_none(plain):
-    bundle = KnownBundle()
-    bundle.metadata["localiser"]["min_heart_ml"] = 9999.0
-    with pytest.raises(NoHeartError):
-        mkd_core.segment(plain[0], bundle, options=PLAIN)
+def test_ventricles_and_muscle_are_enough_of_a_heart_as_a_short_axis_stack_shows_no_more(bundle):
+    report = mkd_core.segment(only(1, 2, 5), bundle, options=PLAIN).report
+    assert report["structures"]["LA"]["volume_ml"] == 0 and report["structures"]["LV"]["volume_ml"] > 30
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,7 @@ def test_every_code_has_sentences_that_its_figures_fill(code):
     assert message.severity in protocol.SEVERITIES and message.text
     named = messages.figures_of(message) - {"structure", "Structure"}
     words = {"size": "3 x 4 x 5", "frames": "2, 3", "text": "A sentence.", "first": "LA", "second": "RV"}
-    words |= {"said": "PT", "modality": "CT"}
+    words |= {"said": "PT", "modality": "CT", "directions": "R P S"}
     figures = {name: words[name] if f"{{{name}}}" in message.text else 3.0 for name in named}
     one = finding(code, structure="LV", **figures)
     sentence = describe(Finding.from_dict(json.loads(json.dumps(one.to_dict()))))
@@ -271,3 +271,9 @@ def test_a_refusal_is_an_error_with_the_words_and_the_code():
     assert error.message == "The volume is 3.2 m long, which cannot be right." and error.advice.startswith("Check")
     assert isinstance(refusal(finding("no_heart"), NoHeartError), NoHeartError)
     assert dataclasses.replace(error.finding, severity="amber").severity == "amber"
+
+
+def test_a_drawn_box_crosses_the_border_of_processes():
+    options = SegmentationOptions(box_mm=(-10.0, 90.5, -40.0, 60.0, 0.0, 120.0))
+    request = {"op": "segment", "id": 1, "input": "a.nrrd", "output": "b.nrrd", "options": options.to_dict()}
+    assert parse_request(json.loads(json.dumps(request))).options == options

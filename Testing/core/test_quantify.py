@@ -46,7 +46,6 @@ def warnings(key: str, **changes) -> list[str]:
 
 
 def test_a_usual_heart_raises_no_warning():
-    assert quantify.is_heart(heart())
     assert quantify.global_warnings(heart(), "CT") == []
     assert not any(warnings(structure.key) for structure in STRUCTURES)
 
@@ -73,13 +72,6 @@ def test_mass_is_given_for_muscle_only():
         "mass_g"
     ] == pytest.approx(105.0)
     assert "mass_g" not in quantify.structure_report(BY_KEY["LV"], measurement("LV"), LIMITS)
-
-
-def test_too_few_parts_or_too_little_of_them_is_no_heart():
-    nothing = {"volume_ml": 0.0, "centre": None}
-    assert quantify.is_heart(heart(LA=measurement("LA", **nothing)))
-    assert not quantify.is_heart(heart(LA=measurement("LA", **nothing), RA=measurement("RA", **nothing)))
-    assert not quantify.is_heart({key: measurement(key, volume_ml=12.0) for key in CENTRES})
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ pytest.importorskip("torch")
 
 import mkd_core
 from Testing.benchmarks import accuracy
+from Testing.trust.orientations import turned
+from mkd_core.errors import NoHeartError
 
 DATA = accuracy.data_folder()
 THORAX = DATA / "ct_thorax"
@@ -118,3 +120,57 @@ def test_the_command_refuses_an_abdomen_and_writes_no_file(tmp_path, name, modal
     assert run.returncode == 1
     assert "No heart was found" in run.stderr
     assert not list(tmp_path.iterdir())
+
+
+MR_REFUSED = DATA / "mr_refused"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MR_REFUSED.exists(), reason="no hard MR here: set MKD_DATA to the data folder")
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_dark_noisy_or_cut_mr_is_segmented_where_the_experts_saw_the_left_atrium(bundle, number):
+    image, truth = (
+        sitk.ReadImage(str(MR_REFUSED / f"mr_{number:02}_{kind}.nii.gz")) for kind in ("image", "left_atrium")
+    )
+    result = mkd_core.segment(image, bundle, modality="MR")
+    found, known = (sitk.GetArrayFromImage(one) for one in (result.labels, truth))
+    assert accuracy.dice(found == 3, known > 0) > 0.7
+    assert result.report["evidence"]["verdict"] == "confirmed"
+
+
+PLAIN = DATA / "chest_ct" / "plain_4mm.nii.gz"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PLAIN.exists(), reason="no plain CT here: set MKD_DATA to the data folder")
+def test_a_plain_ct_on_which_the_segmentors_do_not_agree_is_outlined_coarsely_and_doubted(bundle):
+    report = mkd_core.segment(sitk.ReadImage(str(PLAIN)), bundle).report
+    assert report["evidence"]["verdict"] == "coarse"
+    assert "coarse_outlines" in [warning["code"] for warning in report["warnings"]]
+    assert report["structures"]["LV"]["volume_ml"] > 60 and report["structures"]["RV"]["volume_ml"] > 60
+
+
+@pytest.mark.slow
+@needs_thorax
+@pytest.mark.parametrize(
+    ("axes", "signs", "code"),
+    [
+        ((0, 1, 2), (1, 1, -1), "mirrored"),
+        ((0, 1, 2), (-1, 1, 1), "turned"),
+        ((0, 1, 2), (1, -1, -1), "turned"),
+        ((1, 0, 2), (1, 1, 1), "turned"),
+    ],
+)
+def test_a_real_ct_under_a_header_that_lies_is_doubted_or_refused(thorax, bundle, axes, signs, code):
+    try:
+        report = mkd_core.segment(turned(thorax, axes, signs), bundle).report
+    except NoHeartError:
+        assert code != "mirrored"
+    else:
+        assert code in [warning["code"] for warning in report["warnings"]]
+
+
+@needs_thorax
+def test_a_real_ct_the_right_way_round_is_not_doubted(result):
+    assert {"mirrored", "turned"}.isdisjoint(warning["code"] for warning in result.report["warnings"])
+    assert result.report["evidence"]["verdict"] == "confirmed"

@@ -49,11 +49,14 @@ def box_voxels(report: dict, spacing: float) -> int:
 
 
 @pytest.mark.parametrize(("alignment", "generators"), [("cycle", 2), ("none", 0), ("mean", 2)])
-def test_every_network_runs_once_over_the_box_and_no_more(passes, alignment, generators):
+def test_every_network_runs_once_over_the_box_and_the_localiser_over_the_mirror_image_too(
+    passes, alignment, generators
+):
     image, _ = known_volume((84, 68, 76), (2.5, 2.5, 2.5))
     report = mkd_core.segment(image, KnownBundle(), options=options(alignment=alignment)).report
     box = box_voxels(report, 3.0)
-    assert passes.pop("localiser")[1:] == []
+    whole, mirrored = passes.pop("localiser")
+    assert mirrored <= whole
     assert passes.pop("segmentor_real") == [box]
     assert passes.pop("segmentor_syn") == [box] * (2 if alignment == "mean" else 1)
     assert list(itertools.chain.from_iterable(passes.values())) == [box] * generators

@@ -222,7 +222,11 @@ def test_a_volume_without_a_heart_gives_an_error_and_no_file(known, tmp_path):
     sitk.WriteImage(noise, str(tmp_path / "noise.nrrd"))
     known.send(op="segment", id="a", input=str(tmp_path / "noise.nrrd"), output=str(tmp_path / "out.nrrd"))
     reply = known.reply("a")
-    assert (reply["kind"], reply["message"]) == ("NoHeartError", "No heart was found in this volume.")
+    assert (reply["kind"], reply["message"]) == (
+        "NoHeartError",
+        "No heart was found in this volume. Nothing in it looks like one.",
+    )
+    assert reply["finding"]["code"] == "no_heart"
     assert reply["advice"]
     assert [path.name for path in tmp_path.iterdir()] == ["noise.nrrd"]
 

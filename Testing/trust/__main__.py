@@ -16,10 +16,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from Testing.trust import TESTING, bundles, doubts, geometry, volumes
+from Testing.trust import TESTING, bundles, doubts, geometry, orientations, volumes
 from Testing.trust.outcome import Outcome
 
-SECTIONS = [volumes, bundles, geometry, doubts]
+SECTIONS = [volumes, bundles, geometry, orientations, doubts]
 if sys.platform.startswith("linux"):  # by whose means the harm is done
     from Testing.trust import faults
 

@@ -24,6 +24,7 @@ class Clock:
         self._cancelled = cancelled or (lambda: False)
         self._began: list[tuple[str, float]] = []
         self._start = time.perf_counter()
+        self._furthest = 0.0
 
     def poll(self) -> None:
         """Raise :class:`Cancelled` if the user asked to stop."""
@@ -41,7 +42,8 @@ class Clock:
         stage = self._began[-1][0]
         begin = STAGES[stage]
         end = min((other for other in STAGES.values() if other > begin), default=1.0)
-        self._progress(stage, begin + done * (end - begin), message)
+        self._furthest = max(self._furthest, begin + done * (end - begin))  # a stage may come a second time
+        self._progress(stage, self._furthest, message)
 
     def timings(self) -> dict[str, float]:
         """Seconds per stage, and in all."""

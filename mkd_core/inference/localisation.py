@@ -1,69 +1,382 @@
-"""Where is the heart?  A small network looks at the whole volume on a coarse grid."""
+"""Where the heart is: the localiser's look at the whole volume, or the box that a user drew.
+
+The localiser labels all structures on a coarse grid.  How surely it does so also tells how well the image fits what it
+knows, and that depends on the way round: a heart that is mirrored or lies on wrong axes is recognised less well than
+the same heart the right way round.  :class:`OrientationSearch` makes use of that.
+"""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mkd_core.errors import NoHeartError
-from mkd_core.inference.clock import Clock
 from mkd_core.inference.geometry import Grid, OrientedVolume, enclosing_grid
-from mkd_core.inference.normalisation import normalise
-from mkd_core.inference.resampling import sample
+from mkd_core.inference.normalisation import denormalise, normalise
+from mkd_core.inference.resampling import sample, weights
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.measure.plausibility import second_heart_ml
 from mkd_core.method import ensemble
-from mkd_core.structures import BY_KEY, CLASS_COUNT, labels_of_the_seven
+from mkd_core.structures import CLASS_COUNT, STRUCTURES, labels_of_the_seven
 
 if TYPE_CHECKING:
+    import torch
+
     from mkd_core.inference.execution import Executor
     from mkd_core.io.bundle import Bundle
-
-#: Chambers of which the localiser must find three, or all that it knows, before it is believed.
-_CHAMBERS = ("LV", "RV", "LA", "RA")
-_FEWEST_CHAMBERS = 3
-_LEAST_CHAMBER_ML = 2.0
 
 #: Most voxels of the localiser's grid; at 5 mm this is a cubic metre.
 _MOST_COARSE_VOXELS = 8_000_000
 
+#: A structure of which the localiser finds less was not recognised, ml.
+LEAST_STRUCTURE_ML = 2.0
 
-def locate_heart(
-    field: OrientedVolume, bundle: Bundle, modality: str, executor: Executor, clock: Clock
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Box round the heart, with its margin: corners (z, y, x) in mm; and the volume of a second heart, in ml."""
+#: A part belongs to the heart if it has this fraction of the largest part's voxels and is so near to it, mm.
+_PART_FRACTION, _PART_DISTANCE = 0.1, 25.0
+
+#: Upper percentile of the second look at an image whose first look showed no heart.  A few very bright voxels at the
+#: surface of the body, as receive coils make them in MR, can leave the heart in the darkest part of the range.
+_NARROW_PERCENTILE = 94.0
+
+#: A box of this side holds the heart of an adult with the great vessels, mm.
+_WHOLE_HEART = 150.0
+
+#: Around the heart, so much is shown to the localiser when orientations are compared, mm; and so much at least.
+_SURROUNDINGS, _LEAST_SIDE = 20.0, 160.0
+
+#: Shortest side of a box that a user draws, mm.
+SHORTEST_BOX = 20.0
+
+#: Another orientation is better if its recognition exceeds the given one's by so much: the mirror image, any other.
+#: Chosen by ``python -m Testing.trust.orientations``.
+_MIRROR_MARGIN, _TURN_MARGIN = 0.02, 0.08
+
+#: All orientations but the mirror image are left untried if the segmentors' joint agreement reaches the first, or
+#: together with recognition the second; and none counts in which the heart is recognised less than the third.
+#: Chosen by the same command.
+_AGREED, _SURE, _LEAST_RECOGNITION = 0.9, 1.6, 0.6
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """One of the 48 ways in which the axes of an array can be exchanged and reversed.
+
+    Attributes:
+        axes: axis of the array as given that becomes axis z, y, x.
+        signs: -1 for an axis that is reversed afterwards.
+    """
+
+    axes: tuple[int, int, int] = (0, 1, 2)
+    signs: tuple[int, int, int] = (1, 1, 1)
+
+    @property
+    def is_mirror_image(self) -> bool:
+        """No rotation brings a volume to this orientation."""
+        even = self.axes in ((0, 1, 2), (1, 2, 0), (2, 0, 1))
+        return (math.prod(self.signs) > 0) != even
+
+    def apply(self, values: torch.Tensor) -> torch.Tensor:
+        """``(D, H, W)`` with its axes exchanged and reversed."""
+        return values.permute(self.axes).flip([axis for axis, sign in enumerate(self.signs) if sign < 0])
+
+
+#: Left and right exchanged.
+MIRRORED = Orientation(signs=(1, 1, -1))
+
+#: All, those with reversed axes only first: these are the mistakes that are made most.
+ORIENTATIONS = tuple(
+    Orientation((a, b, c), (d, e, f))
+    for a, b, c in itertools.permutations(range(3))
+    for d, e, f in itertools.product((1, -1), repeat=3)
+)
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """What the localiser sees.
+
+    Attributes:
+        image: the volume on the localiser's grid, normalised, ``(D, H, W)``.
+        rule: by which it was normalised.
+        grid: the localiser's grid.
+        probabilities: of the seven structures and background, ``(8, D, H, W)``.
+        labels: of the heart, ``(D, H, W)``, uint8; 0 outside the volume.
+        recognition: how surely the structures are recognised, 0 to 1, see :func:`recognition_score`.
+        touches_border: the heart reaches the outermost voxels of the volume.
+        second_ml: volume of a second heart in the volume, ml; 0 if there is none.
+    """
+
+    image: torch.Tensor
+    rule: dict[str, Any]
+    grid: Grid
+    probabilities: torch.Tensor
+    labels: np.ndarray
+    recognition: float
+    touches_border: bool
+    second_ml: float
+
+    @property
+    def volumes_ml(self) -> np.ndarray:
+        """Volume of every structure, by label, ml; index 0 is 0."""
+        volumes = np.bincount(self.labels.ravel(), minlength=CLASS_COUNT) * self.grid.voxel_ml
+        volumes[0] = 0.0
+        return volumes
+
+    def blood(self) -> float | None:
+        """Mean intensity of what is labelled blood, HU; None where there is none, or the intensities mean nothing."""
+        blood = [structure.label for structure in STRUCTURES if structure.is_blood]
+        inside = np.isin(self.labels, blood)
+        if self.rule["kind"] != "window" or not inside.any():
+            return None
+        return float(denormalise(self.image, self.rule).numpy()[inside].mean())
+
+    def box(self, margin: float, least_heart_ml: float) -> tuple[np.ndarray, np.ndarray]:
+        """Corners (z, y, x) of the box round the heart with a margin, mm.  There must be a heart.
+
+        Where less than ``least_heart_ml`` was found, there is more of the heart around it, and the box is made larger.
+        """
+        points = np.argwhere(self.labels)
+        start, reach = np.asarray(self.grid.start), 0.5 * self.grid.spacing + margin
+        low = start + points.min(axis=0) * self.grid.spacing - reach
+        high = start + points.max(axis=0) * self.grid.spacing + reach
+        if self.volumes_ml.sum() < least_heart_ml:
+            lacking = np.maximum(0.5 * (_WHOLE_HEART - (high - low)), 0.0)
+            low, high = low - lacking, high + lacking
+        return low, high
+
+    def on_grid(self, grid: Grid) -> torch.Tensor:
+        """Probabilities on another grid, interpolated, ``(8, D, H, W)``; outside the heart all is background."""
+        import torch
+
+        own = self.probabilities * torch.from_numpy(self.labels > 0)
+        own[0] += 1.0 - own.sum(dim=0)
+        for axis, (count, start, coarse_start) in enumerate(zip(grid.size, grid.start, self.grid.start)):
+            positions = start - coarse_start + grid.spacing * np.arange(count)
+            matrix = weights(self.grid.size[axis], self.grid.spacing, positions, self.grid.spacing)
+            own = torch.tensordot(torch.from_numpy(matrix).float(), own, dims=([1], [axis + 1])).movedim(0, axis + 1)
+        return own.contiguous()
+
+
+def intensity_rules(rule: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The bundle's rule for normalisation, and the one for a second look where the first shows no heart.
+
+    A range in Hounsfield units has a meaning and stays; percentiles are a guess, of which there can be a second one.
+    """
+    rules = [dict(rule)]
+    if rule["kind"] == "percentile" and rule["high"] > _NARROW_PERCENTILE:
+        rules.append({**rule, "high": _NARROW_PERCENTILE})
+    return rules
+
+
+def localise(
+    field: OrientedVolume,
+    bundle: Bundle,
+    rule: dict[str, Any],
+    executor: Executor,
+    poll: Callable[[], None] = lambda: None,
+) -> Localisation:
+    """Let the localiser look at a volume.
+
+    Args:
+        field: the volume.
+        bundle: the weights.
+        rule: for normalisation, one of :func:`intensity_rules`.
+        executor: runs the localiser.
+        poll: called often; may raise to stop.
+
+    Raises:
+        InputError: the volume shows more than a person.
+    """
     grid = enclosing_grid(field, bundle.localiser_spacing, bundle.network("localiser").stride)
     if math.prod(grid.size) > _MOST_COARSE_VOXELS:
         raise refusal(finding("larger_than_a_person"))
     values = sample(field, grid, sparsely=True)
-    clock.advance(0.4, "Looking for the heart")
+    poll()
     inside = _voxels_inside(grid, field)
-    image = normalise(values, bundle.normalisation(modality), values[inside])
-    logits = executor.run("localiser", image[None, None], clock.poll)[0]
+    image = normalise(values, rule, values[inside])
+    probabilities = _of_the_seven(executor.run("localiser", image[None, None], poll)[0].softmax(dim=0), bundle)
     labels = np.zeros(grid.size, np.uint8)
-    seven = np.array(labels_of_the_seven(bundle.localiser_structures), np.uint8)
-    labels[inside] = seven[ensemble.best_class(logits).numpy()[inside]]
+    labels[inside] = ensemble.best_class(probabilities).numpy()[inside]
+    labelled, kept = heart_parts(labels, grid.spacing)
+    heart = np.where(np.isin(labelled, kept), labels, 0).astype(np.uint8)
+    second_ml = second_heart_ml(np.where(np.isin(labelled, kept[1:]), 0, labels), grid.voxel_ml)
+    within = heart[inside]
+    touches = any(within.take(end, axis).any() for axis in range(3) for end in (0, -1))
+    recognition = recognition_score(probabilities, labels, grid.voxel_ml, known_structures(bundle))
+    return Localisation(image, rule, grid, probabilities, heart, recognition, touches, second_ml)
 
+
+def heart_parts(labels: np.ndarray, spacing: float) -> tuple[np.ndarray, list[int]]:
+    """Connected parts of a label array ``(D, H, W)``, numbered from 1, and the numbers of those that belong to the
+    heart: the largest, and the larger ones near it; none if nothing is labelled.
+    """
     labelled, sizes = ensemble.parts(labels > 0)
     sizes[0] = 0
-    largest = int(sizes.argmax())
-    heart = np.where(labelled == largest, labels, 0) if largest else np.zeros_like(labels)
-    volumes = np.bincount(heart.ravel(), minlength=CLASS_COUNT) * grid.voxel_ml
-    known = [key for key in _CHAMBERS if BY_KEY[key].label in seven]
-    seen = sum(volumes[BY_KEY[key].label] >= _LEAST_CHAMBER_ML for key in known)
-    if volumes[1:].sum() < bundle.min_heart_ml or seen < min(_FEWEST_CHAMBERS, len(known)):
-        raise refusal(finding("no_heart"), NoHeartError)
-    points = np.argwhere(heart)
-    start = np.asarray(grid.start)
-    reach = 0.5 * grid.spacing + bundle.margin
-    low, high = start + points.min(axis=0) * grid.spacing - reach, start + points.max(axis=0) * grid.spacing + reach
-    return low, high, second_heart_ml(labels, grid.voxel_ml)
+    if not sizes.any():
+        return labelled, []
+    main = int(sizes.argmax())
+    places = np.argwhere(labelled == main)
+    low, high = places.min(axis=0) - _PART_DISTANCE / spacing, places.max(axis=0) + _PART_DISTANCE / spacing
+    kept = [main]
+    for part in np.flatnonzero(sizes >= _PART_FRACTION * sizes[main]):
+        places = np.argwhere(labelled == part)
+        if part != main and (places.min(axis=0) <= high).all() and (places.max(axis=0) >= low).all():
+            kept.append(int(part))
+    return labelled, kept
+
+
+def known_structures(bundle: Bundle) -> int:
+    """How many of the seven structures the localiser can tell apart."""
+    return len(set(labels_of_the_seven(bundle.localiser_structures)) - {0})
+
+
+def _of_the_seven(probabilities: torch.Tensor, bundle: Bundle) -> torch.Tensor:
+    """Probabilities of the localiser's own classes added up to those of the seven structures, ``(8, D, H, W)``."""
+    seven = labels_of_the_seven(bundle.localiser_structures)
+    if seven == list(range(CLASS_COUNT)):
+        return probabilities
+    merged = probabilities.new_zeros((CLASS_COUNT, *probabilities.shape[1:]))
+    for label, values in zip(seven, probabilities):
+        merged[label] += values
+    return merged
+
+
+def recognition_score(
+    probabilities: torch.Tensor, labels: np.ndarray, voxel_ml: float, known: int = CLASS_COUNT - 1
+) -> float:
+    """How surely a heart is recognised: the mean probability with which each structure was labelled, averaged over all
+    structures; a structure that is missing from the largest connected part counts 0.
+
+    Args:
+        probabilities: ``(8, D, H, W)``.
+        labels: their best classes, 0 where there is no image, ``(D, H, W)``.
+        voxel_ml: volume of a voxel, ml.
+        known: how many structures can be recognised.
+    """
+    labelled, sizes = ensemble.parts(labels > 0)
+    sizes[0] = 0
+    if not sizes.any():
+        return 0.0
+    main = labelled == int(sizes.argmax())
+    best, found = probabilities.amax(dim=0).numpy()[main], labels[main]
+    counts = np.bincount(found, minlength=CLASS_COUNT)
+    sums = np.bincount(found, best, minlength=CLASS_COUNT)
+    present = counts * voxel_ml > LEAST_STRUCTURE_ML
+    present[0] = False
+    return float((sums[present] / counts[present]).sum() / max(known, 1))
+
+
+@dataclass(frozen=True)
+class BetterOrientation:
+    """An orientation in which the heart is recognised better than in the given one.
+
+    Attributes:
+        orientation: to bring the volume to.
+        recognition: of the heart then, 0 to 1.
+        given: recognition as the volume is.
+    """
+
+    orientation: Orientation
+    recognition: float
+    given: float
+
+
+class OrientationSearch:
+    """Shows the localiser the heart in other orientations.
+
+    Args:
+        seen: the localiser's look at the volume as it is; must hold some label.
+        bundle: the weights.
+        executor: runs the localiser.
+        poll: called often; may raise to stop.
+    """
+
+    def __init__(
+        self, seen: Localisation, bundle: Bundle, executor: Executor, poll: Callable[[], None] = lambda: None
+    ) -> None:
+        self._seen, self._bundle, self._executor, self._poll = seen, bundle, executor, poll
+        self._near = seen.image[_surroundings(seen, bundle.network("localiser").stride)]
+
+    @functools.cached_property
+    def mirrored(self) -> float:
+        """Recognition in the mirror image of the whole volume, 0 to 1."""
+        return self._recognition(MIRRORED, self._seen.image)
+
+    def better(self, joint_agreement: float) -> BetterOrientation | None:
+        """Look for an orientation in which the heart is recognised better.
+
+        The mirror image is always tried: it is a mistake that leaves a heart whose parts all look right.  The others,
+        which take longer, are tried where the heart is recognised poorly and the two segmentors agree poorly on it.
+
+        Args:
+            joint_agreement: of the two segmentors on the heart, 0 to 1, see
+                :func:`mkd_core.method.ensemble.joint_agreement`.
+        """
+        given = self._seen.recognition
+        # The surroundings of the heart are quick to look at; what they show must hold for the whole volume.
+        looks_mirrored = self._recognition(MIRRORED, self._near) > given + _MIRROR_MARGIN
+        is_mirrored = looks_mirrored and self.mirrored > given + _MIRROR_MARGIN
+        if joint_agreement < _AGREED and given + joint_agreement < _SURE:
+            near = self._recognition(Orientation(), self._near)
+            best = max(
+                (BetterOrientation(one, self._recognition(one, self._near), near) for one in ORIENTATIONS),
+                key=lambda one: one.recognition,
+            )
+            if best.orientation != MIRRORED and best.recognition > max(near + _TURN_MARGIN, _LEAST_RECOGNITION):
+                return best
+        return BetterOrientation(MIRRORED, self.mirrored, given) if is_mirrored else None
+
+    def _recognition(self, orientation: Orientation, image: torch.Tensor) -> float:
+        self._poll()
+        turned = orientation.apply(image).contiguous()
+        logits = self._executor.run("localiser", turned[None, None], self._poll)[0]
+        probabilities = _of_the_seven(logits.softmax(dim=0), self._bundle)
+        labels = ensemble.best_class(probabilities).numpy()
+        return recognition_score(probabilities, labels, self._seen.grid.voxel_ml, known_structures(self._bundle))
+
+
+def _surroundings(seen: Localisation, stride: int) -> tuple[slice, ...]:
+    """Voxels of the heart and of what is around it, in sides of multiples of ``stride``: every orientation fits."""
+    points = np.argwhere(seen.labels)
+    low, high = points.min(axis=0), points.max(axis=0) + 1
+    slices = []
+    for first, last, count in zip(low, high, seen.labels.shape):
+        side = max(last - first + 2 * _SURROUNDINGS / seen.grid.spacing, _LEAST_SIDE / seen.grid.spacing)
+        wanted = min(count, math.ceil(side / stride) * stride)  # the grid's own sides are multiples too
+        start = int(np.clip((first + last - wanted) // 2, 0, count - wanted))
+        slices.append(slice(start, start + wanted))
+    return tuple(slices)
+
+
+def box_from_bounds(bounds: Sequence[float], field: OrientedVolume) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (z, y, x) in the local frame, mm, of a box that a user drew.
+
+    Args:
+        bounds: (x0, x1, y0, y1, z0, z1), LPS mm in the world.
+        field: the volume.
+
+    Raises:
+        InputError: the box lies outside the volume, or is too small to hold a heart.
+    """
+    origin = np.array(field.to_world((0.0, 0.0, 0.0)))
+    corners = (np.asarray(bounds, float).reshape(3, 2) - origin[:, None])[::-1]
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    bound_low, bound_high = field.bounds()
+    low, high = np.maximum(low, bound_low), np.minimum(high, bound_high)
+    if (high <= low).any():
+        raise refusal(finding("box_outside"))
+    if (high - low).min() < SHORTEST_BOX:
+        raise refusal(finding("box_small", mm=float((high - low).min())))
+    return low, high
 
 
 def _voxels_inside(grid: Grid, field: OrientedVolume) -> tuple[slice, ...]:
-    """Voxels of a covering grid that are not all padding."""
+    """Voxels of an enclosing grid that are not all padding."""
     low, high = field.bounds()
     first = np.maximum(np.ceil((low - grid.start) / grid.spacing - 0.5), 0).astype(int)
     last = np.minimum(np.floor((high - grid.start) / grid.spacing + 0.5), np.array(grid.size) - 1).astype(int)

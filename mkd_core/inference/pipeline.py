@@ -9,8 +9,9 @@ Li, Yu, Wang, Heng, "Towards Cross-modality Medical Image Segmentation with Onli
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,24 +20,32 @@ import SimpleITK as sitk
 import numpy as np
 
 import mkd_core
-from mkd_core.errors import DeviceError, NoHeartError
+from mkd_core.errors import DeviceError, MKDError, NoHeartError
 from mkd_core.inference.clock import Clock
 from mkd_core.inference.components import remove_small_components
 from mkd_core.inference.geometry import Grid, OrientedVolume, box_grid, overlap_slices
 from mkd_core.inference.image_check import validate_image
-from mkd_core.inference.localisation import locate_heart
+from mkd_core.inference.localisation import (
+    Localisation,
+    OrientationSearch,
+    box_from_bounds,
+    intensity_rules,
+    known_structures,
+    localise,
+)
 from mkd_core.inference.memory import release_memory
 from mkd_core.inference.normalisation import denormalise, normalise
 from mkd_core.inference.resampling import sample, write_labels
 from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle
 from mkd_core.io.bundle_metadata import PARTS
-from mkd_core.measure import plausibility, quantify
+from mkd_core.measure import heart_evidence, plausibility, quantify
 from mkd_core.measure.agreement import agreement_limits
 from mkd_core.measure.messages import finding, refusal
+from mkd_core.measure.orientation import orientation_finding
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import Views, align_for_segmentors
 from mkd_core.protocol import SEGMENTORS, Finding, Report, SegmentationOptions, check_modality
-from mkd_core.structures import Structure, labels_of_the_seven
+from mkd_core.structures import CLASS_COUNT, STRUCTURES, Structure, labels_of_the_seven
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +57,10 @@ _HUGE_BYTES = 10**9
 
 #: Size of the largest small component, in voxels of the networks' grid.
 _SMALL_COMPONENT_VOXELS = 2.0
+
+
+#: Label of each of the seven structures.
+_SEVEN = {structure.key: structure.label for structure in STRUCTURES}
 
 
 @dataclass(frozen=True)
@@ -112,17 +125,11 @@ def segment(
     options.check(modality, bundle.target, [structure.key for structure in structures])
     executor = _executor(bundle, options)
     policy = options.alignment or bundle.alignment(modality)
+    run = _Run(volume, bundle, modality, policy, options, executor, clock)
 
     with compute_settings(options.threads) as threads:
-        clock.enter("localise", "Looking for the heart")
-        grid, is_cut, second_ml = _heart_grid(volume, bundle, modality, executor, clock)
-
-        clock.enter("align", "Aligning the image")
-        views = _align(volume, grid, bundle, modality, policy, executor, clock)
-
-        clock.enter("segment", "Segmenting")
-        weight = bundle.ensemble_weight(modality)
-        prediction = _segment_box(views, options.segmentor, weight, structures, executor, clock)
+        found = _find_heart(run)
+        grid, prediction = found.grid, found.prediction
 
         clock.enter("restore", "Bringing the result to the volume's grid")
         labels, block = _restore(prediction, grid, volume, clock)
@@ -131,12 +138,10 @@ def segment(
     measured = quantify.measure(
         structures, labels, volume, block, prediction.labels, grid, prediction.agreements, prediction.removed
     )
-    if not quantify.is_heart(measured):
-        raise refusal(finding("no_heart"), NoHeartError)
     seven = np.array(labels_of_the_seven(structures), np.uint8)[prediction.labels]
     doubts, doubts_by_structure = plausibility.examine(quantify.with_all_seven(measured), seven, grid, volume, modality)
-    warnings += plausibility.weights_findings(bundle.self_test) + plausibility.second_heart_findings(second_ml)
-    warnings += doubts + quantify.global_warnings(measured, modality) + _warnings_of_run(executor, is_cut)
+    warnings += [*found.doubts, *plausibility.weights_findings(bundle.self_test)]
+    warnings += doubts + quantify.global_warnings(measured, modality) + _warnings_of_run(executor, found.is_cut)
     wanted = [s for s in structures if options.structures is None or s.key in options.structures]
     for structure in structures:
         if structure not in wanted:
@@ -159,7 +164,7 @@ def segment(
         "modality": modality,
         "target": bundle.target,
         "alignment": policy,
-        "ensemble_weight": weight,
+        "ensemble_weight": bundle.ensemble_weight(modality),
         "timings_s": clock.timings(),
         "device": str(executor.device),
         "precision": str(executor.precision).removeprefix("torch."),
@@ -169,12 +174,13 @@ def segment(
         "version": mkd_core.__version__,
         "input": {"size": list(image.GetSize()), "spacing_mm": list(image.GetSpacing())},
         "heart_box_mm": _world_box(volume, grid),
+        "evidence": found.evidence,
     }
     return SegmentationResult(
         labels_image,
         report,
         disagreement=volume.grid_to_image(prediction.disagreement.numpy(), grid) if options.with_disagreement else None,
-        aligned=_aligned_image(views.rendered, volume, grid, bundle) if options.with_aligned else None,
+        aligned=_aligned_image(found.views.rendered, volume, grid, bundle) if options.with_aligned else None,
     )
 
 
@@ -221,28 +227,17 @@ def _executor(bundle: Bundle, options: SegmentationOptions) -> Executor:
     )
 
 
-def _heart_grid(
-    volume: OrientedVolume, bundle: Bundle, modality: str, executor: Executor, clock: Clock
-) -> tuple[Grid, bool, float]:
-    """The segmentors' grid over the heart, whether the heart is larger than the weights' largest box, and the volume of
-    a second heart in ml.
-    """
-    low, high, second_ml = locate_heart(volume, bundle, modality, executor, clock)
-    return *box_grid(volume, low, high, bundle.spacing, bundle.stride, bundle.max_box[::-1]), second_ml
+@dataclass(frozen=True)
+class _Run:
+    """What holds from the first to the last step of a run."""
 
-
-def _align(
-    volume: OrientedVolume, grid: Grid, bundle: Bundle, modality: str, policy: str, executor: Executor, clock: Clock
-) -> Views:
-    """Image of the box, normalised, and what IAM makes of it."""
-    image = normalise(sample(volume, grid), bundle.normalisation(modality))[None, None]
-    steps = iter((0.1, 0.5, 1.0))
-
-    def render(part: str, given: torch.Tensor) -> torch.Tensor:
-        clock.advance(next(steps), "Aligning the image")
-        return executor.run(part, given, clock.poll)
-
-    return align_for_segmentors(image, policy, render)
+    volume: OrientedVolume
+    bundle: Bundle
+    modality: str
+    policy: str
+    options: SegmentationOptions
+    executor: Executor
+    clock: Clock
 
 
 @dataclass(frozen=True)
@@ -260,28 +255,170 @@ class _Prediction:
     removed: np.ndarray
 
 
+@dataclass(frozen=True)
+class _Heart:
+    """A box round a heart, segmented.
+
+    ``seen`` is what the localiser saw there, None if a user drew the box; ``agreement`` is the two segmentors' joint
+    one; ``structures`` are those of the labels; ``doubts`` and ``evidence``, which is ready for JSON, say what speaks
+    against a heart there, and for it.
+    """
+
+    grid: Grid
+    is_cut: bool
+    views: Views
+    prediction: _Prediction
+    agreement: float
+    seen: Localisation | None
+    structures: tuple[Structure, ...]
+    doubts: tuple[Finding, ...] = ()
+    evidence: dict[str, float | str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def volumes_ml(self) -> np.ndarray:
+        """Volumes of the seven structures by label, ml; index 0 is 0."""
+        seven = np.array(labels_of_the_seven(self.structures))[self.prediction.labels]
+        volumes = np.bincount(seven.ravel(), minlength=CLASS_COUNT) * self.grid.voxel_ml
+        volumes[0] = 0.0
+        return volumes
+
+    @property
+    def is_confirmed(self) -> bool:
+        """The segmentors confirm the heart."""
+        return heart_evidence.confirms(self.volumes_ml, self.agreement, heart_evidence.known_parts(self.structures))
+
+
+def _find_heart(run: _Run) -> _Heart:
+    """Localise, align and segment; again with another range of intensities where the first look shows no heart.
+
+    Raises:
+        NoHeartError: neither stage shows a heart.
+    """
+    looks: list[Localisation] = []
+    hearts: list[_Heart] = []
+    for rule in intensity_rules(run.bundle.normalisation(run.modality)):
+        run.clock.enter("localise", "Looking for the heart")
+        if run.options.box_mm is not None:
+            corners = box_from_bounds(run.options.box_mm, run.volume)
+            hearts.append(_segment_box(corners, None, rule, run))
+        else:
+            seen = localise(run.volume, run.bundle, rule, run.executor, run.clock.poll)
+            looks.append(seen)
+            if seen.volumes_ml.sum() >= heart_evidence.WORTH_A_LOOK_ML:
+                corners = seen.box(run.bundle.margin, run.bundle.min_heart_ml)
+                hearts.append(_segment_box(corners, seen, rule, run))
+        if hearts and hearts[-1].is_confirmed:
+            break
+    if not hearts:
+        most = max((look.volumes_ml for look in looks), key=np.sum)
+        raise _no_heart(heart_evidence.Evidence(most), run.modality)
+    best = max(hearts, key=lambda heart: (heart.is_confirmed, heart.agreement))
+    return _judged_in_drawn_box(best) if best.seen is None else _judged(best, best.seen, run)
+
+
+def _judged(heart: _Heart, seen: Localisation, run: _Run) -> _Heart:
+    """The heart with what there is to say of it, or an error if it is none."""
+    search = OrientationSearch(seen, run.bundle, run.executor, run.clock.poll)
+    evidence = heart_evidence.Evidence(
+        localised_ml=seen.volumes_ml,
+        recognition=seen.recognition,
+        mirrored_recognition=0.0 if heart.is_confirmed else search.mirrored,
+        touches_border=seen.touches_border,
+        segmented_ml=heart.volumes_ml,
+        joint_agreement=heart.agreement,
+        blood=seen.blood(),
+        known_parts=heart_evidence.known_parts(heart.structures),
+        known_structures=known_structures(run.bundle),
+    )
+    verdict = heart_evidence.judge(evidence, run.bundle.min_heart_ml)
+    if verdict == heart_evidence.Verdict.NONE:
+        raise _no_heart(evidence, run.modality)
+    doubts = plausibility.second_heart_findings(seen.second_ml)
+    if verdict == heart_evidence.Verdict.COARSE:
+        heart = dataclasses.replace(heart, prediction=_coarse_prediction(heart, seen))
+        doubts.append(finding("coarse_outlines", mm=run.bundle.localiser_spacing))
+    better = search.better(heart.agreement)
+    if better is not None:
+        doubts.append(orientation_finding(better))
+    return dataclasses.replace(heart, doubts=tuple(doubts), evidence={"verdict": verdict.value, **evidence.report()})
+
+
+def _no_heart(evidence: heart_evidence.Evidence, modality: str) -> MKDError:
+    """The error that says what was seen instead of a heart."""
+    error = refusal(heart_evidence.no_heart(evidence, modality), NoHeartError)
+    error.evidence = evidence.report()  # type: ignore[attr-defined]
+    return error
+
+
+def _judged_in_drawn_box(heart: _Heart) -> _Heart:
+    """The same in a box that a user drew, where only nothing at all is refused."""
+    if heart.volumes_ml.sum() == 0:
+        raise refusal(finding("box_empty"), NoHeartError)
+    evidence: dict[str, float | str] = {"verdict": "drawn", "joint_agreement": round(heart.agreement, 4)}
+    doubts = () if heart.is_confirmed else (finding("unconfirmed_in_box"),)
+    return dataclasses.replace(heart, doubts=doubts, evidence=evidence)
+
+
+def _coarse_prediction(heart: _Heart, seen: Localisation) -> _Prediction:
+    """What the localiser says in place of what the segmentors say, whose agreement stays."""
+    of_seven = seen.on_grid(heart.grid)
+    own = of_seven.new_zeros((len(heart.structures) + 1, *of_seven.shape[1:]))
+    for structure in heart.structures:
+        if structure.key in _SEVEN:
+            own[structure.label] = of_seven[_SEVEN[structure.key]]
+    own[0] = 1.0 - own[1:].sum(dim=0)
+    probabilities = ensemble.keep_main_components(own, heart.structures)
+    return dataclasses.replace(
+        heart.prediction,
+        probabilities=probabilities,
+        labels=ensemble.best_class(probabilities).numpy(),
+        removed=np.zeros(len(own), np.int64),
+    )
+
+
 def _segment_box(
-    views: Views,
-    segmentor: str,
-    ensemble_weight: float,
-    structures: Sequence[Structure],
-    executor: Executor,
-    clock: Clock,
-) -> _Prediction:
-    real = [executor.run("segmentor_real", view, clock.poll)[0] for view in views.real]
-    clock.advance(0.4, "Segmenting")
-    synthetic = [executor.run("segmentor_syn", view, clock.poll)[0] for view in views.synthetic]
-    clock.advance(0.8, "Segmenting")
-    mean, from_real, from_synthetic = ensemble.ensemble(real, synthetic, ensemble_weight)
-    first, second = (ensemble.best_class(prediction).numpy() for prediction in (from_real, from_synthetic))
-    agreements = ensemble.agreement(first, second, len(mean))
+    corners: tuple[np.ndarray, np.ndarray], seen: Localisation | None, rule: dict[str, Any], run: _Run
+) -> _Heart:
+    """Align and segment the box between two corners (z, y, x), mm."""
+    bundle = run.bundle
+    grid, is_cut = box_grid(run.volume, *corners, bundle.spacing, bundle.stride, bundle.max_box[::-1])
+
+    run.clock.enter("align", "Aligning the image")
+    views = _align(grid, rule, run)
+
+    run.clock.enter("segment", "Segmenting")
+    prediction, agreement = _predict(views, run)
+    return _Heart(grid, is_cut, views, prediction, agreement, seen, bundle.structures)
+
+
+def _align(grid: Grid, rule: dict[str, Any], run: _Run) -> Views:
+    """Image of the box, normalised, and what IAM makes of it."""
+    image = normalise(sample(run.volume, grid), rule)[None, None]
+    steps = iter((0.1, 0.5, 1.0))
+
+    def render(part: str, given: torch.Tensor) -> torch.Tensor:
+        run.clock.advance(next(steps), "Aligning the image")
+        return run.executor.run(part, given, run.clock.poll)
+
+    return align_for_segmentors(image, run.policy, render)
+
+
+def _predict(views: Views, run: _Run) -> tuple[_Prediction, float]:
+    """What the segmentors say, and their joint agreement."""
+    real = [run.executor.run("segmentor_real", view, run.clock.poll)[0] for view in views.real]
+    run.clock.advance(0.4, "Segmenting")
+    synthetic = [run.executor.run("segmentor_syn", view, run.clock.poll)[0] for view in views.synthetic]
+    run.clock.advance(0.8, "Segmenting")
+    mean, from_real, from_synthetic = ensemble.ensemble(real, synthetic, run.bundle.ensemble_weight(run.modality))
+    both = [ensemble.best_class(prediction).numpy() for prediction in (from_real, from_synthetic)]
     disagreement = ensemble.disagreement(from_real, from_synthetic)
-    chosen = dict(zip(SEGMENTORS, (mean, from_real, from_synthetic)))[segmentor]
+    chosen = dict(zip(SEGMENTORS, (mean, from_real, from_synthetic)))[run.options.segmentor]
     first_labels = ensemble.best_class(chosen).numpy()
-    chosen = ensemble.keep_main_components(chosen, structures)
+    chosen = ensemble.keep_main_components(chosen, run.bundle.structures)
     labels = ensemble.best_class(chosen).numpy()
     removed = np.bincount(first_labels[labels != first_labels], minlength=len(chosen))
-    return _Prediction(chosen, labels, disagreement, agreements, removed)
+    agreements = ensemble.agreement(both[0], both[1], len(mean))
+    return _Prediction(chosen, labels, disagreement, agreements, removed), ensemble.joint_agreement(both[0], both[1])
 
 
 def _restore(

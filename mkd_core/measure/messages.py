@@ -47,6 +47,11 @@ def _(text: str) -> str:
     return text
 
 
+_NO_HEART_ADVICE = _(
+    "If the heart is in view, check the volume's modality and orientation, or draw a box round the heart and segment "
+    "again. Else choose a CT or MR that shows it."
+)
+
 #: Every code that there is.
 MESSAGES: Mapping[str, Message] = {
     # ---- a sentence of a report of an earlier version ----
@@ -119,9 +124,45 @@ MESSAGES: Mapping[str, Message] = {
         _("Load the CT from its DICOM files."),
     ),
     "no_heart": Message(
+        "refusal", _("No heart was found in this volume. Nothing in it looks like one."), _NO_HEART_ADVICE
+    ),
+    "no_heart_part": Message(
         "refusal",
-        _("No heart was found in this volume."),
-        _("Choose a CT or MR volume that shows the whole heart, and check that the modality is right."),
+        _("No heart was found in this volume. What looks like one is mostly {first} ({ml:.0f} ml), not a whole heart."),
+        _NO_HEART_ADVICE,
+    ),
+    "no_heart_cut": Message(
+        "refusal",
+        _(
+            "No heart was found in this volume. What looks like one ({ml:.0f} ml) reaches the edge of the volume and "
+            "seems to be cut off."
+        ),
+        _NO_HEART_ADVICE,
+    ),
+    "no_heart_no_contrast": Message(
+        "refusal",
+        _(
+            "No heart was found in this volume. What looks most like one holds no contrast agent ({hu:.0f} HU), so "
+            "that its chambers cannot be told apart."
+        ),
+        _NO_HEART_ADVICE,
+    ),
+    "no_heart_unlike": Message(
+        "refusal",
+        _(
+            "No heart was found in this volume. Something of {ml:.0f} ml was taken for one, but the two segmentors "
+            "agree on its parts by only {agreement:.0%}."
+        ),
+        _NO_HEART_ADVICE,
+    ),
+    "box_outside": Message("refusal", _("The box lies outside the volume."), _("Draw it round the heart.")),
+    "box_small": Message(
+        "refusal",
+        _("The box is only {mm:.0f} mm wide inside the volume."),
+        _("Draw it round the whole heart."),
+    ),
+    "box_empty": Message(
+        "refusal", _("Nothing in the box looks like a part of a heart."), _("Draw the box round the heart.")
     ),
     "larger_than_a_person": Message(
         "refusal",
@@ -211,6 +252,35 @@ MESSAGES: Mapping[str, Message] = {
         _("The muscle is {ratio:.1f} times as bright as the blood in the left ventricle, which is darker here."),
     ),
     # ---- the heart as a whole ----
+    "mirrored": Message(
+        "red",
+        _("Left and right are probably exchanged: the heart is recognised better in the mirror image."),
+        _(
+            "Check the volume's orientation; if it is right, think of situs inversus or dextrocardia. Do not use the "
+            "labels as they are."
+        ),
+    ),
+    "turned": Message(
+        "red",
+        _(
+            "The volume's orientation is probably wrong: the directions that it calls L, P and S (left, back and head) "
+            "look like {directions}, for the heart is recognised better so."
+        ),
+        _("Check the orientation. Do not use the labels as they are."),
+    ),
+    "coarse_outlines": Message(
+        "red",
+        _(
+            "The two segmentors do not agree on the heart here. The outlines are those of the first, coarse look "
+            "({mm:.0f} mm voxels)."
+        ),
+        _("Check every structure."),
+    ),
+    "unconfirmed_in_box": Message(
+        "red",
+        _("The two segmentors do not agree that there is a heart in the box."),
+        _("Check every structure."),
+    ),
     "left_of": Message("red", _("The {first} lies left of the {second}: the volume's orientation may be wrong.")),
     "in_front_of": Message(
         "red", _("The {first} lies in front of the {second}: the volume's orientation may be wrong.")

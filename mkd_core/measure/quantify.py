@@ -14,13 +14,6 @@ from mkd_core.method.ensemble import boxes, parts
 from mkd_core.protocol import Finding, StructureReport
 from mkd_core.structures import MYOCARDIUM_DENSITY, STRUCTURES, Structure
 
-#: Parts of a heart that a result must show most of, or it is none.
-CHAMBERS_AND_MYOCARDIUM = ("LV", "RV", "LA", "RA", "Myo")
-
-_FEWEST_OF_THEM = 4
-_LEAST_TOTAL_ML = 100.0
-_LEAST_PART_ML = 1.0
-
 #: Islands that were left out are worth a warning from this share of the structure and from so many ml on.
 _REMOVED_FRACTION = 0.1
 _REMOVED_ML = 2.0
@@ -146,15 +139,6 @@ def with_all_seven(measured: Mapping[str, Measurement]) -> dict[str, Measurement
     """The same with empty entries for those of the seven structures that the weights do not know."""
     nothing = Measurement(0.0, None, touches_border=False, components=0, agreement=None, centre=None)
     return dict.fromkeys((structure.key for structure in STRUCTURES), nothing) | dict(measured)
-
-
-def is_heart(measured: Mapping[str, Measurement]) -> bool:
-    """Could this be a heart at all?  False for results that must not be shown to anyone."""
-    known = [measured[key].volume_ml for key in CHAMBERS_AND_MYOCARDIUM if key in measured]
-    return (
-        sum(ml >= _LEAST_PART_ML for ml in known) >= min(_FEWEST_OF_THEM, len(known))
-        and sum(measurement.volume_ml for measurement in measured.values()) >= _LEAST_TOTAL_ML
-    )
 
 
 def structure_report(

@@ -86,6 +86,15 @@ def agreement(first: np.ndarray, second: np.ndarray, class_count: int) -> list[f
     return [2.0 * float(both) / float(size) if size else None for both, size in zip(common, sizes)]
 
 
+def joint_agreement(first: np.ndarray, second: np.ndarray) -> float:
+    """Dice overlap of all structures of two label arrays together: of two voxels that both have the same structure
+    counts each, of all that have any.  0 where neither has one.
+    """
+    labelled = np.count_nonzero(first) + np.count_nonzero(second)
+    common = np.count_nonzero((first == second) & (first > 0))
+    return 2.0 * common / float(labelled) if labelled else 0.0
+
+
 def keep_main_components(probabilities: torch.Tensor, structures: Sequence[Structure] = STRUCTURES) -> torch.Tensor:
     """Keep one connected part of every structure, of those that branch all large parts.
 

@@ -1,0 +1,309 @@
+"""Where the heart is: parts of it, recognition, orientations, drawn boxes, and the pipeline's use of them."""
+
+from __future__ import annotations
+
+import math
+
+import SimpleITK as sitk
+import numpy as np
+import pytest
+import torch
+from test_geometry import ORIENTATIONS as STORED
+from test_geometry import stored_otherwise
+from torch import nn
+
+import mkd_core
+from Testing.support.known_heart import BALLS, BODY, LEVELS, ByIntensity, KnownBundle, dice, known_volume
+from Testing.trust.orientations import turned
+from mkd_core import SegmentationOptions
+from mkd_core.errors import InputError, NoHeartError
+from mkd_core.inference import localisation
+from mkd_core.inference.clock import Clock
+from mkd_core.inference.geometry import OrientedVolume
+from mkd_core.inference.localisation import MIRRORED, ORIENTATIONS, Orientation
+from mkd_core.measure.messages import describe
+from mkd_core.measure.orientation import directions, orientation_finding
+from mkd_core.protocol import findings
+
+PLAIN = SegmentationOptions(device="cpu", precision="float32", threads=1)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """A plain CT of 2.5 mm and its truth."""
+    return known_volume((84, 68, 76), (2.5, 2.5, 2.5))
+
+
+def sentences(report) -> str:
+    return " ".join(describe(finding) for finding in findings(report["warnings"]))
+
+
+# ---- what belongs to the heart ----
+
+
+def test_larger_parts_near_the_largest_belong_to_the_heart_and_far_or_small_ones_do_not():
+    labels = np.zeros((40, 20, 20), np.uint8)
+    labels[2:10, 4:12, 4:12] = 1  # 512 voxels
+    labels[12:16, 4:10, 4:10] = 4  # near: 144
+    labels[30:36, 4:10, 4:10] = 2  # 100 mm away: 216
+    labels[11, 15, 15] = 3  # near, but a speck
+    labelled, kept = localisation.heart_parts(labels, 5.0)
+    heart = np.isin(labelled, kept)
+    assert set(np.unique(labels[heart])) == {1, 4}
+    assert np.count_nonzero(heart) == 512 + 144 and labelled[5, 8, 8] == kept[0]
+
+
+def test_nothing_labelled_is_no_heart():
+    empty = np.zeros((8, 8, 8), np.uint8)
+    assert localisation.heart_parts(empty, 5.0)[1] == []
+    assert localisation.recognition_score(torch.ones(8, 8, 8, 8), empty, 0.125) == 0.0
+
+
+def test_recognition_is_the_mean_over_all_structures_where_missing_ones_count_nothing():
+    labels = np.zeros((8, 8, 8), np.uint8)
+    labels[:4], labels[4:6] = 1, 5
+    labels[7, 0, 0] = 2  # 0.1 ml, and apart
+    probabilities = torch.zeros(8, 8, 8, 8)
+    probabilities[1, :4], probabilities[5, 4:6], probabilities[2, 7] = 0.9, 0.5, 1.0
+    score = localisation.recognition_score(probabilities, labels, 0.125)
+    assert score == pytest.approx((0.9 + 0.5) / 7)
+
+
+def test_only_percentiles_are_looked_at_a_second_time():
+    window = {"kind": "window", "low": -300.0, "high": 700.0}
+    assert localisation.intensity_rules(window) == [window]
+    first, second = localisation.intensity_rules({"kind": "percentile", "low": 1.0, "high": 99.5})
+    assert (first["high"], second["low"]) == (99.5, 1.0) and second["high"] < 96
+
+
+# ---- orientations ----
+
+
+def test_the_orientations_are_all_48_and_half_of_them_mirror():
+    image = torch.arange(24.0).reshape(2, 3, 4)
+    seen = {
+        (tuple(turned_.shape), tuple(turned_.ravel().tolist())) for turned_ in (o.apply(image) for o in ORIENTATIONS)
+    }
+    assert len(ORIENTATIONS) == len(seen) == 48
+    assert sum(orientation.is_mirror_image for orientation in ORIENTATIONS) == 24
+    assert MIRRORED.is_mirror_image and not Orientation(signs=(1, -1, -1)).is_mirror_image
+    assert not Orientation(axes=(1, 2, 0)).is_mirror_image and Orientation(axes=(1, 0, 2)).is_mirror_image
+
+
+@pytest.mark.parametrize(
+    ("orientation", "expected"),
+    [
+        (Orientation(), "L P S"),
+        (MIRRORED, "R P S"),
+        (Orientation(signs=(-1, -1, 1)), "L A I"),
+        (Orientation(axes=(1, 0, 2)), "L S P"),  # what is stored along z is the back, what along y the head
+        (Orientation(axes=(1, 2, 0), signs=(1, -1, 1)), "A S L"),
+    ],
+)
+def test_an_orientation_says_what_the_directions_become(orientation, expected):
+    assert directions(orientation) == expected
+
+
+def test_mirror_images_are_told_of_as_such_and_other_mistakes_with_directions():
+    mirrored = orientation_finding(localisation.BetterOrientation(MIRRORED, 0.9, 0.7))
+    assert (mirrored.code, mirrored.severity) == ("mirrored", "red") and "situs inversus" in describe(mirrored)
+    other = orientation_finding(localisation.BetterOrientation(Orientation(signs=(-1, 1, 1)), 0.9, 0.7))
+    assert other.code == "turned" and "look like L P I" in describe(other)
+
+
+class Handed(nn.Module):
+    """A localiser that knows the heart one way round: wherever its right atrium is not on the right and below its
+    pulmonary artery, structures become uncertain.
+    """
+
+    stride = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = KnownBundle().network("localiser")
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits = self.base(image)
+        labels = logits[0].argmax(dim=0)
+        atrium, artery = (torch.argwhere(labels == label).float().mean(dim=0) for label in (4, 7))
+        away = artery - atrium  # z, y, x: +46, -30, +58 mm in the known heart
+        right = away[0] > 0 and away[1] < 0 and away[2] > 0 and away[2] > away[0] > -away[1]
+        logits = logits.clamp(min=-3.0)
+        return logits if right else logits * 0.5
+
+
+def handed() -> KnownBundle:
+    """A bundle with that localiser and with segmentors that do not mind."""
+    return KnownBundle(localiser=Handed())
+
+
+def test_a_heart_the_right_way_round_is_left_in_peace_however_it_is_stored(plain):
+    for order, signs in STORED[1::12]:
+        report = mkd_core.segment(stored_otherwise(plain[0], order, signs), handed(), options=PLAIN).report
+        assert "exchanged" not in sentences(report) and "look like" not in sentences(report)
+
+
+def test_a_mirrored_heart_is_told_of(plain):
+    report = mkd_core.segment(turned(plain[0], (0, 1, 2), (1, 1, -1)), handed(), options=PLAIN).report
+    assert "Left and right are probably exchanged" in sentences(report)
+
+
+def test_other_wrong_axes_are_told_of_where_the_segmentors_agree_poorly(plain):
+    blurred = ByIntensity(_other_levels())
+    bundle = KnownBundle(localiser=Handed(), segmentor_syn=blurred)
+    report = mkd_core.segment(turned(plain[0], (0, 1, 2), (-1, 1, 1)), bundle, options=PLAIN).report
+    assert 0.6 <= report["evidence"]["joint_agreement"] < 0.9
+    assert "look like L P I" in sentences(report)
+
+
+def _other_levels() -> dict[float, int]:
+    """A segmentor that misses the right atrium and takes the pulmonary artery for the aorta."""
+    taken = {1: 1, 2: 2, 3: 3, 4: 0, 5: 5, 6: 6, 7: 6}
+    return {level: taken[label] for label, level in LEVELS.items()} | {-300.0: 0, BODY: 0}
+
+
+# ---- where the segmentors do not confirm ----
+
+
+class Blind(nn.Module):
+    """Sees background everywhere."""
+
+    stride = 4
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros((1, 8, *image.shape[2:]))
+        logits[:, 0] = 9.0
+        return logits
+
+
+def test_a_heart_that_only_the_localiser_sees_is_outlined_coarsely_and_doubted(plain):
+    image, truth = plain
+    result = mkd_core.segment(image, KnownBundle(localiser=Handed(), segmentor_syn=Blind()), options=PLAIN)
+    assert result.report["evidence"]["verdict"] == "coarse"
+    assert "coarse look (5 mm voxels)" in sentences(result.report)
+    assert all(dice(result.labels, truth, label) > 0.7 for label in (1, 2, 3, 4, 6, 7))
+    assert all(entry["agreement"] == 0.0 for entry in result.report["structures"].values())
+
+
+def test_what_looks_as_much_like_a_heart_in_the_mirror_is_none(plain):
+    with pytest.raises(NoHeartError, match="agree on its parts by only 0%") as refused:
+        mkd_core.segment(plain[0], KnownBundle(segmentor_syn=Blind()), options=PLAIN)
+    assert refused.value.evidence["joint_agreement"] == 0.0 and refused.value.finding.code == "no_heart_unlike"
+
+
+def test_a_heart_smaller_than_the_weights_allow_is_none_unless_the_segmentors_confirm_it(plain):
+    alone = KnownBundle(localiser=Handed(), segmentor_syn=Blind())
+    confirmed = KnownBundle()
+    for bundle in (alone, confirmed):
+        bundle.metadata["localiser"]["min_heart_ml"] = 1999.0
+    with pytest.raises(NoHeartError):
+        mkd_core.segment(plain[0], alone, options=PLAIN)
+    assert mkd_core.segment(plain[0], confirmed, options=PLAIN).report["evidence"]["verdict"] == "confirmed"
+
+
+class Watched(Blind):
+    """Sees nothing and notes how bright the image is."""
+
+    means: list[float] = []
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.means.append(float(image.mean()))
+        return super().forward(image)
+
+
+def test_an_image_of_percentiles_is_looked_at_a_second_time_in_a_narrower_range(plain):
+    Watched.means.clear()
+    bundle = KnownBundle(localiser=Watched())
+    bundle.metadata["normalisation"]["MR"] = {"kind": "percentile", "low": 1.0, "high": 99.5}
+    fractions = []
+    with pytest.raises(NoHeartError, match="Nothing in it looks like one") as refused:
+        mkd_core.segment(
+            plain[0],
+            bundle,
+            modality="MR",
+            options=PLAIN,
+            progress=lambda stage, fraction, text: fractions.append(fraction),
+        )
+    first, second = Watched.means
+    assert second > first + 0.05
+    assert fractions == sorted(fractions) and refused.value.finding.code == "no_heart"
+
+
+def test_a_stage_that_comes_a_second_time_does_not_move_progress_back():
+    seen = []
+    clock = Clock(lambda stage, fraction, text: seen.append(fraction), None)
+    for stage in ("localise", "segment", "localise", "segment", "measure"):
+        clock.enter(stage, "")
+        clock.advance(0.5, "")
+    assert seen == sorted(seen) and clock.timings()["total"] >= 0
+
+
+# ---- a box that the user drew ----
+
+
+class Unasked(nn.Module):
+    """A localiser that may not be asked."""
+
+    stride = 4
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("the localiser was asked")
+
+
+def bounds(image: sitk.Image) -> tuple[float, ...]:
+    """Bounds of the known heart in the world; ``image`` has its middle at the origin."""
+    corners = [(centre[axis] - radius, centre[axis] + radius) for axis in range(3) for centre, radius in BALLS.values()]
+    grouped = [corners[axis * len(BALLS) : (axis + 1) * len(BALLS)] for axis in range(3)]
+    return tuple(value for group in grouped for value in (min(c[0] for c in group) - 8, max(c[1] for c in group) + 8))
+
+
+@pytest.mark.parametrize(("order", "signs"), STORED[::16])
+def test_a_drawn_box_is_segmented_without_the_localiser_however_the_volume_is_stored(plain, order, signs):
+    image, truth = (stored_otherwise(one, order, signs) for one in plain)
+    options = SegmentationOptions(device="cpu", precision="float32", threads=1, box_mm=bounds(image))
+    result = mkd_core.segment(image, KnownBundle(localiser=Unasked()), options=options)
+    assert all(dice(result.labels, truth, label) > 0.9 for label in BALLS)
+    assert result.report["evidence"]["verdict"] == "drawn" and result.report["options"]["box_mm"] == list(bounds(image))
+    box, wanted = result.report["heart_box_mm"], np.reshape(bounds(image), (3, 2))
+    assert (np.array(box["low"]) <= wanted[:, 0] + 0.1).all() and (np.array(box["high"]) >= wanted[:, 1] - 0.1).all()
+
+
+def test_a_box_leaves_out_what_is_outside(plain):
+    x0, x1, y0, y1, z0, _ = bounds(plain[0])
+    options = SegmentationOptions(device="cpu", precision="float32", threads=1, box_mm=(x0, x1, y0, y1, z0, 20.0))
+    report = mkd_core.segment(plain[0], KnownBundle(localiser=Unasked()), options=options).report
+    assert report["structures"]["AA"]["volume_ml"] < 3.0 < 30.0 < report["structures"]["LV"]["volume_ml"]
+
+
+def test_in_a_drawn_box_an_unconfirmed_heart_is_doubted_and_only_nothing_is_refused(plain):
+    options = SegmentationOptions(device="cpu", precision="float32", threads=1, box_mm=bounds(plain[0]))
+    one = mkd_core.segment(
+        plain[0],
+        KnownBundle(segmentor_syn=Blind(), localiser=Unasked()),
+        options=SegmentationOptions(
+            device="cpu", precision="float32", threads=1, box_mm=bounds(plain[0]), segmentor="real"
+        ),
+    )
+    assert "do not agree that there is a heart in the box" in sentences(one.report)
+    with pytest.raises(NoHeartError, match="Nothing in the box"):
+        mkd_core.segment(plain[0], KnownBundle(segmentor_syn=Blind(), segmentor_real=Blind()), options=options)
+
+
+def test_boxes_that_cannot_hold_a_heart_are_refused(plain):
+    volume = OrientedVolume(plain[0])
+    with pytest.raises(InputError, match="outside the volume"):
+        localisation.box_from_bounds((500, 600, -50, 50, -50, 50), volume)
+    with pytest.raises(InputError, match="only 4 mm wide"):
+        localisation.box_from_bounds((-2, 2, -50, 50, -50, 50), volume)
+    low, high = localisation.box_from_bounds((50, -50, -40, 40, -1e9, 30), volume)  # corners in any order; cut
+    origin = np.array(volume.to_world((0, 0, 0)))
+    assert np.allclose(low[1:], (-40 - origin[1], -50 - origin[0])) and low[0] == volume.bounds()[0][0]
+    assert math.isclose(high[0], 30 - origin[2])
+
+
+@pytest.mark.parametrize("box", [[1, 2, 3], "123456", [1, 2, 3, 4, 5, None], [1, 2, 3, 4, 5, math.inf], [True] * 6, 7])
+def test_a_box_is_six_numbers(box):
+    with pytest.raises(InputError):
+        SegmentationOptions.from_dict({"box_mm": box})
+    assert SegmentationOptions.from_dict({"box_mm": [1, 2, 3, 4, 5, 6.5]}).box_mm == (1, 2, 3, 4, 5, 6.5)
+    assert SegmentationOptions.from_dict({"box_mm": None}).box_mm is None

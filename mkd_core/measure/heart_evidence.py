@@ -1,0 +1,146 @@
+"""Is there a heart?  Judged by what both stages saw: the localiser proposes, the two segmentors confirm.
+
+Two networks that were trained on different images agree on a heart and on little else.  Where they do not agree, the
+localiser alone can still be believed if it sees a whole heart and does not see as much in the mirror image: what it
+takes for a heart in a head, a phantom or two legs is as good a heart the other way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from mkd_core.measure.messages import finding
+from mkd_core.protocol import Finding
+from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES, Structure
+
+# All chosen by ``python -m Testing.benchmarks.heart_found``.
+
+#: Joint agreement of the two segmentors from which on they confirm a heart.
+CONFIRMED = 0.6
+
+#: Parts of which a confirmed heart must show some, so many of them, and so much of each and of all together, ml.
+PARTS = ("LV", "RV", "LA", "RA", "Myo")
+_FEWEST_PARTS = 3
+_LEAST_PART_ML = 1.0
+_LEAST_TOTAL_ML = 60.0
+
+#: What the localiser must see to be believed alone: recognition, by so much more than that of the mirror image, and
+#: so many structures.
+_RECOGNISED = 0.6
+_MORE_THAN_MIRRORED = 0.05
+_STRUCTURES_SEEN = 6
+
+#: The segmentors are not asked where the localiser sees less than this, ml.
+WORTH_A_LOOK_ML = 15.0
+
+#: Blood darker than this holds no contrast agent, HU.
+_UNENHANCED = 100.0
+
+#: Volumes in ml by label; index 0 does not count.
+Volumes = Sequence[float] | np.ndarray
+
+#: Volumes by label where nothing was found, ml.
+_NOTHING = (0.0,) * CLASS_COUNT
+
+
+class Verdict(Enum):
+    """What the evidence says."""
+
+    CONFIRMED = "confirmed"  #: the segmentors agree
+    COARSE = "coarse"  #: the localiser sees a heart, the segmentors do not agree on it
+    NONE = "none"  #: there is no heart
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What both stages saw.
+
+    Attributes:
+        localised_ml: volume of every structure by the localiser, ml, by label; zeros where it was not asked.
+        recognition: how surely the localiser recognises them, 0 to 1.
+        mirrored_recognition: the same of the mirror image; without consequence where the segmentors confirm.
+        touches_border: what the localiser found reaches the border of the volume.
+        segmented_ml: volume of every structure by the segmentors together, ml, by label.
+        joint_agreement: of the two segmentors, 0 to 1.
+        blood: mean intensity of what was labelled blood, None where there is none.
+        known_parts: how many of :data:`PARTS` the weights know.
+        known_structures: how many of the seven structures the localiser knows.
+    """
+
+    localised_ml: Volumes = _NOTHING
+    recognition: float = 0.0
+    mirrored_recognition: float = 0.0
+    touches_border: bool = False
+    segmented_ml: Volumes = _NOTHING
+    joint_agreement: float = 0.0
+    blood: float | None = None
+    known_parts: int = len(PARTS)
+    known_structures: int = len(STRUCTURES)
+
+    def report(self) -> dict[str, float]:
+        """Figures, ready for JSON."""
+        return {
+            "recognition": round(self.recognition, 4),
+            "joint_agreement": round(float(self.joint_agreement), 4),
+        }
+
+
+def known_parts(structures: Sequence[Structure]) -> int:
+    """How many of :data:`PARTS` weights with these structures know."""
+    return sum(structure.key in PARTS for structure in structures)
+
+
+def confirms(segmented_ml: Volumes, joint_agreement: float, known: int = len(PARTS)) -> bool:
+    """Do the segmentors confirm a heart?
+
+    Args:
+        segmented_ml: volumes by label.
+        joint_agreement: 0 to 1.
+        known: how many of :data:`PARTS` the weights know.
+    """
+    return joint_agreement >= CONFIRMED and is_enough(segmented_ml, known)
+
+
+def is_enough(volumes_ml: Volumes, known: int = len(PARTS)) -> bool:
+    """Are these volumes, by label, enough of a heart to be shown to anyone?"""
+    present = sum(volumes_ml[BY_KEY[key].label] >= _LEAST_PART_ML for key in PARTS)
+    return present >= min(_FEWEST_PARTS, known) and float(np.sum(volumes_ml[1:])) >= _LEAST_TOTAL_ML
+
+
+def judge(evidence: Evidence, least_heart_ml: float) -> Verdict:
+    """Judge the evidence.
+
+    Args:
+        evidence: of both stages.
+        least_heart_ml: volume that the localiser must find to be believed alone, ml; the weights say it.
+    """
+    if confirms(evidence.segmented_ml, evidence.joint_agreement, evidence.known_parts):
+        return Verdict.CONFIRMED
+    volumes = np.asarray(evidence.localised_ml)[1:]
+    if (
+        evidence.recognition >= _RECOGNISED
+        and evidence.recognition - evidence.mirrored_recognition >= _MORE_THAN_MIRRORED
+        and np.count_nonzero(volumes >= _LEAST_PART_ML) >= min(_STRUCTURES_SEEN, evidence.known_structures)
+        and volumes.sum() >= least_heart_ml
+    ):
+        return Verdict.COARSE
+    return Verdict.NONE
+
+
+def no_heart(evidence: Evidence, modality: str) -> Finding:
+    """The finding that says what was seen instead of a heart."""
+    volumes = np.maximum(evidence.localised_ml, evidence.segmented_ml)[1:]
+    total = float(volumes.sum())
+    if total < WORTH_A_LOOK_ML:
+        return finding("no_heart")
+    if modality == "CT" and evidence.blood is not None and evidence.blood < _UNENHANCED:
+        return finding("no_heart_no_contrast", hu=evidence.blood)
+    if evidence.touches_border:
+        return finding("no_heart_cut", ml=total)
+    if total < _LEAST_TOTAL_ML or evidence.joint_agreement >= CONFIRMED:
+        return finding("no_heart_part", ml=total, first=STRUCTURES[int(volumes.argmax())].key)
+    return finding("no_heart_unlike", ml=total, agreement=evidence.joint_agreement)
