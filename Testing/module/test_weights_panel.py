@@ -436,6 +436,7 @@ def test_the_list_of_structures_follows_the_weights(panel, tmp_path):
     assert len(seven) == 7 and panel._choices.structures is None
     panel._weights.choose(str(eight))
     assert shown() == [*seven, "Left atrial appendage"] and panel._choices.structures is None
+    driving.click(panel.ui.advancedCollapsibleButton)
     for name in ("Left atrial appendage", "Left ventricle"):
         driving.tick(panel.ui.structuresList, name, on=False)
     assert panel._choices.structures == tuple(keys[1:7])
