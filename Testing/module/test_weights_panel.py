@@ -414,3 +414,33 @@ def test_an_emptied_folder_field_means_the_folder_beside_the_settings(open_downl
         == placeholder
         == str(Path(slicerApp.slicerUserSettingsFilePath).parent / "MKDSegmentation")
     )
+
+
+def test_the_list_of_structures_follows_the_weights(panel, tmp_path):
+    from Testing.support.tiny_bundles import TINY_SEGMENTOR, random_state_dicts, tiny_description
+    from mkd_core.io.bundle import save_bundle
+
+    description = tiny_description()
+    keys = [*description["structures"], "LAA"]
+    description |= {"format": 2, "structures": keys}
+    description["localiser"]["structures"] = keys[:7]
+    for part in ("segmentor_real", "segmentor_syn"):
+        description["networks"][part] = TINY_SEGMENTOR | {"out_channels": 9}
+    eight = tmp_path / "eight.safetensors"
+    save_bundle(eight, description, random_state_dicts(description))
+
+    def shown():
+        return [panel.ui.structuresList.item(row).text() for row in range(panel.ui.structuresList.count)]
+
+    seven = shown()
+    assert len(seven) == 7 and panel._choices.structures is None
+    panel._weights.choose(str(eight))
+    assert shown() == [*seven, "Left atrial appendage"] and panel._choices.structures is None
+    driving.click(panel.ui.advancedCollapsibleButton)
+    for name in ("Left atrial appendage", "Left ventricle"):
+        driving.tick(panel.ui.structuresList, name, on=False)
+    assert panel._choices.structures == tuple(keys[1:7])
+    panel._weights.choose("")
+    assert len(shown()) == 7 and panel._choices.structures == tuple(keys[1:7]), "what was ticked off stays so"
+    panel._weights.choose(str(eight))
+    assert panel._choices.structures == tuple(keys[1:7])

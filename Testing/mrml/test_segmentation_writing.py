@@ -314,3 +314,18 @@ def test_a_backup_of_nothing_restores_nothing(scene):
     from MKDSegmentationLib.scene.segmentationWriting import SegmentationBackup
 
     SegmentationBackup(None).restore()
+
+
+def test_structures_of_other_weights_go_into_their_own_segments_and_those_of_earlier_ones_go(scene, addVolume, block):
+    from MKDSegmentationLib.scene.segmentationWriting import writeSegmentation
+    from mkd_core.structures import labelled
+
+    labels = np.zeros((9, 10, 11), np.uint8)
+    labels[2:6, 2:6, 2:5], labels[2:6, 2:6, 6:9] = 1, 2
+    volume = addVolume(labels.astype(np.int16))
+    segmentation = writeSegmentation(block(labels), volume, structures=labelled(("LAA", "LV")))
+    assert sorted(segmentIds(segmentation)) == ["LAA", "LV"]
+    assert np.array_equal(voxelsOf(segmentation, "LAA", volume), labels == 1)
+    assert segmentation.GetSegmentation().GetSegment("LAA").GetName() == "Left atrial appendage"
+    writeSegmentation(block(labels), volume, segmentation)
+    assert sorted(segmentIds(segmentation)) == ["LV", "RV"]

@@ -80,8 +80,9 @@ class ByIntensity(nn.Module):
     "Iterations of a non-linear transformation for enhancement of digital images", Pattern Recognition 7, 1975).
     """
 
-    def __init__(self, levels: dict[float, int], stride: int = 4) -> None:
+    def __init__(self, levels: dict[float, int], stride: int = 4, classes: int = 8) -> None:
         super().__init__()
+        self.classes = classes
         self.stride = stride
         self.levels = [(level / 500 - 0.4, label) for level, label in levels.items()]
 
@@ -89,7 +90,7 @@ class ByIntensity(nn.Module):
         for _ in range(2):
             brightest, darkest = functional.max_pool3d(image, 3, 1, 1), -functional.max_pool3d(-image, 3, 1, 1)
             image = torch.where(brightest - image < image - darkest, brightest, darkest)
-        logits = torch.full((1, 8, *image.shape[2:]), -1e4, dtype=image.dtype)
+        logits = torch.full((1, self.classes, *image.shape[2:]), -1e4, dtype=image.dtype)
         for level, label in self.levels:
             logits[:, label] = torch.maximum(logits[:, label], -2000 * (image[:, 0] - level) ** 2)
         return logits
