@@ -201,6 +201,19 @@ def test_other_voxels_of_the_volume_change_the_mean(result, labels):
     assert currentReport(segmentation, volume)["structures"]["LV"]["mean_intensity"] == pytest.approx(before + 7)
 
 
+def test_a_mean_that_is_no_number_is_none(result, labels):
+    import slicer
+
+    from MKDSegmentationLib.scene.segmentMeasurement import measureSegment
+
+    segmentation, volume = result
+    voxels = slicer.util.arrayFromVolume(volume).astype(np.float32)
+    voxels[np.argwhere(labels == 1)[0][0]] = np.nan
+    slicer.util.updateVolumeFromArray(volume, voxels)
+    assert measureSegment(segmentation, "LV", volume).meanIntensity is None
+    assert measureSegment(segmentation, "PA", volume).meanIntensity is not None
+
+
 def test_segments_on_a_finer_grid_have_the_mean_of_the_voxels_they_lie_in(result, labels):
     import slicer
     import vtk
