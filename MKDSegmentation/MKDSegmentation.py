@@ -472,6 +472,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         node = self._undo.segmentation if self._undo else None
         self.ui.undoButton.visible = node is not None and node is segmentation
         if node is None:
+            self._undo = None
             return
         if self._undo.isUndone:
             self.ui.undoButton.text = _("Redo this run")

@@ -214,3 +214,29 @@ def test_a_timer_and_a_single_shot_fire(names):
     names["timer"].start(1)
     names["qt"].QTimer.singleShot(0, lambda: seen.append("shot"))
     driving.waitUntil(lambda: len(seen) == 2)
+
+
+def test_the_event_filter_of_a_subclass_sees_the_events_of_what_it_watches(slicerApp, expectedErrors):
+    import qt
+
+    class Filter(qt.QObject):
+        answer, seen = False, ()
+
+        def eventFilter(self, watched, event):
+            self.seen += ((watched, event.type()),)
+            return self.answer
+
+    watched, watching = qt.QLabel("x"), Filter()
+    watched.installEventFilter(watching)
+    watched.resize(80, 20)
+    watched.show()
+    assert (watched, qt.QEvent.Resize) in watching.seen
+    watching.answer = None  # PythonQt wants a bool
+    with expectedErrors("eventFilter returned None"):
+        watched.hide()
+    watching.answer = False
+    watched.removeEventFilter(watching)
+    count = len(watching.seen)
+    watched.show()
+    assert len(watching.seen) == count
+    watched.delete()

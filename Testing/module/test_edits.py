@@ -95,6 +95,36 @@ def volumeArray(volume):
     return slicer.util.arrayFromVolume(volume)
 
 
+def test_the_algorithm_is_no_longer_told_as_the_only_maker_of_an_edited_segment(result, volume):
+    import vtk
+
+    def maker(key):
+        value = vtk.reference("")
+        segmentations()[0].GetSegmentation().GetSegment(key).GetTag("DICOM.SegmentAlgorithmType", value)
+        return str(value)
+
+    mask = blocks(SHAPE) == 1
+    whole = mask.copy()
+    mask[7:] = False
+    paint(volume, "LV", mask)
+    settle(result)
+    assert (maker("LV"), maker("RV")) == ("SEMIAUTOMATIC", "AUTOMATIC")
+    paint(volume, "LV", whole)
+    settle(result)
+    assert maker("LV") == "AUTOMATIC"
+
+
+def test_browsing_writes_no_tables_anew(beat):
+    panel, volume = beat
+    settle(panel)
+    (table,) = nodesNamed("Beat heart volumes")
+    before = table.GetMTime()
+    for frame in (1, 2, 0):
+        browserOf(volume).SetSelectedItemNumber(frame)
+        settle(panel)
+    assert table.GetMTime() == before
+
+
 def test_mass_follows_an_edit_of_the_myocardium(result, volume):
     half = blocks(SHAPE) == 5
     half[:, :9] = False

@@ -84,7 +84,7 @@ def test_a_segment_of_the_user_with_the_id_of_a_structure_survives(addVolume, la
             assert np.array_equal(voxelsOf(mine, ours[structure.key], volume), labels == structure.label)
 
 
-def test_a_copy_of_one_of_our_segments_belongs_to_the_user(result, labels):
+def test_a_copy_of_one_of_our_segments_belongs_to_the_user(result, addVolume, labels, write):  # noqa: F811
     import slicer
 
     from MKDSegmentationLib.scene.ourSegments import ourSegments, segmentsOfOthers
@@ -97,6 +97,12 @@ def test_a_copy_of_one_of_our_segments_belongs_to_the_user(result, labels):
     other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Kept")
     assert other.GetSegmentation().CopySegmentFromSegmentation(inner, "LV", False)
     assert segmentsOfOthers(other) == ["LV"] and ourSegments(other) == {}
+    inner.RemoveSegment("LV")
+    assert "LV" not in ourSegments(segmentation), "the copy does not take the place of the original"
+    ofAnotherRun = write(addVolume(labels.astype(np.int16), name="Second"))
+    ofAnotherRun.GetSegmentation().RemoveSegment("RV")
+    assert ofAnotherRun.GetSegmentation().CopySegmentFromSegmentation(inner, "RV", False)
+    assert segmentsOfOthers(ofAnotherRun) == ["RV"]
 
 
 def test_segments_of_earlier_versions_are_recognised_by_id_and_report(result, labels, write):  # noqa: F811
@@ -199,6 +205,19 @@ def test_other_voxels_of_the_volume_change_the_mean(result, labels):
     slicer.util.arrayFromVolume(volume)[labels == 1] += 7
     slicer.util.arrayFromVolumeModified(volume)
     assert currentReport(segmentation, volume)["structures"]["LV"]["mean_intensity"] == pytest.approx(before + 7)
+
+
+def test_a_mean_that_is_no_number_is_none(result, labels):
+    import slicer
+
+    from MKDSegmentationLib.scene.segmentMeasurement import measureSegment
+
+    segmentation, volume = result
+    voxels = slicer.util.arrayFromVolume(volume).astype(np.float32)
+    voxels[np.argwhere(labels == 1)[0][0]] = np.nan
+    slicer.util.updateVolumeFromArray(volume, voxels)
+    assert measureSegment(segmentation, "LV", volume).meanIntensity is None
+    assert measureSegment(segmentation, "PA", volume).meanIntensity is not None
 
 
 def test_segments_on_a_finer_grid_have_the_mean_of_the_voxels_they_lie_in(result, labels):

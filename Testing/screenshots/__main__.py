@@ -87,7 +87,7 @@ def done(panel):
 
 
 def disagreement(panel):
-    """The map of disagreement lies over the slices."""
+    """The disagreement map lies over the slices."""
     from Testing.harness import driving
 
     volume = addHeart("MR", "Heart MR")

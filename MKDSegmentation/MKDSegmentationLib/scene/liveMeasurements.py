@@ -9,9 +9,10 @@ from .frameSequence import FrameSequence, isSequenceOfSegmentations
 from .functionNodes import nodesOfFunction, writeFunctionNodes
 from .measurements import measurementRows, measurementsTable, writeMeasurementsTable
 from .nodeSelection import volumeOf
+from .ourSegments import declareAlgorithm, ourSegments
 from .overlayVolumes import ALIGNED, DISAGREEMENT, overlayOf
 from .provenance import hasReport
-from .segmentMeasurement import currentReport
+from .segmentMeasurement import EDITED, currentReport
 
 #: Time from a change to the figures that follow it; changes within it count as one.
 DELAY_MS = 200
@@ -30,7 +31,7 @@ class LiveMeasurements(VTKObservationMixin):
         super().__init__()
         self.onMeasured = onMeasured
         self._changed = set()  # ids of segmentation nodes that changed
-        self._rows = {}  # id of a segmentation node -> rows of its table
+        self._rows = {}  # id of a segmentation or sequence node -> what its table or tables show
         self._orphans = []  # ids of nodes whose segmentation is being removed
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
@@ -71,18 +72,32 @@ class LiveMeasurements(VTKObservationMixin):
             if frames is None or not nodesOfFunction(node):
                 return
             if frames.measureSome():
-                writeFunctionNodes(frames)
+                self._measureFrames(node, frames)
             else:
                 self._changed.add(node.GetID())  # goes on after the application had its turn
                 self._timer.start()
             return
+        report = currentReport(node, volumeOf(node))
+        for key, segmentId in ourSegments(node).items():
+            isEdited = report["structures"].get(key, {}).get("state") == EDITED
+            declareAlgorithm(node.GetSegmentation().GetSegment(segmentId), isEdited)
         if measurementsTable(node) is None:
             return
-        report = currentReport(node, volumeOf(node))
         rows = measurementRows(report)
         if rows != self._rows.get(node.GetID()):
             writeMeasurementsTable(report, node)
             self._rows[node.GetID()] = rows
+
+    def _measureFrames(self, sequence, frames: FrameSequence) -> None:
+        shown = [
+            [(key, entry.get("volume_ml"), entry.get("state")) for key, entry in report["structures"].items()]
+            if report
+            else None
+            for report in frames.reports()
+        ]
+        if shown != self._rows.get(sequence.GetID()):  # browsing and playing change nothing
+            writeFunctionNodes(frames)
+            self._rows[sequence.GetID()] = shown
 
     def _onSceneFilled(self, caller=None, event=None) -> None:
         for className in ("vtkMRMLSegmentationNode", "vtkMRMLSequenceNode"):

@@ -23,6 +23,7 @@ STRUCTURE_TAG, ORIGIN_TAG, FINGERPRINT_TAG, WRITTEN_TAG = (
 )
 
 _TOKEN_ATTRIBUTE = "MKDSegmentation.Token"
+_ALGORITHM_TYPE_TAG = "DICOM.SegmentAlgorithmType"
 _ALGORITHM_TAG = "DICOM.SegmentAlgorithmName"  # all that earlier versions left on a segment of theirs
 _CORNER_TOLERANCE = 0.01  # mm; files round positions
 _VOLUME_TOLERANCE = 0.002  # ml; reports round volumes
@@ -136,25 +137,31 @@ def markAsOurs(segmentationNode, segmentId: str, key: str, fingerprint: Fingerpr
     segment.SetTag(WRITTEN_TAG, datetime.datetime.now().astimezone().isoformat(timespec="seconds"))
 
 
-def isEdited(segmentationNode, key: str, fingerprint: Fingerprint, volumeMl: float) -> bool:
+def isEdited(segment, fingerprint: Fingerprint, volumeMl: float, reportedMl: float | None) -> bool:
     """Tell whether one of our segments is no longer as it was written.
 
     :param fingerprint: of the segment as it is now.
-    :param volumeMl: its volume without parent transforms; judges segments of versions that left no fingerprint.
+    :param volumeMl: its volume without parent transforms.
+    :param reportedMl: the volume that the run reported; with it, segments are judged of versions that left no
+        fingerprint.
     """
-    segmentId = ourSegments(segmentationNode)[key]
-    text = tagOf(segmentationNode.GetSegmentation().GetSegment(segmentId), FINGERPRINT_TAG)
-    written = Fingerprint.parse(text or "")
+    written = Fingerprint.parse(tagOf(segment, FINGERPRINT_TAG) or "")
     if written is not None:
         return not written.matches(fingerprint)
-    reported = reportOf(segmentationNode).get("structures", {}).get(key, {}).get("volume_ml")
-    return reported is None or abs(reported - volumeMl) > _VOLUME_TOLERANCE
+    return reportedMl is None or abs(reportedMl - volumeMl) > _VOLUME_TOLERANCE
 
 
 def tagOf(segment, name: str) -> str | None:
     """Return a tag of a segment, or None."""
     value = vtk.reference("")
     return str(value) if segment.GetTag(name, value) else None
+
+
+def declareAlgorithm(segment, edited: bool) -> None:
+    """Say in the words of DICOM what made a segment: the algorithm alone, or the algorithm and a person."""
+    value = "SEMIAUTOMATIC" if edited else "AUTOMATIC"
+    if tagOf(segment, _ALGORITHM_TYPE_TAG) != value:
+        segment.SetTag(_ALGORITHM_TYPE_TAG, value)
 
 
 def freeSegmentId(segmentationNode, key: str) -> str:

@@ -123,12 +123,17 @@ def currentReport(segmentationNode, volumeNode=None, scale: float | None = None)
 
 def editedStructures(segmentationNode) -> list:
     """Return the keys of our segments whose voxels are not as they were written."""
-    edited = []
+    edited, reported = [], reportOf(segmentationNode).get("structures", {})
     for key, segmentId in ourSegments(segmentationNode).items():
         figures = measureSegment(segmentationNode, segmentId)
-        if figures is not None and isEdited(segmentationNode, key, figures.fingerprint, figures.volumeMl):
+        if figures is not None and _isEdited(segmentationNode, segmentId, figures, reported.get(key, {})):
             edited.append(key)
     return edited
+
+
+def _isEdited(segmentationNode, segmentId: str, figures: SegmentFigures, reported: dict) -> bool:
+    segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
+    return isEdited(segment, figures.fingerprint, figures.volumeMl, reported.get("volume_ml"))
 
 
 def editedNames(segmentationNode) -> list:
@@ -151,7 +156,7 @@ def _entry(segmentationNode, key: str, segmentId: str, reported: dict, volumeNod
         entry = {"volume_ml": None, "mean_intensity": None, "agreement": None, "warnings": [], "state": EDITED}
     else:
         entry = {**reported}
-        if isEdited(segmentationNode, key, figures.fingerprint, figures.volumeMl):
+        if _isEdited(segmentationNode, segmentId, figures, reported):
             entry = {"agreement": None, "warnings": [], "state": EDITED}
         entry["volume_ml"] = figures.volumeMl * scale
         entry["touches_border"] = figures.touchesBorder
@@ -202,14 +207,20 @@ def _inVolume(mask: np.ndarray, start: tuple, voxels: np.ndarray, toVolume: np.n
     if isSameGrid and (moved >= 0).all() and (moved + mask.shape <= voxels.shape).all():
         values = voxels[tuple(slice(low, low + size) for low, size in zip(moved, mask.shape))][mask]
         reaches = (moved == 0).any() or (moved + mask.shape == voxels.shape).any()
-        return float(values.mean(dtype=np.float64)), bool(reaches)
+        return _mean(values), bool(reaches)
     points = np.argwhere(mask) + start
     indices = np.round(points[:, ::-1] @ toVolume[:3, :3].T + toVolume[:3, 3]).astype(int)[:, ::-1]
     last = np.array(voxels.shape) - 1
     isInside = ((indices >= 0) & (indices <= last)).all(axis=1)
     reaches = not isInside.all() or bool(((indices == 0) | (indices == last)).any())
     values = voxels[tuple(indices[isInside].T)]
-    return (float(values.mean(dtype=np.float64)) if values.size else None), reaches
+    return _mean(values), reaches
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Return the mean, None where there are no values or no finite one."""
+    mean = float(values.mean(dtype=np.float64)) if values.size else np.nan
+    return mean if np.isfinite(mean) else None
 
 
 def _matrixToVolume(segmentationNode, image, volumeNode):
