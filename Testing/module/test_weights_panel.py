@@ -414,3 +414,10 @@ def test_an_emptied_folder_field_means_the_folder_beside_the_settings(open_downl
         == placeholder
         == str(Path(slicerApp.slicerUserSettingsFilePath).parent / "MKDSegmentation")
     )
+
+
+def test_a_short_card_takes_no_more_room_than_its_text(open_weights):
+    driving.click(open_weights.ui.useDefaultWeightsButton)
+    long = open_weights.ui.modelLabel.height
+    driving.typeText(open_weights.ui.weightsPathLineEdit, "/x/weights.pt")
+    driving.waitUntil(lambda: open_weights.ui.modelLabel.height < long / 2, 60, "a lower card")
