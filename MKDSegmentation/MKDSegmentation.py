@@ -461,12 +461,11 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             section.enabled = not running
         ui.resultsCollapsibleButton.visible = bool(state.report) and not running
         ui.show3DButton.setSegmentationNode(state.segmentation)
-        for section in (self._advice, self._estimate, self._overlay):
+        for section in (self._advice, self._estimate, self._overlay, self._sequence):
             section.show(state)
         if state.report:
             self._results.show(state)
         self._showUndo(state.segmentation)
-        self._sequence.update(state.volume, running, state.blockingReason)
 
     def _showUndo(self, segmentation) -> None:
         node = self._undo.segmentation if self._undo else None

@@ -205,6 +205,23 @@ def test_cancel_keeps_the_frames_that_are_finished(panel, sequence, worker, slic
     )
 
 
+def test_a_run_cancelled_at_its_last_frame_tells_no_ejection_fraction_until_all_frames_are_segmented(
+    panel, sequence, worker, tmp_path
+):
+    """One missing frame of a beat may be the end of systole."""
+    worker(f"beat-last:{tmp_path / 'go'}")
+    driving.click(panel.ui.segmentSequenceButton)
+    waitForStage(panel, f"Frame {FRAMES} of {FRAMES}: Looking", 120)
+    driving.click(panel.ui.segmentButton)
+    waitUntilReady(panel, 120)
+    assert functionRows(panel)["Ejection fraction (%)"] == ["", ""]
+    assert "the run was cancelled before all frames" in panel.ui.functionWarningsLabel.text
+    worker("beat")
+    segmentAll(panel, 120)
+    assert functionRows(panel)["Ejection fraction (%)"][0] != ""
+    assert "cancelled" not in panel.ui.functionWarningsLabel.text
+
+
 def test_cancel_before_the_first_frame_is_finished_leaves_the_scene_as_it_was(panel, sequence, worker):
     worker("slow")
     before = sceneContent()

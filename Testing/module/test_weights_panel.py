@@ -444,3 +444,10 @@ def test_the_list_of_structures_follows_the_weights(panel, tmp_path):
     assert len(shown()) == 7 and panel._choices.structures == tuple(keys[1:7]), "what was ticked off stays so"
     panel._weights.choose(str(eight))
     assert panel._choices.structures == tuple(keys[1:7])
+
+
+def test_a_short_card_takes_no_more_room_than_its_text(open_weights):
+    driving.click(open_weights.ui.useDefaultWeightsButton)
+    long = open_weights.ui.modelLabel.height
+    driving.typeText(open_weights.ui.weightsPathLineEdit, "/x/weights.pt")
+    driving.waitUntil(lambda: open_weights.ui.modelLabel.height < long / 2, 60, "a lower card")

@@ -219,6 +219,9 @@ class FakeWorker:
                 and not Path(self.argument or "nowhere").exists()
             ):
                 labels[:] = 0
+            isLast = voxels[0, 0, 0] == len(BEAT_WIDTHS) - 1
+            while self.mode == "beat-last" and isLast and not Path(self.argument).exists():
+                time.sleep(0.01)
             while self.mode == "beat-until" and voxels[0, 0, 0] >= 2 and not Path(self.argument).exists():
                 time.sleep(0.01)
         if self.mode == "empty":

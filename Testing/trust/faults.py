@@ -598,7 +598,11 @@ FAULTS = (
     Fault("label map has another size", _worker("other_size@reply"), NO_RESULT),
     Fault("label map has a label of nothing", _worker("impossible_label@reply"), NO_RESULT),
     Fault("report is empty", _worker("no_report@reply"), NO_RESULT),
-    Fault("report is a list", _worker("listed_report@reply"), NO_RESULT),
+    Fault(
+        "report is a list",
+        _worker("listed_report@reply"),
+        r"The result of the segmentation process cannot be understood\. Click Segment again; .*",
+    ),
     Fault("report is nonsense", _worker("report_of_nonsense@reply"), NO_RESULT),
     Fault("disk is full: volume", _full_disk, NO_FOLDER),
     Fault(

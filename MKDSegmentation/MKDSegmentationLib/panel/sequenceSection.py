@@ -36,25 +36,22 @@ class SequenceSection:
         ui.functionTable.connect("cellClicked(int,int)", self._onRowClicked)
         ui.showPlotButton.connect("clicked(bool)", self._onShowPlot)
 
-    def update(self, volumeNode, running: bool, blockingReason: str) -> None:
-        """Show what there is for a volume node.
-
-        :param blockingReason: why the volume cannot be segmented; empty if it can.
-        """
+    def show(self, state) -> None:
+        """Show the frames behind the volume in the state of the panel."""
         ui = self._ui
-        self._frames = FrameSequence.of(volumeNode)
+        self._frames = FrameSequence.of(state.volume)
         ui.sequenceCollapsibleButton.visible = self._frames is not None
         if self._frames is None:
             return
         count = self._frames.count
         ui.sequenceLabel.text = _extentText(self._frames)
         ui.segmentSequenceButton.text = _("Segment all {count} frames").format(count=count)
-        ui.segmentSequenceButton.enabled = not running and not blockingReason
-        ui.segmentSequenceButton.toolTip = blockingReason or _(
+        ui.segmentSequenceButton.enabled = not state.isRunning and not state.blockingReason
+        ui.segmentSequenceButton.toolTip = state.blockingReason or _(
             "Segment every frame; frames that are finished are kept if you cancel."
         )
         self._keepSurfaces()
-        self._isRunning = running
+        self._isRunning = state.isRunning
         self._showFunction()
 
     def close(self) -> None:
@@ -97,7 +94,7 @@ class SequenceSection:
         if self._frames is None or self._frames.segmentations() is None:
             return None
         self._reports = self._frames.reports()
-        return functionOfReports(self._reports) if any(self._reports) else None
+        return functionOfReports(self._reports, self._frames.isUnfinished) if any(self._reports) else None
 
     def _show(self, function: CardiacFunction) -> None:
         table, rows = self._ui.functionTable, functionRows(function)
@@ -110,7 +107,9 @@ class SequenceSection:
                 item.setToolTip(self._frameText(function, row) or text)
                 table.setItem(row, column, item)
         self._fitted.fit()
-        self._ui.functionWarningsLabel.text = _warningsText(function, functionNotes(self._reports))
+        self._ui.functionWarningsLabel.text = _warningsText(
+            function, functionNotes(self._reports, self._frames.isUnfinished)
+        )
         self._ui.showPlotButton.enabled = chartOf(self._frames) is not None
 
     def _frameOfRow(self, function: CardiacFunction, row: int):

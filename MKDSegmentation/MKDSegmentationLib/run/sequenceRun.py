@@ -225,6 +225,7 @@ class SequenceRun(VTKObservationMixin):
         segmentation, report = None, {}
         if givesResult and self._finishedFrames:
             segmentation = self._frames.segmentationNode()
+            self._frames.markCancelled(status == "cancelled")
             function = writeFunctionNodes(self._frames)
             report = {"function": function.as_dict(), "frames": self._frames.reports()}
         onFinished, self._onFinished, self._onProgress = self._onFinished, None, None

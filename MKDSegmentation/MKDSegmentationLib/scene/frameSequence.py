@@ -2,12 +2,16 @@
 
 import slicer
 
+from .provenance import reportOf
 from .segmentMeasurement import currentReport, editedStructures, voxelsToMeasure
 from .segmentationWriting import placeBeside
 from .transformHardening import volumeScale
 
 #: Role by which a sequence of segmentations refers to the sequence of volumes it was made of.
 _VOLUMES_ROLE = "MKDSegmentation.Volumes"
+
+#: Attribute of a sequence of segmentations whose run was cancelled.
+_CANCELLED_ATTRIBUTE = "MKDSegmentation.Cancelled"
 
 #: So many voxels are looked at without a break; it takes about a tenth of a second.
 _VOXELS_AT_ONCE = 250_000_000
@@ -97,6 +101,20 @@ class FrameSequence:
         segmented.
         """
         return [self.reportOfFrame(value) or None for value in self.indexValues()]
+
+    @property
+    def isUnfinished(self) -> bool:
+        """True if the last run was cancelled and frames are missing: they were never tried."""
+        segmentations = self.segmentations()
+        return (
+            segmentations is not None
+            and segmentations.GetAttribute(_CANCELLED_ATTRIBUTE) is not None
+            and not all(reportOf(self.segmentationOfFrame(value)) for value in self.indexValues())
+        )
+
+    def markCancelled(self, isCancelled: bool) -> None:
+        """Remember with the scene whether the run that made the segmentations was cancelled."""
+        self.segmentations().SetAttribute(_CANCELLED_ATTRIBUTE, "true" if isCancelled else None)
 
     def reportOfFrame(self, indexValue: str) -> dict:
         """Return the current report of a frame (see segmentMeasurement), without intensities; empty if it has none."""

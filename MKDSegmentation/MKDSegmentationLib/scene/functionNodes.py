@@ -30,14 +30,16 @@ _IN_PLOT = ("LV", "RV", "LA", "RA")
 _LONGEST_GAP = 1
 
 
-def functionOfReports(reports: list) -> CardiacFunction:
+def functionOfReports(reports: list, isUnfinished: bool = False) -> CardiacFunction:
     """Return the function that the current reports of all frames tell.
 
-    Figures of the beat are left out where neighbouring frames are missing, as after a run that was cancelled: the
+    Figures of the beat are left out where neighbouring frames are missing, and after a run that was cancelled: the
     largest and the smallest volume of what is there are not those of the beat.
+
+    :param isUnfinished: True if frames are missing because a run was cancelled.
     """
     function = cardiac_function(reports)
-    if _longestGap(volume_curve(reports, "LV")) <= _LONGEST_GAP:
+    if not isUnfinished and _longestGap(volume_curve(reports, "LV")) <= _LONGEST_GAP:
         return function
     return dataclasses.replace(
         function, end_diastole=None, end_systole=None, left=None, right=None, myocardial_mass_g=None
@@ -52,8 +54,11 @@ def _longestGap(curve: list) -> int:
     return longest
 
 
-def functionNotes(reports: list) -> list:
-    """Return sentences on what became of the frames since the run, and on figures that are not shown."""
+def functionNotes(reports: list, isUnfinished: bool = False) -> list:
+    """Return sentences on what became of the frames since the run, and on figures that are not shown.
+
+    :param isUnfinished: True if frames are missing because a run was cancelled.
+    """
     notes = []
     edited = [
         str(frame + 1)
@@ -62,7 +67,9 @@ def functionNotes(reports: list) -> list:
     ]
     if edited:
         notes.append(_("Edited after the run: frame {frames}.").format(frames=", ".join(edited)))
-    if any(reports) and _longestGap(volume_curve(reports, "LV")) > _LONGEST_GAP:
+    if any(reports) and isUnfinished:
+        notes.append(_("The ejection fraction is not shown: the run was cancelled before all frames were segmented."))
+    elif any(reports) and _longestGap(volume_curve(reports, "LV")) > _LONGEST_GAP:
         notes.append(_("The ejection fraction is not shown: too many frames have no left ventricle."))
     return notes
 
@@ -109,13 +116,13 @@ def writeFunctionNodes(frames: FrameSequence) -> CardiacFunction:
     are used again.
     """
     segmentations, reports = frames.segmentations(), frames.reports()
-    function = functionOfReports(reports)
+    function = functionOfReports(reports, frames.isUnfinished)
     with slicer.util.NodeModify(segmentations):  # each change of a sequence lets its browser copy the whole volume
         volumes = _node(segmentations, _VOLUMES_ROLE, "vtkMRMLTableNode", _("{name} volumes"))
         table = _node(segmentations, _FUNCTION_ROLE, "vtkMRMLTableNode", _("{name} function"))
         chart = _node(segmentations, _CHART_ROLE, "vtkMRMLPlotChartNode", _("{name} volume-time curves"))
     _fillVolumes(volumes, frames, reports)
-    _fillFunction(table, function, functionNotes(reports))
+    _fillFunction(table, function, functionNotes(reports, frames.isUnfinished))
     _fillChart(chart, volumes, segmentations.GetName())
     return function
 
