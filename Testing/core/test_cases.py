@@ -318,10 +318,10 @@ def test_an_empty_structure_is_a_warning_or_a_refusal(tmp_path):
 def test_slices_time_series_and_colours_are_refused(tmp_path):
     flat = volume(np.zeros((20, 20), np.int16), (1, 1), (0, 0))
     one = Case("a", write(flat, tmp_path / "flat.nrrd"), write(flat, tmp_path / "flat_label.nrrd"), "CT")
-    assert "“flat.nrrd” has 2 dimensions" in refusal(check_cases, [one])
-    assert "“flat.nrrd” has 2 dimensions" in refusal(read_case, one)
+    assert "“flat.nrrd” cannot be read: the image has 2 dimensions" in refusal(check_cases, [one])
+    assert "“flat.nrrd” cannot be read: the image has 2 dimensions" in refusal(read_case, one)
     series = sitk.JoinSeries([ct(), ct()])
-    assert "“t.nrrd” has 4 dimensions" in refusal(
+    assert "“t.nrrd” cannot be read: the volume is a time series" in refusal(
         check_cases, [Case("b", write(series, tmp_path / "t.nrrd"), one.label, "CT")]
     )
     colours = sitk.Compose([ct(), ct()])

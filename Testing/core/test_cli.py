@@ -110,9 +110,17 @@ def test_an_earlier_result_stays_when_a_run_fails(known_weights, ct, tmp_path, c
 
     for name in ("o.nrrd", "r.json", "p.png"):
         (tmp_path / name).write_text("earlier")
-    monkeypatch.setattr("mkd_core.io.preview.write_png", full)
+    monkeypatch.setattr("mkd_core.io.preview.store_png", full)
     refused(
-        capsys, "segment", ct, tmp_path / "o.nrrd", "--report", tmp_path / "r.json", "--preview", tmp_path / "p.png"
+        capsys,
+        "segment",
+        ct,
+        tmp_path / "o.nrrd",
+        "--report",
+        tmp_path / "r.json",
+        "--preview",
+        tmp_path / "p.png",
+        "--overwrite",
     )
     assert [(tmp_path / name).read_text() for name in ("o.nrrd", "r.json", "p.png")] == ["earlier"] * 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "o.nrrd", "p.png", "r.json"]
@@ -177,7 +185,7 @@ def test_if_one_file_cannot_be_written_none_is_left(known_weights, ct, tmp_path,
         path.write_bytes(b"half a picture")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mkd_core.io.preview.write_png", full)
+    monkeypatch.setattr("mkd_core.io.preview.store_png", full)
     message = refused(
         capsys, "segment", ct, tmp_path / "o.nrrd", "--report", tmp_path / "r.json", "--preview", tmp_path / "p.png"
     )

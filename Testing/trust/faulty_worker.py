@@ -241,10 +241,10 @@ def quick_segment(image, bundle, *, modality, options, progress, cancelled):
     return pipeline.SegmentationResult(labels, report(labels, {"options": {}, "modality": modality}))
 
 
-def read_volume(path, **options):
-    """In place of mkd_core.io.volumes.read_volume: passes a place."""
+def read_with_doubts(path):
+    """In place of mkd_core.io.volumes.read_with_doubts: passes a place."""
     visit("read")
-    return _read_volume(path, **options)
+    return _read_with_doubts(path)
 
 
 def write_volume(image, path, **options):
@@ -276,8 +276,8 @@ def no_graphics_memory() -> None:
 
 
 if __name__ == "__main__":
-    _read_volume, _write_volume = volume_files.read_volume, volume_files.write_volume
-    volume_files.read_volume, volume_files.write_volume = read_volume, write_volume
+    _read_with_doubts, _write_volume = volume_files.read_with_doubts, volume_files.write_volume
+    volume_files.read_with_doubts, volume_files.write_volume = read_with_doubts, write_volume
     visit("start")
     requests, REPLIES = worker.protocol_streams()
     if "--real" in sys.argv:

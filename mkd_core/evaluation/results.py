@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,48 @@ import numpy as np
 from mkd_core.errors import InputError, ProtocolError
 from mkd_core.evaluation.cases import Case
 from mkd_core.evaluation.measures import StructureMeasures
-from mkd_core.io.volumes import read_volume, write_volume
+from mkd_core.io.atomic import OutputFiles, write_text
+from mkd_core.io.volumes import input_files, read_volume, write_volume
 from mkd_core.protocol import Finding
+
+#: Files of an evaluation as a whole.
+SUMMARY_FILES = ("cases.csv", "summary.json", "summary.md", "evaluation.png", "evaluation.pdf")
+
+#: Says that the files with our names in a folder are results of evaluations.
+_MARKER = "mkd-evaluation.txt"
+_MARKER_TEXT = (
+    "The files cases.csv, summary.*, evaluation.*, cases/*.json and segmentations/*.nii.gz in this folder are results of "
+    "mkd evaluate, which replaces them when it runs again.\n"
+)
+
+
+def claim_folder(folder: Path, cases: Sequence[Case], inputs: Sequence[Path], *, overwrite: bool = False) -> None:
+    """Make a folder the place of an evaluation's results, before any work is done.
+
+    Args:
+        folder: made if it is not there.
+        cases: whose results are to come.
+        inputs: what else is read: the table of cases, the weights.
+        overwrite: whether files in it that no evaluation made may be replaced.
+
+    Raises:
+        InputError: a result would replace a file that is read, or one that no evaluation made; or the folder cannot be
+            written.
+    """
+    results = ResultFolder(folder, {})
+    targets = [folder / name for name in SUMMARY_FILES]
+    targets += [path for case in cases for path in (results.record_path(case), results.segmentation_path(case))]
+    read = [path for path in inputs if path.is_file()]
+    read += [path for case in cases for file in (case.image, case.label) for path in input_files(file)]
+    is_ours = (folder / _MARKER).is_file()
+    files = OutputFiles(inputs=read, overwrite=overwrite or is_ours)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files.check(*(path for path in targets if path.parent.is_dir()))
+        if not is_ours:
+            write_text(folder / _MARKER, _MARKER_TEXT)
+    except OSError as error:
+        raise InputError(f"The folder “{folder}” cannot be written ({error.strerror or error}).") from error
 
 
 @dataclass(frozen=True)
@@ -70,7 +109,7 @@ class ResultFolder:
     def find(self, case: Case) -> CaseResult | None:
         """The result of a case if it is there and still holds."""
         try:
-            record = json.loads(self._record_path(case).read_text(encoding="utf-8"))
+            record = json.loads(self.record_path(case).read_text(encoding="utf-8"))
             if record["of"] != self._origin(case):
                 return None
             found = record["result"]
@@ -92,7 +131,7 @@ class ResultFolder:
         Raises:
             InputError: the folder cannot be written.
         """
-        path, segmentation = self._record_path(result.case), self.segmentation_path(result.case)
+        path, segmentation = self.record_path(result.case), self.segmentation_path(result.case)
         try:
             for file in (path, segmentation):
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +153,8 @@ class ResultFolder:
         """Labels of a finished case; None if it could not be segmented."""
         return None if result.failure else read_volume(self.segmentation_path(result.case))
 
-    def _record_path(self, case: Case) -> Path:
+    def record_path(self, case: Case) -> Path:
+        """Where the figures of a case are kept."""
         return self._folder / "cases" / f"{case.name}.json"
 
     def _origin(self, case: Case) -> dict[str, Any]:
@@ -124,10 +164,3 @@ class ResultFolder:
             for stat in (path.stat(),)
         ]
         return {**self._setting, "modality": case.modality, "files": files}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file under another name and give it its own when it is complete."""
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(draft, path)
