@@ -99,11 +99,11 @@ class Bench:
         _module, self.panel = bootstrap.loadModule(panel_driving.MODULE)
         self.panel._doubleClickTimer.setInterval(1)  # nobody here needs protection from his own double clicks
         self.panel._warmTimer.setInterval(10**8)  # a worker that warms itself would meet the fault before the click
-        from MKDSegmentationLib.run import rawNrrd
+        from MKDSegmentationLib.run import volumeTransfer
 
-        self._raw_nrrd, self._piece_bytes, rawNrrd.PIECE_BYTES = (
-            rawNrrd,
-            rawNrrd.PIECE_BYTES,
+        self._transfer, self._piece_bytes, volumeTransfer.PIECE_BYTES = (
+            volumeTransfer,
+            volumeTransfer.PIECE_BYTES,
             1000,
         )  # many steps even for a small volume
         self.add_volume()
@@ -115,7 +115,7 @@ class Bench:
         from Testing.harness import bootstrap
 
         bootstrap.clear()
-        self._raw_nrrd.PIECE_BYTES = self._piece_bytes
+        self._transfer.PIECE_BYTES = self._piece_bytes
         os.environ["PATH"] = self._path
         slicer.app.temporaryPath = self._temporary_before
 

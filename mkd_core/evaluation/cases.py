@@ -26,6 +26,7 @@ import numpy as np
 
 from mkd_core.errors import InputError
 from mkd_core.inference.image_check import validate_image
+from mkd_core.inference.padding import without_marks
 from mkd_core.io.volumes import VolumeGrid, read_grid, read_volume
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import MODALITIES, Finding
@@ -294,7 +295,8 @@ def _corners(grid: VolumeGrid) -> np.ndarray:
 def _check_voxels(case: Case, require_all: bool, structures: Sequence[Structure]) -> list[Finding]:
     image, labels = _read_pair(case, structures)
     try:
-        doubts = validate_image(image, case.modality)
+        image, marks = without_marks(image, case.modality)
+        doubts = marks + validate_image(image, case.modality)
     except InputError as error:
         raise InputError(f"“{case.image.name}” cannot be used: {_lower(error.message)}", error.advice) from error
     empty = [

@@ -25,8 +25,8 @@ SUMMARY_FILES = ("cases.csv", "summary.json", "summary.md", "evaluation.png", "e
 #: Says that the files with our names in a folder are results of evaluations.
 _MARKER = "mkd-evaluation.txt"
 _MARKER_TEXT = (
-    "The files cases.csv, summary.*, evaluation.*, cases/*.json and segmentations/*.nii.gz in this folder are results of "
-    "mkd evaluate, which replaces them when it runs again.\n"
+    "The files cases.csv, summary.*, evaluation.*, cases/*.json and segmentations/*.nii.gz in this folder are results "
+    "of mkd evaluate, which replaces them when it runs again.\n"
 )
 
 

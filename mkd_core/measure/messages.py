@@ -152,8 +152,8 @@ MESSAGES: Mapping[str, Message] = {
     "padding_values": Message(
         "amber",
         _(
-            "{share:.1%} of the voxels hold no intensity but a mark such as NaN: they were taken for the outside of the "
-            "field of view."
+            "{share:.2%} of the voxels hold no intensity but a mark such as NaN: they were taken for the outside of "
+            "the field of view."
         ),
     ),
     "jumps": Message(
