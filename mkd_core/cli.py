@@ -425,7 +425,6 @@ def _print_report(report: Report) -> None:
 def _evaluate(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     from mkd_core.evaluation import figure, report, run
     from mkd_core.evaluation.cases import find_cases
-    from mkd_core.evaluation.results import claim_folder
     from mkd_core.inference.pipeline import require_torch
     from mkd_core.io import bundle as bundles
     from mkd_core.io.volumes import check_output_folder
@@ -437,7 +436,6 @@ def _evaluate(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> No
     require_torch()
     weights = bundles.load_bundle(bundles.default_bundle_path() if str(chosen.bundle) == "default" else chosen.bundle)
     options = SegmentationOptions(chosen.device, chosen.precision, chosen.threads, chosen.alignment)
-    claim_folder(chosen.out, cases, [chosen.data, weights.path], overwrite=chosen.overwrite)
     show = _ProgressLine(enabled=not chosen.quiet)
 
     def finished(result) -> None:
@@ -446,7 +444,16 @@ def _evaluate(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> No
             _tell(report.case_line(result))
 
     try:
-        evaluation = run.evaluate(weights, cases, chosen.out, options=options, progress=show, finished=finished)
+        evaluation = run.evaluate(
+            weights,
+            cases,
+            chosen.out,
+            options=options,
+            progress=show,
+            finished=finished,
+            inputs=[chosen.data],
+            overwrite=chosen.overwrite,
+        )
         paths = report.write_report(evaluation, chosen.out)
         if not chosen.no_figure:
             show("figure", 1.0, "Drawing the figure")

@@ -30,33 +30,25 @@ _MARKER_TEXT = (
 )
 
 
-def claim_folder(folder: Path, cases: Sequence[Case], inputs: Sequence[Path], *, overwrite: bool = False) -> None:
-    """Make a folder the place of an evaluation's results, before any work is done.
+def check_targets(folder: Path, cases: Sequence[Case], inputs: Sequence[Path], *, overwrite: bool = False) -> None:
+    """Refuse a folder for results before any work is done, if one of them would replace what no evaluation made.
 
     Args:
-        folder: made if it is not there.
+        folder: for the results; need not be there.
         cases: whose results are to come.
         inputs: what else is read: the table of cases, the weights.
         overwrite: whether files in it that no evaluation made may be replaced.
 
     Raises:
-        InputError: a result would replace a file that is read, or one that no evaluation made; or the folder cannot be
-            written.
+        InputError: a result would replace a file that is read, or one that no evaluation made.
     """
     results = ResultFolder(folder, {})
     targets = [folder / name for name in SUMMARY_FILES]
     targets += [path for case in cases for path in (results.record_path(case), results.segmentation_path(case))]
     read = [path for path in inputs if path.is_file()]
     read += [path for case in cases for file in (case.image, case.label) for path in input_files(file)]
-    is_ours = (folder / _MARKER).is_file()
-    files = OutputFiles(inputs=read, overwrite=overwrite or is_ours)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        files.check(*(path for path in targets if path.parent.is_dir()))
-        if not is_ours:
-            write_text(folder / _MARKER, _MARKER_TEXT)
-    except OSError as error:
-        raise InputError(f"The folder “{folder}” cannot be written ({error.strerror or error}).") from error
+    files = OutputFiles(inputs=read, overwrite=overwrite or (folder / _MARKER).is_file())
+    files.check(*(path for path in targets if path.parent.is_dir()))
 
 
 @dataclass(frozen=True)
@@ -136,6 +128,8 @@ class ResultFolder:
             for file in (path, segmentation):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.unlink(missing_ok=True)
+            if not (self._folder / _MARKER).exists():
+                write_text(self._folder / _MARKER, _MARKER_TEXT)
             if labels is not None:
                 write_volume(labels, segmentation)
             values = {

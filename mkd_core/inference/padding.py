@@ -24,6 +24,9 @@ _LEAST_IMAGE = 0.1
 #: Structures that end within so many millimetres of padding may have been cut by it: averaging blurs its edge.
 _REACH_MM = 3.0
 
+#: Columns are looked at on a grid of about so many millimetres.
+_CELL_MM = 2.0
+
 _SLICES = 16
 _STEP = 8
 
@@ -89,10 +92,11 @@ def labels_at_edges(labels: np.ndarray, field: OrientedVolume, block: tuple[slic
         near = _grown(blank[axis], (int(reach[axis]),))[block[axis]]
         for index in np.flatnonzero(near):
             found |= set(np.unique(labels.take(index, axis)).tolist())
-        others = [other for other in range(3) if other != axis]
-        columns = _constant_columns(field.voxels, axis, ~blank[axis], [block[other] for other in others])
-        if columns.any():
-            at = np.moveaxis(labels, axis, 0)[:, _grown(columns, tuple(int(reach[other]) for other in others))]
+        rows, columns = (other for other in range(3) if other != axis)
+        outside = _outside_columns(field.voxels, axis, ~blank[axis], field.spacing)
+        if outside.any():
+            near = _grown(outside, (int(reach[rows]), int(reach[columns])))[block[rows], block[columns]]
+            at = np.moveaxis(labels, axis, 0)[:, near]
             found |= set(np.unique(at).tolist())
     return found
 
@@ -110,22 +114,29 @@ def blank_slices(voxels: np.ndarray, axis: int) -> np.ndarray:
     return blank
 
 
-def _constant_columns(voxels: np.ndarray, axis: int, slices: np.ndarray, sides: list[slice]) -> np.ndarray:
-    """Which columns along an axis hold the same one value in all slices that are not blank, as the corners of a round
-    field of view do; boolean, ``(j, i)`` of the cross-section ``sides``.
+def _outside_columns(voxels: np.ndarray, axis: int, slices: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Which columns along an axis hold one value in all slices that are not blank, and lie in one piece with a corner
+    of the cross-section: the corners round a circular field of view.  Boolean, ``(j, i)``.
     """
-    section = np.moveaxis(voxels, axis, 0)[:, sides[0], sides[1]]
+    from scipy import ndimage
+
+    stack = np.moveaxis(voxels, axis, 0)
+    nowhere = np.zeros(stack.shape[1:], bool)
     indices = np.flatnonzero(slices)
     if len(indices) < 2:
-        return np.zeros(section.shape[1:], bool)
-    first = section[indices[0]]
+        return nowhere
+    strides = [max(1, int(_CELL_MM / step)) for other, step in enumerate(spacing) if other != axis]
+    thin = stack[:, :: strides[0], :: strides[1]]
+    first = thin[indices[0]]
     constant = np.ones(first.shape, bool)
-    for index in [*indices[:: max(1, len(indices) // _STEP)], *indices]:  # a few first: mostly there are none
-        if not constant.any():
-            return constant
-        constant &= section[index] == first
-    values, counts = np.unique(first[constant], return_counts=True)
-    return constant & (first == values[counts.argmax()]) if len(values) else constant
+    for index in [*indices[:: max(1, len(indices) // _STEP)], *indices]:  # a few first: mostly that settles it
+        if not constant[:: max(1, len(constant) - 1), :: max(1, constant.shape[1] - 1)].any():  # no corner is left
+            return nowhere
+        constant &= thin[index] == first
+    pieces, _ = ndimage.label(constant)
+    at_corners = set(pieces[[0, 0, -1, -1], [0, -1, 0, -1]].tolist()) - {0}
+    outside = np.isin(pieces, list(at_corners))
+    return outside.repeat(strides[0], 0).repeat(strides[1], 1)[: nowhere.shape[0], : nowhere.shape[1]]
 
 
 def _grown(mask: np.ndarray, reach: tuple[int, ...]) -> np.ndarray:

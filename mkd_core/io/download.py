@@ -265,7 +265,7 @@ def _pieces(response) -> Iterator[bytes]:
 
 
 def _chunks(stream) -> Iterator[bytes]:
-    """The bytes of a body in chunks (RFC 9112, 7.1).  http.client takes “-5” for the size of one, and reads on for ever."""
+    """The bytes of a body in chunks (RFC 9112, 7.1).  http.client takes “-5” for a size, and reads on for ever."""
     while True:
         line = stream.readline(_LONGEST_LINE)
         found = re.fullmatch(rb"([0-9A-Fa-f]{1,8})[ \t]*(;[^\r\n]*)?\r?\n", line)

@@ -113,14 +113,14 @@ def input_files(path: Path | str) -> list[Path]:
 @contextlib.contextmanager
 def _told_of(path: Path) -> Iterator[None]:
     """Whatever goes wrong when a file is read, in the user's words."""
+    if "\0" in str(path):
+        raise InputError("A name with a zero byte is not a name that a file can have.")
     try:
         yield
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not path.exists():
             raise InputError(f"There is no file “{_shown(path)}”.") from error
         raise InputError(f"“{_shown(path)}” cannot be read ({error.strerror or error}).") from error
-    except ValueError as error:  # a name with a zero byte
-        raise InputError(f"“{_shown(path)}” cannot be read.") from error
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
             raise InputError(

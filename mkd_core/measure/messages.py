@@ -130,7 +130,7 @@ MESSAGES: Mapping[str, Message] = {
     ),
     "no_voxel_size": Message(
         "refusal",
-        _("“{file}” does not say how large its voxels are, so no volume in ml could be true."),
+        _("The file does not say how large its voxels are, so no volume in ml could be true."),
         _("Export it anew from its source; or enter its spacing in the Volumes module and save it as .nrrd."),
     ),
     "no_image": Message(
@@ -141,12 +141,12 @@ MESSAGES: Mapping[str, Message] = {
     # ---- the volume: what to doubt ----
     "no_orientation": Message(
         "amber",
-        _("“{file}” does not say how the patient lies in it: left and right may be exchanged."),
+        _("The file does not say how the patient lies: left and right may be exchanged."),
         _("Compare it with the images of the scanner."),
     ),
     "two_orientations": Message(
         "amber",
-        _("“{file}” states two orientations that differ by {degrees:.1f}°; the one of its matrix (sform) was used."),
+        _("The file states two orientations that differ by {degrees:.1f}°; the one of its matrix (sform) was used."),
         _("Compare it with the images of the scanner."),
     ),
     "padding_values": Message(
