@@ -7,20 +7,28 @@
     mkd train CONFIG.toml [--out runs/mine]
     mkd experiment paper-table --out runs/paper-table
 
-Exit code 0: done.  1: refused or failed, with a sentence on stderr; no output file is left.  2: wrong usage.  130:
-    interrupted.
+Exit code 0: done.  1: refused or failed, with a sentence on stderr; no output file is left.  2: wrong usage.  130 and
+143: interrupted, and told to end; no output file is left either.
+
+No output replaces an input, or a file that is not an unchanged result of an earlier run, unless ``--overwrite`` allows
+the latter.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from mkd_core import __version__
 from mkd_core.errors import InputError, MKDError
@@ -32,17 +40,114 @@ from mkd_core.structures import BY_KEY, STRUCTURES, labelled
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = _parser()
-    chosen = parser.parse_args(arguments)
-    try:
-        chosen.run(chosen, parser)
-    except MKDError as error:
-        print(f"mkd: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("mkd: interrupted", file=sys.stderr)
-        return 130
+    with _usable_streams(), _ending_cleanly():
+        parser = _parser()
+        chosen = parser.parse_args(arguments)
+        try:
+            chosen.run(chosen, parser)
+            sys.stdout.flush()
+        except MKDError as error:
+            _complain(f"mkd: {error}")
+            return 1
+        except KeyboardInterrupt:
+            _complain("mkd: interrupted")
+            return 130
+        except _ToldToEnd:
+            _complain("mkd: told to end")
+            return 143
+        except BrokenPipeError:  # whoever read has seen enough
+            _silence(sys.stdout)
+        except OSError as error:
+            _silence(sys.stdout)
+            _complain(f"mkd: What was to be printed cannot be written ({error.strerror or error}).")
+            return 1
     return 0
+
+
+class _ToldToEnd(BaseException):
+    """The process was asked to end by SIGTERM or SIGHUP."""
+
+
+@contextlib.contextmanager
+def _ending_cleanly() -> Iterator[None]:
+    """Make an exception of the signals that ask a process to end, so that drafts are removed on the way out."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+    def leave(number: int, frame: object) -> None:
+        for one in signals:
+            signal.signal(one, signal.SIG_IGN)  # what follows is quick, and must come to its end
+        raise _ToldToEnd
+
+    # A signal that is ignored, as under nohup, stays so.
+    before = {one: signal.signal(one, leave) for one in signals if signal.getsignal(one) != signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+@contextlib.contextmanager
+def _usable_streams() -> Iterator[None]:
+    """Give a program without a console, such as one started by pythonw, streams that go nowhere; and let names that
+    the terminal cannot show be shown with escapes.
+    """
+    before = sys.stdout, sys.stderr
+    with contextlib.ExitStack() as stack:
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if stream is None:
+                setattr(sys, name, stack.enter_context(open(os.devnull, "w", encoding="utf-8")))
+            elif hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _silence(stream: TextIO) -> None:
+    """Send what is still to be printed nowhere: Python would complain once more when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def _tell(text: str) -> None:
+    """Print what is also in a file; if nobody can read it, the run has succeeded all the same."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        _silence(sys.stdout)
+
+
+def _whole_number(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text) if len(text) < 30 else high + 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"choose a whole number from {low} to {high}")
+        return value
+
+    return parse
+
+
+def _length(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = float(text)
+        if not (math.isfinite(value) and low <= value <= high):
+            raise argparse.ArgumentTypeError(f"choose a number from {low:g} to {high:g} mm")
+        return value
+
+    return parse
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,6 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("--preview", type=Path, help="picture of slices through the heart (.png)")
     segment.add_argument("--disagreement", type=Path, help="map of where the two segmentors differ, 0 to 1")
     segment.add_argument("--aligned", type=Path, help="the volume as the generators rendered it")
+    _add_overwrite(segment)
     segment.add_argument("--quiet", action="store_true", help="print nothing but errors")
     segment.set_defaults(run=_segment)
 
@@ -103,6 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", help="only cases of this split, such as test (default: all)")
     evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N cases")
     _add_computing(evaluate)
+    _add_overwrite(evaluate)
     evaluate.add_argument("--no-figure", action="store_true", help="draw no figure; matplotlib is then not needed")
     evaluate.add_argument("--quiet", action="store_true", help="print nothing but errors")
     evaluate.set_defaults(run=_evaluate)
@@ -123,10 +230,13 @@ def _parser() -> argparse.ArgumentParser:
         help="tissue label map to render (default: a heart drawn from the seed), image to write, truth to write",
     )
     synthesize.add_argument("--modality", choices=MODALITIES, default="CT")
-    synthesize.add_argument("--seed", type=int, default=0)
-    synthesize.add_argument("--spacing", type=float, default=1.0, help="voxel size, mm")
+    synthesize.add_argument("--seed", type=_whole_number(0, 2**63 - 1), default=0)
+    synthesize.add_argument("--spacing", type=_length(0.3, 20.0), default=1.0, help="voxel size, mm (0.3 to 20)")
+    _add_overwrite(synthesize)
     synthesize.add_argument(
-        "--frames", type=int, help="make the frames of one heartbeat, end-diastole first: IMAGE_00, IMAGE_01 and so on"
+        "--frames",
+        type=_whole_number(1, 1000),
+        help="make the frames of one heartbeat, end-diastole first: IMAGE_00, IMAGE_01 and so on",
     )
     synthesize.set_defaults(run=_synthesize)
 
@@ -173,6 +283,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_overwrite(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files that are not unchanged results of an earlier run; inputs are never replaced",
+    )
+
+
 def _add_computing(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     command.add_argument("--precision", default="auto", choices=PRECISIONS)
@@ -184,71 +302,21 @@ def _add_computing(command: argparse.ArgumentParser) -> None:
     )
 
 
-class _Outputs:
-    """Files that get their names together once all are written; earlier files of these names stay as they are until
-    then.
-    """
-
-    def __init__(self) -> None:
-        self._drafts: list[tuple[Path, Path]] = []
-
-    def __enter__(self) -> _Outputs:
-        return self
-
-    def write(self, path: Path | None, write: Callable[[Path], None]) -> None:
-        """Call ``write(draft)`` unless there is no path; ``draft`` lies beside it and ends like it."""
-        if path is not None:
-            draft = path.with_name(f".{os.getpid()}-{path.name}")
-            self._drafts.append((draft, path))
-            write(draft)
-
-    def __exit__(self, kind, error, trace) -> None:
-        try:
-            if error is None:
-                for draft, path in self._drafts:
-                    os.replace(draft, path)
-        except OSError as failure:
-            raise self._cannot_be_written(path) from failure
-        finally:
-            for draft, _ in self._drafts:
-                draft.unlink(missing_ok=True)
-        if isinstance(error, (OSError, RuntimeError)) or (
-            isinstance(error, InputError) and self._drafts[-1:] and self._drafts[-1][0].name in error.message
-        ):
-            raise self._cannot_be_written(self._drafts[-1][1]) from error
-
-    @staticmethod
-    def _cannot_be_written(path: Path) -> InputError:
-        return InputError(f"“{path}” cannot be written.", "Check the folder and the space on the disk.")
-
-
-def _check_apart(source: Path, targets: Sequence[Path]) -> None:
-    """Refuse to write over the volume, or one file over another."""
-    seen = {source.resolve()}
-    for path in targets:
-        if path.resolve() == source.resolve():
-            raise InputError(
-                f"“{path.name}” is the volume itself, which would be lost.", "Choose another name for the output."
-            )
-        if path.resolve() in seen:
-            raise InputError(f"“{path.name}” is named for two outputs.", "Give each a name of its own.")
-        seen.add(path.resolve())
-
-
 def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     from mkd_core.inference import pipeline
     from mkd_core.io import preview
-    from mkd_core.io.volumes import check_folder, check_writable, read_volume, write_volume
+    from mkd_core.io.atomic import MARK_PLACEHOLDER, OutputFiles
+    from mkd_core.io.bundle import default_bundle_path
+    from mkd_core.io.volumes import check_writable, input_files, read_with_doubts, store_volume
 
     volumes = [path for path in (chosen.output, chosen.disagreement, chosen.aligned) if path is not None]
     for path in volumes:
         check_writable(path)
-    for path in (chosen.report, chosen.preview):
-        if path is not None:
-            check_folder(path)
     if chosen.preview is not None and chosen.preview.suffix.lower() != ".png":
         raise InputError(f"“{chosen.preview.name}” is not a name for a picture.", "End it in .png.")
-    _check_apart(chosen.input, [path for path in (*volumes, chosen.report, chosen.preview) if path is not None])
+    inputs = [*input_files(chosen.input), chosen.weights or default_bundle_path()]
+    outputs = OutputFiles(inputs=inputs, overwrite=chosen.overwrite)
+    outputs.check(*(path for path in (*volumes, chosen.report, chosen.preview) if path is not None))
     options = SegmentationOptions(
         chosen.device,
         chosen.precision,
@@ -261,27 +329,25 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
         box_mm=tuple(chosen.box) if chosen.box else None,
     )
     retain_memory()
-    image = read_volume(chosen.input)
-    show = _ProgressLine(enabled=not chosen.quiet and sys.stderr.isatty())
+    image, doubts = read_with_doubts(chosen.input)
+    show = _ProgressLine(enabled=not chosen.quiet)
     try:
         result = pipeline.segment(image, chosen.weights, modality=chosen.modality, options=options, progress=show)
     finally:
         show.clear()
-    report = result.report | {"run": _run_record(chosen, image, result)}
-    with _Outputs() as outputs:
-        outputs.write(
-            chosen.report, lambda path: path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        )
-        outputs.write(
-            chosen.preview,
-            lambda path: preview.write_png(
-                preview.picture(image, result.labels, chosen.modality, labelled(report["labels"])), path
-            ),
-        )
+    result.report["warnings"][:0] = [doubt.to_dict() for doubt in doubts]
+    report = {"mark": MARK_PLACEHOLDER.decode("ascii")} | result.report | {"run": _run_record(chosen, image, result)}
+    text = json.dumps(report, indent=2) + "\n"
+    with outputs:
+        if chosen.report is not None:
+            outputs.write(chosen.report, lambda draft: draft.write_text(text, encoding="utf-8"))
+        if chosen.preview is not None:
+            pixels = preview.picture(image, result.labels, chosen.modality, labelled(result.report["labels"]))
+            outputs.write(chosen.preview, lambda draft: preview.store_png(pixels, draft))
         for path, extra in ((chosen.disagreement, result.disagreement), (chosen.aligned, result.aligned)):
-            if extra is not None:
-                outputs.write(path, lambda path, extra=extra: write_volume(extra, path))
-        outputs.write(chosen.output, lambda path: write_volume(result.labels, path))
+            if path is not None and extra is not None:
+                outputs.write(path, lambda draft, extra=extra: store_volume(extra, draft))
+        outputs.write(chosen.output, lambda draft: store_volume(result.labels, draft))
     if not chosen.quiet:
         _print_report(result.report)
 
@@ -335,28 +401,35 @@ class _ProgressLine:
     """One line on a terminal that tells how far we are."""
 
     def __init__(self, enabled: bool) -> None:
-        self._enabled = enabled
+        self._enabled = enabled and sys.stderr.isatty()
 
     def __call__(self, stage: str, fraction: float, message: str) -> None:
-        if self._enabled:
-            print(f"\r\033[K{fraction:4.0%}  {message}", end="", file=sys.stderr, flush=True)
+        self._print(f"\r\033[K{fraction:4.0%}  {message}")
 
     def clear(self) -> None:
         """Leave an empty line."""
+        self._print("\r\033[K")
+
+    def _print(self, text: str) -> None:
         if self._enabled:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            try:
+                print(text, end="", file=sys.stderr, flush=True)
+            except OSError:  # the terminal is gone; the work is not
+                self._enabled = False
 
 
 def _print_report(report: Report) -> None:
-    for key, entry in report["structures"].items():
-        warnings = " ".join(map(describe, findings(entry["warnings"])))
-        print(f"{BY_KEY[key].name:<28}{entry['volume_ml']:8.1f} ml  {warnings}".rstrip())
-    for warning in findings(report["warnings"]):
-        print(describe(warning))
     weights, seconds = report["bundle"], report["timings_s"]["total"]
-    print(
+    lines = [
+        f"{BY_KEY[key].name:<28}{entry['volume_ml']:8.1f} ml  "
+        f"{' '.join(map(describe, findings(entry['warnings'])))}".rstrip()
+        for key, entry in report["structures"].items()
+    ]
+    lines += map(describe, findings(report["warnings"]))
+    lines.append(
         f"{seconds:.1f} s on {report['device']} ({report['precision']}), weights {weights['name']} {weights['version']}"
     )
+    _tell("\n".join(lines))
 
 
 def _evaluate(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -373,15 +446,24 @@ def _evaluate(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> No
     require_torch()
     weights = bundles.load_bundle(bundles.default_bundle_path() if str(chosen.bundle) == "default" else chosen.bundle)
     options = SegmentationOptions(chosen.device, chosen.precision, chosen.threads, chosen.alignment)
-    show = _ProgressLine(enabled=not chosen.quiet and sys.stderr.isatty())
+    show = _ProgressLine(enabled=not chosen.quiet)
 
     def finished(result) -> None:
         show.clear()
         if not chosen.quiet:
-            print(report.case_line(result), flush=True)
+            _tell(report.case_line(result))
 
     try:
-        evaluation = run.evaluate(weights, cases, chosen.out, options=options, progress=show, finished=finished)
+        evaluation = run.evaluate(
+            weights,
+            cases,
+            chosen.out,
+            options=options,
+            progress=show,
+            finished=finished,
+            inputs=[chosen.data],
+            overwrite=chosen.overwrite,
+        )
         paths = report.write_report(evaluation, chosen.out)
         if not chosen.no_figure:
             show("figure", 1.0, "Drawing the figure")
@@ -390,8 +472,8 @@ def _evaluate(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> No
         show.clear()
     if not chosen.quiet:
         if evaluation.kept:
-            print(f"{evaluation.kept} of {len(cases)} cases were finished before.")
-        print(*report.tables(evaluation.results), *paths, sep="\n")
+            _tell(f"{evaluation.kept} of {len(cases)} cases were finished before.")
+        _tell("\n".join([*report.tables(evaluation.results), *map(str, paths)]))
 
 
 def _info(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -432,7 +514,8 @@ def _info(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 
 def _synthesize(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    from mkd_core.io.volumes import check_writable, read_volume, write_volume
+    from mkd_core.io.atomic import OutputFiles
+    from mkd_core.io.volumes import check_writable, input_files, read_volume, store_volume
 
     if len(chosen.paths) > 3:
         parser.error("synthesize takes at most a label map, an image and a truth")
@@ -443,29 +526,29 @@ def _synthesize(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> 
     image_path, *truth_path = chosen.paths[has_labelmap:]
     for path in (image_path, *truth_path):
         check_writable(path)
-    if chosen.frames is not None and chosen.frames < 1:
-        parser.error("a heartbeat has at least one frame")
+    outputs = OutputFiles(inputs=[] if labelmap is None else input_files(labelmap), overwrite=chosen.overwrite)
+    suffixes = [""] if chosen.frames is None else [f"_{number:02d}" for number in range(chosen.frames)]
+    outputs.check(*(_numbered(path, suffix) for path in (image_path, *truth_path) for suffix in suffixes))
     if labelmap is not None and labelmap.exists() and not _is_labelmap(labelmap):
         raise InputError(f"“{labelmap.name}” is not a label map: its voxels are not 8-bit numbers.")
     heart = None if labelmap is None else read_volume(labelmap)
-    with _Outputs() as outputs:
-        for suffix, (image, truth) in _synthetic(heart, chosen):
-            outputs.write(_numbered(image_path, suffix), lambda path, image=image: write_volume(image, path))
+    with outputs:
+        for suffix, (image, truth) in zip(suffixes, _synthetic(heart, chosen)):
+            outputs.write(_numbered(image_path, suffix), lambda draft, image=image: store_volume(image, draft))
             for path in truth_path:
-                outputs.write(_numbered(path, suffix), lambda path, truth=truth: write_volume(truth, path))
+                outputs.write(_numbered(path, suffix), lambda draft, truth=truth: store_volume(truth, draft))
 
 
 def _synthetic(heart, chosen: argparse.Namespace):
-    """Yield a suffix for the files' names, and image and truth, one volume or one frame after the other."""
+    """Yield image and truth, one volume or one frame after the other."""
     if chosen.frames is None:
         from mkd_core.synthesis import synthesize
 
-        yield "", synthesize(heart, chosen.modality, chosen.seed, spacing=chosen.spacing)
+        yield synthesize(heart, chosen.modality, chosen.seed, spacing=chosen.spacing)
     else:
         from mkd_core.synthesis.heartbeat import synthesize_beat
 
-        beat = synthesize_beat(heart, chosen.modality, chosen.seed, chosen.spacing, chosen.frames)
-        yield from ((f"_{number:02d}", frame) for number, frame in enumerate(beat))
+        yield from synthesize_beat(heart, chosen.modality, chosen.seed, chosen.spacing, chosen.frames)
 
 
 def _numbered(path: Path, suffix: str) -> Path:
@@ -512,15 +595,9 @@ def _experiment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> 
 
 
 def _is_labelmap(path: Path) -> bool:
-    import SimpleITK as sitk
+    from mkd_core.io.volumes import is_label_map
 
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        return False
-    return reader.GetDimension() == 3 and reader.GetPixelID() == sitk.sitkUInt8
+    return is_label_map(path)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mkd_core import __version__
-from mkd_core.errors import Cancelled, InputError, MKDError, ProtocolError
+from mkd_core.errors import Cancelled, MKDError, ProtocolError
 from mkd_core.inference.memory import retain_memory
 from mkd_core.protocol import (
     ALIGNED,
@@ -54,8 +54,6 @@ from mkd_core.protocol import (
 )
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk
-
     from mkd_core.io.bundle import Bundle
 
 # Only light imports up here: the worker says "ready" at once, and imports numpy, SimpleITK and torch when a request
@@ -64,8 +62,8 @@ if TYPE_CHECKING:
 #: Seconds that a request may take to notice the end of stdin before the process ends under it.
 _LEAVE_AFTER = 1.0
 
-#: Mode of the files that are written: they are made of a patient's volume.
-_FOR_THIS_USER = 0o600
+#: Longest request that is read, bytes.
+_LONGEST_REQUEST = 1 << 20
 
 
 class Worker:
@@ -105,26 +103,34 @@ class Worker:
     # ---- the reading thread: cancel and shutdown must be heard while a request runs ----
 
     def _read(self) -> None:
-        for line in self._requests:
-            if not line.strip():
-                continue
-            try:
-                message = json.loads(line.decode("utf-8"))
-            except (ValueError, RecursionError):
-                message = None
-            try:
-                request = parse_request(message)
-            except MKDError as error:
-                self._reply(_error(request_id(message), type(error).__name__, error))
-                continue
-            if isinstance(request, ShutdownRequest):
-                break
-            if isinstance(request, CancelRequest):
-                if (cancel := self._cancels.get(request.id)) is not None:
-                    cancel.set()
-            else:
-                self._accept(request)
-        self._leave()
+        try:
+            while line := self._requests.readline(_LONGEST_REQUEST):
+                if line.strip() and not self._hear(line):
+                    break
+        except (OSError, ValueError):  # the stream broke or was closed
+            pass
+        finally:
+            self._leave()  # whatever happens to this thread, no process without ears stays behind
+
+    def _hear(self, line: bytes) -> bool:
+        """Take one request; False if it is to leave."""
+        try:
+            message = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError):
+            message = None
+        try:
+            request = parse_request(message)
+        except MKDError as error:
+            self._reply(_error(request_id(message), type(error).__name__, error))
+            return True
+        if isinstance(request, ShutdownRequest):
+            return False
+        if isinstance(request, CancelRequest):
+            if (cancel := self._cancels.get(request.id)) is not None:
+                cancel.set()
+        else:
+            self._accept(request)
+        return True
 
     def _accept(self, request: Work) -> None:
         if request.id in self._cancels:
@@ -202,14 +208,14 @@ class Worker:
 
         progress("check", 0.0, "Reading the volume")  # before imports that take a while
         from mkd_core.inference import pipeline
-        from mkd_core.io.volumes import check_writable
+        from mkd_core.io.volumes import check_writable, read_with_doubts, write_volume
 
         target = Path(request.output)
         wanted = {DISAGREEMENT: request.disagreement, ALIGNED: request.aligned}
         extras = {name: Path(path) for name, path in wanted.items() if path is not None}
         for path in (target, *extras.values()):
             check_writable(path)
-        image = _read(Path(request.input))
+        image, doubts = read_with_doubts(Path(request.input))
         result = pipeline.segment(
             image,
             self._bundles.get(_bundle_path(request.bundle)),
@@ -223,8 +229,9 @@ class Worker:
         for name, path in extras.items():
             extra = getattr(result, name)
             if extra is not None:
-                _write(extra, path)
-        _write(result.labels, target)
+                write_volume(extra, path, compress=False, private=True)
+        write_volume(result.labels, target, compress=False, private=True)
+        result.report["warnings"][:0] = [doubt.to_dict() for doubt in doubts]
         return dict(result.report)
 
     def _warm(self, request: WarmRequest) -> dict[str, Any]:
@@ -302,32 +309,6 @@ class BundleStore:
 
 def _error(number: RequestId | None, kind: str, error: MKDError) -> ErrorReply:
     return ErrorReply(number, kind, error.message, error.advice, error.finding)
-
-
-def _read(path: Path) -> sitk.Image:
-    """A volume: as the module hands it over, without ITK on the path, or any file that ITK reads."""
-    from mkd_core.io import exchange
-    from mkd_core.io.volumes import read_volume
-
-    try:
-        return exchange.read_image(path)
-    except (OSError, ValueError):
-        return read_volume(path)
-
-
-def _write(image: sitk.Image, path: Path) -> None:
-    """Write a result for this user alone."""
-    from mkd_core.io import exchange
-    from mkd_core.io.volumes import write_volume
-
-    if path.suffix.lower() != ".nrrd":
-        write_volume(image, path, compress=False)
-        path.chmod(_FOR_THIS_USER)
-        return
-    try:
-        exchange.write_image(image, path)
-    except OSError as error:
-        raise InputError(f"“{path}” cannot be written.", "Check the folder and the space on the disk.") from error
 
 
 def _bundle_path(path: str | None) -> Path:

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 import mkd_core
 from mkd_core.errors import MKDError
 from mkd_core.io import preview
+from mkd_core.io.atomic import write_text
 from mkd_core.protocol import SEGMENTORS, SegmentationOptions
 from mkd_core.structures import BY_KEY, STRUCTURES
 
@@ -343,7 +344,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
         figures["bundle"] = describe(bundle, figures).identity
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        write_text(options.json, json.dumps(figures, indent=1) + "\n")
     return figures
 
 

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 import mkd_core
 from Testing.benchmarks.accuracy import data_folder, dice
+from mkd_core.io.atomic import write_text
 from mkd_core.protocol import TARGET_POLICIES
 from mkd_core.structures import STRUCTURES
 
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     for policy, entry in figures["policies"].items():
         print(f"{policy:6} " + ", ".join(f"{key} {value}" for key, value in entry.items()))
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "alignment.json").write_text(json.dumps(figures, indent=1) + "\n")
+    write_text(options.out / "alignment.json", json.dumps(figures, indent=1) + "\n")
     return figures
 
 

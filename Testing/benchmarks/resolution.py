@@ -29,6 +29,7 @@ from Testing.benchmarks.accuracy import data_folder
 from mkd_core.inference.execution import Executor, choose_precision, compute_settings
 from mkd_core.inference.geometry import Grid, OrientedVolume, box_grid, overlap_slices
 from mkd_core.inference.resampling import sample, write_labels
+from mkd_core.io.atomic import write_text
 from mkd_core.method.ensemble import agreement
 from mkd_core.structures import CLASS_COUNT, STRUCTURES
 
@@ -109,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
         print("  ".join(f"{name} {value:g}" for name, value in rows[-1].items()), flush=True)
     figures = {"hearts": len(paths), "rows": rows}
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "resolution.json").write_text(json.dumps(figures, indent=1) + "\n")
+    write_text(options.out / "resolution.json", json.dumps(figures, indent=1) + "\n")
     return figures
 
 

@@ -35,6 +35,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 
 from Testing.benchmarks.click import heart_ct, with_voxels
+from mkd_core.io.atomic import write_file, write_text
 from mkd_core.io.bundle import default_bundle_path, load_bundle
 from mkd_core.structures import STRUCTURES
 
@@ -314,7 +315,7 @@ def draw(figures: dict, path: Path) -> None:
         axes[0][column].set_title(
             f"{name} CT, {' x '.join(map(str, case['size']))}: {case['ratio of CPU seconds']} times", fontsize=10
         )
-    figure.savefig(path, dpi=110)
+    write_file(path, lambda draft: figure.savefig(draft, dpi=110))
     pyplot.close(figure)
 
 
@@ -362,7 +363,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     if options.huge:
         figures = {"machine": machine(options.threads)} | huge(options.threads)
         print(json.dumps(figures, indent=1))
-        (options.out / "speed-huge.json").write_text(json.dumps(figures, indent=1) + "\n")
+        write_text(options.out / "speed-huge.json", json.dumps(figures, indent=1) + "\n")
         return figures
     measured = {}
     with tempfile.TemporaryDirectory() as name:
@@ -383,7 +384,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     kept = json.loads(path.read_text())["cases"] if path.exists() else {}
     figures = {"cases": kept | measured, "start CPU s": start, "waiting": waiting()}
     print(f"start CPU s: {start}\nwaiting: {figures['waiting']}")
-    path.write_text(json.dumps(figures, indent=1) + "\n")
+    write_text(path, json.dumps(figures, indent=1) + "\n")
     draw(figures, options.out / "speed.png")
     return figures
 

@@ -118,7 +118,9 @@ def main() -> None:
     }
     print(json.dumps(figures, indent=1))
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        from mkd_core.io.atomic import write_text
+
+        write_text(options.json, json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

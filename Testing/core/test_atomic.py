@@ -142,7 +142,7 @@ def test_a_result_of_an_earlier_run_is_known_until_a_byte_of_it_changes(tmp_path
     path = tmp_path / "a.json"
     write_marked(path)
     content = path.read_bytes()
-    assert made_here(path) and content.startswith(b"figures\nmkd_core sha256:") and b"0" * 64 not in content
+    assert made_here(path) and content.startswith(b"figures\nmkd sha256:") and b"0" * 64 not in content
     write_marked(path)
     assert path.read_bytes() == content, "the mark is the same for the same content"
     for position in (0, content.index(b":") + 1, len(content) - 1):

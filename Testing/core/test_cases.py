@@ -318,14 +318,14 @@ def test_an_empty_structure_is_a_warning_or_a_refusal(tmp_path):
 def test_slices_time_series_and_colours_are_refused(tmp_path):
     flat = volume(np.zeros((20, 20), np.int16), (1, 1), (0, 0))
     one = Case("a", write(flat, tmp_path / "flat.nrrd"), write(flat, tmp_path / "flat_label.nrrd"), "CT")
-    assert "“flat.nrrd” has 2 dimensions" in refusal(check_cases, [one])
-    assert "“flat.nrrd” has 2 dimensions" in refusal(read_case, one)
+    assert "“flat.nrrd” cannot be read: the image has 2 dimensions" in refusal(check_cases, [one])
+    assert "“flat.nrrd” cannot be read: the image has 2 dimensions" in refusal(read_case, one)
     series = sitk.JoinSeries([ct(), ct()])
-    assert "“t.nrrd” has 4 dimensions" in refusal(
+    assert "“t.nrrd” cannot be read: the volume is a time series" in refusal(
         check_cases, [Case("b", write(series, tmp_path / "t.nrrd"), one.label, "CT")]
     )
     colours = sitk.Compose([ct(), ct()])
-    assert "“rgb_image.nii.gz” cannot be used: the volume has colours" in refusal(
+    assert "“rgb_image.nii.gz” cannot be read: the volume has colours" in refusal(
         check_cases, [write_pair(tmp_path, "rgb", colours)]
     )
     assert "“lab_label.nii.gz” has colours" in refusal(check_cases, [write_pair(tmp_path, "lab", label=colours)])
@@ -394,7 +394,7 @@ def test_big_endian_nifti_files_are_read(tmp_path, kind):
     assert "“label.nii” is cut off" in refusal(check_cases, [case])
 
 
-def test_a_sheared_nifti_file_is_refused_with_what_to_do(tmp_path):
+def test_a_sheared_nifti_file_is_refused(tmp_path):
     path = write(ct(), tmp_path / "ct_train_1001_image.nii")
     content = bytearray(path.read_bytes())
     content[252:254] = bytes(2)  # no quaternion
@@ -403,10 +403,7 @@ def test_a_sheared_nifti_file_is_refused_with_what_to_do(tmp_path):
     content[280:328] = rows.tobytes()
     path.write_bytes(content)
     message = refusal(check_cases, [Case("a", path, path, "CT")])
-    assert (
-        "The axes of “ct_train_1001_image.nii” are not at right angles" in message
-        and "ITK_NIFTI_SFORM_PERMISSIVE" in message
-    )
+    assert "The axes of “ct_train_1001_image.nii” are not at right angles" in message
 
 
 def test_a_bad_header_anywhere_is_found_before_any_voxel_is_read(tmp_path):

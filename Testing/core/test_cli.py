@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import SimpleITK as sitk
 import numpy as np
@@ -110,9 +115,17 @@ def test_an_earlier_result_stays_when_a_run_fails(known_weights, ct, tmp_path, c
 
     for name in ("o.nrrd", "r.json", "p.png"):
         (tmp_path / name).write_text("earlier")
-    monkeypatch.setattr("mkd_core.io.preview.write_png", full)
+    monkeypatch.setattr("mkd_core.io.preview.store_png", full)
     refused(
-        capsys, "segment", ct, tmp_path / "o.nrrd", "--report", tmp_path / "r.json", "--preview", tmp_path / "p.png"
+        capsys,
+        "segment",
+        ct,
+        tmp_path / "o.nrrd",
+        "--report",
+        tmp_path / "r.json",
+        "--preview",
+        tmp_path / "p.png",
+        "--overwrite",
     )
     assert [(tmp_path / name).read_text() for name in ("o.nrrd", "r.json", "p.png")] == ["earlier"] * 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "o.nrrd", "p.png", "r.json"]
@@ -177,7 +190,7 @@ def test_if_one_file_cannot_be_written_none_is_left(known_weights, ct, tmp_path,
         path.write_bytes(b"half a picture")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mkd_core.io.preview.write_png", full)
+    monkeypatch.setattr("mkd_core.io.preview.store_png", full)
     message = refused(
         capsys, "segment", ct, tmp_path / "o.nrrd", "--report", tmp_path / "r.json", "--preview", tmp_path / "p.png"
     )
@@ -318,3 +331,212 @@ def test_a_box_is_segmented_and_is_part_of_the_command_that_repeats_the_run(know
 def test_a_box_outside_the_volume_is_refused(known_weights, ct, tmp_path, capsys):
     message = refused(capsys, "segment", ct, tmp_path / "heart.nii.gz", "--box", *[900, 990] * 3)
     assert "outside the volume" in message and not (tmp_path / "heart.nii.gz").exists()
+
+
+def test_no_output_is_the_file_of_voxels_of_the_input_or_a_slice_or_the_weights(known_weights, ct, tmp_path, capsys):
+    image, folder = sitk.ReadImage(str(ct)), tmp_path / "dicom"
+    sitk.WriteImage(image, str(tmp_path / "a.nhdr"))
+    write_series(image, folder, 1)
+    weights = tmp_path / "mine.safetensors"
+    weights.write_bytes(b"weights")
+    lost = "a file that is read for it, which would be lost"
+    before = {path: path.read_bytes() for path in (tmp_path / "a.raw", folder / "1_003.dcm", weights)}
+    for source, option, target in (
+        (tmp_path / "a.nhdr", "--report", tmp_path / "a.raw"),
+        (folder, "--report", folder / "1_003.dcm"),
+        (ct, "--report", weights),
+    ):
+        arguments = ("segment", source, tmp_path / "o.nrrd", "--weights", weights, option, target)
+        for more in ((), ("--overwrite",)):
+            assert lost in refused(capsys, *arguments, *more)
+    assert lost in refused(capsys, "segment", ct, ct, "--overwrite")
+    assert {path: path.read_bytes() for path in before} == before and not (tmp_path / "o.nrrd").exists()
+
+
+def test_an_existing_file_is_replaced_only_if_an_earlier_run_made_it_or_the_user_says_so(
+    known_weights, ct, tmp_path, capsys
+):
+    out, report, picture = tmp_path / "o.nrrd", tmp_path / "r.json", tmp_path / "p.png"
+    arguments = ["segment", str(ct), str(out), "--report", str(report), "--preview", str(picture), "--quiet"]
+    assert [cli.main(arguments) for _ in range(2)] == [0, 0]
+    corrected = sitk.ReadImage(str(out))
+    corrected.SetPixel(1, 1, 1, 3)
+    sitk.WriteImage(corrected, str(out), True)
+    by_hand = out.read_bytes()
+    capsys.readouterr()
+    assert "not an unchanged result of an earlier run" in refused(capsys, *arguments)
+    assert out.read_bytes() == by_hand
+    assert cli.main([*arguments, "--overwrite"]) == 0
+    for path in (report, picture):
+        path.write_bytes(path.read_bytes() + b" ")
+        capsys.readouterr()
+        assert f"“{path.name}” exists already" in refused(capsys, *arguments)
+        path.unlink()
+
+
+def test_synthesize_does_not_replace_its_own_label_map_or_a_foreign_file(synthesis_calls, tmp_path, capsys):
+    labelmap = tmp_path / "l.nii.gz"
+    sitk.WriteImage(sitk.Image([9, 10, 11], sitk.sitkUInt8), str(labelmap))
+    before = labelmap.read_bytes()
+    assert "would be lost" in refused(capsys, "synthesize", labelmap, labelmap, "--overwrite")
+    assert "would be lost" in refused(capsys, "synthesize", labelmap, tmp_path / "i.nrrd", labelmap, "--overwrite")
+    assert "exists already" in refused(capsys, "synthesize", labelmap)
+    assert labelmap.read_bytes() == before and synthesis_calls == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--spacing", "0"],
+        ["--spacing", "nan"],
+        ["--spacing", "-1"],
+        ["--spacing", "1e-9"],
+        ["--seed", "-1"],
+        ["--seed", "9" * 5000],
+        ["--frames", "0"],
+        ["--frames", "9" * 40],
+    ],
+)
+def test_numbers_that_mean_nothing_are_wrong_usage(arguments, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["synthesize", str(tmp_path / "i.nrrd"), *arguments])
+    assert caught.value.code == 2 and "usage: mkd" in capsys.readouterr().err
+
+
+def test_names_that_no_file_can_have_are_refused_before_the_work(known_weights, ct, tmp_path, capsys):
+    long = "n" * 300 + ".nrrd"
+    assert "not a name" in refused(capsys, "segment", ct, tmp_path / long)
+    assert "cannot be read" in refused(capsys, "segment", tmp_path / long, tmp_path / "o.nrrd")
+    assert "not a name" in refused(capsys, "segment", ct, tmp_path / "o.nrrd", "--report", tmp_path / ("r" * 300))
+    assert "cannot be used" in refused(capsys, "segment", ct, tmp_path / "o.nrrd", "--weights", tmp_path / long)
+    assert "not a name" in refused(capsys, "synthesize", tmp_path / long)
+
+
+def test_huge_numbers_in_settings_are_refused_in_a_sentence(tmp_path, capsys):
+    for number in ("9" * 5000, "0x" + "f" * 5000, "9" * 400):
+        for line in (f"seed = {number}", f"out = {number}", f"[data]\nvalidation = {number}"):
+            (tmp_path / "run.toml").write_text(line + "\n")
+            refused(capsys, "train", tmp_path / "run.toml")
+
+
+def run(*arguments, **how) -> subprocess.CompletedProcess:
+    """The command in a process of its own, with known weights."""
+    code = (
+        "import sys\n"
+        "from Testing.support.known_heart import KnownBundle\n"
+        "from mkd_core import cli\n"
+        "from mkd_core.inference import pipeline\n"
+        "pipeline.load_bundle = lambda path: KnownBundle()\n"
+        "sys.exit(cli.main())\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    return subprocess.run([sys.executable, "-c", code, *arguments], cwd=root, check=False, timeout=600, **how)
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
+
+
+@posix
+def test_a_volume_and_a_result_with_names_that_are_not_utf_8(ct, tmp_path):
+    source = os.fsencode(tmp_path) + b"/\xe9t\xe9.nii.gz"
+    Path(os.fsdecode(source)).write_bytes(ct.read_bytes())
+    target, report = os.fsencode(tmp_path) + b"/c\xe9ur.nrrd", os.fsencode(tmp_path) + b"/\xe9.json"
+    done = run("segment", source, target, "--report", report, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(Path(os.fsdecode(report)).read_text())["structures"]["LV"]["volume_ml"] > 0
+    assert os.path.exists(target)
+    done = run("segment", os.fsencode(tmp_path) + b"/\xe8.nrrd", target, capture_output=True)
+    assert done.returncode == 1 and done.stderr.startswith(b"mkd: There is no file") and b"Traceback" not in done.stderr
+
+
+@posix
+def test_names_that_the_terminal_cannot_show_are_shown_with_escapes(tmp_path):
+    for encoding in ("ascii", "cp1252"):
+        environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+        done = run(
+            "segment", str(tmp_path / "心臓.nrrd"), str(tmp_path / "o.nrrd"), capture_output=True, env=environment
+        )
+        assert done.returncode == 1 and b"Traceback" not in done.stderr and b"\\u5fc3" in done.stderr
+
+
+@posix
+def test_a_full_or_closed_output_does_not_undo_a_segmentation_and_gives_no_traceback(ct, tmp_path):
+    target = tmp_path / "o.nrrd"
+    with open("/dev/full", "wb") as full:
+        done = run("segment", str(ct), str(target), stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 0 and done.stderr == b"" and target.exists()
+    read, write = os.pipe()
+    os.close(read)
+    done = run("segment", str(ct), str(target), stdout=write, stderr=subprocess.PIPE)
+    assert done.returncode == 0 and done.stderr == b""
+    done = run("info", stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert done.returncode == 0 and done.stderr == b""
+    with open("/dev/full", "wb") as full:
+        done = run("info", stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1 and done.stderr.startswith(b"mkd: ") and b"Traceback" not in done.stderr
+
+
+def test_a_program_without_a_console_runs_the_command(known_weights, ct, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert cli.main(["segment", str(ct), str(tmp_path / "o.nrrd")]) == 0
+    assert cli.main(["segment", str(tmp_path / "none.nrrd"), str(tmp_path / "o.nrrd")]) == 1
+    assert sys.stdout is None and sys.stderr is None
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_signal_to_end_leaves_no_draft_and_no_traceback(tmp_path, name):
+    code = (
+        "import signal, sys, time\n"
+        "from mkd_core import cli\n"
+        "import mkd_core.synthesis\n"
+        "from Testing.support.known_heart import known_volume\n"
+        "mkd_core.synthesis.synthesize = lambda *a, **k: known_volume((12, 12, 12), (5, 5, 5))\n"
+        "import mkd_core.io.volumes as volumes\n"
+        "store = volumes.store_volume\n"
+        "def slow(image, draft, **how):\n"
+        "    store(image, draft, **how)\n"
+        "    print('written', flush=True)\n"
+        "    time.sleep(600)\n"
+        "volumes.store_volume = slow\n"
+        f"sys.exit(cli.main(['synthesize', {str(tmp_path / 'i.nrrd')!r}]))\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"written\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        process.send_signal(getattr(signal, name))
+        _, said = process.communicate(timeout=600)
+    assert process.returncode == (130 if name == "SIGINT" else 143)
+    assert said.startswith(b"mkd: ") and said.count(b"\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@posix
+def test_the_umask_is_kept_to(known_weights, ct, tmp_path):
+    before = os.umask(0o077)
+    try:
+        assert (
+            cli.main(["segment", str(ct), str(tmp_path / "o.nii.gz"), "--report", str(tmp_path / "r"), "--quiet"]) == 0
+        )
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("o.nii.gz", "r")] == [0o600, 0o600]
+
+
+def test_what_is_doubtful_about_a_file_is_in_the_report_and_printed(known_weights, ct, tmp_path, capsys):
+    image = sitk.ReadImage(str(ct))
+    x, y, z = image.GetSize()
+    text = (
+        f"NRRD0004\ntype: short\ndimension: 3\nsizes: {x} {y} {z}\nspacings: 5 5 5\nendian: little\nencoding: raw\n\n"
+    )
+    (tmp_path / "a.nrrd").write_bytes(text.encode() + sitk.GetArrayFromImage(image).tobytes())
+    assert (
+        cli.main(["segment", str(tmp_path / "a.nrrd"), str(tmp_path / "o.nrrd"), "--report", str(tmp_path / "r")]) == 0
+    )
+    assert "does not say how the patient lies" in capsys.readouterr().out
+    assert "no_orientation" in [one["code"] for one in json.loads((tmp_path / "r").read_text())["warnings"]]

@@ -399,3 +399,33 @@ def test_a_mean_over_structures_leaves_out_what_is_not_defined_and_counts_it(dat
     assert summary.mean["dice"].mean == pytest.approx((6 * 0.8 + 0.1) / 7)
     assert summary.mean["hd95_mm"].mean == pytest.approx(1.0)
     assert (summary.mean["hd95_mm"].missing, summary.structures["PA"].hd95_mm.missing) == (1, 1)
+
+
+def test_a_folder_with_a_users_table_of_the_same_name_is_refused_and_the_table_stays(
+    known_weights, data, tmp_path, capsys
+):
+    """As with the table of cases and “--out .”."""
+    table = data / "cases.csv"
+    table.write_text("image,label,modality\nct_train_1001_image.nii.gz,ct_train_1001_label.nii.gz,CT\n")
+    before = table.read_bytes()
+    for more in ((), ("--overwrite",)):
+        assert "a file that is read for it" in refused(capsys, table, "--out", data, "--no-figure", *more)
+    assert "“cases.csv” exists already" in refused(capsys, data / "..", "--out", data, "--no-figure")
+    assert table.read_bytes() == before and known_weights == []
+    assert evaluated(data, "--out", data, "--limit", 1, "--no-figure", "--overwrite") == 0
+    assert table.read_bytes() != before
+
+
+def test_an_evaluation_replaces_its_own_results_but_not_an_image_that_is_named_like_one(known_weights, data, tmp_path):
+    out = tmp_path / "out"
+    for _ in range(2):
+        assert evaluated(data, "--out", out, "--limit", 1, "--no-figure") == 0
+    (out / "cases.csv").write_text("opened and saved by a spreadsheet")
+    assert evaluated(data, "--out", out, "--limit", 1, "--no-figure") == 0
+    assert rows(out)
+    image = out / "segmentations" / "ct_train_1001.nii.gz"
+    table = tmp_path / "again.csv"
+    table.write_text(f"image,label,modality\n{image},{image},CT\n")
+    before = image.read_bytes()
+    assert evaluated(table, "--out", out, "--no-figure") == 1
+    assert image.read_bytes() == before

@@ -123,7 +123,7 @@ def test_a_server_that_does_not_answer_is_told_in_a_sentence(tmp_path, failure, 
 
 def test_a_connection_that_breaks_is_told_in_a_sentence(tmp_path):
     stream = response(b"", 100)
-    stream.read = lambda count: (_ for _ in ()).throw(ConnectionResetError("reset by peer"))
+    stream.read1 = lambda count: (_ for _ in ()).throw(ConnectionResetError("reset by peer"))
     with pytest.raises(DownloadError, match="broke off .reset by peer"):
         download_bundle(URL, "0" * 64, tmp_path, open_url=lambda url: stream)
     assert files(tmp_path) == []
@@ -194,3 +194,127 @@ def test_a_server_whose_certificate_is_not_trusted_is_refused(bundle, tmp_path):
     ):
         download_bundle(address + "/heart.safetensors", sha256(bundle), tmp_path / "kept")
     assert files(tmp_path / "kept") == []
+
+
+@pytest.mark.parametrize("text", ["²", "٣", "-5", "+7", "1_0", "0x10", "9" * 5000, "twelve", "1 2", " "])
+def test_a_length_that_is_no_number_is_taken_for_untold(bundle, tmp_path, text):
+    answer = response(bundle, None)
+    answer.headers.get = lambda name: text
+    assert download_bundle(URL, sha256(bundle), tmp_path, open_url=lambda url: answer).read_bytes() == bundle
+
+
+def in_chunks(*lines: bytes):
+    """A response in chunks, as http.client has it: with the undecoded stream behind it."""
+    answer = response(b"", None)
+    answer.chunked, answer.fp = True, io.BytesIO(b"".join(lines))
+    return answer
+
+
+def test_a_file_that_comes_in_chunks_is_put_together(bundle, tmp_path):
+    half = len(bundle) // 2
+    answer = in_chunks(
+        b"%x\r\n" % half,
+        bundle[:half],
+        b"\r\n%X;name=value\r\n" % (len(bundle) - half),
+        bundle[half:],
+        b"\r\n0\r\n\r\n",
+    )
+    assert download_bundle(URL, sha256(bundle), tmp_path, open_url=lambda url: answer).read_bytes() == bundle
+
+
+@pytest.mark.parametrize("size", [b"-5", b"", b"5x", b"0x5", b"1_0", b" 5", b"F" * 9, b"5" * 3000, "٣".encode()])
+def test_a_chunk_of_an_impossible_size_is_told_in_a_sentence(tmp_path, size):
+    answer = in_chunks(size + b"\r\n", b"hello" * 1000, b"\r\n0\r\n\r\n")
+    with pytest.raises(DownloadError, match="broke off"):
+        download_bundle(URL, "0" * 64, tmp_path, open_url=lambda url: answer)
+    assert files(tmp_path) == []
+
+
+def test_a_chunk_that_is_shorter_or_longer_than_said_is_told(tmp_path):
+    for lines in ((b"a\r\n", b"short"), (b"2\r\n", b"longer\r\n0\r\n\r\n")):
+        with pytest.raises(DownloadError, match="broke off"):
+            download_bundle(URL, "0" * 64, tmp_path, open_url=lambda url, lines=lines: in_chunks(*lines))
+
+
+class Dripping:
+    """A response of a byte now and then, for ever."""
+
+    def __init__(self, clock: list[float]) -> None:
+        self.headers = Message()
+        self._clock = clock
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def read(self, count: int) -> bytes:
+        raise AssertionError("waits until all of it has come")
+
+    def read1(self, count: int) -> bytes:
+        self._clock[0] += 20
+        return b"x"
+
+
+def test_a_download_that_takes_too_long_in_all_is_broken_off(tmp_path, monkeypatch):
+    from mkd_core.io import download
+
+    clock = [0.0]
+    monkeypatch.setattr(download.time, "monotonic", lambda: clock[0])
+    with pytest.raises(DownloadError, match="it took more than 60 minutes"):
+        download_bundle(URL, "0" * 64, tmp_path, open_url=lambda url: Dripping(clock))
+    assert 3600 <= clock[0] <= 3640 and files(tmp_path) == []
+
+
+def test_a_cancel_is_heard_while_the_server_does_not_answer(tmp_path):
+    import threading
+
+    never = threading.Event()
+    with pytest.raises(Cancelled):
+        download_bundle(URL, "0" * 64, tmp_path, cancelled=lambda: True, open_url=lambda url: never.wait(600))
+    never.set()
+    assert files(tmp_path) == []
+
+
+def test_a_servers_words_are_shown_without_mark_up(tmp_path):
+    words = (
+        '<b>Not</b> <img src="https://spy.example/x.png"> &amp; [link](https://evil.example)\r\n\x1b[31m' + "x" * 500
+    )
+    for failure in (urllib.error.HTTPError(URL, 404, words, Message(), None), urllib.error.URLError(words)):
+
+        def fail(url, failure=failure):
+            raise failure
+
+        with pytest.raises(DownloadError) as caught:
+            download_bundle(URL, "0" * 64, tmp_path, open_url=fail)
+        text = str(caught.value)
+        assert not set('<>&"[]\r\n\x1b') & set(text) and "https://" not in text and len(text) < 300
+
+
+def test_a_disk_that_is_too_full_is_told_before_the_file_is_fetched(bundle, tmp_path, monkeypatch):
+    from mkd_core.io import download
+
+    class Usage:
+        free = len(bundle) + (64 << 20) - 1
+
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: Usage)
+    answer = response(bundle)
+    answer.read1 = None
+    with pytest.raises(DownloadError, match="not enough free space"):
+        download_bundle(URL, sha256(bundle), tmp_path, open_url=lambda url: answer)
+    assert files(tmp_path) == []
+
+
+def test_a_file_that_appears_while_another_is_fetched_is_kept(bundle, tmp_path):
+    answer = response(bundle)
+    read = answer.read1
+
+    def read_and_disturb(count):
+        (tmp_path / "heart.safetensors").write_bytes(b"precious")
+        return read(count)
+
+    answer.read1 = read_and_disturb
+    with pytest.raises(DownloadError, match="already holds another file"):
+        download_bundle(URL, sha256(bundle), tmp_path, open_url=lambda url: answer)
+    assert files(tmp_path) == ["heart.safetensors"] and (tmp_path / "heart.safetensors").read_bytes() == b"precious"

@@ -52,10 +52,10 @@ class PassiveWorker:
         import SimpleITK as sitk
 
         from Testing.support.fake_worker import report
-        from mkd_core.io import exchange
+        from mkd_core.io.volumes import write_volume
 
         labels = sitk.GetImageFromArray(blocks(volume.GetImageData().GetDimensions()[::-1]))
-        exchange.write_image(labels, self.requests[-1].output)
+        write_volume(labels, self.requests[-1].output, compress=False)
         self.reply("result", report=report(labels, {"options": {}, "modality": "CT"}))
 
 

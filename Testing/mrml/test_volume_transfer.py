@@ -135,7 +135,7 @@ def test_a_transform_that_flattens_the_volume_is_refused(addVolume, transformOf)
 def test_an_overlay_comes_back_where_it_belongs_under_the_transform_of_the_volume(addVolume, transformOf, transfer):
     """The worker knows the world alone; the volume that comes back is put under the same transform as its volume."""
     from MKDSegmentationLib.run.volumeTransfer import WorldGrid, setVolume
-    from mkd_core.io import exchange
+    from mkd_core.io.volumes import write_volume
 
     volume = addVolume(np.zeros((9, 10, 11), np.int16))
     steps = [("RotateWXYZ", 37.0, 0.3, 0.5, 0.8), ("Scale", -2.0, 2.0, 2.0)]
@@ -143,7 +143,7 @@ def test_an_overlay_comes_back_where_it_belongs_under_the_transform_of_the_volum
     image = sitk.GetImageFromArray(np.random.default_rng(0).random((4, 5, 6), np.float32))
     image.SetSpacing((2.0, 2.0, 3.0))
     image.SetOrigin((7.0, -8.0, 9.0))
-    exchange.write_image(image, transfer.disagreementPath)
+    write_volume(image, transfer.disagreementPath, compress=False)
     overlay = transfer.readOverlay(transfer.disagreementPath, volume, WorldGrid.of(volume))
     node = addVolume(np.zeros((2, 2, 2), np.float32))
     setVolume(node, overlay.voxels, overlay.ijkToRas)

@@ -25,6 +25,7 @@ from Testing.support.fake_worker import blocks, report
 from mkd_core import worker
 from mkd_core.errors import Cancelled
 from mkd_core.inference import pipeline
+from mkd_core.io import volumes as volume_files
 from mkd_core.protocol import STAGES
 
 FOLDER = Path(sys.argv[1])
@@ -238,20 +239,20 @@ def quick_segment(image, bundle, *, modality, options, progress, cancelled):
     return pipeline.SegmentationResult(labels, report(labels, {"options": {}, "modality": modality}))
 
 
-def read(path):
-    """In place of mkd_core.worker._read: passes a place."""
+def read_with_doubts(path):
+    """In place of mkd_core.io.volumes.read_with_doubts: passes a place."""
     visit("read")
-    return _read(path)
+    return _read_with_doubts(path)
 
 
-def write(image, path):
-    """In place of mkd_core.worker._write: passes a place, with half the file written."""
+def write_volume(image, path, **options):
+    """In place of mkd_core.io.volumes.write_volume: passes a place, with half the file written."""
     draft = Path(path).parent / ".mkd-0123456789abcdef.nrrd"
     draft.write_bytes(b"NRRD0004\n")
     visit("write")
     draft.unlink(missing_ok=True)
     try:
-        _write(image, path)
+        _write_volume(image, path, **options)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, LIMITS)
 
@@ -274,8 +275,8 @@ def no_graphics_memory() -> None:
 
 
 if __name__ == "__main__":
-    _read, _write = worker._read, worker._write
-    worker._read, worker._write = read, write
+    _read_with_doubts, _write_volume = volume_files.read_with_doubts, volume_files.write_volume
+    volume_files.read_with_doubts, volume_files.write_volume = read_with_doubts, write_volume
     visit("start")
     requests, REPLIES = worker.protocol_streams()
     if "--real" in sys.argv:

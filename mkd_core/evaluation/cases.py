@@ -19,14 +19,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import SimpleITK as sitk
 import numpy as np
 
 from mkd_core.errors import InputError
 from mkd_core.inference.image_check import validate_image
-from mkd_core.io.volumes import read_volume
+from mkd_core.inference.padding import without_marks
+from mkd_core.io.volumes import VolumeGrid, read_grid, read_volume
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import MODALITIES, Finding
 from mkd_core.structures import STRUCTURES, Structure
@@ -37,6 +38,7 @@ _COLUMNS = ("image", "label", "modality")
 _MMWHS_NAME = re.compile(r"(ct|mr)_(train|test)_(\d+)_(image|label)\.nii(?:\.gz)?", re.IGNORECASE)
 
 _Grid: TypeAlias = sitk.Image | sitk.ImageFileReader
+_Read = TypeVar("_Read")
 
 #: Image and label lie on the same grid if no voxel of one is further than this from its fellow in the other, in voxels.
 _GRID_TOLERANCE = 0.1
@@ -120,7 +122,7 @@ def check_cases(
                 f"There is no {modality} among the labelled volumes.", f"Add {modality} volumes with their labels."
             )
     for case in cases:
-        _check_grids(case, _header(case.image), _header(case.label))
+        _check_grids(case, _read(case.image, read_grid), _read(case.label, read_grid))
     warnings = []
     for number, case in enumerate(cases):
         if progress is not None:
@@ -143,7 +145,7 @@ def read_case(case: Case, structures: Sequence[Structure] = STRUCTURES) -> tuple
         InputError: a file cannot be read, the grids differ, or there is a value that means no structure; names the
             file.
     """
-    return _read_pair(case, check=False, structures=structures)
+    return _read_pair(case, structures)
 
 
 def missing_structures(labels: sitk.Image, structures: Sequence[Structure] = STRUCTURES) -> list[str]:
@@ -153,9 +155,9 @@ def missing_structures(labels: sitk.Image, structures: Sequence[Structure] = STR
     return [structure.key for structure in structures if structure.label not in present]
 
 
-def _read_pair(case: Case, check: bool, structures: Sequence[Structure]) -> tuple[sitk.Image, sitk.Image]:
-    image, label = _read(case.image, check), _read(case.label, check)
-    _check_grids(case, image, label)
+def _read_pair(case: Case, structures: Sequence[Structure]) -> tuple[sitk.Image, sitk.Image]:
+    image, label = _read(case.image, read_volume), _read(case.label, read_volume)
+    _check_grids(case, VolumeGrid.of(image), VolumeGrid.of(label))
     labels = sitk.GetImageFromArray(_our_labels(case.label, sitk.GetArrayViewFromImage(label), structures))
     labels.CopyInformation(image)
     return image, labels
@@ -262,55 +264,40 @@ def _stem(path: Path) -> str:
     return re.sub(r"\.(nii\.gz|[A-Za-z]+)$", "", path.name)
 
 
-def _header(path: Path) -> sitk.ImageFileReader | sitk.Image:
-    """Something that knows the grid of a volume, without its voxels where the file allows."""
-    if not path.is_file():
-        return _read(path)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+def _read(path: Path, read: Callable[[Path], _Read]) -> _Read:
+    """Read a file; a refusal names it."""
     try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        return _read(path)  # says what is wrong
-    return reader
-
-
-def _read(path: Path, check: bool = True) -> sitk.Image:
-    try:
-        return read_volume(path, check=check)
+        return read(path)
     except InputError as error:
         if path.name in error.message:
             raise
         raise InputError(f"“{path.name}” cannot be read: {_lower(error.message)}", error.advice) from error
 
 
-def _check_grids(case: Case, image: _Grid, label: _Grid) -> None:
-    for path, volume in ((case.image, image), (case.label, label)):
-        if volume.GetDimension() != 3:
-            raise InputError(f"“{path.name}” has {volume.GetDimension()} dimensions where a volume has 3.")
+def _check_grids(case: Case, image: VolumeGrid, label: VolumeGrid) -> None:
     names = f"“{case.image.name}” and “{case.label.name}” lie on different grids"
-    if image.GetSize() != label.GetSize():
-        sizes = [" x ".join(map(str, volume.GetSize())) for volume in (image, label)]
+    if image.size != label.size:
+        sizes = [" x ".join(map(str, grid.size)) for grid in (image, label)]
         raise InputError(f"{names}: {sizes[0]} and {sizes[1]} voxels.", "Resample the label to the image's grid.")
     apart = np.abs(_corners(image) - _corners(label)).max()
-    if not apart <= _GRID_TOLERANCE * min(image.GetSpacing()):
+    if not apart <= _GRID_TOLERANCE * image.spacing.min():
         raise InputError(
             f"{names}: their voxels are up to {apart:.3g} mm apart.",
             "Correct the spacing, origin or direction of one of them.",
         )
 
 
-def _corners(volume: _Grid) -> np.ndarray:
+def _corners(grid: VolumeGrid) -> np.ndarray:
     """Positions of the corner voxels, (8, 3), mm."""
-    direction = np.array(volume.GetDirection()).reshape(3, 3)
-    last = (np.array(volume.GetSize()) - 1) * volume.GetSpacing()
-    return np.array([direction @ (last * corner) for corner in np.ndindex(2, 2, 2)]) + volume.GetOrigin()
+    last = (np.array(grid.size) - 1) * grid.spacing
+    return np.array([grid.direction @ (last * corner) for corner in np.ndindex(2, 2, 2)]) + grid.origin
 
 
 def _check_voxels(case: Case, require_all: bool, structures: Sequence[Structure]) -> list[Finding]:
-    image, labels = _read_pair(case, check=True, structures=structures)
+    image, labels = _read_pair(case, structures)
     try:
-        doubts = validate_image(image, case.modality)
+        image, marks = without_marks(image, case.modality)
+        doubts = marks + validate_image(image, case.modality)
     except InputError as error:
         raise InputError(f"“{case.image.name}” cannot be used: {_lower(error.message)}", error.advice) from error
     empty = [

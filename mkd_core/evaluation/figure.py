@@ -14,6 +14,7 @@ from mkd_core.errors import InputError, MKDError
 from mkd_core.evaluation.cases import read_case
 from mkd_core.evaluation.measures import agreement
 from mkd_core.evaluation.results import CaseResult
+from mkd_core.io import atomic
 from mkd_core.io.preview import comparison
 from mkd_core.protocol import MODALITIES
 from mkd_core.structures import labelled
@@ -65,7 +66,7 @@ def write_figure(evaluation: Evaluation, folder: Path) -> list[Path]:
         for path in paths:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                figure.savefig(path, dpi=_DPI)
+                atomic.write_file(path, lambda draft: figure.savefig(draft, dpi=_DPI))
             except OSError as error:
                 raise InputError(
                     f"“{path}” cannot be written.", "Close it if it is open elsewhere, and check the space on the disk."

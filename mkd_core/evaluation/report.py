@@ -17,8 +17,9 @@ from typing import Any
 import mkd_core
 from mkd_core.errors import InputError
 from mkd_core.evaluation.measures import Agreement, Distribution, agreement, distribution
-from mkd_core.evaluation.results import CaseResult, write_text
+from mkd_core.evaluation.results import CaseResult
 from mkd_core.evaluation.run import Evaluation
+from mkd_core.io.atomic import write_text
 from mkd_core.measure.messages import describe
 from mkd_core.protocol import MODALITIES
 from mkd_core.structures import BY_KEY

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,40 @@ import numpy as np
 from mkd_core.errors import InputError, ProtocolError
 from mkd_core.evaluation.cases import Case
 from mkd_core.evaluation.measures import StructureMeasures
-from mkd_core.io.volumes import read_volume, write_volume
+from mkd_core.io.atomic import OutputFiles, write_text
+from mkd_core.io.volumes import input_files, read_volume, write_volume
 from mkd_core.protocol import Finding
+
+#: Files of an evaluation as a whole.
+SUMMARY_FILES = ("cases.csv", "summary.json", "summary.md", "evaluation.png", "evaluation.pdf")
+
+#: Says that the files with our names in a folder are results of evaluations.
+_MARKER = "mkd-evaluation.txt"
+_MARKER_TEXT = (
+    "The files cases.csv, summary.*, evaluation.*, cases/*.json and segmentations/*.nii.gz in this folder are results "
+    "of mkd evaluate, which replaces them when it runs again.\n"
+)
+
+
+def check_targets(folder: Path, cases: Sequence[Case], inputs: Sequence[Path], *, overwrite: bool = False) -> None:
+    """Refuse a folder for results before any work is done, if one of them would replace what no evaluation made.
+
+    Args:
+        folder: for the results; need not be there.
+        cases: whose results are to come.
+        inputs: what else is read: the table of cases, the weights.
+        overwrite: whether files in it that no evaluation made may be replaced.
+
+    Raises:
+        InputError: a result would replace a file that is read, or one that no evaluation made.
+    """
+    results = ResultFolder(folder, {})
+    targets = [folder / name for name in SUMMARY_FILES]
+    targets += [path for case in cases for path in (results.record_path(case), results.segmentation_path(case))]
+    read = [path for path in inputs if path.is_file()]
+    read += [path for case in cases for file in (case.image, case.label) for path in input_files(file)]
+    files = OutputFiles(inputs=read, overwrite=overwrite or (folder / _MARKER).is_file())
+    files.check(*(path for path in targets if path.parent.is_dir()))
 
 
 @dataclass(frozen=True)
@@ -70,7 +101,7 @@ class ResultFolder:
     def find(self, case: Case) -> CaseResult | None:
         """The result of a case if it is there and still holds."""
         try:
-            record = json.loads(self._record_path(case).read_text(encoding="utf-8"))
+            record = json.loads(self.record_path(case).read_text(encoding="utf-8"))
             if record["of"] != self._origin(case):
                 return None
             found = record["result"]
@@ -92,11 +123,13 @@ class ResultFolder:
         Raises:
             InputError: the folder cannot be written.
         """
-        path, segmentation = self._record_path(result.case), self.segmentation_path(result.case)
+        path, segmentation = self.record_path(result.case), self.segmentation_path(result.case)
         try:
             for file in (path, segmentation):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.unlink(missing_ok=True)
+            if not (self._folder / _MARKER).exists():
+                write_text(self._folder / _MARKER, _MARKER_TEXT)
             if labels is not None:
                 write_volume(labels, segmentation)
             values = {
@@ -114,7 +147,8 @@ class ResultFolder:
         """Labels of a finished case; None if it could not be segmented."""
         return None if result.failure else read_volume(self.segmentation_path(result.case))
 
-    def _record_path(self, case: Case) -> Path:
+    def record_path(self, case: Case) -> Path:
+        """Where the figures of a case are kept."""
         return self._folder / "cases" / f"{case.name}.json"
 
     def _origin(self, case: Case) -> dict[str, Any]:
@@ -124,10 +158,3 @@ class ResultFolder:
             for stat in (path.stat(),)
         ]
         return {**self._setting, "modality": case.modality, "files": files}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file under another name and give it its own when it is complete."""
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(draft, path)

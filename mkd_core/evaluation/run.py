@@ -14,7 +14,7 @@ import mkd_core
 from mkd_core.errors import Cancelled, InputError, NoHeartError
 from mkd_core.evaluation.cases import Case, check_cases, read_case
 from mkd_core.evaluation.measures import measure_case
-from mkd_core.evaluation.results import CaseResult, ResultFolder
+from mkd_core.evaluation.results import CaseResult, ResultFolder, check_targets
 from mkd_core.inference.pipeline import segment
 from mkd_core.io.bundle import Bundle
 from mkd_core.protocol import SegmentationOptions, findings
@@ -88,6 +88,8 @@ def evaluate(
     progress: Progress | None = None,
     finished: Callable[[CaseResult], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    inputs: Sequence[Path] = (),
+    overwrite: bool = False,
 ) -> Evaluation:
     """Segment and measure cases.  All are checked before the first is segmented; what an earlier run finished is not
     done again.
@@ -102,6 +104,8 @@ def evaluate(
         progress: how far we are, and the time left.
         finished: called with the result of every case that was segmented now.
         cancelled: polled all the time; True stops the run.  What is finished is kept.
+        inputs: what is read besides the cases and the bundle, such as the table of cases; no result replaces it.
+        overwrite: whether files in the folder that no evaluation made may be replaced.
 
     Raises:
         InputError: a case or an option cannot be used, or the folder cannot be written.
@@ -113,6 +117,7 @@ def evaluate(
     )
     for modality in {case.modality for case in cases}:
         options.check(modality, bundle.target, [structure.key for structure in bundle.structures])
+    check_targets(folder, cases, [*inputs, bundle.path], overwrite=overwrite)
     results = ResultFolder(folder, _setting(bundle, options))
     known = {case: result for case in cases if (result := _find(results, case)) is not None}
     pending = [case for case in cases if case not in known]

@@ -35,6 +35,7 @@ from mkd_core.inference.localisation import (
 )
 from mkd_core.inference.memory import release_memory
 from mkd_core.inference.normalisation import denormalise, normalise
+from mkd_core.inference.padding import without_marks
 from mkd_core.inference.resampling import sample, write_labels
 from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle
 from mkd_core.io.bundle_metadata import PARTS
@@ -112,7 +113,8 @@ def segment(
 
     clock.enter("check", "Checking the volume")
     check_modality(modality)
-    warnings = validate_image(image, modality)
+    image, marks = without_marks(image, modality)
+    warnings = marks + validate_image(image, modality)
     volume = OrientedVolume(image)
 
     clock.enter("check", "Loading the weights")

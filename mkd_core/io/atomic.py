@@ -32,7 +32,7 @@ from types import TracebackType
 
 from mkd_core.errors import InputError
 
-_TAG = b"mkd_core sha256:"
+_TAG = b"mkd sha256:"
 
 #: Put into a file where its mark shall be, within the first or the last bytes; becomes the mark when the file is
 #: complete.

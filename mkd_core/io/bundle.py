@@ -16,15 +16,13 @@ import datetime
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mkd_core.errors import BundleError
-from mkd_core.io import tensor_file
+from mkd_core.io import atomic, tensor_file
 from mkd_core.io.bundle_limits import check_work, is_weight, outline
 from mkd_core.io.bundle_metadata import (
     FORMAT,
@@ -195,15 +193,9 @@ def load_bundle(path: Path | str, *, self_test: bool = True) -> Bundle:
     """
     path = Path(path)
     try:
-        header = tensor_file.read_header(path)
+        header, content = tensor_file.read(path)
         metadata = _description(header)
         _check_shapes(metadata, header)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise TensorFileError(f"it cannot be read ({error.strerror or error})") from error
-        if len(content) != header.data_start + header.data_bytes:
-            raise TensorFileError("it changed while it was read")
         state_dicts = _decode(header, content[header.data_start :])
     except (TensorFileError, MetadataError) as error:
         raise _refusal(path, error) from error
@@ -295,9 +287,15 @@ def save_bundle(
     if dtype not in _FORMATS:
         raise ValueError(f"unknown dtype {dtype!r}; known are {sorted(_FORMATS)}")
     metadata = {"format": FORMAT, "created": datetime.date.today().isoformat(), **metadata}
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    draft = Path(temporary)
+    made: list[Bundle] = []
+
+    def write(draft: Path) -> None:
+        try:
+            tensor_file.write(draft, tensors, {KEY: json.dumps(metadata, allow_nan=False)})
+            made.append(load_bundle(draft, self_test=False))
+        except BundleError as error:
+            raise BundleError(error.message.replace(draft.name, path.name), error.advice) from error
+
     try:
         check_metadata(metadata)
         tensors = {}
@@ -306,14 +304,8 @@ def save_bundle(
                 if is_weight(name):
                     numbers = tensor.detach().float().cpu().numpy()
                     tensors[f"{part}/{name}"] = (numbers, _FORMATS[dtype] if numbers.ndim > 1 else "F32")
-        tensor_file.write(draft, tensors, {KEY: json.dumps(metadata, allow_nan=False)})
-        bundle = load_bundle(draft, self_test=False)
-        draft.chmod(0o644)  # temporary files are private
-        os.replace(draft, path)
-    except BundleError as error:
-        raise BundleError(error.message.replace(draft.name, path.name), error.advice) from error
+        atomic.write_file(path, write)
     except (TensorFileError, MetadataError) as error:
         raise _refusal(path, error) from error
-    finally:
-        draft.unlink(missing_ok=True)
+    (bundle,) = made
     return Bundle(path, bundle.sha256, bundle.metadata, bundle._state_dicts)

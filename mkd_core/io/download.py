@@ -1,9 +1,9 @@
 """Fetch a weights bundle from an address that the user names, and let it in only if it is the file that the user
 expects.
 
-Encrypted connections only, to the end of every redirection; a known SHA-256; a limit of size.  Until all is checked the
-file has a temporary name, and whatever goes wrong, that file is removed.  Nothing else in this package ever uses a
-network.
+Encrypted connections only, to the end of every redirection; a known SHA-256; limits of size and time.  Until all is
+checked the file has a temporary name, and whatever goes wrong, that file is removed.  What a server says is shown as
+plain words, without any character that could mark up a text.  Nothing else in this package ever uses a network.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import hashlib
 import hmac
 import http.client
 import os
+import queue
 import re
+import secrets
 import shutil
-import tempfile
+import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +33,18 @@ MAX_BYTES = 2 * 1024**3
 
 ENDING = ".safetensors"
 
+#: Longest time that a download may take, s.
+MAX_SECONDS = 3600.0
+
 _CHUNK = 1 << 18
 _TIMEOUT_S = 30.0
+
+#: Characters of a server's words that are shown, and how many at most.
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9 .,:;_'()/-]")
+_LONGEST_WORDS = 120
+
+#: Longest line between the pieces of a response that comes in pieces.
+_LONGEST_LINE = 256
 
 
 def check_request(url: str, sha256: str) -> None:
@@ -71,6 +84,7 @@ def download_bundle(
     progress: Callable[[float, str], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     max_bytes: int = MAX_BYTES,
+    max_seconds: float = MAX_SECONDS,
     open_url: Callable[[str], Any] | None = None,
 ) -> Path:
     """Fetch a bundle.
@@ -84,6 +98,7 @@ def download_bundle(
             the size.
         cancelled: polled between pieces of a quarter of a mebibyte.
         max_bytes: larger files are refused.
+        max_seconds: longer downloads are broken off.
         open_url: opens an address and returns a response with ``headers`` and ``read(n)``; by default with urllib.
 
     Returns:
@@ -105,8 +120,7 @@ def download_bundle(
             url.strip(),
             part,
             progress or (lambda fraction, message: None),
-            cancelled or (lambda: False),
-            max_bytes,
+            _Limits(cancelled or (lambda: False), max_bytes, max_seconds),
             open_url or _open,
         )
         if not hmac.compare_digest(found, wanted):
@@ -115,6 +129,8 @@ def download_bundle(
                 "It was removed. Check address and SHA-256.",
             )
         read_description(part)
+        if _is_there(target, wanted):  # it came while this one was fetched
+            return target
         os.replace(part, target)
     except OSError as error:
         raise _cannot_keep(part.parent, error) from error
@@ -146,9 +162,9 @@ def _make_part(folder: Path, part: Path | str | None) -> Path:
         if part is not None:
             Path(part).touch(exist_ok=False)
             return Path(part)
-        handle, name = tempfile.mkstemp(prefix="mkd-", suffix=".part", dir=folder)
-        os.close(handle)
-        return Path(name)
+        new = folder / f"mkd-{secrets.token_hex(8)}.part"
+        new.touch(exist_ok=False)
+        return new
     except OSError as error:
         raise _cannot_keep(folder, error) from error
 
@@ -159,53 +175,118 @@ def _cannot_keep(folder: Path, error: OSError) -> DownloadError:
     )
 
 
-def _fetch(
-    url: str, part: Path, progress: Callable, cancelled: Callable[[], bool], max_bytes: int, open_url: Callable
-) -> str:
+class _Limits:
+    """When to stop."""
+
+    def __init__(self, cancelled: Callable[[], bool], max_bytes: int, max_seconds: float) -> None:
+        self._cancelled = cancelled
+        self._max_bytes = max_bytes
+        self._seconds = max_seconds
+        self._end = time.monotonic() + max_seconds
+
+    def check(self, size: int = 0) -> None:
+        """Raise what is to be raised when so many bytes have come, or are said to come."""
+        if self._cancelled():
+            raise Cancelled()
+        if size > self._max_bytes:
+            raise DownloadError(
+                f"The file is larger than {self._max_bytes / 1e9:.1f} GB, which no bundle is.", "Check the address."
+            )
+        if time.monotonic() > self._end:
+            raise _broken(f"it took more than {self._seconds / 60:.0f} minutes")
+
+
+def _fetch(url: str, part: Path, progress: Callable, limits: _Limits, open_url: Callable) -> str:
     """Write what comes to ``part`` and return its SHA-256."""
     progress(0.0, "Connecting")
     digest, done = hashlib.sha256(), 0
-    with _opened(url, open_url) as response, part.open("wb") as file:
+    with _opened(url, open_url, limits) as response, part.open("wb") as file:
         expected = _length(response)
-        _refuse_large(max(expected, 0), max_bytes)
+        limits.check(max(expected, 0))
         if shutil.disk_usage(part.parent).free < expected + (64 << 20):
             raise DownloadError("There is not enough free space for the file.", "Free some, or choose another folder.")
-        while chunk := _read(response):
-            if cancelled():
-                raise Cancelled()
+        for chunk in _pieces(response):
             done += len(chunk)
-            _refuse_large(done, max_bytes)
+            limits.check(done)
             file.write(chunk)
             digest.update(chunk)
             progress(min(1.0, done / expected) if expected > 0 else 0.0, f"{done / 1e6:.1f} MB")
         file.flush()
         os.fsync(file.fileno())  # what gets the final name must be on the disk even if the power fails next
-    if cancelled():
-        raise Cancelled()
+    limits.check()
     if 0 <= expected != done:
         raise _broken("it ended too early")
     return digest.hexdigest()
 
 
-def _opened(url: str, open_url: Callable):
+def _opened(url: str, open_url: Callable, limits: _Limits):
+    """The response; a server that takes its time for the headers does not keep a cancel from being heard."""
+    answers: queue.Queue = queue.Queue()
+
+    def ask() -> None:
+        try:
+            answers.put((open_url(url), None))
+        except Exception as error:
+            answers.put((None, error))
+
+    threading.Thread(target=ask, name="download", daemon=True).start()
+    while True:
+        try:
+            response, failure = answers.get(timeout=0.1)
+            break
+        except queue.Empty:
+            limits.check()
     try:
-        return open_url(url)
+        if failure is not None:
+            raise failure
+        return response
     except urllib.error.HTTPError as error:
         raise DownloadError(
-            f"The server refused the file ({error.code} {error.reason}).", "Check the address."
+            f"The server refused the file ({error.code} {_plain(error.reason)}).", "Check the address."
         ) from error
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         raise DownloadError(
-            f"No connection ({getattr(error, 'reason', None) or error}).",
+            f"No connection ({_plain(getattr(error, 'reason', None) or error)}).",
             "Check the address and the network, or choose a file that you already have.",
         ) from error
 
 
-def _read(response) -> bytes:
+def _pieces(response) -> Iterator[bytes]:
+    """The bytes of a response as they come, at most :data:`_CHUNK` at a time."""
     try:
-        return response.read(_CHUNK)
-    except (http.client.HTTPException, OSError) as error:
-        raise _broken(str(error)) from error
+        if getattr(response, "chunked", False):
+            yield from _chunks(response.fp)
+            return
+        read = getattr(response, "read1", response.read)  # returns what is there instead of waiting for all
+        while piece := read(_CHUNK):
+            yield piece
+    except (http.client.HTTPException, OSError, ValueError) as error:
+        raise _broken(_plain(error)) from error
+
+
+def _chunks(stream) -> Iterator[bytes]:
+    """The bytes of a body in chunks (RFC 9112, 7.1).  http.client takes “-5” for a size, and reads on for ever."""
+    while True:
+        line = stream.readline(_LONGEST_LINE)
+        found = re.fullmatch(rb"([0-9A-Fa-f]{1,8})[ \t]*(;[^\r\n]*)?\r?\n", line)
+        if found is None:
+            raise ValueError("a piece without a proper size")
+        missing = int(found.group(1), 16)
+        if missing == 0:
+            return
+        while missing:
+            piece = stream.read1(min(_CHUNK, missing))
+            if not piece:
+                raise ValueError("it ended too early")
+            missing -= len(piece)
+            yield piece
+        if stream.readline(_LONGEST_LINE).strip():
+            raise ValueError("a piece of another length than said")
+
+
+def _plain(words: object) -> str:
+    """A server's words without anything that a text field could take for mark-up or a link."""
+    return _NOT_PLAIN.sub("", str(words)).replace("//", "/")[:_LONGEST_WORDS]
 
 
 def _broken(reason: str) -> DownloadError:
@@ -213,15 +294,8 @@ def _broken(reason: str) -> DownloadError:
 
 
 def _length(response) -> int:
-    text = response.headers.get("Content-Length") or ""
-    return int(text) if text.isdecimal() else -1
-
-
-def _refuse_large(size: int, max_bytes: int) -> None:
-    if size > max_bytes:
-        raise DownloadError(
-            f"The file is larger than {max_bytes / 1e9:.1f} GB, which no bundle is.", "Check the address."
-        )
+    text = str(response.headers.get("Content-Length") or "").strip()
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else -1
 
 
 class _EncryptedRedirections(urllib.request.HTTPRedirectHandler):

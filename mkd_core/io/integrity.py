@@ -1,29 +1,268 @@
-"""Is a volume file whole?  Asked before ITK reads it.
+"""What a volume file says about itself, whether that can be true, and its voxels.
 
-ITK's readers put zeros or whatever lay in memory where voxels of a NIfTI file are missing, pass over the check sums of
-compressed files, and take memory for as many voxels as a header claims before they look whether there are any.
+The headers of NRRD, NIfTI and MetaImage files (:mod:`mkd_core.io.nrrd`, :mod:`mkd_core.io.nifti`,
+:mod:`mkd_core.io.metaimage`) become a :class:`StoredVolume`.  Nothing that a header leaves out is filled in: a default
+of a library is no measurement.  No library opens the file, so its name may hold any characters, and numbers mean the
+same whatever the decimal comma of the program around is.
 """
 
 from __future__ import annotations
 
+import os
 import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import SimpleITK as sitk
+import numpy as np
 
+from mkd_core.environment import available_memory
 from mkd_core.errors import InputError
-from mkd_core.io.nifti import check_nifti, is_nifti
-from mkd_core.io.stored_bytes import BLOCK_BYTES, check_claim, cut_off
+from mkd_core.measure.messages import finding, refusal
+from mkd_core.protocol import SHEAR_TOLERANCE, Finding
 
-#: Longest text header that is looked at, bytes.
-_MOST_HEADER_BYTES = 1 << 20
+#: Bytes that are looked at in one go.
+BLOCK_BYTES = 1 << 23
+
+#: Longest header that is looked at, bytes.
+MOST_HEADER_BYTES = 1 << 20
+
+#: Directions this close to orthonormal are left as they are.
+_EXACT = 1e-6
+
+#: Deflate packs at most so many bytes into one (https://zlib.net/zlib_tech.html).
+_MOST_PACKED = 1032
 
 #: Bytes behind the voxels that a compressed file may hold.
 _MOST_SURPLUS_BYTES = 1 << 20
 
 #: wbits of zlib for gzip and zlib streams alike.
 _GZIP_OR_ZLIB = 47
+
+
+@dataclass(frozen=True)
+class StoredVolume:
+    """A volume as its header has it.
+
+    Attributes:
+        path: file with the header.
+        data: file with the voxels.
+        start: byte where the voxels begin; of the unpacked bytes where the whole file is packed.
+        packing: "none"; "voxels", a gzip or zlib stream from ``start`` on; or "file", the whole is such a stream.
+        dtype: of a voxel, with its byte order.
+        components: values of a voxel; 1 for an image.
+        size: voxels along x, y, z.
+        columns: (3, 3), mm: the step from voxel to voxel along x, y and z, in LPS; None where the file does not say how
+            large its voxels are.
+        origin: (3,), centre of the first voxel in LPS, mm.
+        scale: slope and intercept that make intensities of the numbers stored; None where they are the intensities.
+        doubts: what is likely wrong with the header.
+    """
+
+    path: Path
+    data: Path
+    start: int
+    packing: str
+    dtype: np.dtype
+    components: int
+    size: tuple[int, int, int]
+    columns: np.ndarray | None
+    origin: np.ndarray
+    scale: tuple[float, float] | None = None
+    doubts: tuple[Finding, ...] = ()
+
+    @property
+    def voxel_bytes(self) -> int:
+        """Bytes of all voxels as they are stored."""
+        x, y, z = self.size
+        return x * y * z * self.components * self.dtype.itemsize
+
+    def geometry(self) -> tuple[np.ndarray, np.ndarray]:
+        """Spacing (3,) in mm and direction (3, 3) with orthonormal columns.
+
+        Raises:
+            InputError: the voxel size is missing or no size, or the axes are not at right angles.
+        """
+        if self.columns is None:
+            raise without_voxel_size(self.path.name)
+        spacing = np.linalg.norm(self.columns, axis=0)
+        if not (np.isfinite(self.columns).all() and (spacing > 0).all()):
+            raise without_voxel_size(self.path.name)
+        if not np.isfinite(self.origin).all():
+            raise InputError(
+                f"The position of the volume in “{self.path.name}” is not a number.", "Export or convert it anew."
+            )
+        direction = orthonormalised(self.columns / spacing)
+        if direction is None:
+            raise InputError(
+                f"The axes of “{self.path.name}” are not at right angles.",
+                "Resample it to a regular grid, for example with Resample Scalar Volume in 3D Slicer.",
+            )
+        return spacing, direction
+
+    def check_claim(self) -> None:
+        """Refuse a file that is too short for its voxels, or voxels that do not fit into the memory, before either is
+        touched.
+
+        Raises:
+            InputError: with the reason.
+        """
+        if min(self.size) < 1:
+            raise cut_off(self.path)
+        if not self.data.is_file():
+            raise InputError(
+                f"“{self.data.name}”, which holds the voxels of “{self.path.name}”, is missing.",
+                "Keep both files in one folder.",
+            )
+        needed, size = self.voxel_bytes, self.data.stat().st_size
+        most = size if self.packing == "file" else size - self.start
+        if needed > most * (1 if self.packing == "none" else _MOST_PACKED):
+            raise cut_off(self.data)
+        free = available_memory()
+        if free is not None and needed > free:
+            raise InputError(
+                f"The voxels of “{self.path.name}” take {needed / 2**30:.0f} GB, and {free / 2**30:.0f} GB of this "
+                "computer's memory are free.",
+                "Close other programs, or cut the volume to the chest.",
+            )
+
+    def slabs(self) -> Iterator[np.ndarray]:
+        """The voxels in this computer's byte order, scaled, some slices at a time: ``(D, H, W)`` arrays, or ``(D, H, W,
+        C)`` of vectors.
+
+        Raises:
+            InputError: something is missing, or a check sum is wrong.
+            OSError: the file cannot be read.
+        """
+        x, y, z = self.size
+        slice_bytes = x * y * self.components * self.dtype.itemsize
+        count = max(1, BLOCK_BYTES // slice_bytes)
+        shape = (y, x) if self.components == 1 else (y, x, self.components)
+        with self.data.open("rb") as file:
+            stream = _Unpacked(file, self.start if self.packing == "voxels" else 0, self.packing != "none", self.data)
+            if self.packing != "voxels":
+                stream.skip(self.start)
+            for first in range(0, z, count):
+                some = min(count, z - first)
+                stored = np.frombuffer(stream.read(some * slice_bytes), self.dtype).reshape(some, *shape)
+                yield self._scaled(stored)
+            stream.finish()
+
+    def _scaled(self, stored: np.ndarray) -> np.ndarray:
+        native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+        if self.scale is None:
+            return native
+        wide = native.dtype.itemsize > 4 or native.dtype in (np.int32, np.uint32)
+        kind = np.float64 if wide else np.float32
+        return native.astype(kind) * kind(self.scale[0]) + kind(self.scale[1])
+
+
+class _Unpacked:
+    """Bytes of a file, or of the gzip or zlib streams in it.
+
+    Raises:
+        InputError: the file ends too early, or is damaged.
+    """
+
+    def __init__(self, file: IO[bytes], start: int, is_packed: bool, path: Path) -> None:
+        self._file = file
+        self._path = path
+        self._stream = zlib.decompressobj(_GZIP_OR_ZLIB) if is_packed else None
+        file.seek(start)
+
+    def read(self, count: int) -> bytes:
+        if self._stream is None:
+            content = self._file.read(count)
+        else:
+            pieces, missing = [], count
+            while missing and (piece := self._inflated(missing)):
+                pieces.append(piece)
+                missing -= len(piece)
+            content = b"".join(pieces)
+        if len(content) != count:
+            raise cut_off(self._path)
+        return content
+
+    def skip(self, count: int) -> None:
+        while count > 0:
+            count -= len(self.read(min(count, BLOCK_BYTES)))
+
+    def finish(self) -> None:
+        """Read to the end of what is packed, which compares the check sums."""
+        if self._stream is None:
+            return
+        surplus = 0
+        while piece := self._inflated(BLOCK_BYTES):
+            surplus += len(piece)
+            if surplus > _MOST_SURPLUS_BYTES:
+                raise cut_off(self._path)
+        if not self._stream.eof:
+            raise cut_off(self._path)
+
+    def _inflated(self, most: int) -> bytes:
+        """Up to ``most`` further bytes; none at the end."""
+        while True:
+            if self._stream.eof:
+                rest = self._stream.unused_data or self._file.read(2)
+                if rest[:2] != b"\x1f\x8b":  # gzip allows several streams in a row
+                    return b""
+                self._stream, packed = zlib.decompressobj(_GZIP_OR_ZLIB), rest
+            else:
+                packed = self._stream.unconsumed_tail or self._file.read(1 << 18)
+                if not packed:
+                    return b""
+            try:
+                piece = self._stream.decompress(packed, most)
+            except zlib.error as error:
+                raise cut_off(self._path) from error
+            if piece:
+                return piece
+
+
+def orthonormalised(direction: np.ndarray) -> np.ndarray | None:
+    """The orthonormal matrix closest to a direction matrix (3, 3) that is one but for rounding; None if it is none."""
+    apart = np.abs(direction.T @ direction - np.eye(3)).max()
+    if not apart <= SHEAR_TOLERANCE:
+        return None
+    if apart <= _EXACT:
+        return direction
+    left, _, right = np.linalg.svd(direction)
+    return left @ right
+
+
+def unpacked_start(path: Path) -> tuple[bytes, bool]:
+    """First bytes of a file, unpacked if it is packed by gzip, and whether it is.
+
+    Raises:
+        InputError: a packed file that is damaged at its start.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            file.seek(0)
+            return file.read(MOST_HEADER_BYTES), False
+        stream = _Unpacked(file, 0, True, path)
+        content = b""
+        while len(content) < 4096 and (piece := stream._inflated(4096 - len(content))):
+            content += piece
+        return content, True
+
+
+def text_fields(text: bytes, separator: str) -> dict[str, str]:
+    """Fields of a header of lines ``key separator value``, keys in lower case."""
+    lines = (line.partition(separator) for line in text.decode("utf-8", errors="replace").splitlines())
+    return {key.strip().lower(): value.strip() for key, _, value in lines if not key.startswith("#")}
+
+
+def detached(path: Path, name: str) -> Path:
+    """The file of voxels that a header names, beside the header unless its name is absolute."""
+    return path.parent / os.fsdecode(name.encode("utf-8", errors="surrogateescape"))
+
+
+def cut_off(path: Path) -> InputError:
+    """Refusal of a file of which something is missing or wrong."""
+    return InputError(f"“{path.name}” is cut off or damaged.", "Download or copy it again.")
 
 
 def unreadable(path: Path) -> InputError:
@@ -34,153 +273,34 @@ def unreadable(path: Path) -> InputError:
     )
 
 
-def check_volume_file(path: Path) -> None:
-    """Refuse a file that ITK would not read, or would read as something that it does not hold.  Memory stays small
-    whatever the file claims.
-
-    Args:
-        path: NRRD, NIfTI or MetaImage.
-
-    Raises:
-        InputError: another format, empty, cut off, damaged, or too large for this computer; names the file.
-        RuntimeError: ITK does not understand the header.
-    """
-    if path.stat().st_size == 0:
-        raise InputError(f"“{path.name}” is empty.", "Download or copy it again.")
-    kind = sitk.ImageFileReader.GetImageIOFromFileName(str(path))
-    if is_nifti(path):
-        check_nifti(path)
-    elif kind == "NiftiImageIO":
-        raise InputError(
-            f"“{path.name}” is one half of a pair of files.", "Save the volume as one file, .nii.gz or .nrrd."
-        )
-    elif kind == "NrrdImageIO":
-        _check_parts(path, *_nrrd_data(path))
-    elif kind == "MetaImageIO":
-        _check_parts(path, *_meta_data(path))
-    elif kind == "GDCMImageIO":
-        raise InputError(
-            f"“{path.name}” is a single DICOM file.",
-            "Choose the folder that holds all files of the series, or load the series in 3D Slicer and save it as "
-            ".nrrd.",
-        )
-    else:
-        raise unreadable(path)
-
-
-def _check_parts(path: Path, data: Path, start: int, is_compressed: bool) -> None:
-    """Check the file ``data`` that holds the voxels of ``path`` from byte ``start`` on."""
-    if not data.is_file():
-        raise InputError(
-            f"“{data.name}”, which holds the voxels of “{path.name}”, is missing.", "Keep both files in one folder."
-        )
-    needed = _voxel_bytes(path)
-    check_claim(data, start, needed, is_compressed)
-    if is_compressed:
-        with data.open("rb") as file:
-            file.seek(start)
-            try:
-                length = _inflated_length(file, needed + _MOST_SURPLUS_BYTES)
-            except zlib.error as error:
-                raise cut_off(data) from error
-        if not needed <= length <= needed + _MOST_SURPLUS_BYTES:
-            raise cut_off(data)
-
-
-def _inflated_length(file: IO[bytes], most: int) -> int:
-    """Length of a compressed stream, 0 if it ends before its check sum, ``most`` + 1 if it is longer than that.
-
-    Raises:
-        zlib.error: damaged, or another check sum.
-    """
-    length, stream = 0, zlib.decompressobj(_GZIP_OR_ZLIB)
-    while not stream.eof:
-        packed = stream.unconsumed_tail or file.read(BLOCK_BYTES)
-        if not packed:
-            return 0
-        length += len(stream.decompress(packed, BLOCK_BYTES))
-        if length > most:
-            return most + 1
-        if stream.eof and stream.unused_data[:2] == b"\x1f\x8b":  # gzip allows several streams in a row
-            file.seek(-len(stream.unused_data), 1)
-            stream = zlib.decompressobj(_GZIP_OR_ZLIB)
-    return length
-
-
-def _voxel_bytes(path: Path) -> int:
-    """Bytes that the voxels take as the header has it."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    bytes_per_voxel = sitk.GetArrayViewFromImage(
-        sitk.Image((1, 1, 1), reader.GetPixelID(), reader.GetNumberOfComponents())
-    ).nbytes
-    count = 1
-    for side in reader.GetSize():
-        count *= side
-    return count * bytes_per_voxel
-
-
-def _header(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_MOST_HEADER_BYTES)
-
-
-def _nrrd_data(path: Path) -> tuple[Path, int, bool]:
-    """File with the voxels, where in it they begin, and whether they are compressed.
-
-    Fields as in https://teem.sourceforge.net/nrrd/format.html; what ITK does not read, or what nobody writes for
-    volumes, is refused.
-    """
-    content = _header(path)
-    ends = [(content.find(gap), len(gap)) for gap in (b"\n\n", b"\n\r\n")]
-    ends = [(at, length) for at, length in ends if at >= 0]
-    at, length = min(ends, default=(len(content), 0))
-    fields = _fields(content[:at], ":")
-    encoding = fields.get("encoding", "").lower()
-    detached = fields.get("data file", fields.get("datafile"))
-    if (
-        encoding not in ("raw", "gzip", "gz")
-        or fields.get("line skip", "0") != "0"
-        or fields.get("byte skip", "0") != "0"
-        or (detached is None and not ends)
-    ):
-        raise _unusual(path)
-    if detached is None:
-        return path, at + length, encoding != "raw"
-    if detached.split()[:1] == ["LIST"] or "%" in detached:
-        raise _unusual(path)
-    return path.parent / detached, 0, encoding != "raw"
-
-
-def _meta_data(path: Path) -> tuple[Path, int, bool]:
-    """The same of a MetaImage, see https://itk.org/Wiki/ITK/MetaIO/Documentation."""
-    content = _header(path)
-    at = content.find(b"ElementDataFile")
-    end = content.find(b"\n", at)
-    end = len(content) if end < 0 else end
-    fields = _fields(content[:end], "=")
-    place = fields.get("elementdatafile", "")
-    if (
-        at < 0
-        or not place
-        or place.split()[0] == "LIST"
-        or "%" in place
-        or fields.get("headersize", "0") != "0"
-        or (fields.get("binarydata", "true").lower() != "true")
-    ):
-        raise _unusual(path)
-    is_compressed = fields.get("compresseddata", "false").lower() == "true"
-    return (path, end + 1, is_compressed) if place.upper() == "LOCAL" else (path.parent / place, 0, is_compressed)
-
-
-def _fields(text: bytes, separator: str) -> dict[str, str]:
-    lines = (line.partition(separator) for line in text.decode("utf-8", errors="replace").splitlines())
-    return {key.strip().lower(): value.strip() for key, _, value in lines}
-
-
-def _unusual(path: Path) -> InputError:
+def unusual(path: Path) -> InputError:
+    """Refusal of a file that is a volume, but stored as hardly any is."""
     return InputError(
         f"“{path.name}” keeps its voxels in an unusual way.",
         "Save it anew as one .nrrd or .nii.gz file, for example in 3D Slicer.",
     )
+
+
+def without_voxel_size(name: str) -> InputError:
+    """Refusal of a file that does not say how large its voxels are."""
+    return refusal(finding("no_voxel_size", file=name))
+
+
+def time_series() -> InputError:
+    """Refusal of a volume with several frames."""
+    return refusal(finding("time_series"))
+
+
+def wrong_dimension(count: int) -> InputError:
+    """Refusal of an image that is no volume."""
+    return refusal(finding("not_3d", dimensions=count))
+
+
+def complex_numbers() -> InputError:
+    """Refusal of complex voxels."""
+    return refusal(finding("complex"))
+
+
+def colours() -> InputError:
+    """Refusal of voxels that are no plain intensities."""
+    return refusal(finding("not_scalar"))

@@ -4,12 +4,15 @@ below; or with the truth.
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import SimpleITK as sitk
 import numpy as np
 
+from mkd_core.io import atomic
 from mkd_core.structures import STRUCTURES, Structure
 
 #: Size of a pixel, mm; pictures stay readable from whole-body down to small-field volumes.
@@ -98,8 +101,35 @@ def stack(tiles: list[np.ndarray], axis: int) -> np.ndarray:
 
 
 def write_png(pixels: np.ndarray, path: Path | str) -> None:
-    """Write ``(height, width, 3)`` uint8 pixels as PNG."""
-    sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=True), str(path), imageIO="PNGImageIO")
+    """Write ``(height, width, 3)`` uint8 pixels as PNG.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    atomic.write_file(path, lambda draft: store_png(pixels, draft))
+
+
+def store_png(pixels: np.ndarray, draft: Path) -> None:
+    """Write ``(height, width, 3)`` uint8 pixels to a draft of :mod:`mkd_core.io.atomic` as PNG
+    (https://www.w3.org/TR/png), our mark behind its end.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    height, width, _ = pixels.shape
+    rows = np.zeros((height, 1 + 3 * width), np.uint8)  # each begins with its filter: none
+    rows[:, 1:] = pixels.reshape(height, -1)
+    chunks = (
+        (b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows.tobytes(), 9)),
+        (b"IEND", b""),
+    )
+    with draft.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for kind, content in chunks:
+            file.write(struct.pack(">I", len(content)) + kind + content)
+            file.write(struct.pack(">I", zlib.crc32(kind + content)))
+        file.write(atomic.MARK_PLACEHOLDER)
 
 
 def _extent(labels: sitk.Image) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

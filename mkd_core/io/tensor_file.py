@@ -7,13 +7,15 @@ such a file is ever executed.  The whole header is checked against the size of t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -87,30 +89,65 @@ def read_header(path: Path) -> Header:
         TensorFileError: not a file, not this format, or a header that does not describe exactly the bytes that follow
             it.
     """
+    with _opened(path) as file:
+        return _read_header(file)[0]
+
+
+def read(path: Path) -> tuple[Header, bytes]:
+    """Read the whole file from one opening, so that its header and its data belong together.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The checked header, and all bytes of the file.
+
+    Raises:
+        TensorFileError: as :func:`read_header`, or the file changed while it was read.
+    """
+    with _opened(path) as file:
+        header, start = _read_header(file)
+        data = file.read(header.data_bytes + 1)
+        if len(data) != header.data_bytes:
+            raise TensorFileError("it changed while it was read")
+        return header, start + data
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         if not path.exists():
             raise TensorFileError("there is no such file")
         if not path.is_file():
             raise TensorFileError("it is not a file")
         with path.open("rb") as file:
-            file_bytes = os.fstat(file.fileno()).st_size
-            start = file.read(8)
-            for magic, reason in _FOREIGN_FORMATS.items():
-                if start.startswith(magic):
-                    raise TensorFileError(reason)
-            if len(start) < 8:
-                raise TensorFileError("it is too short to be a .safetensors file")
-            (header_bytes,) = struct.unpack("<Q", start)
-            if header_bytes > MAX_HEADER_BYTES:
-                raise TensorFileError("it is not a .safetensors file, or its header is longer than 1 MB")
-            if 8 + header_bytes > file_bytes:
-                raise TensorFileError("it ends in the middle of its header; the download or copy may be incomplete")
-            if file_bytes > MAX_FILE_BYTES:
-                raise TensorFileError("it is larger than 1 GB")
-            text = file.read(header_bytes)
+            yield file
     except OSError as error:
         raise TensorFileError(f"it cannot be read ({error.strerror or error})") from error
-    return _parse_header(text, data_start=8 + header_bytes, data_bytes=file_bytes - 8 - header_bytes)
+    except ValueError as error:
+        if isinstance(error, TensorFileError):
+            raise
+        raise TensorFileError("it cannot be read") from error  # a name with a zero byte
+
+
+def _read_header(file: IO[bytes]) -> tuple[Header, bytes]:
+    """The checked header, and all bytes up to the data."""
+    file_bytes = os.fstat(file.fileno()).st_size
+    start = file.read(8)
+    for magic, reason in _FOREIGN_FORMATS.items():
+        if start.startswith(magic):
+            raise TensorFileError(reason)
+    if len(start) < 8:
+        raise TensorFileError("it is too short to be a .safetensors file")
+    (header_bytes,) = struct.unpack("<Q", start)
+    if header_bytes > MAX_HEADER_BYTES:
+        raise TensorFileError("it is not a .safetensors file, or its header is longer than 1 MB")
+    if 8 + header_bytes > file_bytes:
+        raise TensorFileError("it ends in the middle of its header; the download or copy may be incomplete")
+    if file_bytes > MAX_FILE_BYTES:
+        raise TensorFileError("it is larger than 1 GB")
+    text = file.read(header_bytes)
+    return _parse_header(text, 8 + header_bytes, file_bytes - 8 - header_bytes), start + text
 
 
 def _parse_header(text: bytes, data_start: int, data_bytes: int) -> Header:
@@ -204,7 +241,7 @@ def write(path: Path, tensors: Mapping[str, tuple[np.ndarray, str]], metadata: M
     """Write a .safetensors file.
 
     Args:
-        path: the file; an older one is replaced.
+        path: the file, a draft of :mod:`mkd_core.io.atomic`.
         tensors: name -> (float array, number format).
         metadata: free text entries.
 
@@ -227,5 +264,3 @@ def write(path: Path, tensors: Mapping[str, tuple[np.ndarray, str]], metadata: M
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
         file.writelines(chunks)
-        file.flush()
-        os.fsync(file.fileno())

@@ -1,61 +1,189 @@
-"""Volumes on disk: read with reasons, written all or nothing."""
+"""Volumes on disk: read with reasons, written all or nothing.
+
+NRRD, NIfTI and MetaImage are read and written here, byte by byte as their formats say; ITK sees DICOM files only.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import SimpleITK as sitk
+import numpy as np
 
 from mkd_core.errors import InputError
-from mkd_core.io.dicom import series_files, series_modality
-from mkd_core.io.integrity import check_volume_file, unreadable
-from mkd_core.protocol import MODALITY_TAG
+from mkd_core.io import atomic, metaimage, nifti, nrrd
+from mkd_core.io.dicom import read_series
+from mkd_core.io.integrity import StoredVolume, unpacked_start, unreadable
+from mkd_core.protocol import Finding
 
 #: File names that volumes can be written to.
 WRITABLE = (".nrrd", ".nii.gz", ".nii", ".mha")
 
+#: How hard files are compressed, 1 to 9: labels become no smaller beyond.
+_LEVEL = 6
 
-def read_volume(path: Path | str, *, check: bool = True) -> sitk.Image:
+_NOTE = atomic.MARK_PLACEHOLDER
+
+
+def read_volume(path: Path | str) -> sitk.Image:
     """Read a volume from an image file, or from a folder that holds one DICOM series.
 
     Args:
-        path: NRRD, NIfTI or MetaImage file, or the folder.
-        check: whether to look first if the file is whole, which takes as long again for a compressed one; False for a
-            file that was checked before.
+        path: NRRD, NIfTI or MetaImage file, known by its bytes and not by its name; or the folder.
 
     Raises:
-        InputError: no such file, several series, not whole, or nothing that can be read; names the file.
+        InputError: no such file, several series, not whole, without a voxel size, contradictory, or nothing that can be
+            read; names the file.
+    """
+    return read_with_doubts(path)[0]
+
+
+def read_with_doubts(path: Path | str) -> tuple[sitk.Image, list[Finding]]:
+    """As :func:`read_volume`, and what is likely wrong with how the file describes the volume."""
+    path = Path(path)
+    with _told_of(path):
+        if path.is_dir():
+            return read_series(path)
+        stored = _stored(path)
+        spacing, direction = stored.geometry()
+        image = _image(stored)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection(direction.ravel().tolist())
+    image.SetOrigin(stored.origin.tolist())
+    return image, list(stored.doubts)
+
+
+@dataclass(frozen=True)
+class VolumeGrid:
+    """Where the voxels of a volume are: how many along x, y and z; spacing and origin (3,), mm; direction (3, 3)."""
+
+    size: tuple[int, ...]
+    spacing: np.ndarray
+    origin: np.ndarray
+    direction: np.ndarray
+
+    @classmethod
+    def of(cls, image: sitk.Image) -> VolumeGrid:
+        """The grid of an image of three dimensions."""
+        direction = np.array(image.GetDirection()).reshape(3, 3)
+        return cls(image.GetSize(), np.array(image.GetSpacing()), np.array(image.GetOrigin()), direction)
+
+
+def read_grid(path: Path | str) -> VolumeGrid:
+    """A volume's grid; the voxels of a file are not touched.
+
+    Raises:
+        InputError: as :func:`read_volume`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return VolumeGrid.of(read_volume(path))
+    with _told_of(path):
+        stored = _stored(path)
+        return VolumeGrid(stored.size, stored.geometry()[0], stored.origin, stored.geometry()[1])
+
+
+def is_label_map(path: Path | str) -> bool:
+    """Whether a file is a volume of 8-bit numbers."""
+    try:
+        return _stored(Path(path)).dtype == np.uint8
+    except (OSError, ValueError, InputError):
+        return False
+
+
+def input_files(path: Path | str) -> list[Path]:
+    """The files that a volume is read from: the header and, if that is elsewhere, the file with the voxels; or the
+    folder of a DICOM series.
     """
     path = Path(path)
     try:
-        if path.is_dir():
-            files = series_files(path)
-            image = sitk.ReadImage(files)
-            if modality := series_modality(files[0]):
-                image.SetMetaData(MODALITY_TAG, modality)
-            return image
-        if not path.is_file():  # a pipe or a device would make us wait
-            raise InputError(f"“{path}” is not a file." if path.exists() else f"There is no file “{path}”.")
-        if check:
-            check_volume_file(path)
-        return sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        if "orthonormal" in str(error):
-            raise InputError(
-                f"The axes of “{path.name}” are not at right angles.",
-                "Resample it; or, if that is no more than rounding, set the environment variable "
-                "ITK_NIFTI_SFORM_PERMISSIVE to YES.",
-            ) from error
-        if "allocate memory" in str(error):
+        if path.is_file():
+            return sorted({path, _stored(path).data})
+    except (OSError, ValueError, InputError):
+        pass  # reading it says what is wrong
+    return [path]
+
+
+@contextlib.contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Whatever goes wrong when a file is read, in the user's words."""
+    if "\0" in str(path):
+        raise InputError("A name with a zero byte is not a name that a file can have.")
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.exists():
+            raise InputError(f"There is no file “{_shown(path)}”.") from error
+        raise InputError(f"“{_shown(path)}” cannot be read ({error.strerror or error}).") from error
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
             raise InputError(
                 f"The memory of this computer is too small for “{path.name}”.",
                 "Close other programs, or cut the volume to the chest.",
             ) from error
         raise unreadable(path) from error
-    except OSError as error:
-        raise InputError(f"“{path}” cannot be read ({error.strerror}).") from error
+
+
+def _stored(path: Path) -> StoredVolume:
+    """What the header of a file says.
+
+    Raises:
+        InputError: it cannot be a volume, or is shorter than it says.
+    """
+    if not path.is_file():  # a pipe or a device would make us wait
+        os.lstat(path)
+        raise InputError(f"“{path}” is not a file.")
+    if path.stat().st_size == 0:
+        raise InputError(f"“{path.name}” is empty.", "Download or copy it again.")
+    content, is_packed = unpacked_start(path)
+    if nifti.is_nifti(content):
+        stored = nifti.parse(path, content, is_packed)
+    elif is_packed:
+        raise unreadable(path)
+    elif content.startswith(b"NRRD"):
+        stored = nrrd.parse(path, content)
+    elif metaimage.is_metaimage(content):
+        stored = metaimage.parse(path, content)
+    elif content[128:132] == b"DICM":
+        raise InputError(
+            f"“{path.name}” is a single DICOM file.",
+            "Choose the folder that holds all files of the series, "
+            "or load the series in 3D Slicer and save it as .nrrd.",
+        )
+    else:
+        raise unreadable(path)
+    stored.check_claim()
+    return stored
+
+
+def _image(stored: StoredVolume) -> sitk.Image:
+    """The voxels as an image without a place."""
+    slabs = stored.slabs()
+    first = next(slabs)
+    if stored.components > 1:
+        return sitk.GetImageFromArray(np.concatenate([first, *slabs]), isVector=True)
+    image = sitk.Image(stored.size, sitk.GetImageFromArray(first[:1, :1, :1]).GetPixelID())
+    z = 0
+    for slab in _with(first, slabs):
+        image[:, :, z : z + len(slab)] = sitk.GetImageFromArray(slab)
+        z += len(slab)
+    return image
+
+
+def _with(first: np.ndarray, others: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    yield first
+    yield from others
+
+
+def _shown(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= 120 else text[:60] + "…" + text[-40:]
 
 
 def check_writable(path: Path | str) -> None:
@@ -66,22 +194,8 @@ def check_writable(path: Path | str) -> None:
     """
     path = Path(path)
     if not path.name.lower().endswith(WRITABLE):
-        raise InputError(f"“{path.name}” is not a name for a volume.", f"End it in one of {', '.join(WRITABLE)}.")
-    check_folder(path)
-
-
-def check_folder(path: Path | str) -> None:
-    """Refuse a path in a folder that is not there or closed to us.
-
-    Raises:
-        InputError: with the folder's name.
-    """
-    path = Path(path)
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise InputError(f"There is no folder “{folder}”.")
-    if path.is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(f"“{path}” cannot be written.")
+        raise InputError(f"“{_shown(path)}” is not a name for a volume.", f"End it in one of {', '.join(WRITABLE)}.")
+    atomic.check_folder(path)
 
 
 def check_output_folder(path: Path | str) -> None:
@@ -91,34 +205,90 @@ def check_output_folder(path: Path | str) -> None:
         InputError: with the folder's name.
     """
     path = Path(path).absolute()
-    nearest = next(folder for folder in (path, *path.parents) if folder.exists())
+    try:
+        nearest = next(folder for folder in (path, *path.parents) if folder.exists())
+    except (OSError, ValueError) as error:
+        raise InputError(f"“{_shown(path)}” is not a name that a folder can have.") from error
     if not nearest.is_dir():
         raise InputError(f"“{nearest}” is a file where a folder for results is needed.")
     if not os.access(nearest, os.W_OK):
         raise InputError(f"The folder “{path}” cannot be written.")
 
 
-def write_volume(image: sitk.Image, path: Path | str, *, compress: bool = True) -> None:
-    """Write a volume under a temporary name and give it its own when it is complete.
+def write_volume(image: sitk.Image, path: Path | str, *, compress: bool = True, private: bool = False) -> None:
+    """Write a volume under a draft name and give it its own when it is complete.
 
     Args:
         image: the volume.
         path: ends in one of :data:`WRITABLE`.
         compress: smaller and slower; ``.nii.gz`` is always compressed.
+        private: whether only this user may read it.
 
     Raises:
         InputError: it cannot be written.
     """
     path = Path(path)
-    suffix = next((ending for ending in WRITABLE if path.name.lower().endswith(ending)), path.suffix)
-    handle, name = tempfile.mkstemp(prefix=".", suffix=suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
     try:
-        sitk.WriteImage(image, name, useCompression=compress)
-        temporary.chmod(0o644)  # temporary files are private
-        os.replace(temporary, path)
+        atomic.write_file(path, lambda draft: store_volume(image, draft, compress=compress), private=private)
     except (RuntimeError, OSError) as error:
-        raise InputError(f"“{path}” cannot be written.", "Check the folder and the space on the disk.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise InputError(
+            f"“{_shown(path)}” cannot be written.", "Check the folder and the space on the disk."
+        ) from error
+
+
+def store_volume(image: sitk.Image, draft: Path, *, compress: bool = True) -> None:
+    """Write a volume to a draft of :mod:`mkd_core.io.atomic`, in the format that its name ends in, with our mark.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: the format cannot hold it.
+    """
+    voxels = sitk.GetArrayViewFromImage(image)
+    spacing, origin = np.array(image.GetSpacing()), np.array(image.GetOrigin())
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    name = draft.name.lower()
+    with draft.open("wb") as file:
+        if name.endswith(".nrrd"):
+            ijk_to_lps = np.eye(4)
+            ijk_to_lps[:3, :3], ijk_to_lps[:3, 3] = direction * spacing, origin
+            encoding = "gzip" if compress else "raw"
+            file.write(nrrd.header(voxels.shape, voxels.dtype, ijk_to_lps, encoding=encoding, note=_NOTE.decode()))
+            _write_pieces(file, nrrd.pieces(voxels), "gzip" if compress else "")
+        elif name.endswith(".nii.gz"):
+            start = nifti.header(image.GetSize(), voxels.dtype, spacing, direction, origin)
+            _write_pieces(file, _after(start, voxels), "gzip", _NOTE)
+        elif name.endswith(".nii"):
+            file.write(nifti.header(image.GetSize(), voxels.dtype, spacing, direction, origin, _NOTE))
+            _write_pieces(file, nrrd.pieces(voxels), "")
+        else:
+            start = metaimage.header(
+                image.GetSize(), voxels.dtype, spacing, direction, origin, is_compressed=compress, note=_NOTE.decode()
+            )
+            file.write(start)
+            _write_pieces(file, nrrd.pieces(voxels), "zlib" if compress else "")
+            if compress:
+                length = str(file.tell() - len(start)).encode()
+                file.seek(start.index(metaimage.SIZE_FIELD))
+                file.write(length.ljust(len(metaimage.SIZE_FIELD)))
+
+
+def _after(start: bytes, voxels: np.ndarray) -> Iterator[bytes | memoryview]:
+    yield start
+    yield from nrrd.pieces(voxels)
+
+
+def _write_pieces(file: IO[bytes], pieces: Iterator[bytes | memoryview], packing: str, note: bytes = b"") -> None:
+    """Write bytes, packed as "gzip" (RFC 1952, with a comment in the clear if there is a note), as "zlib" or not."""
+    if not packing:
+        file.writelines(pieces)
+        return
+    if packing == "gzip":
+        file.write(b"\x1f\x8b\x08" + (b"\x10" if note else b"\0") + b"\0\0\0\0\0\xff" + (note + b"\0" if note else b""))
+    stream = zlib.compressobj(_LEVEL, zlib.DEFLATED, -15 if packing == "gzip" else 15)
+    check, length = 0, 0
+    for piece in pieces:
+        file.write(stream.compress(piece))
+        check, length = zlib.crc32(piece, check), length + len(piece)
+    file.write(stream.flush())
+    if packing == "gzip":
+        file.write(check.to_bytes(4, "little") + (length & 0xFFFFFFFF).to_bytes(4, "little"))

@@ -169,7 +169,42 @@ MESSAGES: Mapping[str, Message] = {
         _("The volume's field of view is larger than a person."),
         _("Crop it to the chest (Crop Volume), and check its spacing."),
     ),
+    "no_voxel_size": Message(
+        "refusal",
+        _("The file does not say how large its voxels are, so no volume in ml could be true."),
+        _("Export it anew from its source; or enter its spacing in the Volumes module and save it as .nrrd."),
+    ),
+    "no_image": Message(
+        "refusal",
+        _("Nearly all voxels of the volume are NaN (not a number), infinite or far beyond any intensity."),
+        _("Convert it anew from its source."),
+    ),
     # ---- the volume: what to doubt ----
+    "no_orientation": Message(
+        "amber",
+        _("The file does not say how the patient lies: left and right may be exchanged."),
+        _("Compare it with the images of the scanner."),
+    ),
+    "two_orientations": Message(
+        "amber",
+        _("The file states two orientations that differ by {degrees:.1f}°; the one of its matrix (sform) was used."),
+        _("Compare it with the images of the scanner."),
+    ),
+    "padding_values": Message(
+        "amber",
+        _(
+            "{share:.2%} of the voxels hold no intensity but a mark such as NaN: they were taken for the outside of "
+            "the field of view."
+        ),
+    ),
+    "jumps": Message(
+        "amber",
+        _(
+            "The image jumps between slices {from_slice:.0f} and {to_slice:.0f}, as where slices are missing or in a "
+            "wrong order (such places: {count:.0f})."
+        ),
+        _("Check that the stack is complete and in order."),
+    ),
     "no_air": Message(
         "amber",
         _("The volume shows neither air nor lung, which is unusual for a CT in Hounsfield units."),

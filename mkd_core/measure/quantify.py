@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mkd_core.inference.geometry import Grid, OrientedVolume
+from mkd_core.inference.padding import labels_at_edges
 from mkd_core.measure.agreement import AgreementLimits
 from mkd_core.measure.messages import finding
 from mkd_core.method.ensemble import boxes, parts
@@ -33,7 +34,8 @@ class Measurement:
         volume_ml: ml.
         mean_intensity: of the input's voxels in it, HU for CT, of a large volume from a regular sample of them; None
             where there are none.
-        touches_border: it has voxels in the outermost layer of the volume, so part of it may be cut off.
+        touches_border: it reaches the outermost layer of the volume, a blank slice or padding, so part of it may be cut
+            off.
         components: connected parts at the segmentors' resolution.
         agreement: Dice overlap of the two segmentors' predictions, None where neither found it.
         removed_ml: volume of islands of it that were left out, ml.
@@ -73,7 +75,7 @@ def measure(
     """
     counts = _count(labels, structures)
     means = _mean_intensities(labels, field.voxels[block], len(structures) + 1)
-    at_border = _labels_at_border(labels, field, block)
+    at_border = labels_at_edges(labels, field, block)
     found = boxes(coarse)
     measured = {}
     for structure in structures:
@@ -117,16 +119,6 @@ def _mean_intensities(labels: np.ndarray, voxels: np.ndarray, class_count: int) 
         counts += np.bincount(inside, minlength=class_count)
         sums += np.bincount(inside, values[labelled], minlength=class_count)
     return [float(total / count) if count else None for total, count in zip(sums, counts)]
-
-
-def _labels_at_border(labels: np.ndarray, field: OrientedVolume, block: tuple[slice, slice, slice]) -> set[int]:
-    """Labels that the block has in the outermost layer of the volume."""
-    found: set[int] = set()
-    for axis, (side, count) in enumerate(zip(block, field.size)):
-        for end, is_outermost in ((0, side.start == 0), (-1, side.stop == count)):
-            if is_outermost and labels.size:
-                found |= set(np.unique(labels.take(end, axis)).tolist())
-    return found
 
 
 def _centre(mask: np.ndarray, box: tuple[slice, slice, slice], grid: Grid) -> tuple[float, float, float]:

@@ -348,7 +348,7 @@ def load_config(path: Path | str, changes: Iterable[str] = ()) -> TrainingConfig
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"“{path}” cannot be read.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number of thousands of digits
         raise InputError(f"“{path.name}” is not a TOML file: {error}.") from error
     here = path.absolute().parent
     _make_absolute(values, here)
@@ -377,7 +377,7 @@ def _apply(change: str, values: dict[str, Any]) -> None:
         raise InputError(f"“{change}” does not set anything.", "Write it like data.hearts=FOLDER.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text
     for table in tables:
         values = values.setdefault(table, {})
@@ -492,6 +492,10 @@ def _join(place: str, name: str) -> str:
     return f"{place}.{name}" if place else name
 
 
+#: Whole numbers beyond this fit into no library.
+_LARGEST = 2**63 - 1
+
+
 def _value(kind: Any, value: Any, place: str, limits: typing.Mapping[str, Any]) -> Any:
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _build(kind, value, place)
@@ -510,6 +514,8 @@ def _value(kind: Any, value: Any, place: str, limits: typing.Mapping[str, Any]) 
         if value not in arguments:
             raise InputError(f"“{place}” cannot be {value!r}.", f"Choose one of {', '.join(map(repr, arguments))}.")
         return value
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise InputError(f"“{place}” is too large a number.")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:

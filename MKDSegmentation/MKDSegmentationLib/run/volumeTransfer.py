@@ -18,7 +18,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from mkd_core.io.exchange import ExchangeFile, header
+from mkd_core.io.nrrd import ExchangeFile, header
 from mkd_core.measure.messages import finding
 from mkd_core.protocol import MIN_SIDE, SHEAR_TOLERANCE
 from mkd_core.structures import STRUCTURES

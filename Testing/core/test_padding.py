@@ -1,0 +1,211 @@
+"""Marks outside the field of view are no intensities; blank slices and padding are the edge of the volume; missing and
+misplaced slices are told by the image.
+"""
+
+from __future__ import annotations
+
+import SimpleITK as sitk
+import numpy as np
+import pytest
+
+from Testing.benchmarks import accuracy
+from Testing.support.known_heart import KnownBundle, known_volume
+from mkd_core.errors import InputError
+from mkd_core.inference import pipeline
+from mkd_core.inference.geometry import OrientedVolume
+from mkd_core.inference.padding import blank_slices, labels_at_edges, without_marks
+from mkd_core.inference.stack import find_jumps
+from mkd_core.io.volumes import read_volume
+from mkd_core.protocol import SegmentationOptions
+
+DATA = accuracy.data_folder()
+FLOAT_MAX, DOUBLE_MAX = -3.4028235e38, 1.7976931348623157e308
+
+
+def like(voxels: np.ndarray, image: sitk.Image) -> sitk.Image:
+    """An image on the same grid."""
+    result = sitk.GetImageFromArray(voxels)
+    result.CopyInformation(image)
+    return result
+
+
+def circle(image: sitk.Image) -> np.ndarray:
+    """What lies outside of a round field of view, (k, j, i)."""
+    shape = image.GetSize()[::-1]
+    j, i = np.ogrid[: shape[1], : shape[2]]
+    outside = (j - shape[1] / 2) ** 2 + (i - shape[2] / 2) ** 2 > (min(shape[1:]) / 2) ** 2
+    return np.broadcast_to(outside, shape)
+
+
+def segmented(image: sitk.Image) -> dict:
+    """Report of a segmentation with known networks."""
+    return pipeline.segment(image, KnownBundle(), options=SegmentationOptions(device="cpu", threads=1)).report
+
+
+def codes(report: dict, structure: str | None = None) -> list[str]:
+    found = report["warnings"] if structure is None else report["structures"][structure]["warnings"]
+    return [one["code"] for one in found]
+
+
+@pytest.fixture(scope="module")
+def ct() -> sitk.Image:
+    return known_volume((52, 44, 46), (4, 4, 4))[0]
+
+
+@pytest.fixture(scope="module")
+def whole(ct) -> dict:
+    """The report of the volume as it is."""
+    return segmented(ct)
+
+
+@pytest.mark.parametrize(
+    ("mark", "kind"), [(FLOAT_MAX, np.float32), (DOUBLE_MAX, np.float64), (np.nan, np.float32), (-np.inf, np.float64)]
+)
+def test_marks_outside_a_round_field_of_view_change_no_volume_and_are_told(ct, whole, mark, kind):
+    voxels = sitk.GetArrayFromImage(ct).astype(kind)
+    voxels[circle(ct)] = mark
+    report = segmented(like(voxels, ct))
+    assert "padding_values" in codes(report)
+    for key, entry in report["structures"].items():
+        assert entry["volume_ml"] == pytest.approx(whole["structures"][key]["volume_ml"], rel=0.02), key
+
+
+def test_a_single_mark_in_a_corner_changes_no_volume(ct, whole):
+    voxels = sitk.GetArrayFromImage(ct).astype(np.float64)
+    voxels[2, 2, 2] = DOUBLE_MAX
+    report = segmented(like(voxels, ct))
+    assert {key: one["volume_ml"] for key, one in report["structures"].items()} == {
+        key: one["volume_ml"] for key, one in whole["structures"].items()
+    }
+
+
+def test_marks_get_the_lowest_intensity_and_a_volume_without_any_is_left_alone(ct):
+    assert without_marks(ct, "CT") == (ct, [])
+    clean = sitk.Cast(ct, sitk.sitkFloat32)
+    assert without_marks(clean, "CT")[0] is clean
+    voxels = sitk.GetArrayFromImage(clean)
+    voxels[3, 4, 5], voxels[6, 7, 8] = np.nan, 1e30
+    cleaned, (found,) = without_marks(like(voxels, ct), "CT")
+    assert found.figures["share"] == pytest.approx(2 / voxels.size)
+    assert cleaned.GetPixel(5, 4, 3) == cleaned.GetPixel(8, 7, 6) == -1000
+    assert cleaned.GetSpacing() == ct.GetSpacing() and cleaned.GetOrigin() == ct.GetOrigin()
+    voxels[:] = np.nan
+    with pytest.raises(InputError, match="NaN"):
+        without_marks(like(voxels, ct), "MR")
+
+
+@pytest.mark.parametrize("fill", [-1000, -150, -3024])
+def test_structures_that_end_at_blank_slices_are_told_to_reach_the_edge(ct, whole, fill):
+    """The lower part of the heart blanked: far inside the volume, so that no outermost layer is touched."""
+    voxels = sitk.GetArrayFromImage(ct)
+    middle = len(voxels) // 2 - 4
+    voxels[:middle] = fill
+    report = segmented(like(voxels, ct))
+    lv = report["structures"]["LV"]
+    assert 5 < lv["volume_ml"] < 0.8 * whole["structures"]["LV"]["volume_ml"]
+    assert lv["touches_border"] and "touches_border" in codes(report, "LV")
+    assert not whole["structures"]["LV"]["touches_border"]
+    assert not report["structures"]["AA"]["touches_border"], "far from the cut"
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_blank_slices_along_every_axis_and_a_gap_are_edges(axis):
+    voxels = np.random.default_rng(0).integers(-500, 500, (40, 42, 44)).astype(np.int16)
+    at = [slice(None)] * 3
+    at[axis] = slice(20, 22)
+    voxels[tuple(at)] = 7
+    assert np.flatnonzero(blank_slices(voxels, axis)).tolist() == [20, 21]
+    field = OrientedVolume(sitk.GetImageFromArray(voxels))
+    labels = np.zeros(field.size, np.uint8)
+    near, far = [10, 10, 10], [10, 10, 10]
+    near[axis], far[axis] = 18, 14
+    labels[tuple(near)], labels[tuple(far)] = 3, 4
+    assert labels_at_edges(labels, field, tuple(slice(0, side) for side in field.size)) >= {3}
+    assert 4 not in labels_at_edges(labels, field, tuple(slice(0, side) for side in field.size))
+
+
+def test_constant_padding_round_the_volume_is_its_edge():
+    inner = np.random.default_rng(0).integers(-500, 500, (30, 30, 30)).astype(np.int16)
+    field = OrientedVolume(sitk.GetImageFromArray(np.pad(inner, 10, constant_values=-2000)))
+    labels = np.zeros(field.size, np.uint8)
+    labels[25, 25, 11], labels[25, 38, 25], labels[25, 25, 25] = 1, 2, 3
+    assert labels_at_edges(labels, field, tuple(slice(0, side) for side in field.size)) - {0} == {1, 2}
+
+
+def test_a_circle_of_padding_is_the_edge_of_the_volume():
+    voxels = np.random.default_rng(0).integers(-500, 500, (30, 60, 60)).astype(np.int16)
+    image = sitk.GetImageFromArray(voxels)
+    voxels[circle(image)] = -3024
+    field = OrientedVolume(sitk.GetImageFromArray(voxels))
+    block = (slice(2, 28), slice(2, 58), slice(2, 58))
+    labels = np.zeros((26, 56, 56), np.uint8)
+    labels[13, 8, 8], labels[13, 28, 28] = 5, 6  # the first near the circle, the second in its middle
+    assert labels_at_edges(labels, field, block) - {0} == {5}
+
+
+def slices(count: int = 60) -> np.ndarray:
+    """Something that changes little by little, with noise."""
+    generator = np.random.default_rng(0)
+    z, y, x = np.ogrid[:count, :80, :80]
+    smooth = sum(
+        generator.normal() * 100 * np.sin(z / 11 + a) * np.sin(y / generator.uniform(5, 9) + b) * np.sin(x / 7 + c)
+        for a, b, c in generator.uniform(0, 6, (12, 3))
+    )
+    return smooth + generator.normal(0, 3, (count, 80, 80))
+
+
+def spoilt(count: int) -> dict[str, np.ndarray]:
+    """Orders of slices in which something is wrong."""
+    swapped, half = np.arange(count), count // 2
+    swapped[[count // 3, 2 * count // 3]] = swapped[[2 * count // 3, count // 3]]
+    return {
+        "eight missing": np.r_[0:half, half + 8 : count],
+        "two exchanged": swapped,
+        "shuffled": np.random.default_rng(0).permutation(count),
+        "by name": np.array(sorted(range(count), key=str)),
+        "odd after even": np.r_[0:count:2, 1:count:2],
+    }
+
+
+@pytest.mark.parametrize("kind", list(spoilt(60)))
+def test_missing_and_misplaced_slices_are_told_by_the_image(kind):
+    voxels = slices()
+    assert find_jumps(voxels) == []
+    (found,) = find_jumps(voxels[spoilt(60)[kind]])
+    assert found.code == "jumps" and found.severity == "amber"
+    if kind == "eight missing":
+        assert (found.figures["from_slice"], found.figures["to_slice"], found.figures["count"]) == (30, 31, 1)
+
+
+def test_slices_that_are_blank_or_fade_out_are_no_jump():
+    voxels = slices()
+    voxels[:12] = 0
+    voxels[-3:] *= 0.1
+    assert find_jumps(voxels) == []
+    assert find_jumps(np.zeros((60, 20, 20))) == [] and find_jumps(voxels[:20]) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ct_thorax/ct",
+        "chest_ct/contrast",
+        "chest_ct/plain_4mm",
+        "chest_ct/plain_5mm",
+        "chest_ct/plain_ringing",
+        "mr_left_atrium/mr_000_image",
+        "mr_left_atrium/mr_009_image",
+        "mr_refused/mr_01_image",
+        "mr_cine_4d/phase_00",
+        "no_heart/ct_abdomen",
+    ],
+)
+def test_real_stacks_are_not_suspected_and_spoilt_ones_are(name):
+    path = DATA / f"{name}.nii.gz"
+    if not path.exists():
+        pytest.skip(f"no real data: {path} is missing (set MKD_DATA)")
+    voxels = sitk.GetArrayFromImage(read_volume(path))
+    assert find_jumps(voxels) == []
+    for kind, order in spoilt(len(voxels)).items():
+        if not (kind == "odd after even" and name == "mr_cine_4d/phase_00"):  # its slices are finer than its detail
+            assert find_jumps(voxels[order]), kind
