@@ -26,13 +26,15 @@ from mkd_core.training.rendered_hearts import normalise, open_canvas, prepare_ca
 
 #: Voxel size of the localiser's grid, mm.
 SPACING = 5.0
+#: Margin round the heart of the box that is segmented, mm.
+MARGIN_MM = 14.0
 ARCHITECTURE = {"type": "segmentor", "channels": [8, 16, 32, 64]}
 NORMALISATION = DataConfig().normalisation()
 #: What else a bundle says of its localiser.
 DESCRIPTION = {
     "spacing_mm": SPACING,
     "min_heart_ml": 150.0,
-    "margin_mm": 14.0,
+    "margin_mm": MARGIN_MM,
     "structures": [structure.key for structure in STRUCTURES],
 }
 _PEAK_LR = 3e-3
