@@ -440,7 +440,7 @@ def _identity(config: TrainingConfig) -> dict[str, Any]:
     def without_steps(name: str) -> list[dict[str, Any]]:
         return [{key: value for key, value in one.items() if key != "steps"} for one in plain[name]]
 
-    data = ("own_hearts", "bodies", "heart_fraction", "ct_window", "mr_percentiles")
+    data = ("structures", "own_hearts", "bodies", "heart_fraction", "ct_window", "mr_percentiles")
     return {
         "target": config.target,
         "networks": plain["networks"],
