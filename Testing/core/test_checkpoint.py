@@ -3,13 +3,13 @@
 import errno
 import os
 import random
+import stat
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from mkd_core.errors import InputError
-from mkd_core.training import checkpoint
 from mkd_core.training.checkpoint import NAMES, Checkpoints, DamagedError, decode, encode, remove_drafts
 
 
@@ -111,10 +111,15 @@ def test_a_write_that_fails_leaves_both_generations_and_no_draft(tmp_path, monke
         saving.save({"step": step})
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    usual, calls = getattr(os, call), []
 
-    monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (type(tmp_path), "replace")), full)
+    def full(*arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return usual(*arguments)
+
+    monkeypatch.setattr(os, call, full)
     with pytest.raises(OSError, match="No space left"):
         saving.save({"step": 3})
     monkeypatch.undo()
@@ -125,20 +130,19 @@ def test_a_write_that_fails_leaves_both_generations_and_no_draft(tmp_path, monke
 
 def test_file_and_folder_are_brought_to_the_disk_and_the_name_comes_between(tmp_path, monkeypatch):
     done = []
-    fsync, replace = os.fsync, type(tmp_path).replace
+    fsync, replace = os.fsync, os.replace
 
     def seen_fsync(descriptor):
-        done.append("folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "file")
+        done.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
         fsync(descriptor)
 
-    def seen_replace(self, target):
+    def seen_replace(source, target):
         done.append("name")
-        return replace(self, target)
+        replace(source, target)
 
     monkeypatch.setattr(os, "fsync", seen_fsync)
-    monkeypatch.setattr(type(tmp_path), "replace", seen_replace)
-    with checkpoint.replacing(tmp_path / "one") as file:
-        file.write(b"1")
+    monkeypatch.setattr(os, "replace", seen_replace)
+    Checkpoints(tmp_path).save({"step": 1})
     assert done == ["file", "name", "folder"]
 
 

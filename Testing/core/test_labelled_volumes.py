@@ -97,7 +97,7 @@ def test_the_margin_is_that_of_the_bundle_whose_localiser_the_run_takes(tmp_path
     weights = {part: default.network(part).state_dict() for part in metadata["networks"]}
     other = save_bundle(tmp_path / "other.safetensors", metadata, weights)
     assert box_margin_mm(TrainingConfig(run=RunConfig(localiser=str(other.path)))) == 9.0
-    assert box_margin_mm(TrainingConfig(run=RunConfig(localiser="fresh.pt"))) == DESCRIPTION["margin_mm"]
+    assert box_margin_mm(TrainingConfig(run=RunConfig(localiser="fresh.pt"))) == DESCRIPTION["margin_mm"] == 14.0
 
 
 def test_work_is_done_once_and_anew_when_the_file_changes(tmp_path):

@@ -145,8 +145,8 @@ def test_the_power_of_a_plan_reaches_the_class_weights(make):
         model, plan = make(), StepPlan(class_weight_power=power)
         found = model.losses(*_pair(), plan)[0]
         expected = _expected(model, plan)
-        assert float(found["real"]) == pytest.approx(float(expected["real"]), rel=1e-5)
-        assert float(found["syn"]) == pytest.approx(float(expected["syn"]), rel=1e-5)
+        assert found["real"].item() == pytest.approx(expected["real"].item(), rel=1e-5)
+        assert found["syn"].item() == pytest.approx(expected["syn"].item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,7 @@ class OutputFiles:
                 with contextlib.suppress(OSError):
                     if backup is not None:
                         os.replace(backup, entry.path)
+                        backup.unlink(missing_ok=True)  # is still there where both are names of one file
                     elif not existed:
                         entry.path.unlink(missing_ok=True)
             raise

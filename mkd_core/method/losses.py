@@ -50,10 +50,9 @@ def segmentation_loss(
     truth = F.one_hot(classes, logits.shape[1]).movedim(-1, 1) * counted.unsqueeze(1)
     axes = (0, 2, 3, 4)
     overlap, predicted, true = (probability * truth).sum(axes), probability.sum(axes), truth.sum(axes).to(logits.dtype)
-    cross_entropy, overlap, predicted, true = total(torch.cat([cross_entropy.view(1), overlap, predicted, true])).split(
-        [1, *[len(true)] * 3]
-    )
-    cross_entropy = cross_entropy[0] / (true * class_weights).sum().clamp(min=1e-6)
+    sums = total(torch.cat([cross_entropy.view(1), overlap, predicted, true]))
+    overlap, predicted, true = sums[1:].view(3, -1).unbind()
+    cross_entropy = sums[0] / (true * class_weights).sum().clamp(min=1e-6)
     present = true[1:] > 0
     if not present.any():
         return cross_entropy

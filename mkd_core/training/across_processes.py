@@ -33,7 +33,7 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(context: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(context: Any, gradient: torch.Tensor) -> Any:
         return _Sum.apply(gradient.contiguous())
 
 
@@ -58,7 +58,8 @@ class SharedBatchNorm3d(nn.BatchNorm3d):
         axes = (0, 2, 3, 4)
         mean = sum_over_processes(wide.sum(axes)) / count
         variance = sum_over_processes((wide - mean.view(1, -1, 1, 1, 1)).square().sum(axes)) / count
-        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.momentum is not None
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)

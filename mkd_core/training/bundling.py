@@ -61,7 +61,7 @@ def box_margin_mm(config: TrainingConfig) -> float:
     """Margin round the heart of the box that the run's bundles will segment, mm: the one its localiser comes with."""
     path = Path(config.run.localiser or default_bundle_path())
     if path.suffix == ".pt":
-        return float(localiser.DESCRIPTION["margin_mm"])
+        return localiser.MARGIN_MM
     return load_bundle(path, self_test=False).margin
 
 

@@ -9,20 +9,17 @@ happens to a run, one of them can be read.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import re
-import secrets
 import struct
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
 from mkd_core.errors import InputError
+from mkd_core.io.atomic import write_file
 
 _MAGIC = b"MKDRUN01"
 _DIGEST_BYTES = 32
@@ -46,38 +43,12 @@ _DTYPES = {
 #: Files of the two generations.
 NAMES = ("checkpoint-a.mkd", "checkpoint-b.mkd")
 
+#: Names under which files are written before they get their own, see :mod:`mkd_core.io.atomic`.
 _DRAFT = re.compile(r"\.mkd-[0-9a-f]{16}(\..*)?")
 
 
 class DamagedError(ValueError):
     """The bytes are not what was written; the text says how, as the end of a sentence."""
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to that is brought to the disk and gets its name when the ``with`` block ends well, and vanishes
-    when it does not.
-    """
-    draft = path.with_name(f".mkd-{secrets.token_hex(8)}{path.suffix}")
-    try:
-        with draft.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        _sync_folder(path.parent)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def remove_drafts(folder: Path) -> None:
@@ -113,8 +84,8 @@ class Checkpoints:
             OSError: it cannot be written; both generations are as before.
         """
         name = NAMES[1] if self._newest == NAMES[0] else NAMES[0]
-        with replacing(self._folder / name) as file:
-            file.writelines(_chunks({"generation": self._generation + 1, "content": content}))
+        chunks = _chunks({"generation": self._generation + 1, "content": content})
+        write_file(self._folder / name, lambda draft: _write(draft, chunks))
         self._generation, self._newest = self._generation + 1, name
         return self._folder / name
 
@@ -157,6 +128,11 @@ def encode(content: Any) -> bytes:
         TypeError: there is something else in it.
     """
     return b"".join(_chunks(content))
+
+
+def _write(path: Path, chunks: list[bytes | memoryview]) -> None:
+    with path.open("wb") as file:
+        file.writelines(chunks)
 
 
 def _chunks(content: Any) -> list[bytes | memoryview]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from mkd_core.io.atomic import write_text
 from mkd_core.io.volumes import read_volume
-from mkd_core.training.checkpoint import replacing
 
 #: File in the folder of prepared volumes that keeps what was computed: ``{path: [size, mtime in ns, SHA-256]}``.
 _CACHE = "image-hashes.json"
@@ -47,8 +47,7 @@ class Fingerprints:
         """Keep what is new."""
         if self._new:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self._file) as file:
-                file.write(json.dumps(self._known).encode())
+            write_text(self._file, json.dumps(self._known))
             self._new = False
 
     def _of_file(self, path: Path) -> str:

@@ -22,8 +22,8 @@ from mkd_core.evaluation.cases import Case, read_case
 from mkd_core.inference.geometry import Grid, OrientedVolume, enclosing_grid
 from mkd_core.inference.normalisation import normalise
 from mkd_core.inference.resampling import sample
+from mkd_core.io.atomic import write_file, write_text
 from mkd_core.structures import IGNORE, STRUCTURES, Structure
-from mkd_core.training.checkpoint import replacing
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,15 @@ def prepare_volume(
             (image_file, normalise(values, rule, near).numpy().astype(np.float16)),
             (labels_file, on_grid),
         ):
-            with replacing(path) as file:
-                np.save(file, array)
-        with replacing(description) as file:
-            file.write(json.dumps({"low": low.tolist(), "high": high.tolist()}).encode())
+            write_array(path, array)
+        write_text(description, json.dumps({"low": low.tolist(), "high": high.tolist()}))
     box = json.loads(description.read_text())
     return PreparedVolume(image_file, labels_file, tuple(box["low"]), tuple(box["high"]))
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write a ``.npy`` file as a whole."""
+    write_file(path, lambda draft: np.save(draft, array))
 
 
 def _labels_on_grid(labels: sitk.Image, grid: Grid, class_count: int) -> np.ndarray:

@@ -16,23 +16,25 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mkd_core.io.atomic import write_file
 from mkd_core.method.losses import segmentation_loss
 from mkd_core.method.networks import build
 from mkd_core.structures import IGNORE, STRUCTURES
 from mkd_core.synthesis import appearance, render
-from mkd_core.training.checkpoint import replacing
 from mkd_core.training.config import DataConfig, class_weights
 from mkd_core.training.rendered_hearts import normalise, open_canvas, prepare_canvases, training_hearts
 
 #: Voxel size of the localiser's grid, mm.
 SPACING = 5.0
+#: Margin round the heart of the box that is segmented, mm.
+MARGIN_MM = 14.0
 ARCHITECTURE = {"type": "segmentor", "channels": [8, 16, 32, 64]}
 NORMALISATION = DataConfig().normalisation()
 #: What else a bundle says of its localiser.
 DESCRIPTION = {
     "spacing_mm": SPACING,
     "min_heart_ml": 150.0,
-    "margin_mm": 14.0,
+    "margin_mm": MARGIN_MM,
     "structures": [structure.key for structure in STRUCTURES],
 }
 _PEAK_LR = 3e-3
@@ -146,8 +148,7 @@ def train(canvases: Sequence[Path], out: Path, minutes: float, seed: int = 0) ->
 
 
 def _save(network: torch.nn.Module, path: Path) -> None:
-    with replacing(path) as file:
-        torch.save(network.state_dict(), file)
+    write_file(path, lambda draft: torch.save(network.state_dict(), draft))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

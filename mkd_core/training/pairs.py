@@ -69,14 +69,15 @@ class PairStream(torch.utils.data.IterableDataset):
     def _pairs(self, numbers: range) -> Pairs:
         columns: list[list[np.ndarray]] = [[], [], [], []]
         for number in numbers:
-            pair = []
+            pair: list[np.ndarray] = []
             for stream, source in enumerate((self.target, self.assistant)):
                 # Each modality has a stream of its own: runs that differ in one of them see the same patches of the
                 # other.
                 pair += source.draw(np.random.default_rng((self.seed, number, stream))) if source else pair
             for column, array in zip(columns, pair):
                 column.append(array)
-        return Pairs(*(torch.from_numpy(np.stack(column)) for column in columns), torch.tensor(list(numbers)))
+        x_t, y_t, x_a, y_a = (torch.from_numpy(np.stack(column)) for column in columns)
+        return Pairs(x_t, y_t, x_a, y_a, torch.tensor(list(numbers)))
 
 
 def seed_of(run_seed: int, number: int, stream: int) -> int:

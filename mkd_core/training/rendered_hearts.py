@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 from mkd_core.inference import normalisation as normalisation_rule
+from mkd_core.io.atomic import write_text
 from mkd_core.structures import STRUCTURES, Structure
 from mkd_core.synthesis import body, findings, render
 from mkd_core.synthesis.heartbeat import contracted
 from mkd_core.synthesis.render import Canvas
-from mkd_core.training.checkpoint import replacing
+from mkd_core.training.labelled_volumes import write_array
 
 
 def normalise(image: np.ndarray, rule: dict, measured: np.ndarray | None = None) -> np.ndarray:
@@ -75,8 +76,7 @@ def prepare_canvases(hearts: Sequence[Path], cache: Path, bodies: int = 1) -> li
                 "torso": _canvas(body.surround(heart, seed, 3.0, body.torso_extent(heart))),
             }
             for kind, canvas in canvases.items():
-                with replacing(cache / f"{name}_{kind}.npy") as file:
-                    np.save(file, canvas.tissues)
+                write_array(cache / f"{name}_{kind}.npy", canvas.tissues)
             entry: dict[str, Any] = {
                 kind: {
                     "spacing": canvas.spacing,
@@ -85,8 +85,7 @@ def prepare_canvases(hearts: Sequence[Path], cache: Path, bodies: int = 1) -> li
                 }
                 for kind, canvas in canvases.items()
             }
-            with replacing(description) as file:
-                file.write(json.dumps(entry | {"heart": stamp}).encode())
+            write_text(description, json.dumps(entry | {"heart": stamp}))
     return described
 
 

@@ -248,9 +248,8 @@ class Trainer:
     def _validate(self, pairs: Pairs) -> None:
         if self.is_first:
             if self._translates:
-                pair = self._augment(pairs)
-                tensors = (tensor[:1] for tensor in pair)
-                self._progress.panel(self.step, panel(self._averaged, *tensors, self.config.data.catalogue))
+                x_t, y_t, x_a, y_a = (tensor[:1] for tensor in self._augment(pairs))
+                self._progress.panel(self.step, panel(self._averaged, x_t, y_t, x_a, y_a, self.config.data.catalogue))
             if self.data.validation:
                 bundle = self._write_bundle(self.out / "last.safetensors", self._fixed_alignment)
                 dice = validate(bundle, self.data.validation, self._options(), self._asked_to_stop)
@@ -441,7 +440,7 @@ def _identity(config: TrainingConfig) -> dict[str, Any]:
     def without_steps(name: str) -> list[dict[str, Any]]:
         return [{key: value for key, value in one.items() if key != "steps"} for one in plain[name]]
 
-    data = ("own_hearts", "bodies", "heart_fraction", "ct_window", "mr_percentiles")
+    data = ("structures", "own_hearts", "bodies", "heart_fraction", "ct_window", "mr_percentiles")
     return {
         "target": config.target,
         "networks": plain["networks"],

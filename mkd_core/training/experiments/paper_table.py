@@ -25,9 +25,9 @@ from torch import nn
 
 from mkd_core.errors import InputError
 from mkd_core.inference.execution import choose_precision
+from mkd_core.io.atomic import write_text
 from mkd_core.io.bundle import load_bundle
 from mkd_core.training.bundling import box_margin_mm
-from mkd_core.training.checkpoint import replacing
 from mkd_core.training.config import (
     AugmentationConfig,
     MethodConfig,
@@ -231,8 +231,7 @@ def _had_settings(result: dict[str, Any], settings: dict[str, Any]) -> bool:
 def _keep(kept: Path, results: Sequence[dict[str, Any]]) -> None:
     """Write results, one a line."""
     lines = ",\n".join(json.dumps(result) for result in results)
-    with replacing(kept) as file:
-        file.write(f"[\n{lines}\n]\n".encode())
+    write_text(kept, f"[\n{lines}\n]\n")
 
 
 def _settings(run: Run, scale: Scale) -> dict[str, Any]:

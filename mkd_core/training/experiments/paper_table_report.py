@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from mkd_core import __version__
+from mkd_core.io.atomic import write_text
 from mkd_core.protocol import TARGET_POLICIES
 from mkd_core.structures import STRUCTURES
-from mkd_core.training.checkpoint import replacing
 from mkd_core.training.experiments.paper_table import COMPETITORS, TWINS
 
 #: Mean Dice in the paper (10 labelled CT, 20 MR), for comparison in the text.
@@ -31,9 +31,7 @@ def write(results: Sequence[dict[str, Any]], scale: str, folder: Path) -> str:
     summary = summarise(results, scale)
     text = _text(summary)
     for name, content in (("paper-table.json", json.dumps(summary, indent=1) + "\n"), ("paper-table.md", text)):
-        with replacing(folder / name) as file:
-            file.write(content.encode())
-        (folder / name).chmod(0o644)
+        write_text(folder / name, content)
     try:
         _plot(summary, folder / "paper-table.png")
     except ImportError:
