@@ -207,6 +207,20 @@ def test_other_voxels_of_the_volume_change_the_mean(result, labels):
     assert currentReport(segmentation, volume)["structures"]["LV"]["mean_intensity"] == pytest.approx(before + 7)
 
 
+def test_voxels_that_are_changed_in_place_are_measured_anew(result, labels):
+    from vtk.util import numpy_support
+
+    from MKDSegmentationLib.scene.segmentMeasurement import measureSegment
+
+    segmentation, _volume = result
+    assert measureSegment(segmentation, "LV").fingerprint.count == (labels == 1).sum()
+    image = segmentation.GetBinaryLabelmapInternalRepresentation("LV")
+    voxels = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
+    voxels[np.flatnonzero(voxels == 1)[:5]] = 0
+    image.GetPointData().GetScalars().Modified()
+    assert measureSegment(segmentation, "LV").fingerprint.count == (labels == 1).sum() - 5
+
+
 def test_a_mean_that_is_no_number_is_none(result, labels):
     import slicer
 
