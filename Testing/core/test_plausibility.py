@@ -159,3 +159,10 @@ def test_normal_values_lie_inside_the_plausible_ranges():
         assert 0 < low < high
         for value in normal.get(structure.key, ()):
             assert 1.5 * low < value < 0.75 * high
+
+
+def test_weights_that_know_fewer_structures_are_not_blamed_for_it(labels):
+    labels[labels == BY_KEY["Myo"].label] = 0
+    labels[labels == BY_KEY["PA"].label] = 0
+    unknown = {"volume_ml": 0.0, "mean_intensity": None, "centre": None, "agreement": None}
+    assert codes(measured(Myo=unknown, PA=unknown), plausibility.heart_shape(labels, SPACING)) == []

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from mkd_core.measure.messages import finding
 from mkd_core.protocol import Finding
-from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES
+from mkd_core.structures import BY_KEY, CLASS_COUNT
 
 if TYPE_CHECKING:
     from mkd_core.inference.geometry import Grid, OrientedVolume
@@ -224,6 +224,8 @@ def heart_findings(
 
 
 def _volume_findings(measured: Mapping[str, Measurement]) -> list[Finding]:
+    if not all(measurement.volume_ml > 0 for measurement in measured.values()):
+        return []  # a part that is not there, or that the weights do not know
     total = sum(measurement.volume_ml for measurement in measured.values())
     smallest, largest = _WHOLE_HEART_ML
     is_cut = any(measurement.touches_border for measurement in measured.values())
@@ -243,7 +245,8 @@ def _ct_number_findings(measured: Mapping[str, Measurement]) -> list[Finding]:
 def _shape_findings(measured: Mapping[str, Measurement], shape: HeartShape) -> list[Finding]:
     findings = []
     wall = shape.wall_fraction
-    if wall is not None and wall < _LEAST_WALL and _brightness(measured, "LV") is not None:
+    has_both = all(_brightness(measured, key) is not None for key in ("LV", "Myo"))
+    if wall is not None and wall < _LEAST_WALL and has_both:
         findings.append(finding("wall_open", fraction=wall))
     for (a, b), contact in shape.contacts_mm2.items():
         if contact < _LEAST_CONTACT_MM2 and all(_is_whole(measured.get(key)) for key in (a, b)):
@@ -311,7 +314,7 @@ def weights_findings(self_test: SelfTest | None) -> list[Finding]:
     """A finding for weights that did not recognise the phantom; none for weights that did or were not tested."""
     if self_test is None or self_test.found is None or self_test.passed:
         return []
-    return [finding("weights_unproven", found=self_test.found, known=len(STRUCTURES))]
+    return [finding("weights_unproven", found=self_test.found, known=self_test.known)]
 
 
 def second_heart_findings(millilitres: float) -> list[Finding]:
