@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from mkd_core.inference.self_test import draw_phantom
 from mkd_core.measure import plausibility
@@ -166,3 +167,14 @@ def test_weights_that_know_fewer_structures_are_not_blamed_for_it(labels):
     labels[labels == BY_KEY["PA"].label] = 0
     unknown = {"volume_ml": 0.0, "mean_intensity": None, "centre": None, "agreement": None}
     assert codes(measured(Myo=unknown, PA=unknown), plausibility.heart_shape(labels, SPACING)) == []
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_a_blurred_heart_is_doubted_and_a_sharp_or_noisy_one_is_not(modality, labels):
+    values = draw_phantom(modality, SPACING, (64, 48, 64))[0]
+    assert plausibility.blur_findings(values, labels, SPACING) == []
+    noisy = values + np.random.default_rng(1).normal(0, 30, values.shape)
+    assert plausibility.blur_findings(noisy, labels, SPACING) == []
+    (found,) = plausibility.blur_findings(ndimage.gaussian_filter(values, 2.5), labels, SPACING)
+    assert found.code == "blurred" and found.figures["mm"] > 7
+    assert plausibility.blur_findings(np.zeros_like(values), labels, SPACING) == []

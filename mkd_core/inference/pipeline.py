@@ -118,7 +118,7 @@ def segment(
         grid, is_cut, second_ml = _heart_grid(volume, bundle, modality, executor, clock)
 
         clock.enter("align", "Aligning the image")
-        views = _align(volume, grid, bundle, modality, policy, executor, clock)
+        image_on_grid, views = _align(volume, grid, bundle, modality, policy, executor, clock)
 
         clock.enter("segment", "Segmenting")
         weight = bundle.ensemble_weight(modality)
@@ -134,7 +134,9 @@ def segment(
     if not quantify.is_heart(measured):
         raise refusal(finding("no_heart"), NoHeartError)
     seven = np.array(labels_of_the_seven(structures), np.uint8)[prediction.labels]
-    doubts, doubts_by_structure = plausibility.examine(quantify.with_all_seven(measured), seven, grid, volume, modality)
+    doubts, doubts_by_structure = plausibility.examine(
+        quantify.with_all_seven(measured), seven, image_on_grid[0, 0].numpy(), grid, volume, modality
+    )
     warnings += plausibility.weights_findings(bundle.self_test) + plausibility.second_heart_findings(second_ml)
     warnings += doubts + quantify.global_warnings(measured, modality) + _warnings_of_run(executor, is_cut)
     wanted = [s for s in structures if options.structures is None or s.key in options.structures]
@@ -233,8 +235,8 @@ def _heart_grid(
 
 def _align(
     volume: OrientedVolume, grid: Grid, bundle: Bundle, modality: str, policy: str, executor: Executor, clock: Clock
-) -> Views:
-    """Image of the box, normalised, and what IAM makes of it."""
+) -> tuple[torch.Tensor, Views]:
+    """Image of the box, normalised, ``(1, 1, D, H, W)``, and what IAM makes of it."""
     image = normalise(sample(volume, grid), bundle.normalisation(modality))[None, None]
     steps = iter((0.1, 0.5, 1.0))
 
@@ -242,7 +244,7 @@ def _align(
         clock.advance(next(steps), "Aligning the image")
         return executor.run(part, given, clock.poll)
 
-    return align_for_segmentors(image, policy, render)
+    return image, align_for_segmentors(image, policy, render)
 
 
 @dataclass(frozen=True)

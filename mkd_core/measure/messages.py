@@ -258,6 +258,11 @@ MESSAGES: Mapping[str, Message] = {
         _("The heart is {mm:.0f} mm wide in a body of {body_mm:.0f} mm."),
         _("Check whether this is a heart."),
     ),
+    "blurred": Message(
+        "amber",
+        _("The sharpest edges of the heart are {mm:.0f} mm wide: the image is blurred, by motion or smoothing."),
+        _("Check the outlines, above all of thin walls."),
+    ),
     "second_heart": Message(
         "amber", _("There is a second heart of {ml:.0f} ml in the volume, which was not segmented.")
     ),
