@@ -91,6 +91,13 @@ def test_a_heart_stretched_by_a_wrong_voxel_size_is_doubted(labels):
     assert "stretched" not in codes(measured(), plausibility.heart_shape(labels, SPACING))
 
 
+@pytest.mark.parametrize("change", [lambda one: one[::2], lambda one: np.repeat(one, 2, axis=0)], ids=["flat", "high"])
+def test_slices_said_to_be_thinner_or_thicker_than_they_are_are_doubted(labels, change):
+    shape = plausibility.heart_shape(change(labels), SPACING)
+    assert "proportions" in codes(measured(), shape)
+    assert "proportions" not in codes(measured(LV={"touches_border": True}), shape), "part of it may be cut off"
+
+
 @pytest.mark.parametrize("factor", [0.3, 2.2])
 def test_a_heart_that_is_too_small_or_large_as_a_whole_is_doubted(factor):
     figures = measured(**{key: {"volume_ml": ml * factor} for key, ml in VOLUMES.items()})

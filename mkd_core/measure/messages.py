@@ -243,6 +243,11 @@ MESSAGES: Mapping[str, Message] = {
         _("The {first} and the {second} do not touch, as they do at a valve."),
         _("Check whether this is a heart, and its orientation."),
     ),
+    "proportions": Message(
+        "red",
+        _("The heart is {ratio:.2f} times as high as it is wide and deep (usual: {low:.2f} to {high:.2f})."),
+        _("Check the distance of the slices, and the orientation."),
+    ),
     "stretched": Message(
         "red",
         _("The heart is {ratio:.1f} times as long as it is thick."),

@@ -39,6 +39,11 @@ _LEAST_PART_ML = 5.0
 #: muscle.  Whole hearts have 1.3 to 2.2 and 1.2 to 1.8; voxels said to be twice as long as they are give 2.5.
 _MOST_STRETCH, _MOST_VENTRICLE_STRETCH = 2.45, 2.1
 
+#: Height over width: standard deviation of the positions of all labelled voxels from feet to head over that across.
+#: Whole hearts have 1.0 to 1.5; slices said to be half as thick as they are give 0.5 to 0.7, one and a half times as
+#: thick 1.5 to 1.9.
+_PROPORTIONS = (0.85, 1.65)
+
 #: All seven structures together, ml.  A heart with its great vessels has 400 to 1100.
 _WHOLE_HEART_ML = (380.0, 1400.0)
 
@@ -80,6 +85,8 @@ class HeartShape:
         contacts_mm2: area of contact of two structures, by their keys as in `_NEIGHBOURS`.
         stretch: longest over shortest standard deviation of the positions of all labelled voxels.
         ventricle_stretch: the same of the left ventricle with its muscle; None without them.
+        proportions: standard deviation of the positions of all labelled voxels from feet to head over the geometric
+            mean of those from right to left and from front to back.
         width_mm: extent of all structures from right to left.
         middle_mm: height of their middle in the local frame.
     """
@@ -88,6 +95,7 @@ class HeartShape:
     contacts_mm2: Mapping[tuple[str, str], float]
     stretch: float
     ventricle_stretch: float | None
+    proportions: float
     width_mm: float
     middle_mm: float
 
@@ -116,6 +124,7 @@ def heart_shape(labels: np.ndarray, spacing: float, start_z: float = 0.0) -> Hea
         contacts_mm2={(a, b): float(faces[BY_KEY[a].label, BY_KEY[b].label] * area) for a, b in _NEIGHBOURS},
         stretch=_stretch(heart > 0) or 1.0,
         ventricle_stretch=_stretch((heart == lv) | (heart == myo)),
+        proportions=_proportions(heart > 0),
         width_mm=(box[0][2].stop - box[0][2].start) * spacing,
         middle_mm=start_z + 0.5 * (box[0][0].start + box[0][0].stop - 1) * spacing,
     )
@@ -189,6 +198,17 @@ def blur_findings(image: np.ndarray, labels: np.ndarray, spacing: float) -> list
     steepest = float(np.percentile(slope, 98))
     width = float(high - low) / steepest if steepest > 0 else 0.0
     return [finding("blurred", mm=width)] if width > _WIDEST_EDGE_MM else []
+
+
+def _proportions(mask: np.ndarray) -> float:
+    spreads = []
+    for axis in range(3):
+        counts = mask.sum(axis=tuple(other for other in range(3) if other != axis))
+        places = np.arange(len(counts))
+        middle = np.average(places, weights=counts)
+        spreads.append(float(np.sqrt(np.average((places - middle) ** 2, weights=counts))))
+    high, deep, wide = spreads
+    return high / max(float(np.sqrt(deep * wide)), 1e-6)
 
 
 def structure_findings(measured: Mapping[str, Measurement], modality: str) -> dict[str, list[Finding]]:
@@ -284,6 +304,10 @@ def _shape_findings(measured: Mapping[str, Measurement], shape: HeartShape) -> l
     for (a, b), contact in shape.contacts_mm2.items():
         if contact < _LEAST_CONTACT_MM2 and all(_is_whole(measured.get(key)) for key in (a, b)):
             findings.append(finding("apart", first=a, second=b))
+    low, high = _PROPORTIONS
+    is_cut = any(measurement.touches_border for measurement in measured.values())
+    if not is_cut and not low <= shape.proportions <= high:
+        findings.append(finding("proportions", ratio=shape.proportions, low=low, high=high))
     ventricle = shape.ventricle_stretch
     if shape.stretch > _MOST_STRETCH or (ventricle is not None and ventricle > _MOST_VENTRICLE_STRETCH):
         findings.append(finding("stretched", ratio=max(shape.stretch, ventricle or 0.0)))
