@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from mkd_core.inference.self_test import draw_phantom
 from mkd_core.measure import plausibility
@@ -90,6 +91,13 @@ def test_a_heart_stretched_by_a_wrong_voxel_size_is_doubted(labels):
     assert "stretched" not in codes(measured(), plausibility.heart_shape(labels, SPACING))
 
 
+@pytest.mark.parametrize("change", [lambda one: one[::2], lambda one: np.repeat(one, 2, axis=0)], ids=["flat", "high"])
+def test_slices_said_to_be_thinner_or_thicker_than_they_are_are_doubted(labels, change):
+    shape = plausibility.heart_shape(change(labels), SPACING)
+    assert "proportions" in codes(measured(), shape)
+    assert "proportions" not in codes(measured(LV={"touches_border": True}), shape), "part of it may be cut off"
+
+
 @pytest.mark.parametrize("factor", [0.3, 2.2])
 def test_a_heart_that_is_too_small_or_large_as_a_whole_is_doubted(factor):
     figures = measured(**{key: {"volume_ml": ml * factor} for key, ml in VOLUMES.items()})
@@ -159,3 +167,21 @@ def test_normal_values_lie_inside_the_plausible_ranges():
         assert 0 < low < high
         for value in normal.get(structure.key, ()):
             assert 1.5 * low < value < 0.75 * high
+
+
+def test_weights_that_know_fewer_structures_are_not_blamed_for_it(labels):
+    labels[labels == BY_KEY["Myo"].label] = 0
+    labels[labels == BY_KEY["PA"].label] = 0
+    unknown = {"volume_ml": 0.0, "mean_intensity": None, "centre": None, "agreement": None}
+    assert codes(measured(Myo=unknown, PA=unknown), plausibility.heart_shape(labels, SPACING)) == []
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_a_blurred_heart_is_doubted_and_a_sharp_or_noisy_one_is_not(modality, labels):
+    values = draw_phantom(modality, SPACING, (64, 48, 64))[0]
+    assert plausibility.blur_findings(values, labels, SPACING) == []
+    noisy = values + np.random.default_rng(1).normal(0, 30, values.shape)
+    assert plausibility.blur_findings(noisy, labels, SPACING) == []
+    (found,) = plausibility.blur_findings(ndimage.gaussian_filter(values, 2.5), labels, SPACING)
+    assert found.code == "blurred" and found.figures["mm"] > 7
+    assert plausibility.blur_findings(np.zeros_like(values), labels, SPACING) == []

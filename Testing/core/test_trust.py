@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 pytest.importorskip("resource")  # of the standard library, but not on Windows
-from Testing.trust import bundles, geometry, orientations, volumes
+from Testing.trust import bundles, doubts, geometry, orientations, volumes
 
 
 @pytest.mark.parametrize(
-    "section", [volumes, bundles, geometry], ids=lambda section: section.__name__.rpartition(".")[2]
+    "section", [volumes, bundles, geometry, doubts], ids=lambda section: section.__name__.rpartition(".")[2]
 )
 def test_everything_bad_is_borne(section):
     found = list(section.outcomes(quick=True))

@@ -10,7 +10,7 @@ class Outcome:
     """One row of the table.
 
     Attributes:
-        group: "bad volumes", "hostile bundles", "faults", "geometry" or "orientations".
+        group: "bad volumes", "hostile bundles", "faults", "geometry", "orientations" or "doubtful results".
         name: what was done, in a few words.
         survived: it ended as it must: told or borne, in time, with nothing left behind.
         tried: how many times.

@@ -141,7 +141,9 @@ def segment(
         structures, labels, volume, block, prediction.labels, grid, prediction.agreements, prediction.removed
     )
     seven = np.array(labels_of_the_seven(structures), np.uint8)[prediction.labels]
-    doubts, doubts_by_structure = plausibility.examine(quantify.with_all_seven(measured), seven, grid, volume, modality)
+    doubts, doubts_by_structure = plausibility.examine(
+        quantify.with_all_seven(measured), seven, found.image[0, 0].numpy(), grid, volume, modality
+    )
     warnings += [*found.doubts, *plausibility.weights_findings(bundle.self_test)]
     warnings += doubts + quantify.global_warnings(measured, modality) + _warnings_of_run(executor, found.is_cut)
     wanted = [s for s in structures if options.structures is None or s.key in options.structures]
@@ -268,6 +270,7 @@ class _Heart:
 
     grid: Grid
     is_cut: bool
+    image: torch.Tensor
     views: Views
     prediction: _Prediction
     agreement: float
@@ -386,16 +389,16 @@ def _segment_box(
     grid, is_cut = box_grid(run.volume, *corners, bundle.spacing, bundle.stride, bundle.max_box[::-1])
 
     run.clock.enter("align", "Aligning the image")
-    views = _align(grid, rule, run)
+    image = normalise(sample(run.volume, grid), rule)[None, None]
+    views = _align(image, run)
 
     run.clock.enter("segment", "Segmenting")
     prediction, agreement = _predict(views, run)
-    return _Heart(grid, is_cut, views, prediction, agreement, seen, bundle.structures)
+    return _Heart(grid, is_cut, image, views, prediction, agreement, seen, bundle.structures)
 
 
-def _align(grid: Grid, rule: dict[str, Any], run: _Run) -> Views:
-    """Image of the box, normalised, and what IAM makes of it."""
-    image = normalise(sample(run.volume, grid), rule)[None, None]
+def _align(image: torch.Tensor, run: _Run) -> Views:
+    """What IAM makes of the image of the box, normalised, ``(1, 1, D, H, W)``."""
     steps = iter((0.1, 0.5, 1.0))
 
     def render(part: str, given: torch.Tensor) -> torch.Tensor:

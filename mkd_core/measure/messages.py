@@ -348,6 +348,11 @@ MESSAGES: Mapping[str, Message] = {
         _("The {first} and the {second} do not touch, as they do at a valve."),
         _("Check whether this is a heart, and its orientation."),
     ),
+    "proportions": Message(
+        "red",
+        _("The heart is {ratio:.2f} times as high as it is wide and deep (usual: {low:.2f} to {high:.2f})."),
+        _("Check the distance of the slices, and the orientation."),
+    ),
     "stretched": Message(
         "red",
         _("The heart is {ratio:.1f} times as long as it is thick."),
@@ -362,6 +367,11 @@ MESSAGES: Mapping[str, Message] = {
         "red",
         _("The heart is {mm:.0f} mm wide in a body of {body_mm:.0f} mm."),
         _("Check whether this is a heart."),
+    ),
+    "blurred": Message(
+        "amber",
+        _("The sharpest edges of the heart are {mm:.0f} mm wide: the image is blurred, by motion or smoothing."),
+        _("Check the outlines, above all of thin walls."),
     ),
     "second_heart": Message(
         "amber", _("There is a second heart of {ml:.0f} ml in the volume, which was not segmented.")
