@@ -74,7 +74,8 @@ def _available_on_windows() -> int:
         ]
 
     status = MemoryStatus(length=ctypes.sizeof(MemoryStatus))
-    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined,unused-ignore]  # known on Windows only
+    if not kernel.GlobalMemoryStatusEx(ctypes.byref(status)):
         raise OSError("the memory status is not told")
     return status.available
 

@@ -45,7 +45,7 @@ def _pieces(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     face-connected piece.
     """
     depth, height, width = labels.shape
-    begins, names = [], []
+    begins, found = [], []
     for number, plane in enumerate(
         labels
     ):  # a plane at a time: marks for the whole would take as much memory as the labels
@@ -54,8 +54,8 @@ def _pieces(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
         np.not_equal(plane[:, 1:], plane[:, :-1], out=edge[:, 1:])
         at = np.flatnonzero(edge)
         begins.append(at + number * plane.size)
-        names.append(plane.ravel()[at])
-    starts, names = np.concatenate(begins), np.concatenate(names)
+        found.append(plane.ravel()[at])
+    starts, names = np.concatenate(begins), np.concatenate(found)
     ends = np.append(starts[1:], labels.size)
     inside = names > 0
     starts, ends, names = starts[inside], ends[inside], names[inside]
@@ -86,7 +86,8 @@ def _touching(
 
 def _count_up(lengths: np.ndarray) -> np.ndarray:
     """0, 1, ... up to each length, one after the other."""
-    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    starts: np.ndarray = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return np.arange(len(starts)) - starts
 
 
 def _give_away(labels: np.ndarray, where: np.ndarray, piece: np.ndarray, undecided: int) -> None:
@@ -104,6 +105,6 @@ def _give_away(labels: np.ndarray, where: np.ndarray, piece: np.ndarray, undecid
                 inside = (beside[axis] >= 0) & (beside[axis] < labels.shape[axis])
                 np.add.at(touched, (place[inside], labels[tuple(beside[:, inside])]), 1)
         touched = touched[:, :undecided]
-        decided = touched.any(axis=1)[place]
+        decided = np.asarray(touched.any(axis=1))[place]
         labels[tuple(where[:, decided])] = touched.argmax(axis=1)[place][decided]
         where, piece = where[:, ~decided], piece[~decided]

@@ -25,6 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mkd_core.errors import BundleError, DeviceError
 from mkd_core.inference.memory import release_memory
+from mkd_core.method.networks import stride_of
 from mkd_core.protocol import DEVICE_KINDS, PRECISIONS
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
     if wanted == "auto":
         fast = {"cpu": _cpu_computes_bfloat16, "cuda": torch.cuda.is_bf16_supported}.get(device.type, lambda: False)
         return torch.bfloat16 if fast() else torch.float32
-    return getattr(torch, wanted)
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[wanted]
 
 
 def _cpu_computes_bfloat16() -> bool:
@@ -134,7 +135,7 @@ def _after_fork() -> None:
     global _settings, _forked
     _forked = True
     _settings = _ProcessSettings()
-    _shared.__init__()  # a lock that another thread of the parent held stays locked for ever
+    _shared.reset()  # a lock that another thread of the parent held stays locked for ever
 
 
 if hasattr(os, "register_at_fork"):
@@ -161,6 +162,10 @@ def compute_settings(threads: int | None) -> Iterator[int]:
         _settings.leave()
 
 
+#: Part, device and number format.
+_Key = tuple[str, torch.device, torch.dtype]
+
+
 class _SharedNetworks:
     """Networks ready for a device, shared by all runs with the same bundle; nothing in them changes.
 
@@ -168,8 +173,12 @@ class _SharedNetworks:
     """
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew, without networks."""
         self._lock = threading.Lock()
-        self._prepared: weakref.WeakKeyDictionary[Bundle, dict[tuple, nn.Module]] = weakref.WeakKeyDictionary()
+        self._prepared: weakref.WeakKeyDictionary[Bundle, dict[_Key, nn.Module]] = weakref.WeakKeyDictionary()
 
     def get(self, bundle: Bundle, part: str, device: torch.device, precision: torch.dtype) -> nn.Module:
         """A network folded, converted and moved to a device; made at the first call."""
@@ -201,11 +210,11 @@ def _poll_before_layer(*_: object) -> None:
 def _prepare(network: nn.Module, device: torch.device, precision: torch.dtype) -> nn.Module:
     network = copy.deepcopy(network)
     fold_batch_norm(network)
-    if device.type == "cpu" and network.stride % 2 == 0:
+    if device.type == "cpu" and stride_of(network) % 2 == 0:
         compute_single_channels_in_blocks(network)
     network = network.to(device, precision)
     if _has_fast_layout(network):
-        network = network.to(memory_format=torch.channels_last_3d)
+        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     for layer in network.modules():
         if not any(layer.children()):
             layer.register_forward_pre_hook(_poll_before_layer)
@@ -275,7 +284,7 @@ class Executor:
             self.precision = choose_precision("auto", self.device)
             self.fell_back = True
             return self.run(part, image, poll)
-        halves = _halves(image, self.bundle.network(part).stride)
+        halves = _halves(image, stride_of(self.bundle.network(part)))
         if halves is None:
             raise DeviceError("This computer ran out of memory.", "Close other programs, and try again.") from lack
         self.was_split = True
@@ -292,7 +301,8 @@ class Executor:
                 given = image.to(self.device, self.precision)
                 if _has_fast_layout(network):
                     given = given.contiguous(memory_format=torch.channels_last_3d)
-                return network(given).float().cpu().contiguous()
+                scores: torch.Tensor = network(given)
+                return scores.float().cpu().contiguous()
         finally:
             _poll.reset(token)
 

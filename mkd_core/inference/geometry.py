@@ -155,9 +155,10 @@ class OrientedVolume:
                 )
         return result
 
-    def to_world(self, position: Sequence[float]) -> list[float]:
+    def to_world(self, position: Sequence[float] | np.ndarray) -> list[float]:
         """Position (z, y, x) in the local frame as LPS coordinates (x, y, z) in the world, mm."""
-        return (self._world_origin + np.asarray(position)[::-1]).tolist()
+        x, y, z = self._world_origin + np.asarray(position)[::-1]
+        return [float(x), float(y), float(z)]
 
     def grid_to_image(self, values: np.ndarray, grid: Grid) -> sitk.Image:
         """Image of values on a grid, upright in the world, at its place."""
@@ -176,8 +177,8 @@ def enclosing_grid(field: OrientedVolume, spacing: float, stride: int) -> Grid:
 
 def box_grid(
     field: OrientedVolume,
-    low: Sequence[float],
-    high: Sequence[float],
+    low: np.ndarray,
+    high: np.ndarray,
     spacing: float,
     stride: int,
     max_side: Sequence[float],
@@ -214,7 +215,9 @@ def _round_up(count: float, stride: int) -> int:
 
 def _centred(counts: Sequence[int], centre: np.ndarray, spacing: float) -> Grid:
     start = centre - 0.5 * spacing * (np.array(counts) - 1)
-    return Grid(tuple(int(count) for count in counts), tuple(float(value) for value in start), spacing)
+    depth, height, width = (int(count) for count in counts)
+    z, y, x = (float(value) for value in start)
+    return Grid((depth, height, width), (z, y, x), spacing)
 
 
 def overlap_slices(grid: Grid, field: OrientedVolume) -> tuple[slice, slice, slice]:
@@ -224,4 +227,5 @@ def overlap_slices(grid: Grid, field: OrientedVolume) -> tuple[slice, slice, sli
     corners = np.array(list(itertools.product(*zip(grid.low, grid.high)))) @ field.rotation  # along the volume's axes
     first = np.clip(np.ceil(corners.min(axis=0) / field.spacing - 1e-6), 0, field.size).astype(int)
     last = np.clip(np.floor(corners.max(axis=0) / field.spacing + 1e-6) + 1, first, field.size).astype(int)
-    return tuple(slice(int(a), int(b)) for a, b in zip(first, last))
+    z, y, x = (slice(int(a), int(b)) for a, b in zip(first, last))
+    return z, y, x

@@ -29,7 +29,8 @@ def denormalise(values: torch.Tensor, rule: dict[str, Any]) -> torch.Tensor:
     """
     if rule["kind"] != "window":
         return values
-    return (values + 1.0) * (0.5 * (rule["high"] - rule["low"])) + rule["low"]
+    low, high = float(rule["low"]), float(rule["high"])
+    return (values + 1.0) * (0.5 * (high - low)) + low
 
 
 def _range(values: torch.Tensor, rule: dict[str, Any]) -> tuple[float, float]:

@@ -126,7 +126,9 @@ class Bundle:
     @property
     def stride(self) -> int:
         """Sides of the segmentors' grid are multiples of so many voxels."""
-        return math.lcm(*(self.network(part).stride for part in PARTS if part != "localiser"))
+        from mkd_core.method.networks import stride_of
+
+        return math.lcm(*(stride_of(self.network(part)) for part in PARTS if part != "localiser"))
 
     @property
     def max_box(self) -> tuple[float, float, float]:

@@ -94,19 +94,21 @@ def cardiac_function(frames: Sequence[Mapping | None]) -> CardiacFunction:
     result.
     """
     curve = volume_curve(frames, "LV")
-    known = [frame for frame, volume in enumerate(curve) if volume is not None]
+    known = {frame: volume for frame, volume in enumerate(curve) if volume is not None}
     warnings = _missing_frames(frames) + _mixed_origins(frames)
     if len(known) < 2:
         return CardiacFunction(warnings=[*warnings, finding("too_few_frames")])
-    diastole, systole = max(known, key=curve.__getitem__), min(known, key=curve.__getitem__)
-    if (curve[diastole] - curve[systole]) < _LEAST_CHANGE * curve[diastole]:
+    diastole, systole = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
+    change = known[diastole] - known[systole]
+    if change < _LEAST_CHANGE * known[diastole]:
         warnings.append(finding("no_beat"))
     left, right = (_ventricle(volume_curve(frames, key), diastole, systole) for key in ("LV", "RV"))
     muscle = volume_curve(frames, "Myo")
     warnings += _frame_warnings(frames, diastole, systole)
-    warnings += _curve_warnings(curve, diastole, systole)
+    warnings += _curve_warnings(curve, change)
     warnings += _figure_warnings(left, right, muscle[diastole], muscle[systole])
-    mass = None if muscle[diastole] is None else muscle[diastole] * MYOCARDIUM_DENSITY
+    muscle_ml = muscle[diastole]
+    mass = None if muscle_ml is None else muscle_ml * MYOCARDIUM_DENSITY
     return CardiacFunction(diastole, systole, left, right, mass, warnings)
 
 
@@ -148,14 +150,15 @@ def _frame_warnings(frames: Sequence[Mapping | None], diastole: int, systole: in
     return warnings
 
 
-def _curve_warnings(curve: Sequence[float | None], diastole: int, systole: int) -> list[Finding]:
+def _curve_warnings(curve: Sequence[float | None], height: float) -> list[Finding]:
     warnings = []
     if len(curve) < _FEWEST_FRAMES:
         warnings.append(finding("few_frames", count=len(curve)))
-    height = curve[diastole] - curve[systole]
     for frame in range(1, len(curve) - 1):
         before, here, after = curve[frame - 1 : frame + 2]
-        if None not in (before, here, after) and height > 0 and abs(here - 0.5 * (before + after)) > _JUMP * height:
+        if before is None or here is None or after is None:
+            continue
+        if height > 0 and abs(here - 0.5 * (before + after)) > _JUMP * height:
             warnings.append(finding("volume_jumps", structure="LV", frame=frame + 1))
     return warnings
 

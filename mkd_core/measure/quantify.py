@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -87,9 +88,9 @@ def measure(
             volume_ml=float(count * field.voxel_ml),
             mean_intensity=means[label],
             touches_border=label in at_border,
-            components=0 if box is None else len(parts(mask)[1]) - 1,
+            components=0 if mask is None else len(parts(mask)[1]) - 1,
             agreement=agreements[label],
-            centre=None if box is None else _centre(mask, box, grid),
+            centre=None if box is None or mask is None else _centre(mask, box, grid),
             removed_ml=float(removed[label] * grid.voxel_ml),
         )
     return measured
@@ -166,7 +167,7 @@ def structure_warnings(structure: Structure, measurement: Measurement, limits: A
         return [finding("not_found" if measurement.agreement is None else "not_found_by_one", structure=key)]
     found = []
     smallest, largest = structure.plausible_ml
-    usual = {"smallest_ml": smallest, "largest_ml": largest}
+    usual: dict[str, Any] = {"smallest_ml": smallest, "largest_ml": largest}
     if measurement.touches_border:
         found.append(finding("touches_border", structure=key))
     elif measurement.volume_ml < smallest:
@@ -205,10 +206,9 @@ def _is_beyond(measured: Mapping[str, Measurement], first: str, second: str, axi
     """Whether the centre of ``first`` lies beyond that of ``second`` along an axis (0 head, 1 back, 2 left); False
     where one of them is missing.
     """
-    centres = [measured[key].centre for key in (first, second) if key in measured]
-    if len(centres) < 2 or None in centres:
+    a, b = (measured[key].centre if key in measured else None for key in (first, second))
+    if a is None or b is None:
         return False
-    a, b = centres
     return sign * (a[axis] - b[axis]) > 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,8 @@ def ensemble(
     import torch
 
     from_real, from_synthetic = (
-        sum(logits.softmax(dim=0) for logits in predictions) / len(predictions) for predictions in (real, synthetic)
+        functools.reduce(torch.add, [logits.softmax(dim=0) for logits in predictions]) / len(predictions)
+        for predictions in (real, synthetic)
     )
     return torch.lerp(from_synthetic, from_real, ensemble_weight), from_real, from_synthetic
 

@@ -45,4 +45,11 @@ def build(architecture: dict[str, Any]) -> torch.nn.Module:
     return network
 
 
-__all__ = ["Discriminator", "Generator", "Segmentor", "build"]
+def stride_of(network: torch.nn.Module) -> int:
+    """Every side of the network's input must be a multiple of this."""
+    stride = network.stride
+    assert isinstance(stride, int)
+    return stride
+
+
+__all__ = ["Discriminator", "Generator", "Segmentor", "build", "stride_of"]

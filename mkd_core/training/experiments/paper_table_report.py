@@ -57,7 +57,7 @@ def summarise(results: Sequence[dict[str, Any]], scale: str) -> dict[str, Any]:
         }
         for prediction in _PREDICTIONS:
             means = [_mean(_rows_of(r["test"], prediction, policy)) for r in runs]
-            row[prediction] = {"mean": _rounded(np.mean(means)), "by seed": [_rounded(mean) for mean in means]}
+            row[prediction] = {"mean": _rounded(float(np.mean(means))), "by seed": [_rounded(mean) for mean in means]}
         structures = np.nanmean(
             [np.nanmean(np.array(_rows_of(r["test"], "ensemble", policy), float), axis=0) for r in runs], axis=0
         )
@@ -83,10 +83,10 @@ def _best_policy(results: Sequence[dict[str, Any]]) -> tuple[str, dict[str, floa
     """What S_syn should see of a target volume, by the validation volumes of the full method with CT as the target."""
     full = [r for r in results if r["row"] == "MKD" and r["target"] == "CT"]
     dice = {
-        policy: _rounded(np.mean([_mean(r["validation"][f"ensemble {policy}"]) for r in full]))
+        policy: _rounded(float(np.mean([_mean(r["validation"][f"ensemble {policy}"]) for r in full])))
         for policy in TARGET_POLICIES
     }
-    return max(dice, key=dice.get), dice
+    return max(dice, key=dice.__getitem__), dice
 
 
 def _mean(rows: Sequence[Sequence[float]]) -> float:
