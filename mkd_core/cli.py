@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -346,7 +347,7 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
             outputs.write(chosen.preview, lambda draft: preview.store_png(pixels, draft))
         for path, extra in ((chosen.disagreement, result.disagreement), (chosen.aligned, result.aligned)):
             if path is not None and extra is not None:
-                outputs.write(path, lambda draft, extra=extra: store_volume(extra, draft))
+                outputs.write(path, functools.partial(store_volume, extra))
         outputs.write(chosen.output, lambda draft: store_volume(result.labels, draft))
     if not chosen.quiet:
         _print_report(result.report)
@@ -534,9 +535,9 @@ def _synthesize(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> 
     heart = None if labelmap is None else read_volume(labelmap)
     with outputs:
         for suffix, (image, truth) in zip(suffixes, _synthetic(heart, chosen)):
-            outputs.write(_numbered(image_path, suffix), lambda draft, image=image: store_volume(image, draft))
+            outputs.write(_numbered(image_path, suffix), functools.partial(store_volume, image))
             for path in truth_path:
-                outputs.write(_numbered(path, suffix), lambda draft, truth=truth: store_volume(truth, draft))
+                outputs.write(_numbered(path, suffix), functools.partial(store_volume, truth))
 
 
 def _synthetic(heart, chosen: argparse.Namespace):

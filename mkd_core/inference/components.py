@@ -87,7 +87,8 @@ def _touching(
 def _count_up(lengths: np.ndarray) -> np.ndarray:
     """0, 1, ... up to each length, one after the other."""
     starts: np.ndarray = np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return np.arange(len(starts)) - starts
+    numbers: np.ndarray = np.arange(len(starts)) - starts
+    return numbers
 
 
 def _give_away(labels: np.ndarray, where: np.ndarray, piece: np.ndarray, undecided: int) -> None:

@@ -107,7 +107,7 @@ def blank_slices(voxels: np.ndarray, axis: int) -> np.ndarray:
     thin[axis] = slice(None)
     others = tuple(other for other in range(3) if other != axis)
     some = voxels[tuple(thin)]
-    blank = some.min(axis=others) == some.max(axis=others)
+    blank: np.ndarray = some.min(axis=others) == some.max(axis=others)
     for index in np.flatnonzero(blank):  # few: a look at all of it
         plane = voxels.take(index, axis) if axis == 0 else np.moveaxis(voxels, axis, 0)[index]
         blank[index] = plane.min() == plane.max()
@@ -128,15 +128,17 @@ def _outside_columns(voxels: np.ndarray, axis: int, slices: np.ndarray, spacing:
     strides = [max(1, int(_CELL_MM / step)) for other, step in enumerate(spacing) if other != axis]
     thin = stack[:, :: strides[0], :: strides[1]]
     first = thin[indices[0]]
-    constant = np.ones(first.shape, bool)
+    constant: np.ndarray = np.ones(first.shape, bool)
     for index in [*indices[:: max(1, len(indices) // _STEP)], *indices]:  # a few first: mostly that settles it
-        if not constant[:: max(1, len(constant) - 1), :: max(1, constant.shape[1] - 1)].any():  # no corner is left
+        corners: np.ndarray = constant[:: max(1, len(constant) - 1), :: max(1, constant.shape[1] - 1)]
+        if not corners.any():
             return nowhere
         constant &= thin[index] == first
     pieces, _ = ndimage.label(constant)
     at_corners = set(pieces[[0, 0, -1, -1], [0, -1, 0, -1]].tolist()) - {0}
     outside = np.isin(pieces, list(at_corners))
-    return outside.repeat(strides[0], 0).repeat(strides[1], 1)[: nowhere.shape[0], : nowhere.shape[1]]
+    columns: np.ndarray = outside.repeat(strides[0], 0).repeat(strides[1], 1)
+    return columns[: nowhere.shape[0], : nowhere.shape[1]]
 
 
 def _grown(mask: np.ndarray, reach: tuple[int, ...]) -> np.ndarray:

@@ -351,7 +351,7 @@ def _judged(heart: _Heart, seen: Localisation, run: _Run) -> _Heart:
 def _no_heart(evidence: heart_evidence.Evidence, modality: str) -> MKDError:
     """The error that says what was seen instead of a heart."""
     error = refusal(heart_evidence.no_heart(evidence, modality), NoHeartError)
-    error.evidence = evidence.report()  # type: ignore[attr-defined]
+    error.evidence = evidence.report()
     return error
 
 
@@ -417,7 +417,7 @@ def _predict(views: Views, run: _Run) -> tuple[_Prediction, float]:
     mean, from_real, from_synthetic = ensemble.ensemble(real, synthetic, run.bundle.ensemble_weight(run.modality))
     both = [ensemble.best_class(prediction).numpy() for prediction in (from_real, from_synthetic)]
     disagreement = ensemble.disagreement(from_real, from_synthetic)
-    chosen = dict(zip(SEGMENTORS, (mean, from_real, from_synthetic)))[run.options.segmentor]
+    chosen = (mean, from_real, from_synthetic)[SEGMENTORS.index(run.options.segmentor)]
     first_labels = ensemble.best_class(chosen).numpy()
     chosen = ensemble.keep_main_components(chosen, run.bundle.structures)
     labels = ensemble.best_class(chosen).numpy()

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import torch
 
     from mkd_core.inference.self_test import SelfTest
+    from mkd_core.protocol import BundleIdentity
 
 _ADVICE = (
     "Choose a weights bundle (.safetensors) made for this extension, "
@@ -84,7 +85,7 @@ class Bundle:
         return self.metadata["version"]
 
     @property
-    def identity(self) -> dict[str, str]:
+    def identity(self) -> BundleIdentity:
         """Name, version and SHA-256, as reports give them."""
         return {"name": self.name, "version": self.version, "sha256": self.sha256}
 

@@ -178,12 +178,14 @@ def _check_modalities(metadata: dict[str, Any]) -> None:
     )
     rules = _table(metadata, "normalisation")
     for modality in MODALITIES:
-        rule = rules.get(modality)
+        stated = rules.get(modality)
+        rule: dict[str, Any] = stated if isinstance(stated, dict) else {}
         _require(
-            isinstance(rule, dict) and rule.get("kind") in ("window", "percentile"),
+            rule.get("kind") in ("window", "percentile"),
             f"its description does not say how to normalise {modality}",
         )
-        low, high = rule.get("low"), rule.get("high")
+        low: Any = rule.get("low")
+        high: Any = rule.get("high")
         _require(
             _is_number(low) and _is_number(high) and low < high, f"its intensity range of {modality} is not a range"
         )

@@ -69,6 +69,12 @@ class _Slice:
     directions: np.ndarray | None
     spacing: np.ndarray | None
 
+    @property
+    def geometry(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Position, directions and spacing of a slice that states them all."""
+        assert self.position is not None and self.directions is not None and self.spacing is not None
+        return self.position, self.directions, self.spacing
+
 
 def read_series(folder: Path) -> tuple[sitk.Image, list[Finding]]:
     """The only series in a folder as a volume, slices from the first to the last along their normal.
@@ -88,20 +94,20 @@ def read_series(folder: Path) -> tuple[sitk.Image, list[Finding]]:
         )
         slices = _without_copies(slices)
         _check_alike(slices, folder)
-        directions = slices[0].directions
+        _, directions, (rows, columns) = slices[0].geometry
         normal = np.cross(*directions)
-        slices.sort(key=lambda part: float(part.position @ normal))
-        offsets = np.array([part.position - slices[0].position for part in slices])
+        slices.sort(key=lambda part: float(part.geometry[0] @ normal))
+        origin = slices[0].geometry[0]
+        offsets = np.array([part.geometry[0] - origin for part in slices])
         _check_stack(offsets, normal, folder)
         image = sitk.ReadImage([part.name for part in slices])
-    rows, columns = slices[0].spacing
     height = float(offsets[-1] @ normal) / (len(slices) - 1) if len(slices) > 1 else image.GetSpacing()[2]
     direction = orthonormalised(np.column_stack([*directions, normal]))
     if direction is None:
         raise InputError(f"The axes of the slices in “{folder.name}” are not at right angles.", _IMPORT_AGAIN)
     image.SetSpacing([float(columns), float(rows), height])
     image.SetDirection(direction.ravel().tolist())
-    image.SetOrigin(slices[0].position.tolist())
+    image.SetOrigin(origin.tolist())
     if slices[0].modality:
         image.SetMetaData(MODALITY_TAG, slices[0].modality)
     return image, []
@@ -244,7 +250,8 @@ def _short(folder: str) -> str:
     import ctypes
 
     buffer = ctypes.create_unicode_buffer(1024)
-    return buffer.value if ctypes.windll.kernel32.GetShortPathNameW(folder, buffer, 1024) else folder
+    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined,unused-ignore]  # known on Windows only
+    return buffer.value if kernel.GetShortPathNameW(folder, buffer, 1024) else folder
 
 
 def _check_alike(slices: list[_Slice], folder: Path) -> None:
@@ -262,16 +269,18 @@ def _check_alike(slices: list[_Slice], folder: Path) -> None:
                 "Load it in 3D Slicer and save it as .nrrd.",
             )
     first = slices[0]
+    _, first_directions, first_spacing = first.geometry
     for part in slices:
-        if part.size != first.size or np.abs(part.directions - first.directions).max() > 1e-3:
+        _, directions, spacing = part.geometry
+        if part.size != first.size or np.abs(directions - first_directions).max() > 1e-3:
             raise InputError(
                 f"The slices in “{folder.name}” differ in size or direction, as those of a scout or a localiser do.",
                 "Put the slices of one volume into a folder of their own.",
             )
-        if np.abs(part.spacing / first.spacing - 1).max() > _SAME_SIZE:
+        if np.abs(spacing / first_spacing - 1).max() > _SAME_SIZE:
             raise InputError(
-                f"The slices in “{folder.name}” differ in voxel size: {_sizes(first.spacing)} mm in “{first.path.name}”"
-                f", {_sizes(part.spacing)} mm in “{part.path.name}”.",
+                f"The slices in “{folder.name}” differ in voxel size: {_sizes(first_spacing)} mm in “{first.path.name}”"
+                f", {_sizes(spacing)} mm in “{part.path.name}”.",
                 _IMPORT_AGAIN,
             )
 

@@ -154,8 +154,9 @@ class StoredVolume:
         if self.scale is None:
             return native
         wide = native.dtype.itemsize > 4 or native.dtype in (np.int32, np.uint32)
-        kind = np.float64 if wide else np.float32
-        return native.astype(kind) * kind(self.scale[0]) + kind(self.scale[1])
+        kind = np.dtype(np.float64 if wide else np.float32).type
+        scaled: np.ndarray = native.astype(kind) * kind(self.scale[0]) + kind(self.scale[1])
+        return scaled
 
 
 class _Unpacked:
@@ -202,6 +203,7 @@ class _Unpacked:
 
     def _inflated(self, most: int) -> bytes:
         """Up to ``most`` further bytes; none at the end."""
+        assert self._stream is not None
         while True:
             if self._stream.eof:
                 rest = self._stream.unused_data or self._file.read(2)

@@ -176,7 +176,8 @@ def _geometry(path: Path, layout: _Layout, numbers) -> tuple[np.ndarray | None, 
     qform_code, sform_code = numbers(layout.codes, layout.codes_at)
     steps = np.abs(pixdim[1:4]) * unit
     has_steps = bool(np.isfinite(steps).all() and (steps > 0).all())
-    by_quaternion = by_matrix = None
+    by_quaternion: tuple[np.ndarray | None, np.ndarray] | None = None
+    by_matrix: tuple[np.ndarray, np.ndarray] | None = None
     if qform_code > 0:
         values = numbers(layout.quaternion, layout.quaternion_at)
         turned = _rotation(values[:3], -1.0 if pixdim[0] < 0 else 1.0)
@@ -193,8 +194,9 @@ def _geometry(path: Path, layout: _Layout, numbers) -> tuple[np.ndarray | None, 
     doubts: tuple[Finding, ...] = ()
     if by_quaternion and by_matrix and by_quaternion[0] is not None:
         doubts = _contradictions(path, by_quaternion[0], by_matrix[0], steps)
-    if by_matrix or by_quaternion:
-        columns, origin = by_matrix or by_quaternion
+    chosen = by_matrix or by_quaternion
+    if chosen:
+        columns, origin = chosen
         return None if columns is None else columns * _TO_LPS[:, None], origin * _TO_LPS, doubts
     # Neither: voxels are counted to the right, front and head, as programs that know no orientation have it.
     columns = np.diag(steps) * _TO_LPS[:, None] if has_steps else None

@@ -105,7 +105,7 @@ def parse(path: Path, content: bytes) -> StoredVolume:
         "none" if encoding == "raw" else "voxels",
         np.dtype(order + code),
         components,
-        tuple(sizes[axis] for axis in places),
+        (sizes[places[0]], sizes[places[1]], sizes[places[2]]),
         columns,
         origin,
         doubts=doubts,
@@ -166,10 +166,10 @@ def _geometry(
     unit = _UNITS_MM.get(units[0].lower(), 1.0) if units else 1.0
     vectors = _vectors(fields.get("space directions", ""))
     if vectors:
-        chosen = [vectors[axis] for axis in places]
-        if any(vector is None or len(vector) < 3 for vector in chosen):
+        chosen = [vector[:3] for axis in places if (vector := vectors[axis]) is not None and len(vector) >= 3]
+        if len(chosen) < len(places):
             raise unreadable(path)
-        columns = np.stack([vector[:3] for vector in chosen], axis=1) * signs[:, None]
+        columns = np.stack(chosen, axis=1) * signs[:, None]
         return columns * unit, origin * unit, doubts
     words = fields.get("spacings", "").split()
     doubts = (finding("no_orientation", file=path.name),)
@@ -243,7 +243,7 @@ def pieces(voxels: np.ndarray) -> Iterator[memoryview]:
     """The bytes of a volume (k, j, i), some planes at a time."""
     step = max(1, BLOCK_BYTES // max(1, voxels[0].nbytes))
     for plane in range(0, len(voxels), step):
-        yield memoryview(np.ascontiguousarray(voxels[plane : plane + step])).cast("B")
+        yield np.ascontiguousarray(voxels[plane : plane + step]).data.cast("B")
 
 
 class ExchangeFile:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from mkd_core.errors import InputError, MKDError
 from mkd_core.protocol import Finding, Severity
@@ -478,6 +478,13 @@ def describe(finding: Finding, translate: Callable[[str], str] = str) -> str:
     return " ".join(text for text in _sentences(finding, translate) if text)
 
 
+_Error = TypeVar("_Error", bound=MKDError)
+
+
+@overload
+def refusal(finding: Finding) -> InputError: ...
+@overload
+def refusal(finding: Finding, kind: type[_Error]) -> _Error: ...
 def refusal(finding: Finding, kind: type[MKDError] = InputError) -> MKDError:
     """The error of a finding that stops a run, to be raised: the one place where errors are made from findings.
 

@@ -60,7 +60,7 @@ def measure(
     coarse: np.ndarray,
     grid: Grid,
     agreements: Sequence[float | None],
-    removed: Sequence[int],
+    removed: Sequence[int] | np.ndarray,
 ) -> dict[str, Measurement]:
     """Measure every structure.
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ MARGIN_MM = 14.0
 ARCHITECTURE = {"type": "segmentor", "channels": [8, 16, 32, 64]}
 NORMALISATION = DataConfig().normalisation()
 #: What else a bundle says of its localiser.
-DESCRIPTION = {
+DESCRIPTION: dict[str, Any] = {
     "spacing_mm": SPACING,
     "min_heart_ml": 150.0,
     "margin_mm": MARGIN_MM,
