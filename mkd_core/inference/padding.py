@@ -137,7 +137,7 @@ def _outside_columns(voxels: np.ndarray, axis: int, slices: np.ndarray, spacing:
     pieces, _ = ndimage.label(constant)
     at_corners = set(pieces[[0, 0, -1, -1], [0, -1, 0, -1]].tolist()) - {0}
     outside = np.isin(pieces, list(at_corners))
-    columns: np.ndarray = outside.repeat(strides[0], 0).repeat(strides[1], 1)
+    columns = np.repeat(np.repeat(outside, strides[0], axis=0), strides[1], axis=1)
     return columns[: nowhere.shape[0], : nowhere.shape[1]]
 
 
