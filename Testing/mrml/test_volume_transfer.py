@@ -172,7 +172,7 @@ def test_no_path_is_given_to_itk_and_a_folder_of_any_name_will_do(addVolume, lab
     import slicer
 
     from MKDSegmentationLib.run.volumeTransfer import VolumeTransfer, WorldGrid
-    from mkd_core import worker
+    from mkd_core.io.volumes import check_writable, read_volume, write_volume
 
     def refuse(*_arguments, **_keywords):
         raise RuntimeError("a path was given to ITK")
@@ -186,12 +186,14 @@ def test_no_path_is_given_to_itk_and_a_folder_of_any_name_will_do(addVolume, lab
     for name in ("ReadImage", "WriteImage"):
         monkeypatch.setattr(sitk, name, refuse)
     monkeypatch.setattr(sitk.ImageFileReader, "SetFileName", refuse)
-    image = worker._read(Path(transfer.volumePath))
+    image = read_volume(Path(transfer.volumePath))
     assert np.array_equal(sitk.GetArrayFromImage(image), slicer.util.arrayFromVolume(volume))
     result = sitk.GetImageFromArray(labels)
     result.CopyInformation(image)
-    worker._write(result, Path(transfer.labelPath))
-    worker._write(sitk.Cast(image, sitk.sitkFloat32), Path(transfer.alignedPath))
+    check_writable(Path(transfer.labelPath))
+    write_volume(result, Path(transfer.labelPath), compress=False, private=True)
+    aligned = sitk.Cast(image, sitk.sitkFloat32)
+    write_volume(aligned, Path(transfer.alignedPath), compress=False, private=True)
     block = transfer.readLabels(volume)
     assert block.start == tuple(int(axis.min()) for axis in np.nonzero(labels)) and block.values.any()
     aligned = transfer.readOverlay(transfer.alignedPath, volume, WorldGrid.of(volume))
