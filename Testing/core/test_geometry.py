@@ -288,6 +288,28 @@ def test_a_box_holds_what_was_asked_for_and_stays_in_the_volume_if_it_can(low, e
             assert grid.low[axis] <= bound_low[axis] + 1e-6 and grid.high[axis] >= bound_high[axis] - 1e-6
 
 
+def test_a_box_that_reaches_out_of_the_volume_is_no_larger_for_that():
+    """Else padding takes the place of image, and the largest box is used up outside of the volume."""
+    field = OrientedVolume(random_image((40, 50, 60), (1.0, 1.0, 1.0)))
+    grid, is_cut = geometry.box_grid(field, (-100, 10, 20), (30, 30, 200), 2.0, 4, (64.0,) * 3)
+    assert not is_cut and grid.size == (16, 12, 12)
+    assert grid.low[0] == pytest.approx(-0.5) and grid.high[2] == pytest.approx(39.5)
+
+
+def test_a_class_that_wins_by_little_over_all_others_is_written():
+    """Of eight classes one is the best with hardly more than an eighth."""
+    field = OrientedVolume(random_image((20, 20, 20), (1.0, 1.0, 1.0)))
+    noise = torch.from_numpy(np.random.default_rng(0).normal(0, 0.05, (8, 10, 10, 10)).astype(np.float32))
+    scores = noise.softmax(dim=0)
+    assert scores.max() < 0.16
+    grid = Grid((10, 10, 10), (0.5, 0.5, 0.5), 2.0)
+    labels = np.full(field.size, 99, np.uint8)
+    list(resampling.write_labels(scores, grid, field, labels[geometry.overlap_slices(grid, field)]))
+    expected, gap = dense_labels(scores, grid, field)
+    clear = (expected >= 0) & (gap > 1e-4)
+    assert clear.mean() > 0.5 and np.array_equal(labels[clear], expected[clear])
+
+
 def test_the_covering_grid_covers_and_is_no_larger_than_needed():
     field = OrientedVolume(random_image((40, 50, 60), (1.0, 1.2, 2.0), rotation((0.2, 0.1, 0.3))))
     grid = geometry.enclosing_grid(field, 5.0, 8)

@@ -108,7 +108,7 @@ def validate_image(image: sitk.Image, modality: str) -> list[Finding]:
         raise refusal(finding("constant"))
     on_intensities = _intensity_findings(sample(voxels), modality, low, high)
     _refuse_if_any(on_intensities)
-    return _origin_findings(image, modality) + find_jumps(voxels) + on_intensities + on_grid
+    return _origin_findings(image, modality) + on_intensities + on_grid + find_jumps(voxels)
 
 
 def _origin_findings(image: sitk.Image, modality: str) -> list[Finding]:

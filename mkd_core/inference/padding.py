@@ -7,6 +7,7 @@ slices or at padding may be cut off there, as at the edge of the volume.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import SimpleITK as sitk
 import numpy as np
@@ -93,7 +94,7 @@ def labels_at_edges(labels: np.ndarray, field: OrientedVolume, block: tuple[slic
         for index in np.flatnonzero(near):
             found |= set(np.unique(labels.take(index, axis)).tolist())
         rows, columns = (other for other in range(3) if other != axis)
-        outside = _outside_columns(field.voxels, axis, ~blank[axis], field.spacing)
+        outside = _outside_columns(field.voxels, axis, blank, field.spacing)
         if outside.any():
             near = _grown(outside, (int(reach[rows]), int(reach[columns])))[block[rows], block[columns]]
             at = np.moveaxis(labels, axis, 0)[:, near]
@@ -114,15 +115,22 @@ def blank_slices(voxels: np.ndarray, axis: int) -> np.ndarray:
     return blank
 
 
-def _outside_columns(voxels: np.ndarray, axis: int, slices: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+def _outside_columns(voxels: np.ndarray, axis: int, blank: Sequence[np.ndarray], spacing: np.ndarray) -> np.ndarray:
     """Which columns along an axis hold one value in all slices that are not blank, and lie in one piece with a corner
-    of the cross-section: the corners round a circular field of view.  Boolean, ``(j, i)``.
+    of the cross-section: the corners round a circular field of view.  Air round a body that was clipped to one value
+    counts as well; no heart comes near it.  Boolean, ``(j, i)``.
+
+    Args:
+        voxels: of the volume.
+        axis: of the columns.
+        blank: blank slices along each axis.
+        spacing: mm.
     """
     from scipy import ndimage
 
     stack = np.moveaxis(voxels, axis, 0)
     nowhere = np.zeros(stack.shape[1:], bool)
-    indices = np.flatnonzero(slices)
+    indices = np.flatnonzero(~blank[axis])
     if len(indices) < 2:
         return nowhere
     strides = [max(1, int(_CELL_MM / step)) for other, step in enumerate(spacing) if other != axis]

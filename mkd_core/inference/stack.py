@@ -62,7 +62,7 @@ def find_jumps(voxels: np.ndarray) -> list[Finding]:
     jumps = steps / np.maximum(near, usual) / _JUMP
     across = np.abs(some[2:] - some[:-2]).mean(axis=(1, 2))
     nearer = np.minimum(steps[:-1], steps[1:])
-    misplaced = np.where(nearer >= 0.5 * usual, nearer / np.maximum(across, 0.1 * usual), 0) / _OUT_OF_PLACE
+    misplaced = np.where(nearer >= usual, nearer / np.maximum(across, 0.1 * usual), 0) / _OUT_OF_PLACE
     worst = np.maximum(jumps, np.concatenate([misplaced, [0]]))
     count = int(np.count_nonzero(worst > 1))
     if not count:
