@@ -275,7 +275,7 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
         outputs.write(
             chosen.preview,
             lambda path: preview.write_png(
-                preview.picture(image, result.labels, chosen.modality, labelled(report["labels"])), path
+                preview.picture(image, result.labels, chosen.modality, labelled(result.report["labels"])), path
             ),
         )
         for path, extra in ((chosen.disagreement, result.disagreement), (chosen.aligned, result.aligned)):

@@ -50,7 +50,7 @@ def validate(
             continue
         except InputError as error:
             raise InputError(f"“{case.image.name}” cannot validate: {error.message}", error.advice) from error
-        dice = dice_of_labels(*map(sitk.GetArrayViewFromImage, (found, truth)), structures)
+        dice = dice_of_labels(sitk.GetArrayViewFromImage(found), sitk.GetArrayViewFromImage(truth), structures)
         rows.append(list(dice.values()))
     mean = np.nanmean(np.array(rows), axis=0)
     return {s.key: round(float(value), 4) for s, value in zip(structures, mean)} | {
