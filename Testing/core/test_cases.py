@@ -286,13 +286,12 @@ def test_label_and_image_of_different_size_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.nrrd", "a.nii", "a.nii.gz"])
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
-@pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "infinite"), (-np.inf, "infinite")])
-def test_an_image_with_numbers_that_are_none_is_refused(tmp_path, value, word, kind, name):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_image_with_numbers_that_are_none_is_read_with_a_warning(tmp_path, value, kind, name):
     voxels = sitk.GetArrayFromImage(ct(kind=kind))
     voxels[9, 10, 11] = value
     case = Case("a", write(volume(voxels), tmp_path / name), write(eight_labels(), tmp_path / "label.nrrd"), "CT")
-    message = refusal(check_cases, [case])
-    assert f"“{name}”" in message and word in message
+    assert f"“{name}”: 0.08% of the voxels hold no intensity" in sentences([case])[0]
 
 
 def test_an_mr_that_calls_itself_ct_is_refused_before_work_starts(tmp_path):
@@ -328,7 +327,9 @@ def test_slices_time_series_and_colours_are_refused(tmp_path):
     assert "“rgb_image.nii.gz” cannot be read: the volume has colours" in refusal(
         check_cases, [write_pair(tmp_path, "rgb", colours)]
     )
-    assert "“lab_label.nii.gz” has colours" in refusal(check_cases, [write_pair(tmp_path, "lab", label=colours)])
+    assert "“lab_label.nii.gz” cannot be read: the volume has colours" in refusal(
+        check_cases, [write_pair(tmp_path, "lab", label=colours)]
+    )
 
 
 @pytest.mark.parametrize("as_label", [False, True])

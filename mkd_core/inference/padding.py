@@ -138,14 +138,13 @@ def _outside_columns(voxels: np.ndarray, axis: int, blank: Sequence[np.ndarray],
     first = thin[indices[0]]
     constant: np.ndarray = np.ones(first.shape, bool)
     for index in [*indices[:: max(1, len(indices) // _STEP)], *indices]:  # a few first: mostly that settles it
-        corners: np.ndarray = constant[:: max(1, len(constant) - 1), :: max(1, constant.shape[1] - 1)]
-        if not corners.any():
+        if not constant[[0, 0, -1, -1], [0, -1, 0, -1]].any():
             return nowhere
         constant &= thin[index] == first
-    pieces, _ = ndimage.label(constant)
+    pieces: np.ndarray = ndimage.label(constant)[0]
     at_corners = set(pieces[[0, 0, -1, -1], [0, -1, 0, -1]].tolist()) - {0}
     outside = np.isin(pieces, list(at_corners))
-    columns = np.repeat(np.repeat(outside, strides[0], axis=0), strides[1], axis=1)
+    columns: np.ndarray = np.repeat(np.repeat(outside, strides[0], axis=0), strides[1], axis=1)
     return columns[: nowhere.shape[0], : nowhere.shape[1]]
 
 
