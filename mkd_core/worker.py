@@ -300,7 +300,7 @@ class BundleStore:
         require_torch()
         status = path.stat() if path.is_file() else None
         key = (path, status and status.st_size, status and status.st_mtime_ns)
-        if key != self._key:
+        if self._bundle is None or key != self._key:
             self._bundle = self._key = None  # frees the old one before the new one comes
             self._bundle = load_bundle(path)
             self._key = key

@@ -178,9 +178,9 @@ def _check_modalities(metadata: dict[str, Any]) -> None:
     )
     rules = _table(metadata, "normalisation")
     for modality in MODALITIES:
-        rule = rules.get(modality)
+        rule = rules[modality] if isinstance(rules.get(modality), dict) else {}
         _require(
-            isinstance(rule, dict) and rule.get("kind") in ("window", "percentile"),
+            rule.get("kind") in ("window", "percentile"),
             f"its description does not say how to normalise {modality}",
         )
         low, high = rule.get("low"), rule.get("high")

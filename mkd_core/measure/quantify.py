@@ -81,7 +81,7 @@ def measure(
     for structure in structures:
         label = structure.label
         box = found.get(label)
-        mask = None if box is None else coarse[box] == label
+        mask = coarse[box or slice(0)] == label
         count = counts[label]
         measured[structure.key] = Measurement(
             volume_ml=float(count * field.voxel_ml),
@@ -166,13 +166,12 @@ def structure_warnings(structure: Structure, measurement: Measurement, limits: A
         return [finding("not_found" if measurement.agreement is None else "not_found_by_one", structure=key)]
     found = []
     smallest, largest = structure.plausible_ml
-    usual = {"smallest_ml": smallest, "largest_ml": largest}
     if measurement.touches_border:
         found.append(finding("touches_border", structure=key))
     elif measurement.volume_ml < smallest:
-        found.append(finding("too_small", structure=key, **usual))
+        found.append(finding("too_small", structure=key, smallest_ml=smallest, largest_ml=largest))
     if measurement.volume_ml > largest:
-        found.append(finding("too_large", structure=key, **usual))
+        found.append(finding("too_large", structure=key, smallest_ml=smallest, largest_ml=largest))
     if measurement.components > 1:
         found.append(finding("separate_parts", structure=key, count=measurement.components))
     if measurement.removed_ml > max(_REMOVED_ML, _REMOVED_FRACTION * measurement.volume_ml):
@@ -205,11 +204,10 @@ def _is_beyond(measured: Mapping[str, Measurement], first: str, second: str, axi
     """Whether the centre of ``first`` lies beyond that of ``second`` along an axis (0 head, 1 back, 2 left); False
     where one of them is missing.
     """
-    centres = [measured[key].centre for key in (first, second) if key in measured]
-    if len(centres) < 2 or None in centres:
+    if first not in measured or second not in measured:
         return False
-    a, b = centres
-    return sign * (a[axis] - b[axis]) > 0
+    a, b = measured[first].centre, measured[second].centre
+    return a is not None and b is not None and sign * (a[axis] - b[axis]) > 0
 
 
 #: What no heart that lies as hearts do shows: code of the finding, two structures, axis and sign of the mistake.
