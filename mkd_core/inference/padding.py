@@ -129,7 +129,7 @@ def _outside_columns(voxels: np.ndarray, axis: int, blank: Sequence[np.ndarray],
     from scipy import ndimage
 
     stack = np.moveaxis(voxels, axis, 0)
-    nowhere = np.zeros(stack.shape[1:], bool)
+    nowhere: np.ndarray = np.zeros(stack.shape[1:], bool)
     indices = np.flatnonzero(~blank[axis])
     if len(indices) < 2:
         return nowhere
