@@ -77,13 +77,20 @@ def _changed(change: Callable[[sitk.Image], sitk.Image | None], name: str = "vol
     return make
 
 
-def _with_voxel(value: float) -> Callable[[sitk.Image], sitk.Image]:
+def _mostly(value: float) -> Callable[[sitk.Image], sitk.Image]:
     def change(image: sitk.Image) -> sitk.Image:
-        image = sitk.Cast(image, sitk.sitkFloat32)
-        image.SetPixel(20, 18, 20, value)
-        return image
+        voxels = sitk.GetArrayFromImage(image).astype(np.float32)
+        voxels[:-2] = value
+        result = sitk.GetImageFromArray(voxels)
+        result.CopyInformation(image)
+        return result
 
     return change
+
+
+def _without_voxel_size() -> bytes:
+    header = "NRRD0004\ntype: int16\ndimension: 3\nsizes: 20 20 20\nendian: little\nencoding: raw\n\n"
+    return header.encode() + _air_and_bone()
 
 
 def _content(name: str, content: bytes) -> Callable[[Path], Path]:
@@ -199,9 +206,10 @@ def _single_slice(folder: Path) -> Path:
 
 
 BAD = [
-    BadVolume("a voxel that is NaN", "NaN (not a number)", _changed(_with_voxel(float("nan")))),
-    BadVolume("a voxel that is infinite", "infinite", _changed(_with_voxel(float("inf")))),
-    BadVolume("NaN in a NIfTI file", "NaN (not a number)", _changed(_with_voxel(float("nan")), "volume.nii.gz")),
+    BadVolume("nearly all voxels are NaN", "NaN (not a number)", _changed(_mostly(float("nan")))),
+    BadVolume("nearly all voxels are infinite", "infinite", _changed(_mostly(float("inf")))),
+    BadVolume("the same in a NIfTI file", "NaN (not a number)", _changed(_mostly(float("nan")), "volume.nii.gz")),
+    BadVolume("no voxel size", "how large its voxels are", _content("v.nrrd", _without_voxel_size())),
     BadVolume("all voxels alike", "the same value", _changed(lambda image: image * 0 + 40)),
     BadVolume("a single slice", "2 dimensions", _changed(lambda image: image[:, :, 20])),
     BadVolume("three slices", "44 x 36 x 3 voxels", _changed(lambda image: image[:, :, 18:21])),
@@ -301,7 +309,7 @@ BAD = [
         "Slices are missing in “series”, about 3",
         _series(_remove(12, 13, 25)),
     ),
-    BadVolume("a slice of the series that is cut off", "Slices are missing in “series”, about 1", _series(_cut_slice)),
+    BadVolume("a slice of the series that is cut off", "“1_017.dcm” is cut off", _series(_cut_slice)),
     BadVolume("a tilted gantry", "gantry was tilted, by about 15°", _series(shift_per_mm=0.268)),
     BadVolume("uneven slices", "uneven distances", _series(uneven_mm=1.5)),
     BadVolume("two series in a folder", "holds 2 DICOM series", _series(lambda folder: write_series(ct(), folder, 2))),
@@ -343,6 +351,7 @@ def _refusal(bad: BadVolume) -> Outcome:
             bad.modality,
             "--threads",
             "1",
+            "--overwrite",
         ]
         message, note = command_refuses(arguments, bad.expected, target)
     return Outcome(_GROUP, bad.name, not note, message=message.replace(folder, "…"), note=note)
