@@ -83,10 +83,10 @@ def test_class_weights_weigh_the_cross_entropy_and_not_the_dice():
 
 def test_the_dice_averages_over_the_structures_that_are_there():
     # Three classes; the second structure is absent and would cost 1 - 1 / (sum p + 1) if it counted.
-    logits = torch.zeros(1, 3, 1, 1, 2)
-    loss = segmentation_loss(logits, torch.tensor([[[[0, 1]]]])).item()
-    # p = 1/3 everywhere: CE = ln 3; overlap 1/3, sizes 2/3 + 1.
-    assert loss == pytest.approx(math.log(3) + 1 - (2 / 3 + 1) / (2 / 3 + 1 + 1), abs=1e-6)
+    logits = torch.zeros(1, 3, 1, 1, 3)
+    loss = segmentation_loss(logits, torch.tensor([[[[0, 1, 1]]]])).item()
+    # p = 1/3 everywhere: CE = ln 3; overlap 2/3, sizes 1 + 2.  The background would cost 1 - (2/3 + 1) / (1 + 1 + 1).
+    assert loss == pytest.approx(math.log(3) + 1 - (4 / 3 + 1) / (1 + 2 + 1), abs=1e-6)
 
 
 def test_the_dice_counts_no_ignored_voxel_as_predicted():

@@ -86,7 +86,7 @@ def _best_policy(results: Sequence[dict[str, Any]]) -> tuple[str, dict[str, floa
         policy: _rounded(float(np.mean([_mean(r["validation"][f"ensemble {policy}"]) for r in full])))
         for policy in TARGET_POLICIES
     }
-    return max(dice, key=dice.__getitem__), dice
+    return max(dice, key=lambda policy: dice[policy]), dice
 
 
 def _mean(rows: Sequence[Sequence[float]]) -> float:
