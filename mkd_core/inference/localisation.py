@@ -22,7 +22,6 @@ from mkd_core.inference.resampling import sample, weights
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.measure.plausibility import second_heart_ml
 from mkd_core.method import ensemble
-from mkd_core.method.networks import stride_of
 from mkd_core.structures import CLASS_COUNT, STRUCTURES, labels_of_the_seven
 
 if TYPE_CHECKING:
@@ -193,7 +192,7 @@ def localise(
     Raises:
         InputError: the volume shows more than a person.
     """
-    grid = enclosing_grid(field, bundle.localiser_spacing, stride_of(bundle.network("localiser")))
+    grid = enclosing_grid(field, bundle.localiser_spacing, bundle.localiser_stride)
     if math.prod(grid.size) > _MOST_COARSE_VOXELS:
         raise refusal(finding("larger_than_a_person"))
     values = sample(field, grid, sparsely=True)
@@ -301,7 +300,7 @@ class OrientationSearch:
         self, seen: Localisation, bundle: Bundle, executor: Executor, poll: Callable[[], None] = lambda: None
     ) -> None:
         self._seen, self._bundle, self._executor, self._poll = seen, bundle, executor, poll
-        self._near = seen.image[_surroundings(seen, stride_of(bundle.network("localiser")))]
+        self._near = seen.image[_surroundings(seen, bundle.localiser_stride)]
 
     @functools.cached_property
     def mirrored(self) -> float:

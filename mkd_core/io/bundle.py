@@ -132,6 +132,13 @@ class Bundle:
         return math.lcm(*(stride_of(self.network(part)) for part in PARTS if part != "localiser"))
 
     @property
+    def localiser_stride(self) -> int:
+        """Sides of the localiser's grid are multiples of so many voxels."""
+        from mkd_core.method.networks import stride_of
+
+        return stride_of(self.network("localiser"))
+
+    @property
     def max_box(self) -> tuple[float, float, float]:
         """Largest box for the segmentors, (x, y, z) in mm."""
         x, y, z = map(float, self.metadata["segmentor"]["max_box_mm"])

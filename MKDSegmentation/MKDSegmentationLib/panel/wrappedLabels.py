@@ -16,7 +16,7 @@ class WrappedLabels(qt.QObject):
     def __init__(self, panel) -> None:
         super().__init__()
         self._watched = []
-        self._fitted = {}  # label -> text, width and font that its height is for
+        self._texts = {}  # label -> text that its height is for
         self._events = (qt.QEvent.Resize, qt.QEvent.Show, qt.QEvent.FontChange, qt.QEvent.LayoutRequest)
         self._labels = [label for label in panel.findChildren("QLabel") if label.wordWrap]
         for label in self._labels:
@@ -31,7 +31,7 @@ class WrappedLabels(qt.QObject):
         """Let the labels be."""
         for widget in self._watched:
             widget.removeEventFilter(self)
-        self._watched, self._labels, self._fitted = [], [], {}
+        self._watched, self._labels, self._texts = [], [], {}
 
     def eventFilter(self, watched, event) -> bool:
         """Called by Qt for each event of a label and of the widgets around the labels."""
@@ -41,9 +41,9 @@ class WrappedLabels(qt.QObject):
         return False
 
     def _fit(self, label) -> None:
-        state = (label.text, label.width, label.font.toString())
-        if self._fitted.get(label) == state:
-            return
-        self._fitted[label] = state
-        label.minimumHeight = 0  # a label never asks for less than its minimum
-        label.minimumHeight = max(0, label.heightForWidth(label.width)) if label.text else 0
+        if self._texts.get(label) != label.text:
+            self._texts[label] = label.text
+            label.minimumHeight = 0  # a label never asks for less than its minimum
+        height = max(0, label.heightForWidth(label.width)) if label.text else 0
+        if label.minimumHeight != height:
+            label.minimumHeight = height
