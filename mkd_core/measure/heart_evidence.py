@@ -17,7 +17,7 @@ from mkd_core.measure.messages import finding
 from mkd_core.protocol import Finding
 from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES, Structure
 
-# All chosen by ``python -m Testing.benchmarks.heart_found``.
+# ``python -m Testing.benchmarks.heart_found`` shows what these limits do.
 
 #: Joint agreement of the two segmentors from which on they confirm a heart.
 CONFIRMED = 0.6
