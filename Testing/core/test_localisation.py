@@ -185,6 +185,17 @@ def test_a_heart_that_only_the_localiser_sees_is_outlined_coarsely_and_doubted(p
     assert all(entry["agreement"] == 0.0 for entry in result.report["structures"].values())
 
 
+def test_parts_on_which_the_segmentors_do_not_agree_make_no_heart(plain):
+    """As of a bright lump with a rim: both see a left ventricle in its muscle, and each something else beside it."""
+    taken = {1: 1, 2: 0, 3: 0, 4: 0, 5: 5, 6: 0, 7: 0}
+    levels = {-300.0: 0, BODY: 0}
+    more = {2: 2, 3: 3}
+    real = ByIntensity({LEVELS[label]: (taken | more)[label] for label in LEVELS} | levels)
+    both = ByIntensity({LEVELS[label]: taken[label] for label in LEVELS} | levels)
+    with pytest.raises(NoHeartError):
+        mkd_core.segment(plain[0], KnownBundle(segmentor_real=real, segmentor_syn=both), options=PLAIN)
+
+
 def test_what_looks_as_much_like_a_heart_in_the_mirror_is_none(plain):
     with pytest.raises(NoHeartError, match="agree on its parts by only 0%") as refused:
         mkd_core.segment(plain[0], KnownBundle(segmentor_syn=Blind()), options=PLAIN)

@@ -53,12 +53,12 @@ _SURROUNDINGS, _LEAST_SIDE = 20.0, 160.0
 SHORTEST_BOX = 20.0
 
 #: Another orientation is better if its recognition exceeds the given one's by so much: the mirror image, any other.
-#: Chosen by ``python -m Testing.trust.orientations``.
+#: ``python -m Testing.trust.orientations`` shows what they do.
 _MIRROR_MARGIN, _TURN_MARGIN = 0.02, 0.08
 
 #: All orientations but the mirror image are left untried if the segmentors' joint agreement reaches the first, or
 #: together with recognition the second; and none counts in which the heart is recognised less than the third.
-#: Chosen by the same command.
+#: The same command shows what they do.
 _AGREED, _SURE, _LEAST_RECOGNITION = 0.9, 1.6, 0.6
 
 

@@ -288,9 +288,17 @@ class _Heart:
         return volumes
 
     @property
+    def agreed_ml(self) -> np.ndarray:
+        """The same without structures on which the segmentors do not agree at all."""
+        agreements = np.zeros(CLASS_COUNT)
+        for label, agreement in zip(labels_of_the_seven(self.structures), self.prediction.agreements):
+            agreements[label] = max(agreements[label], agreement or 0.0)
+        return np.where(agreements >= heart_evidence.AGREED, self.volumes_ml, 0.0)
+
+    @property
     def is_confirmed(self) -> bool:
         """The segmentors confirm the heart."""
-        return heart_evidence.confirms(self.volumes_ml, self.agreement, heart_evidence.known_parts(self.structures))
+        return heart_evidence.confirms(self.agreed_ml, self.agreement, heart_evidence.known_parts(self.structures))
 
 
 def _find_heart(run: _Run) -> _Heart:
@@ -329,7 +337,7 @@ def _judged(heart: _Heart, seen: Localisation, run: _Run) -> _Heart:
         recognition=seen.recognition,
         mirrored_recognition=0.0 if heart.is_confirmed else search.mirrored,
         touches_border=seen.touches_border,
-        segmented_ml=heart.volumes_ml,
+        segmented_ml=heart.agreed_ml,
         joint_agreement=heart.agreement,
         blood=seen.blood(),
         known_parts=heart_evidence.known_parts(heart.structures),

@@ -17,10 +17,14 @@ from mkd_core.measure.messages import finding
 from mkd_core.protocol import Finding
 from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES, Structure
 
-# All chosen by ``python -m Testing.benchmarks.heart_found``.
+# ``python -m Testing.benchmarks.heart_found`` shows what these limits do.
 
 #: Joint agreement of the two segmentors from which on they confirm a heart.
 CONFIRMED = 0.6
+
+#: Agreement of the two segmentors on one structure from which on it counts as seen by both: a bright lump with a rim
+#: is taken for a left ventricle by both, and for nothing else.
+AGREED = 0.4
 
 #: Parts of which a confirmed heart must show some, so many of them, and so much of each and of all together, ml.
 PARTS = ("LV", "RV", "LA", "RA", "Myo")
@@ -64,7 +68,7 @@ class Evidence:
         recognition: how surely the localiser recognises them, 0 to 1.
         mirrored_recognition: the same of the mirror image; without consequence where the segmentors confirm.
         touches_border: what the localiser found reaches the border of the volume.
-        segmented_ml: volume of every structure by the segmentors together, ml, by label.
+        segmented_ml: volume of every structure that both segmentors see, ml, by label.
         joint_agreement: of the two segmentors, 0 to 1.
         blood: mean intensity of what was labelled blood, None where there is none.
         known_parts: how many of :data:`PARTS` the weights know.
