@@ -418,7 +418,7 @@ def test_progress_is_told_before_anything_heavy_is_imported(start, tmp_path):
     worker = start("-c", code)
     worker.send(op="segment", id=1, input=str(tmp_path / "none.nrrd"), output=str(tmp_path / "out.nrrd"))
     assert worker.next("progress")["message"] == "Reading the volume"
-    assert worker.reply(1)["kind"] == "InternalError"
+    assert worker.reply(1)["kind"] == "ImportProblem"
 
 
 def test_a_request_during_warming_waits_for_it_and_is_answered(start, tiny_bundle_path, ct_path, tmp_path):

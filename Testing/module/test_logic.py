@@ -38,10 +38,10 @@ def test_the_documented_examples_wait_for_a_result_and_get_one_in_the_background
     names["logic"].close()
 
 
-def test_the_example_of_the_readme_runs_as_it_stands(panel, worker, capsys):
+def test_the_example_for_slicers_console_runs_as_it_stands(panel, worker, capsys):
     worker("good")
     addVolume("CTACardio")
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
     example = next(
         block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "MKDSegmentationLogic" in block
     )

@@ -22,6 +22,7 @@ from Testing.support.panel_driving import (
     waitForStage,
     waitUntilReady,
 )
+from mkd_core.protocol import SegmentationOptions
 
 
 def test_a_click_turns_the_volume_into_seven_exact_segments(panel, volume, worker):
@@ -114,7 +115,8 @@ def test_the_worker_is_asked_for_what_the_panel_shows(panel, volume, worker, tin
     segment(panel)
     request = json.loads(segmentations()[0].GetAttribute("MKDSegmentation.Report"))["request"]
     assert request["op"] == "segment" and request["modality"] == "MR"
-    assert request["options"] == {"device": "cpu"} and request["bundle"] == str(tiny_bundle_path)
+    assert request["options"] == SegmentationOptions(device="cpu").to_dict()
+    assert request["bundle"] == str(tiny_bundle_path)
 
 
 def test_each_volume_keeps_its_own_segmentation(panel, volume, worker):

@@ -22,7 +22,7 @@ EDITED, DELETED = "edited", "deleted"
 
 _BINARY = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
 _ON_GRID = 1e-3  # voxels; grids that differ by less are the same
-_CACHED = 1024  # measurements of segments that are kept
+_CACHED = 300  # measurements of segments that are kept: seven of each of some forty frames
 
 
 @dataclass(frozen=True)
