@@ -16,6 +16,27 @@ settings.load_profile("any machine")
 HAS_STAND_IN = all(importlib.util.find_spec(name) for name in ("slicer", "PySide6", "vtk"))
 
 
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that Testing/slow_tests.txt lists."""
+    lines = (ROOT / "Testing" / "slow_tests.txt").read_text(encoding="utf-8").splitlines()
+    listed = {line for line in lines if line and not line.startswith("#")}
+    collected = set()
+    for item in items:
+        file = item.path.relative_to(ROOT).as_posix()
+        test = f"{file}::{getattr(item, 'originalname', item.name)}"
+        collected |= {file, test}
+        if listed & {file, test}:
+            item.add_marker(pytest.mark.slow)
+    # A test that was renamed would be fast again unnoticed; a part of the tests may be all that was asked for.
+    gone = [name for name in listed - collected if "::" in name and name.split("::")[0] in collected]
+    gone += [name for name in listed if not (ROOT / name.split("::")[0]).is_file()]
+    if gone and not any("::" in argument for argument in sys.argv):
+        raise pytest.UsageError(f"Testing/slow_tests.txt lists tests that are not there: {', '.join(sorted(gone))}")
+
+
 @pytest.fixture(scope="session")
 def runningApplication():
     """slicer.app of the stand-in GUI, started once."""

@@ -2,48 +2,45 @@
 
 from __future__ import annotations
 
+import itertools
+
 import SimpleITK as sitk
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-import mkd_core
-from Testing.support.known_heart import KnownBundle, known_volume
-from mkd_core import SegmentationOptions
 from mkd_core.inference import geometry, resampling
 from mkd_core.inference.geometry import Grid, OrientedVolume
-
-PLAIN = SegmentationOptions(device="cpu", precision="float32", threads=1, alignment="none")
-
-
-class Recording(torch.nn.Module):
-    """A segmentor that tells the sides of what it is given, also as the copy that an executor makes of it."""
-
-    stride = 4
-
-    def __init__(self, network: torch.nn.Module, tell) -> None:
-        super().__init__()
-        self.network, self.tell = network, tell
-
-    def forward(self, image):
-        self.tell(tuple(image.shape[2:]))
-        return self.network(image)
+from mkd_core.measure import heart_evidence
+from mkd_core.measure.heart_evidence import Verdict
+from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES
 
 
-@pytest.mark.parametrize("margin", [0.0, 24.0])
-def test_the_segmentors_see_the_heart_with_the_margin_of_the_bundle(margin):
-    seen = []
-    bundle = KnownBundle(segmentor_real=Recording(KnownBundle().network("segmentor_real"), seen.append))
-    bundle.metadata["localiser"]["margin_mm"] = margin
-    mkd_core.segment(known_volume((96, 96, 96), (3, 3, 3))[0], bundle, options=PLAIN)
-    heart = np.array([2 * 78, 2 * 72, 2 * 92])  # the known localiser takes the whole body for heart: (z, y, x), mm
-    # The localiser's grid and the segmentors' stride round the box.
-    assert seen
-    for sides in seen:
-        side = np.array(sides) * bundle.spacing - heart - 2 * margin
-        assert (side > -bundle.localiser_spacing).all()
-        assert (side < 2 * bundle.localiser_spacing + 4 * bundle.spacing).all()
+def _volumes(parts: dict[str, float]) -> np.ndarray:
+    volumes = np.zeros(CLASS_COUNT)
+    for key, ml in parts.items():
+        volumes[BY_KEY[key].label] = ml
+    return volumes
+
+
+def test_three_parts_make_a_heart_and_two_do_not():
+    for parts in itertools.combinations(heart_evidence.PARTS, 3):
+        assert heart_evidence.is_enough(_volumes(dict.fromkeys(parts, 50.0)))
+        assert not heart_evidence.is_enough(_volumes(dict.fromkeys(parts, 15.0))), "too small"
+        assert not heart_evidence.is_enough(_volumes(dict.fromkeys(parts[:2], 200.0)))
+    # The vessels are no parts: they do not make up for a chamber.
+    assert not heart_evidence.is_enough(_volumes({"LV": 100.0, "LA": 100.0, "AA": 100.0, "PA": 100.0}))
+
+
+@pytest.mark.parametrize(("count", "expected"), [(7, Verdict.COARSE), (6, Verdict.COARSE), (5, Verdict.NONE)])
+def test_the_localiser_alone_is_believed_from_six_structures_on(count, expected):
+    evidence = heart_evidence.Evidence(
+        recognition=0.9,
+        localised_ml=_volumes({structure.key: 100.0 for structure in STRUCTURES[:count]}),
+        mirrored_recognition=0.5,
+    )
+    assert heart_evidence.judge(evidence, 150.0) is expected
 
 
 def _upright(size: tuple[int, int, int], spacing: float = 1.0) -> OrientedVolume:
