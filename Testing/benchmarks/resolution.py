@@ -50,7 +50,7 @@ def best_dice(truth: sitk.Image, grid: Grid) -> list[float]:
     found = np.zeros([side.stop - side.start for side in block], np.uint8)
     for _ in write_labels(torch.stack(shares), grid, field, found):
         pass
-    return agreement(found, field.voxels[block], len(STRUCTURES) + 1)[1:]
+    return agreement(found, field.voxels[block], CLASS_COUNT)[1:]
 
 
 def cost(bundle: mkd_core.Bundle, size: tuple[int, int, int]) -> float:
