@@ -93,7 +93,6 @@ def test_a_folder_is_evaluated_into_tables_figure_and_segmentations(known_weight
     assert printed.err == ""
     assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == {
         *(f"cases/ct_train_100{number}.json" for number in (1, 2, 3)),
-        "mkd-evaluation.txt",
         "cases.csv",
         "evaluation.pdf",
         "evaluation.png",
