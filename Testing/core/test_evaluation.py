@@ -97,7 +97,6 @@ def test_a_folder_is_evaluated_into_tables_figure_and_segmentations(known_weight
         "cases.csv",
         "evaluation.pdf",
         "evaluation.png",
-        "mkd-evaluation.txt",
         "segmentations/ct_train_1001.nii.gz",
         "segmentations/ct_train_1002.nii.gz",
         "summary.json",
