@@ -41,6 +41,13 @@ from MKDSegmentationLib.run.sequenceRun import SequenceRun
 from MKDSegmentationLib.run.volumeTransfer import reasonVolumeCannotBeUsed
 from MKDSegmentationLib.run.workerProcess import WorkerProcess
 from MKDSegmentationLib.scene.frameSequence import FrameSequence
+from MKDSegmentationLib.scene.heartBox import (
+    boxOf,
+    isBoxOfAnother,
+    keepForVolume,
+    placeInVolume,
+    reasonBoxCannotBeUsed,
+)
 from MKDSegmentationLib.scene.liveMeasurements import LiveMeasurements
 from MKDSegmentationLib.scene.nodeSelection import preferredVolume, segmentationOf, showOnlyThoseOf
 from MKDSegmentationLib.scene.ourSegments import ourSegments
@@ -155,10 +162,13 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.addObserver(scene, event, self.onSceneStartChange)
         for event in (scene.EndCloseEvent, scene.EndImportEvent):
             self.addObserver(scene, event, self.onSceneEndChange)
+        # before the selector notices, which might take another box instead
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved, priority=1.0)
         self.ui.segmentButton.connect("clicked(bool)", self.onSegmentButton)
         self.ui.segmentSequenceButton.connect("clicked(bool)", self.onSegmentSequenceButton)
         self.ui.undoButton.connect("clicked(bool)", self.onUndoButton)
         self.ui.resultsTable.connect("cellClicked(int,int)", self.onResultClicked)
+        self.ui.heartBoxSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onHeartBoxAdded)
         self.initializeParameterNode()
 
     def _createSections(self) -> None:
@@ -311,7 +321,15 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onHardenTransform(self) -> None:
         """Take a copy of the volume into which its transform is hardened."""
         with slicer.util.tryWithErrorDisplay(_("The volume could not be hardened."), waitCursor=True):
-            self._parameterNode.inputVolume = hardenedCopy(self._parameterNode.inputVolume)
+            copy = hardenedCopy(self._parameterNode.inputVolume)
+            keepForVolume(self._parameterNode.heartBox, copy)  # which lies where the volume lies
+            self._parameterNode.inputVolume = copy
+
+    def onHeartBoxAdded(self, roiNode) -> None:
+        """Draw the box that the user has just made in the selector."""
+        volume = self._parameterNode.inputVolume if self._parameterNode else None
+        if not reasonVolumeCannotBeUsed(volume):
+            placeInVolume(roiNode, volume)
 
     def onFinished(self, outcome: RunOutcome) -> None:
         """Show how the run ended."""
@@ -339,6 +357,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             chosen.withDisagreement,
             chosen.withAligned,
             self._computing.threads,
+            box=boxOf(chosen.heartBox),
         )
 
     def _warm(self) -> None:
@@ -365,8 +384,10 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Follow the selected volume: its own segmentation is the output, so that a run never overwrites that of
         another volume.
         """
-        volume = self._parameterNode.inputVolume
+        volume, box = self._parameterNode.inputVolume, self._parameterNode.heartBox
         if volume is not self._shownInput:
+            if isBoxOfAnother(box, volume):
+                box = self._parameterNode.heartBox = None
             wasRemoved = self._shownInput and not slicer.mrmlScene.IsNodePresent(self._shownInput)
             if self._outcome and not (wasRemoved and self._outcome.status == "cancelled"):
                 self._outcome = None  # but that a run was cancelled because its volume was removed stays
@@ -376,6 +397,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._warmTimer.start()
             if not self.logic.isRunning:
                 self._parameterNode.outputSegmentation = segmentationOf(volume, self._parameterNode.outputSegmentation)
+        keepForVolume(box, volume)
         self._choices.show(self._parameterNode)
         self._observeSelectedNodes()
         self._updatePanel()
@@ -397,6 +419,15 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 slicer.vtkSegmentation.SegmentRemoved,
             ):
                 self.addObserver(segmentation, event, self._updatePanel)
+        box = self._parameterNode.heartBox
+        if box:  # its name and whether it is drawn
+            for event in (vtk.vtkCommand.ModifiedEvent, box.PointPositionDefinedEvent, box.PointRemovedEvent):
+                self.addObserver(box, event, self._updatePanel)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeAboutToBeRemoved(self, caller, event, node) -> None:
+        if self._parameterNode and node is self._parameterNode.heartBox:
+            self._parameterNode.heartBox = None
 
     def _onWeightsChanged(self) -> None:
         self._choices.offer(self._weights.structures)
@@ -413,6 +444,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         blockingReason = (
             assessment.blockingReason
             or reasonSegmentationCannotBeUsed(segmentation, volume)
+            or reasonBoxCannotBeUsed(self._parameterNode.heartBox)
             or self._choices.problem
             or self._weights.problem
         )
@@ -424,6 +456,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             reportOf(segmentation),
             self.logic.isRunning,
             self._message(),
+            self._parameterNode.heartBox,
         )
 
     def _assessment(self) -> VolumeAssessment:

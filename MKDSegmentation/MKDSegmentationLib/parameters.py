@@ -6,7 +6,7 @@ from typing import Annotated
 
 import qt
 import slicer
-from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 
 from mkd_core.protocol import MODALITIES, SEGMENTORS, SegmentationOptions
@@ -19,6 +19,7 @@ class MKDSegmentationParameterNode:
     inputVolume - the CT or MR volume to segment.
     outputSegmentation - the node that receives the seven segments; none means that a new one is made.
     modality - what kind of image the input volume is.
+    heartBox - box round the heart that the user drew; none means that the heart is found automatically.
     excludedStructures - keys of the structures that are not wanted, separated by blanks.
     segmentor - whose output counts: both together, S_real's or S_syn's.
     withDisagreement - also give a volume that shows where the two segmentors differ.
@@ -27,6 +28,7 @@ class MKDSegmentationParameterNode:
 
     inputVolume: vtkMRMLScalarVolumeNode
     outputSegmentation: vtkMRMLSegmentationNode
+    heartBox: vtkMRMLMarkupsROINode
     modality: Annotated[str, Choice(list(MODALITIES))] = "CT"
     excludedStructures: str = ""
     segmentor: Annotated[str, Choice(list(SEGMENTORS))] = "ensemble"
@@ -119,6 +121,8 @@ class RunOptions:
     threads - processor threads to compute with; 0 leaves the choice to PyTorch, which takes one for each core.
     edits - what becomes of segments of an earlier run that were edited since: "refuse" does not run, "replace" replaces
         them, "keep" writes into a new segmentation (of a sequence: leaves frames with edits as they are).
+    box - bounds (x0, x1, y0, y1, z0, z1) of a box round the heart in the world, LPS mm (see scene.heartBox); None finds
+        the heart automatically.
     """
 
     modality: str = "CT"
@@ -130,6 +134,7 @@ class RunOptions:
     withAligned: bool = False
     threads: int = 0
     edits: str = "refuse"
+    box: tuple[float, ...] | None = None
 
     @property
     def bundlePath(self) -> str | None:
@@ -147,4 +152,5 @@ class RunOptions:
             threads=self.threads or None,
             structures=self.structures,
             segmentor=self.segmentor,
+            box_mm=self.box,
         )

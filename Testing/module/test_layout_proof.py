@@ -127,6 +127,7 @@ def test_nothing_overlaps_with_larger_fonts(loadModule, slicerApp, tiny_bundle_p
     try:
         _module, panel = loadModule(MODULE)
         STATES[state](panel, worker, tmp_path)
+        panel_layout.settle()  # a layout that has yet to hear of new texts asks for too little
         needed = unwrap(panel.parent).minimumSizeHint().width() + 20
         assert everyFault(panel, [max(width, needed) for width in (350, 480, 600)], HEIGHTS[:2]) == {}
     finally:

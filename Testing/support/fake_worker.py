@@ -166,6 +166,12 @@ class FakeWorker:
             while self.mode == "stubborn" or not self.cancelled.wait(0.01):
                 time.sleep(0.01)
             say(event="cancelled", id=identifier)
+        elif self.mode == "no-heart-advice":
+            from mkd_core.errors import NoHeartError
+            from mkd_core.measure.messages import finding, refusal
+
+            error = refusal(finding("no_heart"), NoHeartError)
+            say(event="error", id=identifier, kind="NoHeartError", message=error.message, advice=error.advice)
         elif self.mode == "no-heart":
             say(
                 event="error",

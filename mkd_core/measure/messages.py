@@ -48,8 +48,8 @@ def _(text: str) -> str:
 
 
 _NO_HEART_ADVICE = _(
-    "If the heart is in view, check the volume's modality and orientation, or draw a box round the heart and segment "
-    "again. Else choose a CT or MR that shows it."
+    "If the heart is in view, check the volume's modality and orientation, or draw a box round the heart (in the panel "
+    "Advanced > Heart box, on the command line --box) and segment again. Else choose a CT or MR that shows it."
 )
 
 #: Every code that there is.

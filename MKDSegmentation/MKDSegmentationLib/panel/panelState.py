@@ -16,6 +16,7 @@ class PanelState:
     report - of the run that made the segmentation, empty if there is none.
     isRunning - True during a run.
     message - how the last run ended; empty if there was none for this volume.
+    box - markups ROI node round the heart that the user chose, or None.
     """
 
     volume: object = None
@@ -25,3 +26,4 @@ class PanelState:
     report: dict = field(default_factory=dict)
     isRunning: bool = False
     message: str = ""
+    box: object = None

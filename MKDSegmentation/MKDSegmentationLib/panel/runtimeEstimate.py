@@ -72,7 +72,7 @@ class RuntimeEstimate:
             return
         estimate = state.assessment.estimate
         self._label.visible = estimate is not None
-        self._label.text = _estimateText(estimate) if estimate is not None else ""
+        self._label.text = _estimateText(estimate, state.box) if estimate is not None else ""
 
     def seconds(self, voxels: int, device: str, isWarm: bool) -> float:
         """Return how long a run on so many voxels takes here, in seconds."""
@@ -104,7 +104,7 @@ class RuntimeEstimate:
         return _SECONDS.get(device, _SECONDS["cpu"]) + _SECONDS_PER_GIGAVOXEL * voxels / 1e9
 
 
-def _estimateText(estimate: RunEstimate) -> str:
+def _estimateText(estimate: RunEstimate, boxNode) -> str:
     text = _("About {seconds} s and {memory} GB of memory on: {device}").format(
         seconds=max(1, round(estimate.seconds)),
         memory=f"{estimate.gigabytes:.1f}",
@@ -112,4 +112,6 @@ def _estimateText(estimate: RunEstimate) -> str:
     )
     if estimate.device != "cpu":
         text += _(", {memory} GB there").format(memory=_GRAPHICS_GIGABYTES)
+    if boxNode is not None:  # told here because Advanced may be folded
+        text += "\n" + _("Only inside the box “{name}”").format(name=boxNode.GetName())
     return text
