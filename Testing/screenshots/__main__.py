@@ -102,7 +102,7 @@ def disagreement(panel):
 
 def failed(panel):
     """A volume without a heart is refused with a sentence."""
-    addHeart("CT", "Upper abdomen", part=slice(0, 45))
+    addHeart("CT", "Upper abdomen", part=slice(0, 30))
     segment(panel)
     return panelImage(panel)
 
