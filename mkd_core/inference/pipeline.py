@@ -10,6 +10,7 @@ Li, Yu, Wang, Heng, "Towards Cross-modality Medical Image Segmentation with Onli
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -140,9 +141,8 @@ def segment(
     measured = quantify.measure(
         structures, labels, volume, block, prediction.labels, grid, prediction.agreements, prediction.removed
     )
-    seven = np.array(labels_of_the_seven(structures), np.uint8)[prediction.labels]
     doubts, doubts_by_structure = plausibility.examine(
-        quantify.with_all_seven(measured), seven, found.image[0, 0].numpy(), grid, volume, modality
+        quantify.with_all_seven(measured), found.seven, found.image[0, 0].numpy(), grid, volume, modality
     )
     warnings += [*found.doubts, *plausibility.weights_findings(bundle.self_test)]
     warnings += doubts + quantify.global_warnings(measured, modality) + _warnings_of_run(executor, found.is_cut)
@@ -279,11 +279,16 @@ class _Heart:
     doubts: tuple[Finding, ...] = ()
     evidence: dict[str, float | str] = dataclasses.field(default_factory=dict)
 
-    @property
+    @functools.cached_property
+    def seven(self) -> np.ndarray:
+        """Labels of whole-heart segmentation on the grid, ``(D, H, W)``, uint8."""
+        of_seven: np.ndarray = np.array(labels_of_the_seven(self.structures), np.uint8)
+        return of_seven.take(self.prediction.labels)
+
+    @functools.cached_property
     def volumes_ml(self) -> np.ndarray:
         """Volumes of the seven structures by label, ml; index 0 is 0."""
-        seven = np.array(labels_of_the_seven(self.structures))[self.prediction.labels]
-        volumes = np.bincount(seven.ravel(), minlength=CLASS_COUNT) * self.grid.voxel_ml
+        volumes = np.bincount(self.seven.ravel(), minlength=CLASS_COUNT) * self.grid.voxel_ml
         volumes[0] = 0.0
         return volumes
 

@@ -296,8 +296,8 @@ class SegmentationRun(VTKObservationMixin):
     def _segmentsNow(self) -> dict:
         return voxelState(self._outputSegmentation, ourSegments(self._outputSegmentation).values())
 
-    def _writeNodes(self, labels, overlays: dict, report: dict) -> tuple:
-        """Put the result into the scene; return segmentation node, table node and the report as it was stored."""
+    def _writeSegments(self, labels, report: dict) -> tuple:
+        """Put the segments into the scene; return the segmentation node and the report as it was stored with it."""
         segmentation = writeSegmentation(
             labels,
             self._inputVolume,
@@ -305,7 +305,11 @@ class SegmentationRun(VTKObservationMixin):
             f"MKDSegmentation {coreVersion}",
             labelled(report["labels"]),
         )
-        report = keepReport(segmentation, report)
+        return segmentation, keepReport(segmentation, report)
+
+    def _writeNodes(self, labels, overlays: dict, report: dict) -> tuple:
+        """Put the result into the scene; return segmentation node, table node and the report as it was stored."""
+        segmentation, report = self._writeSegments(labels, report)
         table = writeMeasurementsTable(currentReport(segmentation, self._inputVolume), segmentation)
         for kind in (DISAGREEMENT, ALIGNED):
             if kind in overlays:

@@ -9,15 +9,10 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from mkd_core import __version__ as coreVersion
-from mkd_core.structures import labelled
-
 from ..parameters import RunOptions
 from ..scene.frameSequence import FrameSequence
 from ..scene.functionNodes import writeFunctionNodes
-from ..scene.provenance import keepReport
 from ..scene.segmentMeasurement import voxelState
-from ..scene.segmentationWriting import writeSegmentation
 from .contracts import Worker
 from .segmentationRun import RunOutcome, SegmentationRun, reasonEditsForbid
 from .volumeTransfer import WorldGrid, linearToWorld, reasonVolumeCannotBeUsed
@@ -263,11 +258,5 @@ class _FrameRun(SegmentationRun):
     def _writeResult(self, labels, report: dict) -> RunOutcome:
         if labels is None:
             return RunOutcome("failed", _("No heart was found in this volume."))
-        segmentation = writeSegmentation(
-            labels,
-            self._inputVolume,
-            self._outputSegmentation,
-            f"MKDSegmentation {coreVersion}",
-            labelled(report["labels"]),
-        )
-        return RunOutcome("done", "", segmentation=segmentation, report=keepReport(segmentation, report))
+        segmentation, report = self._writeSegments(labels, report)
+        return RunOutcome("done", "", segmentation=segmentation, report=report)
