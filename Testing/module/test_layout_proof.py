@@ -2,6 +2,9 @@
 stand-in GUI.
 """
 
+from pathlib import Path
+from xml.etree import ElementTree
+
 import pytest
 
 pytest.importorskip("slicer")
@@ -13,6 +16,7 @@ from Testing.support import panel_layout
 from Testing.support.panel_driving import MODULE, addVolume, driving, segment, waitForStage
 from Testing.support.sequence_driving import addSequence, segmentAll
 
+UI_FILE = Path(__file__).resolve().parents[2] / "MKDSegmentation" / "Resources" / "UI" / "MKDSegmentation.ui"
 WIDTHS = (350, 400, 480, 600)
 HEIGHTS = (700, 850, 1000, 1150)
 
@@ -132,3 +136,12 @@ def test_nothing_overlaps_with_larger_fonts(loadModule, slicerApp, tiny_bundle_p
         assert everyFault(panel, [max(width, needed) for width in (350, 480, 600)], HEIGHTS[:2]) == {}
     finally:
         QtWidgets.QApplication.setFont(before)
+
+
+def test_no_wrapped_text_hides_in_a_frame_of_a_form():
+    """Qt's form layout sometimes keeps the height that such a frame needed at another width."""
+    forms = [layout for layout in ElementTree.parse(UI_FILE).iter("layout") if layout.get("class") == "QFormLayout"]
+    assert forms
+    held = [widget for form in forms for item in form.findall("item") for widget in item.findall("widget")]
+    wrapped = ".//widget//property[@name='wordWrap']"
+    assert [widget.get("name") for widget in held if widget.find(wrapped) is not None] == []
