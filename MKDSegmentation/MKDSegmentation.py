@@ -9,14 +9,14 @@ import unittest
 import qt
 import slicer
 import vtk
+from slicer.i18n import tr as _
+from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
-from slicer.i18n import tr as _
-from slicer.i18n import translate
 from slicer.util import VTKObservationMixin
 
 from MKDSegmentationLib.panel.computingSettings import ComputingSettings
@@ -54,9 +54,10 @@ from MKDSegmentationLib.scene.ourSegments import ourSegments
 from MKDSegmentationLib.scene.phantom import addHeartPhantom
 from MKDSegmentationLib.scene.provenance import reportOf
 from MKDSegmentationLib.scene.sampleData import BEAT, CT, TRUTH_ATTRIBUTE, loadSample, registerSampleData
-from MKDSegmentationLib.scene.segmentMeasurement import editedNames
 from MKDSegmentationLib.scene.segmentationWriting import reasonSegmentationCannotBeUsed
+from MKDSegmentationLib.scene.segmentMeasurement import editedNames
 from MKDSegmentationLib.scene.transformHardening import hardenedCopy
+
 from mkd_core.measure.cardiac_function import cardiac_function
 from mkd_core.protocol import WarmRequest
 from mkd_core.structures import STRUCTURES

@@ -13,7 +13,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NotRequired, TypeVar, TypedDict, cast
+from typing import Any, ClassVar, Literal, NotRequired, TypedDict, TypeVar, cast
 
 from mkd_core.errors import InputError, ProtocolError
 from mkd_core.structures import BY_KEY, STRUCTURES

@@ -33,8 +33,8 @@ from mkd_core.inference.memory import retain_memory
 from mkd_core.protocol import (
     ALIGNED,
     DISAGREEMENT,
-    CancelRequest,
     CancelledReply,
+    CancelRequest,
     DescribeRequest,
     DownloadRequest,
     EnvironmentRequest,

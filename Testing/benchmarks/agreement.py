@@ -25,16 +25,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 
 import mkd_core
-from Testing.benchmarks.accuracy import ROOT, data_folder, dice
-from Testing.trust import distortions
-from Testing.trust.distortions import Distortion
 from mkd_core.errors import MKDError
 from mkd_core.structures import BY_KEY, STRUCTURES
 from mkd_core.synthesis import synthesize
+from Testing.benchmarks.accuracy import ROOT, data_folder, dice
+from Testing.trust import distortions
+from Testing.trust.distortions import Distortion
 
 TABLE = ROOT / "mkd_core" / "measure" / "agreement.json"
 

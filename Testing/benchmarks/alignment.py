@@ -17,16 +17,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 
 ROOT = Path(__file__).resolve().parents[2]
 
 import mkd_core
-from Testing.benchmarks.accuracy import data_folder, dice
 from mkd_core.io.atomic import write_text
 from mkd_core.protocol import TARGET_POLICIES
 from mkd_core.structures import STRUCTURES
+from Testing.benchmarks.accuracy import data_folder, dice
 
 SEED = 910000
 

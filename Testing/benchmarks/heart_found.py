@@ -18,15 +18,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 from scipy import ndimage
 
 import mkd_core
-from Testing.benchmarks.accuracy import data_folder
 from mkd_core.errors import NoHeartError
 from mkd_core.inference.geometry import OrientedVolume
 from mkd_core.measure import heart_evidence
+from Testing.benchmarks.accuracy import data_folder
 
 
 @dataclass(frozen=True)

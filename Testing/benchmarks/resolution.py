@@ -18,20 +18,20 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 
 import mkd_core
-from Testing.benchmarks.accuracy import data_folder
 from mkd_core.inference.execution import Executor, choose_precision, compute_settings
 from mkd_core.inference.geometry import Grid, OrientedVolume, box_grid, overlap_slices
 from mkd_core.inference.resampling import sample, write_labels
 from mkd_core.io.atomic import write_text
 from mkd_core.method.ensemble import agreement
 from mkd_core.structures import CLASS_COUNT, STRUCTURES
+from Testing.benchmarks.accuracy import data_folder
 
 _MARGIN_MM = 15.0
 _NETWORKS = ("generator_t2a", "generator_a2t", "segmentor_real", "segmentor_syn")

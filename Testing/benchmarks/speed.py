@@ -29,15 +29,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 
 ROOT = Path(__file__).resolve().parents[2]
 
-from Testing.benchmarks.click import heart_ct, with_voxels
 from mkd_core.io.atomic import write_file, write_text
 from mkd_core.io.bundle import default_bundle_path, load_bundle
 from mkd_core.structures import STRUCTURES
+from Testing.benchmarks.click import heart_ct, with_voxels
 
 RESULTS = Path(__file__).with_name("results")
 

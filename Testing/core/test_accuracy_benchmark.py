@@ -11,8 +11,8 @@ pytest.importorskip("torch")
 
 
 import mkd_core
-from Testing.benchmarks import accuracy
 from mkd_core.structures import STRUCTURES
+from Testing.benchmarks import accuracy
 
 
 def _rendered(mean, lowest, real, synthetic):

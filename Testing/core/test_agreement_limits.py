@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from Testing.benchmarks.agreement import BAD, Sample, choose, optimism
 from mkd_core.measure import agreement, quantify
 from mkd_core.measure.agreement import AgreementLimits, agreement_limits
 from mkd_core.measure.quantify import Measurement
 from mkd_core.structures import BY_KEY, STRUCTURES
+from Testing.benchmarks.agreement import BAD, Sample, choose, optimism
 
 
 def test_every_structure_has_thresholds_in_either_modality():

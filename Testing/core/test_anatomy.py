@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 
-import SimpleITK as sitk
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scipy import ndimage
 
 from mkd_core.structures import BY_KEY, STRUCTURES

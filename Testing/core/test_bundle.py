@@ -14,11 +14,11 @@ import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings, strategies
 
-from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 from mkd_core.errors import BundleError
 from mkd_core.io import bundle as bundles
 from mkd_core.io import tensor_file
 from mkd_core.io.bundle_metadata import PARTS
+from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
 
 def contents(path: Path) -> tuple[dict, bytes]:

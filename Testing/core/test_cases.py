@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from test_geometry import rotation, stored_otherwise
 
-from Testing.support.dicom_series import write_series
 from mkd_core.errors import InputError
 from mkd_core.evaluation.cases import Case, check_cases, find_cases, missing_structures, read_case
 from mkd_core.measure.messages import describe
 from mkd_core.structures import STRUCTURES
+from Testing.support.dicom_series import write_series
 
 MMWHS = [0, 500, 600, 420, 550, 205, 820, 850]
 

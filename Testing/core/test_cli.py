@@ -10,15 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
-from Testing.support.dicom_series import write_series
-from Testing.support.known_heart import BALLS, KnownBundle, known_volume
 from mkd_core import cli
 from mkd_core.inference import pipeline
 from mkd_core.structures import BY_LABEL
+from Testing.support.dicom_series import write_series
+from Testing.support.known_heart import BALLS, KnownBundle, known_volume
 
 
 @pytest.fixture()

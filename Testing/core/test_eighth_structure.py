@@ -14,14 +14,14 @@ torch = pytest.importorskip("torch")
 import SimpleITK as sitk
 
 import mkd_core
-from Testing.support.known_heart import BODY, LEVELS, ByIntensity, dice, known_volume
-from Testing.support.terminology import FILE
 from mkd_core.evaluation.cases import Case, check_cases, read_case
 from mkd_core.inference.resampling import _open_classes
 from mkd_core.structures import BY_KEY, CATALOGUE, IGNORE, STRUCTURES, labelled, labels_of_the_seven
 from mkd_core.synthesis.anatomy import make_heart
 from mkd_core.synthesis.render import Canvas, random_patch
 from mkd_core.synthesis.tissues import TARGET_OF, Tissue, targets_of
+from Testing.support.known_heart import BODY, LEVELS, ByIntensity, dice, known_volume
+from Testing.support.terminology import FILE
 
 EIGHT = ("LV", "RV", "LA", "RA", "Myo", "AA", "PA", "LAA")
 

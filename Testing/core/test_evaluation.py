@@ -6,11 +6,10 @@ import csv
 import json
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
-from Testing.support.known_heart import KnownBundle, dice, known_volume
 from mkd_core import cli
 from mkd_core.errors import Cancelled, InputError
 from mkd_core.evaluation import run
@@ -21,6 +20,7 @@ from mkd_core.evaluation.report import COLUMNS, summarise
 from mkd_core.evaluation.results import CaseResult
 from mkd_core.protocol import SegmentationOptions
 from mkd_core.structures import STRUCTURES
+from Testing.support.known_heart import KnownBundle, dice, known_volume
 
 SIZE, SPACING = (56, 48, 52), (4.0, 4.0, 4.0)
 KEYS = [structure.key for structure in STRUCTURES]

@@ -13,17 +13,17 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
 import mkd_core
-from Testing.support.known_heart import KnownBundle, known_volume
 from mkd_core.errors import Cancelled, DeviceError
 from mkd_core.inference import execution
 from mkd_core.io.bundle import load_bundle
 from mkd_core.method import networks
+from Testing.support.known_heart import KnownBundle, known_volume
 
 ROOT = Path(__file__).resolve().parents[2]
 

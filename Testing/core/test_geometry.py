@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 
-import SimpleITK as sitk
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from hypothesis import given, settings, strategies
 from torch.nn import functional

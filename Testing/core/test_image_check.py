@@ -4,18 +4,18 @@ waiting.
 
 from __future__ import annotations
 
-import SimpleITK as sitk
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
-from Testing.benchmarks import accuracy
-from Testing.support.dicom_series import write_series
 from mkd_core.errors import InputError
 from mkd_core.inference.image_check import quick_check, sample, validate_image
 from mkd_core.io.volumes import read_volume
 from mkd_core.measure.messages import MESSAGES
 from mkd_core.protocol import MODALITY_TAG
 from mkd_core.synthesis import synthesize
+from Testing.benchmarks import accuracy
+from Testing.support.dicom_series import write_series
 
 DATA = accuracy.data_folder()
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 
-import SimpleITK as sitk
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 torch = pytest.importorskip("torch")
 

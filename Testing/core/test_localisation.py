@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 
-import SimpleITK as sitk
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from test_geometry import ORIENTATIONS as STORED
 from test_geometry import stored_otherwise
 from torch import nn
 
 import mkd_core
-from Testing.support.known_heart import BALLS, BODY, LEVELS, ByIntensity, KnownBundle, dice, known_volume
-from Testing.trust.orientations import turned
 from mkd_core import SegmentationOptions
 from mkd_core.errors import InputError, NoHeartError
 from mkd_core.inference import localisation
@@ -24,6 +22,8 @@ from mkd_core.inference.localisation import MIRRORED, ORIENTATIONS, Orientation
 from mkd_core.measure.messages import describe
 from mkd_core.measure.orientation import directions, orientation_finding
 from mkd_core.protocol import findings
+from Testing.support.known_heart import BALLS, BODY, LEVELS, ByIntensity, KnownBundle, dice, known_volume
+from Testing.trust.orientations import turned
 
 PLAIN = SegmentationOptions(device="cpu", precision="float32", threads=1)
 

@@ -4,12 +4,10 @@ misplaced slices are told by the image.
 
 from __future__ import annotations
 
-import SimpleITK as sitk
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
-from Testing.benchmarks import accuracy
-from Testing.support.known_heart import KnownBundle, known_volume
 from mkd_core.errors import InputError
 from mkd_core.inference import pipeline
 from mkd_core.inference.geometry import OrientedVolume
@@ -17,6 +15,8 @@ from mkd_core.inference.padding import blank_slices, labels_at_edges, without_ma
 from mkd_core.inference.stack import find_jumps
 from mkd_core.io.volumes import read_volume
 from mkd_core.protocol import SegmentationOptions
+from Testing.benchmarks import accuracy
+from Testing.support.known_heart import KnownBundle, known_volume
 
 DATA = accuracy.data_folder()
 FLOAT_MAX, DOUBLE_MAX = -3.4028235e38, 1.7976931348623157e308

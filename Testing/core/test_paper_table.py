@@ -5,9 +5,9 @@ say.
 import json
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 torch = pytest.importorskip("torch")
 for package in ("monai", "lightning_fabric", "tensorboard", "tqdm"):

@@ -7,14 +7,13 @@ from __future__ import annotations
 import itertools
 import json
 
-import SimpleITK as sitk
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from test_geometry import ORIENTATIONS, rotation, stored_otherwise
 
 import mkd_core
-from Testing.support.known_heart import AIR, BALLS, BODY, LEVELS, ByIntensity, KnownBundle, Negative, dice, known_volume
 from mkd_core import SegmentationOptions
 from mkd_core.errors import BundleError, Cancelled, DeviceError, InputError, MKDError, NoHeartError
 from mkd_core.inference import execution
@@ -23,6 +22,7 @@ from mkd_core.inference.self_test import SelfTest
 from mkd_core.measure.messages import describe
 from mkd_core.protocol import findings
 from mkd_core.structures import BY_LABEL
+from Testing.support.known_heart import AIR, BALLS, BODY, LEVELS, ByIntensity, KnownBundle, Negative, dice, known_volume
 
 PLAIN = SegmentationOptions(device="cpu", precision="float32", threads=1)
 

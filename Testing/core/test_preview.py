@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import SimpleITK as sitk
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from test_geometry import rotation, stored_otherwise
 
-from Testing.support.known_heart import BALLS, known_volume
 from mkd_core.io.preview import comparison, picture, write_png
 from mkd_core.structures import BY_LABEL
+from Testing.support.known_heart import BALLS, known_volume
 
 
 def colour_centre(pixels: np.ndarray, label: int, panel: int) -> np.ndarray:

@@ -14,9 +14,9 @@ pytest.importorskip("torch")
 
 
 import mkd_core
+from mkd_core.errors import NoHeartError
 from Testing.benchmarks import accuracy
 from Testing.trust.orientations import turned
-from mkd_core.errors import NoHeartError
 
 DATA = accuracy.data_folder()
 THORAX = DATA / "ct_thorax"

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 from mkd_core.errors import BundleError
 from mkd_core.inference import execution, self_test
 from mkd_core.io.bundle import default_bundle_path, load_bundle, save_bundle
 from mkd_core.method import networks
 from mkd_core.structures import BY_KEY, STRUCTURES
+from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
 HEADS = ("localiser", "segmentor_real", "segmentor_syn")
 

@@ -10,15 +10,15 @@ import os
 import struct
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
-from Testing.support.dicom_series import write_series
 from mkd_core.errors import InputError
 from mkd_core.io import nifti
 from mkd_core.io.atomic import made_here
 from mkd_core.io.volumes import WRITABLE, input_files, read_grid, read_volume, read_with_doubts, write_volume
+from Testing.support.dicom_series import write_series
 
 KINDS = [
     sitk.sitkUInt8,

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from Testing.support.loopback_server import certificate, serving
-from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 from mkd_core.errors import BundleError, Cancelled, DownloadError
 from mkd_core.io.bundle import save_bundle
 from mkd_core.io.download import check_request, download_bundle, file_name
+from Testing.support.loopback_server import certificate, serving
+from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
 URL = "https://weights.example/heart.safetensors"
 

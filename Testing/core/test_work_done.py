@@ -5,19 +5,19 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
-import SimpleITK as sitk
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import mkd_core
-from Testing.support.known_heart import KnownBundle, known_volume
 from mkd_core import SegmentationOptions
 from mkd_core.inference import execution, resampling
 from mkd_core.inference.geometry import Grid, OrientedVolume, overlap_slices
 from mkd_core.io.bundle import default_bundle_path, load_bundle
 from mkd_core.method import ensemble
+from Testing.support.known_heart import KnownBundle, known_volume
 
 #: Floating-point operations per voxel of the box, of the default weights' four networks there.
 SEGMENTOR_FLOP, GENERATOR_FLOP = 130e3, 14e3

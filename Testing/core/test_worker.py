@@ -12,15 +12,15 @@ import sys
 import threading
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 import mkd_core
-from Testing.support.known_heart import known_volume
-from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 from mkd_core.io.bundle import save_bundle
 from mkd_core.worker import Worker
+from Testing.support.known_heart import known_volume
+from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -128,6 +128,7 @@ def printVolumes(report: dict, segmentation, volume, truth) -> None:
     import slicer
 
     from MKDSegmentationLib.scene.findingTexts import warningTexts
+
     from mkd_core.structures import STRUCTURES
 
     voxelMl = float(np.prod(volume.GetSpacing())) / 1000.0

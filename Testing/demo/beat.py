@@ -54,6 +54,7 @@ def main() -> int:
 def loadBeat(spacing: float = 1.5, frames: int = 10):
     """Make the sample heart beat and load it; return its volume node."""
     from MKDSegmentationLib.scene.sampleData import BEAT, loadSample
+
     from Testing.harness import driving
 
     volume = loadSample(dataclasses.replace(BEAT, spacing=spacing, frames=frames))
@@ -75,8 +76,9 @@ def printFunction(panel, volume) -> None:
     """Print the figures that the panel shows beside those of the phantom's truth."""
     from MKDSegmentationLib.scene.frameSequence import FrameSequence
     from MKDSegmentationLib.scene.functionNodes import functionRows
-    from Testing.harness import driving
+
     from mkd_core.measure.cardiac_function import cardiac_function
+    from Testing.harness import driving
 
     truth = json.loads(FrameSequence.of(volume).volumes.GetAttribute("MKDSegmentation.Truth"))
     true = functionRows(
@@ -93,6 +95,7 @@ def picture(panel, volume, width: int = 440):
     from PySide6 import QtGui
 
     from MKDSegmentationLib.scene.frameSequence import FrameSequence
+
     from Testing.harness import plot_view, views
 
     frames = FrameSequence.of(volume)

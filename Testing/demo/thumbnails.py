@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,6 +17,7 @@ def main() -> int:
 
     bootstrap.start()
     from MKDSegmentationLib.scene.sampleData import SAMPLES
+
     from mkd_core.io.preview import write_png
     from mkd_core.synthesis import synthesize
     from mkd_core.synthesis.heartbeat import synthesize_beat

@@ -72,8 +72,8 @@ def workerProcesses(tmp_path):
 @pytest.fixture
 def tiny_bundle_path(tmp_path):
     """A weights bundle with tiny random networks, quick to make and to load."""
-    from Testing.support.tiny_bundles import random_state_dicts, tiny_description
     from mkd_core.io.bundle import save_bundle
+    from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
     path = tmp_path / "tiny.safetensors"
     save_bundle(path, tiny_description(), random_state_dicts(tiny_description()))

@@ -46,8 +46,8 @@ def test_the_demo_makes_a_heart_and_leaves_segmentation_picture_and_report(demo,
 
 
 def test_the_demo_takes_a_volume_of_the_user(demo, tmp_path):
-    import SimpleITK as sitk
     import numpy as np
+    import SimpleITK as sitk
 
     path = tmp_path / "my heart.nii.gz"
     sitk.WriteImage(

@@ -6,8 +6,8 @@ import io
 import numpy as np
 import pytest
 
-from Testing.support.fake_worker import blocks
 from mkd_core.structures import BY_KEY, STRUCTURES
+from Testing.support.fake_worker import blocks
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")

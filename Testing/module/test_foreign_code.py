@@ -85,8 +85,9 @@ def test_a_launcher_in_the_current_folder_is_not_taken(panel, dataFolder, tmp_pa
 
 
 def test_the_home_of_this_python_is_kept_and_another_one_is_not(slicerApp, monkeypatch, tmp_path):
-    import Testing.support.panel_driving  # noqa: F401  (the application comes first)
     from MKDSegmentationLib.run.workerProcess import coreEnvironment
+
+    import Testing.support.panel_driving  # noqa: F401  (the application comes first)
 
     monkeypatch.setenv("PYTHONHOME", sys.base_prefix)
     assert coreEnvironment().value("PYTHONHOME", "") == sys.base_prefix

@@ -110,6 +110,7 @@ def test_a_run_with_the_real_pipeline_opens_no_socket_in_the_application_or_in_t
 ):
     pytest.importorskip("torch")
     from MKDSegmentationLib.run.volumeTransfer import setVolumeFromImage
+
     from Testing.support.known_heart import known_volume
 
     noted = tmp_path / "sockets.txt"

@@ -9,9 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from mkd_core.io.bundle import default_bundle_path
 from mkd_core.structures import STRUCTURES

@@ -51,8 +51,8 @@ class PassiveWorker:
         """Write seven blocks for the last request and report them."""
         import SimpleITK as sitk
 
-        from Testing.support.fake_worker import report
         from mkd_core.io.volumes import write_volume
+        from Testing.support.fake_worker import report
 
         labels = sitk.GetImageFromArray(blocks(volume.GetImageData().GetDimensions()[::-1]))
         write_volume(labels, self.requests[-1].output, compress=False)

@@ -6,11 +6,12 @@ import os
 import numpy as np
 import pytest
 
-from Testing.support.fake_worker import blocks
 from mkd_core.structures import STRUCTURES
+from Testing.support.fake_worker import blocks
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
+from mkd_core.protocol import SegmentationOptions
 from Testing.support.panel_driving import (
     SHAPE,
     addVolume,
@@ -22,7 +23,6 @@ from Testing.support.panel_driving import (
     waitForStage,
     waitUntilReady,
 )
-from mkd_core.protocol import SegmentationOptions
 
 
 def test_a_click_turns_the_volume_into_seven_exact_segments(panel, volume, worker):

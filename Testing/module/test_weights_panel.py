@@ -232,8 +232,8 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_fetched(open
 @pytest.fixture
 def bundles(tmp_path):
     """Function bundles(name): a weights bundle of this name, each with a name and numbers of its own."""
-    from Testing.support.tiny_bundles import random_state_dicts, tiny_description
     from mkd_core.io.bundle import save_bundle
+    from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
     def make(name, seed=0):
         description = tiny_description() | {"name": Path(name).stem}
@@ -417,8 +417,8 @@ def test_an_emptied_folder_field_means_the_folder_beside_the_settings(open_downl
 
 
 def test_the_list_of_structures_follows_the_weights(panel, tmp_path):
-    from Testing.support.tiny_bundles import TINY_SEGMENTOR, random_state_dicts, tiny_description
     from mkd_core.io.bundle import save_bundle
+    from Testing.support.tiny_bundles import TINY_SEGMENTOR, random_state_dicts, tiny_description
 
     description = tiny_description()
     keys = [*description["structures"], "LAA"]

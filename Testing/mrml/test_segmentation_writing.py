@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from Testing.support.terminology import FILE, terminology
 from mkd_core.structures import STRUCTURES
+from Testing.support.terminology import FILE, terminology
 
 
 @pytest.fixture
@@ -318,6 +318,7 @@ def test_a_backup_of_nothing_restores_nothing(scene):
 
 def test_structures_of_other_weights_go_into_their_own_segments_and_those_of_earlier_ones_go(scene, addVolume, block):
     from MKDSegmentationLib.scene.segmentationWriting import writeSegmentation
+
     from mkd_core.structures import labelled
 
     labels = np.zeros((9, 10, 11), np.uint8)

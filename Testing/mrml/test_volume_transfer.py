@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -135,6 +135,7 @@ def test_a_transform_that_flattens_the_volume_is_refused(addVolume, transformOf)
 def test_an_overlay_comes_back_where_it_belongs_under_the_transform_of_the_volume(addVolume, transformOf, transfer):
     """The worker knows the world alone; the volume that comes back is put under the same transform as its volume."""
     from MKDSegmentationLib.run.volumeTransfer import WorldGrid, setVolume
+
     from mkd_core.io.volumes import write_volume
 
     volume = addVolume(np.zeros((9, 10, 11), np.int16))
@@ -172,6 +173,7 @@ def test_no_path_is_given_to_itk_and_a_folder_of_any_name_will_do(addVolume, lab
     import slicer
 
     from MKDSegmentationLib.run.volumeTransfer import VolumeTransfer, WorldGrid
+
     from mkd_core.io.volumes import check_writable, read_volume, write_volume
 
     def refuse(*_arguments, **_keywords):

@@ -163,8 +163,9 @@ def addHeart(modality: str, name: str, part: slice = slice(None)):
     import slicer
 
     from MKDSegmentationLib.scene.phantom import addVolume
-    from Testing.harness import driving
+
     from mkd_core.synthesis import synthesize
+    from Testing.harness import driving
 
     image, _truth = synthesize(None, modality, 1, spacing=1.5)
     volume = addVolume(image[:, :, part], name)

@@ -80,8 +80,8 @@ def report(labels, message: dict) -> dict:
     """Return what the real worker would report of a label map (SimpleITK), with warnings on one structure and on the
     whole.
     """
-    import SimpleITK as sitk
     import numpy as np
+    import SimpleITK as sitk
 
     from mkd_core.measure.messages import finding
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 import torch
 from torch import nn
 from torch.nn import functional
 
-from Testing.support.tiny_bundles import tiny_description
 from mkd_core.io.bundle import Bundle
+from Testing.support.tiny_bundles import tiny_description
 
 #: Centre (x, y, z), mm from the heart's middle in LPS directions, and radius of the ball that stands for each
 #: structure, by label.

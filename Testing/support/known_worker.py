@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from Testing.support.known_heart import KnownBundle
 from mkd_core.worker import BundleStore, Worker, protocol_streams
+from Testing.support.known_heart import KnownBundle
 
 
 class Pause(nn.Module):

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from Testing.support.tiny_bundles import random_state_dicts, tiny_description
-from Testing.trust.outcome import Outcome
-from Testing.trust.refusing import MOST_MEMORY, MOST_WORK, peak_memory, refuses
 from mkd_core.errors import BundleError
 from mkd_core.io.bundle import load_bundle, read_description, save_bundle
 from mkd_core.io.bundle_metadata import PARTS
+from Testing.support.tiny_bundles import random_state_dicts, tiny_description
+from Testing.trust.outcome import Outcome
+from Testing.trust.refusing import MOST_MEMORY, MOST_WORK, peak_memory, refuses
 
 _GROUP = "hostile bundles"
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 from scipy import ndimage
 
 #: A volume and its truth.

@@ -13,17 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 
 import mkd_core
-from Testing.trust import TESTING, distortions
-from Testing.trust.distortions import UNDISTORTED, Distortion
-from Testing.trust.outcome import Outcome
 from mkd_core.errors import BundleError, MKDError
 from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle, save_bundle
 from mkd_core.structures import BY_KEY, STRUCTURES
 from mkd_core.synthesis import synthesize
+from Testing.trust import TESTING, distortions
+from Testing.trust.distortions import UNDISTORTED, Distortion
+from Testing.trust.outcome import Outcome
 
 _GROUP = "doubtful results"
 

@@ -172,9 +172,9 @@ class Bench:
 
     def is_exactly_segmented(self) -> bool:
         """Whether the volume has one segmentation, voxel for voxel what the worker made of it."""
+        from mkd_core.structures import STRUCTURES
         from Testing.support import panel_driving
         from Testing.support.fake_worker import blocks
-        from mkd_core.structures import STRUCTURES
 
         found, expected = panel_driving.segmentations(), blocks(self.volume.GetImageData().GetDimensions()[::-1])
         return len(found) == 1 and all(
@@ -309,6 +309,7 @@ def _check_strike(bench: Bench) -> None:
 def _real_worker(fault: str) -> Callable[[Bench], None]:
     def strike(bench: Bench) -> None:
         from MKDSegmentationLib.run.volumeTransfer import setVolumeFromImage
+
         from Testing.support.known_heart import known_volume
 
         bench.arm(fault, "--real")
@@ -412,6 +413,7 @@ def _clock_jumps(bench: Bench) -> None:
 def _two_windows(bench: Bench) -> None:
     """A second Slicer starts, sweeps the temporary folder and segments while the run of the first is under way."""
     from MKDSegmentation import MKDSegmentationLogic, removeLeftoversOfCrashes
+
     from Testing.support import panel_driving
 
     bench.arm("waits@segment")

@@ -21,12 +21,12 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from Testing.support.fake_worker import blocks, report
 from mkd_core import worker
 from mkd_core.errors import Cancelled
 from mkd_core.inference import pipeline
 from mkd_core.io import volumes as volume_files
 from mkd_core.protocol import STAGES
+from Testing.support.fake_worker import blocks, report
 
 FOLDER = Path(sys.argv[1])
 KIND, _, PLACE = (sys.argv[2] if len(sys.argv) > 2 else "").partition("@")

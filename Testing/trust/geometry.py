@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 from test_geometry import ORIENTATIONS, rotation, stored_otherwise
 
 import mkd_core
-from Testing.support.known_heart import BALLS, KnownBundle, known_volume
-from Testing.trust.outcome import Outcome
 from mkd_core.errors import MKDError
 from mkd_core.io.volumes import WRITABLE, read_volume, write_volume
+from Testing.support.known_heart import BALLS, KnownBundle, known_volume
+from Testing.trust.outcome import Outcome
 
 _GROUP = "geometry"
 

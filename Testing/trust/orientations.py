@@ -16,16 +16,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 
 import mkd_core
-from Testing.benchmarks.accuracy import data_folder
-from Testing.trust.outcome import Outcome
 from mkd_core.errors import NoHeartError
 from mkd_core.measure.messages import describe
 from mkd_core.protocol import findings
 from mkd_core.structures import STRUCTURES
+from Testing.benchmarks.accuracy import data_folder
+from Testing.trust.outcome import Outcome
 
 _GROUP = "orientations"
 

@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 
+from mkd_core.errors import InputError
+from mkd_core.io.volumes import read_volume
 from Testing.support.dicom_series import write_series
 from Testing.support.known_heart import BODY, known_volume
 from Testing.trust.outcome import Outcome
 from Testing.trust.refusing import MOST_MEMORY, command_refuses, peak_memory
-from mkd_core.errors import InputError
-from mkd_core.io.volumes import read_volume
 
 _GROUP = "bad volumes"
 

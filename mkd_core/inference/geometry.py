@@ -16,8 +16,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import SHEAR_TOLERANCE

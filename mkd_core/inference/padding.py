@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 
 from mkd_core.inference.geometry import OrientedVolume
 from mkd_core.measure.messages import finding, refusal

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 
 import mkd_core
 from mkd_core.errors import DeviceError, MKDError, NoHeartError

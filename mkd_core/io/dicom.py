@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 
 from mkd_core.errors import InputError
 from mkd_core.io.integrity import cut_off, orthonormalised, without_voxel_size

@@ -9,8 +9,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 
 from mkd_core.io import atomic
 from mkd_core.structures import STRUCTURES, Structure

@@ -8,8 +8,8 @@ the spacing asked for (`label_drawing`).
 
 from __future__ import annotations
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 
 from mkd_core.synthesis.heart_shape import HeartShape
 from mkd_core.synthesis.heart_solids import heart_solids

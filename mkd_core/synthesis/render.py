@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 from scipy import ndimage
 
 from mkd_core.structures import IGNORE, STRUCTURES, Structure

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 
 from mkd_core.errors import InputError
 from mkd_core.evaluation.cases import Case, read_case

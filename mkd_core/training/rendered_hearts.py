@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 import torch
 
 from mkd_core.inference import normalisation as normalisation_rule

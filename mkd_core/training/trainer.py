@@ -35,7 +35,7 @@ from mkd_core.training.checkpoint import Checkpoints
 from mkd_core.training.config import TrainingConfig
 from mkd_core.training.launch import interrupted_by_sigterm, launch, leave_signals_to_the_run, stop_on_signal
 from mkd_core.training.mkd import MutualDistillation
-from mkd_core.training.pairs import PairStream, Pairs, seed_of
+from mkd_core.training.pairs import Pairs, PairStream, seed_of
 from mkd_core.training.progress import Progress
 from mkd_core.training.schedule import learning_rate, plan_at, translates
 from mkd_core.training.validation import panel, validate

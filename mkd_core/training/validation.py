@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 import torch
 from torch import nn
 

@@ -22,8 +22,8 @@ from ..scene.ourSegments import ourSegments
 from ..scene.overlayVolumes import removeOverlay, writeOverlay
 from ..scene.provenance import keepReport
 from ..scene.runUndo import RunUndo
-from ..scene.segmentMeasurement import currentReport, editedNames, voxelState
 from ..scene.segmentationWriting import SegmentationBackup, reasonSegmentationCannotBeUsed, writeSegmentation
+from ..scene.segmentMeasurement import currentReport, editedNames, voxelState
 from ..scene.transformHardening import isUnderNonLinearTransform
 from .contracts import Worker
 from .incrementalTask import IncrementalTask

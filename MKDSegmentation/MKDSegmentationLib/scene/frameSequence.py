@@ -3,8 +3,8 @@
 import slicer
 
 from .provenance import reportOf
-from .segmentMeasurement import currentReport, editedStructures, voxelsToMeasure
 from .segmentationWriting import placeBeside
+from .segmentMeasurement import currentReport, editedStructures, voxelsToMeasure
 from .transformHardening import volumeScale
 
 #: Role by which a sequence of segmentations refers to the sequence of volumes it was made of.

@@ -6,8 +6,8 @@ from .measurements import removeMeasurementsTable, writeMeasurementsTable
 from .nodeSelection import volumeOf
 from .overlayVolumes import ALIGNED, DISAGREEMENT, removeOverlay
 from .provenance import hasReport
-from .segmentMeasurement import currentReport
 from .segmentationWriting import SegmentationBackup
+from .segmentMeasurement import currentReport
 
 
 class RunUndo:
