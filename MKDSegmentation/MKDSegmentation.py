@@ -20,21 +20,21 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from MKDSegmentationLib.panel.computingSettings import ComputingSettings
-from MKDSegmentationLib.panel.editsQuestion import EditsQuestion
 from MKDSegmentationLib.panel.outputChoices import OutputChoices
 from MKDSegmentationLib.panel.overlayChoice import OverlayChoice
 from MKDSegmentationLib.panel.panelState import PanelState
 from MKDSegmentationLib.panel.resultsTable import ResultsTable
-from MKDSegmentationLib.panel.runProgress import RunProgress
+from MKDSegmentationLib.panel.runButtons import RunButtons
 from MKDSegmentationLib.panel.runtimeEstimate import RuntimeEstimate
 from MKDSegmentationLib.panel.sequenceSection import SequenceSection
+from MKDSegmentationLib.panel.undoButton import UndoButton
 from MKDSegmentationLib.panel.volumeAdvice import VolumeAdvice, VolumeAssessment, VolumeLook, assessVolume
 from MKDSegmentationLib.panel.weightsDownload import WeightsDownload
 from MKDSegmentationLib.panel.weightsSettings import WeightsSettings
 from MKDSegmentationLib.panel.wrappedLabels import WrappedLabels
 from MKDSegmentationLib.parameters import MKDSegmentationParameterNode, RunOptions
 from MKDSegmentationLib.run.contracts import Logic, Worker
-from MKDSegmentationLib.run.environment import EnvironmentProblem, ensureEnvironment, torchProblem, torchVersion
+from MKDSegmentationLib.run.environment import torchProblem, torchVersion
 from MKDSegmentationLib.run.privateFolder import removeLeftovers
 from MKDSegmentationLib.run.segmentationRun import RunOutcome, SegmentationRun
 from MKDSegmentationLib.run.sequenceRun import SequenceRun
@@ -55,7 +55,6 @@ from MKDSegmentationLib.scene.phantom import addHeartPhantom
 from MKDSegmentationLib.scene.provenance import reportOf
 from MKDSegmentationLib.scene.sampleData import BEAT, CT, TRUTH_ATTRIBUTE, loadSample, registerSampleData
 from MKDSegmentationLib.scene.segmentationWriting import reasonSegmentationCannotBeUsed
-from MKDSegmentationLib.scene.segmentMeasurement import editedNames
 from MKDSegmentationLib.scene.transformHardening import hardenedCopy
 
 from mkd_core.measure.cardiac_function import cardiac_function
@@ -114,9 +113,6 @@ def _resource(name: str) -> str:
 # MKDSegmentationWidget
 #
 
-#: Time after a click on Segment or Cancel in which the button takes no other.
-DOUBLE_CLICK_MS = 400
-
 #: Time after the choice of a volume before the worker process gets ready for a run: looking through volumes must cost
 #: nothing.
 WARM_DELAY_MS = 1500
@@ -134,12 +130,6 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._shownInput = None
         self._outcome = None  # of the last run, as long as it is worth telling
         self._look = VolumeLook()
-        self._undo = None  # of the last run
-        # A double click on Segment must not start and cancel, nor one on Cancel cancel and start again.
-        self._doubleClickTimer = qt.QTimer()
-        self._doubleClickTimer.setSingleShot(True)
-        self._doubleClickTimer.setInterval(DOUBLE_CLICK_MS)
-        self._doubleClickTimer.connect("timeout()", self._updatePanel)
         self._warmTimer = qt.QTimer()
         self._warmTimer.setSingleShot(True)
         self._warmTimer.setInterval(WARM_DELAY_MS)
@@ -165,9 +155,6 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.addObserver(scene, event, self.onSceneEndChange)
         # before the selector notices, which might take another box instead
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved, priority=1.0)
-        self.ui.segmentButton.connect("clicked(bool)", self.onSegmentButton)
-        self.ui.segmentSequenceButton.connect("clicked(bool)", self.onSegmentSequenceButton)
-        self.ui.undoButton.connect("clicked(bool)", self.onUndoButton)
         self.ui.resultsTable.connect("cellClicked(int,int)", self.onResultClicked)
         self.ui.heartBoxSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onHeartBoxAdded)
         self.initializeParameterNode()
@@ -177,10 +164,10 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ui = self.ui
         self._advice = VolumeAdvice(ui, self.onSwitchModality, self.onHardenTransform)
         self._estimate = RuntimeEstimate(ui)
-        self._progress = RunProgress(ui)
+        self._runButtons = RunButtons(ui, self.logic, self._prepareRun, self.onFinished, self._updatePanel)
+        self._undoButton = UndoButton(ui, self.onUndone)
         self._results = ResultsTable(ui)
         self._sequence = SequenceSection(ui)
-        self._edits = EditsQuestion(ui)
         self._overlay = OverlayChoice(ui)
         self._choices = OutputChoices(ui)
         self._computing = ComputingSettings(ui, onChanged=self._updatePanel)
@@ -196,7 +183,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._sequence.close()
             self._wrappedLabels.close()
             self._download.close()
-        self._doubleClickTimer.stop()
+            self._runButtons.close()
         self._warmTimer.stop()
         self.setParameterNode(None)
         self.removeObservers()
@@ -249,71 +236,13 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
             self._onParametersModified()
 
-    def onSegmentButton(self) -> None:
-        """Start a run, or cancel the one under way."""
-        self._doubleClickTimer.start()
-        if self.logic.isRunning:
-            self.logic.cancel()
-            return
-        edited = editedNames(self._parameterNode.outputSegmentation)
-        if edited:
-            self._edits.ask(edited, self._startVolume)
-        else:
-            self._startVolume()
-
-    def _startVolume(self, edits: str = "replace") -> None:
-        self._start(
-            lambda: self.logic.start(
-                self._parameterNode.inputVolume,
-                self._parameterNode.outputSegmentation,
-                dataclasses.replace(self._chosenOptions(), edits=edits),
-                onProgress=self._progress.update,
-                onFinished=self.onFinished,
-                onLog=self._progress.log,
-            )
-        )
-
-    def onSegmentSequenceButton(self) -> None:
-        """Start a run over all frames of the sequence that the volume belongs to."""
-        edited = FrameSequence.of(self._parameterNode.inputVolume).editedFrames()
-        if edited:
-            self._edits.askAboutFrames(edited, self._startSequence)
-        else:
-            self._startSequence()
-
-    def _startSequence(self, edits: str = "replace") -> None:
-        volume = self._parameterNode.inputVolume
-        self._start(
-            lambda: self.logic.startSequence(
-                volume,
-                dataclasses.replace(self._chosenOptions(), edits=edits),
-                onProgress=self._progress.update,
-                onFinished=self.onFinished,
-                onLog=self._progress.log,
-            ),
-            frames=FrameSequence.of(volume).count,
-        )
-
-    def _start(self, startRun, frames: int = 1) -> None:
-        """Start a run and show its progress; say why where it cannot be started."""
-        self._edits.close()
+    def _prepareRun(self) -> tuple[PanelState, RunOptions]:
+        """Look once more at what a run will use; return it."""
         self._outcome = None
         self._warmTimer.stop()  # the run starts the process itself, and one that is cancelled leaves none
         self._weights.refresh()  # the file may have gone or changed since it was chosen
         self._choices.offer(self._weights.structures)
-        state = self._currentState()
-        if state.blockingReason:
-            self._show(state)
-            return
-        with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started."), waitCursor=True):
-            try:
-                ensureEnvironment()
-                startRun()
-                self._progress.begin(_("Handing the volume over"), frames * state.assessment.estimate.seconds)
-            except (EnvironmentProblem, ValueError, OSError) as problem:
-                self._outcome = RunOutcome("failed", str(problem))
-                self._doubleClickTimer.stop()
-        self._updatePanel()
+        return self._currentState(), self._chosenOptions()
 
     def onSwitchModality(self, modality: str) -> None:
         """Take the other modality, which the volume looks like."""
@@ -336,12 +265,9 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Show how the run ended."""
         self._outcome = outcome
         if outcome.segmentation:
-            self._undo = outcome.undo
-        self._progress.end(outcome.message)
-        if outcome.segmentation:
-            self.logic.getParameterNode().outputSegmentation = (
-                outcome.segmentation
-            )  # even if another module is shown meanwhile
+            self._undoButton.offer(outcome.undo)
+            # even if another module is shown meanwhile
+            self.logic.getParameterNode().outputSegmentation = outcome.segmentation
             self._estimate.updateFromRun(outcome.report, self._computing.device)
         self._updatePanel()
         if outcome.segmentation and self._parameterNode:
@@ -366,11 +292,9 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._parameterNode and not self._currentState().blockingReason:
             self.logic.warm(self._chosenOptions())
 
-    def onUndoButton(self) -> None:
-        """Bring back what the last run replaced; the second time, what it made."""
-        self._undo.toggle()
-        message = _("The run is undone.") if self._undo.isUndone else _("The run is done again.")
-        self._outcome = RunOutcome("done", message, self._undo.segmentation)
+    def onUndone(self, outcome: RunOutcome) -> None:
+        """Show that the last run was undone, or done again."""
+        self._outcome = outcome
         self._updatePanel()
 
     def onResultClicked(self, row: int, column: int) -> None:
@@ -393,7 +317,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if self._outcome and not (wasRemoved and self._outcome.status == "cancelled"):
                 self._outcome = None  # but that a run was cancelled because its volume was removed stays
             self._shownInput = volume
-            self._edits.close()
+            self._runButtons.takeQuestionBack()
             showOnlyThoseOf(volume)
             self._warmTimer.start()
             if not self.logic.isRunning:
@@ -477,15 +401,6 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _show(self, state: PanelState) -> None:
         ui, running = self.ui, state.isRunning
-        ui.segmentButton.text = _("Cancel") if running else _("Segment")
-        ui.segmentButton.enabled = (running or not state.blockingReason) and not self._doubleClickTimer.active
-        ui.segmentButton.toolTip = (
-            _("Stop; the scene stays as it is.") if running else state.blockingReason or _("Segment the heart.")
-        )
-        for widget in (ui.progressBar, ui.timeLabel):
-            widget.visible = running
-        if not running:
-            ui.statusLabel.text = " ".join(text for text in (state.message, state.blockingReason) if text)
         for section in (
             ui.inputCollapsibleButton,
             ui.sequenceCollapsibleButton,
@@ -495,24 +410,17 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             section.enabled = not running
         ui.resultsCollapsibleButton.visible = bool(state.report) and not running
         ui.show3DButton.setSegmentationNode(state.segmentation)
-        for section in (self._advice, self._estimate, self._overlay, self._sequence):
+        for section in (
+            self._runButtons,
+            self._advice,
+            self._estimate,
+            self._overlay,
+            self._sequence,
+            self._undoButton,
+        ):
             section.show(state)
         if state.report:
             self._results.show(state)
-        self._showUndo(state.segmentation)
-
-    def _showUndo(self, segmentation) -> None:
-        node = self._undo.segmentation if self._undo else None
-        self.ui.undoButton.visible = node is not None and node is segmentation
-        if node is None:
-            self._undo = None
-            return
-        if self._undo.isUndone:
-            self.ui.undoButton.text = _("Redo this run")
-            self.ui.undoButton.toolTip = _("Bring back the segments that the run made.")
-        else:
-            self.ui.undoButton.text = _("Undo this run")
-            self.ui.undoButton.toolTip = _("Bring back the segments that this run replaced.")
 
 
 #

@@ -97,7 +97,7 @@ class Bench:
         self._temporary_before, slicer.app.temporaryPath = slicer.app.temporaryPath, str(self.temporary)
         bootstrap.clear()
         _module, self.panel = bootstrap.loadModule(panel_driving.MODULE)
-        self.panel._doubleClickTimer.setInterval(1)  # nobody here needs protection from his own double clicks
+        self.panel._runButtons.doubleClickTimer.setInterval(1)  # nobody here clicks twice by mistake
         self.panel._warmTimer.setInterval(10**8)  # a worker that warms itself would meet the fault before the click
         from MKDSegmentationLib.run import volumeTransfer
 
