@@ -52,6 +52,43 @@ _NO_HEART_ADVICE = _(
     "Advanced > Heart box, on the command line --box) and segment again. Else choose a CT or MR that shows it."
 )
 
+#: Parts of the method, by the names that bundles give them; a figure ``part`` is shown by its name here.
+_PARTS: Mapping[str, str] = {
+    "localiser": _("localiser"),
+    "generator_a2t": _("generator to the target modality"),
+    "generator_t2a": _("generator to the assistant modality"),
+    "segmentor_real": _("segmentor of real images"),
+    "segmentor_syn": _("segmentor of translated images"),
+}
+
+_EXPORT_AGAIN = _("Export the series anew, or load it in 3D Slicer, look whether it is complete, and save it as .nrrd.")
+
+_CONVERT_AGAIN = _("Convert it anew from its source.")
+
+_CLOSE_OR_CROP = _("Close other programs, or crop the volume to the chest.")
+
+_OTHER_DEVICE = _("Choose the device “auto” or “cpu”.")
+
+_CHECK_FOLDER = _("Check the folder and the space on the disk.")
+
+
+def _of_bundle(text: str) -> Message:
+    """Why a file is no weights bundle; the file's name comes before it."""
+    return Message(
+        "refusal",
+        text,
+        _(
+            "It cannot be used. Choose a weights bundle (.safetensors) made for this extension, or leave the field "
+            "empty for the one that comes with it."
+        ),
+    )
+
+
+def _of_self_test(text: str) -> Message:
+    """What a bundle's networks did wrong on the built-in phantom; the file's name comes before it."""
+    return Message("refusal", text, _("Choose other weights, or ask whoever made them."))
+
+
 #: Every code that there is.
 MESSAGES: Mapping[str, Message] = {
     # ---- a sentence of a report of an earlier version ----
@@ -179,6 +216,369 @@ MESSAGES: Mapping[str, Message] = {
         _("Nearly all voxels of the volume are NaN (not a number), infinite or far beyond any intensity."),
         _("Convert it anew from its source."),
     ),
+    # ---- a file or a folder ----
+    "file_missing": Message("refusal", _("There is no file “{file}”.")),
+    "file_name": Message("refusal", _("“{file}” is not a name that a file can have."), _("Choose a shorter name.")),
+    "file_name_zero_byte": Message("refusal", _("A name with a zero byte is not a name that a file can have.")),
+    "file_unreadable": Message("refusal", _("“{file}” cannot be read ({reason}).")),
+    "file_not_regular": Message("refusal", _("“{file}” is not a file.")),
+    "file_empty": Message("refusal", _("“{file}” is empty."), _("Download or copy it again.")),
+    "file_damaged": Message("refusal", _("“{file}” is cut off or damaged."), _("Download or copy it again.")),
+    "file_no_volume": Message(
+        "refusal",
+        _("“{file}” cannot be read as a volume."),
+        _("Choose a NRRD, NIfTI or MetaImage file, or a folder with one DICOM series."),
+    ),
+    "file_unusual": Message(
+        "refusal",
+        _("“{file}” keeps its voxels in an unusual way."),
+        _("Save it anew as one .nrrd or .nii.gz file, for example in 3D Slicer."),
+    ),
+    "file_too_large": Message("refusal", _("The memory of this computer is too small for “{file}”."), _CLOSE_OR_CROP),
+    "file_beyond_memory": Message(
+        "refusal",
+        _("The voxels of “{file}” take {needed_gb:.0f} GB, and {free_gb:.0f} GB of this computer's memory are free."),
+        _CLOSE_OR_CROP,
+    ),
+    "file_position": Message(
+        "refusal", _("The position of the volume in “{file}” is not a number."), _("Export or convert it anew.")
+    ),
+    "file_sheared": Message(
+        "refusal",
+        _("The axes of “{file}” are not at right angles."),
+        _("Resample it to a regular grid, for example with Resample Scalar Volume in 3D Slicer."),
+    ),
+    "file_voxels_missing": Message(
+        "refusal",
+        _("“{voxels}”, which holds the voxels of “{file}”, is missing."),
+        _("Keep both files in one folder."),
+    ),
+    "file_half": Message(
+        "refusal", _("“{file}” is one half of a pair of files."), _("Save the volume as one file, .nii.gz or .nrrd.")
+    ),
+    "file_two_voxel_sizes": Message(
+        "refusal", _("“{file}” states two voxel sizes, {first_mm} and {second_mm} mm."), _CONVERT_AGAIN
+    ),
+    "file_two_orientations": Message(
+        "refusal",
+        _("“{file}” states two orientations (qform and sform) that differ in which way is left, front or up."),
+        _CONVERT_AGAIN,
+    ),
+    "file_of_series": Message(
+        "refusal",
+        _("“{file}” is a single DICOM file."),
+        _(
+            "Choose the folder that holds all files of the series, or load the series in 3D Slicer and save it as "
+            ".nrrd."
+        ),
+    ),
+    "file_no_label_map": Message("refusal", _("“{file}” is not a label map: its voxels are not 8-bit numbers.")),
+    "output_format": Message("refusal", _("“{file}” is not a name for a volume."), _("End it in one of {choices}.")),
+    "output_picture": Message("refusal", _("“{file}” is not a name for a picture."), _("End it in .png.")),
+    "output_not_regular": Message("refusal", _("“{file}” is not a file."), _("Choose another name for the output.")),
+    "output_not_written": Message("refusal", _("“{file}” cannot be written."), _CHECK_FOLDER),
+    "output_twice": Message("refusal", _("“{file}” is named for two outputs."), _("Give each a name of its own.")),
+    "output_is_input": Message(
+        "refusal",
+        _("“{file}” is the volume itself or a file that is read for it, which would be lost."),
+        _("Choose another name for the output."),
+    ),
+    "output_exists": Message(
+        "refusal",
+        _("“{file}” exists already and is not an unchanged result of an earlier run."),
+        _("Choose another name, or say --overwrite."),
+    ),
+    "folder_missing": Message("refusal", _("There is no folder “{file}”.")),
+    "folder_name": Message("refusal", _("“{file}” is not a name that a folder can have.")),
+    "folder_is_file": Message("refusal", _("“{file}” is a file where a folder for results is needed.")),
+    "folder_closed": Message("refusal", _("The folder “{file}” cannot be written.")),
+    # ---- a folder of DICOM files ----
+    "dicom_none": Message(
+        "refusal",
+        _("The folder “{file}” holds no DICOM series."),
+        _("Choose an image file, or a folder with one DICOM series."),
+    ),
+    "dicom_several_series": Message(
+        "refusal",
+        _("The folder “{file}” holds {count:.0f} DICOM series."),
+        _("Put the wanted series into a folder of its own."),
+    ),
+    "dicom_no_position": Message(
+        "refusal",
+        _("The DICOM file “{file}” does not say where in the patient its slice lies."),
+        _("Choose the original axial series of the scanner."),
+    ),
+    "dicom_several_slices": Message(
+        "refusal",
+        _("The DICOM file “{file}” holds several slices."),
+        _("Load it in 3D Slicer and save it as .nrrd."),
+    ),
+    "dicom_unlike": Message(
+        "refusal",
+        _("The slices in “{file}” differ in size or direction, as those of a scout or a localiser do."),
+        _("Put the slices of one volume into a folder of their own."),
+    ),
+    "dicom_voxel_sizes": Message(
+        "refusal",
+        _(
+            "The slices in “{file}” differ in voxel size: {first_mm} mm in “{first_file}”, {second_mm} mm in "
+            "“{second_file}”."
+        ),
+        _EXPORT_AGAIN,
+    ),
+    "dicom_sheared": Message(
+        "refusal", _("The axes of the slices in “{file}” are not at right angles."), _EXPORT_AGAIN
+    ),
+    "dicom_same_place": Message(
+        "refusal",
+        _("Several slices in “{file}” lie at the same place, as those of a beating heart do."),
+        _(
+            "Put the slices of one phase into a folder of their own, or load the series in 3D Slicer and save one "
+            "frame."
+        ),
+    ),
+    "dicom_slices_missing": Message(
+        "refusal",
+        _(
+            "Slices are missing in “{file}”, about {count:.0f} in all: slices {from_slice:.0f} and {to_slice:.0f} lie "
+            "{mm:.3g} mm apart, others {usual_mm:.3g} mm."
+        ),
+        _EXPORT_AGAIN,
+    ),
+    "dicom_uneven": Message(
+        "refusal",
+        _("The slices in “{file}” lie at uneven distances, from {least_mm:.3g} to {most_mm:.3g} mm."),
+        _EXPORT_AGAIN,
+    ),
+    "dicom_tilted": Message(
+        "refusal",
+        _(
+            "The slices in “{file}” do not lie straight above each other: the gantry was tilted, by about "
+            "{degrees:.0f}°."
+        ),
+        _("Load the series in 3D Slicer, resample it with Crop Volume, and save it as .nrrd."),
+    ),
+    # ---- options ----
+    "option_unknown": Message("refusal", _("There is no option “{option}”.")),
+    "option_value": Message("refusal", _("“{value}” is no value for the option “{option}”.")),
+    "option_no_keys": Message("refusal", _("The option “structures” is not a list of keys.")),
+    "option_box": Message("refusal", _("The box is not six numbers."), _("Give x0, x1, y0, y1, z0, z1, LPS mm.")),
+    "option_alignment": Message(
+        "refusal", _("“{value}” is not an alignment for {modality} volumes."), _("Choose one of {choices}.")
+    ),
+    "option_structure": Message("refusal", _("There is no structure “{value}”."), _("Choose from {choices}.")),
+    "option_segmentor": Message("refusal", _("There is no segmentor “{value}”."), _("Choose one of {choices}.")),
+    "option_threads": Message(
+        "refusal", _("{value} is not a number of threads."), _("Choose a number from 1 to {most:.0f}.")
+    ),
+    "option_modality": Message("refusal", _("“{value}” is not a modality."), _("Choose one of {choices}.")),
+    "option_precision": Message("refusal", _("“{value}” is not a precision."), _("Choose one of {choices}.")),
+    # ---- the computer ----
+    "device_unknown": Message("refusal", _("“{value}” is not a computing device."), _OTHER_DEVICE),
+    "device_no_cuda": Message(
+        "refusal", _("This computer has no graphics card that torch can use (CUDA)."), _OTHER_DEVICE
+    ),
+    "device_no_such_cuda": Message("refusal", _("This computer has no CUDA device number {number}."), _OTHER_DEVICE),
+    "device_no_metal": Message("refusal", _("This computer has no Metal device that torch can use."), _OTHER_DEVICE),
+    "device_memory": Message(
+        "refusal",
+        _("The device “{device}” ran out of memory."),
+        _("Choose the device “cpu”, or close other programs."),
+    ),
+    "memory": Message("refusal", _("This computer ran out of memory."), _CLOSE_OR_CROP),
+    "torch_missing": Message(
+        "refusal",
+        _("PyTorch, which computes the segmentation, is not installed or does not start."),
+        _("Install it through the PyTorch extension of 3D Slicer, or by “pip install torch”."),
+    ),
+    "package_missing": Message(
+        "refusal",
+        _("The segmentation process could not load a package that it needs ({reason})."),
+        _("Reinstall PyTorch in the module PyTorch Utils and restart Slicer; details are in the application log."),
+    ),
+    "program_error": Message(
+        "refusal",
+        _("The segmentation failed because of an error in the program."),
+        _("Details are in the application log."),
+    ),
+    # ---- a file that should be a weights bundle ----
+    "bundle_missing": _of_bundle(_("There is no such file.")),
+    "bundle_no_file": _of_bundle(_("This is not a file.")),
+    "bundle_unreadable": _of_bundle(_("The file cannot be read ({reason}).")),
+    "bundle_zip": _of_bundle(
+        _("This is a zip archive or a PyTorch checkpoint (pickle), which could run code when opened.")
+    ),
+    "bundle_pickle": _of_bundle(_("This is a Python pickle, which could run code when opened.")),
+    "bundle_foreign": _of_bundle(_("This is a file of another kind ({kind}).")),
+    "bundle_too_short": _of_bundle(_("The file is too short to be a .safetensors file.")),
+    "bundle_header_size": _of_bundle(_("This is not a .safetensors file, or its header is longer than 1 MB.")),
+    "bundle_header_cut": _of_bundle(
+        _("The file ends in the middle of its header; the download or copy may be incomplete.")
+    ),
+    "bundle_too_large": _of_bundle(_("The file is larger than 1 GB.")),
+    "bundle_header_json": _of_bundle(_("This is not a .safetensors file: its header is not JSON.")),
+    "bundle_header_table": _of_bundle(_("This is not a .safetensors file: its header is not a table.")),
+    "bundle_header_texts": _of_bundle(_("The metadata in the header are not a table of texts.")),
+    "bundle_header_long": _of_bundle(_("The header would be longer than 1 MB.")),
+    "bundle_changed": _of_bundle(_("The file changed while it was read.")),
+    "bundle_data_size": _of_bundle(
+        _(
+            "The file holds {found:.0f} bytes of data where its header describes {described:.0f}; the download or copy "
+            "may be incomplete."
+        )
+    ),
+    "bundle_tensor_gap": _of_bundle(_("The tensors overlap or leave a gap at {tensor!r}.")),
+    "bundle_tensor_entry": _of_bundle(_("The header does not describe tensor {tensor!r} properly.")),
+    "bundle_tensor_format": _of_bundle(
+        _("Tensor {tensor!r} has number format {format!r}; only {choices} are allowed.")
+    ),
+    "bundle_tensor_shape": _of_bundle(_("Tensor {tensor!r} has no proper shape.")),
+    "bundle_tensor_place": _of_bundle(_("Tensor {tensor!r} has no proper place in the file.")),
+    "bundle_tensor_size": _of_bundle(_("The size of tensor {tensor!r} does not fit its shape.")),
+    "bundle_tensor_missing": _of_bundle(_("Tensor {tensor!r} is missing.")),
+    "bundle_tensor_other_shape": _of_bundle(_("Tensor {tensor!r} has shape {found} where {needed} is needed.")),
+    "bundle_tensor_unknown": _of_bundle(_("Tensor {tensor!r} belongs to none of the networks.")),
+    "bundle_tensor_not_finite": _of_bundle(_("Tensor {tensor!r} holds numbers that are not finite.")),
+    "bundle_number_format": _of_bundle(_("A number is not finite or does not fit into {format}.")),
+    "bundle_no_description": _of_bundle(_("This is a .safetensors file without the description of a weights bundle.")),
+    "bundle_description_json": _of_bundle(_("The description is not JSON.")),
+    "bundle_description_table": _of_bundle(_("The description is not a table.")),
+    "bundle_description_deep": _of_bundle(_("The description is nested too deep.")),
+    "bundle_description_long": _of_bundle(_("A text in the description is too long.")),
+    "bundle_description_characters": _of_bundle(_("A text in the description holds control characters.")),
+    "bundle_description_number": _of_bundle(_("The description holds a number without end.")),
+    "bundle_no_format": _of_bundle(_("The description names no format version.")),
+    "bundle_newer_format": _of_bundle(
+        _("The bundle is of a newer format ({version:g}); this version reads formats {choices}.")
+    ),
+    "bundle_unknown_format": _of_bundle(
+        _("The bundle is of an unknown format ({version:g}); this version reads formats {choices}.")
+    ),
+    "bundle_no_text": _of_bundle(_("The description has no text for {key!r}.")),
+    "bundle_no_name": _of_bundle(_("The description has an empty name or version.")),
+    "bundle_no_table": _of_bundle(_("The description has no table {key!r}.")),
+    "bundle_unknown_entry": _of_bundle(_("The table {table!r} of the description has an unknown entry {key!r}.")),
+    "bundle_number": _of_bundle(_("{key!r} of {table!r} is not a number from {low:g} to {high:g}.")),
+    "bundle_box": _of_bundle(_("'max_box_mm' of 'segmentor' is not three lengths from {low:g} to {high:g} mm.")),
+    "bundle_modalities": _of_bundle(_("The target and assistant modality are not CT and MR, or MR and CT.")),
+    "bundle_no_normalisation": _of_bundle(_("The description does not say how to normalise {modality}.")),
+    "bundle_no_range": _of_bundle(_("The intensity range of {modality} is not a range.")),
+    "bundle_absurd_range": _of_bundle(_("The intensity range of {modality} is absurd.")),
+    "bundle_percentiles": _of_bundle(_("The percentiles of {modality} do not lie in 0 to 100.")),
+    "bundle_alignment_target": _of_bundle(_("The alignment of target volumes is not one of {choices}.")),
+    "bundle_alignment_assistant": _of_bundle(_("The alignment of assistant volumes is not one of {choices}.")),
+    "bundle_other_structures": _of_bundle(_("The structures are not {choices}.")),
+    "bundle_no_structures": _of_bundle(_("The description does not list the structures.")),
+    "bundle_unknown_structure": _of_bundle(_("There is a structure {key!r} that this version does not know.")),
+    "bundle_structure_twice": _of_bundle(_("The description lists a structure twice.")),
+    "bundle_no_network": _of_bundle(_("The bundle has no {part}.")),
+    "bundle_unknown_network": _of_bundle(_("The bundle holds an unknown network {key!r}.")),
+    "bundle_network_type": _of_bundle(_("The {part} has no type.")),
+    "bundle_network_absurd": _of_bundle(_("The description of the {part} holds absurd values.")),
+    "bundle_network_broken": _of_bundle(_("The {part} cannot be built ({reason}).")),
+    "bundle_network_channels": _of_bundle(_("The {part} gives {found:.0f} channels where {needed:.0f} are needed.")),
+    "bundle_box_small": _of_bundle(
+        _("The networks need boxes of at least {needed_mm:.0f} mm, but the largest box has {mm:.0f} mm.")
+    ),
+    "bundle_box_voxels": _of_bundle(
+        _(
+            "The largest box has {millions:.0f} million voxels of {mm:g} mm; at most {most_millions:.0f} million can "
+            "be computed."
+        )
+    ),
+    "bundle_layer_memory": _of_bundle(_("One layer of the networks needs {gb:.0f} GB for the largest box.")),
+    "bundle_work": _of_bundle(
+        _(
+            "The networks need {trillions:.0f} trillion multiplications for the largest box; at most "
+            "{most_trillions:.0f} trillion can be computed in reasonable time."
+        )
+    ),
+    "bundle_localiser_steps": _of_bundle(_("The localiser needs fields of view in steps of {mm:.0f} mm.")),
+    "bundle_localiser_voxels": _of_bundle(
+        _("The localiser's voxels of {mm:g} mm are too small to look for a heart in a whole body.")
+    ),
+    "bundle_localiser_memory": _of_bundle(
+        _("The localiser needs too much memory to look for a heart in a whole body.")
+    ),
+    "bundle_localiser_work": _of_bundle(_("The localiser needs too much time to look for a heart in a whole body.")),
+    # ---- weights that are sound as a file and wrong all the same ----
+    "weights_segmentor": _of_self_test(
+        _(
+            "These weights give wrong structures on the self-test: the segmentor of real images does not see the heart "
+            "of the built-in phantom."
+        )
+    ),
+    "weights_generators": _of_self_test(
+        _(
+            "These weights give wrong structures on the self-test: the generators do not render the built-in phantom "
+            "as an image that the segmentor of translated images knows."
+        )
+    ),
+    "weights_localiser": _of_self_test(
+        _(
+            "These weights give wrong structures on the self-test: the localiser does not see the heart of the "
+            "built-in phantom."
+        )
+    ),
+    "weights_confused": _of_self_test(
+        _(
+            "These weights give wrong structures on the self-test: the {part} takes the {first} of the built-in "
+            "phantom for the {second}."
+        )
+    ),
+    "weights_no_numbers": Message(
+        "refusal", _("These weights give no numbers for this volume."), _("Choose other weights.")
+    ),
+    # ---- a download of weights ----
+    "download_address": Message(
+        "refusal",
+        _("The address does not begin with https://."),
+        _("Ask whoever offers the weights for an encrypted address."),
+    ),
+    "download_sha256": Message(
+        "refusal",
+        _("The SHA-256 is not 64 hexadecimal digits."),
+        _("Copy it from where the weights are offered."),
+    ),
+    "download_other_sha256": Message(
+        "refusal",
+        _("The file that came has another SHA-256 ({found}…) than the expected one ({wanted}…)."),
+        _("It was removed. Check address and SHA-256."),
+    ),
+    "download_name_taken": Message(
+        "refusal",
+        _("The folder already holds another file “{file}”."),
+        _("Remove it or choose another folder."),
+    ),
+    "download_not_kept": Message(
+        "refusal",
+        _("The file cannot be kept in the folder “{folder}” ({reason})."),
+        _("Choose another folder."),
+    ),
+    "download_too_large": Message(
+        "refusal", _("The file is larger than {gb:.1f} GB, which no bundle is."), _("Check the address.")
+    ),
+    "download_no_space": Message(
+        "refusal", _("There is not enough free space for the file."), _("Free some, or choose another folder.")
+    ),
+    "download_refused": Message(
+        "refusal", _("The server refused the file ({status:.0f} {reason})."), _("Check the address.")
+    ),
+    "download_no_connection": Message(
+        "refusal",
+        _("No connection ({reason})."),
+        _("Check the address and the network, or choose a file that you already have."),
+    ),
+    "download_unencrypted": Message(
+        "refusal",
+        _("The server leads to an address without encryption."),
+        _("Check the address, or choose a file that you already have."),
+    ),
+    "download_slow": Message(
+        "refusal", _("The download broke off: it took more than {minutes:.0f} minutes."), _("Try again.")
+    ),
+    "download_cut": Message("refusal", _("The download broke off: it ended too early."), _("Try again.")),
+    "download_broken": Message("refusal", _("The download broke off ({reason})."), _("Try again.")),
     # ---- the volume: what to doubt ----
     "no_orientation": Message(
         "amber",
@@ -446,7 +846,8 @@ def finding(code: str, *, structure: str | None = None, severity: Severity | Non
         code: what it is.
         structure: key of the structure that it is about.
         severity: if it is not the code's usual one.
-        figures: numbers and words, as the sentence names them; ``file`` may be added to each.
+        figures: numbers and words, as the sentence names them; ``file`` may be added to each, and comes before a
+            sentence that does not name it.
 
     Raises:
         ValueError: a figure that the sentence names is missing, or one is given that it does not know.
@@ -456,7 +857,7 @@ def finding(code: str, *, structure: str | None = None, severity: Severity | Non
     if structure is None and named & {"structure", "Structure"}:
         raise ValueError(f"The finding {code!r} needs a structure.")
     named -= {"structure", "Structure"}
-    if named != set(figures) - {"file"}:
+    if not named <= set(figures) <= named | {"file"}:
         raise ValueError(f"The finding {code!r} takes the figures {sorted(named)}, not {sorted(figures)}.")
     plain = {name: value if isinstance(value, str) else float(value) for name, value in figures.items()}
     return Finding(code, severity or message.severity, plain, structure)
@@ -504,12 +905,14 @@ def _sentences(finding: Finding, translate: Callable[[str], str]) -> tuple[str, 
     for name in _STRUCTURE_FIGURES:
         if values.get(name) in BY_KEY:
             values[name] = translate(BY_KEY[values[name]].name).lower()
+    if values.get("part") in _PARTS:
+        values["part"] = translate(_PARTS[values["part"]])
     if finding.structure in BY_KEY:
         values["Structure"] = translate(BY_KEY[finding.structure].name)
         values["structure"] = values["Structure"].lower()
     text, advice = (_filled(template, values, translate) for template in (message.text, message.advice))
     file = values.get("file")
-    return f"“{file}”: {text}" if file else text, advice
+    return f"“{file}”: {text}" if file and "file" not in figures_of(message) else text, advice
 
 
 def _filled(template: str, values: Mapping[str, Any], translate: Callable[[str], str]) -> str:
