@@ -32,9 +32,9 @@ from pathlib import Path
 from typing import TextIO
 
 from mkd_core import __version__
-from mkd_core.errors import InputError, MKDError
+from mkd_core.errors import MKDError
 from mkd_core.inference.memory import retain_memory
-from mkd_core.measure.messages import describe
+from mkd_core.measure.messages import describe, finding, refusal
 from mkd_core.protocol import MODALITIES, PRECISIONS, SEGMENTORS, Report, SegmentationOptions, findings
 from mkd_core.structures import BY_KEY, STRUCTURES, labelled
 
@@ -314,7 +314,7 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
     for path in volumes:
         check_writable(path)
     if chosen.preview is not None and chosen.preview.suffix.lower() != ".png":
-        raise InputError(f"“{chosen.preview.name}” is not a name for a picture.", "End it in .png.")
+        raise refusal(finding("output_picture", file=chosen.preview.name))
     inputs = [*input_files(chosen.input), chosen.weights or default_bundle_path()]
     outputs = OutputFiles(inputs=inputs, overwrite=chosen.overwrite)
     outputs.check(*(path for path in (*volumes, chosen.report, chosen.preview) if path is not None))
@@ -531,7 +531,7 @@ def _synthesize(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> 
     suffixes = [""] if chosen.frames is None else [f"_{number:02d}" for number in range(chosen.frames)]
     outputs.check(*(_numbered(path, suffix) for path in (image_path, *truth_path) for suffix in suffixes))
     if labelmap is not None and labelmap.exists() and not _is_labelmap(labelmap):
-        raise InputError(f"“{labelmap.name}” is not a label map: its voxels are not 8-bit numbers.")
+        raise refusal(finding("file_no_label_map", file=labelmap.name))
     heart = None if labelmap is None else read_volume(labelmap)
     with outputs:
         for suffix, (image, truth) in zip(suffixes, _synthetic(heart, chosen)):

@@ -80,6 +80,9 @@ MINIMUM_TORCH = "2.2"
 #: Longest text of a reply that is shown to the user, in characters.
 _MAX_TEXT = 1000
 
+#: Longest value that is quoted in a refusal, in characters.
+_MAX_QUOTE = 100
+
 #: Largest magnitude of a figure in a report.
 _MAX_FIGURE = 1e15
 
@@ -142,15 +145,15 @@ class SegmentationOptions:
         optional = ("threads", "alignment", "structures", "box_mm")
         for name, value in values.items():
             if name not in kinds:
-                raise InputError(f"There is no option “{name}”.")
+                raise _refusal("option_unknown", option=_short(name))
             if not (isinstance(value, kinds[name]) or (value is None and name in optional)):
-                raise InputError(f"“{value}” is no value for the option “{name}”.")
+                raise _refusal("option_value", option=name, value=_short(value))
         structures = values.get("structures")
         if structures is not None and not all(isinstance(key, str) for key in structures):
-            raise InputError("The option “structures” is not a list of keys.")
+            raise _refusal("option_no_keys")
         box = values.get("box_mm")
         if box is not None and not _is_box(box):
-            raise InputError("The option “box_mm” is not six numbers.", "Give x0, x1, y0, y1, z0, z1, LPS mm.")
+            raise _refusal("option_box")
         tuples = {name: tuple(values[name]) for name in ("structures", "box_mm") if values.get(name) is not None}
         return cls(**{**values, **tuples})
 
@@ -167,19 +170,18 @@ class SegmentationOptions:
         """
         policies = TARGET_POLICIES if modality == target else ASSISTANT_POLICIES
         if self.alignment is not None and self.alignment not in policies:
-            raise InputError(
-                f"“{self.alignment}” is not an alignment for {modality} volumes.",
-                f"Choose one of {', '.join(policies)}.",
+            raise _refusal(
+                "option_alignment", value=_short(self.alignment), modality=modality, choices=", ".join(policies)
             )
         unknown = [key for key in self.structures or () if key not in structures]
         if unknown:
-            raise InputError(f"There is no structure “{unknown[0]}”.", f"Choose from {', '.join(structures)}.")
+            raise _refusal("option_structure", value=_short(unknown[0]), choices=", ".join(structures))
         if self.segmentor not in SEGMENTORS:
-            raise InputError(f"There is no segmentor “{self.segmentor}”.", f"Choose one of {', '.join(SEGMENTORS)}.")
+            raise _refusal("option_segmentor", value=_short(self.segmentor), choices=", ".join(SEGMENTORS))
         if self.threads is not None and (isinstance(self.threads, bool) or not 1 <= self.threads <= MAX_THREADS):
-            raise InputError(f"{self.threads} is not a number of threads.", f"Choose a number from 1 to {MAX_THREADS}.")
+            raise _refusal("option_threads", value=_short(self.threads), most=MAX_THREADS)
         if self.box_mm is not None and not _is_box(self.box_mm):
-            raise InputError("The box is not six numbers.", "Give x0, x1, y0, y1, z0, z1, LPS mm.")
+            raise _refusal("option_box")
 
 
 def check_modality(modality: Any) -> Modality:
@@ -189,7 +191,7 @@ def check_modality(modality: Any) -> Modality:
         InputError: it is not one of :data:`MODALITIES`.
     """
     if modality not in MODALITIES:
-        raise InputError(f"“{modality}” is not a modality.", f"Choose {' or '.join(MODALITIES)}.")
+        raise _refusal("option_modality", value=_short(modality), choices=", ".join(MODALITIES))
     return cast(Modality, modality)
 
 
@@ -667,6 +669,19 @@ def to_message(message: Request | Reply) -> dict[str, Any]:
 
 
 # ---- checks ----
+
+
+def _refusal(code: str, **figures: Any) -> InputError:
+    from mkd_core.measure.messages import finding, refusal  # whose findings are those of this module
+
+    return refusal(finding(code, **figures))
+
+
+def _short(value: Any) -> str:
+    """What came from outside, in a length that can be shown."""
+    text = str(value)
+    return text if len(text) <= _MAX_QUOTE else text[:_MAX_QUOTE] + "…"
+
 
 _Kind = TypeVar("_Kind")
 

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from mkd_core import __version__
 from mkd_core.errors import Cancelled, MKDError, ProtocolError
 from mkd_core.inference.memory import retain_memory
+from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import (
     ALIGNED,
     DISAGREEMENT,
@@ -163,31 +164,13 @@ class Worker:
             reply = _error(request.id, type(error).__name__, error)
         except ImportError as error:
             traceback.print_exc()
-            reply = _error(
-                request.id,
-                "ImportProblem",
-                MKDError(
-                    f"The segmentation process could not load a package that it needs ({error}).",
-                    "Reinstall PyTorch in the module PyTorch Utils and restart Slicer; details are in the application "
-                    "log.",
-                ),
-            )
+            reply = _error(request.id, "ImportProblem", refusal(finding("package_missing", reason=str(error))))
         except MemoryError:
             traceback.print_exc()
-            reply = ErrorReply(
-                request.id,
-                "DeviceError",
-                "This computer ran out of memory.",
-                "Close other programs, or crop the volume to the chest.",
-            )
+            reply = _error(request.id, "DeviceError", refusal(finding("memory")))
         except Exception:  # whatever it is, the worker goes on and the user gets a sentence
             traceback.print_exc()
-            reply = ErrorReply(
-                request.id,
-                "InternalError",
-                "The segmentation failed because of an error in the program.",
-                "Details are in the application log.",
-            )
+            reply = _error(request.id, "InternalError", refusal(finding("program_error")))
         del self._cancels[request.id]
         self._reply(reply)
 

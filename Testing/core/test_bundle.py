@@ -18,6 +18,7 @@ from mkd_core.errors import BundleError
 from mkd_core.io import bundle as bundles
 from mkd_core.io import tensor_file
 from mkd_core.io.bundle_metadata import PARTS
+from mkd_core.measure.messages import describe
 from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
 
@@ -40,6 +41,7 @@ def refusal(path: Path) -> str:
         bundles.load_bundle(path)
     assert path.name in caught.value.message
     assert caught.value.advice
+    assert caught.value.finding.code.startswith("bundle_") and describe(caught.value.finding) == str(caught.value)
     return caught.value.message
 
 
@@ -98,7 +100,7 @@ def test_nothing_is_left_behind_and_the_old_file_stays_when_saving_fails(tiny_bu
     before = tiny_bundle_path.read_bytes()
     state_dicts = random_state_dicts(tiny_description())
     del state_dicts["segmentor_syn"]["head.bias"]
-    with pytest.raises(BundleError, match="'segmentor_syn/head.bias' is missing") as caught:
+    with pytest.raises(BundleError, match="“segmentor_syn/head.bias” is missing") as caught:
         bundles.save_bundle(tiny_bundle_path, tiny_description(), state_dicts)
     assert ".part" not in str(caught.value)
     assert tiny_bundle_path.read_bytes() == before
@@ -153,7 +155,7 @@ def break_missing(header):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda e: e.update(dtype="I64"), "number format 'I64'"),
+        (lambda e: e.update(dtype="I64"), "number format “I64”"),
         (lambda e: e.update(shape=[1]), "does not fit its shape"),
         (lambda e: e.update(shape=[-1, 3]), "no proper shape"),
         (lambda e: e.update(shape=list(reversed(e["shape"]))), "is needed"),
@@ -180,7 +182,7 @@ def test_missing_and_surplus_tensors_are_refused(tiny_bundle_path):
     assert "is missing" in refusal(tiny_bundle_path)
     header["stranger/weight"] = {"dtype": "F16", "shape": [2], "data_offsets": [len(data), len(data) + 4]}
     rewrite(tiny_bundle_path, header, data + b"\0\0\0\0")
-    assert "'stranger/weight' belongs to none" in refusal(tiny_bundle_path)
+    assert "“stranger/weight” belongs to none" in refusal(tiny_bundle_path)
 
 
 def test_a_number_that_is_not_finite_is_refused(tiny_bundle_path):
@@ -219,15 +221,15 @@ def setting(value, *keys):
         (setting(0, "format"), "unknown format (0)"),
         (without("format"), "names no format version"),
         (setting("1", "format"), "names no format version"),
-        (without("name"), "'name'"),
+        (without("name"), "“name”"),
         (setting(" ", "name"), "empty name"),
-        (without("licence"), "'licence'"),
+        (without("licence"), "“licence”"),
         (setting("CT", "assistant"), "CT and MR"),
         (setting("PET", "target"), "CT and MR"),
         (setting(["LV", "RV"], "structures"), "structures are not"),
-        (without("networks", "generator_t2a"), "no generator t2a"),
+        (without("networks", "generator_t2a"), "no generator to the assistant modality"),
         (without("networks"), "networks"),
-        (setting({"type": "segmentor"}, "networks", "extra"), "unknown network 'extra'"),
+        (setting({"type": "segmentor"}, "networks", "extra"), "unknown network “extra”"),
         (setting({}, "networks", "localiser"), "no type"),
         (setting({"type": "transformer"}, "networks", "localiser"), "unknown network type"),
         (setting({"type": "segmentor", "depth": 3}, "networks", "localiser"), "cannot be built"),
@@ -241,22 +243,22 @@ def setting(value, *keys):
         ),
         (setting({"type": "generator", "channels": 2, "blocks": 1}, "networks", "localiser"), "1 channels where 8"),
         (setting({"type": "segmentor", "channels": [4, 8, 16]}, "networks", "localiser"), "is needed"),
-        (setting(0, "localiser", "spacing_mm"), "'spacing_mm' of 'localiser'"),
-        (setting("5", "localiser", "spacing_mm"), "'spacing_mm' of 'localiser'"),
-        (setting(True, "localiser", "margin_mm"), "'margin_mm' of 'localiser'"),
-        (without("localiser", "min_heart_ml"), "'min_heart_ml'"),
+        (setting(0, "localiser", "spacing_mm"), "“spacing_mm” of “localiser”"),
+        (setting("5", "localiser", "spacing_mm"), "“spacing_mm” of “localiser”"),
+        (setting(True, "localiser", "margin_mm"), "“margin_mm” of “localiser”"),
+        (without("localiser", "min_heart_ml"), "“min_heart_ml”"),
         (setting([1, 2], "segmentor", "max_box_mm"), "max_box_mm"),
         (setting([1, 2, 3], "segmentor", "max_box_mm"), "max_box_mm"),
-        (without("segmentor"), "'segmentor'"),
+        (without("segmentor"), "“segmentor”"),
         (without("normalisation", "MR"), "normalise MR"),
         (setting(800, "normalisation", "CT", "low"), "intensity range of CT"),
         (setting(101, "normalisation", "MR", "high"), "percentiles of MR"),
         (setting("maybe", "alignment", "target"), "alignment of target"),
         (setting("cycle", "alignment", "assistant"), "alignment of assistant"),
-        (setting("good", "quality"), "'quality'"),
-        (setting([0.5], "ensemble"), "'ensemble' is not a table"),
-        (setting({"CT": 0.5}, "ensemble"), "unknown entry 'CT'"),
-        (setting({"target": 1.5}, "ensemble"), "'target' of 'ensemble'"),
+        (setting("good", "quality"), "“quality”"),
+        (setting([0.5], "ensemble"), "no table “ensemble”"),
+        (setting({"CT": 0.5}, "ensemble"), "unknown entry “CT”"),
+        (setting({"target": 1.5}, "ensemble"), "“target” of “ensemble”"),
     ],
 )
 def test_a_description_that_makes_no_sense_is_refused(tiny_bundle_path, change, reason):
@@ -273,7 +275,7 @@ def test_a_description_that_is_no_table_is_refused(tiny_bundle_path, text):
     header, data = contents(tiny_bundle_path)
     header["__metadata__"] = {"mkd": text}
     rewrite(tiny_bundle_path, header, data)
-    assert "its description is not" in refusal(tiny_bundle_path)
+    assert "The description is not" in refusal(tiny_bundle_path)
 
 
 def test_someone_elses_safetensors_file_is_refused(tmp_path):
@@ -294,7 +296,7 @@ def test_a_damaged_file_is_refused_or_read_but_never_crashes(tiny_bundle_path, d
     try:
         bundle = bundles.load_bundle(damaged)
     except BundleError as error:
-        assert "cannot be used: " in error.message
+        assert error.finding.code.startswith("bundle_")
     else:
         assert set(bundle.metadata["networks"]) == set(PARTS)
 
@@ -320,7 +322,7 @@ def deep_description(levels: int) -> dict:
 @pytest.mark.parametrize("levels", [9, 12])
 def test_networks_deeper_than_the_largest_box_are_refused_before_they_run(tmp_path, levels):
     description = deep_description(levels)
-    with pytest.raises(BundleError, match="its networks need boxes of at least"):
+    with pytest.raises(BundleError, match="The networks need boxes of at least"):
         bundles.save_bundle(tmp_path / "deep.safetensors", description, random_state_dicts(description))
 
 

@@ -312,7 +312,7 @@ def test_a_bundle_file_is_evaluated_by_the_command_as_it_is(tiny_bundle_path, da
     )  # random weights: whatever comes out is measured
     assert "# Evaluation of tiny 0.0.1" in (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
     assert cli.main(["evaluate", str(tmp_path / "none.safetensors"), *arguments]) == 1
-    assert "“none.safetensors” cannot be used" in capsys.readouterr().err
+    assert "“none.safetensors”: There is no such file." in capsys.readouterr().err
 
 
 def test_progress_rises_and_tells_the_time_left(data, tmp_path):

@@ -470,7 +470,7 @@ def test_ventricles_and_muscle_are_enough_of_a_heart_as_a_short_axis_stack_shows
         ({"alignment": "translate"}, InputError, "not an alignment for CT volumes"),
         ({"structures": ("LV", "spleen")}, InputError, "no structure “spleen”"),
         ({"segmentor": "third"}, InputError, "no segmentor “third”"),
-        ({"threads": 0}, InputError, "0 is not a number of threads"),
+        ({"threads": 0}, InputError, "“0” is not a number of threads"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(plain, bundle, options, error, sentence):

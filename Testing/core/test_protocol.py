@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import math
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +19,8 @@ from mkd_core.measure import messages
 from mkd_core.measure.messages import MESSAGES, describe, finding, refusal
 from mkd_core.protocol import Finding, SegmentationOptions, parse_reply, parse_report, parse_request, to_message
 from mkd_core.structures import STRUCTURES
+
+PACKAGE = Path(protocol.__file__).parent
 
 REPORT = {
     "structures": {
@@ -231,11 +236,16 @@ def test_every_code_has_sentences_that_its_figures_fill(code):
     assert message.severity in protocol.SEVERITIES and message.text
     named = messages.figures_of(message) - {"structure", "Structure"}
     words = {"size": "3 x 4 x 5", "frames": "2, 3", "text": "A sentence.", "first": "LA", "second": "RV"}
-    words |= {"said": "PT", "modality": "CT", "directions": "R P S"}
-    figures = {name: words[name] if f"{{{name}}}" in message.text else 3.0 for name in named}
+    texts = message.text + message.advice
+    is_number = {name: f"{{{name}:" in texts for name in named}
+    figures = {name: 3.0 if is_number[name] else words.get(name, "word") for name in named}
     one = finding(code, structure="LV", **figures)
     sentence = describe(Finding.from_dict(json.loads(json.dumps(one.to_dict()))))
-    assert "{" not in sentence and (sentence[0].isupper() or sentence[0].isdigit()) and sentence.endswith(".")
+    assert (
+        "{" not in sentence
+        and (sentence[0].isupper() or sentence[0].isdigit() or sentence[0] == "“")
+        and sentence.endswith(".")
+    )
     assert describe(one, lambda text: text.replace("{", "{un")) == sentence, "a spoilt translation is not used"
 
 
@@ -260,6 +270,68 @@ def test_a_finding_takes_the_figures_of_its_sentence_and_no_others():
         finding("unheard_of")
 
 
+def test_parts_of_the_method_are_named_in_the_language_of_the_reader():
+    one = finding("bundle_no_network", part="generator_a2t", file="b")
+    assert describe(one).startswith("“b”: The bundle has no generator to the target modality.")
+    german = {"The bundle has no {part}.": "Es fehlt: {part}.", "generator to the target modality": "Generator"}
+    assert describe(one, lambda text: german.get(text, text)).startswith("“b”: Es fehlt: Generator.")
+
+
+#: What a click can meet raises its errors from codes; these say why they do not.
+_WITHOUT_CODES = {
+    "errors.py": "defines them",
+    "measure/messages.py": "makes them from findings",
+    "io/dicom.py": "not yet",
+}
+
+
+def test_every_refusal_that_a_click_can_meet_has_a_code():
+    listing = (PACKAGE / "CMakeLists.txt").read_text(encoding="utf-8")
+    installed = re.findall(r"^\s+([\w/]+\.py)$", listing, flags=re.MULTILINE)
+    assert len(installed) > 30
+    kinds = {"MKDError", "InputError", "NoHeartError", "BundleError", "DeviceError", "DownloadError"}
+    bare = [
+        f"{name}:{node.lineno}"
+        for name in installed
+        if name not in _WITHOUT_CODES
+        for node in ast.walk(ast.parse((PACKAGE / name).read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in kinds
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize(
+    ("values", "code", "figures"),
+    [
+        ({"colour": 1}, "option_unknown", {"option": "colour"}),
+        ({"threads": "many"}, "option_value", {"option": "threads", "value": "many"}),
+        ({"device": ["x" * 1000]}, "option_value", {"option": "device", "value": "['" + "x" * 98 + "…"}),
+        ({"structures": [3]}, "option_no_keys", {}),
+        ({"box_mm": [0, 1]}, "option_box", {}),
+    ],
+)
+def test_an_option_that_means_nothing_is_refused_by_a_code(values, code, figures):
+    with pytest.raises(InputError) as caught:
+        SegmentationOptions.from_dict(values)
+    assert (caught.value.finding.code, caught.value.finding.figures) == (code, figures)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "choices"),
+    [
+        (SegmentationOptions(alignment="translate"), "option_alignment", "cycle, none, mean"),
+        (SegmentationOptions(structures=("liver",)), "option_structure", "LV, RV"),
+        (SegmentationOptions(segmentor="both"), "option_segmentor", "ensemble, real, synthetic"),
+        (SegmentationOptions(threads=0), "option_threads", None),
+        (SegmentationOptions(box_mm=(0.0, 1.0)), "option_box", None),
+    ],
+)
+def test_a_value_that_does_not_exist_is_refused_by_a_code_with_those_that_do(options, code, choices):
+    with pytest.raises(InputError) as caught:
+        options.check("CT", "CT", ("LV", "RV"))
+    assert (caught.value.finding.code, caught.value.finding.figures.get("choices")) == (code, choices)
+
+
 def test_a_code_of_a_newer_version_and_figures_that_do_not_fit_are_shown_all_the_same():
     assert describe(Finding("from_the_future", figures={"ml": 3.5})) == "from_the_future (ml 3.5)"
     assert "{mm" in describe(Finding("thick", figures={"mm": "much"}))
@@ -270,6 +342,7 @@ def test_a_refusal_is_an_error_with_the_words_and_the_code():
     assert isinstance(error, InputError) and error.finding == finding("extent", m=3.25)
     assert error.message == "The volume is 3.2 m long, which cannot be right." and error.advice.startswith("Check")
     assert isinstance(refusal(finding("no_heart"), NoHeartError), NoHeartError)
+    assert str(refusal(finding("file_empty", file="a.nrrd"))) == "“a.nrrd” is empty. Download or copy it again."
     assert dataclasses.replace(error.finding, severity="amber").severity == "amber"
 
 

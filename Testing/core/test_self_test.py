@@ -98,7 +98,7 @@ def test_networks_that_were_never_trained_are_refused_beside_trained_ones(shippe
         wrong[part] = networks.build(bundle.metadata["networks"][part]).state_dict()
     path = tmp_path / "random.safetensors"
     save_bundle(path, bundle.metadata, wrong)
-    with pytest.raises(BundleError, match=f"self-test, its {reason}"):
+    with pytest.raises(BundleError, match=f"self-test: the {reason}"):
         load_bundle(path)
 
 

@@ -79,7 +79,7 @@ def test_another_file_of_that_name_is_not_overwritten(bundle, tmp_path):
     ("content", "length", "expected", "error", "sentence"),
     [
         (b"something else", -1, None, DownloadError, "another SHA-256"),
-        (b"no bundle", -1, sha256(b"no bundle"), BundleError, "cannot be used"),
+        (b"no bundle", -1, sha256(b"no bundle"), BundleError, "“heart.safetensors”: This is not a .safetensors file"),
         (b"short", 900, sha256(b"short"), DownloadError, "ended too early"),
         (b"x", 10**10, sha256(b"x"), DownloadError, "larger than 2.1 GB"),
     ],

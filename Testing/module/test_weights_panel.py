@@ -395,6 +395,27 @@ def test_a_broken_file_is_told_in_words_and_stops_nothing_else(open_weights, tmp
     assert used() is None
 
 
+def test_reasons_of_the_core_are_shown_in_the_language_of_the_application(open_download, tmp_path, monkeypatch):
+    from MKDSegmentationLib.scene import findingTexts
+
+    def german(context, text):
+        return (
+            {
+                "The file is too short to be a .safetensors file.": "Die Datei ist zu kurz.",
+                "The SHA-256 is not 64 hexadecimal digits.": "Die SHA-256 hat nicht 64 Stellen.",
+            }.get(text, text)
+            if context == "measure.messages"
+            else text
+        )
+
+    monkeypatch.setattr(findingTexts, "translate", german)
+    (tmp_path / "a.safetensors").write_bytes(b"abc")
+    driving.typeText(open_download.ui.weightsPathLineEdit, str(tmp_path / "a.safetensors"))
+    assert "“a.safetensors”: Die Datei ist zu kurz." in open_download.ui.modelLabel.text
+    enter(open_download, "https://weights.example/a.safetensors", "12")
+    assert "Die SHA-256 hat nicht 64 Stellen." in open_download.ui.downloadLabel.text
+
+
 def test_other_weights_are_used_at_the_next_click(open_weights, worker, bundles):
     worker("good")
     addVolume()

@@ -25,6 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mkd_core.errors import BundleError, DeviceError
 from mkd_core.inference.memory import release_memory
+from mkd_core.measure.messages import finding, refusal
 from mkd_core.method.networks import stride_of
 from mkd_core.protocol import DEVICE_KINDS, PRECISIONS
 
@@ -39,8 +40,6 @@ _OUT_OF_MEMORY = ("DefaultCPUAllocator", "allocate memory", "not enough memory",
 #: cut, at least.
 _OVERLAP = 16
 
-_OTHER_DEVICE = "Choose the device “auto” or “cpu”."
-
 
 def choose_device(wanted: str) -> torch.device:
     """Device for "auto" (first CUDA device, else CPU), "cpu", "cuda", "cuda:N" or "mps".
@@ -52,13 +51,13 @@ def choose_device(wanted: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, number = wanted.partition(":")
     if kind not in DEVICE_KINDS or (number and not (kind == "cuda" and number.isdecimal())):
-        raise DeviceError(f"“{wanted}” is not a computing device.", _OTHER_DEVICE)
+        raise refusal(finding("device_unknown", value=wanted[:100]), DeviceError)
     if kind == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("This computer has no graphics card that torch can use (CUDA).", _OTHER_DEVICE)
+        raise refusal(finding("device_no_cuda"), DeviceError)
     if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
-        raise DeviceError(f"This computer has no CUDA device number {number}.", _OTHER_DEVICE)
+        raise refusal(finding("device_no_such_cuda", number=number), DeviceError)
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("This computer has no Metal device that torch can use.", _OTHER_DEVICE)
+        raise refusal(finding("device_no_metal"), DeviceError)
     return torch.device(wanted)
 
 
@@ -72,7 +71,7 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
         DeviceError: unknown precision.
     """
     if wanted not in PRECISIONS:
-        raise DeviceError(f"“{wanted}” is not a precision.", "Choose “auto”, “float32” or “bfloat16”.")
+        raise refusal(finding("option_precision", value=wanted[:100], choices=", ".join(PRECISIONS)), DeviceError)
     if wanted == "auto":
         fast = {"cpu": _cpu_computes_bfloat16, "cuda": torch.cuda.is_bf16_supported}.get(device.type, lambda: False)
         return torch.bfloat16 if fast() else torch.float32
@@ -266,7 +265,7 @@ class Executor:
         try:
             prediction = self._forward(part, image, poll)
             if not torch.isfinite(prediction.sum()):
-                raise BundleError("These weights give no numbers for this volume.", "Choose other weights.")
+                raise refusal(finding("weights_no_numbers"), BundleError)
             return prediction
         except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
             if not _is_lack_of_memory(error):
@@ -275,10 +274,7 @@ class Executor:
         release_memory()
         if self.device.type != "cpu":
             if not self.may_fall_back:
-                raise DeviceError(
-                    f"The device “{self.device}” ran out of memory.",
-                    "Choose the device “cpu”, or close other programs.",
-                ) from lack
+                raise refusal(finding("device_memory", device=str(self.device)), DeviceError) from lack
             _shared.forget(self.bundle, self.device)
             self.device = torch.device("cpu")
             self.precision = choose_precision("auto", self.device)
@@ -286,7 +282,7 @@ class Executor:
             return self.run(part, image, poll)
         halves = _halves(image, stride_of(self.bundle.network(part)))
         if halves is None:
-            raise DeviceError("This computer ran out of memory.", "Close other programs, and try again.") from lack
+            raise refusal(finding("memory"), DeviceError) from lack
         self.was_split = True
         axis, parts = halves
         return torch.cat(

@@ -216,10 +216,7 @@ def require_torch() -> None:
     except (
         Exception
     ) as error:  # ImportError, OSError if a library does not load, and whatever a broken installation comes up with
-        raise DeviceError(
-            "PyTorch, which computes the segmentation, is not installed or does not start.",
-            "Install it through the PyTorch extension of 3D Slicer, or by “pip install torch”.",
-        ) from error
+        raise refusal(finding("torch_missing"), DeviceError) from error
 
 
 def _executor(bundle: Bundle, options: SegmentationOptions) -> Executor:

@@ -22,6 +22,7 @@ import numpy as np
 from scipy import ndimage, optimize
 
 from mkd_core.errors import BundleError
+from mkd_core.io.bundle_refusals import named, refused
 from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES, labels_of_the_seven
 
 if TYPE_CHECKING:
@@ -50,8 +51,6 @@ _MOST_CYCLE_ERROR = 0.10
 
 #: Voxels of the phantom beyond which the test would take longer than the segmentation of a volume.
 _MOST_VOXELS = 4_000_000
-
-_ADVICE = "Choose other weights, or ask whoever made them."
 
 #: Intensities of the phantom: lung, fat, muscle, then blood by label.  HU, and arbitrary units of a bright-blood MR.
 _LOOKS: dict[str, tuple[float, float, float, dict[int, float]]] = {
@@ -102,7 +101,7 @@ def examine_weights(bundle: Bundle) -> SelfTest:
                 _results[bundle.sha256] = error
         result = _results[bundle.sha256]
     if isinstance(result, BundleError):
-        raise BundleError(result.message, result.advice)
+        raise named(result, bundle.path)
     return result
 
 
@@ -132,13 +131,13 @@ def _examine(bundle: Bundle) -> SelfTest:
     coarse, coarse_truth = _normalised(bundle, bundle.target, bundle.localiser_spacing, coarse_shape)
     localised = _overlaps(executor, "localiser", [coarse], coarse_truth)
 
-    for name, overlaps in (
-        ("segmentor of real images", real),
-        ("segmentor of translated images", synthetic),
-        ("segmentor of translated images", assisted),
+    for part, overlaps in (
+        ("segmentor_real", real),
+        ("segmentor_syn", synthetic),
+        ("segmentor_syn", assisted),
         ("localiser", localised),
     ):
-        _refuse_confusion(bundle, name, overlaps)
+        _refuse_confusion(part, overlaps)
     found = _count_found(real)
     cycle_error = None
     if views.rendered is not None:
@@ -147,29 +146,22 @@ def _examine(bundle: Bundle) -> SelfTest:
     known = len(set(labels_of_the_seven(bundle.structures)) - {0})
     enough, hardly_any = _KNOWS_HEARTS * known, _KNOWS_NONE * known
     if found_synthetic >= enough and found <= hardly_any:
-        raise _refusal(bundle, "its segmentor of real images does not see the heart of the built-in phantom")
+        raise refused("weights_segmentor")
     if found >= enough:
         if found_synthetic <= hardly_any or (cycle_error is not None and cycle_error > _MOST_CYCLE_ERROR):
-            raise _refusal(bundle, "its generators do not render the built-in phantom as an image that it knows")
+            raise refused("weights_generators")
         if _count_found(localised) == 0:
-            raise _refusal(bundle, "its localiser does not see the heart of the built-in phantom")
+            raise refused("weights_localiser")
     return SelfTest(found, known, cycle_error)
 
 
-def _refuse_confusion(bundle: Bundle, network: str, overlaps: np.ndarray) -> None:
+def _refuse_confusion(part: str, overlaps: np.ndarray) -> None:
     """Refuse a network that finds a structure well, under the label of another."""
     rows, columns = optimize.linear_sum_assignment(-overlaps)
     for row, column in zip(rows, columns):
         if row != column and overlaps[row, column] >= _FOUND and overlaps[row, row] < _MISSED:
-            drawn, called = (STRUCTURES[number].name.lower() for number in (row, column))
-            raise _refusal(bundle, f"its {network} takes the {drawn} of the built-in phantom for the {called}")
-
-
-def _refusal(bundle: Bundle, reason: str) -> BundleError:
-    return BundleError(
-        f"The weights “{bundle.path.name}” cannot be used: they give wrong structures on the self-test, {reason}.",
-        _ADVICE,
-    )
+            drawn, called = (STRUCTURES[number].key for number in (row, column))
+            raise refused("weights_confused", part=part, first=drawn, second=called)
 
 
 def _count_found(overlaps: np.ndarray) -> int:

@@ -31,6 +31,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mkd_core.errors import InputError
+from mkd_core.measure.messages import finding, refusal
 
 _TAG = b"mkd sha256:"
 
@@ -87,7 +88,7 @@ class OutputFiles:
             check_folder(path)
             place = os.path.normcase(path.resolve())
             if place in seen:
-                raise InputError(f"“{path.name}” is named for two outputs.", "Give each a name of its own.")
+                raise refusal(finding("output_twice", file=path.name))
             seen.add(place)
             self._check_one(path)
 
@@ -137,17 +138,11 @@ class OutputFiles:
         is_ours = self._is_ours(path, status)
         for source in self._inputs:
             if _is_part(path, source) and not (is_ours and source.is_dir()):
-                raise InputError(
-                    f"“{path.name}” is the volume itself or a file that is read for it, which would be lost.",
-                    "Choose another name for the output.",
-                )
+                raise refusal(finding("output_is_input", file=path.name))
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
-            raise InputError(f"“{path}” is not a file.", "Choose another name for the output.")
+            raise refusal(finding("output_not_regular", file=str(path)))
         if not (self._overwrite or is_ours):
-            raise InputError(
-                f"“{path.name}” exists already and is not an unchanged result of an earlier run.",
-                "Choose another name, or say --overwrite.",
-            )
+            raise refusal(finding("output_exists", file=path.name))
 
     def _is_ours(self, path: Path, status: os.stat_result) -> bool:
         """:func:`made_here`, which reads the whole file, once for every state that the file is found in."""
@@ -245,15 +240,13 @@ def check_folder(path: Path | str) -> None:
     folder = path.absolute().parent
     try:
         if not folder.is_dir():
-            raise InputError(f"There is no folder “{folder}”.")
+            raise refusal(finding("folder_missing", file=str(folder)))
         if path.is_dir() or not os.access(folder, os.W_OK):
-            raise InputError(f"“{path}” cannot be written.")
+            raise refusal(finding("output_not_written", file=str(path)))
         os.path.lexists(path)
         _refuse_name(path)
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"“{_shortened(path)}” is not a name that a file can have.", "Choose a shorter name."
-        ) from error
+        raise refusal(finding("file_name", file=_shortened(path))) from error
 
 
 def _refuse_name(path: Path) -> None:
@@ -365,4 +358,4 @@ def _told_of(path: Path):
 
 
 def _cannot_be_written(path: Path) -> InputError:
-    return InputError(f"“{_shortened(path)}” cannot be written.", "Check the folder and the space on the disk.")
+    return refusal(finding("output_not_written", file=_shortened(path)))

@@ -28,12 +28,11 @@ from mkd_core.io.bundle_metadata import (
     FORMAT,
     KEY,
     PARTS,
-    MetadataError,
     check_metadata,
     localiser_structures,
     parse_metadata,
 )
-from mkd_core.io.tensor_file import TensorFileError
+from mkd_core.io.bundle_refusals import named, refused
 from mkd_core.structures import Structure, labelled
 
 if TYPE_CHECKING:
@@ -41,11 +40,6 @@ if TYPE_CHECKING:
 
     from mkd_core.inference.self_test import SelfTest
     from mkd_core.protocol import BundleIdentity
-
-_ADVICE = (
-    "Choose a weights bundle (.safetensors) made for this extension, "
-    "or leave the field empty for the one that comes with it."
-)
 
 #: Number formats by the names used in Python.
 _FORMATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -186,8 +180,8 @@ def read_description(path: Path | str) -> dict[str, Any]:
     path = Path(path)
     try:
         return _description(tensor_file.read_header(path))
-    except (TensorFileError, MetadataError) as error:
-        raise _refusal(path, error) from error
+    except BundleError as error:
+        raise named(error, path) from error
 
 
 def load_bundle(path: Path | str, *, self_test: bool = True) -> Bundle:
@@ -207,8 +201,8 @@ def load_bundle(path: Path | str, *, self_test: bool = True) -> Bundle:
         metadata = _description(header)
         _check_shapes(metadata, header)
         state_dicts = _decode(header, content[header.data_start :])
-    except (TensorFileError, MetadataError) as error:
-        raise _refusal(path, error) from error
+    except BundleError as error:
+        raise named(error, path) from error
     bundle = Bundle(path, hashlib.sha256(content).hexdigest(), metadata, state_dicts)
     if not self_test:
         return bundle
@@ -217,16 +211,9 @@ def load_bundle(path: Path | str, *, self_test: bool = True) -> Bundle:
     return replace(bundle, self_test=examine_weights(bundle))
 
 
-def _refusal(path: Path, reason: Exception) -> BundleError:
-    text = str(reason)
-    return BundleError(
-        f"The weights file “{path.name}” cannot be used: {text if len(text) <= 300 else text[:300] + '…'}.", _ADVICE
-    )
-
-
 def _description(header: tensor_file.Header) -> dict[str, Any]:
     if KEY not in header.metadata:
-        raise MetadataError("it is a .safetensors file without the description of a weights bundle")
+        raise refused("bundle_no_description")
     return parse_metadata(header.metadata[KEY])
 
 
@@ -235,24 +222,25 @@ def _check_shapes(metadata: dict[str, Any], header: tensor_file.Header) -> None:
     expected: dict[str, tuple[int, ...]] = {}
     outlines = {}
     for part in PARTS:
-        name = part.replace("_", " ")
         try:
             network = outlines[part] = outline(json.dumps(metadata["networks"][part], sort_keys=True))
         except Exception as error:  # a description can break the building of a network in any way
-            raise MetadataError(f"its {name} cannot be built ({' '.join(str(error).split())[:200]})") from error
+            raise refused("bundle_network_broken", part=part, reason=" ".join(str(error).split())) from error
         keys = localiser_structures(metadata) if part == "localiser" else metadata["structures"]
         channels = 1 if part.startswith("generator") else len(keys) + 1
         if network.output != (1, channels):
-            raise MetadataError(f"its {name} gives {network.output[1]} channels where {channels} are needed")
+            raise refused("bundle_network_channels", part=part, found=network.output[1], needed=channels)
         expected |= {f"{part}/{parameter}": shape for parameter, shape in network.shapes.items()}
     for name, shape in expected.items():
         if name not in header.tensors:
-            raise TensorFileError(f"tensor {name!r} is missing")
+            raise refused("bundle_tensor_missing", tensor=name)
         if header.tensors[name].shape != shape:
-            raise TensorFileError(f"tensor {name!r} has shape {header.tensors[name].shape} where {shape} is needed")
+            raise refused(
+                "bundle_tensor_other_shape", tensor=name, found=str(header.tensors[name].shape), needed=str(shape)
+            )
     for name in header.tensors:
         if name not in expected:
-            raise TensorFileError(f"tensor {name!r} belongs to none of its networks")
+            raise refused("bundle_tensor_unknown", tensor=name)
     check_work(metadata, outlines)
 
 
@@ -264,7 +252,7 @@ def _decode(header: tensor_file.Header, data: bytes) -> dict[str, dict[str, torc
     for name, entry in header.tensors.items():
         numbers = tensor_file.decode(entry, data)
         if not np.isfinite(numbers).all():
-            raise TensorFileError(f"tensor {name!r} holds numbers that are not finite")
+            raise refused("bundle_tensor_not_finite", tensor=name)
         part, parameter = name.split("/", 1)
         state_dicts[part][parameter] = torch.from_numpy(numbers)
     return state_dicts
@@ -300,11 +288,8 @@ def save_bundle(
     made: list[Bundle] = []
 
     def write(draft: Path) -> None:
-        try:
-            tensor_file.write(draft, tensors, {KEY: json.dumps(metadata, allow_nan=False)})
-            made.append(load_bundle(draft, self_test=False))
-        except BundleError as error:
-            raise BundleError(error.message.replace(draft.name, path.name), error.advice) from error
+        tensor_file.write(draft, tensors, {KEY: json.dumps(metadata, allow_nan=False)})
+        made.append(load_bundle(draft, self_test=False))
 
     try:
         check_metadata(metadata)
@@ -315,7 +300,7 @@ def save_bundle(
                     numbers = tensor.detach().float().cpu().numpy()
                     tensors[f"{part}/{name}"] = (numbers, _FORMATS[dtype] if numbers.ndim > 1 else "F32")
         atomic.write_file(path, write)
-    except (TensorFileError, MetadataError) as error:
-        raise _refusal(path, error) from error
+    except BundleError as error:
+        raise named(error, path) from error
     (bundle,) = made
     return Bundle(path, bundle.sha256, bundle.metadata, bundle._state_dicts)

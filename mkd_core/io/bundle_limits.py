@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mkd_core.io.bundle_metadata import PARTS, MetadataError
+from mkd_core.io.bundle_metadata import PARTS
+from mkd_core.io.bundle_refusals import refused
 
 if TYPE_CHECKING:
     import torch
@@ -106,43 +107,32 @@ def check_work(metadata: Mapping[str, Any], outlines: Mapping[str, Outline]) -> 
         outlines: of every network, by part.
 
     Raises:
-        MetadataError: with the reason.
+        BundleError: with the reason.
     """
     _check_localiser(float(metadata["localiser"]["spacing_mm"]), outlines["localiser"])
     spacing = float(metadata["segmentor"]["spacing_mm"])
     largest_box = [float(side) for side in metadata["segmentor"]["max_box_mm"]]
     stride = math.lcm(*(outlines[part].stride for part in PARTS if part != "localiser"))
     if stride * spacing > min(largest_box):
-        raise MetadataError(
-            f"its networks need boxes of at least {stride * spacing:.0f} mm, "
-            f"but its largest box has {min(largest_box):.0f} mm"
-        )
+        raise refused("bundle_box_small", needed_mm=stride * spacing, mm=min(largest_box))
     voxels = math.prod(side / spacing for side in largest_box)
     if voxels > _MAX_VOXELS:
-        raise MetadataError(
-            f"its largest box has {voxels / 1e6:.0f} million voxels of {spacing:g} mm; "
-            f"at most {_MAX_VOXELS / 1e6:.0f} million can be computed"
-        )
+        raise refused("bundle_box_voxels", millions=voxels / 1e6, mm=spacing, most_millions=_MAX_VOXELS / 1e6)
     largest_layer = 4.0 * voxels * max(network.layer_floats for network in outlines.values())
     if largest_layer > _MAX_LAYER_BYTES:
-        raise MetadataError(f"one layer of its networks needs {largest_layer / 2**30:.0f} GB for the largest box")
+        raise refused("bundle_layer_memory", gb=largest_layer / 2**30)
     multiply_adds = voxels * sum(outlines[part].multiply_adds for part in PARTS if part != "localiser")
     if multiply_adds > _MAX_MULTIPLY_ADDS:
-        raise MetadataError(
-            f"its networks need {multiply_adds / 1e12:.0f} trillion multiplications for the largest box; "
-            f"at most {_MAX_MULTIPLY_ADDS / 1e12:.0f} trillion can be computed in reasonable time"
-        )
+        raise refused("bundle_work", trillions=multiply_adds / 1e12, most_trillions=_MAX_MULTIPLY_ADDS / 1e12)
 
 
 def _check_localiser(spacing: float, network: Outline) -> None:
     if network.stride * spacing > _MAX_COARSE_STEP:
-        raise MetadataError(f"its localiser needs fields of view in steps of {network.stride * spacing:.0f} mm")
+        raise refused("bundle_localiser_steps", mm=network.stride * spacing)
     voxels = 1e9 / spacing**3
     if voxels > _MAX_COARSE_VOXELS:
-        raise MetadataError(
-            f"its localiser's voxels of {spacing:g} mm are too small to look for a heart in a whole body"
-        )
+        raise refused("bundle_localiser_voxels", mm=spacing)
     if 4.0 * voxels * network.layer_floats > _MAX_LAYER_BYTES:
-        raise MetadataError("its localiser needs too much memory to look for a heart in a whole body")
+        raise refused("bundle_localiser_memory")
     if voxels * network.multiply_adds > _MAX_MULTIPLY_ADDS:
-        raise MetadataError("its localiser needs too much time to look for a heart in a whole body")
+        raise refused("bundle_localiser_work")

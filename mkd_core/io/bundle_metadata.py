@@ -39,6 +39,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from mkd_core.io.bundle_refusals import refused
 from mkd_core.protocol import ASSISTANT_POLICIES, MODALITIES, TARGET_POLICIES
 from mkd_core.structures import BY_KEY, MAX_STRUCTURES, STRUCTURES
 
@@ -60,11 +61,10 @@ _DEEPEST, _LONGEST_TEXT = 12, 10_000
 #: Largest intensity that a modality can have.
 _LARGEST_INTENSITY = 1e6
 
+#: Shortest and longest side of a largest box, mm.
+_BOX_SIDES = (50.0, 1000.0)
+
 _TEXT_KEYS = ("name", "version", "created", "licence", "intended_use")
-
-
-class MetadataError(ValueError):
-    """The description makes no sense; the text says why, as the end of a sentence."""
 
 
 def parse_metadata(text: str) -> dict[str, Any]:
@@ -74,12 +74,12 @@ def parse_metadata(text: str) -> dict[str, Any]:
         text: JSON.
 
     Raises:
-        MetadataError: not JSON, another format version, something missing or nonsense.
+        BundleError: not JSON, another format version, something missing or nonsense.
     """
     try:
         metadata = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise MetadataError("its description is not JSON") from error
+        raise refused("bundle_description_json") from error
     check_metadata(metadata)
     return metadata
 
@@ -92,21 +92,20 @@ def check_metadata(metadata: Any) -> None:
     """Check a description.
 
     Raises:
-        MetadataError: another format version, something missing or nonsense.
+        BundleError: another format version, something missing or nonsense.
     """
-    _require(isinstance(metadata, dict), "its description is not a table")
+    _require(isinstance(metadata, dict), "bundle_description_table")
     _check_values(metadata)
     version = metadata.get("format")
-    _require(_is_whole(version), "its description names no format version")
+    _require(_is_whole(version), "bundle_no_format")
     if version not in FORMATS:
-        newer = "a newer" if version > FORMAT else "an unknown"
-        known = " and ".join(map(str, FORMATS))
-        raise MetadataError(f"it is of {newer} format ({version}); this version reads formats {known}")
+        code = "bundle_newer_format" if version > FORMAT else "bundle_unknown_format"
+        raise refused(code, version=version, choices=", ".join(map(str, FORMATS)))
     for key in _TEXT_KEYS:
-        _require(isinstance(metadata.get(key), str), f"its description has no text for {key!r}")
+        _require(isinstance(metadata.get(key), str), "bundle_no_text", key=key)
     _require(
         metadata["name"].strip() != "" and metadata["version"].strip() != "",
-        "its description has an empty name or version",
+        "bundle_no_name",
     )
     _check_modalities(metadata)
     _check_structures(metadata.get("structures"), version)
@@ -119,16 +118,20 @@ def check_metadata(metadata: Any) -> None:
     _check_number(segmentor, "segmentor", "spacing_mm", 0.3, 10.0)
     box = segmentor.get("max_box_mm")
     _require(
-        isinstance(box, list) and len(box) == 3 and all(_is_number(side) and 50.0 <= side <= 1000.0 for side in box),
-        "'max_box_mm' of 'segmentor' is not three lengths from 50 to 1000 mm",
+        isinstance(box, list)
+        and len(box) == 3
+        and all(_is_number(side) and _BOX_SIDES[0] <= side <= _BOX_SIDES[1] for side in box),
+        "bundle_box",
+        low=_BOX_SIDES[0],
+        high=_BOX_SIDES[1],
     )
     shares = metadata.get("ensemble", {})
-    _require(isinstance(shares, dict), "its description's 'ensemble' is not a table")
+    _require(isinstance(shares, dict), "bundle_no_table", key="ensemble")
     for key in shares:
-        _require(key in ("target", "assistant"), f"its description's 'ensemble' has an unknown entry {key!r}")
+        _require(key in ("target", "assistant"), "bundle_unknown_entry", table="ensemble", key=key)
         _check_number(shares, "ensemble", key, 0.0, 1.0)
     for key in ("training", "quality"):
-        _require(isinstance(metadata.get(key), dict), f"its description has no table {key!r}")
+        _table(metadata, key)
 
 
 def localiser_structures(metadata: Mapping[str, Any]) -> Any:
@@ -139,19 +142,19 @@ def localiser_structures(metadata: Mapping[str, Any]) -> Any:
 def _check_structures(keys: Any, version: int) -> None:
     if version == 1:
         seven = [structure.key for structure in STRUCTURES]
-        _require(keys == seven, f"its structures are not {', '.join(seven)}")
+        _require(keys == seven, "bundle_other_structures", choices=", ".join(seven))
         return
-    _require(isinstance(keys, list) and 1 <= len(keys) <= MAX_STRUCTURES, "it does not list its structures")
+    _require(isinstance(keys, list) and 1 <= len(keys) <= MAX_STRUCTURES, "bundle_no_structures")
     for key in keys:
-        _require(isinstance(key, str) and key in BY_KEY, f"it has a structure {key!r} that this version does not know")
-    _require(len(set(keys)) == len(keys), "it lists a structure twice")
+        _require(isinstance(key, str) and key in BY_KEY, "bundle_unknown_structure", key=str(key))
+    _require(len(set(keys)) == len(keys), "bundle_structure_twice")
 
 
 def _check_values(value: Any, depth: int = 0) -> None:
     """Refuse what cannot be shown, or not be written as JSON again: deep nesting, endless texts, control characters,
     numbers without end.
     """
-    _require(depth <= _DEEPEST, "its description is nested too deep")
+    _require(depth <= _DEEPEST, "bundle_description_deep")
     if isinstance(value, dict):
         for key, item in value.items():
             _check_values(key, depth)
@@ -160,21 +163,21 @@ def _check_values(value: Any, depth: int = 0) -> None:
         for item in value:
             _check_values(item, depth + 1)
     elif isinstance(value, str):
-        _require(len(value) <= _LONGEST_TEXT, "a text in its description is too long")
+        _require(len(value) <= _LONGEST_TEXT, "bundle_description_long")
         # Category C: control characters, which could change a terminal, invisible ones, and halves of characters.
         _require(
             not any(unicodedata.category(letter).startswith("C") for letter in value if letter != "\n"),
-            "a text in its description holds control characters",
+            "bundle_description_characters",
         )
     elif value is not None and not isinstance(value, bool):
-        _require(_is_number(value), "its description holds a number without end")
+        _require(_is_number(value), "bundle_description_number")
 
 
 def _check_modalities(metadata: dict[str, Any]) -> None:
     target, assistant = metadata.get("target"), metadata.get("assistant")
     _require(
         target in MODALITIES and assistant in MODALITIES and target != assistant,
-        "its target and assistant modality are not CT and MR, or MR and CT",
+        "bundle_modalities",
     )
     rules = _table(metadata, "normalisation")
     for modality in MODALITIES:
@@ -182,46 +185,53 @@ def _check_modalities(metadata: dict[str, Any]) -> None:
         rule: dict[str, Any] = stated if isinstance(stated, dict) else {}
         _require(
             rule.get("kind") in ("window", "percentile"),
-            f"its description does not say how to normalise {modality}",
+            "bundle_no_normalisation",
+            modality=modality,
         )
         low: Any = rule.get("low")
         high: Any = rule.get("high")
-        _require(
-            _is_number(low) and _is_number(high) and low < high, f"its intensity range of {modality} is not a range"
-        )
+        _require(_is_number(low) and _is_number(high) and low < high, "bundle_no_range", modality=modality)
         _require(
             max(abs(low), abs(high)) <= _LARGEST_INTENSITY and high - low >= 1e-3,
-            f"its intensity range of {modality} is absurd",
+            "bundle_absurd_range",
+            modality=modality,
         )
         _require(
             rule["kind"] == "window" or (low >= 0 and high <= 100),
-            f"its percentiles of {modality} do not lie in 0 to 100",
+            "bundle_percentiles",
+            modality=modality,
         )
     alignment = _table(metadata, "alignment")
     _require(
         alignment.get("target") in TARGET_POLICIES,
-        f"its alignment of target volumes is not one of {', '.join(TARGET_POLICIES)}",
+        "bundle_alignment_target",
+        choices=", ".join(TARGET_POLICIES),
     )
     _require(
         alignment.get("assistant") in ASSISTANT_POLICIES,
-        f"its alignment of assistant volumes is not one of {', '.join(ASSISTANT_POLICIES)}",
+        "bundle_alignment_assistant",
+        choices=", ".join(ASSISTANT_POLICIES),
     )
 
 
 def _check_networks(networks: Any) -> None:
-    _require(isinstance(networks, dict), "its description has no table 'networks'")
+    _require(isinstance(networks, dict), "bundle_no_table", key="networks")
     for part in PARTS:
-        _require(part in networks, f"it has no {part.replace('_', ' ')}")
+        _require(part in networks, "bundle_no_network", part=part)
     unknown = sorted(set(networks) - set(PARTS))
-    _require(not unknown, f"it holds an unknown network {unknown[0]!r}" if unknown else "")
+    if unknown:
+        raise refused("bundle_unknown_network", key=unknown[0])
     for part, architecture in networks.items():
         _require(
-            isinstance(architecture, dict) and isinstance(architecture.get("type"), str), f"its {part} has no type"
+            isinstance(architecture, dict) and isinstance(architecture.get("type"), str),
+            "bundle_network_type",
+            part=part,
         )
         # Bounds on every number, so that a description cannot make us build something absurd.
         _require(
             all(_is_modest(value) for value in architecture.values()),
-            f"the description of its {part} holds absurd values",
+            "bundle_network_absurd",
+            part=part,
         )
 
 
@@ -235,13 +245,13 @@ def _is_modest(value: Any, depth: int = 0) -> bool:
     return isinstance(value, bool) or value is None or (_is_number(value) and 0 <= value <= (1024 if depth else 128))
 
 
-def _require(condition: bool, reason: str) -> None:
+def _require(condition: bool, code: str, **figures: Any) -> None:
     if not condition:
-        raise MetadataError(reason)
+        raise refused(code, **figures)
 
 
 def _table(metadata: Mapping[str, Any], key: str) -> dict[str, Any]:
-    _require(isinstance(metadata.get(key), dict), f"its description has no table {key!r}")
+    _require(isinstance(metadata.get(key), dict), "bundle_no_table", key=key)
     return metadata[key]
 
 
@@ -258,5 +268,9 @@ def _is_number(value: Any) -> bool:
 def _check_number(table: dict[str, Any], name: str, key: str, low: float, high: float) -> None:
     _require(
         _is_number(table.get(key)) and low <= table[key] <= high,
-        f"{key!r} of {name!r} is not a number from {low:g} to {high:g}",
+        "bundle_number",
+        key=key,
+        table=name,
+        low=low,
+        high=high,
     )

@@ -25,8 +25,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mkd_core.errors import Cancelled, DownloadError
+from mkd_core.errors import BundleError, Cancelled, DownloadError
 from mkd_core.io.bundle import read_description
+from mkd_core.io.bundle_refusals import named
+from mkd_core.measure.messages import finding, refusal
 
 #: Largest file that is fetched, bytes.
 MAX_BYTES = 2 * 1024**3
@@ -59,11 +61,9 @@ def check_request(url: str, sha256: str) -> None:
     except ValueError:
         fits = False
     if not fits:
-        raise DownloadError(
-            "The address does not begin with https://.", "Ask whoever offers the weights for an encrypted address."
-        )
+        raise _refused("download_address")
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256.strip()):
-        raise DownloadError("The SHA-256 is not 64 hexadecimal digits.", "Copy it from where the weights are offered.")
+        raise _refused("download_sha256")
 
 
 def file_name(url: str) -> str:
@@ -124,11 +124,8 @@ def download_bundle(
             open_url or _open,
         )
         if not hmac.compare_digest(found, wanted):
-            raise DownloadError(
-                f"The file that came has another SHA-256 ({found[:12]}…) than the expected one ({wanted[:12]}…).",
-                "It was removed. Check address and SHA-256.",
-            )
-        read_description(part)
+            raise _refused("download_other_sha256", found=found[:12], wanted=wanted[:12])
+        _check_bundle(part, target)
         if _is_there(target, wanted):  # it came while this one was fetched
             return target
         os.replace(part, target)
@@ -137,6 +134,13 @@ def download_bundle(
     finally:
         part.unlink(missing_ok=True)
     return target
+
+
+def _check_bundle(part: Path, target: Path) -> None:
+    try:
+        read_description(part)
+    except BundleError as error:
+        raise named(error, target) from error  # the user knows nothing of the draft
 
 
 def _is_there(target: Path, wanted: str) -> bool:
@@ -150,9 +154,7 @@ def _is_there(target: Path, wanted: str) -> bool:
     except OSError as error:
         raise _cannot_keep(target.parent, error) from error
     if digest.hexdigest() != wanted:
-        raise DownloadError(
-            f"The folder already holds another file “{target.name}”.", "Remove it or choose another folder."
-        )
+        raise _refused("download_name_taken", file=target.name)
     return True
 
 
@@ -170,9 +172,7 @@ def _make_part(folder: Path, part: Path | str | None) -> Path:
 
 
 def _cannot_keep(folder: Path, error: OSError) -> DownloadError:
-    return DownloadError(
-        f"The file cannot be kept in the folder “{folder}” ({error.strerror or error}).", "Choose another folder."
-    )
+    return _refused("download_not_kept", folder=str(folder), reason=str(error.strerror or error))
 
 
 class _Limits:
@@ -189,11 +189,9 @@ class _Limits:
         if self._cancelled():
             raise Cancelled()
         if size > self._max_bytes:
-            raise DownloadError(
-                f"The file is larger than {self._max_bytes / 1e9:.1f} GB, which no bundle is.", "Check the address."
-            )
+            raise _refused("download_too_large", gb=self._max_bytes / 1e9)
         if time.monotonic() > self._end:
-            raise _broken(f"it took more than {self._seconds / 60:.0f} minutes")
+            raise _refused("download_slow", minutes=self._seconds / 60)
 
 
 def _fetch(url: str, part: Path, progress: Callable, limits: _Limits, open_url: Callable) -> str:
@@ -204,7 +202,7 @@ def _fetch(url: str, part: Path, progress: Callable, limits: _Limits, open_url: 
         expected = _length(response)
         limits.check(max(expected, 0))
         if shutil.disk_usage(part.parent).free < expected + (64 << 20):
-            raise DownloadError("There is not enough free space for the file.", "Free some, or choose another folder.")
+            raise _refused("download_no_space")
         for chunk in _pieces(response):
             done += len(chunk)
             limits.check(done)
@@ -215,7 +213,7 @@ def _fetch(url: str, part: Path, progress: Callable, limits: _Limits, open_url: 
         os.fsync(file.fileno())  # what gets the final name must be on the disk even if the power fails next
     limits.check()
     if 0 <= expected != done:
-        raise _broken("it ended too early")
+        raise _refused("download_cut")
     return digest.hexdigest()
 
 
@@ -241,14 +239,10 @@ def _opened(url: str, open_url: Callable, limits: _Limits):
             raise failure
         return response
     except urllib.error.HTTPError as error:
-        raise DownloadError(
-            f"The server refused the file ({error.code} {_plain(error.reason)}).", "Check the address."
-        ) from error
+        raise _refused("download_refused", status=error.code, reason=_plain(error.reason)) from error
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
-        raise DownloadError(
-            f"No connection ({_plain(getattr(error, 'reason', None) or error)}).",
-            "Check the address and the network, or choose a file that you already have.",
-        ) from error
+        reason = _plain(getattr(error, "reason", None) or error)
+        raise _refused("download_no_connection", reason=reason) from error
 
 
 def _pieces(response) -> Iterator[bytes]:
@@ -261,7 +255,7 @@ def _pieces(response) -> Iterator[bytes]:
         while piece := read(_CHUNK):
             yield piece
     except (http.client.HTTPException, OSError, ValueError) as error:
-        raise _broken(_plain(error)) from error
+        raise _refused("download_broken", reason=_plain(error)) from error
 
 
 def _chunks(stream) -> Iterator[bytes]:
@@ -277,7 +271,7 @@ def _chunks(stream) -> Iterator[bytes]:
         while missing:
             piece = stream.read1(min(_CHUNK, missing))
             if not piece:
-                raise ValueError("it ended too early")
+                raise _refused("download_cut")
             missing -= len(piece)
             yield piece
         if stream.readline(_LONGEST_LINE).strip():
@@ -289,8 +283,8 @@ def _plain(words: object) -> str:
     return _NOT_PLAIN.sub("", str(words)).replace("//", "/")[:_LONGEST_WORDS]
 
 
-def _broken(reason: str) -> DownloadError:
-    return DownloadError(f"The download broke off ({reason}).", "Try again.")
+def _refused(code: str, **figures: Any) -> DownloadError:
+    return refusal(finding(code, **figures), DownloadError)
 
 
 def _length(response) -> int:
@@ -303,7 +297,7 @@ class _EncryptedRedirections(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         if urllib.parse.urlsplit(newurl).scheme != "https":
-            raise urllib.error.URLError("the server leads to an address without encryption")
+            raise _refused("download_unencrypted")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -90,15 +90,10 @@ class StoredVolume:
         if not (np.isfinite(self.columns).all() and (spacing > 0).all()):
             raise without_voxel_size(self.path.name)
         if not np.isfinite(self.origin).all():
-            raise InputError(
-                f"The position of the volume in “{self.path.name}” is not a number.", "Export or convert it anew."
-            )
+            raise refusal(finding("file_position", file=self.path.name))
         direction = orthonormalised(self.columns / spacing)
         if direction is None:
-            raise InputError(
-                f"The axes of “{self.path.name}” are not at right angles.",
-                "Resample it to a regular grid, for example with Resample Scalar Volume in 3D Slicer.",
-            )
+            raise refusal(finding("file_sheared", file=self.path.name))
         return spacing, direction
 
     def check_claim(self) -> None:
@@ -111,20 +106,15 @@ class StoredVolume:
         if min(self.size) < 1:
             raise cut_off(self.path)
         if not self.data.is_file():
-            raise InputError(
-                f"“{self.data.name}”, which holds the voxels of “{self.path.name}”, is missing.",
-                "Keep both files in one folder.",
-            )
+            raise refusal(finding("file_voxels_missing", file=self.path.name, voxels=self.data.name))
         needed, size = self.voxel_bytes, self.data.stat().st_size
         most = size if self.packing == "file" else size - self.start
         if needed > most * (1 if self.packing == "none" else _MOST_PACKED):
             raise cut_off(self.data)
         free = available_memory()
         if free is not None and needed > free:
-            raise InputError(
-                f"The voxels of “{self.path.name}” take {needed / 2**30:.0f} GB, and {free / 2**30:.0f} GB of this "
-                "computer's memory are free.",
-                "Close other programs, or cut the volume to the chest.",
+            raise refusal(
+                finding("file_beyond_memory", file=self.path.name, needed_gb=needed / 2**30, free_gb=free / 2**30)
             )
 
     def slabs(self) -> Iterator[np.ndarray]:
@@ -264,23 +254,17 @@ def detached(path: Path, name: str) -> Path:
 
 def cut_off(path: Path) -> InputError:
     """Refusal of a file of which something is missing or wrong."""
-    return InputError(f"“{path.name}” is cut off or damaged.", "Download or copy it again.")
+    return refusal(finding("file_damaged", file=path.name))
 
 
 def unreadable(path: Path) -> InputError:
     """Refusal of what is no volume."""
-    return InputError(
-        f"“{path.name}” cannot be read as a volume.",
-        "Choose a NRRD, NIfTI or MetaImage file, or a folder with one DICOM series.",
-    )
+    return refusal(finding("file_no_volume", file=path.name))
 
 
 def unusual(path: Path) -> InputError:
     """Refusal of a file that is a volume, but stored as hardly any is."""
-    return InputError(
-        f"“{path.name}” keeps its voxels in an unusual way.",
-        "Save it anew as one .nrrd or .nii.gz file, for example in 3D Slicer.",
-    )
+    return refusal(finding("file_unusual", file=path.name))
 
 
 def without_voxel_size(name: str) -> InputError:

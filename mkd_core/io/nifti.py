@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mkd_core.errors import InputError
 from mkd_core.io.integrity import (
     MOST_HEADER_BYTES,
     StoredVolume,
@@ -24,7 +23,7 @@ from mkd_core.io.integrity import (
     unusual,
     wrong_dimension,
 )
-from mkd_core.measure.messages import finding
+from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import Finding
 
 #: numpy's code of a voxel by the code in the header.
@@ -112,9 +111,7 @@ def parse(path: Path, content: bytes, is_packed: bool) -> StoredVolume:
         raise cut_off(path)
     at, magic = _MAGIC[length]
     if content[at : at + 4] != magic:
-        raise InputError(
-            f"“{path.name}” is one half of a pair of files.", "Save the volume as one file, .nii.gz or .nrrd."
-        )
+        raise refusal(finding("file_half", file=path.name))
 
     def numbers(form: str, position: int) -> np.ndarray:
         return np.array(struct.unpack_from(order + form, content, position))
@@ -187,9 +184,8 @@ def _geometry(path: Path, layout: _Layout, numbers) -> tuple[np.ndarray | None, 
         by_matrix = matrix[:, :3], matrix[:, 3]
         lengths = np.linalg.norm(matrix[:, :3], axis=0)
         if has_steps and np.isfinite(lengths).all() and np.abs(lengths / steps - 1).max() > _SAME_SIZE:
-            raise InputError(
-                f"“{path.name}” states two voxel sizes, {_sizes(steps)} and {_sizes(lengths)} mm.",
-                "Convert it anew from its source.",
+            raise refusal(
+                finding("file_two_voxel_sizes", file=path.name, first_mm=_sizes(steps), second_mm=_sizes(lengths))
             )
     doubts: tuple[Finding, ...] = ()
     if by_quaternion and by_matrix and by_quaternion[0] is not None:
@@ -209,10 +205,7 @@ def _contradictions(path: Path, first: np.ndarray, second: np.ndarray, steps: np
     if not np.isfinite(other).all() or np.abs(one - other).max() <= _SAME_DIRECTION:
         return ()
     if not np.array_equal(_nearest_axes(one), _nearest_axes(other)):
-        raise InputError(
-            f"“{path.name}” states two orientations (qform and sform) that differ in which way is left, front or up.",
-            "Convert it anew from its source.",
-        )
+        raise refusal(finding("file_two_orientations", file=path.name))
     cosine = 0.5 * (np.trace(one.T @ other) - 1)
     return (
         finding(

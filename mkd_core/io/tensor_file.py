@@ -19,6 +19,8 @@ from typing import IO
 
 import numpy as np
 
+from mkd_core.io.bundle_refusals import refused
+
 #: Longest header that is read, in bytes.  A bundle of this project needs about 20 kB.
 MAX_HEADER_BYTES = 1_000_000
 
@@ -30,20 +32,16 @@ MAX_FILE_BYTES = 1 << 30
 DTYPE_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
 # First bytes of what people pick by mistake.
-_FOREIGN_FORMATS = {
-    b"PK\x03\x04": "it is a zip archive or a PyTorch checkpoint (pickle), which could run code when opened",
-    b"\x80\x02": "it is a Python pickle, which could run code when opened",
-    b"\x80\x03": "it is a Python pickle, which could run code when opened",
-    b"\x80\x04": "it is a Python pickle, which could run code when opened",
-    b"\x80\x05": "it is a Python pickle, which could run code when opened",
-    b"\x89HDF": "it is an HDF5 file",
-    b"\x1f\x8b": "it is a gzip archive",
-    b"NRRD": "it is an image (NRRD)",
+_FOREIGN_FORMATS: Mapping[bytes, tuple[str, dict[str, str]]] = {
+    b"PK\x03\x04": ("bundle_zip", {}),
+    b"\x80\x02": ("bundle_pickle", {}),
+    b"\x80\x03": ("bundle_pickle", {}),
+    b"\x80\x04": ("bundle_pickle", {}),
+    b"\x80\x05": ("bundle_pickle", {}),
+    b"\x89HDF": ("bundle_foreign", {"kind": "HDF5"}),
+    b"\x1f\x8b": ("bundle_foreign", {"kind": "gzip"}),
+    b"NRRD": ("bundle_foreign", {"kind": "NRRD"}),
 }
-
-
-class TensorFileError(ValueError):
-    """The file is not a sound .safetensors file; the text says why, as the end of a sentence."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def read_header(path: Path) -> Header:
         path: the file.
 
     Raises:
-        TensorFileError: not a file, not this format, or a header that does not describe exactly the bytes that follow
+        BundleError: not a file, not this format, or a header that does not describe exactly the bytes that follow
             it.
     """
     with _opened(path) as file:
@@ -103,13 +101,13 @@ def read(path: Path) -> tuple[Header, bytes]:
         The checked header, and all bytes of the file.
 
     Raises:
-        TensorFileError: as :func:`read_header`, or the file changed while it was read.
+        BundleError: as :func:`read_header`, or the file changed while it was read.
     """
     with _opened(path) as file:
         header, start = _read_header(file)
         data = file.read(header.data_bytes + 1)
         if len(data) != header.data_bytes:
-            raise TensorFileError("it changed while it was read")
+            raise refused("bundle_changed")
         return header, start + data
 
 
@@ -117,35 +115,33 @@ def read(path: Path) -> tuple[Header, bytes]:
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         if not path.exists():
-            raise TensorFileError("there is no such file")
+            raise refused("bundle_missing")
         if not path.is_file():
-            raise TensorFileError("it is not a file")
+            raise refused("bundle_no_file")
         with path.open("rb") as file:
             yield file
     except OSError as error:
-        raise TensorFileError(f"it cannot be read ({error.strerror or error})") from error
+        raise refused("bundle_unreadable", reason=str(error.strerror or error)) from error
     except ValueError as error:
-        if isinstance(error, TensorFileError):
-            raise
-        raise TensorFileError("it cannot be read") from error  # a name with a zero byte
+        raise refused("bundle_unreadable", reason=str(error)) from error  # a name with a zero byte
 
 
 def _read_header(file: IO[bytes]) -> tuple[Header, bytes]:
     """The checked header, and all bytes up to the data."""
     file_bytes = os.fstat(file.fileno()).st_size
     start = file.read(8)
-    for magic, reason in _FOREIGN_FORMATS.items():
+    for magic, (code, figures) in _FOREIGN_FORMATS.items():
         if start.startswith(magic):
-            raise TensorFileError(reason)
+            raise refused(code, **figures)
     if len(start) < 8:
-        raise TensorFileError("it is too short to be a .safetensors file")
+        raise refused("bundle_too_short")
     (header_bytes,) = struct.unpack("<Q", start)
     if header_bytes > MAX_HEADER_BYTES:
-        raise TensorFileError("it is not a .safetensors file, or its header is longer than 1 MB")
+        raise refused("bundle_header_size")
     if 8 + header_bytes > file_bytes:
-        raise TensorFileError("it ends in the middle of its header; the download or copy may be incomplete")
+        raise refused("bundle_header_cut")
     if file_bytes > MAX_FILE_BYTES:
-        raise TensorFileError("it is larger than 1 GB")
+        raise refused("bundle_too_large")
     text = file.read(header_bytes)
     return _parse_header(text, 8 + header_bytes, file_bytes - 8 - header_bytes), start + text
 
@@ -154,23 +150,20 @@ def _parse_header(text: bytes, data_start: int, data_bytes: int) -> Header:
     try:
         table = json.loads(text.decode("utf-8"), object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
-        raise TensorFileError("it is not a .safetensors file: its header is not JSON") from error
+        raise refused("bundle_header_json") from error
     if not isinstance(table, dict):
-        raise TensorFileError("it is not a .safetensors file: its header is not a table")
+        raise refused("bundle_header_table")
     metadata = table.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise TensorFileError("its metadata are not a table of texts")
+        raise refused("bundle_header_texts")
     tensors = {name: _parse_entry(name, entry) for name, entry in table.items()}
     position = 0
     for name, entry in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
         if entry.begin != position:
-            raise TensorFileError(f"the tensors in it overlap or leave a gap at {name!r}")
+            raise refused("bundle_tensor_gap", tensor=name)
         position = entry.end
     if position != data_bytes:
-        raise TensorFileError(
-            f"it holds {data_bytes} bytes of data where its header describes {position}; the download or copy may be "
-            "incomplete"
-        )
+        raise refused("bundle_data_size", found=data_bytes, described=position)
     return Header(tensors, metadata, data_start, data_bytes)
 
 
@@ -186,19 +179,17 @@ def _parse_entry(name: str, entry: object) -> TensorEntry:
         return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise TensorFileError(f"its header does not describe tensor {name!r} properly")
+        raise refused("bundle_tensor_entry", tensor=name)
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
-        raise TensorFileError(
-            f"tensor {name!r} has number format {dtype!r}; only {', '.join(sorted(DTYPE_BYTES))} are allowed"
-        )
+        raise refused("bundle_tensor_format", tensor=name, format=str(dtype), choices=", ".join(sorted(DTYPE_BYTES)))
     if not isinstance(shape, list) or not all(map(is_count, shape)) or len(shape) > 8:
-        raise TensorFileError(f"tensor {name!r} has no proper shape")
+        raise refused("bundle_tensor_shape", tensor=name)
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(is_count, offsets)):
-        raise TensorFileError(f"tensor {name!r} has no proper place in the file")
+        raise refused("bundle_tensor_place", tensor=name)
     begin, end = offsets
     if end - begin != math.prod(shape) * DTYPE_BYTES[dtype]:
-        raise TensorFileError(f"the size of tensor {name!r} does not fit its shape")
+        raise refused("bundle_tensor_size", tensor=name)
     return TensorEntry(dtype, tuple(shape), begin, end)
 
 
@@ -221,7 +212,7 @@ def encode(numbers: np.ndarray, dtype: str) -> bytes:
     """Bytes of an array in number format ``dtype``; bfloat16 is rounded to nearest, ties to even.
 
     Raises:
-        TensorFileError: a number is not finite, or too big for the format.
+        BundleError: a number is not finite, or too big for the format.
     """
     numbers = np.ascontiguousarray(numbers, "<f4")
     if dtype == "BF16":
@@ -233,7 +224,7 @@ def encode(numbers: np.ndarray, dtype: str) -> bytes:
             stored = numbers.astype("<f4" if dtype == "F32" else "<f2")
         raw = stored.tobytes()
     if not np.isfinite(stored).all():
-        raise TensorFileError(f"a number is not finite or does not fit into {dtype}")
+        raise refused("bundle_number_format", format=dtype)
     return raw
 
 
@@ -246,7 +237,7 @@ def write(path: Path, tensors: Mapping[str, tuple[np.ndarray, str]], metadata: M
         metadata: free text entries.
 
     Raises:
-        TensorFileError: a number does not fit, or the header grows too long to be read again.
+        BundleError: a number does not fit, or the header grows too long to be read again.
         OSError: the folder cannot be written.
     """
     table: dict[str, object] = {"__metadata__": dict(metadata)}
@@ -260,7 +251,7 @@ def write(path: Path, tensors: Mapping[str, tuple[np.ndarray, str]], metadata: M
     header = json.dumps(table, separators=(",", ":"), ensure_ascii=True).encode("ascii")
     header += b" " * (-len(header) % 8)
     if len(header) > MAX_HEADER_BYTES:
-        raise TensorFileError("its header would be longer than 1 MB")
+        raise refused("bundle_header_long")
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
         file.writelines(chunks)

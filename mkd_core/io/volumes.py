@@ -20,6 +20,7 @@ from mkd_core.errors import InputError
 from mkd_core.io import atomic, metaimage, nifti, nrrd
 from mkd_core.io.dicom import read_series
 from mkd_core.io.integrity import StoredVolume, unpacked_start, unreadable
+from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import Finding
 
 #: File names that volumes can be written to.
@@ -114,19 +115,16 @@ def input_files(path: Path | str) -> list[Path]:
 def _told_of(path: Path) -> Iterator[None]:
     """Whatever goes wrong when a file is read, in the user's words."""
     if "\0" in str(path):
-        raise InputError("A name with a zero byte is not a name that a file can have.")
+        raise refusal(finding("file_name_zero_byte"))
     try:
         yield
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not path.exists():
-            raise InputError(f"There is no file “{_shown(path)}”.") from error
-        raise InputError(f"“{_shown(path)}” cannot be read ({error.strerror or error}).") from error
+            raise refusal(finding("file_missing", file=_shown(path))) from error
+        raise refusal(finding("file_unreadable", file=_shown(path), reason=str(error.strerror or error))) from error
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
-            raise InputError(
-                f"The memory of this computer is too small for “{path.name}”.",
-                "Close other programs, or cut the volume to the chest.",
-            ) from error
+            raise refusal(finding("file_too_large", file=path.name)) from error
         raise unreadable(path) from error
 
 
@@ -138,9 +136,9 @@ def _stored(path: Path) -> StoredVolume:
     """
     if not path.is_file():  # a pipe or a device would make us wait
         os.lstat(path)
-        raise InputError(f"“{path}” is not a file.")
+        raise refusal(finding("file_not_regular", file=_shown(path)))
     if path.stat().st_size == 0:
-        raise InputError(f"“{path.name}” is empty.", "Download or copy it again.")
+        raise refusal(finding("file_empty", file=path.name))
     content, is_packed = unpacked_start(path)
     if nifti.is_nifti(content):
         stored = nifti.parse(path, content, is_packed)
@@ -151,11 +149,7 @@ def _stored(path: Path) -> StoredVolume:
     elif metaimage.is_metaimage(content):
         stored = metaimage.parse(path, content)
     elif content[128:132] == b"DICM":
-        raise InputError(
-            f"“{path.name}” is a single DICOM file.",
-            "Choose the folder that holds all files of the series, "
-            "or load the series in 3D Slicer and save it as .nrrd.",
-        )
+        raise refusal(finding("file_of_series", file=path.name))
     else:
         raise unreadable(path)
     stored.check_claim()
@@ -194,7 +188,7 @@ def check_writable(path: Path | str) -> None:
     """
     path = Path(path)
     if not path.name.lower().endswith(WRITABLE):
-        raise InputError(f"“{_shown(path)}” is not a name for a volume.", f"End it in one of {', '.join(WRITABLE)}.")
+        raise refusal(finding("output_format", file=_shown(path), choices=", ".join(WRITABLE)))
     atomic.check_folder(path)
 
 
@@ -208,11 +202,11 @@ def check_output_folder(path: Path | str) -> None:
     try:
         nearest = next(folder for folder in (path, *path.parents) if folder.exists())
     except (OSError, ValueError) as error:
-        raise InputError(f"“{_shown(path)}” is not a name that a folder can have.") from error
+        raise refusal(finding("folder_name", file=_shown(path))) from error
     if not nearest.is_dir():
-        raise InputError(f"“{nearest}” is a file where a folder for results is needed.")
+        raise refusal(finding("folder_is_file", file=str(nearest)))
     if not os.access(nearest, os.W_OK):
-        raise InputError(f"The folder “{path}” cannot be written.")
+        raise refusal(finding("folder_closed", file=str(path)))
 
 
 def write_volume(image: sitk.Image, path: Path | str, *, compress: bool = True, private: bool = False) -> None:
@@ -231,9 +225,7 @@ def write_volume(image: sitk.Image, path: Path | str, *, compress: bool = True, 
     try:
         atomic.write_file(path, lambda draft: store_volume(image, draft, compress=compress), private=private)
     except (RuntimeError, OSError) as error:
-        raise InputError(
-            f"“{_shown(path)}” cannot be written.", "Check the folder and the space on the disk."
-        ) from error
+        raise refusal(finding("output_not_written", file=_shown(path))) from error
 
 
 def store_volume(image: sitk.Image, draft: Path, *, compress: bool = True) -> None:

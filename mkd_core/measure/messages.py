@@ -78,8 +78,8 @@ def _of_bundle(text: str) -> Message:
         "refusal",
         text,
         _(
-            "It cannot be used. Choose a weights bundle (.safetensors) made for this extension, or leave the field "
-            "empty for the one that comes with it."
+            "The file cannot be used. Choose a weights bundle (.safetensors) made for this extension, or leave the "
+            "field empty for the one that comes with it."
         ),
     )
 
@@ -369,7 +369,7 @@ MESSAGES: Mapping[str, Message] = {
     "option_structure": Message("refusal", _("There is no structure “{value}”."), _("Choose from {choices}.")),
     "option_segmentor": Message("refusal", _("There is no segmentor “{value}”."), _("Choose one of {choices}.")),
     "option_threads": Message(
-        "refusal", _("{value} is not a number of threads."), _("Choose a number from 1 to {most:.0f}.")
+        "refusal", _("“{value}” is not a number of threads."), _("Choose a number from 1 to {most:.0f}.")
     ),
     "option_modality": Message("refusal", _("“{value}” is not a modality."), _("Choose one of {choices}.")),
     "option_precision": Message("refusal", _("“{value}” is not a precision."), _("Choose one of {choices}.")),
@@ -427,18 +427,18 @@ MESSAGES: Mapping[str, Message] = {
             "may be incomplete."
         )
     ),
-    "bundle_tensor_gap": _of_bundle(_("The tensors overlap or leave a gap at {tensor!r}.")),
-    "bundle_tensor_entry": _of_bundle(_("The header does not describe tensor {tensor!r} properly.")),
+    "bundle_tensor_gap": _of_bundle(_("The tensors overlap or leave a gap at “{tensor}”.")),
+    "bundle_tensor_entry": _of_bundle(_("The header does not describe tensor “{tensor}” properly.")),
     "bundle_tensor_format": _of_bundle(
-        _("Tensor {tensor!r} has number format {format!r}; only {choices} are allowed.")
+        _("Tensor “{tensor}” has number format “{format}”; only {choices} are allowed.")
     ),
-    "bundle_tensor_shape": _of_bundle(_("Tensor {tensor!r} has no proper shape.")),
-    "bundle_tensor_place": _of_bundle(_("Tensor {tensor!r} has no proper place in the file.")),
-    "bundle_tensor_size": _of_bundle(_("The size of tensor {tensor!r} does not fit its shape.")),
-    "bundle_tensor_missing": _of_bundle(_("Tensor {tensor!r} is missing.")),
-    "bundle_tensor_other_shape": _of_bundle(_("Tensor {tensor!r} has shape {found} where {needed} is needed.")),
-    "bundle_tensor_unknown": _of_bundle(_("Tensor {tensor!r} belongs to none of the networks.")),
-    "bundle_tensor_not_finite": _of_bundle(_("Tensor {tensor!r} holds numbers that are not finite.")),
+    "bundle_tensor_shape": _of_bundle(_("Tensor “{tensor}” has no proper shape.")),
+    "bundle_tensor_place": _of_bundle(_("Tensor “{tensor}” has no proper place in the file.")),
+    "bundle_tensor_size": _of_bundle(_("The size of tensor “{tensor}” does not fit its shape.")),
+    "bundle_tensor_missing": _of_bundle(_("Tensor “{tensor}” is missing.")),
+    "bundle_tensor_other_shape": _of_bundle(_("Tensor “{tensor}” has shape {found} where {needed} is needed.")),
+    "bundle_tensor_unknown": _of_bundle(_("Tensor “{tensor}” belongs to none of the networks.")),
+    "bundle_tensor_not_finite": _of_bundle(_("Tensor “{tensor}” holds numbers that are not finite.")),
     "bundle_number_format": _of_bundle(_("A number is not finite or does not fit into {format}.")),
     "bundle_no_description": _of_bundle(_("This is a .safetensors file without the description of a weights bundle.")),
     "bundle_description_json": _of_bundle(_("The description is not JSON.")),
@@ -454,12 +454,12 @@ MESSAGES: Mapping[str, Message] = {
     "bundle_unknown_format": _of_bundle(
         _("The bundle is of an unknown format ({version:g}); this version reads formats {choices}.")
     ),
-    "bundle_no_text": _of_bundle(_("The description has no text for {key!r}.")),
+    "bundle_no_text": _of_bundle(_("The description has no text for “{key}”.")),
     "bundle_no_name": _of_bundle(_("The description has an empty name or version.")),
-    "bundle_no_table": _of_bundle(_("The description has no table {key!r}.")),
-    "bundle_unknown_entry": _of_bundle(_("The table {table!r} of the description has an unknown entry {key!r}.")),
-    "bundle_number": _of_bundle(_("{key!r} of {table!r} is not a number from {low:g} to {high:g}.")),
-    "bundle_box": _of_bundle(_("'max_box_mm' of 'segmentor' is not three lengths from {low:g} to {high:g} mm.")),
+    "bundle_no_table": _of_bundle(_("The description has no table “{key}”.")),
+    "bundle_unknown_entry": _of_bundle(_("The table “{table}” of the description has an unknown entry “{key}”.")),
+    "bundle_number": _of_bundle(_("“{key}” of “{table}” is not a number from {low:g} to {high:g}.")),
+    "bundle_box": _of_bundle(_("“max_box_mm” of “segmentor” is not three lengths from {low:g} to {high:g} mm.")),
     "bundle_modalities": _of_bundle(_("The target and assistant modality are not CT and MR, or MR and CT.")),
     "bundle_no_normalisation": _of_bundle(_("The description does not say how to normalise {modality}.")),
     "bundle_no_range": _of_bundle(_("The intensity range of {modality} is not a range.")),
@@ -469,10 +469,10 @@ MESSAGES: Mapping[str, Message] = {
     "bundle_alignment_assistant": _of_bundle(_("The alignment of assistant volumes is not one of {choices}.")),
     "bundle_other_structures": _of_bundle(_("The structures are not {choices}.")),
     "bundle_no_structures": _of_bundle(_("The description does not list the structures.")),
-    "bundle_unknown_structure": _of_bundle(_("There is a structure {key!r} that this version does not know.")),
+    "bundle_unknown_structure": _of_bundle(_("There is a structure “{key}” that this version does not know.")),
     "bundle_structure_twice": _of_bundle(_("The description lists a structure twice.")),
     "bundle_no_network": _of_bundle(_("The bundle has no {part}.")),
-    "bundle_unknown_network": _of_bundle(_("The bundle holds an unknown network {key!r}.")),
+    "bundle_unknown_network": _of_bundle(_("The bundle holds an unknown network “{key}”.")),
     "bundle_network_type": _of_bundle(_("The {part} has no type.")),
     "bundle_network_absurd": _of_bundle(_("The description of the {part} holds absurd values.")),
     "bundle_network_broken": _of_bundle(_("The {part} cannot be built ({reason}).")),

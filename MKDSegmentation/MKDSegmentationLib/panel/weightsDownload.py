@@ -13,6 +13,7 @@ from ..parameters import MachineSettings
 from ..run.contracts import Worker
 from ..run.privateFolder import PrivateFolder, removeLeftover
 from ..run.workerProcess import WorkerProcess
+from ..scene.findingTexts import errorText
 from .pathField import PathField
 
 
@@ -65,7 +66,7 @@ class WeightsDownload:
         try:
             check_request(self._urlLineEdit.text, self._sha256LineEdit.text)
         except DownloadError as error:
-            return str(error)
+            return errorText(error)
         return ""
 
     def _onButton(self) -> None:

@@ -10,6 +10,7 @@ from mkd_core.io.bundle import default_bundle_path, read_description
 from mkd_core.structures import STRUCTURES, labelled
 
 from ..parameters import MachineSettings
+from ..scene.findingTexts import errorText
 from .modelCard import modelCard
 from .pathField import PathField
 
@@ -77,7 +78,7 @@ class WeightsSettings:
             self._structures = labelled(description["structures"])
             text, self._problem = modelCard(description, path), ""
         except (BundleError, OSError) as error:
-            self._problem = str(error)
+            self._problem = errorText(error)
             text = "\N{WARNING SIGN} " + html.escape(self._problem)
         self._cardLabel.text = text
         self._defaultButton.enabled = bool(self.path)

@@ -1,7 +1,8 @@
-"""Findings of the core in the language of the application."""
+"""Findings and errors of the core in the language of the application."""
 
 from slicer.i18n import translate
 
+from mkd_core.errors import MKDError
 from mkd_core.measure.messages import TRANSLATION_CONTEXT, describe
 from mkd_core.protocol import Finding, findings
 
@@ -9,6 +10,12 @@ from mkd_core.protocol import Finding, findings
 def findingText(finding: Finding) -> str:
     """Return the sentences of a finding, translated."""
     return describe(finding, lambda text: translate(TRANSLATION_CONTEXT, text))
+
+
+def errorText(error: Exception) -> str:
+    """Return what an error says, translated if it is one of the core with a finding."""
+    found = error.finding if isinstance(error, MKDError) else None
+    return findingText(found) if found is not None else str(error)
 
 
 def warningTexts(entry) -> list:
