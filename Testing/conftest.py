@@ -2,7 +2,6 @@
 
 import importlib.util
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -86,36 +85,3 @@ def loadModule(slicerApp):
     from Testing.harness import bootstrap
 
     return bootstrap.loadModule
-
-
-@pytest.fixture
-def torchExtension(monkeypatch):
-    """Put a PyTorchUtils in place that says torch is installed; without this fixture the PyTorch extension is
-    absent.
-    """
-    extension = types.ModuleType("PyTorchUtils")
-
-    class PyTorchUtilsLogic:
-        installCalls = []
-
-        @staticmethod
-        def torchInstalled():
-            return importlib.util.find_spec("torch") is not None
-
-        def installTorch(
-            self,
-            askConfirmation=False,
-            forceComputationBackend=None,
-            torchVersionRequirement=None,
-            torchvisionVersionRequirement=None,
-        ):
-            self.installCalls.append(
-                {"askConfirmation": askConfirmation, "torchVersionRequirement": torchVersionRequirement}
-            )
-            import torch
-
-            return torch
-
-    extension.PyTorchUtilsLogic = PyTorchUtilsLogic
-    monkeypatch.setitem(sys.modules, "PyTorchUtils", extension)
-    return extension

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from test_geometry import rotation, stored_otherwise
 
 from mkd_core.errors import InputError
 from mkd_core.evaluation.cases import Case, check_cases, find_cases, missing_structures, read_case
 from mkd_core.measure.messages import describe
 from mkd_core.structures import STRUCTURES
 from Testing.support.dicom_series import write_series
+from Testing.support.stored_volumes import rotation, stored_otherwise
 
 MMWHS = [0, 500, 600, 420, 550, 205, 820, 850]
 

@@ -5,8 +5,8 @@ volume's grid.
 from __future__ import annotations
 
 from hypothesis import given, settings, strategies
-from test_geometry import ORIENTATIONS
 
+from Testing.support.stored_volumes import ORIENTATIONS
 from Testing.trust.geometry import KINDS, Stored, judge
 
 

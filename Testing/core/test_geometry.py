@@ -14,21 +14,7 @@ from torch.nn import functional
 from mkd_core.errors import InputError
 from mkd_core.inference import geometry, resampling
 from mkd_core.inference.geometry import Grid, OrientedVolume
-
-ORIENTATIONS = [
-    (order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)
-]
-
-
-def rotation(angles) -> np.ndarray:
-    """Rotation matrix from three angles in radians."""
-    matrix = np.eye(3)
-    for axis, angle in enumerate(angles):
-        a, b = [other for other in range(3) if other != axis]
-        turn = np.eye(3)
-        turn[[a, a, b, b], [a, b, a, b]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
-        matrix = matrix @ turn
-    return matrix
+from Testing.support.stored_volumes import ORIENTATIONS, rotation, stored_otherwise
 
 
 def random_image(size, spacing, direction=None, origin=(0.0, 0.0, 0.0), seed=0) -> sitk.Image:
@@ -39,12 +25,6 @@ def random_image(size, spacing, direction=None, origin=(0.0, 0.0, 0.0), seed=0) 
     if direction is not None:
         image.SetDirection(np.asarray(direction).ravel().tolist())
     return image
-
-
-def stored_otherwise(image: sitk.Image, order, signs) -> sitk.Image:
-    """The same volume with its axes stored in another order and direction."""
-    image = sitk.PermuteAxes(image, order)
-    return sitk.Flip(image, [sign < 0 for sign in signs], flipAboutOrigin=False)
 
 
 def random_scores(shape, seed=0, smooth=True) -> torch.Tensor:

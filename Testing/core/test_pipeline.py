@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from test_geometry import ORIENTATIONS, rotation, stored_otherwise
 
 import mkd_core
 from mkd_core import SegmentationOptions
@@ -23,6 +22,7 @@ from mkd_core.measure.messages import describe
 from mkd_core.protocol import findings
 from mkd_core.structures import BY_LABEL
 from Testing.support.known_heart import AIR, BALLS, BODY, LEVELS, ByIntensity, KnownBundle, Negative, dice, known_volume
+from Testing.support.stored_volumes import ORIENTATIONS, rotation, stored_otherwise
 
 PLAIN = SegmentationOptions(device="cpu", precision="float32", threads=1)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from test_geometry import rotation, stored_otherwise
 
 from mkd_core.io.preview import comparison, picture, write_png
 from mkd_core.structures import BY_LABEL
 from Testing.support.known_heart import BALLS, known_volume
+from Testing.support.stored_volumes import rotation, stored_otherwise
 
 
 def colour_centre(pixels: np.ndarray, label: int, panel: int) -> np.ndarray:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from test_geometry import ORIENTATIONS, rotation, stored_otherwise
 
 import mkd_core
 from mkd_core.errors import MKDError
 from mkd_core.io.volumes import WRITABLE, read_volume, write_volume
 from Testing.support.known_heart import BALLS, KnownBundle, known_volume
+from Testing.support.stored_volumes import ORIENTATIONS, rotation, stored_otherwise
 from Testing.trust.outcome import Outcome
 
 _GROUP = "geometry"

@@ -74,12 +74,6 @@ class Orientation:
     axes: tuple[int, int, int] = (0, 1, 2)
     signs: tuple[int, int, int] = (1, 1, 1)
 
-    @property
-    def is_mirror_image(self) -> bool:
-        """No rotation brings a volume to this orientation."""
-        even = self.axes in ((0, 1, 2), (1, 2, 0), (2, 0, 1))
-        return (math.prod(self.signs) > 0) != even
-
     def apply(self, values: torch.Tensor) -> torch.Tensor:
         """``(D, H, W)`` with its axes exchanged and reversed."""
         return values.permute(self.axes).flip([axis for axis, sign in enumerate(self.signs) if sign < 0])
