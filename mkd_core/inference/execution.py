@@ -268,7 +268,7 @@ class Executor:
             if not torch.isfinite(prediction.sum()):
                 raise BundleError("These weights give no numbers for this volume.", "Choose other weights.")
             return prediction
-        except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        except (MemoryError, RuntimeError) as error:  # torch.cuda.OutOfMemoryError is a RuntimeError
             if not _is_lack_of_memory(error):
                 raise
             lack = error.with_traceback(None)  # the traceback would keep the layers' tensors
@@ -312,7 +312,7 @@ class Executor:
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or any(
         words in str(error) for words in _OUT_OF_MEMORY
     )
 
