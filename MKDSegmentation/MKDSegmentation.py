@@ -71,10 +71,10 @@ class MKDSegmentation(ScriptedLoadableModule):
 
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
-        self.parent.title = _("MKD Heart Segmentation")
+        self.parent.title = _("Heart Segmentation (MKD)")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         self.parent.dependencies = []
-        self.parent.contributors = ["MKDSegmentation contributors"]
+        self.parent.contributors = ["The MKDSegmentation developers"]
         self.parent.helpText = _("""
 Segments the heart in a cardiac CT or MR volume: four chambers, left ventricular myocardium, ascending aorta and
 pulmonary artery, with their volumes and with warnings on what to doubt. Load a volume, select it and click Segment.

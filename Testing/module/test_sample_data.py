@@ -57,7 +57,7 @@ def test_the_samples_are_there_once_slicer_has_started_each_with_a_picture(sampl
 
     loadModule(MODULE)
     assert [source.sampleName for source in sources()] == NAMES
-    assert slicer.modules.sampleDataSourceCategories["MKDSegmentation"]["title"] == "Heart segmentation (MKD)"
+    assert slicer.modules.sampleDataSourceCategories["MKDSegmentation"]["title"] == "Heart Segmentation (MKD)"
     for source in sources():
         assert Path(source.thumbnailFileName).read_bytes().startswith(b"\x89PNG")
 

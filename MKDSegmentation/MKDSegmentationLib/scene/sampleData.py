@@ -80,7 +80,7 @@ def registerSampleData(iconFolder: str) -> None:
     except ImportError:
         return
     if hasattr(SampleDataLogic, "registerCustomSampleDataCategory"):  # since 2026
-        SampleDataLogic.registerCustomSampleDataCategory(CATEGORY, _("Heart segmentation (MKD)"))
+        SampleDataLogic.registerCustomSampleDataCategory(CATEGORY, _("Heart Segmentation (MKD)"))
     for sample in SAMPLES:
         SampleDataLogic.registerCustomSampleDataSource(
             category=CATEGORY,
