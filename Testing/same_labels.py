@@ -17,8 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACING_MM = 2.0
