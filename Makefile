@@ -1,6 +1,7 @@
 # make demo         makes a heart CT, segments it by a click in the panel, saves pictures, prints volumes (CT=path: your volume)
 # make test         runs every test
 # make test-fast    runs the tests that are not marked slow, in less than two minutes
+# make test-oldest  runs the core tests with the oldest PyTorch and NumPy that are supported, and compares the labels
 # make lint         checks style, format and types: ruff and mypy
 # make format       formats the code and fixes what ruff can fix
 # make screenshots  makes the pictures of the panel in Resources/Screenshots
@@ -8,14 +9,17 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+OLDEST ?= .venv-oldest
+CPU_TORCH ?= --index-url https://download.pytorch.org/whl/cpu
 CT ?=
 OUT ?= out/demo
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+OLDEST_READY := $(OLDEST)/.ready
 
-.PHONY: help setup demo test test-fast lint format screenshots clean
+.PHONY: help setup demo test test-fast test-oldest lint format screenshots clean
 
 help:
 	@sed -n '/^#/!q; s/^# //p' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +45,22 @@ test: $(READY)
 test-fast: $(READY)
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
+# The oldest PyTorch is taken from where it comes without CUDA; CPU_TORCH= takes pip's usual source. In Slicer on macOS it
+# meets NumPy 2, for which it was not built: numpy2/ has today's NumPy and SciPy, to be put before the oldest.
+$(OLDEST_READY): Testing/requirements-oldest.txt pyproject.toml
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet $(CPU_TORCH) "$$(grep '^torch==' Testing/requirements-oldest.txt)"
+	$(OLDEST)/bin/python -m pip install --quiet -r Testing/requirements-oldest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --no-deps -e .
+	$(OLDEST)/bin/python -m pip install --quiet --no-deps --target $(OLDEST)/numpy2 $$(grep -E '^(numpy|scipy)==' Testing/requirements-test.txt)
+	touch $(OLDEST_READY)
+
+test-oldest: $(READY) $(OLDEST_READY)
+	$(OLDEST)/bin/python -m pytest Testing/core -m "not slow" $(PYTEST_ARGS)
+	PYTHONPATH=$(OLDEST)/numpy2 $(OLDEST)/bin/python -m pytest Testing/core/test_arrays.py
+	$(BIN)/python -m Testing.same_labels $(OLDEST)/bin/python
+	PYTHONPATH=$(OLDEST)/numpy2 $(BIN)/python -m Testing.same_labels $(OLDEST)/bin/python
+
 lint: $(READY)
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m ruff format --check
@@ -54,4 +74,4 @@ screenshots: $(READY)
 	$(BIN)/python -m Testing.screenshots
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache out
+	rm -rf $(VENV) $(OLDEST) build *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache out

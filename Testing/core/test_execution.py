@@ -239,7 +239,7 @@ class Small(torch.nn.Module):
 
 WORDS_FOR_NO_MEMORY = [
     MemoryError(),
-    torch.OutOfMemoryError("CUDA out of memory"),
+    torch.cuda.OutOfMemoryError("CUDA out of memory"),
     RuntimeError(
         "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
         "allocate 8 bytes."

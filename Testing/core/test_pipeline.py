@@ -520,7 +520,7 @@ def test_running_out_of_memory_is_told_or_goes_on_with_the_processor(bundle):
         """A generator for which there is no memory on its device."""
 
         def forward(self, image):
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     image = torch.zeros(1, 1, 4, 4, 4)
     full = KnownBundle(generator_a2t=Full())
@@ -532,7 +532,7 @@ def test_running_out_of_memory_is_told_or_goes_on_with_the_processor(bundle):
 
         def forward(self, image):
             if image.device.type != "cpu":
-                raise torch.OutOfMemoryError("out of memory")
+                raise torch.cuda.OutOfMemoryError("out of memory")
             return super().forward(image)
 
     executor = execution.Executor(

@@ -57,7 +57,7 @@ def test_the_samples_are_there_once_slicer_has_started_each_with_a_picture(sampl
 
     loadModule(MODULE)
     assert [source.sampleName for source in sources()] == NAMES
-    assert slicer.modules.sampleDataSourceCategories["MKDSegmentation"]["title"] == "Heart segmentation (MKD)"
+    assert slicer.modules.sampleDataSourceCategories["MKDSegmentation"]["title"] == "Heart Segmentation (MKD)"
     for source in sources():
         assert Path(source.thumbnailFileName).read_bytes().startswith(b"\x89PNG")
 
@@ -100,8 +100,7 @@ def test_the_second_click_takes_what_was_made_before(coarseSamples, sampleData, 
     import slicer
 
     sampleData.click("MKD heart phantom MR")
-    lib = sys.modules["MKDSegmentationLib.scene.sampleData"]
-    monkeypatch.setattr(lib, "pythonCommand", lambda *arguments: ["/nowhere/python"])
+    monkeypatch.setattr("MKDSegmentationLib.run.workerProcess.pythonCommand", lambda *arguments: ["/nowhere/python"])
     sampleData.click("MKD heart phantom MR")
     first, second = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
     assert np.array_equal(slicer.util.arrayFromVolume(first), slicer.util.arrayFromVolume(second))
@@ -132,7 +131,7 @@ def test_a_process_that_cannot_start_is_told_and_leaves_nothing(
     monkeypatch.setattr(lib, "SAMPLES", [dataclasses.replace(sample, spacing=4.5) for sample in lib.SAMPLES])
     sampleData.install()
     lib.registerSampleData("")
-    monkeypatch.setattr(lib, "pythonCommand", lambda *arguments: ["/nowhere/python"])
+    monkeypatch.setattr("MKDSegmentationLib.run.workerProcess.pythonCommand", lambda *arguments: ["/nowhere/python"])
     before = sceneContent()
     with expectedErrors("SampleError: The process that makes it could not be started"):
         sampleData.click("MKD heart phantom CT")
@@ -151,7 +150,10 @@ def test_cancel_in_the_progress_dialog_ends_the_process_and_leaves_nothing(
     monkeypatch.setattr(lib, "SAMPLES", [dataclasses.replace(sample, spacing=5.0) for sample in lib.SAMPLES])
     sampleData.install()
     lib.registerSampleData("")
-    monkeypatch.setattr(lib, "pythonCommand", lambda *arguments: [sys.executable, "-c", "import time; time.sleep(60)"])
+    monkeypatch.setattr(
+        "MKDSegmentationLib.run.workerProcess.pythonCommand",
+        lambda *arguments: [sys.executable, "-c", "import time; time.sleep(60)"],
+    )
 
     def cancelDialog():
         for widget in QtWidgets.QApplication.topLevelWidgets():

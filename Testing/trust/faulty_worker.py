@@ -267,7 +267,7 @@ def no_graphics_memory() -> None:
 
     def refuse(executor, part):
         if executor.device.type != "cpu":
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return prepare(executor, part)
 
     torch.cuda.is_available = torch.cuda.is_bf16_supported = lambda: True

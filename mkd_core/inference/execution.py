@@ -267,7 +267,7 @@ class Executor:
             if not torch.isfinite(prediction.sum()):
                 raise refusal(finding("weights_no_numbers"), BundleError)
             return prediction
-        except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        except (MemoryError, RuntimeError) as error:  # torch.cuda.OutOfMemoryError is a RuntimeError
             if not _is_lack_of_memory(error):
                 raise
             lack = error.with_traceback(None)  # the traceback would keep the layers' tensors
@@ -308,7 +308,7 @@ class Executor:
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or any(
         words in str(error) for words in _OUT_OF_MEMORY
     )
 

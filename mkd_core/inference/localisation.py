@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mkd_core.arrays import as_array, as_tensor
 from mkd_core.inference.geometry import Grid, OrientedVolume, enclosing_grid
 from mkd_core.inference.normalisation import denormalise, normalise
 from mkd_core.inference.resampling import sample, weights
@@ -127,7 +128,7 @@ class Localisation:
         inside = np.isin(self.labels, blood)
         if self.rule["kind"] != "window" or not inside.any():
             return None
-        return float(denormalise(self.image, self.rule).numpy()[inside].mean())
+        return float(as_array(denormalise(self.image, self.rule))[inside].mean())
 
     def box(self, margin: float, least_heart_ml: float) -> tuple[np.ndarray, np.ndarray]:
         """Corners (z, y, x) of the box round the heart with a margin, mm.  There must be a heart.
@@ -147,12 +148,12 @@ class Localisation:
         """Probabilities on another grid, interpolated, ``(8, D, H, W)``; outside the heart all is background."""
         import torch
 
-        own = self.probabilities * torch.from_numpy(self.labels > 0)
+        own = self.probabilities * as_tensor(self.labels > 0)
         own[0] += 1.0 - own.sum(dim=0)
         for axis, (count, start, coarse_start) in enumerate(zip(grid.size, grid.start, self.grid.start)):
             positions = start - coarse_start + grid.spacing * np.arange(count)
             matrix = weights(self.grid.size[axis], self.grid.spacing, positions, self.grid.spacing)
-            own = torch.tensordot(torch.from_numpy(matrix).float(), own, dims=([1], [axis + 1])).movedim(0, axis + 1)
+            own = torch.tensordot(as_tensor(matrix).float(), own, dims=([1], [axis + 1])).movedim(0, axis + 1)
         return own.contiguous()
 
 
@@ -195,7 +196,7 @@ def localise(
     image = normalise(values, rule, values[inside])
     probabilities = _of_the_seven(executor.run("localiser", image[None, None], poll)[0].softmax(dim=0), bundle)
     labels = np.zeros(grid.size, np.uint8)
-    labels[inside] = ensemble.best_class(probabilities).numpy()[inside]
+    labels[inside] = as_array(ensemble.best_class(probabilities))[inside]
     labelled, kept = heart_parts(labels, grid.spacing)
     heart = np.where(np.isin(labelled, kept), labels, 0).astype(np.uint8)
     second_ml = second_heart_ml(np.where(np.isin(labelled, kept[1:]), 0, labels), grid.voxel_ml)
@@ -257,7 +258,7 @@ def recognition_score(
     if not sizes.any():
         return 0.0
     main = labelled == int(sizes.argmax())
-    best, found = probabilities.amax(dim=0).numpy()[main], labels[main]
+    best, found = as_array(probabilities.amax(dim=0))[main], labels[main]
     counts = np.bincount(found, minlength=CLASS_COUNT)
     sums = np.bincount(found, best, minlength=CLASS_COUNT)
     present = counts * voxel_ml > LEAST_STRUCTURE_ML
@@ -330,7 +331,7 @@ class OrientationSearch:
         turned = orientation.apply(image).contiguous()
         logits = self._executor.run("localiser", turned[None, None], self._poll)[0]
         probabilities = _of_the_seven(logits.softmax(dim=0), self._bundle)
-        labels = ensemble.best_class(probabilities).numpy()
+        labels = as_array(ensemble.best_class(probabilities))
         return recognition_score(probabilities, labels, self._seen.grid.voxel_ml, known_structures(self._bundle))
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mkd_core.arrays import as_array
+
 if TYPE_CHECKING:
     import torch
 
@@ -36,5 +38,5 @@ def denormalise(values: torch.Tensor, rule: dict[str, Any]) -> torch.Tensor:
 def _range(values: torch.Tensor, rule: dict[str, Any]) -> tuple[float, float]:
     if rule["kind"] == "window":
         return rule["low"], rule["high"]
-    low, high = np.percentile(values.numpy(), (rule["low"], rule["high"]))
+    low, high = np.percentile(as_array(values), (rule["low"], rule["high"]))
     return float(low), float(high)

@@ -21,6 +21,7 @@ import numpy as np
 import SimpleITK as sitk
 
 import mkd_core
+from mkd_core.arrays import as_array
 from mkd_core.errors import DeviceError, MKDError, NoHeartError
 from mkd_core.inference.clock import Clock
 from mkd_core.inference.components import remove_small_components
@@ -142,7 +143,7 @@ def segment(
         structures, labels, volume, block, prediction.labels, grid, prediction.agreements, prediction.removed
     )
     doubts, doubts_by_structure = plausibility.examine(
-        quantify.with_all_seven(measured), found.seven, found.image[0, 0].numpy(), grid, volume, modality
+        quantify.with_all_seven(measured), found.seven, as_array(found.image[0, 0]), grid, volume, modality
     )
     warnings += [*found.doubts, *plausibility.weights_findings(bundle.self_test)]
     warnings += doubts + quantify.global_warnings(measured, modality) + _warnings_of_run(executor, found.is_cut)
@@ -183,7 +184,9 @@ def segment(
     return SegmentationResult(
         labels_image,
         report,
-        disagreement=volume.grid_to_image(prediction.disagreement.numpy(), grid) if options.with_disagreement else None,
+        disagreement=volume.grid_to_image(as_array(prediction.disagreement), grid)
+        if options.with_disagreement
+        else None,
         aligned=_aligned_image(found.views.rendered, volume, grid, bundle) if options.with_aligned else None,
     )
 
@@ -386,7 +389,7 @@ def _coarse_prediction(heart: _Heart, seen: Localisation) -> _Prediction:
     return dataclasses.replace(
         heart.prediction,
         probabilities=probabilities,
-        labels=ensemble.best_class(probabilities).numpy(),
+        labels=as_array(ensemble.best_class(probabilities)),
         removed=np.zeros(len(own), np.int64),
     )
 
@@ -425,12 +428,12 @@ def _predict(views: Views, run: _Run) -> tuple[_Prediction, float]:
     synthetic = [run.executor.run("segmentor_syn", view, run.clock.poll)[0] for view in views.synthetic]
     run.clock.advance(0.8, "Segmenting")
     mean, from_real, from_synthetic = ensemble.ensemble(real, synthetic, run.bundle.ensemble_weight(run.modality))
-    both = [ensemble.best_class(prediction).numpy() for prediction in (from_real, from_synthetic)]
+    both = [as_array(ensemble.best_class(prediction)) for prediction in (from_real, from_synthetic)]
     disagreement = ensemble.disagreement(from_real, from_synthetic)
     chosen = (mean, from_real, from_synthetic)[SEGMENTORS.index(run.options.segmentor)]
-    first_labels = ensemble.best_class(chosen).numpy()
+    first_labels = as_array(ensemble.best_class(chosen))
     chosen = ensemble.keep_main_components(chosen, run.bundle.structures)
-    labels = ensemble.best_class(chosen).numpy()
+    labels = as_array(ensemble.best_class(chosen))
     removed = np.bincount(first_labels[labels != first_labels], minlength=len(chosen))
     agreements = ensemble.agreement(both[0], both[1], len(mean))
     return _Prediction(chosen, labels, disagreement, agreements, removed), ensemble.joint_agreement(both[0], both[1])
@@ -461,7 +464,7 @@ def _aligned_image(
 ) -> sitk.Image | None:
     if rendered is None:
         return None
-    return volume.grid_to_image(denormalise(rendered[0, 0], bundle.normalisation(bundle.target)).numpy(), grid)
+    return volume.grid_to_image(as_array(denormalise(rendered[0, 0], bundle.normalisation(bundle.target))), grid)
 
 
 def _world_box(volume: OrientedVolume, grid: Grid) -> dict[str, list[float]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mkd_core.arrays import as_array, as_tensor
 from mkd_core.inference.geometry import Grid, OrientedVolume, overlap_slices
 from mkd_core.method.ensemble import best_class
 
@@ -99,7 +100,7 @@ def _contract(voxels: np.ndarray, matrices: Sequence[np.ndarray]) -> torch.Tenso
     used = [np.flatnonzero(matrix.any(axis=0)) for matrix in matrices]
     region = voxels[tuple(slice(columns[0], columns[-1] + 1) for columns in used)]
     along_z, along_y, along_x = (
-        torch.from_numpy(np.ascontiguousarray(matrix[:, columns[0] : columns[-1] + 1]))
+        as_tensor(np.ascontiguousarray(matrix[:, columns[0] : columns[-1] + 1]))
         for matrix, columns in zip(matrices, used)
     )
     depth, height, width = region.shape
@@ -107,7 +108,7 @@ def _contract(voxels: np.ndarray, matrices: Sequence[np.ndarray]) -> torch.Tenso
     slices = torch.empty(min(_SLICES, depth), height * width)
     for first in range(0, depth, _SLICES):
         chunk = region[first : first + _SLICES]
-        np.copyto(slices[: len(chunk)].numpy().reshape(chunk.shape), chunk, casting="unsafe")
+        np.copyto(as_array(slices[: len(chunk)]).reshape(chunk.shape), chunk, casting="unsafe")
         kernel = along_z[:, first : first + len(chunk)]
         rows = kernel.any(dim=1).nonzero()
         if len(rows):
@@ -144,9 +145,9 @@ def _sample_oblique(
             for count, own, start, step, many in zip(voxels.shape, spacing, starts, steps, counts)
         ],
     )
-    z, y, x = (torch.from_numpy(axis.astype(np.float32)) for axis in positions)
+    z, y, x = (as_tensor(axis.astype(np.float32)) for axis in positions)
     # Along an axis of the volume, a position is the sum of one term per axis of the grid.
-    turned = torch.from_numpy(rotation.T.astype(np.float32))
+    turned = as_tensor(rotation.T.astype(np.float32))
     where = []
     for axis in (2, 1, 0):  # grid_sample wants (x, y, z)
         along = turned[axis, 0] * z[:, None, None] + turned[axis, 1] * y[:, None] + turned[axis, 2] * x
@@ -193,7 +194,6 @@ class _Stretch:
 
 
 def _stretches(inside: slice, spacing: float, start: float, step: float, many: int) -> list[_Stretch]:
-    import torch
 
     positions = spacing * np.arange(inside.start, inside.stop) - start
     cells = np.clip(np.floor(positions / step), 0, many - 2).astype(int)
@@ -204,7 +204,7 @@ def _stretches(inside: slice, spacing: float, start: float, step: float, many: i
         members = np.flatnonzero(tiles == tile)
         columns = slice(int(tile) * _TILE, min(int(tile) * _TILE + _TILE + 1, many))
         first, last = int(members[0]), int(members[-1]) + 1
-        found.append(_Stretch(first, last, columns, torch.from_numpy(matrix[first:last, columns].copy())))
+        found.append(_Stretch(first, last, columns, as_tensor(matrix[first:last, columns].copy())))
     return found
 
 
@@ -223,7 +223,7 @@ def _write_upright(scores: torch.Tensor, grid: Grid, field: OrientedVolume, labe
                 continue
             values = row.matrix @ tile[open_classes] @ column.matrix.T
             values = (slab.matrix @ values.flatten(2)).view(len(open_classes), *target.shape)
-            target[...] = best_class(values, open_classes).numpy()
+            target[...] = as_array(best_class(values, open_classes))
         yield (number + 1) / len(slabs)
 
 
@@ -251,7 +251,7 @@ def _write_oblique(scores: torch.Tensor, grid: Grid, field: OrientedVolume, labe
     shift = np.asarray(grid.start) / grid.spacing
     terms = [
         [
-            torch.from_numpy((turned[axis, along] * np.arange(inside.start, inside.stop)).astype(np.float32))
+            as_tensor((turned[axis, along] * np.arange(inside.start, inside.stop)).astype(np.float32))
             for along, inside in enumerate(block)
         ]
         for axis in range(3)
@@ -279,7 +279,7 @@ def _write_oblique(scores: torch.Tensor, grid: Grid, field: OrientedVolume, labe
         )
         found[unsure] = best_class(values[0, :, 0, 0])
         target = labels[begin : begin + _THIN]
-        np.copyto(target, found.view(cell.shape).numpy(), where=inside.numpy())
+        np.copyto(target, as_array(found.view(cell.shape)), where=as_array(inside))
         if begin % _SLICES == 0 or begin + _THIN >= depth:
             yield min(1.0, (begin + _THIN) / depth)
 

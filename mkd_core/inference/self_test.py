@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage, optimize
 
+from mkd_core.arrays import as_array, as_tensor
 from mkd_core.errors import BundleError
 from mkd_core.io.bundle_refusals import named, refused
 from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES, labels_of_the_seven
@@ -177,7 +178,7 @@ def _overlaps(executor: Executor, part: str, views: Sequence[torch.Tensor], trut
     total = torch.stack([executor.run(part, view)[0].softmax(dim=0) for view in views]).sum(dim=0)
     bundle = executor.bundle
     structures = bundle.localiser_structures if part == "localiser" else bundle.structures
-    predicted = np.array(labels_of_the_seven(structures), np.uint8)[best_class(total).numpy()]
+    predicted = np.array(labels_of_the_seven(structures), np.uint8)[as_array(best_class(total))]
     pairs = truth.astype(np.intp).ravel() * CLASS_COUNT + predicted.ravel()
     common = np.bincount(pairs, minlength=CLASS_COUNT**2).reshape(CLASS_COUNT, CLASS_COUNT)
     sizes = common.sum(axis=1)[:, None] + common.sum(axis=0)[None]
@@ -189,12 +190,11 @@ def _normalised(
     bundle: Bundle, modality: str, spacing: float, shape: tuple[int, int, int]
 ) -> tuple[torch.Tensor, np.ndarray]:
     """The phantom as networks see it, ``(1, 1, D, H, W)`` in [-1, 1], and its labels ``(D, H, W)``."""
-    import torch
 
     from mkd_core.inference.normalisation import normalise
 
     values, labels = draw_phantom(modality, spacing, shape)
-    return normalise(torch.from_numpy(values.copy()), bundle.normalisation(modality))[None, None], labels
+    return normalise(as_tensor(values.copy()), bundle.normalisation(modality))[None, None], labels
 
 
 def _shape(spacing: float, stride: int) -> tuple[int, int, int]:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mkd_core.arrays import as_array, as_tensor
 from mkd_core.errors import BundleError
 from mkd_core.io import atomic, tensor_file
 from mkd_core.io.bundle_limits import check_work, is_weight, outline
@@ -246,7 +247,6 @@ def _check_shapes(metadata: dict[str, Any], header: tensor_file.Header) -> None:
 
 def _decode(header: tensor_file.Header, data: bytes) -> dict[str, dict[str, torch.Tensor]]:
     import numpy as np
-    import torch
 
     state_dicts: dict[str, dict[str, torch.Tensor]] = {part: {} for part in PARTS}
     for name, entry in header.tensors.items():
@@ -254,7 +254,7 @@ def _decode(header: tensor_file.Header, data: bytes) -> dict[str, dict[str, torc
         if not np.isfinite(numbers).all():
             raise refused("bundle_tensor_not_finite", tensor=name)
         part, parameter = name.split("/", 1)
-        state_dicts[part][parameter] = torch.from_numpy(numbers)
+        state_dicts[part][parameter] = as_tensor(numbers)
     return state_dicts
 
 
@@ -297,7 +297,7 @@ def save_bundle(
         for part, state_dict in state_dicts.items():
             for name, tensor in state_dict.items():
                 if is_weight(name):
-                    numbers = tensor.detach().float().cpu().numpy()
+                    numbers = as_array(tensor.detach().float().cpu())
                     tensors[f"{part}/{name}"] = (numbers, _FORMATS[dtype] if numbers.ndim > 1 else "F32")
         atomic.write_file(path, write)
     except BundleError as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from mkd_core.arrays import as_array, as_tensor
 from mkd_core.structures import STRUCTURES, Structure
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def keep_main_components(probabilities: torch.Tensor, structures: Sequence[Struc
         The same tensor, still adding up to 1.
     """
     branching = [structure.label for structure in structures if structure.branches]
-    labels = best_class(probabilities).numpy()
+    labels = as_array(best_class(probabilities))
     found = boxes(labels)
     mains = np.zeros_like(labels)
     for label, box in found.items():
@@ -128,7 +129,7 @@ def keep_main_components(probabilities: torch.Tensor, structures: Sequence[Struc
     nothing = rest <= 1e-6
     probabilities[0].masked_fill_(nothing, 1.0)
     probabilities /= rest.masked_fill_(nothing, 1.0)
-    labels = best_class(probabilities).numpy()
+    labels = as_array(best_class(probabilities))
     for label, box in boxes(labels).items():
         labelled, sizes = parts(labels[box] == label)
         joined = np.isin(labelled, np.setdiff1d(labelled[mains[box] == label], 0))
@@ -169,11 +170,10 @@ def _confine(scores: torch.Tensor, kept: np.ndarray, mask: np.ndarray, box: tupl
     A rim round the kept voxels is left: there the class is not the best, but its scores make the slope that
         interpolation needs.
     """
-    import torch
 
     near = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
     beyond = (mask[near] & ~kept[near]) | ~ndimage.binary_dilation(kept[near], _ALL_NEIGHBOURS)
     lost = scores.clone()
-    lost[near].masked_fill_(torch.from_numpy(~beyond), 0.0)
+    lost[near].masked_fill_(as_tensor(~beyond), 0.0)
     scores -= lost
     return lost

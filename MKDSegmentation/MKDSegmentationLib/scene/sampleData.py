@@ -14,16 +14,13 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 
-import numpy as np
 import qt
 import slicer
 from slicer.i18n import tr as _
 
 from mkd_core import __version__ as coreVersion
-from mkd_core.structures import CLASS_COUNT, STRUCTURES
 
-from ..run.workerProcess import prepare, pythonCommand
-from .phantom import addSequence, addVolume
+# Only light imports up here, because Slicer loads this file at its start.
 
 CATEGORY = "MKDSegmentation"
 
@@ -80,7 +77,7 @@ def registerSampleData(iconFolder: str) -> None:
     except ImportError:
         return
     if hasattr(SampleDataLogic, "registerCustomSampleDataCategory"):  # since 2026
-        SampleDataLogic.registerCustomSampleDataCategory(CATEGORY, _("Heart segmentation (MKD)"))
+        SampleDataLogic.registerCustomSampleDataCategory(CATEGORY, _("Heart Segmentation (MKD)"))
     for sample in SAMPLES:
         SampleDataLogic.registerCustomSampleDataSource(
             category=CATEGORY,
@@ -103,7 +100,9 @@ def loadSample(sample: Sample):
     :return: the volume node; of a beat the one that shows the selected frame. None if the user cancelled.
     :raises SampleError: if it could not be made.
     """
-    import SimpleITK as sitk  # here, because it takes a while and Slicer loads this file at its start
+    import SimpleITK as sitk
+
+    from .phantom import addSequence, addVolume
 
     folder = _madeFolder(sample)
     if folder is None:
@@ -147,7 +146,10 @@ def _cacheFolder() -> str:
 
 
 def _volumesMl(truth) -> dict:
+    import numpy as np
     import SimpleITK as sitk
+
+    from mkd_core.structures import CLASS_COUNT, STRUCTURES
 
     counts = np.bincount(sitk.GetArrayViewFromImage(truth).ravel(), minlength=CLASS_COUNT)
     voxelMl = float(np.prod(truth.GetSpacing())) / 1000.0
@@ -175,6 +177,8 @@ def _madeFolder(sample: Sample):
 
 def _make(sample: Sample, folder: str) -> bool:
     """Make the files in a process of its own; returns False if the user cancelled."""
+    from ..run.workerProcess import prepare, pythonCommand
+
     image, truth = (os.path.join(folder, f"{name}.nrrd") for name in ("image", "truth"))
     beat = ["--frames", str(sample.frames)] if sample.frames else []
     command = pythonCommand(
