@@ -159,6 +159,7 @@ def spoilt(count: int) -> dict[str, np.ndarray]:
     swapped, half = np.arange(count), count // 2
     swapped[[count // 3, 2 * count // 3]] = swapped[[2 * count // 3, count // 3]]
     return {
+        "one missing": np.delete(np.arange(count), half),
         "eight missing": np.r_[0:half, half + 8 : count],
         "two exchanged": swapped,
         "shuffled": np.random.default_rng(0).permutation(count),
