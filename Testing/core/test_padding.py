@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from mkd_core.errors import InputError
 from mkd_core.inference import pipeline
 from mkd_core.inference.geometry import OrientedVolume
-from mkd_core.inference.padding import blank_slices, labels_at_edges, without_marks
+from mkd_core.inference.padding import blank_slices, labels_at_edges, slanted_padding, without_marks
 from mkd_core.inference.stack import find_jumps
 from mkd_core.io.volumes import read_volume
 from mkd_core.protocol import SegmentationOptions
@@ -143,6 +143,35 @@ def test_a_circle_of_padding_is_the_edge_of_the_volume():
     assert labels_at_edges(labels, field, block) - {0} == {5}
 
 
+@pytest.mark.parametrize("spacing", [1.0, 2.0, 5.0])
+def test_wedges_of_padding_as_a_tilted_volume_leaves_them_are_its_edge(spacing):
+    voxels = np.random.default_rng(0).integers(-500, 500, (60, 64, 40)).astype(np.int16)
+    z, y = np.arange(60)[:, None], np.arange(64)[None]
+    voxels[y < 25 - 0.5 * z], voxels[y > 75 - 0.4 * z] = -1024, -1024
+    image = sitk.GetImageFromArray(voxels)
+    image.SetSpacing([spacing] * 3)
+    field = OrientedVolume(image)
+    labels = np.zeros(field.size, np.uint8)
+    labels[10, 21, 20], labels[50, 54, 20] = 1, 2  # at the two wedges
+    labels[10, 44, 20], labels[30, 30, 20] = 3, 4  # far from both
+    everywhere = tuple(slice(0, side) for side in field.size)
+    assert labels_at_edges(labels, field, everywhere) - {0} == {1, 2}
+    block = (slice(5, 58), slice(6, 60), slice(3, 38))
+    assert labels_at_edges(labels[block], field, block) - {0} == {1, 2}
+
+
+def test_a_body_in_air_of_one_value_is_no_padding():
+    voxels = np.random.default_rng(0).integers(-500, 500, (40, 60, 60)).astype(np.int16)
+    z, y, x = np.ogrid[:40, :60, :60]
+    trunk = (y - 30) ** 2 / 400 + (x - 30) ** 2 / (16 + 10 * np.cos(z / 6.2)) ** 2 < 1  # waisted
+    voxels[np.broadcast_to(~trunk, voxels.shape)] = -1024
+    assert not slanted_padding(voxels).any()
+    wedge = np.broadcast_to(y < 20 - 0.4 * z, voxels.shape)
+    voxels[:] = np.random.default_rng(1).integers(-500, 500, voxels.shape)
+    voxels[wedge] = -1024
+    assert np.array_equal(slanted_padding(voxels), wedge)
+
+
 def slices(count: int = 60) -> np.ndarray:
     """Something that changes little by little, with noise."""
     generator = np.random.default_rng(0)
@@ -159,6 +188,7 @@ def spoilt(count: int) -> dict[str, np.ndarray]:
     swapped, half = np.arange(count), count // 2
     swapped[[count // 3, 2 * count // 3]] = swapped[[2 * count // 3, count // 3]]
     return {
+        "one missing": np.delete(np.arange(count), half),
         "eight missing": np.r_[0:half, half + 8 : count],
         "two exchanged": swapped,
         "shuffled": np.random.default_rng(0).permutation(count),

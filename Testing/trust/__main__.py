@@ -1,29 +1,36 @@
 """Do to the software whatever is bad, and print what it bore.
 
-    python -m Testing.trust [--quick]
+    python -m Testing.trust [--quick | --only SECTION ...]
 
 Writes Testing/benchmarks/results/faults.json, and for each refusal the sentence that the user sees to
-Testing/trust/messages.md.
+Testing/trust/messages.md.  ``--only`` runs some sections and keeps what the last run of the others found.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import platform
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from Testing.trust import TESTING, bundles, doubts, geometry, orientations, volumes
 from Testing.trust.outcome import Outcome
 
-SECTIONS = [volumes, bundles, geometry, orientations, doubts]
+SECTIONS = {
+    "volumes": volumes,
+    "bundles": bundles,
+    "geometry": geometry,
+    "orientations": orientations,
+    "doubts": doubts,
+}
 if sys.platform.startswith("linux"):  # by whose means the harm is done
     from Testing.trust import faults
 
-    SECTIONS.append(faults)
+    SECTIONS["faults"] = faults
 
 RESULTS, MESSAGES = TESTING / "benchmarks" / "results" / "faults.json", TESTING / "trust" / "messages.md"
 
@@ -35,11 +42,12 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="a little of everything, in less than a minute; writes no files"
     )
+    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS), help="run these sections")
     chosen = parser.parse_args()
-    start = time.perf_counter()
-    found = []
-    for section in SECTIONS:
-        for outcome in section.outcomes(quick=chosen.quick):
+    known = _earlier() if set(chosen.only) < set(SECTIONS) else {}
+    for name in chosen.only:
+        start, found = time.process_time(), []
+        for outcome in SECTIONS[name].outcomes(quick=chosen.quick):
             found.append(outcome)
             print(
                 f"{'ok  ' if outcome.survived else 'LOST'} {outcome.group}: "
@@ -47,11 +55,45 @@ def main() -> int:
                 f"{f': {outcome.note}' if outcome.note else ''}",
                 flush=True,
             )
-    print(*_table(found), sep="\n")
-    if not chosen.quick:
-        RESULTS.write_text(json.dumps(_summary(found, time.perf_counter() - start), indent=2) + "\n", encoding="utf-8")
-        MESSAGES.write_text("\n".join(_messages(found)) + "\n", encoding="utf-8")
-    return 0 if all(outcome.survived for outcome in found) else 1
+        known[name] = Section(round(time.process_time() - start), found)
+        if not chosen.quick:
+            _write({section: known[section] for section in SECTIONS if section in known})
+    everything = [outcome for name in SECTIONS if name in known for outcome in known[name].outcomes]
+    print(*_table(everything), sep="\n")
+    return 0 if all(outcome.survived for outcome in everything) else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """What a section found, and the seconds of a processor that it took, those of processes it started not counted."""
+
+    cpu_seconds: int
+    outcomes: list[Outcome]
+
+
+def _earlier() -> dict[str, Section]:
+    """What the last run of each section found."""
+    if not RESULTS.exists():
+        return {}
+    stored = json.loads(RESULTS.read_text(encoding="utf-8")).get("sections", {})
+    return {
+        name: Section(section["cpu_seconds"], [Outcome(**outcome) for outcome in section["outcomes"]])
+        for name, section in stored.items()
+        if name in SECTIONS
+    }
+
+
+def _write(known: Mapping[str, Section]) -> None:
+    found = [outcome for section in known.values() for outcome in section.outcomes]
+    summary = {
+        "command": "python -m Testing.trust",
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "counts": _counts(found),
+        "sections": {name: dataclasses.asdict(section) for name, section in known.items()},
+    }
+    RESULTS.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    MESSAGES.write_text("\n".join(_messages(found)) + "\n", encoding="utf-8")
 
 
 def _counts(found: Sequence[Outcome]) -> dict[str, dict[str, int]]:
@@ -77,22 +119,6 @@ def _table(found: Sequence[Outcome]) -> list[str]:
         f"{name:<18}{row['kinds']:>8}{row['tried']:>10}{row['survived']:>10}{row['lost']:>6}"
         for name, row in _counts(found).items()
     ]
-
-
-def _summary(found: Sequence[Outcome], seconds: float) -> dict:
-    return {
-        "command": "python -m Testing.trust",
-        "seconds": round(seconds),
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "counts": _counts(found),
-        "lost": [
-            {"group": outcome.group, "name": outcome.name, "note": outcome.note}
-            for outcome in found
-            if not outcome.survived
-        ],
-        "kinds": [{"group": outcome.group, "name": outcome.name, "tried": outcome.tried} for outcome in found],
-    }
 
 
 def _messages(found: Sequence[Outcome]) -> list[str]:

@@ -271,7 +271,7 @@ def outcomes(*, quick: bool) -> Iterator[Outcome]:
         for name, expected, content in _known(parts, Path(folder, "trace")):
             yield _refusal(name, expected, content, path)
         yield _sparse(path)
-        yield from _fuzzed(parts, path, 60 if quick else 20_000)
+        yield from _fuzzed(parts, path, 60 if quick else 2_000)
 
 
 def _sound(parts: _Parts, path: Path) -> Outcome:

@@ -125,14 +125,16 @@ def rendered(seed: int, modality: str, spacing: float) -> Known:
     return Known(f"rendered {modality} {seed}", modality, image, truth)
 
 
-def real_ct() -> Known | None:
-    """The real CT with what the segmentation finds the right way round, which other tests hold against references."""
-    path = data_folder() / "ct_thorax" / "ct.nii.gz"
+def real(name: str, modality: str) -> Known | None:
+    """A real volume with what the segmentation finds the right way round, which other tests hold against references."""
+    path = data_folder() / f"{name}.nii.gz"
     if not path.exists():
         return None
     image = sitk.ReadImage(str(path))
     options = mkd_core.SegmentationOptions(device="cpu", precision="float32", threads=1)
-    return Known("real CT", "CT", image, mkd_core.segment(image, options=options).labels)
+    return Known(
+        f"real {modality}", modality, image, mkd_core.segment(image, modality=modality, options=options).labels
+    )
 
 
 def volumes(quick: bool) -> Iterator[Known]:
@@ -140,10 +142,11 @@ def volumes(quick: bool) -> Iterator[Known]:
     if quick:
         yield rendered(300, "CT", 3.0)
         return
-    real = real_ct()
-    if real is not None:
-        yield real
-    for seed, modality in ((301, "CT"), (302, "CT"), (303, "CT"), (304, "MR")):
+    for name, modality in (("ct_thorax/ct", "CT"), ("mr_cine_4d/phase_00", "MR")):
+        known = real(name, modality)
+        if known is not None:
+            yield known
+    for seed, modality in ((301, "CT"), (303, "CT"), (304, "MR")):
         yield rendered(seed, modality, 2.0)
 
 

@@ -332,7 +332,7 @@ def outcomes(*, quick: bool) -> Iterator[Outcome]:
     yield _output_over_input()
     for name, is_compressed, data in STORED:
         yield _cut_off(name, is_compressed, data, 3 if quick else 40)
-        yield _damaged(name, is_compressed, data, 20 if quick else 2000)
+        yield _damaged(name, is_compressed, data, 20 if quick else 300)
 
 
 def _refusal(bad: BadVolume) -> Outcome:

@@ -47,8 +47,9 @@ _NARROW_PERCENTILE = 94.0
 #: A box of this side holds the heart of an adult with the great vessels, mm.
 _WHOLE_HEART = 150.0
 
-#: Around the heart, so much is shown to the localiser when orientations are compared, mm; and so much at least.
-_SURROUNDINGS, _LEAST_SIDE = 20.0, 160.0
+#: Around the heart, so much is shown to the localiser when orientations are compared, mm; so much at least, and at
+#: most: what seems larger than any heart takes long to look at 48 times.
+_SURROUNDINGS, _LEAST_SIDE, _LARGEST_SIDE = 20.0, 160.0, 240.0
 
 #: Shortest side of a box that a user draws, mm.
 SHORTEST_BOX = 20.0
@@ -296,6 +297,7 @@ class OrientationSearch:
     ) -> None:
         self._seen, self._bundle, self._executor, self._poll = seen, bundle, executor, poll
         self._near = seen.image[_surroundings(seen, bundle.localiser_stride)]
+        self._recognised_near: dict[Orientation, float] = {}
 
     @functools.cached_property
     def mirrored(self) -> float:
@@ -314,17 +316,22 @@ class OrientationSearch:
         """
         given = self._seen.recognition
         # The surroundings of the heart are quick to look at; what they show must hold for the whole volume.
-        looks_mirrored = self._recognition(MIRRORED, self._near) > given + _MIRROR_MARGIN
+        looks_mirrored = self._near_recognition(MIRRORED) > given + _MIRROR_MARGIN
         is_mirrored = looks_mirrored and self.mirrored > given + _MIRROR_MARGIN
         if joint_agreement < _AGREED and given + joint_agreement < _SURE:
-            near = self._recognition(Orientation(), self._near)
+            near = self._near_recognition(Orientation())
             best = max(
-                (BetterOrientation(one, self._recognition(one, self._near), near) for one in ORIENTATIONS),
+                (BetterOrientation(one, self._near_recognition(one), near) for one in ORIENTATIONS),
                 key=lambda one: one.recognition,
             )
             if best.orientation != MIRRORED and best.recognition > max(near + _TURN_MARGIN, _LEAST_RECOGNITION):
                 return best
         return BetterOrientation(MIRRORED, self.mirrored, given) if is_mirrored else None
+
+    def _near_recognition(self, orientation: Orientation) -> float:
+        if orientation not in self._recognised_near:
+            self._recognised_near[orientation] = self._recognition(orientation, self._near)
+        return self._recognised_near[orientation]
 
     def _recognition(self, orientation: Orientation, image: torch.Tensor) -> float:
         self._poll()
@@ -341,7 +348,8 @@ def _surroundings(seen: Localisation, stride: int) -> tuple[slice, ...]:
     low, high = points.min(axis=0), points.max(axis=0) + 1
     slices = []
     for first, last, count in zip(low, high, seen.labels.shape):
-        side = max(last - first + 2 * _SURROUNDINGS / seen.grid.spacing, _LEAST_SIDE / seen.grid.spacing)
+        wanted_mm = (last - first) * seen.grid.spacing + 2 * _SURROUNDINGS
+        side = min(max(wanted_mm, _LEAST_SIDE), _LARGEST_SIDE) / seen.grid.spacing
         wanted = min(count, math.ceil(side / stride) * stride)  # the grid's own sides are multiples too
         start = int(np.clip((first + last - wanted) // 2, 0, count - wanted))
         slices.append(slice(start, start + wanted))

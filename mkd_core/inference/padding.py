@@ -25,11 +25,17 @@ _LEAST_IMAGE = 0.1
 #: Structures that end within so many millimetres of padding may have been cut by it: averaging blurs its edge.
 _REACH_MM = 3.0
 
-#: Columns are looked at on a grid of about so many millimetres.
+#: Columns are looked at on a grid of about so many millimetres, and corners on one of so many.
 _CELL_MM = 2.0
+_CORNER_CELL_MM = 4.0
+
+#: Padding at corners fills at least this share of the volume, and what lies between it is convex but for this share of
+#: the padding, of which so many voxels are tried, as a turned or tilted box is and a body in air is not.
+_LEAST_PADDING, _MOST_WITHIN, _TRIED = 0.01, 0.05, 5000
 
 _SLICES = 16
 _STEP = 8
+_FEWEST_CELLS = 4
 
 
 def without_marks(image: sitk.Image, modality: str) -> tuple[sitk.Image, list[Finding]]:
@@ -99,7 +105,7 @@ def labels_at_edges(labels: np.ndarray, field: OrientedVolume, block: tuple[slic
             near = _grown(outside, (int(reach[rows]), int(reach[columns])))[block[rows], block[columns]]
             at = np.moveaxis(labels, axis, 0)[:, near]
             found |= set(np.unique(at).tolist())
-    return found
+    return found | _labels_at_slanted_padding(labels, field, block)
 
 
 def blank_slices(voxels: np.ndarray, axis: int) -> np.ndarray:
@@ -146,6 +152,59 @@ def _outside_columns(voxels: np.ndarray, axis: int, blank: Sequence[np.ndarray],
     outside = np.isin(pieces, list(at_corners))
     columns: np.ndarray = np.repeat(np.repeat(outside, strides[0], axis=0), strides[1], axis=1)
     return columns[: nowhere.shape[0], : nowhere.shape[1]]
+
+
+def _labels_at_slanted_padding(
+    labels: np.ndarray, field: OrientedVolume, block: tuple[slice, slice, slice]
+) -> set[int]:
+    """Labels near padding whose border runs across the slices, as in a volume resampled from a tilted or turned one."""
+    strides = tuple(max(1, int(_CORNER_CELL_MM / step)) for step in field.spacing)
+    cells = field.voxels[tuple(slice(None, None, stride) for stride in strides)]
+    outside = slanted_padding(cells)
+    if not outside.any():
+        return set()
+    reach = tuple(math.ceil(_REACH_MM / (step * stride)) for step, stride in zip(field.spacing, strides))
+    near = _grown(outside, reach)
+    places = np.argwhere(labels)
+    cell = [
+        np.minimum((places[:, axis] + block[axis].start) // strides[axis], near.shape[axis] - 1) for axis in range(3)
+    ]
+    return set(np.unique(labels[tuple(places[near[tuple(cell)]].T)]).tolist())
+
+
+def slanted_padding(cells: np.ndarray) -> np.ndarray:
+    """Which voxels have the value of a corner, lie in one piece with it, and are padding round a box: boolean, the
+    shape of ``cells``.
+    """
+    from scipy import ndimage, spatial
+
+    outside: np.ndarray = np.zeros(cells.shape, bool)
+    if min(cells.shape) < _FEWEST_CELLS:
+        return outside
+    corners = cells[np.ix_(*[(0, -1)] * 3)]
+    for value in np.unique(corners):
+        pieces: np.ndarray = ndimage.label(cells == value)[0]
+        at_corners = pieces[np.ix_(*[(0, -1)] * 3)]
+        numbers, counts = np.unique(pieces, return_counts=True)
+        least = _LEAST_PADDING * cells.size
+        large = {int(n) for n, count in zip(numbers, counts) if n and count >= least} & set(at_corners.ravel().tolist())
+        if large:
+            outside |= np.isin(pieces, list(large))
+    if not outside.any() or outside.all():
+        return np.zeros(cells.shape, bool)
+    image = ndimage.binary_opening(~outside)
+    rim = image & ~ndimage.binary_erosion(image)
+    points = np.argwhere(rim)
+    try:
+        hull = spatial.ConvexHull(points)
+    except spatial.QhullError:  # flat, or next to nothing
+        return np.zeros(cells.shape, bool)
+    padding = np.argwhere(outside)
+    padding = padding[:: max(1, len(padding) // _TRIED)]
+    within = np.ones(len(padding), bool)
+    for *normal, offset in np.unique(hull.equations.round(6), axis=0):
+        within &= padding @ np.array(normal) + offset < -1.0
+    return outside if np.count_nonzero(within) <= _MOST_WITHIN * len(padding) else np.zeros(cells.shape, bool)
 
 
 def _grown(mask: np.ndarray, reach: tuple[int, ...]) -> np.ndarray:

@@ -514,6 +514,12 @@ MESSAGES: Mapping[str, Message] = {
             "as an image that the segmentor of translated images knows."
         )
     ),
+    "weights_generator_idle": _of_self_test(
+        _(
+            "These weights give wrong structures on the self-test: one of the generators leaves the built-in phantom "
+            "as it is."
+        )
+    ),
     "weights_localiser": _of_self_test(
         _(
             "These weights give wrong structures on the self-test: the localiser does not see the heart of the "
