@@ -92,7 +92,7 @@ def _jumps(slices: np.ndarray, compared: np.ndarray) -> np.ndarray:
     steps = np.sqrt(squares.reshape(count, -1))
     least = _NOISE * float(np.median(steps[compared]))
     result = np.zeros(count)
-    for at in np.flatnonzero(compared):
+    for at in map(int, np.flatnonzero(compared)):
         near = np.arange(max(0, at - _NEIGHBOURS), min(count, at + _NEIGHBOURS + 1))
         near = near[compared[near] & (near != at)]
         if len(near) < _NEIGHBOURS:
