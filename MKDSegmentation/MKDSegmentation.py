@@ -344,7 +344,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             segmentation,
             assessment,
             blockingReason,
-            lib.reportOf(segmentation),
+            lib.currentReport(segmentation, volume),
             self.logic.isRunning,
             self._message(),
             self._parameterNode.heartBox,

@@ -41,7 +41,7 @@ _NAMES_OF_FILES = {
     "scene.phantom": ("addHeartPhantom",),
     "scene.provenance": ("reportOf",),
     "scene.sampleData": ("BEAT", "CT", "TRUTH_ATTRIBUTE", "loadSample", "registerSampleData"),
-    "scene.segmentMeasurement": ("measureSegment",),
+    "scene.segmentMeasurement": ("currentReport", "measureSegment"),
     "scene.segmentationWriting": ("reasonSegmentationCannotBeUsed", "writeSegmentation"),
     "scene.transformHardening": ("hardenedCopy",),
 }

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from mkd_core.protocol import Report
+
 from .volumeAdvice import VolumeAssessment
 
 
@@ -13,7 +15,7 @@ class PanelState:
     segmentation - segmentation node of the result, or None for a new one.
     assessment - of the volume.
     blockingReason - why nothing can be segmented now, whatever the cause; empty if it can.
-    report - of the run that made the segmentation, empty if there is none.
+    report - of the run that made the segmentation, with the figures of the segments as they are now; None without one.
     isRunning - True during a run.
     message - how the last run ended; empty if there was none for this volume.
     box - markups ROI node round the heart that the user chose, or None.
@@ -23,7 +25,7 @@ class PanelState:
     segmentation: object = None
     assessment: VolumeAssessment = field(default_factory=VolumeAssessment)
     blockingReason: str = ""
-    report: dict = field(default_factory=dict)
+    report: Report | None = None
     isRunning: bool = False
     message: str = ""
     box: object = None

@@ -8,6 +8,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from mkd_core.protocol import Report
 from mkd_core.structures import BY_KEY
 
 from ..parameters import MachineSettings
@@ -39,13 +40,13 @@ class ResultsTable:
         ui.saveTableButton.connect("clicked(bool)", self._onSave)
 
     def show(self, state) -> None:
-        """Show what the segments in the state of the panel measure now; rows stand in the order of the label values."""
+        """Show the report in the state of the panel; rows stand in the order of the label values."""
         self._segmentation, self._volume = state.segmentation, state.volume
-        report = currentReport(state.segmentation, state.volume)
+        report = state.report
         if report == self._report:
             return  # what the user selected in the table stays selected
         self._report = report
-        self._keys = list(report.get("structures", {}))
+        self._keys = list(report["structures"])
         rows = measurementRows(report)
         isCt = report.get("modality", "CT") == "CT"
         self._table.setHorizontalHeaderLabels(
@@ -149,12 +150,12 @@ def _volumeText(volume: float | None, status: str) -> str:
     return f"{volume:.0f}" if volume >= 10 else f"{volume:.1f}"
 
 
-def _massText(report: dict) -> str:
+def _massText(report: Report) -> str:
     mass = (report.get("structures", {}).get("Myo") or {}).get("mass_g")
     return html.escape(_("Left ventricular mass: {mass} g").format(mass=f"{mass:.0f}")) + "<br>" if mass else ""
 
 
-def _warningsText(report: dict) -> str:
+def _warningsText(report: Report) -> str:
     warnings = [html.escape(warning) for warning in warningTexts(report)]
     changes = []
     for key, entry in report.get("structures", {}).items():

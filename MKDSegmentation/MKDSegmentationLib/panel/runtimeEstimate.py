@@ -9,6 +9,7 @@ import numpy as np
 from slicer.i18n import tr as _
 
 from mkd_core.environment import available_memory
+from mkd_core.protocol import Report
 
 from ..parameters import MachineSettings
 from .computingSettings import deviceName
@@ -78,7 +79,7 @@ class RuntimeEstimate:
         """Return how long a run on so many voxels takes here, in seconds."""
         return self._model(voxels, device) * self._settings.speedFactor(device) + (0.0 if isWarm else _SECONDS_TO_START)
 
-    def updateFromRun(self, report: dict, device: str) -> None:
+    def updateFromRun(self, report: Report, device: str) -> None:
         """Take to heart what a run really took.
 
         :param report: of the run.

@@ -13,7 +13,7 @@ from slicer.util import VTKObservationMixin
 from mkd_core import __version__ as coreVersion
 from mkd_core.errors import ProtocolError
 from mkd_core.measure.messages import finding
-from mkd_core.protocol import ALIGNED, DISAGREEMENT, SegmentRequest, parse_report
+from mkd_core.protocol import ALIGNED, DISAGREEMENT, Report, SegmentRequest, parse_report
 from mkd_core.structures import labelled
 
 from ..parameters import RunOptions
@@ -246,7 +246,7 @@ class SegmentationRun(VTKObservationMixin):
         yield
         return labels
 
-    def _onLabelsRead(self, labels, report: dict) -> None:
+    def _onLabelsRead(self, labels, report: Report) -> None:
         self._steps = None
         if self._failIfChanged():
             return
@@ -258,7 +258,7 @@ class SegmentationRun(VTKObservationMixin):
         else:
             self._finish(outcome)
 
-    def _writeResult(self, labels, report: dict) -> RunOutcome:
+    def _writeResult(self, labels, report: Report) -> RunOutcome:
         reason = reasonSegmentationCannotBeUsed(self._outputSegmentation, self._inputVolume)
         if reason:
             return RunOutcome("failed", reason)
@@ -296,7 +296,7 @@ class SegmentationRun(VTKObservationMixin):
     def _segmentsNow(self) -> dict:
         return voxelState(self._outputSegmentation, ourSegments(self._outputSegmentation).values())
 
-    def _writeSegments(self, labels, report: dict) -> tuple:
+    def _writeSegments(self, labels, report: Report) -> tuple:
         """Put the segments into the scene; return the segmentation node and the report as it was stored with it."""
         segmentation = writeSegmentation(
             labels,
@@ -307,7 +307,7 @@ class SegmentationRun(VTKObservationMixin):
         )
         return segmentation, keepReport(segmentation, report)
 
-    def _writeNodes(self, labels, overlays: dict, report: dict) -> tuple:
+    def _writeNodes(self, labels, overlays: dict, report: Report) -> tuple:
         """Put the result into the scene; return segmentation node, table node and the report as it was stored."""
         segmentation, report = self._writeSegments(labels, report)
         table = writeMeasurementsTable(currentReport(segmentation, self._inputVolume), segmentation)
@@ -373,7 +373,7 @@ class SegmentationRun(VTKObservationMixin):
             self._transfer = None
 
 
-def _withTrueVolumes(report: dict, factor: float) -> dict:
+def _withTrueVolumes(report: Report, factor: float) -> Report:
     """Return a report whose volumes and masses, measured on an upright grid, are those of the sheared one."""
     if factor == 1.0:
         return report

@@ -9,6 +9,8 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from mkd_core.protocol import Report
+
 from ..parameters import RunOptions
 from ..scene.frameSequence import FrameSequence
 from ..scene.functionNodes import writeFunctionNodes
@@ -255,7 +257,7 @@ class _FrameRun(SegmentationRun):
         self._onFinished = None
         self.cancel()
 
-    def _writeResult(self, labels, report: dict) -> RunOutcome:
+    def _writeResult(self, labels, report: Report) -> RunOutcome:
         if labels is None:
             return RunOutcome("failed", _("No heart was found in this volume."))
         segmentation, report = self._writeSegments(labels, report)

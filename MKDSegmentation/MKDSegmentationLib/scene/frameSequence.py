@@ -2,6 +2,8 @@
 
 import slicer
 
+from mkd_core.protocol import Report
+
 from .provenance import reportOf
 from .segmentationWriting import placeBeside
 from .segmentMeasurement import currentReport, editedStructures, voxelsToMeasure
@@ -100,7 +102,7 @@ class FrameSequence:
         """Return the report of each frame with its segments measured as they are now, None for a frame that was not
         segmented.
         """
-        return [self.reportOfFrame(value) or None for value in self.indexValues()]
+        return [self.reportOfFrame(value) for value in self.indexValues()]
 
     @property
     def isUnfinished(self) -> bool:
@@ -116,8 +118,8 @@ class FrameSequence:
         """Remember with the scene whether the run that made the segmentations was cancelled."""
         self.segmentations().SetAttribute(_CANCELLED_ATTRIBUTE, "true" if isCancelled else None)
 
-    def reportOfFrame(self, indexValue: str) -> dict:
-        """Return the current report of a frame (see segmentMeasurement), without intensities; empty if it has none."""
+    def reportOfFrame(self, indexValue: str) -> Report | None:
+        """Return the current report of a frame (see segmentMeasurement), without intensities; None if it has none."""
         return currentReport(self.segmentationOfFrame(indexValue), scale=volumeScale(self.segmentationNode()))
 
     def measureSome(self) -> bool:

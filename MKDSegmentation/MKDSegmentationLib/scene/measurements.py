@@ -8,6 +8,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from mkd_core.protocol import Report
 from mkd_core.structures import BY_KEY
 
 from .findingTexts import warningTexts
@@ -31,14 +32,14 @@ def columnTitles(modality: str) -> list:
     ]
 
 
-def measurementRows(report: dict) -> list:
+def measurementRows(report: Report) -> list:
     """Return one row per structure of a current report (see segmentMeasurement): name, volume in ml, mass in g, mean,
     agreement of the segmentors in %, warnings, status.
 
     Numbers are float, rounded to what they are worth; None where there is no value.
     """
     rows = []
-    for key, entry in report.get("structures", {}).items():
+    for key, entry in report["structures"].items():
         agreement = entry.get("agreement")
         rows.append(
             [
@@ -64,7 +65,7 @@ def _rounded(value, digits: int):
     return None if value is None else round(value, digits)
 
 
-def measurementsAsText(report: dict, separator: str) -> str:
+def measurementsAsText(report: Report, separator: str) -> str:
     """Return the rows under their titles: separator "," for CSV, a tabulator for a spreadsheet's clipboard."""
     target = io.StringIO()
     writer = csv.writer(target, delimiter=separator, lineterminator="\n")
@@ -81,7 +82,7 @@ def measurementsTable(segmentationNode):
     return segmentationNode.GetNodeReference(TABLE_ROLE) if segmentationNode is not None else None
 
 
-def writeMeasurementsTable(report: dict, segmentationNode):
+def writeMeasurementsTable(report: Report, segmentationNode):
     """Put the rows into the table node of a segmentation, which is made if there is none, and return it."""
     table = measurementsTable(segmentationNode)
     if table is None:

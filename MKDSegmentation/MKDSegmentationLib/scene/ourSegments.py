@@ -107,7 +107,8 @@ def ourSegments(segmentationNode) -> dict:
 
 def _segmentsOfEarlierVersions(segmentationNode, ids: list) -> dict:
     """Return the segments that a version without tags wrote: by their ids, which were the keys, beside its report."""
-    structures = reportOf(segmentationNode).get("structures", {})
+    report = reportOf(segmentationNode)
+    structures = report["structures"] if report else {}
     segmentation = segmentationNode.GetSegmentation()
     return {
         key: key

@@ -7,26 +7,26 @@ import json
 from slicer.i18n import tr as _
 
 from mkd_core.errors import ProtocolError
-from mkd_core.protocol import parse_report
+from mkd_core.protocol import Report, parse_report
 
 #: Attribute of a segmentation node that keeps the report of the run which made it, as JSON.
 REPORT_ATTRIBUTE = "MKDSegmentation.Report"
 
 
-def reportOf(segmentationNode) -> dict:
-    """Return the report that a run left on its segmentation node; empty for other nodes, for None, and where a file was
+def reportOf(segmentationNode) -> Report | None:
+    """Return the report that a run left on its segmentation node; None for other nodes, for None, and where a file was
     tampered with. It is shared: do not change it.
     """
     text = segmentationNode.GetAttribute(REPORT_ATTRIBUTE) if segmentationNode is not None else None
-    return _parsed(text) if text else {}
+    return _parsed(text) if text else None
 
 
-@functools.lru_cache(maxsize=256)
-def _parsed(text: str) -> dict:
+@functools.lru_cache(maxsize=256)  # a sequence has a report for each frame, and all are asked for when one changes
+def _parsed(text: str) -> Report | None:
     try:
         return parse_report(json.loads(text))
     except (ValueError, RecursionError, ProtocolError):
-        return {}
+        return None
 
 
 def hasReport(node) -> bool:
@@ -34,14 +34,14 @@ def hasReport(node) -> bool:
     return bool(node.GetAttribute(REPORT_ATTRIBUTE))
 
 
-def keepReport(segmentationNode, report: dict) -> dict:
+def keepReport(segmentationNode, report: Report) -> Report:
     """Store a report, with the present date added, on the segmentation node and return it."""
     report = {**report, "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds")}
     segmentationNode.SetAttribute(REPORT_ATTRIBUTE, json.dumps(report))
     return report
 
 
-def provenanceText(report: dict) -> str:
+def provenanceText(report: Report) -> str:
     """Return in two lines what made the result: weights, software, device, which segmentor, when."""
     bundle = report.get("bundle") or {}
     options = report.get("options") or {}

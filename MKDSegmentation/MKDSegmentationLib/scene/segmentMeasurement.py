@@ -11,6 +11,7 @@ import slicer
 import vtk
 from vtk.util import numpy_support
 
+from mkd_core.protocol import Report
 from mkd_core.structures import BY_KEY, MYOCARDIUM_DENSITY
 
 from .ourSegments import Fingerprint, boundingBox, isEdited, ourSegments
@@ -97,8 +98,8 @@ def _state(image, labelValue: int, volumeNode, toVolume) -> tuple:
     return state + (voxels.GetMTime(), voxels.GetPointData().GetScalars().GetMTime(), toVolume.tobytes())
 
 
-def currentReport(segmentationNode, volumeNode=None, scale: float | None = None) -> dict:
-    """Return the report of a run with the figures of the segments as they are now; empty for a node that is not ours.
+def currentReport(segmentationNode, volumeNode=None, scale: float | None = None) -> Report | None:
+    """Return the report of a run with the figures of the segments as they are now; None for a node that is not ours.
 
     An entry has "state" if its segment was edited or deleted, and then neither agreement nor warnings: those were about
     what the run had made. It has "name" if the user calls it otherwise.
@@ -107,11 +108,11 @@ def currentReport(segmentationNode, volumeNode=None, scale: float | None = None)
     :param scale: factor of the parent transforms on volumes; None takes that of the node.
     """
     report = reportOf(segmentationNode)
-    if not report:
-        return {}
+    if report is None:
+        return None
     scale = volumeScale(segmentationNode) if scale is None else scale
     ours = ourSegments(segmentationNode)
-    reported = report.get("structures", {})
+    reported = report["structures"]
     structures = {}
     for key in BY_KEY:
         if key in ours:
@@ -123,7 +124,8 @@ def currentReport(segmentationNode, volumeNode=None, scale: float | None = None)
 
 def editedStructures(segmentationNode) -> list:
     """Return the keys of our segments whose voxels are not as they were written."""
-    edited, reported = [], reportOf(segmentationNode).get("structures", {})
+    report = reportOf(segmentationNode)
+    edited, reported = [], report["structures"] if report else {}
     for key, segmentId in ourSegments(segmentationNode).items():
         figures = measureSegment(segmentationNode, segmentId)
         if figures is not None and _isEdited(segmentationNode, segmentId, figures, reported.get(key, {})):
