@@ -630,8 +630,10 @@ class MKDSegmentationTest(ScriptedLoadableModuleTest):
             segmentId = lib.ourSegments(segmentation)[structure.key]
             measured = lib.measureSegment(segmentation, segmentId, volume)
             self.assertAlmostEqual(measured.volumeMl, np.count_nonzero(truth == structure.label) * voxelMl, places=3)
-            terminology = slicer.vtkSegment.GetTerminologyEntryTagName()
-            self.assertIn("SCT", str(segmentation.GetSegmentation().GetSegment(segmentId).GetTag(terminology)))
+            terminology = vtk.mutable("")
+            tag = slicer.vtkSegment.GetTerminologyEntryTagName()
+            self.assertTrue(segmentation.GetSegmentation().GetSegment(segmentId).GetTag(tag, terminology))
+            self.assertIn(structure.code[1], str(terminology))
 
     def test_ClickGivesSevenSegmentsOnTheGridOfTheVolume(self):
         from mkd_core.structures import STRUCTURES

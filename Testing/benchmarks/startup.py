@@ -24,9 +24,8 @@ HEAVY = ("numpy", "scipy", "SimpleITK", "torch", "vtk.util")
 
 #: Runs in the fresh interpreter. Slicer 5.13 loads VTK's classes when they are first asked for, so asking is noted.
 PROGRAM = """
-import dataclasses, importlib, inspect, json, logging, os, pathlib, re, shutil, sys, tempfile, time, typing, unittest
-import uuid
-import types
+import dataclasses, importlib, inspect, json, logging, os, pathlib, re, shutil, sys, tempfile, time, types, typing
+import unittest, uuid
 
 asked = set()
 

@@ -180,3 +180,33 @@ def test_an_abdomen_is_refused_and_nothing_is_left(shippedPanel, dataFile, name,
     segment(shippedPanel, SLOW_S)
     assert "No heart was found" in shippedPanel.ui.statusLabel.text
     assert sceneContent() == before
+
+
+def test_the_modules_own_test_goes_on_without_pytorch_and_says_what_it_skipped(panel, monkeypatch):
+    import importlib.metadata
+
+    import slicer
+
+    real = importlib.metadata.version
+
+    def version(name):
+        if name == "torch":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    said = []
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(slicer.util, "warningDisplay", lambda text, **more: said.append((text, more["detailedText"])))
+    slicer.selfTests["MKDSegmentation"](msec=1)
+    [(text, details)] = said
+    assert text == "4 of 8 tests were skipped, the others passed."
+    assert details.count("PyTorch is not installed") == 4
+    assert "test_ClickGivesSevenSegmentsOnTheGridOfTheVolume" in details
+
+
+def test_the_modules_own_test_fails_where_something_is_wrong(panel, monkeypatch):
+    import slicer
+
+    monkeypatch.setattr("mkd_core.synthesis.synthesize", lambda *_arguments, **_options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        slicer.selfTests["MKDSegmentation"](msec=1)

@@ -9,13 +9,14 @@ from slicer.i18n import tr as _
 
 from ..parameters import RunOptions
 from ..run.contracts import Logic
-from ..run.environment import EnvironmentProblem, ensureEnvironment
+from ..run.environment import EnvironmentProblem, torchProblem, torchVersion
 from ..run.segmentationRun import RunOutcome
 from ..scene.frameSequence import FrameSequence
 from ..scene.segmentMeasurement import editedNames
 from .editsQuestion import REPLACE, EditsQuestion
 from .panelState import PanelState
 from .runProgress import RunProgress
+from .torchInstallation import TorchInstallation
 
 #: Time after a click on Segment or Cancel in which the button takes no other.
 DOUBLE_CLICK_MS = 400
@@ -46,6 +47,7 @@ class RunButtons:
         self._state = PanelState()
         self._edits = EditsQuestion(ui)
         self._progress = RunProgress(ui)
+        self._installation = TorchInstallation(ui, self._installationFailed, onChanged)
         # A double click on Segment must not start and cancel, nor one on Cancel cancel and start again.
         self.doubleClickTimer = qt.QTimer()
         self.doubleClickTimer.setSingleShot(True)
@@ -59,7 +61,9 @@ class RunButtons:
         ui, running = self._ui, state.isRunning
         self._state = state
         ui.segmentButton.text = _("Cancel") if running else _("Segment")
-        ui.segmentButton.enabled = (running or not state.blockingReason) and not self.doubleClickTimer.active
+        ui.segmentButton.enabled = (running or not state.blockingReason) and not (
+            self.doubleClickTimer.active or self._installation.isRunning
+        )
         ui.segmentButton.toolTip = (
             _("Stop; the scene stays as it is.") if running else state.blockingReason or _("Segment the heart.")
         )
@@ -69,12 +73,14 @@ class RunButtons:
             ui.statusLabel.text = " ".join(text for text in (state.message, state.blockingReason) if text)
 
     def takeQuestionBack(self) -> None:
-        """Close the question about edits, if it is open."""
+        """Close the questions that a click on Segment asked, if they are open."""
         self._edits.close()
+        self._installation.takeQuestionBack()
 
     def close(self) -> None:
         """End what is timed."""
         self.doubleClickTimer.stop()
+        self._installation.close()
 
     def _onSegment(self) -> None:
         self.doubleClickTimer.start()
@@ -111,12 +117,16 @@ class RunButtons:
 
     def _start(self, startRun: Callable, edits: str, frames: int = 1) -> None:
         """Start a run and show its progress; say why where it cannot be started."""
-        self._edits.close()
+        self.takeQuestionBack()
         state, options = self._prepare()
-        if not state.blockingReason:
+        if not state.blockingReason and not torchVersion():
+            self._installation.ask(lambda: self._start(startRun, edits, frames))
+        elif not state.blockingReason:
             with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started."), waitCursor=True):
                 try:
-                    ensureEnvironment()
+                    problem = torchProblem()
+                    if problem:
+                        raise EnvironmentProblem(problem)
                     startRun(
                         state,
                         dataclasses.replace(options, edits=edits),
@@ -129,6 +139,10 @@ class RunButtons:
                     self.doubleClickTimer.stop()
                     self._onFinished(RunOutcome("failed", str(problem)))
         self._onChanged()
+
+    def _installationFailed(self, message: str) -> None:
+        self.doubleClickTimer.stop()
+        self._onFinished(RunOutcome("failed", message))
 
     def _finished(self, outcome: RunOutcome) -> None:
         self._progress.end(outcome.message)

@@ -12,8 +12,9 @@ from slicer.i18n import tr as _
 
 from mkd_core.protocol import MINIMUM_TORCH
 
-#: PyTorch 2.13 does not install on Windows with its default limit of 260 characters for paths.
-_TORCH_TO_INSTALL = f">={MINIMUM_TORCH}" + (",<2.13" if sys.platform == "win32" else "")
+#: Version that is asked for. PyTorch 2.13 does not install on Windows with its default limit of 260 characters for
+#: paths.
+TORCH_TO_INSTALL = f">={MINIMUM_TORCH}" + (",<2.13" if sys.platform == "win32" else "")
 
 
 class EnvironmentProblem(RuntimeError):
@@ -28,44 +29,11 @@ def torchVersion() -> str:
         return ""
 
 
-def ensureEnvironment() -> None:
-    """Make sure that the worker can run; asks the user before anything is installed.
-
-    :raises EnvironmentProblem: if something is still missing afterwards.
-    """
-    if not torchVersion():
-        _installTorch()
-    _checkTorch()
-
-
-def _installTorch() -> None:
-    try:
-        import PyTorchUtils
-    except ImportError as error:
-        raise EnvironmentProblem(
-            _(
-                "PyTorch is needed. Install the extension 'PyTorch' in the Extensions Manager, restart Slicer and "
-                "click Segment again."
-            ),
-        ) from error
-    # A declined installation gives None, and a failed one may still look like success: what counts is the check that
-    # follows.
-    PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=_TORCH_TO_INSTALL)
-
-
-def _checkTorch() -> None:
-    problem = torchProblem()
-    if problem:
-        raise EnvironmentProblem(problem)
-
-
 def torchProblem() -> str:
     """Return what is wrong with the installed PyTorch and what to do, or an empty string."""
     version = torchVersion()
     if not version:
-        return _(
-            "PyTorch is not installed. Click Segment again to install it; the log tells why an installation failed."
-        )
+        return _("PyTorch is not installed. Click Segment again to install it.")
     try:
         tooOld = Version(version) < Version(MINIMUM_TORCH)
     except InvalidVersion:
