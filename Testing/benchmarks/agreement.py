@@ -21,7 +21,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +41,9 @@ TABLE = ROOT / "mkd_core" / "measure" / "agreement.json"
 #: Dice overlap with the truth below which a structure is bad.
 BAD = 0.8
 
-#: Share of good structures that may be flagged by the low threshold, and by the very low one.
-_MOST_FLAGGED, _MOST_FLAGGED_RED = 0.08, 0.02
+#: Share of the good structures of a modality that the low thresholds may flag together; of any one structure; and of
+#: any one by the very low threshold.
+_MOST_FLAGGED, _MOST_FLAGGED_OF_ONE, _MOST_FLAGGED_RED = 0.05, 0.2, 0.02
 
 #: In the place of a distortion: a real volume.
 _REAL = "real"
@@ -131,22 +132,48 @@ def optimism(rendered: Sequence[Sample], real: Sequence[Sample]) -> float:
     return max(0.0, gap(real) - gap(alike)) if real and alike else 0.0
 
 
-def choose(agreement: np.ndarray, overlap: np.ndarray) -> tuple[float, float]:
-    """Thresholds (low, very low) for structures with these agreements and overlaps with the truth.
+def choose(samples: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, tuple[float, float]]:
+    """Thresholds (low, very low) for the structures of a modality.
 
-    Low is the highest threshold that flags at most 8 % of the good structures, very low the highest that flags at most
-    2 % of them; neither is higher than it takes to flag all bad ones.
+    The low thresholds are chosen together: of all that flag at most one good structure in twenty, those that catch the
+    most bad ones, so that flags are spent where they catch.  Very low is for each structure the highest threshold that
+    flags at most 2 % of its good ones.  None is higher than it takes to flag all bad ones.
+
+    Args:
+        samples: by structure, agreements and overlaps with the truth.
 
     Raises:
-        ValueError: there is no good structure to choose by.
+        ValueError: a structure is never good: there is nothing to choose by.
     """
-    bad = overlap < BAD
-    good = np.sort(agreement[~bad])
-    if not len(good):
-        raise ValueError("no good structure: thresholds cannot be chosen")
-    enough = float(agreement[bad].max()) + 0.005 if bad.any() else 1.0
-    low, very_low = (min(float(good[round(share * len(good))]), enough) for share in (_MOST_FLAGGED, _MOST_FLAGGED_RED))
-    return math.floor(1000 * low) / 1000, math.floor(1000 * very_low) / 1000
+    very_low = {}
+    #: By flags spent so far: bad structures caught, and the low thresholds that catch them.
+    best: dict[int, tuple[int, dict[str, float]]] = {0: (0, {})}
+    most = int(_MOST_FLAGGED * sum(np.count_nonzero(overlap >= BAD) for _, overlap in samples.values()))
+    for key, (agreement, overlap) in samples.items():
+        bad = overlap < BAD
+        good = np.sort(agreement[~bad])
+        if not len(good):
+            raise ValueError("no good structure: thresholds cannot be chosen")
+        enough = float(agreement[bad].max()) + 0.005 if bad.any() else 1.0
+        steps = [min(float(at), enough) for at in good]
+        fewest = min(round(_MOST_FLAGGED_RED * len(good)), len(good) - 1)
+        very_low[key] = _rounded(steps[fewest])
+        choices: dict[int, tuple[int, dict[str, float]]] = {}
+        for spent, (caught, chosen) in best.items():
+            for step in steps[fewest : max(fewest, int(_MOST_FLAGGED_OF_ONE * len(good))) + 1]:
+                low = _rounded(step)
+                flags = spent + np.count_nonzero(good < low)
+                catches = caught + np.count_nonzero(agreement[bad] < low)
+                is_affordable = flags <= most or step == steps[fewest]
+                if is_affordable and (flags not in choices or catches > choices[flags][0]):
+                    choices[flags] = (catches, {**chosen, key: low})
+        best = choices
+    _, low_by_key = max(best.items(), key=lambda one: (one[0] <= most, one[1][0], -one[0]))[1]
+    return {key: (low_by_key[key], very_low[key]) for key in samples}
+
+
+def _rounded(threshold: float) -> float:
+    return math.floor(1000 * threshold) / 1000
 
 
 def thresholds(samples: Sequence[Sample], mr_optimism: float) -> dict[str, dict[str, dict[str, float]]]:
@@ -155,23 +182,43 @@ def thresholds(samples: Sequence[Sample], mr_optimism: float) -> dict[str, dict[
     print(f"\n{'':<8}{'bad':>5}{'good':>6}{'low':>7}{caught}{'very low':>10}{caught}")
     table: dict[str, dict[str, dict[str, float]]] = {}
     for modality in ("CT", "MR"):
+        known = {}
         for structure in STRUCTURES:
             some = [one for one in samples if (one.modality, one.key) == (modality, structure.key)]
-            agreement = np.array([one.agreement for one in some])
             overlap = np.array([one.dice for one in some]) - (mr_optimism if modality == "MR" else 0.0)
-            low, very_low = choose(agreement, overlap)
+            known[structure.key] = np.array([one.agreement for one in some]), overlap
+        rows = []
+        for key, (low, very_low) in choose(known).items():
+            agreement, overlap = known[key]
             bad = overlap < BAD
             entry = {"low": low, "very_low": very_low, "bad": int(bad.sum()), "good": int((~bad).sum())}
             for name, threshold in (("low", low), ("very_low", very_low)):
                 entry[f"{name}_caught"] = _fraction(agreement[bad] < threshold)
                 entry[f"{name}_flagged"] = _fraction(agreement[~bad] < threshold)
-            table.setdefault(modality, {})[structure.key] = entry
-            print(
-                f"{modality} {structure.abbreviation:<5}{entry['bad']:>5}{entry['good']:>6}{low:>7.3f}"
-                f"{entry['low_caught']:>8.0%}{entry['low_flagged']:>9.0%}{very_low:>10.3f}"
-                f"{entry['very_low_caught']:>8.0%}{entry['very_low_flagged']:>9.0%}"
-            )
+            table.setdefault(modality, {})[key] = entry
+            rows.append(entry)
+            print(_row(f"{modality} {BY_KEY[key].abbreviation}", entry, f"{low:>7.3f}", f"{very_low:>10.3f}"))
+        print(_row(f"{modality} all", _together(rows), f"{'':>7}", f"{'':>10}"))
     return table
+
+
+def _row(name: str, entry: Mapping[str, float], low: str, very_low: str) -> str:
+    return (
+        f"{name:<8}{entry['bad']:>5}{entry['good']:>6}"
+        f"{low}{entry['low_caught']:>8.0%}{entry['low_flagged']:>9.0%}"
+        f"{very_low}{entry['very_low_caught']:>8.0%}{entry['very_low_flagged']:>9.0%}"
+    )
+
+
+def _together(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Counts and shares of several structures together."""
+    counts = {of: sum(row[of] for row in rows) for of in ("bad", "good")}
+    shares = {
+        f"{name}_{what}": sum(row[f"{name}_{what}"] * row[of] for row in rows) / max(counts[of], 1)
+        for name in ("low", "very_low")
+        for what, of in (("caught", "bad"), ("flagged", "good"))
+    }
+    return counts | shares
 
 
 def _fraction(flagged: np.ndarray) -> float:

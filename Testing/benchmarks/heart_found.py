@@ -1,11 +1,13 @@
 """Is a heart found where there is one, and none where there is none?
 
-    python -m Testing.benchmarks.heart_found [--data FOLDER] [--json FILE] [--quick]
+    python -m Testing.benchmarks.heart_found [--data FOLDER] [--json FILE] [--quick | --unseen]
 
 Volumes with a heart: every real one of the data folder, and pieces of some that hold half a heart or more.  Volumes
 without: the real abdomens, what remains of the chest CTs below, above and beside the heart, and phantoms: noise, water,
 legs, a head, bright lumps with and without a shell, of many sizes.  Prints for each what both stages saw and what came
 of it, then false refusals and false acceptances, and how far from the rule's limits the nearest volumes lie.
+``--unseen`` looks at a random half of the short-axis stacks of other people instead (cine and late enhancement), by
+which nothing was chosen; a stack of fewer than eight slices is refused before anything looks for a heart in it.
 ``FOLDER`` is the data folder (environment variable MKD_DATA, else ../shared/data beside the checkout).
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +26,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 import mkd_core
-from mkd_core.errors import NoHeartError
+from mkd_core.errors import InputError, NoHeartError
 from mkd_core.inference.geometry import OrientedVolume
 from mkd_core.measure import heart_evidence
 from Testing.benchmarks.accuracy import data_folder
@@ -117,6 +120,14 @@ def with_heart(data: Path) -> Iterator[Case]:
     for name, (file, modality, bounds) in _HALVES.items():
         if (data / file).exists():
             yield Case(name, modality, True, lambda file=file, bounds=bounds: _piece(data / file, **bounds))
+
+
+def unseen(data: Path) -> Iterator[Case]:
+    """A random half of the labelled short-axis stacks, all of which hold a heart."""
+    for kind in ("cine", "lge"):
+        paths = sorted((data / "cine_lge" / kind).glob("*_image.nii.gz"))
+        for path in sorted(random.Random(_UNSEEN_SEED).sample(paths, len(paths) // 2)):
+            yield Case(f"{kind}/{path.name[:-13]}", "MR", True, lambda path=path: sitk.ReadImage(str(path)))
 
 
 def without_heart(data: Path) -> Iterator[Case]:
@@ -224,6 +235,10 @@ _PHANTOMS: dict[str, tuple[str, tuple[float, ...], Callable[[], np.ndarray]]] = 
 }
 
 
+#: By which the half of the unseen volumes is drawn.
+_UNSEEN_SEED = 20_261_126
+
+
 def look(case: Case) -> Found:
     """Segment a volume and see what comes of it."""
     options = mkd_core.SegmentationOptions(device="cpu", precision="float32", threads=1)
@@ -233,6 +248,8 @@ def look(case: Case) -> Found:
         code = error.finding.code if error.finding is not None else "no_heart"
         seen = error.evidence
         return Found(case, False, code, seen.get("recognition", 0.0), seen.get("joint_agreement", 0.0))
+    except InputError as error:
+        return Found(case, False, error.finding.code if error.finding is not None else "unusable", 0.0, 0.0)
     evidence = report["evidence"]
     return Found(case, True, evidence["verdict"], evidence["recognition"], evidence["joint_agreement"])
 
@@ -243,8 +260,12 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="phantoms alone")
+    parser.add_argument("--unseen", action="store_true", help="a random half of the short-axis stacks alone")
     chosen = parser.parse_args()
-    cases = list(phantoms()) if chosen.quick else [*with_heart(chosen.data), *without_heart(chosen.data)]
+    if chosen.unseen:
+        cases = list(unseen(chosen.data))
+    else:
+        cases = list(phantoms()) if chosen.quick else [*with_heart(chosen.data), *without_heart(chosen.data)]
     found = []
     print(f"{'':<40}{'recognised':>11}{'agreed':>8}  outcome")
     for case in cases:
@@ -260,6 +281,7 @@ def main() -> int:
     summary = {
         "with a heart": len(hearts),
         "false refusals": sum(not one.right for one in hearts),
+        "refused for too few slices": sum(one.verdict == "too_few_voxels" for one in hearts),
         "without a heart": len(others),
         "false acceptances": sum(not one.right for one in others),
         "least joint agreement of a confirmed heart": min(

@@ -24,8 +24,8 @@ class AgreementLimits:
     """Thresholds of one structure in one modality, Dice overlap from 0 to 1.
 
     Attributes:
-        low: below it the outline should be checked; about one good structure in twelve lies below it, those of
-            distorted volumes included.
+        low: below it the outline should be checked; of all structures, one good one in twenty lies below its limit,
+            those of distorted volumes included.
         very_low: below it the outline is wrong; one good structure in fifty lies below it.
     """
 
