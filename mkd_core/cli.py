@@ -416,7 +416,7 @@ def _dicom(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     finally:
         show.clear()
     best, reasons = None, {one.key: one.problem for one in found.series}
-    with contextlib.suppress(InputError):  # every series then says itself why it is none
+    with contextlib.suppress(MKDError):  # every series then says itself why it is none
         choice = dicom.choose(found.series, modality=chosen.modality)
         best = choice.series
         reasons = {one.key: why for one, why in choice.others}

@@ -196,10 +196,11 @@ def test_the_segmentation_says_what_viewers_need(tmp_path):
 
 
 def test_the_report_holds_figures_warnings_and_provenance_and_names_the_segments(tmp_path):
-    series, image, expected = exported("axial", tmp_path / "in")
-    labels = sitk.GetImageFromArray(expected)
-    labels.CopyInformation(image)
+    image, labels = image_and_labels()
+    write_export(image, tmp_path / "in", SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Jörg")
+    series = dicom.choose(dicom.index([tmp_path / "in"]).series).series
     figures = report_of(labels)
+    figures["warnings"].append(finding("dicom_chosen", title="Größe ≤ 1 mm", count=2).to_dict())
     seg_path, path = write(tmp_path / "out.dcm", series, labels, figures)
     seg, document = pydicom.dcmread(seg_path), pydicom.dcmread(path)
     groups = report_by_dcmqi(path)
@@ -218,7 +219,8 @@ def test_the_report_holds_figures_warnings_and_provenance_and_names_the_segments
         assert group["SourceSeriesForImageSegmentation"] == series.uid
     text = texts_of(document)
     assert describe(finding("too_small", structure="LA", smallest_ml=15, largest_ml=220)) in text
-    assert describe(finding("no_contrast_agent", hu=90)) in text
+    assert describe(finding("no_contrast_agent", hu=90)) in text and "“Größe ≤ 1 mm”" in text
+    assert document.PatientName == seg.PatientName == "Müller^Jörg"
     assert "ab" * 32 in text and "mkd_core 0.4.0" in text
 
 

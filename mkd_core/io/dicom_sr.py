@@ -90,6 +90,7 @@ def build(series: Series, headers: list[Any], seg: Any, report: Report) -> Any:
         is_complete=True,
         is_final=False,
     )
+    document.SpecificCharacterSet = "ISO_IR 192"  # comments hold more than the source's letters may be
     document.SeriesDescription = "Whole-heart measurements"
     return document
 
