@@ -3,6 +3,7 @@
     mkd segment ct.nii.gz heart.nii.gz --report report.json --preview picture.png
     mkd evaluate BUNDLE DATA --out evaluation
     mkd info [BUNDLE]
+    mkd dicom FOLDER
     mkd synthesize [LABELMAP] image.nii.gz [truth.nii.gz] --modality CT --seed 1 --frames 10
     mkd train CONFIG.toml [--out runs/mine]
     mkd experiment paper-table --out runs/paper-table
@@ -157,13 +158,25 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     segment = commands.add_parser("segment", help="segment the heart in a volume")
-    segment.add_argument("input", type=Path, help="volume (NRRD, NIfTI, MetaImage) or folder with one DICOM series")
+    segment.add_argument("input", type=Path, help="volume (NRRD, NIfTI, MetaImage), or folder or .zip with DICOM")
     segment.add_argument(
         "output",
         type=Path,
         help="label map to write (.nii.gz, .nrrd, .mha): "
         + ", ".join(f"{structure.label} {structure.key}" for structure in STRUCTURES)
-        + ", unless the weights say otherwise (mkd info)",
+        + ", unless the weights say otherwise (mkd info); or, of a DICOM series, NAME.dcm: a DICOM Segmentation, and "
+        "the measurements as DICOM SR in NAME.sr.dcm",
+    )
+    segment.add_argument(
+        "--series",
+        metavar="UID|N",
+        help="DICOM series to segment, by its number in the list of mkd dicom or its UID, instead of the best one",
+    )
+    segment.add_argument(
+        "--seg-type",
+        choices=("binary", "labelmap"),
+        default="binary",
+        help="how a DICOM Segmentation stores its segments: labelmap is smaller, and not yet read by every viewer",
     )
     segment.add_argument("--weights", type=Path, help="weights bundle (default: the one that comes with this package)")
     segment.add_argument("--modality", choices=MODALITIES, default="CT")
@@ -221,6 +234,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     info.add_argument("--json", action="store_true", help="the whole description as JSON")
     info.set_defaults(run=_info)
+
+    dicom = commands.add_parser("dicom", help="list the DICOM series in folders and archives, and which one is best")
+    dicom.add_argument("paths", type=Path, nargs="+", metavar="FOLDER", help="folder, .zip archive or DICOMDIR")
+    dicom.add_argument("--modality", choices=MODALITIES, default="CT", help="modality that is looked for")
+    dicom.add_argument("--json", action="store_true", help="everything as JSON")
+    dicom.set_defaults(run=_dicom)
 
     synthesize = commands.add_parser("synthesize", help="make a synthetic heart CT or MR with its truth")
     synthesize.add_argument(
@@ -308,16 +327,19 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
     from mkd_core.io import preview
     from mkd_core.io.atomic import MARK_PLACEHOLDER, OutputFiles
     from mkd_core.io.bundle import default_bundle_path
-    from mkd_core.io.volumes import check_writable, input_files, read_with_doubts, store_volume
+    from mkd_core.io.volumes import check_writable, input_files, store_volume
 
-    volumes = [path for path in (chosen.output, chosen.disagreement, chosen.aligned) if path is not None]
+    as_dicom = chosen.output.name.lower().endswith(".dcm")
+    volumes = [path for path in (chosen.disagreement, chosen.aligned) if path is not None]
+    volumes += [] if as_dicom else [chosen.output]
     for path in volumes:
         check_writable(path)
+    results = _dicom_paths(chosen.output) if as_dicom else []
     if chosen.preview is not None and chosen.preview.suffix.lower() != ".png":
         raise refusal(finding("output_picture", file=chosen.preview.name))
     inputs = [*input_files(chosen.input), chosen.weights or default_bundle_path()]
     outputs = OutputFiles(inputs=inputs, overwrite=chosen.overwrite)
-    outputs.check(*(path for path in (*volumes, chosen.report, chosen.preview) if path is not None))
+    outputs.check(*(path for path in (*volumes, *results, chosen.report, chosen.preview) if path is not None))
     options = SegmentationOptions(
         chosen.device,
         chosen.precision,
@@ -330,7 +352,7 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
         box_mm=tuple(chosen.box) if chosen.box else None,
     )
     retain_memory()
-    image, doubts = read_with_doubts(chosen.input)
+    image, doubts, series = _read_input(chosen, needs_series=as_dicom)
     show = _ProgressLine(enabled=not chosen.quiet)
     try:
         result = pipeline.segment(image, chosen.weights, modality=chosen.modality, options=options, progress=show)
@@ -348,9 +370,90 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
         for path, extra in ((chosen.disagreement, result.disagreement), (chosen.aligned, result.aligned)):
             if path is not None and extra is not None:
                 outputs.write(path, functools.partial(store_volume, extra))
-        outputs.write(chosen.output, lambda draft: store_volume(result.labels, draft))
+        if as_dicom and series is not None:
+            from mkd_core.io import dicom_out
+
+            kind = chosen.seg_type.upper()
+            dicom_out.write(outputs, chosen.output, series, result.labels, result.report, kind=kind)
+        else:
+            outputs.write(chosen.output, lambda draft: store_volume(result.labels, draft))
     if not chosen.quiet:
         _print_report(result.report)
+
+
+def _dicom_paths(path: Path) -> list[Path]:
+    """The files of an output NAME.dcm; refused before the work is done where they cannot be written."""
+    from mkd_core.io import dicom_out, dicom_seg
+
+    dicom_seg.require_highdicom()
+    return list(dicom_out.paths(path))
+
+
+def _read_input(chosen: argparse.Namespace, *, needs_series: bool):
+    """The volume, what is to be said of it, and its DICOM series if it is one."""
+    from mkd_core.io.volumes import is_dicom, read_with_doubts
+
+    if not is_dicom(chosen.input):
+        if chosen.series is not None:
+            raise refusal(finding("dicom_series_option"))
+        if needs_series and chosen.input.exists():
+            raise refusal(finding("dicom_input_needed"))
+        return *read_with_doubts(chosen.input), None
+    from mkd_core.io import dicom
+
+    found = dicom.index([chosen.input])
+    choice = dicom.choose(found.series, modality=chosen.modality, wanted=chosen.series, folder=chosen.input.name)
+    image, doubts = dicom.read(choice.series)
+    return image, [*choice.findings, *doubts], choice.series
+
+
+def _dicom(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    from mkd_core.io import dicom
+
+    show = _ProgressLine(enabled=not chosen.json)
+    try:
+        found = dicom.index(chosen.paths, progress=show.count)
+    finally:
+        show.clear()
+    best, reasons = None, {one.key: one.problem for one in found.series}
+    with contextlib.suppress(MKDError):  # every series then says itself why it is none
+        choice = dicom.choose(found.series, modality=chosen.modality)
+        best = choice.series
+        reasons = {one.key: why for one, why in choice.others}
+    if chosen.json:
+        print(json.dumps(_dicom_table(found, best, reasons), indent=2))
+        return
+    if not found.series:
+        raise refusal(finding("dicom_none", file=chosen.paths[0].name))
+    for number, one in enumerate(found.series, start=1):
+        why = reasons.get(one.key)
+        spacing = " x ".join(f"{step:.3g}" for step in one.spacing) + " mm" if one.spacing else "unknown spacing"
+        size = " x ".join(map(str, one.size))
+        text = "best" if one is best else describe(why) if why is not None else "can be segmented"
+        print(f"{number:3d}{'*' if one is best else ' '} {one.modality} {one.body_part} “{one.title}”".rstrip())
+        print(f"     {size}, {spacing}; {text}\n     {one.key}")
+    kinds: dict[str, list[str]] = {}
+    for entry in found.aside:
+        kinds.setdefault(describe(entry.finding), []).append(entry.file.name)
+    for text, names in sorted(kinds.items()):
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        print(f"Set aside: {', '.join(names[:3])}{more}. {text}")
+
+
+def _dicom_table(found, best, reasons: dict) -> dict:
+    return {
+        "series": [
+            {
+                name: value
+                for name, value in one.to_dict().items()
+                if name not in ("frames", "places", "patient", "problem", "server")
+            }
+            | {"key": one.key, "number_in_list": number, "is_best": one is best}
+            | {"reason": None if (why := reasons.get(one.key)) is None else why.to_dict()}
+            for number, one in enumerate(found.series, start=1)
+        ],
+        "aside": [{"file": str(entry.file), "reason": entry.finding.to_dict()} for entry in found.aside],
+    }
 
 
 def _run_record(chosen: argparse.Namespace, image, result) -> dict:
@@ -385,6 +488,8 @@ def _run_record(chosen: argparse.Namespace, image, result) -> dict:
     ]
     if chosen.structures:
         command += ["--structures", *chosen.structures]
+    if chosen.series:
+        command += ["--series", chosen.series]
     if chosen.box:
         command += ["--box", *map(str, chosen.box)]
     environment = describe_environment()
@@ -406,6 +511,11 @@ class _ProgressLine:
 
     def __call__(self, stage: str, fraction: float, message: str) -> None:
         self._print(f"\r\033[K{fraction:4.0%}  {message}")
+
+    def count(self, files: int) -> None:
+        """Say, now and then, how many files were looked at."""
+        if files % 100 == 0:
+            self._print(f"\r\033[K{files} files")
 
     def clear(self) -> None:
         """Leave an empty line."""

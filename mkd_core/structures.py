@@ -54,6 +54,7 @@ class Structure:
         branches: it may come in several large parts, where slices between them are thin.
         part_of: key of the one of the seven structures of whole-heart segmentation that it otherwise belongs to; empty
             for those themselves and for what belongs to none of them.
+        region: key of the structure that DICOM names as its place, where its code says only what tissue it is.
         label: voxel value in label maps; 0, which is background, as long as no list gives it one.
     """
 
@@ -69,6 +70,7 @@ class Structure:
     is_blood: bool = True
     branches: bool = False
     part_of: str = ""
+    region: str = ""
     label: int = 0
 
 
@@ -128,6 +130,7 @@ CATALOGUE: tuple[Structure, ...] = (
         tissues=("MYOCARDIUM",),
         loss_weight=1.2,
         is_blood=False,
+        region="LV",
     ),
     Structure(
         key="AA",

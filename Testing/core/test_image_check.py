@@ -10,12 +10,9 @@ import SimpleITK as sitk
 
 from mkd_core.errors import InputError
 from mkd_core.inference.image_check import quick_check, sample, validate_image
-from mkd_core.io.volumes import read_volume
 from mkd_core.measure.messages import MESSAGES
-from mkd_core.protocol import MODALITY_TAG
 from mkd_core.synthesis import synthesize
 from Testing.benchmarks import accuracy
-from Testing.support.dicom_series import write_series
 
 DATA = accuracy.data_folder()
 
@@ -188,9 +185,3 @@ def test_a_volume_that_its_files_call_something_else_is_doubted(rendered, said, 
     doubts = validate_image(image, "CT")
     assert [doubt.code for doubt in doubts] == ["dicom_modality"] * count
     assert all(doubt.figures == {"said": said, "modality": "CT"} for doubt in doubts)
-
-
-def test_a_series_keeps_what_the_scanner_calls_it(tmp_path):
-    write_series(sitk.Image(16, 16, 10, sitk.sitkInt16), tmp_path / "series", 1, modality="PT")
-    image = read_volume(tmp_path / "series")
-    assert image.GetMetaData(MODALITY_TAG) == "PT"

@@ -33,7 +33,8 @@ def imported_packages(folder: Path) -> set[str]:
 def test_every_import_of_the_package_is_declared():
     declared = names(PROJECT["dependencies"])
     needed = {name.lower().replace("_", "-") for name in imported_packages(ROOT / "mkd_core")}
-    assert needed <= declared | names(PROJECT["optional-dependencies"]["train"])
+    extras = PROJECT["optional-dependencies"]
+    assert needed <= declared | names(extras["train"]) | names(extras["archive"])
 
 
 def test_the_package_never_imports_the_application():
@@ -45,7 +46,13 @@ def test_the_tested_versions_are_exact_and_cover_every_requirement():
     pins = [line for line in lines if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*", pin) for pin in pins)
     extras = PROJECT["optional-dependencies"]
-    required = names(PROJECT["dependencies"]) | names(extras["train"]) | names(extras["test"]) | {"ruff", "mypy"}
+    required = (
+        names(PROJECT["dependencies"])
+        | names(extras["train"])
+        | names(extras["archive"])
+        | names(extras["test"])
+        | {"ruff", "mypy"}
+    )
     assert required <= names(pins)
 
 
@@ -68,7 +75,9 @@ def test_the_licence_of_every_requirement_is_told():
     table = (ROOT / "SECURITY.md").read_text(encoding="utf-8").split("## Licences")[1]
     told = {
         name.lower()
-        for name in re.findall(r"^\| ([A-Za-z0-9-]+) \| (?:running|training|tests|development) \|", table, re.MULTILINE)
+        for name in re.findall(
+            r"^\| ([A-Za-z0-9-]+) \| (?:running|training|DICOM|tests|development) \|", table, re.MULTILINE
+        )
     }
     extras = PROJECT["optional-dependencies"]
     assert told == names(PROJECT["dependencies"]).union(*map(names, extras.values()))

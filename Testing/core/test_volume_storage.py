@@ -368,18 +368,6 @@ def test_itk_is_given_no_path_of_a_volume_file(tmp_path, monkeypatch):
         assert_same(read_volume(tmp_path / f"a{ending}"), noise())
 
 
-def test_names_that_itk_cannot_pass_on_are_replaced_for_dicom(tmp_path, monkeypatch):
-    from mkd_core.io import dicom
-
-    write_series(noise(), tmp_path / "series", 1)
-    monkeypatch.setattr(dicom, "_can_be_passed", lambda name: "series" not in name)
-    read = sitk.ReadImage
-    monkeypatch.setattr(sitk, "ReadImage", lambda names: read(names) if "series" not in "".join(names) else 1 / 0)
-    assert_same(read_volume(tmp_path / "series"), noise())
-    monkeypatch.setattr(dicom.os, "symlink", lambda *names: (_ for _ in ()).throw(OSError("a privilege is missing")))
-    assert_same(read_volume(tmp_path / "series"), noise())
-
-
 def test_the_files_that_a_volume_is_read_from_are_known(tmp_path):
     sitk.WriteImage(noise(), str(tmp_path / "a.nhdr"))
     assert input_files(tmp_path / "a.nhdr") == [tmp_path / "a.nhdr", tmp_path / "a.raw"]
@@ -407,60 +395,3 @@ def test_our_nifti_headers_state_the_same_orientation_twice():
             rows = np.array(struct.unpack_from("<12f", content, 280)).reshape(3, 4)
             assert np.allclose(turn * [1, 2, 3], rows[:, :3], atol=1e-5)
             assert np.allclose(turn * [[-1], [-1], [1]], direction, atol=1e-5)
-
-
-def test_slices_are_put_in_order_whatever_their_names(tmp_path):
-    write_series(noise(), tmp_path / "series", 1)
-    for path in sorted((tmp_path / "series").iterdir()):
-        path.rename(path.with_name(f"{999 - int(path.stem.split('_')[1])}.dcm"))
-    assert_same(read_volume(tmp_path / "series"), noise())
-
-
-def change_tag(path: Path, old: bytes, new: bytes) -> None:
-    content = path.read_bytes()
-    assert content.count(old) == 1
-    path.write_bytes(content.replace(old, new))
-
-
-def test_dicom_without_a_voxel_size_is_refused(tmp_path):
-    write_series(noise(), tmp_path / "series", 1)
-    for path in (tmp_path / "series").iterdir():
-        change_tag(path, b"\x28\x00\x30\x00\x06", b"\x28\x00\x35\x00\x06")
-    assert "does not say how large its voxels are" in refusal(tmp_path / "series")
-
-
-def test_a_slice_with_another_voxel_size_is_refused(tmp_path):
-    write_series(noise(), tmp_path / "series", 1)
-    change_tag(tmp_path / "series" / "1_004.dcm", b".75\\.5", b".75\\.6")
-    assert "differ in voxel size: 0.75 x 0.5 mm" in refusal(tmp_path / "series")
-
-
-@pytest.mark.parametrize("number", [0, 4, 8])
-def test_a_slice_that_is_cut_off_is_told_wherever_it_lies(tmp_path, number):
-    write_series(noise(), tmp_path / "series", 1)
-    path = tmp_path / "series" / f"1_{number:03d}.dcm"
-    path.write_bytes(path.read_bytes()[:-100])
-    assert f"“{path.name}” is cut off or damaged" in refusal(tmp_path / "series")
-
-
-def test_a_second_copy_of_a_slice_does_not_matter(tmp_path):
-    write_series(noise(), tmp_path / "series", 1)
-    (tmp_path / "series" / "copy.dcm").write_bytes((tmp_path / "series" / "1_004.dcm").read_bytes())
-    assert_same(read_volume(tmp_path / "series"), noise())
-
-
-def test_a_scout_beside_the_series_does_not_matter(tmp_path):
-    write_series(noise(), tmp_path / "series", 1)
-    write_series(noise()[:, :, :1], tmp_path / "series", 2, series=9)
-    assert_same(read_volume(tmp_path / "series"), noise())
-
-
-def test_a_folder_as_on_a_disc_is_read(tmp_path):
-    disc = tmp_path / "disc"
-    disc.mkdir()
-    (disc / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
-    (disc / "README.TXT").write_text("insert the disc")
-    write_series(noise(), disc / "S001", 1)
-    assert_same(read_volume(disc), noise())
-    write_series(noise(), disc / "S002", 2)
-    assert "holds 2 DICOM series" in refusal(disc)

@@ -18,7 +18,6 @@ import SimpleITK as sitk
 
 from mkd_core.errors import InputError
 from mkd_core.io import atomic, metaimage, nifti, nrrd
-from mkd_core.io.dicom import read_series
 from mkd_core.io.integrity import StoredVolume, unpacked_start, unreadable
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import Finding
@@ -49,7 +48,9 @@ def read_with_doubts(path: Path | str) -> tuple[sitk.Image, list[Finding]]:
     """As :func:`read_volume`, and what is likely wrong with how the file describes the volume."""
     path = Path(path)
     with _told_of(path):
-        if path.is_dir():
+        if is_dicom(path):
+            from mkd_core.io.dicom import read_series
+
             return read_series(path)
         stored = _stored(path)
         spacing, direction = stored.geometry()
@@ -83,11 +84,25 @@ def read_grid(path: Path | str) -> VolumeGrid:
         InputError: as :func:`read_volume`.
     """
     path = Path(path)
-    if path.is_dir():
+    if is_dicom(path):
         return VolumeGrid.of(read_volume(path))
     with _told_of(path):
         stored = _stored(path)
         return VolumeGrid(stored.size, stored.geometry()[0], stored.origin, stored.geometry()[1])
+
+
+def is_dicom(path: Path | str) -> bool:
+    """Whether a path is a folder, a ``.zip`` archive or a DICOM file: what :mod:`mkd_core.io.dicom` reads."""
+    path = Path(path)
+    try:
+        if not path.is_file():
+            return path.is_dir()
+        if path.suffix.lower() == ".zip" or path.name.upper() == "DICOMDIR":
+            return True
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except (OSError, ValueError):  # reading it says what is wrong
+        return False
 
 
 def is_label_map(path: Path | str) -> bool:
@@ -148,8 +163,6 @@ def _stored(path: Path) -> StoredVolume:
         stored = nrrd.parse(path, content)
     elif metaimage.is_metaimage(content):
         stored = metaimage.parse(path, content)
-    elif content[128:132] == b"DICM":
-        raise refusal(finding("file_of_series", file=path.name))
     else:
         raise unreadable(path)
     stored.check_claim()

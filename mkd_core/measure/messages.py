@@ -301,17 +301,12 @@ MESSAGES: Mapping[str, Message] = {
     "dicom_several_series": Message(
         "refusal",
         _("The folder “{file}” holds {count:.0f} DICOM series."),
-        _("Put the wanted series into a folder of its own."),
+        _("Choose one (mkd segment --series), or put the wanted series into a folder of its own."),
     ),
     "dicom_no_position": Message(
         "refusal",
         _("The DICOM file “{file}” does not say where in the patient its slice lies."),
         _("Choose the original axial series of the scanner."),
-    ),
-    "dicom_several_slices": Message(
-        "refusal",
-        _("The DICOM file “{file}” holds several slices."),
-        _("Load it in 3D Slicer and save it as .nrrd."),
     ),
     "dicom_unlike": Message(
         "refusal",
@@ -331,7 +326,10 @@ MESSAGES: Mapping[str, Message] = {
     ),
     "dicom_same_place": Message(
         "refusal",
-        _("Several slices in “{file}” lie at the same place, as those of a beating heart do."),
+        _(
+            "Several slices in “{file}” lie at the same place, as those of a beating heart do, and no tag tells them "
+            "apart."
+        ),
         _(
             "Put the slices of one phase into a folder of their own, or load the series in 3D Slicer and save one "
             "frame."
@@ -350,13 +348,105 @@ MESSAGES: Mapping[str, Message] = {
         _("The slices in “{file}” lie at uneven distances, from {least_mm:.3g} to {most_mm:.3g} mm."),
         _EXPORT_AGAIN,
     ),
-    "dicom_tilted": Message(
+    "dicom_needs_extra": Message(
+        "refusal",
+        _("Reading and writing DICOM needs the package {package}, which is not installed."),
+        _("Install it: pip install pydicom highdicom dicomweb-client."),
+    ),
+    "dicom_patients": Message(
+        "refusal",
+        _("There are series of {count:.0f} patients."),
+        _("Choose one (mkd dicom lists them, mkd segment --series takes one)."),
+    ),
+    "dicom_unknown_series": Message(
+        "refusal",
+        _("There is no series “{wanted}” among the {count:.0f}."),
+        _("Give a number of the list that mkd dicom prints, or a Series Instance UID."),
+    ),
+    "dicom_few_slices": Message(
+        "refusal",
+        _("The series has {count:.0f} slices, and at least {needed:.0f} are needed."),
+        _("Choose a whole series, not a scout."),
+    ),
+    "dicom_scout": Message("refusal", _("The series is a scout."), _("Choose the volume that was planned with it.")),
+    "dicom_modality_unknown": Message(
+        "refusal", _("The DICOM files say that this is {said}, neither CT nor MR."), _("Choose a CT or MR series.")
+    ),
+    "dicom_shifted": Message(
         "refusal",
         _(
-            "The slices in “{file}” do not lie straight above each other: the gantry was tilted, by about "
-            "{degrees:.0f}°."
+            "The slices in “{file}” do not lie above each other, nor as those of a tilted gantry do: some lie "
+            "{mm:.3g} mm aside."
         ),
-        _("Load the series in 3D Slicer, resample it with Crop Volume, and save it as .nrrd."),
+        _EXPORT_AGAIN,
+    ),
+    "dicom_compression": Message(
+        "refusal",
+        _("The voxels are compressed in a way that cannot be read here ({compression})."),
+        _("Export the series without compression."),
+    ),
+    "dicom_changed": Message(
+        "refusal", _("The files of the series “{title}” have changed since they were listed."), _("Start again.")
+    ),
+    "dicom_output_name": Message(
+        "refusal",
+        _("“{file}” is not a name for a DICOM Segmentation."),
+        _("End it in .dcm; the report is written beside it as .sr.dcm."),
+    ),
+    "dicom_input_needed": Message(
+        "refusal",
+        _("A DICOM Segmentation can only be written of a volume that was read from DICOM files."),
+        _("Choose the folder with the DICOM series, or an output that ends in .nii.gz or .nrrd."),
+    ),
+    "dicom_series_option": Message(
+        "refusal", _("A series can only be chosen of DICOM files."), _("Leave --series out.")
+    ),
+    "dicom_no_segments": Message(
+        "refusal", _("There is no segment to write: no structure was found."), _("Look at the volume.")
+    ),
+    "dicom_no_reference": Message(
+        "refusal",
+        _("No DICOM Segmentation can refer to these files ({detail})."),
+        _("Choose an output that ends in .nii.gz or .nrrd."),
+    ),
+    # ---- why a DICOM series is not the one that is segmented, or a file none ----
+    "dicom_other_modality": Message("info", _("It is of the other modality.")),
+    "dicom_other_body_part": Message("info", _("Its files do not name the heart or the chest.")),
+    "dicom_derived": Message("info", _("It was derived from other images.")),
+    "dicom_short": Message("info", _("It is too short for a heart.")),
+    "dicom_plain": Message("info", _("No contrast agent is named.")),
+    "dicom_other_phase": Message("info", _("Its phase of the heart's cycle is further from mid-diastole.")),
+    "dicom_thicker": Message("info", _("Its slices lie further apart.")),
+    "dicom_later": Message("info", _("It is as good, and comes later in the list.")),
+    "dicom_other_study": Message("info", _("It belongs to another study.")),
+    "dicom_not_wanted": Message("info", _("Another one was asked for.")),
+    "dicom_hidden": Message("info", _("It is a hidden file.")),
+    "dicom_not_dicom": Message("info", _("It is no DICOM file.")),
+    "dicom_directory": Message("info", _("It is the directory of a disc.")),
+    "dicom_pdf": Message("info", _("It is a PDF document.")),
+    "dicom_report": Message("info", _("It is a report or a key note.")),
+    "dicom_segmentation": Message("info", _("It is a segmentation or a registration.")),
+    "dicom_presentation": Message("info", _("It is a presentation state.")),
+    "dicom_other_object": Message("info", _("It is a DICOM object that is no image of a scanner.")),
+    "dicom_copy": Message("info", _("It is a copy of another file.")),
+    "dicom_damaged": Message("amber", _("It is cut off or damaged.")),
+    "dicom_encrypted": Message("amber", _("It is encrypted.")),
+    "dicom_archive_within": Message("amber", _("It is an archive within an archive, which is not opened.")),
+    "dicom_archive_damaged": Message("amber", _("It is a damaged archive.")),
+    "dicom_archive_bomb": Message("amber", _("It claims to become far larger than any images do.")),
+    # ---- a DICOM series as a volume ----
+    "dicom_chosen": Message(
+        "info",
+        _("The series “{title}” was chosen of {count:.0f}."),
+        _("mkd dicom lists them; --series takes another."),
+    ),
+    "dicom_tilt": Message(
+        "info", _("The gantry was tilted by {degrees:.0f}°: the slices were moved onto a straight grid.")
+    ),
+    "dicom_no_rescale": Message(
+        "amber",
+        _("The DICOM files do not say how their numbers become HU."),
+        _("Check the intensities; export the series anew."),
     ),
     # ---- options ----
     "option_unknown": Message("refusal", _("There is no option “{option}”.")),
