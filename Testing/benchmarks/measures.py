@@ -25,12 +25,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
+import SimpleITK as sitk
 from scipy import ndimage
 
 import mkd_core
-from Testing.benchmarks.accuracy import data_folder
 from mkd_core.errors import MKDError
 from mkd_core.io.atomic import write_text
 from mkd_core.measure.clinical_figures import HeartGeometry, measure_geometry
@@ -41,6 +40,7 @@ from mkd_core.structures import BY_KEY, STRUCTURES
 from mkd_core.synthesis import synthesize
 from mkd_core.synthesis.anatomy import make_heart
 from mkd_core.synthesis.tissues import TARGET_OF
+from Testing.benchmarks.accuracy import data_folder
 
 #: Aims: largest median error, in the unit of the figure.
 AIMS = {"AA_diameter": 1.5, "PA_diameter": 1.5, "wall_mean": 1.0, "wall_largest": 1.0, "volumes": 5.0}
