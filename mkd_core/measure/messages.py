@@ -771,6 +771,12 @@ MESSAGES: Mapping[str, Message] = {
             "outline it anew."
         ),
     ),
+    "agreement_low_several": Message(
+        "amber", _("The two segmentors agree by only {lowest:.0%} to {highest:.0%}: check the outlines.")
+    ),
+    "agreement_very_low_several": Message(
+        "red", _("The two segmentors agree by only {lowest:.0%} to {highest:.0%}: outline them anew.")
+    ),
     "blood_differs": Message(
         "amber",
         _("Its blood has {hu:.0f} HU where the rest of the left heart and the aorta have {others_hu:.0f} HU."),
@@ -928,6 +934,19 @@ MESSAGES: Mapping[str, Message] = {
             "not: check its outlines."
         ),
     ),
+    # ---- figures that are not given ----
+    "figure_needs_structure": Message("info", _("{Structure} is missing.")),
+    "figure_at_edge": Message("info", _("{Structure} is cut off by the edge of the volume.")),
+    "figure_doubted": Message("info", _("The outline of the {structure} cannot be trusted: see its warnings.")),
+    "figure_implausible": Message(
+        "info", _("{mm:.1f} mm were measured, which cannot be right: check the outline of the {structure}.")
+    ),
+    "vessel_unattached": Message("info", _("{Structure} does not begin at the {first}.")),
+    "vessel_short": Message("info", _("Only {mm:.0f} mm of the {structure} are outlined ({needed_mm:.0f} mm needed).")),
+    "vessel_shape": Message("info", _("{Structure} is not round where it is to be measured: check its outline.")),
+    "no_septum": Message("info", _("The right ventricle does not show where the septum is.")),
+    "phase_unknown": Message("info", _("Phase unknown: neither end-diastole nor end-systole.")),
+    "needs_body_size": Message("info", _("Height and weight are needed.")),
     # ---- labelled volumes, for training and evaluation ----
     "label_missing": Message(
         "amber", _("The label map has no voxel of the {structure}."), _("Complete the label, or leave the case out.")
