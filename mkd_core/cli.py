@@ -210,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "data",
         type=Path,
-        help="MM-WHS folder as downloaded, or CSV file with the columns image, label, modality, split",
+        help="MM-WHS folder as downloaded, or CSV file with the columns image, label, modality, split, structures",
     )
     evaluate.add_argument(
         "--out",

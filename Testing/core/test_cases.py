@@ -434,3 +434,24 @@ def test_a_folder_with_a_dicom_series_can_be_an_image(tmp_path):
     assert read_case(case)[1].GetSize() == image.GetSize()
     write_series(image, tmp_path / "series", 2)
     assert "“series” holds 2 DICOM series" in refusal(check_cases, [case])
+
+
+def test_a_table_names_the_structures_that_a_case_labels(tmp_path):
+    text = "image,label,modality,structures\na.nrrd,b.nrrd,CT,LV  myo\nc.nrrd,d.nrrd,MR,\n"
+    some, every = find_cases(write_table(tmp_path, text))
+    assert some.structures == ("LV", "Myo") and every.structures is None
+    assert [one.key for one in STRUCTURES if some.labels(one)] == ["LV", "Myo"]
+    assert all(every.labels(one) for one in STRUCTURES)
+    message = refusal(find_cases, write_table(tmp_path, text.replace("myo", "wall")))
+    assert "Line 2" in message and "“wall”" in message
+
+
+def test_a_case_must_show_what_it_labels_and_nothing_else(tmp_path):
+    two = write(eight_labels([0, 500, 205]), tmp_path / "label.nrrd")
+    image = write(ct(), tmp_path / "image.nrrd")
+    case = Case("a", image, two, "CT", structures=("LV", "Myo"))
+    assert sentences([case], require_all=True) == []
+    more = Case("a", image, two, "CT", structures=("LV", "Myo", "LA"))
+    assert "left atrium" in refusal(check_cases, [more], require_all=True)
+    message = refusal(read_case, Case("a", image, two, "CT", structures=("LV",)))
+    assert "label.nrrd" in message and "Myo" in message

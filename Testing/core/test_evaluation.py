@@ -430,3 +430,24 @@ def test_an_evaluation_replaces_its_own_results_but_not_an_image_that_is_named_l
     before = image.read_bytes()
     assert evaluated(table, "--out", out, "--no-figure") == 1
     assert image.read_bytes() == before
+
+
+def test_structures_that_a_case_does_not_label_are_left_out_of_its_scores(known_weights, tmp_path):
+    unlabelled = [structure.label for structure in STRUCTURES if structure.key not in ("LV", "Myo")]
+    write_case(tmp_path / "data", "ct_train_1001")
+    write_case(tmp_path / "data", "ct_train_1002", without=tuple(unlabelled))
+    table = tmp_path / "cases.csv"
+    table.write_text(
+        "image,label,modality,structures\n"
+        "data/ct_train_1001_image.nii.gz,data/ct_train_1001_label.nii.gz,CT,\n"
+        "data/ct_train_1002_image.nii.gz,data/ct_train_1002_label.nii.gz,CT,LV Myo\n"
+    )
+    assert evaluated(table, "--out", tmp_path / "out") == 0
+    found = rows(tmp_path / "out")
+    assert float(found["ct_train_1002", "LV"]["dice"]) > 0.98
+    assert found["ct_train_1002", "RV"]["dice"] == found["ct_train_1002", "RV"]["truth_ml"] == ""
+    assert found["ct_train_1001", "RV"]["dice"] != ""
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())["modalities"]["CT"]
+    assert summary["structures"]["RV"]["dice"]["count"] == 1 and summary["structures"]["RV"]["dice"]["missing"] == 0
+    assert summary["structures"]["RV"]["volume_ml"]["count"] == 1 and summary["structures"]["LV"]["dice"]["count"] == 2
+    assert summary["mean"]["dice"]["mean"] > 0.98

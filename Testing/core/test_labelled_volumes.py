@@ -127,7 +127,7 @@ def volumes(tmp_path):
         paths = tmp_path / f"{number}_image.npy", tmp_path / f"{number}_labels.npy"
         np.save(paths[0], np.full((10, 12, 14), number / 4, np.float16))
         np.save(paths[1], np.full((10, 12, 14), number + 1, np.uint8))
-        made.append(PreparedVolume(*paths, (3, 3, 3), (7, 7, 7)))
+        made.append(PreparedVolume(*paths, (3, 3, 3), (7, 7, 7), (True,) * 8))
     return made
 
 
@@ -135,10 +135,11 @@ def test_patches_carry_the_volumes_labels_and_count_nothing_outside_it(volumes):
     source = LabelledVolumes(volumes, 16, heart_fraction=0.5, budget=1e9)
     rng = np.random.default_rng(0)
     for _ in range(20):
-        image, labels = source.draw(rng)
+        image, labels, labelled = source.draw(rng)
         assert image.shape == (1, 16, 16, 16) and image.dtype == np.float32 and labels.dtype == np.uint8
         inside = labels != IGNORE
         assert inside.any() and not inside.all()  # the patch is larger than the volume
+        assert labelled.all() and labelled.shape == (8,)
         assert len(set(labels[inside])) == 1 and image.min() == image.max() == (labels[inside][0] - 1) / 4
 
 

@@ -134,7 +134,17 @@ def test_the_whole_method_moves_every_part_and_names_every_term():
     terms = {}
     moved = _moved(model, lambda: terms.update(model.step(*_pair())))
     assert moved == {name for name, _ in model.named_children()}
-    assert set(terms) == {"adversarial", "cycle", "real", "syn", "syn to real", "real to syn", "discriminators"}
+    assert set(terms) == {
+        "adversarial",
+        "cycle",
+        "real",
+        "syn",
+        "syn to real",
+        "real to syn",
+        "discriminators",
+        "accuracy of D_t",
+        "accuracy of D_a",
+    }
 
 
 def test_frozen_generators_translate_and_only_the_segmentors_learn_and_teach_each_other():

@@ -199,7 +199,7 @@ def test_discriminators_judge_real_images_and_what_their_own_pool_hands_back(mak
 def test_the_discriminators_loss_teaches_the_discriminators_alone(make):
     model = make(pool=50)
     _, images = model.losses(*_pair())
-    model.discriminator_loss(images).backward()
+    model.discriminator_loss(images)[0].backward()
     assert {name for name, network in model.named_children() if network.factor.grad is not None} == {
         "discriminator_t",
         "discriminator_a",

@@ -2,7 +2,7 @@
 
 Two layouts are known: the folder of MM-WHS 2017 as it is downloaded (``ct_train_1001_image.nii.gz`` beside
 ``ct_train_1001_label.nii.gz``, also in sub-folders), and a CSV file with the columns ``image``, ``label``, ``modality``
-and, if wanted, ``split``.
+and, if wanted, ``split`` and ``structures``: keys of those that the case labels, separated by spaces.
 
 Example:
     >>> cases = find_cases("MM-WHS 2017 Dataset")          # doctest: +SKIP
@@ -30,7 +30,7 @@ from mkd_core.inference.padding import without_marks
 from mkd_core.io.volumes import VolumeGrid, read_grid, read_volume
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import MODALITIES, Finding
-from mkd_core.structures import STRUCTURES, Structure
+from mkd_core.structures import BY_KEY, STRUCTURES, Structure
 
 _COLUMNS = ("image", "label", "modality")
 
@@ -55,6 +55,8 @@ class Case:
         modality: "CT" or "MR".
         split: what the case is for, such as "train", "validation" or "test", in lower case; empty where nothing says
             so.
+        structures: keys of the structures that are labelled, of those of the catalogue; None for all.  What is not
+            labelled may be anywhere in the label map's background.
     """
 
     name: str
@@ -62,6 +64,11 @@ class Case:
     label: Path
     modality: str
     split: str = ""
+    structures: tuple[str, ...] | None = None
+
+    def labels(self, structure: Structure) -> bool:
+        """Whether the label map would show the structure."""
+        return self.structures is None or structure.key in self.structures
 
 
 def find_cases(path: Path | str) -> list[Case]:
@@ -106,7 +113,7 @@ def check_cases(
     Args:
         cases: to check; may be empty if nothing is needed.
         needed: modalities of which there must be a case.
-        require_all: whether every structure must be labelled in every case.
+        require_all: whether every case must have voxels of every structure that it labels.
         progress: called as ``progress(done, count)`` before each case's voxels are read.
         structures: what the labels mean.
 
@@ -158,7 +165,14 @@ def missing_structures(labels: sitk.Image, structures: Sequence[Structure] = STR
 def _read_pair(case: Case, structures: Sequence[Structure]) -> tuple[sitk.Image, sitk.Image]:
     image, label = _read(case.image, read_volume), _read(case.label, read_volume)
     _check_grids(case, VolumeGrid.of(image), VolumeGrid.of(label))
-    labels = sitk.GetImageFromArray(_our_labels(case.label, sitk.GetArrayViewFromImage(label), structures))
+    voxels = _our_labels(case.label, sitk.GetArrayViewFromImage(label), structures)
+    for structure in structures:
+        if not case.labels(structure) and (voxels == structure.label).any():
+            raise InputError(
+                f"“{case.label.name}” has voxels of {structure.key}, which its case says is not labelled.",
+                f"Add {structure.key} to the case's structures, or set these voxels to 0.",
+            )
+    labels = sitk.GetImageFromArray(voxels)
     labels.CopyInformation(image)
     return image, labels
 
@@ -197,7 +211,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 def _cases_of_table(path: Path) -> list[Case]:
     rows = _rows(path)
-    entries: list[tuple[Path, Path, str, str]] = []
+    entries: list[tuple[Path, Path, str, str, tuple[str, ...] | None]] = []
     seen: dict[Path, int] = {}
     for line, row in rows:
         place = f"Line {line} of “{path.name}”"
@@ -211,9 +225,18 @@ def _cases_of_table(path: Path) -> list[Case]:
         first = seen.setdefault(image.resolve(), line)
         if first != line:
             raise InputError(f"{place} names the same image as line {first}: “{row['image']}”.", "Keep one of them.")
-        entries.append((image, label, modality, row["split"].lower()))
+        entries.append((image, label, modality, row["split"].lower(), _structures_of_row(row["structures"], place)))
     names = _names(path, [image for image, *_ in entries])
     return [Case(name, *entry) for name, entry in zip(names, entries)]
+
+
+def _structures_of_row(text: str, place: str) -> tuple[str, ...] | None:
+    """Keys of the structures that a row says are labelled; None where it says nothing."""
+    keys = {key.casefold(): key for key in BY_KEY}
+    for word in text.split():
+        if word.casefold() not in keys:
+            raise InputError(f"{place} names an unknown structure “{word}”.", f"Choose from {', '.join(BY_KEY)}.")
+    return tuple(keys[word.casefold()] for word in text.split()) or None
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
@@ -233,12 +256,12 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     if missing:
         raise InputError(
             f"“{path.name}” has no column “{missing[0]}”.",
-            "Its first line must name the columns image, label, modality and, if wanted, split.",
+            "Its first line must name the columns image, label, modality and, if wanted, split and structures.",
         )
     rows = []
     try:
         for row in reader:
-            known = {"split": ""} | {
+            known = {"split": "", "structures": ""} | {
                 columns[name]: (value or "").strip() for name, value in row.items() if name is not None
             }
             if any(known.values()):
@@ -301,7 +324,8 @@ def _check_voxels(case: Case, require_all: bool, structures: Sequence[Structure]
     except InputError as error:
         raise InputError(f"“{case.image.name}” cannot be used: {_lower(error.message)}", error.advice) from error
     empty = [
-        finding("label_missing", structure=key, file=case.label.name) for key in missing_structures(labels, structures)
+        finding("label_missing", structure=key, file=case.label.name)
+        for key in missing_structures(labels, [structure for structure in structures if case.labels(structure)])
     ]
     if require_all and empty:
         raise refusal(empty[0])

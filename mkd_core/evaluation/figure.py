@@ -177,7 +177,13 @@ def _draw_volumes(block: SubFigure, results: Sequence[CaseResult]) -> None:
     for structure, axes in zip(labelled(results[0].structures), grid.ravel()):
         measured = [result.structures[structure.key] for result in results]
         _draw_agreement(
-            axes, structure.name, [(one.volume_ml, one.truth_ml) for one in measured if one.volume_ml is not None]
+            axes,
+            structure.name,
+            [
+                (one.volume_ml, one.truth_ml)
+                for one in measured
+                if one.volume_ml is not None and one.truth_ml is not None
+            ],
         )
     note = grid.ravel()[-1]
     note.axis("off")

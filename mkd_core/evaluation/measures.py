@@ -30,14 +30,14 @@ class StructureMeasures:
         hd95_mm: 95th percentile of the Hausdorff distance, mm, see :func:`hd95`.
         assd_mm: average symmetric surface distance, mm, see :func:`assd`.
         volume_ml: of the segmentation; None if there is no segmentation at all.
-        truth_ml: of the truth.
+        truth_ml: of the truth; None, as all else, where the structure is not labelled.
     """
 
     dice: float | None
     hd95_mm: float | None
     assd_mm: float | None
     volume_ml: float | None
-    truth_ml: float
+    truth_ml: float | None
 
 
 def measure_case(
@@ -45,6 +45,7 @@ def measure_case(
     truth: np.ndarray,
     spacing: Sequence[float],
     structures: Sequence[Structure] = STRUCTURES,
+    labelled: Sequence[str] | None = None,
 ) -> dict[str, StructureMeasures]:
     """Measure all structures of a case.
 
@@ -54,14 +55,18 @@ def measure_case(
         truth: labels, ``(D, H, W)``.
         spacing: voxel size along the arrays' axes, mm.
         structures: what the labels mean.
+        labelled: keys of the structures that the truth knows; None for all.
 
     Returns:
-        Measures by key of structure.
+        Measures by key of structure; of those that are not labelled nothing is known.
     """
     voxel_ml = float(np.prod(spacing)) / 1000.0
     boxes = _boxes(truth, found, len(structures) + 1)
     measured = {}
     for structure in structures:
+        if labelled is not None and structure.key not in labelled:
+            measured[structure.key] = StructureMeasures(None, None, None, None, None)
+            continue
         label = structure.label
         box = boxes[label]
         true_mask = truth[box] == label

@@ -104,11 +104,12 @@ def summarise(results: Sequence[CaseResult]) -> list[Summary]:
 def _summarise_modality(modality: str, results: Sequence[CaseResult]) -> Summary:
     structures = {}
     for structure in map(BY_KEY.__getitem__, results[0].structures):
-        measured = [result.structures[structure.key] for result in results]
+        every = [result.structures[structure.key] for result in results]
+        measured = [one for one in every if one.truth_ml is not None]
         structures[structure.key] = StructureSummary(
             **{name: distribution([getattr(one, name) for one in measured]) for name, *_ in MEASURES},
-            volume_ml=agreement([one.volume_ml for one in measured], [one.truth_ml for one in measured]),
-            unlabelled=sum(one.truth_ml == 0 for one in measured),
+            volume_ml=agreement([one.volume_ml for one in measured], [one.truth_ml or 0.0 for one in measured]),
+            unlabelled=sum(not one.truth_ml for one in every),
         )
     mean = {}
     for name, *_ in MEASURES:
@@ -157,7 +158,7 @@ def case_table(results: Sequence[CaseResult]) -> str:
     for result in results:
         case = result.case
         for key, one in result.structures.items():
-            difference = None if one.volume_ml is None else one.volume_ml - one.truth_ml
+            difference = None if one.volume_ml is None or one.truth_ml is None else one.volume_ml - one.truth_ml
             numbers = (one.dice, one.hd95_mm, one.assd_mm, one.volume_ml, one.truth_ml, difference)
             writer.writerow(
                 [

@@ -157,4 +157,5 @@ class ResultFolder:
             for path in (case.image, case.label)
             for stat in (path.stat(),)
         ]
-        return {**self._setting, "modality": case.modality, "files": files}
+        origin = {**self._setting, "modality": case.modality, "files": files}
+        return origin if case.structures is None else origin | {"structures": list(case.structures)}

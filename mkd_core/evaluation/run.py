@@ -178,13 +178,14 @@ def _evaluate_case(
     except (NoHeartError, InputError) as error:
         return CaseResult(
             case,
-            measure_case(None, known, spacing, bundle.structures),
+            measure_case(None, known, spacing, bundle.structures, case.structures),
             error.message,
             seconds=time.perf_counter() - start,
         ), None
     seconds = time.perf_counter() - start
     progress("measure", 1.0, "Comparing with the truth")
-    measured = measure_case(sitk.GetArrayViewFromImage(prediction.labels), known, spacing, bundle.structures)
+    found = sitk.GetArrayViewFromImage(prediction.labels)
+    measured = measure_case(found, known, spacing, bundle.structures, case.structures)
     return CaseResult(
         case,
         measured,

@@ -26,7 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from mkd_core.errors import BundleError, DeviceError
 from mkd_core.inference.memory import release_memory
 from mkd_core.measure.messages import finding, refusal
-from mkd_core.method.networks import stride_of
+from mkd_core.method.networks import Stream, StreamNorm, select_stream, stride_of
 from mkd_core.protocol import DEVICE_KINDS, PRECISIONS
 
 if TYPE_CHECKING:
@@ -161,8 +161,8 @@ def compute_settings(threads: int | None) -> Iterator[int]:
         _settings.leave()
 
 
-#: Part, device and number format.
-_Key = tuple[str, torch.device, torch.dtype]
+#: Part, stream of images, device and number format.
+_Key = tuple[str, Stream, torch.device, torch.dtype]
 
 
 class _SharedNetworks:
@@ -179,20 +179,23 @@ class _SharedNetworks:
         self._lock = threading.Lock()
         self._prepared: weakref.WeakKeyDictionary[Bundle, dict[_Key, nn.Module]] = weakref.WeakKeyDictionary()
 
-    def get(self, bundle: Bundle, part: str, device: torch.device, precision: torch.dtype) -> nn.Module:
+    def get(self, bundle: Bundle, part: str, stream: Stream, device: torch.device, precision: torch.dtype) -> nn.Module:
         """A network folded, converted and moved to a device; made at the first call."""
         with self._lock:
             networks = self._prepared.setdefault(bundle, {})
-            key = (part, device, precision)
+            network = bundle.network(part)
+            if not any(isinstance(module, StreamNorm) for module in network.modules()):
+                stream = "target"  # sees both alike, and is kept once
+            key = (part, stream, device, precision)
             if key not in networks:
-                networks[key] = _prepare(bundle.network(part), device, precision)
+                networks[key] = _prepare(network, stream, device, precision)
             return networks[key]
 
     def forget(self, bundle: Bundle, device: torch.device) -> None:
         """Drop a bundle's networks on a device, whose memory ran out."""
         with self._lock:
             networks = self._prepared.get(bundle, {})
-            for key in [key for key in networks if key[1] == device]:
+            for key in [key for key in networks if key[2] == device]:
                 del networks[key]
 
 
@@ -206,8 +209,9 @@ def _poll_before_layer(*_: object) -> None:
     _poll.get()()
 
 
-def _prepare(network: nn.Module, device: torch.device, precision: torch.dtype) -> nn.Module:
+def _prepare(network: nn.Module, stream: Stream, device: torch.device, precision: torch.dtype) -> nn.Module:
     network = copy.deepcopy(network)
+    select_stream(network, stream)
     fold_batch_norm(network)
     if device.type == "cpu" and stride_of(network) % 2 == 0:
         compute_single_channels_in_blocks(network)
@@ -246,13 +250,20 @@ class Executor:
         self.fell_back = False
         self.was_split = False
 
-    def run(self, part: str, image: torch.Tensor, poll: Callable[[], None] = lambda: None) -> torch.Tensor:
+    def run(
+        self,
+        part: str,
+        image: torch.Tensor,
+        poll: Callable[[], None] = lambda: None,
+        stream: Stream = "target",
+    ) -> torch.Tensor:
         """Apply a network.
 
         Args:
             part: name of the network in the bundle.
             image: ``(1, 1, D, H, W)``.
             poll: called before every layer; may raise to stop.
+            stream: of which the image is, see :func:`mkd_core.method.networks.select_stream`.
 
         Returns:
             What the network gives, float32, on the CPU.
@@ -263,7 +274,7 @@ class Executor:
             BundleError: what the network gives are no numbers, as large weights make it do.
         """
         try:
-            prediction = self._forward(part, image, poll)
+            prediction = self._forward(part, image, poll, stream)
             if not torch.isfinite(prediction.sum()):
                 raise refusal(finding("weights_no_numbers"), BundleError)
             return prediction
@@ -279,18 +290,19 @@ class Executor:
             self.device = torch.device("cpu")
             self.precision = choose_precision("auto", self.device)
             self.fell_back = True
-            return self.run(part, image, poll)
+            return self.run(part, image, poll, stream)
         halves = _halves(image, stride_of(self.bundle.network(part)))
         if halves is None:
             raise refusal(finding("memory"), DeviceError) from lack
         self.was_split = True
         axis, parts = halves
         return torch.cat(
-            [self.run(part, image.narrow(axis, *given), poll).narrow(axis, *kept) for given, kept in parts], dim=axis
+            [self.run(part, image.narrow(axis, *given), poll, stream).narrow(axis, *kept) for given, kept in parts],
+            dim=axis,
         )
 
-    def _forward(self, part: str, image: torch.Tensor, poll: Callable[[], None]) -> torch.Tensor:
-        network = self.prepare(part)
+    def _forward(self, part: str, image: torch.Tensor, poll: Callable[[], None], stream: Stream) -> torch.Tensor:
+        network = self.prepare(part, stream)
         token = _poll.set(poll)
         try:
             with torch.inference_mode():
@@ -302,9 +314,9 @@ class Executor:
         finally:
             _poll.reset(token)
 
-    def prepare(self, part: str) -> nn.Module:
+    def prepare(self, part: str, stream: Stream = "target") -> nn.Module:
         """The network folded, converted and moved to the device."""
-        return _shared.get(self.bundle, part, self.device, self.precision)
+        return _shared.get(self.bundle, part, stream, self.device, self.precision)
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
@@ -341,6 +353,7 @@ def fold_batch_norm(network: nn.Module) -> None:
         if isinstance(module, nn.Sequential):
             for name, following in zip(list(module._modules), list(module._modules)[1:]):
                 first, second = module._modules[name], module._modules[following]
+                second = second.chosen if isinstance(second, StreamNorm) else second
                 if isinstance(first, nn.Conv3d) and isinstance(second, nn.BatchNorm3d):
                     module._modules[name] = fuse_conv_bn_eval(first, second)
                     module._modules[following] = nn.Identity()

@@ -423,9 +423,13 @@ def _align(image: torch.Tensor, run: _Run) -> Views:
 
 def _predict(views: Views, run: _Run) -> tuple[_Prediction, float]:
     """What the segmentors say, and their joint agreement."""
-    real = [run.executor.run("segmentor_real", view, run.clock.poll)[0] for view in views.real]
+
+    def segmented(part: str, seen: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [run.executor.run(part, view, run.clock.poll, views.stream(view))[0] for view in seen]
+
+    real = segmented("segmentor_real", views.real)
     run.clock.advance(0.4, "Segmenting")
-    synthetic = [run.executor.run("segmentor_syn", view, run.clock.poll)[0] for view in views.synthetic]
+    synthetic = segmented("segmentor_syn", views.synthetic)
     run.clock.advance(0.8, "Segmenting")
     mean, from_real, from_synthetic = ensemble.ensemble(real, synthetic, run.bundle.ensemble_weight(run.modality))
     both = [as_array(ensemble.best_class(prediction)) for prediction in (from_real, from_synthetic)]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+    from mkd_core.method.networks import Stream
+
 
 @dataclass(frozen=True)
 class Views:
@@ -27,6 +29,10 @@ class Views:
     real: list[torch.Tensor]
     synthetic: list[torch.Tensor]
     rendered: torch.Tensor | None
+
+    def stream(self, view: torch.Tensor) -> Stream:
+        """Of which stream of images a view is, for normalisation per stream."""
+        return "translated" if view is self.rendered else "target"
 
 
 def align_for_segmentors(image: torch.Tensor, policy: str, run: Callable[[str, torch.Tensor], torch.Tensor]) -> Views:

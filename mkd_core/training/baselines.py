@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from mkd_core.method.losses import segmentation_loss
-from mkd_core.method.networks import build
-from mkd_core.training.across_processes import share_batch_norm, sum_over_processes
+from mkd_core.method.networks import build, select_stream
+from mkd_core.training.across_processes import share_batch_norm
 from mkd_core.training.config import MethodConfig, NetworksConfig
-from mkd_core.training.mkd import SEGMENTOR_WEIGHT_DECAY, Terms
+from mkd_core.training.mkd import SEGMENTOR_WEIGHT_DECAY, Labelled, Terms, segment, supervision_loss
 from mkd_core.training.schedule import StepPlan
 from mkd_core.training.updates import update
 
@@ -27,7 +26,7 @@ class SingleSegmentor(nn.Module):
     """A segmentor of either modality's images.
 
     Args:
-        config: ``scheme`` is ``"target-only"``, ``"joint"`` or ``"fine-tune"``.
+        config: ``scheme`` is ``"target-only"``, ``"assistant-only"``, ``"joint"`` or ``"fine-tune"``.
         networks: sizes.
         steps: of the run.
         device, precision: as for :class:`mkd_core.training.mkd.MutualDistillation`.
@@ -45,12 +44,14 @@ class SingleSegmentor(nn.Module):
         self.config = config
         self.precision = precision
         self.device = torch.device(device)
-        self.segmentor = share_batch_norm(build(networks.architecture("segmentor", len(config.class_weights))))
+        self.segmentor = share_batch_norm(build(networks.architecture("segmentor_real", len(config.class_weights))))
+        self._norm_per_stream = networks.segmentor_norm == "batch-per-stream"
+        self._deep_supervision = networks.deep_supervision > 0
         self.unused_generator = build(networks.architecture("generator"))  # a bundle holds one
         self.to(device)
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing from torch's stubs
         self.class_weights = torch.tensor(config.class_weights, device=device)
-        self._pretraining = round(_PRETRAINING * steps) if config.scheme == "fine-tune" else 0
+        self._pretraining = {"fine-tune": round(_PRETRAINING * steps), "assistant-only": steps}.get(config.scheme, 0)
         self._trained = list(self.segmentor.parameters())
         self._optimiser = torch.optim.AdamW(self._trained, config.segmentor_lr, weight_decay=SEGMENTOR_WEIGHT_DECAY)
 
@@ -66,24 +67,34 @@ class SingleSegmentor(nn.Module):
         x_a: torch.Tensor,
         y_a: torch.Tensor,
         plan: StepPlan = StepPlan(),  # noqa: B008  (frozen)
+        labelled: Labelled = Labelled(),  # noqa: B008  (frozen)
     ) -> Terms:
         """One update.
 
         Arguments as for :meth:`mkd_core.training.mkd.MutualDistillation.step`; returns the loss by name.
         """
         self.set_lr(plan.lr)
+        image, target, known = x_t, y_t, labelled.t
         if self.config.scheme == "joint":
-            image, target = torch.cat([x_t, x_a]), torch.cat([y_t, y_a])
+            image, target, known = torch.cat([x_t, x_a]), torch.cat([y_t, y_a]), _joined(labelled, len(x_t), len(x_a))
         elif plan.step < self._pretraining:
-            image, target = x_a, y_a
-        else:
-            image, target = x_t, y_t
+            image, target, known = x_a, y_a, labelled.a
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            logits = self.segmentor(image)
-        weights = self.class_weights**plan.class_weight_power
-        loss = segmentation_loss(logits.float(), target, weights, sum_over_processes)
+            if self.config.scheme == "joint" and self._norm_per_stream:
+                levels = self._each_by_itself(x_t, x_a)
+            else:
+                levels = segment(self.segmentor, image, self._deep_supervision)
+        loss = supervision_loss(levels, target, known, self.class_weights**plan.class_weight_power)
         update(loss, {self._optimiser: self._trained})
         return {"real": loss.detach()}
+
+    def _each_by_itself(self, x_t: torch.Tensor, x_a: torch.Tensor) -> list[torch.Tensor]:
+        """Logits of both modalities, each normalised by its own statistics."""
+        select_stream(self.segmentor, "translated")
+        of_assistant = segment(self.segmentor, x_a, self._deep_supervision)
+        select_stream(self.segmentor, "target")
+        of_target = segment(self.segmentor, x_t, self._deep_supervision)
+        return [torch.cat(pair) for pair in zip(of_target, of_assistant)]
 
     def parts(self) -> dict[str, nn.Module]:
         """Networks by the bundle's part names: one segmentor in both places, and a generator that nothing asks for."""
@@ -109,3 +120,14 @@ class SingleSegmentor(nn.Module):
 
     def restore_pools(self, state: dict[str, Any]) -> None:
         """Nothing to do."""
+
+
+def _joined(labelled: Labelled, count_t: int, count_a: int) -> torch.Tensor | None:
+    some = labelled.t if labelled.t is not None else labelled.a
+    if some is None:
+        return None
+    t, a = (
+        some.new_ones(count, some.shape[1]) if known is None else known
+        for known, count in ((labelled.t, count_t), (labelled.a, count_a))
+    )
+    return torch.cat([t, a])

@@ -12,6 +12,7 @@ from torch import nn
 
 from mkd_core.errors import InputError
 from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle, save_bundle
+from mkd_core.method.networks import TRAINING_ONLY, deployed
 from mkd_core.protocol import MODALITIES
 from mkd_core.training import localiser
 from mkd_core.training.config import TrainingConfig
@@ -109,10 +110,9 @@ class BundleWriter:
         """
         config = self._config
         stage, _, _ = config.stage_at(max(0, min(steps, config.steps) - 1))
+        classes = len(config.data.structures) + 1
         architectures = {
-            part: config.networks.architecture(
-                "generator" if part.startswith("generator") else "segmentor", len(config.data.structures) + 1
-            )
+            part: deployed(config.networks.architecture("generator" if part.startswith("generator") else part, classes))
             for part in parts
         }
         metadata = {
@@ -143,7 +143,10 @@ class BundleWriter:
             "intended_use": config.bundle.intended_use,
         }
         weights = {"localiser": self._localiser.weights}
-        weights |= {part: network.state_dict() for part, network in parts.items()}
+        weights |= {
+            part: {name: one for name, one in network.state_dict().items() if not name.startswith(TRAINING_ONLY)}
+            for part, network in parts.items()
+        }
         return save_bundle(path, metadata, weights, dtype="float16")
 
 

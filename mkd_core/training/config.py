@@ -69,6 +69,13 @@ class DataConfig:
     )
     folder: str = _setting("", "folder for volumes on the training grid and painted bodies; default OUT/prepared")
     heart_fraction: float = _setting(0.85, "share of the patches that are centred in the heart", least=0.0, most=1.0)
+    structure_fraction: float = _setting(
+        0.0,
+        "share of the patches of labelled volumes that are centred on a voxel of a structure, all structures alike; "
+        "the others go by heart_fraction",
+        least=0.0,
+        most=1.0,
+    )
     ct_window: tuple[float, float] = _setting(
         (-300.0, 700.0), "range of CT that the networks see", "HU", least=-2000.0, most=10000.0
     )
@@ -99,15 +106,57 @@ class NetworksConfig:
     generator: int = _setting(8, "features of the generators at full resolution", least=1, most=512)
     generator_blocks: int = _setting(3, "residual blocks of the generators", least=0, most=32)
     discriminator: int = _setting(16, "features of the discriminators' first layer", least=1, most=512)
+    segmentor_norm: Literal["batch", "instance", "batch-per-stream"] = _setting(
+        "batch",
+        "normalisation of the segmentors; batch-per-stream has statistics, scale and shift for each stream of images",
+    )
+    segmentor_syn_levels: int = _setting(
+        0, "levels of S_syn; 0 for those of S_real, more repeat the last one's features", least=0, most=8
+    )
+    deep_supervision: int = _setting(0, "coarser levels of the segmentors that are supervised too", least=0, most=8)
+    generator_levels: int = _setting(1, "how often the generators halve the resolution", least=1, most=4)
+    discriminator_halvings: int = _setting(
+        2,
+        "how often the discriminators halve the resolution; a score sees 12 voxels with 1, 26 with 2",
+        least=1,
+        most=4,
+    )
+    discriminator_scales: int = _setting(
+        1, "discriminators of either modality, each at half the resolution of the one before", least=1, most=3
+    )
 
     def architecture(self, kind: str, classes: int = len(STRUCTURES) + 1) -> dict[str, Any]:
-        """Description of a network for :func:`mkd_core.method.networks.build`; segmentors tell ``classes`` apart."""
-        known: dict[str, dict[str, Any]] = {
-            "segmentor": {"type": "segmentor", "out_channels": classes, "channels": list(self.segmentor)},
-            "generator": {"type": "generator", "channels": self.generator, "blocks": self.generator_blocks},
-            "discriminator": {"type": "discriminator", "channels": self.discriminator},
+        """Description of a network for :func:`mkd_core.method.networks.build`.
+
+        Args:
+            kind: ``"segmentor_real"``, ``"segmentor_syn"``, ``"generator"`` or ``"discriminator"``.
+            classes: that segmentors tell apart.
+        """
+        if kind == "generator":
+            sizes = {"channels": self.generator, "blocks": self.generator_blocks, "levels": self.generator_levels}
+            return {"type": "generator", **sizes}
+        if kind == "discriminator":
+            sizes = {"halvings": self.discriminator_halvings, "scales": self.discriminator_scales}
+            return {"type": "discriminator", "channels": self.discriminator, **sizes}
+        segmentor: dict[str, Any] = {
+            "type": "segmentor",
+            "out_channels": classes,
+            "channels": list(self.channels(kind)),
+            "norm": self.segmentor_norm,
         }
-        return known[kind]
+        return segmentor | ({"deep_supervision": self.deep_supervision} if self.deep_supervision else {})
+
+    def channels(self, segmentor: str) -> tuple[int, ...]:
+        """Features per level of ``"segmentor_real"`` or ``"segmentor_syn"``."""
+        known = self.segmentor
+        levels = self.segmentor_syn_levels if segmentor == "segmentor_syn" else 0
+        return known[: levels or None] + known[-1:] * max(0, levels - len(known))
+
+    @property
+    def stride(self) -> int:
+        """Sides of patches are multiples of so many voxels."""
+        halvings = [len(self.channels(name)) - 1 for name in ("segmentor_real", "segmentor_syn")]
+        return 1 << max(*halvings, self.generator_levels)
 
 
 #: Weight of the background's cross-entropy; those of the structures are in the catalogue.
@@ -123,10 +172,10 @@ def class_weights(structures: Iterable[Structure]) -> tuple[float, ...]:
 class MethodConfig:
     """Switches of the method; defaults are the paper's where known, CycleGAN's elsewhere."""
 
-    scheme: Literal["mutual-distillation", "target-only", "joint", "fine-tune"] = _setting(
+    scheme: Literal["mutual-distillation", "target-only", "assistant-only", "joint", "fine-tune"] = _setting(
         "mutual-distillation",
-        "the method, or one segmentor to compare it with: trained on the target alone, on both modalities at once, or "
-        "on the assistant first and then on the target",
+        "the method, or one segmentor to compare it with: trained on the target alone, on the assistant alone, on both "
+        "modalities at once, or on the assistant first and then on the target",
     )
     gan: Literal["least-squares", "cross-entropy"] = _setting("least-squares", "form of the adversarial loss")
     adversarial_weight: float = _setting(1.0, "weight of the generators' adversarial loss", least=0.0)
@@ -142,6 +191,20 @@ class MethodConfig:
     )
     distillation_weight: float = _setting(0.5, "weight w of both distillation losses", least=0.0)
     temperature: float = _setting(2.0, "T of the softened probabilities", least=0.1, most=100.0)
+    distillation_dice: float = _setting(0.0, "weight of the Dice term in a distillation loss", least=0.0)
+    distillation_foreground: float = _setting(
+        1.0, "weight of a voxel that the teacher takes for a structure; background has 1", least=0.0
+    )
+    distillation_confidence: float = _setting(
+        0.0, "least probability of the teacher's class; voxels below it teach nothing", least=0.0, most=1.0
+    )
+    segmentation_trains_generator: bool = _setting(
+        True, "the loss of S_syn also trains G_a2t; false leaves it to the adversarial and cycle losses"
+    )
+    clip: Literal["optimiser", "network"] = _setting(
+        "optimiser",
+        "whose gradients are scaled down to norm 5 together: both generators' and both segmentors', or each network's",
+    )
     class_weights: tuple[float, ...] = _setting(
         class_weights(STRUCTURES),
         "weights of the cross-entropy: background, then the structures in their order; default: those of the catalogue",
@@ -196,6 +259,12 @@ class Phase:
     distillation_ramp: int = _setting(
         0, "steps over which the weight of distillation rises from nothing", "steps", least=0
     )
+    cross_supervision: float = _setting(
+        0.0,
+        "weight of supervising each segmentor also on the images and labels of the other one's stream; joins the two "
+        "in a late phase",
+        least=0.0,
+    )
 
 
 class StageSpan(NamedTuple):
@@ -245,6 +314,9 @@ class RunConfig:
     )
     checkpoint_minutes: float = _setting(4.0, "time between checkpoints", "min", least=0.0)
     validate_every: int = _setting(500, "steps between validations", "steps", least=1)
+    patience: int = _setting(
+        0, "validations in a row without a better one after which the run ends; 0 never ends it early", least=0
+    )
     localiser: str = _setting(
         "",
         "bundle whose heart localiser is taken, or localiser.pt of mkd_core.training.localiser; default: the bundle "
@@ -560,12 +632,12 @@ def _check_together(config: TrainingConfig) -> None:
     for number, phase in enumerate(config.phases[:-1]):
         if not phase.steps:
             raise InputError(f"“phases[{number}].steps” must be at least 1: only the last phase may be left open.")
-    stride = 2 ** (len(config.networks.segmentor) - 1)
+    stride = config.networks.stride
     for number, stage in enumerate(config.stages):
         if stage.patch % stride:
             raise InputError(
-                f"“stages[{number}].patch” must be a multiple of {stride}, not {stage.patch}: the segmentors halve it "
-                f"{len(config.networks.segmentor) - 1} times."
+                f"“stages[{number}].patch” must be a multiple of {stride}, not {stage.patch}: the networks halve it "
+                f"{stride.bit_length() - 1} times."
             )
 
 

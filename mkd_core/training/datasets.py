@@ -162,7 +162,8 @@ class LabelledData:
     def patches(self, modality: str, stage: Stage, size: int, budget: float) -> PatchSource:
         """See :class:`TrainingData`."""
         volumes = [self._prepared(case, stage) for case in self.training if case.modality == modality]
-        return LabelledVolumes(volumes, size, self._config.heart_fraction, budget)
+        config = self._config
+        return LabelledVolumes(volumes, size, config.heart_fraction, budget, config.structure_fraction)
 
 
 class HeartData:

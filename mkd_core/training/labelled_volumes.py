@@ -24,6 +24,7 @@ from mkd_core.inference.normalisation import normalise
 from mkd_core.inference.resampling import sample
 from mkd_core.io.atomic import write_file, write_text
 from mkd_core.structures import IGNORE, STRUCTURES, Structure
+from mkd_core.training.pairs import Patch
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class PreparedVolume:
         image: file of intensities in [-1, 1], ``(D, H, W)``, float16, axes to the head, the back and the left.
         labels: file of labels, ``(D, H, W)``, uint8.
         heart_low, heart_high: voxel index box of all labels, (z, y, x).
+        labelled: which classes the labels know, background first.
     """
 
     image: Path
     labels: Path
     heart_low: tuple[int, int, int]
     heart_high: tuple[int, int, int]
+    labelled: tuple[bool, ...]
 
 
 def prepare_volume(
@@ -89,7 +92,8 @@ def prepare_volume(
             write_array(path, array)
         write_text(description, json.dumps({"low": low.tolist(), "high": high.tolist()}))
     box = json.loads(description.read_text())
-    return PreparedVolume(image_file, labels_file, tuple(box["low"]), tuple(box["high"]))
+    labelled = (True, *(case.labels(structure) for structure in structures))
+    return PreparedVolume(image_file, labels_file, tuple(box["low"]), tuple(box["high"]), labelled)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
@@ -142,22 +146,34 @@ class LabelledVolumes:
         size: voxels per side.
         heart_fraction: share of the patches that are centred in the box of the labels; the others lie anywhere.
         budget: bytes of memory in which volumes may be kept.
+        structure_fraction: share of the patches, before all others, that are centred on a voxel of a structure; every
+            structure that the volume shows is as likely, as nnU-Net has it (Isensee et al., Nature Methods 18, 2021).
     """
 
-    def __init__(self, volumes: Sequence[PreparedVolume], size: int, heart_fraction: float, budget: float) -> None:
+    def __init__(
+        self,
+        volumes: Sequence[PreparedVolume],
+        size: int,
+        heart_fraction: float,
+        budget: float,
+        structure_fraction: float = 0.0,
+    ) -> None:
         self._volumes = tuple(volumes)
         self._size = size
         self._heart_share = heart_fraction
+        self._structure_share = structure_fraction
         self._cache = ArrayCache(budget)
 
-    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A patch: image ``(1, d, d, d)`` in [-1, 1], float32; labels ``(d, d, d)``, uint8, :data:`IGNORE` outside the
-        volume.
-        """
+    def draw(self, rng: np.random.Generator) -> Patch:
+        """A patch; its target is :data:`IGNORE` outside the volume."""
         volume = self._volumes[rng.integers(len(self._volumes))]
         image, labels = self._cache.get(volume.image), self._cache.get(volume.labels)
         low, high = np.array(volume.heart_low), np.array(volume.heart_high)
-        if rng.random() < self._heart_share:
+        if self._structure_share and rng.random() < self._structure_share:
+            present = np.setdiff1d(np.unique(labels), (0, IGNORE))
+            voxels = np.argwhere(labels == rng.choice(present))
+            centre = voxels[rng.integers(len(voxels))] + 0.5
+        elif rng.random() < self._heart_share:
             centre = low + (high - low) * rng.beta(2, 2, 3)
         else:
             centre = rng.uniform(0, image.shape)
@@ -168,4 +184,4 @@ class LabelledVolumes:
         for axis, (positions, length) in enumerate(zip(wanted, image.shape)):
             outside = (positions < 0) | (positions >= length)
             target[(slice(None),) * axis + (outside,)] = IGNORE
-        return image[index].astype(np.float32)[None], target
+        return Patch(image[index].astype(np.float32)[None], target, np.array(volume.labelled))

@@ -8,6 +8,8 @@ One step, in the paper's terms (``t`` target, ``a`` assistant); :meth:`MutualDis
     L_syn  = CE + Dice on (x_a2t, y_a) + w KD(S_real -> S_syn)      -> S_syn, and its supervised part also G_a2t
     L_D    on real and on (pooled) translated images                -> discriminators
 
+Where the settings ask for cross supervision, each segmentor is also supervised on the other one's stream.
+
 Li, Yu, Wang, Heng, AAAI 2020; the losses are in :mod:`mkd_core.method.losses`.
 """
 
@@ -16,19 +18,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from mkd_core.method.losses import cycle_loss, discriminator_loss, distillation_loss, generator_loss, segmentation_loss
-from mkd_core.method.networks import build
+from mkd_core.method.losses import (
+    cycle_loss,
+    discriminator_accuracy,
+    discriminator_loss,
+    distillation_loss,
+    generator_loss,
+    segmentation_loss,
+)
+from mkd_core.method.networks import Stream, build, select_stream
 from mkd_core.training.across_processes import running_statistics, share_batch_norm, sum_over_processes
 from mkd_core.training.config import Generators, MethodConfig, NetworksConfig
 from mkd_core.training.image_pool import ImagePool
 from mkd_core.training.schedule import StepPlan
-from mkd_core.training.updates import update
+from mkd_core.training.updates import LARGEST_GRADIENT, update
 
 #: Weight decay of the segmentors (AdamW), a tenth of PyTorch's default; chosen by hand.
 SEGMENTOR_WEIGHT_DECAY = 1e-3
@@ -38,6 +47,9 @@ _GENERATOR_BETA2 = 0.999
 
 #: Loss terms by name, each a scalar.
 Terms = dict[str, torch.Tensor]
+
+#: Beginning of the names of terms that are no losses: how often a discriminator is right.
+ACCURACY = "accuracy of "
 
 
 @dataclass(frozen=True)
@@ -68,8 +80,20 @@ class _Lesson(NamedTuple):
     stream: str
 
 
-#: Stream of images on which each segmentor is supervised.
+#: Stream of images on which each segmentor is supervised, and the other one.
 _OWN_STREAM = {"real": "t", "syn": "a2t"}
+_OTHER_STREAM = {"real": "a2t", "syn": "t"}
+
+#: What normalisation per stream calls the streams.
+_NORM_STREAM: dict[str, Stream] = {"t": "target", "a2t": "translated"}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Classes that the targets of a step know, each ``(N, C)`` bool, see :func:`segmentation_loss`; None for all."""
+
+    t: torch.Tensor | None = None
+    a: torch.Tensor | None = None
 
 
 class MutualDistillation(nn.Module):
@@ -99,19 +123,22 @@ class MutualDistillation(nn.Module):
         self.generator_t2a = build(networks.architecture("generator"))
         self.discriminator_t = build(networks.architecture("discriminator"))
         self.discriminator_a = build(networks.architecture("discriminator"))
-        self.segmentor_real = build(networks.architecture("segmentor", classes))
-        self.segmentor_syn = build(networks.architecture("segmentor", classes))
+        self.segmentor_real = build(networks.architecture("segmentor_real", classes))
+        self.segmentor_syn = build(networks.architecture("segmentor_syn", classes))
+        self._deep_supervision = networks.deep_supervision > 0
+        self._norm_per_stream = networks.segmentor_norm == "batch-per-stream"
         share_batch_norm(self)
         self.to(device)
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing from torch's stubs
         self.device = torch.device(device)
         self.class_weights = torch.tensor(config.class_weights, device=device)
         self.pool_t, self.pool_a = ImagePool(config.pool, seed=2 * seed + 1), ImagePool(config.pool, seed=2 * seed + 2)
-        self._parameters_of = {
-            "generators": _parameters(self.generator_a2t, self.generator_t2a),
-            "segmentors": _parameters(self.segmentor_real, self.segmentor_syn),
-            "discriminators": _parameters(self.discriminator_t, self.discriminator_a),
+        self._networks_of = {
+            "generators": (self.generator_a2t, self.generator_t2a),
+            "segmentors": (self.segmentor_real, self.segmentor_syn),
+            "discriminators": (self.discriminator_t, self.discriminator_a),
         }
+        self._parameters_of = {part: _parameters(*networks) for part, networks in self._networks_of.items()}
         betas = (config.generator_beta1, _GENERATOR_BETA2)
         self.optimisers: dict[str, torch.optim.Optimizer] = {
             "segmentors": torch.optim.AdamW(
@@ -128,6 +155,7 @@ class MutualDistillation(nn.Module):
         x_a: torch.Tensor,
         y_a: torch.Tensor,
         plan: StepPlan = StepPlan(),  # noqa: B008  (frozen)
+        labelled: Labelled = Labelled(),
     ) -> Terms:
         """One update of every part that learns.
 
@@ -135,19 +163,21 @@ class MutualDistillation(nn.Module):
             x_t, x_a: unpaired normalised images, ``(N, 1, D, H, W)``.
             y_t, y_a: their targets, ``(N, D, H, W)``.
             plan: what learns, and how fast.
+            labelled: classes that the targets know.
 
         Returns:
-            The value of each term, detached.
+            The value of each term, detached, and the accuracies of discriminators that learn.
         """
         self.set_lr(plan.lr)
         with _without_gradient(self.discriminator_t, self.discriminator_a):
             with self._autocast():
-                terms, images = self.losses(x_t, y_t, x_a, y_a, plan)
+                terms, images = self.losses(x_t, y_t, x_a, y_a, plan, labelled)
             self._update(terms.values(), ["segmentors", *(["generators"] if plan.generators == "train" else [])])
         if plan.generators == "train":
             with self._autocast():
-                terms["discriminators"] = self.discriminator_loss(images)
+                terms["discriminators"], accuracies = self.discriminator_loss(images)
             self._update([terms["discriminators"]], ["discriminators"], clip=False)
+            terms |= accuracies
         return {name: value.detach() for name, value in terms.items()}
 
     def losses(
@@ -157,11 +187,12 @@ class MutualDistillation(nn.Module):
         x_a: torch.Tensor,
         y_a: torch.Tensor,
         plan: StepPlan = StepPlan(),  # noqa: B008
+        labelled: Labelled = Labelled(),
     ) -> tuple[Terms, Images]:
         """Losses of generators and segmentors.  Arguments as for :meth:`step`; returns (terms to minimise, images)."""
         images = self.translate(x_t, x_a, plan.generators)
         terms = self.generator_losses(images) if plan.generators == "train" else {}
-        return terms | self.segmentor_losses(images, y_t, y_a, plan), images
+        return terms | self.segmentor_losses(images, y_t, y_a, plan, labelled), images
 
     def translate(self, x_t: torch.Tensor, x_a: torch.Tensor, generators: Generators) -> Images:
         """Image alignment of a step: x_a2t and, where the generators train, x_t2a."""
@@ -190,34 +221,58 @@ class MutualDistillation(nn.Module):
             terms["identity"] = config.identity_weight * identity
         return terms
 
-    def segmentor_losses(self, images: Images, y_t: torch.Tensor, y_a: torch.Tensor, plan: StepPlan) -> Terms:
+    def segmentor_losses(
+        self,
+        images: Images,
+        y_t: torch.Tensor,
+        y_a: torch.Tensor,
+        plan: StepPlan,
+        labelled: Labelled = Labelled(),
+    ) -> Terms:
         """L_real and L_syn: supervision of each segmentor on its own stream, and what they teach each other."""
+        config = self.config
         lessons = self._lessons() if plan.distillation is not None else []
-        logits = self._segment(images, lessons)
+        logits = self._segment(images, lessons, both_streams=plan.cross_supervision > 0)
         weights = self.class_weights**plan.class_weight_power
-        terms = {
-            name: segmentation_loss(logits[name, _OWN_STREAM[name]], target, weights, sum_over_processes)
-            for name, target in (("real", y_t), ("syn", y_a))
-        }
-        distillation_weight = self.config.distillation_weight * (plan.distillation or 0.0)
+        truth = {"t": (y_t, labelled.t), "a2t": (y_a, labelled.a)}
+
+        def supervised(name: str, stream: str) -> torch.Tensor:
+            return supervision_loss(logits[name, stream], *truth[stream], weights)
+
+        terms = {name: supervised(name, stream) for name, stream in _OWN_STREAM.items()}
+        if plan.cross_supervision:
+            for name, stream in _OTHER_STREAM.items():
+                terms[f"{name} on {stream}"] = plan.cross_supervision * supervised(name, stream)
+        learn = partial(
+            distillation_loss,
+            temperature=config.temperature,
+            dice_weight=config.distillation_dice,
+            foreground_weight=config.distillation_foreground,
+            least_confidence=config.distillation_confidence,
+            total=sum_over_processes,
+        )
+        distillation_weight = config.distillation_weight * (plan.distillation or 0.0)
         for teacher, student, stream in lessons:
             name = f"{teacher} to {student}"
-            loss = distillation_loss(logits[teacher, stream], logits[student, stream], self.config.temperature)
+            loss = learn(logits[teacher, stream][0], logits[student, stream][0])
             count = sum((teacher, student) == lesson[:2] for lesson in lessons)
             terms[name] = terms.get(name, 0.0) + distillation_weight * loss / count
         return terms
 
-    def discriminator_loss(self, images: Images) -> torch.Tensor:
-        """L_D of both discriminators on real images and on translated ones of this and earlier steps."""
+    def discriminator_loss(self, images: Images) -> tuple[torch.Tensor, Terms]:
+        """L_D of both discriminators on real images and on translated ones of this and earlier steps, and how often
+        each is right.
+        """
         assert images.t2a is not None
+        gan = self.config.gan
         fake_t, fake_a = self.pool_t.exchange(images.a2t), self.pool_a.exchange(images.t2a)
-        loss_t = discriminator_loss(
-            self.discriminator_t(images.t).float(), self.discriminator_t(fake_t.float()).float(), self.config.gan
-        )
-        loss_a = discriminator_loss(
-            self.discriminator_a(images.a).float(), self.discriminator_a(fake_a.float()).float(), self.config.gan
-        )
-        return loss_t + loss_a
+        scores_t = self.discriminator_t(images.t).float(), self.discriminator_t(fake_t.float()).float()
+        scores_a = self.discriminator_a(images.a).float(), self.discriminator_a(fake_a.float()).float()
+        accuracies = {
+            f"{ACCURACY}D_t": discriminator_accuracy(*scores_t, gan),
+            f"{ACCURACY}D_a": discriminator_accuracy(*scores_a, gan),
+        }
+        return discriminator_loss(*scores_t, gan) + discriminator_loss(*scores_a, gan), accuracies
 
     def _lessons(self) -> list[_Lesson]:
         """Distillation terms that the settings ask for."""
@@ -234,27 +289,33 @@ class MutualDistillation(nn.Module):
                 lessons += [_Lesson(teacher, student, stream) for stream in streams]
         return lessons
 
-    def _segment(self, images: Images, lessons: list[_Lesson]) -> dict[tuple[str, str], torch.Tensor]:
+    def _segment(
+        self, images: Images, lessons: list[_Lesson], both_streams: bool = False
+    ) -> dict[tuple[str, str], list[torch.Tensor]]:
         """Logits ``(N, C, D, H, W)`` by (segmentor, stream), of every segmentor on its own stream and on those of the
-        lessons that it takes part in.
+        lessons that it takes part in, or on both; those of coarser levels follow them.
         """
         logits = {}
         for name, network in (("real", self.segmentor_real), ("syn", self.segmentor_syn)):
-            others = (lesson.stream for lesson in lessons if name in (lesson.teacher, lesson.student))
-            streams = dict.fromkeys([_OWN_STREAM[name], *others])
+            others = [lesson.stream for lesson in lessons if name in (lesson.teacher, lesson.student)]
+            streams = dict.fromkeys([_OWN_STREAM[name], *others, *(_NORM_STREAM if both_streams else ())])
             for stream in streams:
                 image = images.stream(stream)
-                if (name, stream) != ("syn", "a2t"):  # only S_syn's own stream carries gradient on to G_a2t
+                # Only S_syn's own stream carries gradient on to G_a2t.
+                if (name, stream) != ("syn", "a2t") or not self.config.segmentation_trains_generator:
                     image = image.detach()
+                select_stream(network, _NORM_STREAM[stream])
                 # Every stream is normalised by itself; what is kept for inference is how target images look, where the
-                # segmentor sees any.
-                with running_statistics(network, kept=stream == "t" or "t" not in streams):
-                    logits[name, stream] = network(image.float()).float()
+                # segmentor sees any, unless it keeps both.
+                with running_statistics(network, kept=self._norm_per_stream or stream == "t" or "t" not in streams):
+                    logits[name, stream] = segment(network, image.float(), self._deep_supervision)
         return logits
 
     def _update(self, losses: Iterable[torch.Tensor], parts: list[str], clip: bool = True) -> None:
         parameters = {self.optimisers[part]: self._parameters_of[part] for part in parts}
-        update(reduce(torch.add, losses), parameters, *(() if clip else (None,)))
+        each = [_parameters(network) for part in parts for network in self._networks_of[part]]
+        clipped = each if self.config.clip == "network" else None
+        update(reduce(torch.add, losses), parameters, LARGEST_GRADIENT if clip else None, clipped)
 
     def set_lr(self, factor: float) -> None:
         """Scale all learning rates to ``factor`` times their peak."""
@@ -293,6 +354,32 @@ class MutualDistillation(nn.Module):
         """Continue from :meth:`pools`."""
         self.pool_t.restore(state["t"], self.device)
         self.pool_a.restore(state["a"], self.device)
+
+
+def segment(network: nn.Module, image: torch.Tensor, deep_supervision: bool) -> list[torch.Tensor]:
+    """Logits of a segmentor, float32, those of coarser levels after them if they are supervised too."""
+    found = network.levels(image) if deep_supervision else [network(image)]  # type: ignore[operator]
+    return [logits.float() for logits in found]
+
+
+def supervision_loss(
+    levels: list[torch.Tensor], target: torch.Tensor, labelled: torch.Tensor | None, weights: torch.Tensor
+) -> torch.Tensor:
+    """Cross-entropy + Dice, the mean over levels of which each counts half as much as the finer one before it, as in
+    Isensee et al., "nnU-Net", Nature Methods 18 (2021).
+
+    Args:
+        levels: logits, of the target's resolution first and of half the resolution each time.
+        target: ``(N, D, H, W)``; coarser levels see every second voxel of the finer one's.
+        labelled: as for :func:`segmentation_loss`.
+        weights: of the classes, ``(C,)``.
+    """
+    losses = []
+    for number, logits in enumerate(levels):
+        step = 1 << number
+        seen = target[:, ::step, ::step, ::step]
+        losses.append(segmentation_loss(logits, seen, weights, sum_over_processes, labelled) / step)
+    return reduce(torch.add, losses) / sum(0.5**number for number in range(len(losses)))
 
 
 def _parameters(*networks: nn.Module) -> list[nn.Parameter]:

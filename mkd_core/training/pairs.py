@@ -15,22 +15,34 @@ import numpy as np
 import torch
 
 
+class Patch(NamedTuple):
+    """A piece of a volume: image ``(1, d, d, d)`` in [-1, 1], float32; target ``(d, d, d)``, uint8; which classes the
+    target knows, ``(C,)`` bool, see :func:`mkd_core.method.losses.segmentation_loss`.
+    """
+
+    image: np.ndarray
+    target: np.ndarray
+    labelled: np.ndarray
+
+
 class PatchSource(Protocol):
     """Where patches of one modality come from."""
 
-    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A patch: image ``(1, d, d, d)`` in [-1, 1], float32; target ``(d, d, d)``, uint8."""
+    def draw(self, rng: np.random.Generator) -> Patch:
+        """A patch."""
 
 
 class Pairs(NamedTuple):
-    """A batch of unpaired patches; images ``(N, 1, d, d, d)``, targets ``(N, d, d, d)``, and the pairs' numbers in the
-    run ``(N,)``.
+    """A batch of unpaired patches; images ``(N, 1, d, d, d)``, targets ``(N, d, d, d)``, the classes that they
+    know ``(N, C)``, and the pairs' numbers in the run ``(N,)``.
     """
 
     x_t: torch.Tensor
     y_t: torch.Tensor
+    labelled_t: torch.Tensor
     x_a: torch.Tensor
     y_a: torch.Tensor
+    labelled_a: torch.Tensor
     numbers: torch.Tensor
 
 
@@ -67,7 +79,7 @@ class PairStream(torch.utils.data.IterableDataset):
             start += num_workers * self.batch
 
     def _pairs(self, numbers: range) -> Pairs:
-        columns: list[list[np.ndarray]] = [[], [], [], []]
+        columns: list[list[np.ndarray]] = [[], [], [], [], [], []]
         for number in numbers:
             pair: list[np.ndarray] = []
             for stream, source in enumerate((self.target, self.assistant)):
@@ -76,8 +88,8 @@ class PairStream(torch.utils.data.IterableDataset):
                 pair += source.draw(np.random.default_rng((self.seed, number, stream))) if source else pair
             for column, array in zip(columns, pair):
                 column.append(array)
-        x_t, y_t, x_a, y_a = (torch.from_numpy(np.stack(column)) for column in columns)
-        return Pairs(x_t, y_t, x_a, y_a, torch.tensor(list(numbers)))
+        t, y_t, labelled_t, a, y_a, labelled_a = (torch.from_numpy(np.stack(column)) for column in columns)
+        return Pairs(t, y_t, labelled_t, a, y_a, labelled_a, torch.tensor(list(numbers)))
 
 
 def seed_of(run_seed: int, number: int, stream: int) -> int:

@@ -23,6 +23,7 @@ from mkd_core.synthesis import body, findings, render
 from mkd_core.synthesis.heartbeat import contracted
 from mkd_core.synthesis.render import Canvas
 from mkd_core.training.labelled_volumes import write_array
+from mkd_core.training.pairs import Patch
 
 
 def normalise(image: np.ndarray, rule: dict, measured: np.ndarray | None = None) -> np.ndarray:
@@ -132,10 +133,8 @@ class RenderedHearts:
     heart_fraction: float = 0.85
     structures: tuple[Structure, ...] = STRUCTURES
 
-    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A patch: image ``(1, d, d, d)`` in [-1, 1], float32; target ``(d, d, d)``, uint8 with
-        :data:`mkd_core.structures.IGNORE`.
-        """
+    def draw(self, rng: np.random.Generator) -> Patch:
+        """A patch; its target has :data:`mkd_core.structures.IGNORE`, and knows all classes."""
         canvas = open_canvas(self.canvases[rng.integers(len(self.canvases))])
         image, target = render.random_patch(
             canvas,
@@ -146,4 +145,4 @@ class RenderedHearts:
             self.heart_fraction,
             structures=self.structures,
         )
-        return normalise(image, self.rule)[None], target
+        return Patch(normalise(image, self.rule)[None], target, np.ones(len(self.structures) + 1, bool))

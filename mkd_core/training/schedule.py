@@ -26,6 +26,7 @@ class StepPlan:
         class_weight_power: power to which the class weights of the cross-entropy are raised.
         generators: whether the generators train, only translate, or are not used.
         distillation: fraction of the weight of distillation, 0 to 1; None leaves distillation out.
+        cross_supervision: weight of the labels of the other stream.
     """
 
     step: int = 0
@@ -33,6 +34,7 @@ class StepPlan:
     class_weight_power: float = 1.0
     generators: Generators = "train"
     distillation: float | None = 1.0
+    cross_supervision: float = 0.0
 
 
 def plan_at(config: TrainingConfig, step: int) -> StepPlan:
@@ -46,7 +48,14 @@ def plan_at(config: TrainingConfig, step: int) -> StepPlan:
     phase, first = config.phase_at(step)
     ramp = phase.distillation_ramp
     distillation = (min(1.0, (step - first) / ramp) if ramp else 1.0) if phase.distillation else None
-    return StepPlan(step, learning_rate(config, step), stage.class_weight_power, phase.generators, distillation)
+    return StepPlan(
+        step,
+        learning_rate(config, step),
+        stage.class_weight_power,
+        phase.generators,
+        distillation,
+        phase.cross_supervision,
+    )
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:

@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 from mkd_core.errors import InputError
 from mkd_core.inference.execution import choose_precision
 from mkd_core.io.bundle import Bundle, load_bundle
+from mkd_core.method.networks import TRAINING_ONLY
 from mkd_core.protocol import SegmentationOptions
 from mkd_core.training import checkpoint, datasets, selection
 from mkd_core.training.across_processes import any_process, freeze_batch_norm, gather_bytes
@@ -34,7 +35,7 @@ from mkd_core.training.bundling import BundleWriter
 from mkd_core.training.checkpoint import Checkpoints
 from mkd_core.training.config import TrainingConfig
 from mkd_core.training.launch import interrupted_by_sigterm, launch, leave_signals_to_the_run, stop_on_signal
-from mkd_core.training.mkd import MutualDistillation
+from mkd_core.training.mkd import ACCURACY, Labelled, MutualDistillation
 from mkd_core.training.pairs import Pairs, PairStream, seed_of
 from mkd_core.training.progress import Progress
 from mkd_core.training.schedule import learning_rate, plan_at, translates
@@ -42,6 +43,10 @@ from mkd_core.training.validation import panel, validate
 
 #: Steps whose mean losses are recorded together.
 _RECORDED_TOGETHER = 25
+
+#: Records whose mean says whether a discriminator is fit, and how often one may be right.
+_JUDGED_TOGETHER = 20
+_FIT_ACCURACY = (0.55, 0.98)
 
 #: What a checkpoint holds, see :meth:`Trainer._save_checkpoint`.
 _CHECKPOINT_ENTRIES = {"settings", "images", "step", "pairs_seen", "best", "method", "average", "processes"}
@@ -87,6 +92,8 @@ class Trainer:
         self.writer = BundleWriter(config, self.data.description)
         self.step = 0
         self.best = -1.0
+        self._without_gain = 0  # validations since the best one
+        self._accuracies: list[dict[str, float]] = []
         self._pairs_seen = 0
         self._checkpoints = Checkpoints(self.out)
         self._asked_to_stop: Callable[[], bool] = lambda: False
@@ -111,12 +118,12 @@ class Trainer:
         try:
             with stop_on_signal() as self._asked_to_stop:
                 self._on_run_start()
-                while self.step < self.config.steps:
+                while not self._is_over():
                     self._on_stage_start()
                     for pairs in self._pairs():
                         self._train_step(pairs)
                         self._on_step_end(pairs)
-                        if self.step == self._stage.end:
+                        if self.step == self._stage.end or self._is_over():
                             break
             self._on_run_end()
         except OSError as error:
@@ -152,7 +159,7 @@ class Trainer:
         )
 
     def _train_step(self, pairs: Pairs) -> None:
-        terms = self.method.step(*self._augment(pairs), plan_at(self.config, self.step))
+        terms = self.method.step(*self._augment(pairs), plan_at(self.config, self.step), self._labelled(pairs))
         self.average.update_parameters(self._live)
         self.step += 1
         self._pairs_seen += self._stage.stage.batch
@@ -167,10 +174,15 @@ class Trainer:
         if self.step % self.config.run.validate_every == 0 or stage_ends:
             self._validate(pairs)
         stopping = any_process(self._asked_to_stop(), self.device)
-        if stage_ends or stopping or any_process(self._checkpoint_is_due(), self.device):
+        if stage_ends or self._is_over() or stopping or any_process(self._checkpoint_is_due(), self.device):
             self._save_checkpoint()
         if stopping:
             self._stop()
+
+    def _is_over(self) -> bool:
+        """Whether the run has its length, or validation has stopped improving."""
+        patience = self.config.run.patience
+        return self.step >= self.config.steps or (bool(patience) and self._without_gain >= patience)
 
     def _on_run_end(self) -> None:
         """Write the last weights, and give the bundle the alignment and ensemble that validate best."""
@@ -227,7 +239,8 @@ class Trainer:
         )
 
     def _augment(self, pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        x_t, y_t, x_a, y_a = (tensor.to(self.device, non_blocking=True) for tensor in pairs[:4])
+        images = (pairs.x_t, pairs.y_t, pairs.x_a, pairs.y_a)
+        x_t, y_t, x_a, y_a = (tensor.to(self.device, non_blocking=True) for tensor in images)
         if self._augmentation is None:
             return x_t, y_t, x_a, y_a
         seeds = [[seed_of(self.config.run.seed, int(number), stream) for number in pairs.numbers] for stream in (0, 1)]
@@ -236,14 +249,26 @@ class Trainer:
             return x_t, y_t, x_t, y_t
         return (x_t, y_t, *self._augmentation(x_a, y_a, seeds[1]))
 
+    def _labelled(self, pairs: Pairs) -> Labelled:
+        t, a = (None if known.all() else known.to(self.device) for known in (pairs.labelled_t, pairs.labelled_a))
+        return Labelled(t, a)
+
     # What is recorded
 
     def _record_losses(self) -> None:
         sums = {name: value / self._losses_counted for name, value in self._losses.items()}
         means: Any = self.fabric.all_reduce(sums, reduce_op="mean")
         lr = learning_rate(self.config, self.step - 1)
-        self._progress.terms(self.step, lr, {name: float(value) for name, value in means.items()})
+        terms = {name: float(value) for name, value in means.items()}
+        self._progress.terms(self.step, lr, terms)
         self._losses, self._losses_counted = {}, 0
+        self._accuracies.append({name: value for name, value in terms.items() if name.startswith(ACCURACY)})
+        if len(self._accuracies) == _JUDGED_TOGETHER:
+            for name in self._accuracies[-1]:
+                warning = doubt_of_accuracy(name, float(np.mean([one.get(name, 0.75) for one in self._accuracies])))
+                if warning:
+                    self._progress.say(f"step {self.step}: {warning}")
+            self._accuracies.clear()
 
     def _validate(self, pairs: Pairs) -> None:
         if self.is_first:
@@ -254,12 +279,13 @@ class Trainer:
                 bundle = self._write_bundle(self.out / "last.safetensors", self._fixed_alignment)
                 dice = validate(bundle, self.data.validation, self._options(), self._asked_to_stop)
                 better = dice["mean"] > self.best
+                self._without_gain = 0 if better else self._without_gain + 1
                 self._progress.dice(self.step, dice, better)
                 if better:
                     self.best = dice["mean"]
                     alignment = bundle.alignment(self.config.target)
                     self._write_bundle(self.out / "best.safetensors", alignment, {"validation Dice": dice})
-        self.fabric.barrier()
+        self._without_gain = self.fabric.broadcast(self._without_gain)
 
     def _options(self) -> SegmentationOptions:
         return SegmentationOptions(device=str(self.device), threads=self.config.run.threads or None)
@@ -335,6 +361,7 @@ class Trainer:
                     "step": self.step,
                     "pairs_seen": self._pairs_seen,
                     "best": self.best,
+                    "without_gain": self._without_gain,
                     "method": self.method.state(),
                     "average": self.average.state_dict(),
                     "processes": processes,
@@ -353,6 +380,7 @@ class Trainer:
         self.method.restore(saved["method"])
         self.average.load_state_dict(saved["average"])
         self.step, self._pairs_seen, self.best = saved["step"], saved["pairs_seen"], saved["best"]
+        self._without_gain = saved.get("without_gain", 0)
         notes = [
             f"“{name}” cannot be used: {reason}. The run goes on from the other checkpoint, at step {self.step}."
             for name, reason in self._checkpoints.damaged.items()
@@ -408,10 +436,28 @@ def _method(config: TrainingConfig, device: torch.device) -> MutualDistillation 
     return SingleSegmentor(config.method, config.networks, config.steps, device, precision)
 
 
+def doubt_of_accuracy(name: str, accuracy: float) -> str:
+    """What a discriminator's accuracy gives reason to doubt, as a line for the user; empty if nothing."""
+    lowest, highest = _FIT_ACCURACY
+    if accuracy < lowest:
+        return (
+            f"The {name} is {accuracy:.2f}, which is chance: it hardly guides the generators. Give it more features "
+            "(networks.discriminator) or let it see less (networks.discriminator_halvings)."
+        )
+    if accuracy > highest:
+        return (
+            f"The {name} is {accuracy:.2f}, nearly perfect: the generators do not keep up. Give them more features "
+            "(networks.generator), or lower method.generator_lr."
+        )
+    return ""
+
+
 def _start_from(method: MutualDistillation | SingleSegmentor, bundle: Bundle) -> None:
     for part, network in method.parts().items():
         try:
-            network.load_state_dict(bundle.network(part).state_dict())
+            missing, unknown = network.load_state_dict(bundle.network(part).state_dict(), strict=False)
+            if unknown or not all(name.startswith(TRAINING_ONLY) for name in missing):
+                raise RuntimeError("other layers")
         except RuntimeError as error:
             raise InputError(
                 f"The networks of “{bundle.path.name}”, from which the run should start, have other sizes.",
@@ -440,7 +486,15 @@ def _identity(config: TrainingConfig) -> dict[str, Any]:
     def without_steps(name: str) -> list[dict[str, Any]]:
         return [{key: value for key, value in one.items() if key != "steps"} for one in plain[name]]
 
-    data = ("structures", "own_hearts", "bodies", "heart_fraction", "ct_window", "mr_percentiles")
+    data = (
+        "structures",
+        "own_hearts",
+        "bodies",
+        "heart_fraction",
+        "structure_fraction",
+        "ct_window",
+        "mr_percentiles",
+    )
     return {
         "target": config.target,
         "networks": plain["networks"],

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
 
 from mkd_core.training.across_processes import average_gradients
 
+#: Norm to which gradients are scaled down.
+LARGEST_GRADIENT = 5.0
+
 
 def update(
     loss: torch.Tensor,
     parameters_of: Mapping[torch.optim.Optimizer, Sequence[nn.Parameter]],
-    largest_gradient: float | None = 5.0,
+    largest_gradient: float | None = LARGEST_GRADIENT,
+    clipped: Iterable[Sequence[nn.Parameter]] | None = None,
 ) -> None:
     """Follow the gradient of a loss, averaged over processes.
 
     Args:
         loss: scalar.
         parameters_of: parameters of each optimiser that steps.
-        largest_gradient: the gradients of an optimiser are scaled down to this norm; None leaves them as they are.
+        largest_gradient: gradients are scaled down to this norm; None leaves them as they are.
+        clipped: parameters whose gradients have that norm together; None for those of each optimiser.
     """
     for optimiser in parameters_of:
         optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    for optimiser, parameters in parameters_of.items():
+    for parameters in parameters_of.values():
         average_gradients(parameters)
-        if largest_gradient is not None:
-            nn.utils.clip_grad_norm_(parameters, largest_gradient)
+    if largest_gradient is not None:
+        for together in parameters_of.values() if clipped is None else clipped:
+            nn.utils.clip_grad_norm_(together, largest_gradient)
+    for optimiser in parameters_of:
         optimiser.step()

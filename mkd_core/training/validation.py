@@ -33,7 +33,7 @@ def validate(
 
     Args:
         bundle: weights.
-        cases: labelled volumes.
+        cases: labelled volumes; structures that a case does not label do not count.
         options: how to segment.
         stop: polled before every case; True ends the look with the cases that were done.
     """
@@ -46,12 +46,12 @@ def validate(
         try:
             found = segment(image, bundle, modality=case.modality, options=options).labels
         except NoHeartError:
-            rows.append([0.0] * len(structures))
+            rows.append([0.0 if case.labels(structure) else np.nan for structure in structures])
             continue
         except InputError as error:
             raise InputError(f"“{case.image.name}” cannot validate: {error.message}", error.advice) from error
         dice = dice_of_labels(sitk.GetArrayViewFromImage(found), sitk.GetArrayViewFromImage(truth), structures)
-        rows.append(list(dice.values()))
+        rows.append([dice[s.key] if case.labels(s) else np.nan for s in structures])
     mean = np.nanmean(np.array(rows), axis=0)
     return {s.key: round(float(value), 4) for s, value in zip(structures, mean)} | {
         "mean": round(float(np.nanmean(mean)), 4)

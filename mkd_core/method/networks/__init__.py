@@ -12,7 +12,7 @@ import torch
 
 from mkd_core.method.networks.discriminator import Discriminator
 from mkd_core.method.networks.generator import Generator
-from mkd_core.method.networks.segmentor import Segmentor
+from mkd_core.method.networks.segmentor import Segmentor, Stream, StreamNorm, select_stream
 
 _TYPES: dict[str, type[Discriminator | Generator | Segmentor]] = {
     "segmentor": Segmentor,
@@ -52,4 +52,24 @@ def stride_of(network: torch.nn.Module) -> int:
     return stride
 
 
-__all__ = ["Discriminator", "Generator", "Segmentor", "build", "stride_of"]
+#: Weights that only training needs, by the beginning of their names; no bundle holds them.
+TRAINING_ONLY = "auxiliary."
+
+
+def deployed(architecture: dict[str, Any]) -> dict[str, Any]:
+    """Description of a network without what only training needs."""
+    return {name: value for name, value in architecture.items() if name != "deep_supervision"}
+
+
+__all__ = [
+    "TRAINING_ONLY",
+    "Discriminator",
+    "Generator",
+    "Segmentor",
+    "Stream",
+    "StreamNorm",
+    "build",
+    "deployed",
+    "select_stream",
+    "stride_of",
+]

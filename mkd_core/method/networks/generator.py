@@ -1,11 +1,12 @@
 """Generator of the image alignment module: translates an image of one modality into the look of the other.
 
-Convolutions, residual blocks at half resolution, up-convolution, instance normalisation, as in
+Convolutions, residual blocks at low resolution, up-convolutions, instance normalisation, as in
 Zhu et al., "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks", ICCV 2017, in 3-D.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -35,24 +36,28 @@ class Generator(nn.Module):
     """Image-to-image translator between modalities; geometry stays, intensities change.
 
     Args:
-        channels: features at full resolution; twice as many at half resolution.
-        blocks: residual blocks at half resolution.
+        channels: features at full resolution; each level has twice as many as the one above it.
+        blocks: residual blocks at the lowest resolution.
+        levels: how often the resolution is halved.  Blocks are cheapest and see farthest at low resolution.
     """
 
     architecture: dict[str, Any]  # set by mkd_core.method.networks.build
 
-    def __init__(self, channels: int = 12, blocks: int = 3) -> None:
+    def __init__(self, channels: int = 12, blocks: int = 3, levels: int = 1) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            *_normalised(1, channels),
-            nn.ReLU(inplace=True),
-            *_normalised(channels, 2 * channels, stride=2),
-            nn.ReLU(inplace=True),
-            *[_Residual(2 * channels) for _ in range(blocks)],
-            nn.ConvTranspose3d(2 * channels, channels, 2, stride=2, bias=False),
-            nn.InstanceNorm3d(channels, affine=True),
-            nn.ReLU(inplace=True),
-        )
+        self.levels = levels
+        widths = [channels << level for level in range(levels + 1)]
+        layers: list[nn.Module] = [*_normalised(1, channels), nn.ReLU(inplace=True)]
+        for wide, deep in itertools.pairwise(widths):
+            layers += [*_normalised(wide, deep, stride=2), nn.ReLU(inplace=True)]
+        layers += [_Residual(widths[-1]) for _ in range(blocks)]
+        for deep, wide in itertools.pairwise(reversed(widths)):
+            layers += [
+                nn.ConvTranspose3d(deep, wide, 2, stride=2, bias=False),
+                nn.InstanceNorm3d(wide, affine=True),
+                nn.ReLU(inplace=True),
+            ]
+        self.body = nn.Sequential(*layers)
         # The last convolution also sees the image itself, so that edges need not survive the bottleneck.
         self.head = nn.Conv3d(channels + 1, 1, 3, padding=1, padding_mode="replicate")
         # Training starts from (nearly) the image as it is: what segments translated images has something to learn from
@@ -66,13 +71,13 @@ class Generator(nn.Module):
     @property
     def stride(self) -> int:
         """Every side of the input must be a multiple of this."""
-        return 2
+        return 1 << self.levels
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Render the image in the other modality.
 
         Args:
-            image: normalised image in [-1, 1], ``(N, 1, D, H, W)``, even sides.
+            image: normalised image in [-1, 1], ``(N, 1, D, H, W)``, sides multiples of :attr:`stride`.
 
         Returns:
             Image in [-1, 1], ``(N, 1, D, H, W)``.

@@ -14,6 +14,7 @@ from torch import nn
 
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import align_for_segmentors
+from mkd_core.method.networks import Stream, select_stream
 from mkd_core.protocol import TARGET_POLICIES
 from mkd_core.structures import STRUCTURES
 from mkd_core.training.labelled_volumes import PreparedVolume
@@ -73,9 +74,10 @@ def _answers(
     known: dict[tuple[str, int], torch.Tensor] = {}  # policies share most of their work
     kept = [image]
 
-    def run(part: str, given: torch.Tensor) -> torch.Tensor:
+    def run(part: str, given: torch.Tensor, stream: Stream = "target") -> torch.Tensor:
         key = (part, id(given))
         if key not in known:
+            select_stream(parts[part], stream)
             with torch.autocast("cpu", precision, enabled=precision != torch.float32):
                 known[key] = parts[part](given).float()
             kept.append(given)  # an id is good as long as its tensor lives
@@ -88,8 +90,8 @@ def _answers(
     for policy in TARGET_POLICIES if aligns else ("none",):
         views = align_for_segmentors(image, policy, run)
         together, real, synthetic = ensemble.ensemble(
-            [run("segmentor_real", view)[0] for view in views.real],
-            [run("segmentor_syn", view)[0] for view in views.synthetic],
+            [run("segmentor_real", view, views.stream(view))[0] for view in views.real],
+            [run("segmentor_syn", view, views.stream(view))[0] for view in views.synthetic],
         )
         found |= {"S_real": labels(real), f"S_syn {policy}": labels(synthetic), f"ensemble {policy}": labels(together)}
     return found
