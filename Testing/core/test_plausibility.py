@@ -179,9 +179,11 @@ def test_weights_that_know_fewer_structures_are_not_blamed_for_it(labels):
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 def test_a_blurred_heart_is_doubted_and_a_sharp_or_noisy_one_is_not(modality, labels):
     values = draw_phantom(modality, SPACING, (64, 48, 64))[0]
-    assert plausibility.blur_findings(values, labels, SPACING) == []
+    assert plausibility.blur_findings(values, labels, SPACING, modality) == []
     noisy = values + np.random.default_rng(1).normal(0, 30, values.shape)
-    assert plausibility.blur_findings(noisy, labels, SPACING) == []
-    (found,) = plausibility.blur_findings(ndimage.gaussian_filter(values, 2.5), labels, SPACING)
+    assert plausibility.blur_findings(noisy, labels, SPACING, modality) == []
+    (found,) = plausibility.blur_findings(ndimage.gaussian_filter(values, 2.5), labels, SPACING, modality)
     assert found.code == "blurred" and found.figures["mm"] > 7
-    assert plausibility.blur_findings(np.zeros_like(values), labels, SPACING) == []
+    slightly = plausibility.blur_findings(ndimage.gaussian_filter(values, 1.4), labels, SPACING, modality)
+    assert bool(slightly) == (modality == "CT"), "good CT is sharper than good MR"
+    assert plausibility.blur_findings(np.zeros_like(values), labels, SPACING, modality) == []
