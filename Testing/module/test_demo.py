@@ -45,22 +45,25 @@ def test_the_demo_makes_a_heart_and_leaves_segmentation_picture_and_report(demo,
     assert json.loads((tmp_path / "out" / "report.json").read_text())["structures"]["LV"]["volume_ml"] > 0
 
 
-def test_the_demo_takes_a_volume_of_the_user(demo, tmp_path):
+def noise(path):
+    """Write a small volume of noise and return its path."""
     import numpy as np
     import SimpleITK as sitk
 
-    path = tmp_path / "my heart.nii.gz"
-    sitk.WriteImage(
-        sitk.GetImageFromArray(np.random.default_rng(0).integers(-1000, 1000, (20, 24, 36)).astype(np.int16)), str(path)
-    )
-    run = demo("--ct", path)
+    voxels = np.random.default_rng(0).integers(-1000, 1000, (20, 24, 36)).astype(np.int16)
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(path))
+    return path
+
+
+def test_the_demo_takes_a_volume_of_the_user(demo, tmp_path):
+    run = demo("--ct", noise(tmp_path / "my heart.nii.gz"))
     assert run.returncode == 0, run.stderr
     assert "Dice" not in run.stdout
     assert not (tmp_path / "out" / "volume.nrrd").exists()
 
 
 def test_the_demo_tells_why_there_is_no_result_and_fails(demo, tmp_path):
-    run = demo("--spacing", "4", mode="no-heart")
+    run = demo("--ct", noise(tmp_path / "noise.nii.gz"), mode="no-heart")
     assert run.returncode == 1
     assert "No heart was found" in run.stderr
     assert not (tmp_path / "out" / "heart.seg.nrrd").exists()
