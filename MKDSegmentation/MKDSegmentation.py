@@ -138,6 +138,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._download = lib.WeightsDownload(
             ui, onDownloaded=self._weights.choose, onFolderChanged=self._weights.refresh
         )
+        self._newerWeights = lib.NewerWeights(ui, self._weights, onFound=self._download.offer)
 
     def cleanup(self) -> None:
         """Called when the application closes and when the module is reloaded."""
@@ -147,6 +148,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._sequence.close()
             self._wrappedLabels.close()
             self._download.close()
+            self._newerWeights.close()
             self._runButtons.close()
         self._warmTimer.stop()
         self.setParameterNode(None)

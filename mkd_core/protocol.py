@@ -460,6 +460,18 @@ class DownloadRequest(_Numbered):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReleasesRequest(_Numbered):
+    """Fetch the list of weights that are offered; its report is ``{"releases": [...]}``, see mkd_core.io.releases.
+
+    Attributes:
+        url: where the list is.
+    """
+
+    op: ClassVar = "releases"
+    url: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class CancelRequest(_Numbered):
     """Give up a request that runs or waits; nothing replies to this one itself."""
 
@@ -473,7 +485,7 @@ class ShutdownRequest:
     op: ClassVar = "shutdown"
 
 
-Work = SegmentRequest | WarmRequest | DescribeRequest | EnvironmentRequest | DownloadRequest
+Work = SegmentRequest | WarmRequest | DescribeRequest | EnvironmentRequest | DownloadRequest | ReleasesRequest
 Request = Work | CancelRequest | ShutdownRequest
 
 _REQUESTS: dict[str, type] = {
@@ -484,6 +496,7 @@ _REQUESTS: dict[str, type] = {
         DescribeRequest,
         EnvironmentRequest,
         DownloadRequest,
+        ReleasesRequest,
         CancelRequest,
         ShutdownRequest,
     )

@@ -42,6 +42,7 @@ from mkd_core.protocol import (
     ErrorReply,
     ProgressReply,
     ReadyReply,
+    ReleasesRequest,
     Reply,
     RequestId,
     ResultReply,
@@ -183,6 +184,8 @@ class Worker:
             return self._describe(request)
         if isinstance(request, EnvironmentRequest):
             return self._environment()
+        if isinstance(request, ReleasesRequest):
+            return self._releases(request)
         return self._download(request)
 
     def _segment(self, request: SegmentRequest) -> dict[str, Any]:
@@ -249,6 +252,12 @@ class Worker:
             cancelled=self._cancels[request.id].is_set,
         )
         return {"path": str(path)}
+
+    def _releases(self, request: ReleasesRequest) -> dict[str, Any]:
+        from mkd_core.io.releases import fetch_releases
+
+        releases = fetch_releases(request.url, cancelled=self._cancels[request.id].is_set)
+        return {"releases": [dataclasses.asdict(release) for release in releases]}
 
     def _reply_progress(self, number: RequestId, stage: str, fraction: float, message: str) -> None:
         self._reply(ProgressReply(number, stage, round(fraction, 4), message))

@@ -13,6 +13,7 @@ makeCoreImportable()
 
 _NAMES_OF_FILES = {
     "panel.computingSettings": ("ComputingSettings",),
+    "panel.newerWeights": ("NewerWeights",),
     "panel.outputChoices": ("OutputChoices",),
     "panel.overlayChoice": ("OverlayChoice",),
     "panel.panelState": ("PanelState",),

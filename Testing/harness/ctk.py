@@ -25,7 +25,8 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
     def __init__(self, *arguments):
         text = arguments[0] if arguments and isinstance(arguments[0], str) else ""
         super().__init__(next((argument for argument in arguments if isinstance(argument, QtWidgets.QWidget)), None))
-        self._collapsed, self._forcing = False, False
+        self._collapsed, self._forcing, self._collapsedHeight = False, False, 14
+        self._openMaximumHeight = self.maximumHeight()
         self.setText(text)
         self.setCheckable(True)
         self.setChecked(True)
@@ -33,13 +34,30 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
         self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Minimum, QtWidgets.QSizePolicy.Policy.Preferred)
         self.toggled.connect(lambda checked: self._collapse(not checked))
 
+    def _headerSize(self):
+        """Of a push button with the indicator before its text."""
+        option = QtWidgets.QStyleOptionButton()
+        option.initFrom(self)
+        style, metric = self.style(), QtWidgets.QStyle.PixelMetric
+        width = style.pixelMetric(metric.PM_IndicatorWidth, option, self)
+        width += style.pixelMetric(metric.PM_CheckBoxLabelSpacing, option, self)
+        height = style.pixelMetric(metric.PM_IndicatorHeight, option, self)
+        text = self.fontMetrics().size(QtCore.Qt.TextFlag.TextShowMnemonic.value, self.text() or "XXXX")
+        contents = QtCore.QSize(width + (text.width() if self.text() else 0), max(height, text.height()))
+        return style.sizeFromContents(QtWidgets.QStyle.ContentsType.CT_PushButton, option, contents, self)
+
     def _headerHeight(self):
-        return self.fontMetrics().height() + 8
+        return self._headerSize().height()
 
     def _collapse(self, collapsed):
         if collapsed == self._collapsed:
             return
         self._collapsed = collapsed
+        if collapsed:
+            self._openMaximumHeight = self.maximumHeight()
+            self.setMaximumHeight(self.sizeHint().height())
+        else:
+            self.setMaximumHeight(self._openMaximumHeight)
         self._showContents()
         self.updateGeometry()
         self.contentsCollapsed.emit(collapsed)
@@ -51,7 +69,6 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
                 explicit = child.testAttribute(QtCore.Qt.WidgetAttribute.WA_WState_ExplicitShowHide)
                 child.setProperty("visibilityToParent", not (explicit and child.isHidden()))
             self._setChildVisibility(child)
-        self.setMaximumHeight(self._headerHeight() if self._collapsed else 16777215)
 
     def _setChildVisibility(self, child):
         wanted = child.property("visibilityToParent")
@@ -81,11 +98,26 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
         super().showEvent(event)
 
     def sizeHint(self):
-        header = QtCore.QSize(self.fontMetrics().horizontalAdvance(self.text()) + 40, self._headerHeight())
-        return header if self._collapsed or self.layout() is None else self.layout().totalSizeHint().expandedTo(header)
+        header, below = self._headerSize(), QtCore.QSize(0, self._collapsedHeight)
+        if self._collapsed or self.layout() is None:
+            return header + below
+        return self.layout().totalSizeHint().expandedTo(header + below)
 
     def minimumSizeHint(self):
-        return self.sizeHint()
+        header = self._headerSize()
+        if self._collapsed:
+            return header + QtCore.QSize(0, self._collapsedHeight)
+        return header if self.layout() is None else self.layout().totalMinimumSize().expandedTo(header)
+
+    def hitButton(self, position):
+        """Only the header can be clicked."""
+        return position.y() < self._headerHeight() and self.rect().contains(position)
+
+    def _setCollapsedHeight(self, height):
+        self._collapsedHeight = height
+        self.updateGeometry()
+
+    collapsedHeight = Property(int, lambda self: self._collapsedHeight, _setCollapsedHeight)
 
     def paintEvent(self, _event):
         option = QtWidgets.QStyleOptionButton()
@@ -105,17 +137,48 @@ class ctkMenuButton(QtWidgets.QPushButton):
 
 @standIn
 class ctkComboBox(QtWidgets.QComboBox):
-    """A combo box that shows a default text while nothing is selected."""
+    """A combo box that shows a default text while nothing is selected.
+
+    As in CTK, it is as wide as its longest text, also at its smallest, and keeps the sizes that it had when it was
+    first asked.
+    """
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._defaultText = ""
+        self._defaultText, self._sizes = "", {}
+
+    def _keptSize(self, name):
+        if name not in self._sizes:
+            size = super().sizeHint()
+            policy = QtWidgets.QComboBox.SizeAdjustPolicy
+            if self.sizeAdjustPolicy() in (policy.AdjustToContents, policy.AdjustToContentsOnFirstShow):
+                metrics = self.fontMetrics()
+                texts = [self.itemText(index) for index in range(self.count())] or [self._defaultText or 7 * "x"]
+                option = QtWidgets.QStyleOptionComboBox()
+                self.initStyleOption(option)
+                width = max(metrics.boundingRect(text).width() for text in texts)
+                contents = QtCore.QSize(width, max(metrics.height(), 14) + 2)
+                size = self.style().sizeFromContents(QtWidgets.QStyle.ContentsType.CT_ComboBox, option, contents, self)
+            self._sizes[name] = size
+        return self._sizes[name]
+
+    def sizeHint(self):
+        return self._keptSize("size")
+
+    def minimumSizeHint(self):
+        return self._keptSize("minimum")
+
+    def changeEvent(self, event):
+        if event.type() in (QtCore.QEvent.Type.StyleChange, QtCore.QEvent.Type.FontChange):
+            self._sizes.clear()
+        super().changeEvent(event)
 
     def _getDefaultText(self):
         return self._defaultText
 
     def _setDefaultText(self, text):
         self._defaultText = text
+        self._sizes.pop("size", None)
         self.update()
 
     def paintEvent(self, _event):

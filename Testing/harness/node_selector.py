@@ -6,6 +6,7 @@ import vtk
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Signal
 
+from . import failures
 from .api import standIn
 from .ctk import ctkComboBox
 from .observations import Observations
@@ -42,7 +43,6 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._selectUponCreation = True
         self._sceneObservations, self._nodeObservations = Observations(self), Observations(self)
         self._comboBox = ctkComboBox(self)
-        self._comboBox.setSizeAdjustPolicy(QtWidgets.QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self._model = QtGui.QStandardItemModel(self)
         self._comboBox.setModel(self._model)
         layout = QtWidgets.QHBoxLayout(self)
@@ -112,11 +112,10 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         label = self.nodeTypeLabel(self._nodeTypes[0] if len(self._nodeTypes) == 1 else "")
         actions = [(("RENAME",), f"Rename current {label}")] if self._renameEnabled else []
         actions += [(("EDIT",), f"Edit current {label}")] if self._editEnabled else []
-        actions += (
-            [(("CREATE", kind), f"Create new {self.nodeTypeLabel(kind)}") for kind in self._nodeTypes]
-            if self._addEnabled
-            else []
-        )
+        for kind in self._nodeTypes if self._addEnabled else ():
+            actions.append((("CREATE", kind), f"Create new {self.nodeTypeLabel(kind)}"))
+            if self._renameEnabled:
+                actions.append((("CREATE_AS", kind), f"Create new {self.nodeTypeLabel(kind)} as..."))
         actions += [(("DELETE",), f"Delete current {label}")] if self._removeEnabled else []
         return rows + ([((SEPARATOR,), ""), *actions] if actions else [])
 
@@ -285,6 +284,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._synchronize()
 
     def _setBaseName(self, name):
+        if not self._nodeTypes:
+            failures.record("Qt message", "qMRMLNodeComboBox::setBaseName failed: no node types have been set yet")
         self._baseNames.update(dict.fromkeys(self._nodeTypes, name))
 
     def _synchronizing(name):

@@ -51,6 +51,8 @@ class qMRMLSegmentationShow3DButton(ctkMenuButton):
         return self._node
 
     def setSegmentationNode(self, node):
+        if node is self._node:
+            return  # as in Slicer: saying it again brings nothing up to date
         self._observations.removeAll()
         self._node = node
         if node is not None:
@@ -83,10 +85,12 @@ class qMRMLSegmentationShow3DButton(ctkMenuButton):
         if segmentation is None:
             return
         if not on:
-            segmentation.RemoveRepresentation(CLOSED_SURFACE)
+            if segmentation.GetSourceRepresentationName() != CLOSED_SURFACE:
+                segmentation.RemoveRepresentation(CLOSED_SURFACE)
         elif segmentation.CreateRepresentation(CLOSED_SURFACE) and self._node.GetDisplayNode() is not None:
             self._node.GetDisplayNode().SetPreferredDisplayRepresentationName3D(CLOSED_SURFACE)
-            self._node.GetDisplayNode().SetPreferredDisplayRepresentationName2D(BINARY_LABELMAP)
+            if segmentation.ContainsRepresentation(BINARY_LABELMAP):
+                self._node.GetDisplayNode().SetPreferredDisplayRepresentationName2D(BINARY_LABELMAP)
 
     def setLocked(self, locked):
         self._locked = locked

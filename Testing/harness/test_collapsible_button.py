@@ -37,3 +37,16 @@ def test_what_its_owner_shows_while_the_button_is_closed_appears_when_it_opens(b
     assert not second.visible
     box.collapsed = False
     assert second.visible and not first.visible
+
+
+def test_a_closed_button_is_higher_than_its_header_and_only_the_header_can_be_clicked(button):
+    import qt
+
+    from Testing.harness.pythonqt import unwrap
+
+    box, *_ = button
+    header = unwrap(box)._headerHeight()
+    assert unwrap(box).hitButton(qt.QPoint(5, header - 1)) and not unwrap(box).hitButton(qt.QPoint(5, header + 1))
+    box.collapsed = True
+    assert unwrap(box).sizeHint().height() == unwrap(box).minimumSizeHint().height() == header + 14
+    assert box.maximumHeight == header + 14

@@ -124,3 +124,26 @@ def test_a_selector_that_is_deleted_stops_observing_the_scene(makeSelector):
     selector, _told = makeSelector()
     selector.delete()
     _add("later")
+
+
+def test_a_selector_asks_for_the_width_of_the_longest_name_unless_its_policy_says_otherwise(slicerApp):
+    import slicer
+
+    from Testing.harness.pythonqt import unwrap
+
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "A name that is as long as series descriptions are")
+    selector = slicer.qMRMLNodeComboBox()
+    selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
+    selector.setMRMLScene(slicer.mrmlScene)
+    assert unwrap(selector).minimumSizeHint().width() > 250
+    selector.delete()
+
+
+def test_a_base_name_before_the_node_types_is_lost_with_a_message(slicerApp, expectedErrors):
+    import slicer
+
+    selector = slicer.qMRMLNodeComboBox()
+    with expectedErrors("no node types have been set yet"):
+        selector.baseName = "Heart"
+    assert selector.baseName == ""
+    selector.delete()

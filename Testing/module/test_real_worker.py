@@ -182,10 +182,10 @@ def test_an_abdomen_is_refused_and_nothing_is_left(shippedPanel, dataFile, name,
     assert sceneContent() == before
 
 
-def test_the_modules_own_test_goes_on_without_pytorch_and_says_what_it_skipped(panel, monkeypatch):
+@pytest.fixture
+def withoutTorch(monkeypatch):
+    """No PyTorch is installed, as far as the module can see."""
     import importlib.metadata
-
-    import slicer
 
     real = importlib.metadata.version
 
@@ -194,8 +194,13 @@ def test_the_modules_own_test_goes_on_without_pytorch_and_says_what_it_skipped(p
             raise importlib.metadata.PackageNotFoundError(name)
         return real(name)
 
-    said = []
     monkeypatch.setattr(importlib.metadata, "version", version)
+
+
+def test_the_modules_own_test_goes_on_without_pytorch_and_says_what_it_skipped(panel, withoutTorch, monkeypatch):
+    import slicer
+
+    said = []
     monkeypatch.setattr(slicer.util, "warningDisplay", lambda text, **more: said.append((text, more["detailedText"])))
     slicer.selfTests["MKDSegmentation"](msec=1)
     [(text, details)] = said
@@ -204,7 +209,7 @@ def test_the_modules_own_test_goes_on_without_pytorch_and_says_what_it_skipped(p
     assert "test_ClickGivesSevenSegmentsOnTheGridOfTheVolume" in details
 
 
-def test_the_modules_own_test_fails_where_something_is_wrong(panel, monkeypatch):
+def test_the_modules_own_test_fails_where_something_is_wrong(panel, withoutTorch, monkeypatch):
     import slicer
 
     monkeypatch.setattr("mkd_core.synthesis.synthesize", lambda *_arguments, **_options: 1 / 0)

@@ -4,6 +4,7 @@ Servers are on this computer only.
 """
 
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -472,3 +473,62 @@ def test_a_short_card_takes_no_more_room_than_its_text(open_weights):
     long = open_weights.ui.modelLabel.height
     driving.typeText(open_weights.ui.weightsPathLineEdit, "/x/weights.pt")
     driving.waitUntil(lambda: open_weights.ui.modelLabel.height < long / 2, 60, "a lower card")
+
+
+def offer(monkeypatch, address, **entry):
+    """Let the panel ask this server, which offers one bundle."""
+    monkeypatch.setattr("mkd_core.io.releases.ADDRESS", address + "/weights.json")
+    entry = {
+        "name": "Rendered hearts",
+        "sha256": 64 * "a",
+        "url": address + "/new.safetensors",
+        "size_bytes": 15_000_000,
+    } | entry
+    return {"/weights.json": json.dumps({"format": 1, "weights": [entry]}).encode()}
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({"version": "9.1"}, "Version 9.1 (15 MB) is newer than 0."),
+        ({"version": "0.1"}, "There is no newer version"),
+        ({"version": "9.1", "name": "Lungs"}, "There is no newer version"),
+        ({"version": "9.1", "url": "http://somewhere"}, "https"),
+    ],
+)
+def test_newer_weights_are_looked_for_by_a_click_and_offered_to_the_download(
+    loadModule, folder, trusted, monkeypatch, entry, told
+):
+    _module, panel = loadModule(MODULE)
+    ui = panel.ui
+    driving.click(ui.weightsCollapsibleButton)
+    contents = {}
+    with serving(contents, trusted) as address:
+        contents |= offer(monkeypatch, address, **entry)
+        driving.click(ui.checkWeightsButton)
+        assert not ui.checkWeightsButton.enabled
+        driving.waitUntil(lambda: ui.checkWeightsButton.enabled, message="the answer")
+    assert told in ui.checkWeightsLabel.text
+    isNewer = "is newer" in told
+    assert ui.downloadCollapsibleButton.collapsed == (not isNewer)
+    assert ui.urlLineEdit.text == (address + "/new.safetensors" if isNewer else "")
+    assert ui.downloadButton.enabled == isNewer, "whether to download it is asked, not done"
+    assert files(folder) == []
+
+
+def test_nobody_is_asked_about_newer_weights_without_a_click(open_download, monkeypatch):
+    from MKDSegmentationLib.run import workerProcess
+
+    asked = []
+    monkeypatch.setattr(workerProcess.WorkerProcess, "request", lambda self, message, *_more: asked.append(message))
+    addVolume()
+    driving.processEvents(0.2)
+    assert not [message for message in asked if message.op in ("releases", "download")]
+
+
+def test_without_a_connection_the_question_about_newer_weights_is_answered_in_words(open_download, monkeypatch):
+    monkeypatch.setattr("mkd_core.io.releases.ADDRESS", "https://127.0.0.1:9/weights.json")
+    ui = open_download.ui
+    driving.click(ui.checkWeightsButton)
+    driving.waitUntil(lambda: ui.checkWeightsButton.enabled, message="the answer")
+    assert "No connection" in ui.checkWeightsLabel.text

@@ -49,11 +49,11 @@ _LONGEST_WORDS = 120
 _LONGEST_LINE = 256
 
 
-def check_request(url: str, sha256: str) -> None:
-    """Refuse what cannot be fetched, before anything is done.
+def check_address(url: str) -> None:
+    """Refuse an address from which nothing is fetched.
 
     Raises:
-        DownloadError: an address without encryption or host, or no SHA-256.
+        DownloadError: it is without encryption or host.
     """
     try:
         parts = urllib.parse.urlsplit(url.strip())
@@ -62,6 +62,15 @@ def check_request(url: str, sha256: str) -> None:
         fits = False
     if not fits:
         raise _refused("download_address")
+
+
+def check_request(url: str, sha256: str) -> None:
+    """Refuse what cannot be fetched, before anything is done.
+
+    Raises:
+        DownloadError: an address without encryption or host, or no SHA-256.
+    """
+    check_address(url)
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256.strip()):
         raise _refused("download_sha256")
 
@@ -141,6 +150,38 @@ def _check_bundle(part: Path, target: Path) -> None:
         read_description(part)
     except BundleError as error:
         raise named(error, target) from error  # the user knows nothing of the draft
+
+
+def fetch_bytes(
+    url: str,
+    *,
+    max_bytes: int,
+    max_seconds: float,
+    cancelled: Callable[[], bool] | None = None,
+    open_url: Callable[[str], Any] | None = None,
+) -> bytes:
+    """Fetch a small file into memory.
+
+    Args:
+        url: address, https only.
+        max_bytes: larger files are refused.
+        max_seconds: longer downloads are broken off.
+        cancelled: polled between pieces.
+        open_url: as in :func:`download_bundle`.
+
+    Raises:
+        DownloadError: an unsuitable address, no connection, too large or broken off.
+        Cancelled: ``cancelled`` said so.
+    """
+    check_address(url)
+    limits = _Limits(cancelled or (lambda: False), max_bytes, max_seconds)
+    whole = bytearray()
+    with _opened(url.strip(), open_url or _open, limits) as response:
+        limits.check(max(_length(response), 0))
+        for chunk in _pieces(response):
+            whole += chunk
+            limits.check(len(whole))
+    return bytes(whole)
 
 
 def _is_there(target: Path, wanted: str) -> bool:

@@ -674,6 +674,11 @@ MESSAGES: Mapping[str, Message] = {
         "refusal", _("The download broke off: it took more than {minutes:.0f} minutes."), _("Try again.")
     ),
     "download_cut": Message("refusal", _("The download broke off: it ended too early."), _("Try again.")),
+    "weights_list_unreadable": Message(
+        "refusal",
+        _("The list of weights that came cannot be read."),
+        _("Update the extension, which may know a newer kind of list."),
+    ),
     "download_broken": Message("refusal", _("The download broke off ({reason})."), _("Try again.")),
     # ---- the volume: what to doubt ----
     "no_orientation": Message(

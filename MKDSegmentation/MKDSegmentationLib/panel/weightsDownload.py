@@ -50,6 +50,11 @@ class WeightsDownload:
         self._removeLeftover()
         self._update("")
 
+    def offer(self, url: str, sha256: str) -> None:
+        """Fill in where a file is; the user decides whether to download it."""
+        if not self._worker.isBusy:
+            self._urlLineEdit.text, self._sha256LineEdit.text = url, sha256
+
     def close(self) -> None:
         """End a download under way and remove what came of it."""
         self._worker.stop()

@@ -32,6 +32,7 @@ class WeightsSettings:
         self._onChanged = onChanged
         self._problem = ""
         self._structures = STRUCTURES
+        self._identity = ("", "")
         self._isSure = False
         ui.weightsPathLineEdit.nameFilters = [_("Weights bundle") + " (*.safetensors)"]  # of the file dialog
         ui.weightsPathLineEdit.currentPath = self._settings.weightsPath
@@ -56,6 +57,11 @@ class WeightsSettings:
         """Why the chosen weights cannot be used, or an empty string; as of the last look at the file."""
         return self._problem
 
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Name and version of the weights; empty texts if they cannot be used."""
+        return self._identity
+
     def choose(self, path: str) -> None:
         """Use a file, or the default with an empty path, as if the user had typed it."""
         if self._field.path == path:
@@ -76,9 +82,10 @@ class WeightsSettings:
         try:
             description = read_description(path)
             self._structures = labelled(description["structures"])
+            self._identity = (str(description["name"]), str(description["version"]))
             text, self._problem = modelCard(description, path), ""
         except (BundleError, OSError) as error:
-            self._problem = errorText(error)
+            self._problem, self._identity = errorText(error), ("", "")
             text = "\N{WARNING SIGN} " + html.escape(self._problem)
         self._cardLabel.text = text
         self._defaultButton.enabled = bool(self.path)
