@@ -409,6 +409,26 @@ MESSAGES: Mapping[str, Message] = {
         _("No DICOM Segmentation can refer to these files ({detail})."),
         _("Choose an output that ends in .nii.gz or .nrrd."),
     ),
+    "dicomweb_address": Message(
+        "refusal",
+        _("“{address}” is not the address of a DICOMweb server."),
+        _("It begins with https:// and ends where its services begin, often in /dicom-web."),
+    ),
+    "dicomweb_unreachable": Message(
+        "refusal",
+        _("The DICOMweb server {server} does not answer ({reason})."),
+        _("Check the address, the network and the certificate."),
+    ),
+    "dicomweb_refused": Message(
+        "refusal",
+        _("The DICOMweb server {server} refuses (status {status:.0f})."),
+        _("Check the address, and name and password."),
+    ),
+    "dicomweb_not_stored": Message(
+        "refusal",
+        _("The DICOMweb server {server} does not take “{file}” (reason {reason:.0f})."),
+        _("Ask those who keep the server whether it stores segmentations and reports."),
+    ),
     # ---- why a DICOM series is not the one that is segmented, or a file none ----
     "dicom_other_modality": Message("info", _("It is of the other modality.")),
     "dicom_other_body_part": Message("info", _("Its files do not name the heart or the chest.")),
