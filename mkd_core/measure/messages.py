@@ -409,6 +409,26 @@ MESSAGES: Mapping[str, Message] = {
         _("No DICOM Segmentation can refer to these files ({detail})."),
         _("Choose an output that ends in .nii.gz or .nrrd."),
     ),
+    "dicom_not_from_database": Message(
+        "refusal",
+        _("The volume was not loaded from Slicer's DICOM database, so there are no slices that a result could lie on."),
+        _("Import the DICOM files in the module DICOM, load the volume from there, and segment it."),
+    ),
+    "dicom_files_gone": Message(
+        "refusal",
+        _("Of the files that the volume was loaded from, {count:.0f} are no longer in Slicer's DICOM database."),
+        _("Import the DICOM files again."),
+    ),
+    "dicom_volume_changed": Message(
+        "refusal",
+        _("The volume's voxels are no longer those of the DICOM slices that it was loaded from."),
+        _("Segment the volume as the module DICOM loads it."),
+    ),
+    "dicom_overlap": Message(
+        "refusal",
+        _("{Structure} overlaps another structure, and in these DICOM files no two segments may."),
+        _("Remove the overlap in Segment Editor."),
+    ),
     "dicomweb_address": Message(
         "refusal",
         _("“{address}” is not the address of a DICOMweb server."),
