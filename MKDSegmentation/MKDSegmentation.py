@@ -129,6 +129,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._runButtons = lib.RunButtons(ui, self.logic, self._prepareRun, self.onFinished, self._updatePanel)
         self._undoButton = lib.UndoButton(ui, self.onUndone)
         self._results = lib.ResultsTable(ui)
+        self._dicomSaving = lib.DicomSaving(ui)
         self._sequence = lib.SequenceSection(ui)
         self._overlay = lib.OverlayChoice(ui)
         self._choices = lib.OutputChoices(ui)
@@ -385,6 +386,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._overlay,
             self._sequence,
             self._undoButton,
+            self._dicomSaving,
         ):
             section.show(state)
         if state.report:

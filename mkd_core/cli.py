@@ -236,7 +236,12 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(run=_info)
 
     dicom = commands.add_parser("dicom", help="list the DICOM series in folders and archives, and which one is best")
-    dicom.add_argument("paths", type=Path, nargs="+", metavar="FOLDER", help="folder, .zip archive or DICOMDIR")
+    dicom.add_argument(
+        "paths",
+        nargs="+",
+        metavar="FOLDER",
+        help="folder, .zip archive or DICOMDIR; or the address of a DICOMweb server",
+    )
     dicom.add_argument("--modality", choices=MODALITIES, default="CT", help="modality that is looked for")
     dicom.add_argument("--json", action="store_true", help="everything as JSON")
     dicom.set_defaults(run=_dicom)
@@ -408,11 +413,14 @@ def _read_input(chosen: argparse.Namespace, *, needs_series: bool):
 
 
 def _dicom(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    from mkd_core.io import dicom
+    from mkd_core.io import dicom, dicomweb
 
     show = _ProgressLine(enabled=not chosen.json)
     try:
-        found = dicom.index(chosen.paths, progress=show.count)
+        servers = [path for path in chosen.paths if dicomweb.is_address(path)]
+        found = dicom.index([path for path in chosen.paths if path not in servers], progress=show.count)
+        for address in servers:
+            found.series.extend(dicomweb.Server(address).index(modality=chosen.modality))
     finally:
         show.clear()
     best, reasons = None, {one.key: one.problem for one in found.series}
@@ -424,14 +432,14 @@ def _dicom(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         print(json.dumps(_dicom_table(found, best, reasons), indent=2))
         return
     if not found.series:
-        raise refusal(finding("dicom_none", file=chosen.paths[0].name))
+        raise refusal(finding("dicom_none", file=chosen.paths[0]))
     for number, one in enumerate(found.series, start=1):
         why = reasons.get(one.key)
-        spacing = " x ".join(f"{step:.3g}" for step in one.spacing) + " mm" if one.spacing else "unknown spacing"
-        size = " x ".join(map(str, one.size))
+        spacing = ", " + " x ".join(f"{step:.3g}" for step in one.spacing) + " mm" if one.spacing else ""
+        size = f"{one.size[2]} files" if one.server else " x ".join(map(str, one.size))
         text = "best" if one is best else describe(why) if why is not None else "can be segmented"
         print(f"{number:3d}{'*' if one is best else ' '} {one.modality} {one.body_part} “{one.title}”".rstrip())
-        print(f"     {size}, {spacing}; {text}\n     {one.key}")
+        print(f"     {size}{spacing}; {text}\n     {one.key}")
     kinds: dict[str, list[str]] = {}
     for entry in found.aside:
         kinds.setdefault(describe(entry.finding), []).append(entry.file.name)

@@ -13,6 +13,7 @@ makeCoreImportable()
 
 _NAMES_OF_FILES = {
     "panel.computingSettings": ("ComputingSettings",),
+    "panel.dicomSaving": ("DicomSaving",),
     "panel.newerWeights": ("NewerWeights",),
     "panel.outputChoices": ("OutputChoices",),
     "panel.overlayChoice": ("OverlayChoice",),
@@ -34,6 +35,7 @@ _NAMES_OF_FILES = {
     "run.sequenceRun": ("SequenceRun",),
     "run.volumeTransfer": ("LabelBlock", "reasonVolumeCannotBeUsed"),
     "run.workerProcess": ("WorkerProcess",),
+    "scene.dicomExport": ("saveAsDicom",),
     "scene.frameSequence": ("FrameSequence",),
     "scene.heartBox": ("boxOf", "isBoxOfAnother", "keepForVolume", "placeInVolume", "reasonBoxCannotBeUsed"),
     "scene.liveMeasurements": ("LiveMeasurements",),

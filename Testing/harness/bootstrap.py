@@ -13,7 +13,17 @@ if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
 import slicer
 import vtk
 
-from . import api, application, ctk, failures, files, node_selector, qmrml, scripted  # noqa: F401  (some only register classes)
+from . import (  # noqa: F401  (some only register classes)
+    api,
+    application,
+    ctk,
+    dicom_database,
+    failures,
+    files,
+    node_selector,
+    qmrml,
+    scripted,
+)
 from . import qt as _qt
 from .pythonqt import wrap, wrapperClass
 from .scripted import loadModule, unloadModule  # noqa: F401  (part of this module's interface)
@@ -45,6 +55,9 @@ def start():
     raw = application.qSlicerApplication(["Slicer"])
     slicer.app = wrap(raw)
     slicer.modules = types.SimpleNamespace()
+    raw._dicomDatabase = dicom_database.ctkDICOMDatabase(raw)
+    slicer.dicomDatabase = wrap(raw._dicomDatabase)
+    _openDicomDatabase()
     raw._moduleManager = application.qSlicerModuleManager(raw)
     raw._ioManager = files.qSlicerIOManager(raw)
     raw._logic = _startScene(raw)
@@ -66,6 +79,12 @@ def clear():
     slicer.mrmlScene.Clear(0)
     for node in slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode"):
         slicer.mrmlScene.RemoveNode(node)
+    _openDicomDatabase()
+
+
+def _openDicomDatabase():
+    """Open an empty database, as Slicer's DICOM module does at its start with that of the user."""
+    slicer.dicomDatabase.openDatabase(os.path.join(slicer.app.temporaryPath, "ctkDICOM.sql"))
 
 
 def slicerSource():

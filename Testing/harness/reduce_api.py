@@ -15,6 +15,7 @@ from pathlib import Path
 MADE = (
     "ctkCollapsibleButton",
     "ctkComboBox",
+    "ctkDICOMDatabase",
     "ctkMenuButton",
     "ctkMessageBox",
     "ctkPathLineEdit",

@@ -204,10 +204,12 @@ def index(paths: Iterable[Path | str], *, progress: Callable[[int], object] | No
             entry for entry in damaged if entry.series == uid or (not entry.series and entry.file.folder in folders)
         ]
         series += _volumes(its_headers, broken)
-    series.sort(
-        key=lambda one: (one.date, one.study, one.number is None, one.number or 0, one.uid, one.part),
-    )
-    return Index(series, aside)
+    return Index(sorted(series, key=order_in_list), aside)
+
+
+def order_in_list(one: Series) -> tuple[Any, ...]:
+    """By what series are sorted in lists: study, number, UID."""
+    return one.date, one.study, one.number is None, one.number or 0, one.uid, one.part
 
 
 def choose(
@@ -688,6 +690,8 @@ def _check_memory(series: Series) -> None:
     """Refuse a series that is no volume, or one whose voxels do not fit into the memory."""
     if series.problem is not None:
         raise refusal(series.problem)
+    if not series.frames:
+        raise ValueError("A series on a server must be fetched before it is read.")
     free = available_memory()
     needed = 2.0 * np.prod(series.size)
     if free is not None and needed > free:

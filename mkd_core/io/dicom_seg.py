@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Literal
 
@@ -100,7 +100,7 @@ def build(
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name=algorithm_name(report),
         family=highdicom.sr.CodedConcept("123110", "DCM", "Artificial Intelligence"),
-        version=report["bundle"]["version"],
+        version=bundle_of(report)[1],
         source=MANUFACTURER,
         parameters=provenance(report),
     )
@@ -133,7 +133,7 @@ def build(
             manufacturer=MANUFACTURER,
             manufacturer_model_name=algorithm_name(report),
             software_versions=__version__,
-            device_serial_number=report["bundle"]["sha256"][:16] or "0",
+            device_serial_number=bundle_of(report)[2][:16],
             content_label="WHOLE_HEART",
             content_description="Whole-heart segmentation",
             transfer_syntax_uid=(pydicom.uid.RLELossless if kind == "LABELMAP" else pydicom.uid.ExplicitVRLittleEndian),
@@ -153,23 +153,33 @@ def segments_of(labels: np.ndarray, report: Report) -> list[Structure]:
     return [BY_KEY[key] for key in order if report["labels"][key] in present]
 
 
+def bundle_of(report: Report) -> tuple[str, str, str]:
+    """Name, version and SHA-256 of the weights; question marks where a report of an earlier version is silent."""
+    bundle: Mapping[str, Any] = report.get("bundle") or {}
+    name, version, sha256 = (str(bundle.get(key) or "?") for key in ("name", "version", "sha256"))
+    return name, version, sha256
+
+
 def algorithm_name(report: Report) -> str:
     """Name of the algorithm, with that of its weights."""
-    return f"MKD whole-heart segmentation ({report['bundle']['name']})"[:64]
+    return f"MKD whole-heart segmentation ({bundle_of(report)[0]})"[:64]
 
 
 def provenance(report: Report) -> dict[str, str]:
     """How a segmentation was made, as names and values."""
-    return {
-        "software": f"mkd_core {report['version']}",
-        "weights": f"{report['bundle']['name']} {report['bundle']['version']}",
-        "weights SHA-256": report["bundle"]["sha256"],
-        "modality": report["modality"],
-        "alignment": report["alignment"],
-        "ensemble weight of S_real": f"{report['ensemble_weight']:g}",
-        "device": report["device"],
-        "precision": report["precision"],
+    name, version, sha256 = bundle_of(report)
+    values: Mapping[str, Any] = report
+    told = {
+        "software": f"mkd_core {values.get('version', '?')}",
+        "weights": f"{name} {version}",
+        "weights SHA-256": sha256,
+        "modality": values.get("modality"),
+        "alignment": values.get("alignment"),
+        "ensemble weight of S_real": values.get("ensemble_weight"),
+        "device": values.get("device"),
+        "precision": values.get("precision"),
     }
+    return {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in told.items() if value}
 
 
 def uid(*parts: str) -> str:
@@ -186,7 +196,7 @@ def _identity(
     series: Series, report: Report, labels: np.ndarray, kind: str, edited: Collection[str]
 ) -> tuple[str, ...]:
     digest = hashlib.sha256(np.ascontiguousarray(labels).tobytes()).hexdigest()
-    return (series.study, series.key, digest, report["bundle"]["sha256"], report["version"], kind, *sorted(edited))
+    return (series.study, series.key, digest, bundle_of(report)[2], str(report.get("version")), kind, *sorted(edited))
 
 
 def _coded(highdicom: ModuleType, code: tuple[str, str, str]) -> Any:

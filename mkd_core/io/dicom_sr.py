@@ -12,6 +12,7 @@ from mkd_core.io.dicom_seg import (
     MANUFACTURER,
     SERIES_NUMBER_SR,
     algorithm_name,
+    bundle_of,
     provenance,
     require_highdicom,
     tracking_uid,
@@ -65,18 +66,18 @@ def build(series: Series, headers: list[Any], seg: Any, report: Report) -> Any:
     observer = sr.ObserverContext(
         observer_type=sr.CodedConcept("121007", "DCM", "Device"),
         observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
-            uid=uid("device", report["bundle"]["sha256"]),
+            uid=uid("device", bundle_of(report)[2]),
             name=algorithm_name(report),
             manufacturer_name=MANUFACTURER,
-            model_name=f"mkd_core {report['version']}",
+            model_name=provenance(report)["software"],
         ),
     )
     content = sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=observer),
-        procedure_reported=sr.CodedConcept(*_PROCEDURES[report["modality"]]),
+        procedure_reported=sr.CodedConcept(*_PROCEDURES[report.get("modality", "CT")]),
         imaging_measurements=groups,
     )
-    _comment(sr, content[0], [describe(one) for one in findings(report["warnings"])])
+    _comment(sr, content[0], [describe(one) for one in findings(report.get("warnings"))])
     document = sr.Comprehensive3DSR(
         evidence=[seg, *headers],
         content=content,
@@ -100,7 +101,7 @@ def _group(sr: Any, series: Series, seg: Any, number: int, structure: Structure,
     region = BY_KEY[structure.region] if structure.region else structure
     algorithm = sr.AlgorithmIdentification(
         name=algorithm_name(report),
-        version=report["bundle"]["version"],
+        version=bundle_of(report)[1],
         parameters=[f"{name}: {value}" for name, value in provenance(report).items()],
     )
     group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
@@ -115,7 +116,7 @@ def _group(sr: Any, series: Series, seg: Any, number: int, structure: Structure,
         finding_type=_concept(sr, structure.code),
         finding_sites=[sr.FindingSite(_concept(sr, region.code))],
         algorithm_id=algorithm,
-        measurements=_measurements(sr, figures, report["modality"]),
+        measurements=_measurements(sr, figures, report.get("modality", "CT")),
     )
     _comment(sr, group[0], [describe(one) for one in findings(figures["warnings"])])
     return group
@@ -130,7 +131,9 @@ def _measurements(sr: Any, figures: StructureReport, modality: str) -> list[Any]
             derivation=derivation,
         )
 
-    found = [measured(("118565006", "SCT", "Volume"), figures["volume_ml"], ("ml", "milliliter"))]
+    found = []
+    if (volume := figures.get("volume_ml")) is not None:
+        found.append(measured(("118565006", "SCT", "Volume"), volume, ("ml", "milliliter")))
     if (mass := figures.get("mass_g")) is not None:
         found.append(measured(("118538004", "SCT", "Mass"), mass, ("g", "gram")))
     if (intensity := figures.get("mean_intensity")) is not None:

@@ -409,6 +409,46 @@ MESSAGES: Mapping[str, Message] = {
         _("No DICOM Segmentation can refer to these files ({detail})."),
         _("Choose an output that ends in .nii.gz or .nrrd."),
     ),
+    "dicom_not_from_database": Message(
+        "refusal",
+        _("The volume was not loaded from Slicer's DICOM database, so there are no slices that a result could lie on."),
+        _("Import the DICOM files in the module DICOM, load the volume from there, and segment it."),
+    ),
+    "dicom_files_gone": Message(
+        "refusal",
+        _("Of the files that the volume was loaded from, {count:.0f} are no longer in Slicer's DICOM database."),
+        _("Import the DICOM files again."),
+    ),
+    "dicom_volume_changed": Message(
+        "refusal",
+        _("The volume's voxels are no longer those of the DICOM slices that it was loaded from."),
+        _("Segment the volume as the module DICOM loads it."),
+    ),
+    "dicom_overlap": Message(
+        "refusal",
+        _("{Structure} overlaps another structure, and in these DICOM files no two segments may."),
+        _("Remove the overlap in Segment Editor."),
+    ),
+    "dicomweb_address": Message(
+        "refusal",
+        _("“{address}” is not the address of a DICOMweb server."),
+        _("It begins with https:// and ends where its services begin, often in /dicom-web."),
+    ),
+    "dicomweb_unreachable": Message(
+        "refusal",
+        _("The DICOMweb server {server} does not answer ({reason})."),
+        _("Check the address, the network and the certificate."),
+    ),
+    "dicomweb_refused": Message(
+        "refusal",
+        _("The DICOMweb server {server} refuses (status {status:.0f})."),
+        _("Check the address, and name and password."),
+    ),
+    "dicomweb_not_stored": Message(
+        "refusal",
+        _("The DICOMweb server {server} does not take “{file}” (reason {reason:.0f})."),
+        _("Ask those who keep the server whether it stores segmentations and reports."),
+    ),
     # ---- why a DICOM series is not the one that is segmented, or a file none ----
     "dicom_other_modality": Message("info", _("It is of the other modality.")),
     "dicom_other_body_part": Message("info", _("Its files do not name the heart or the chest.")),

@@ -1,0 +1,52 @@
+"""Save the result as DICOM, to be sent to where the images are."""
+
+import os
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from mkd_core.errors import MKDError
+
+from ..parameters import MachineSettings
+from ..scene.dicomExport import saveAsDicom, sourceFiles
+from ..scene.findingTexts import errorText
+
+
+class DicomSaving:
+    """A button that writes DICOM Segmentation and report of the segments as they are now.
+
+    :param ui: the panel's widgets: saveDicomButton.
+    """
+
+    def __init__(self, ui) -> None:
+        self._button = ui.saveDicomButton
+        self._settings = MachineSettings()
+        self._state = None
+        self._button.connect("clicked(bool)", self._onSave)
+
+    def show(self, state) -> None:
+        """Remember what would be saved."""
+        self._state = state
+
+    def _onSave(self) -> None:
+        segmentation, volume = self._state.segmentation, self._state.volume
+        try:
+            sourceFiles(volume)  # before anyone thinks of a name
+        except MKDError as error:
+            slicer.util.warningDisplay(errorText(error))
+            return
+        folder = self._settings.exportFolder or os.path.expanduser("~")
+        name = "".join(c if c.isalnum() or c in " -_." else "_" for c in segmentation.GetName())
+        path = qt.QFileDialog.getSaveFileName(
+            self._button, _("Save as DICOM"), os.path.join(folder, name + ".dcm"), _("DICOM Segmentation") + " (*.dcm)"
+        )
+        if not path:
+            return
+        try:
+            with slicer.util.WaitCursor():
+                saveAsDicom(segmentation, volume, path)
+        except MKDError as error:
+            slicer.util.warningDisplay(errorText(error))
+            return
+        self._settings.exportFolder = os.path.dirname(path)

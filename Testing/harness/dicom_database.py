@@ -1,0 +1,57 @@
+"""Stand-in for Slicer's DICOM database: where the file of an instance is, and files that are put in."""
+
+import shutil
+from pathlib import Path
+
+from PySide6 import QtCore
+from PySide6.QtCore import Property, Signal
+
+from .api import standIn
+
+
+@standIn
+class ctkDICOMDatabase(QtCore.QObject):
+    """Knows files by the UIDs of their instances; opened on a file in a folder that is its own."""
+
+    opened = Signal()
+    closed = Signal()
+    instanceAdded = Signal(str)
+    databaseChanged = Signal()
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self._filename, self._files = "", {}
+
+    def openDatabase(self, databaseFile, connectionName=""):
+        self._filename, self._files = databaseFile, {}
+        self.opened.emit()
+        return True
+
+    def closeDatabase(self):
+        self._filename, self._files = "", {}
+        self.closed.emit()
+
+    def fileForInstance(self, sopInstanceUID):
+        return self._files.get(sopInstanceUID, "")
+
+    def instanceForFile(self, fileName):
+        return next((instance for instance, path in self._files.items() if path == fileName), "")
+
+    def allFiles(self):
+        return tuple(self._files.values())
+
+    def insert(self, filePath, storeFile=True, generateThumbnail=True, createHierarchy=True, directory=""):
+        import pydicom
+
+        instance = str(pydicom.dcmread(filePath, stop_before_pixels=True).SOPInstanceUID)
+        if storeFile:
+            target = Path(self._filename).parent / "dicom" / f"{instance}.dcm"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            filePath = shutil.copyfile(filePath, target)
+        self._files[instance] = str(filePath)
+        self.instanceAdded.emit(instance)
+        self.databaseChanged.emit()
+
+    isOpen = Property(bool, lambda self: bool(self._filename))
+    databaseFilename = Property(str, lambda self: self._filename)
+    databaseDirectory = Property(str, lambda self: str(Path(self._filename).parent) if self._filename else "")

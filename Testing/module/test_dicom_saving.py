@@ -1,0 +1,168 @@
+"""The result saved as DICOM on the slices that the volume was loaded from; in the stand-in GUI."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+
+from mkd_core.io import dicom
+from mkd_core.structures import STRUCTURES
+from Testing.support.dicom_checks import errors_by_dciodvfy, labels_of, report_by_dcmqi, segments_by_dcmqi
+from Testing.support.dicom_exports import write_export
+
+pytest.importorskip("slicer")
+pytest.importorskip("PySide6")
+from Testing.support.panel_driving import SHAPE, addVolume, driving, segment, segmentations, voxelsOf
+
+
+def ct(turned: bool = True) -> sitk.Image:
+    """A volume of noise, as DICOM has them, in an oblique direction."""
+    image = sitk.GetImageFromArray(np.random.default_rng(0).integers(-1000, 1000, SHAPE).astype(np.int16))
+    image.SetSpacing((1.5, 1.5, 2.0))
+    image.SetOrigin((-40.0, 30.0, 100.0))
+    if turned:
+        c, s = np.cos(0.3), np.sin(0.3)
+        image.SetDirection((c, -s * c, s * s, s, c * c, -c * s, 0, s, c))
+    return image
+
+
+def loadFromDatabase(folder: Path, **how):
+    """Put a series into the DICOM database and add it to the scene, as Slicer's DICOM module does; the node, and the
+    image as other programs read it.
+    """
+    import slicer
+
+    paths = write_export(ct(), folder, **how)
+    for path in paths:
+        slicer.dicomDatabase.insert(str(path), False)
+    image, _ = dicom.read(dicom.choose(dicom.index([folder]).series).series)
+    lps = np.eye(4)
+    lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    lps[:3, 3] = image.GetOrigin()
+    ijkToRas = slicer.util.vtkMatrixFromArray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps)
+    node = slicer.util.addVolumeFromArray(sitk.GetArrayFromImage(image), ijkToRAS=ijkToRas, name="CT")
+    uids = [str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in paths]
+    node.SetAttribute("DICOM.instanceUIDs", " ".join(uids))
+    return node, image
+
+
+def save(panel, path: Path) -> None:
+    driving.answerFileDialog(path)
+    driving.click(panel.ui.saveDicomButton)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What the user is told in boxes."""
+    import slicer
+
+    told = []
+    monkeypatch.setattr(slicer.util, "warningDisplay", told.append)
+    return told
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_segments_as_they_are_now_are_saved_and_come_into_the_database(panel, worker, tmp_path, told, reverse):
+    import slicer
+
+    volume, image = loadFromDatabase(tmp_path / "in", reverse=reverse)
+    worker("good")
+    segment(panel)
+    (node,) = segmentations()
+    edited = voxelsOf(node, "LV", volume)
+    edited[:, :3] = False
+    edited[12:15, 15:20, 4:9] = True
+    slicer.util.updateSegmentBinaryLabelmapFromArray(edited.astype(np.uint8), node, "LV", volume)
+    node.GetSegmentation().RemoveSegment("PA")
+    driving.waitUntil(lambda: not panel.logic.measurements._timer.active, message="the figures")
+
+    path = tmp_path / "heart.dcm"
+    save(panel, path)
+    assert told == []
+    expected = np.zeros(SHAPE, np.uint8)
+    for number, structure in enumerate(STRUCTURES[:6], start=1):
+        expected[voxelsOf(node, structure.key, volume)] = number
+    images, described = segments_by_dcmqi(path, tmp_path / "back")
+    assert np.array_equal(labels_of(images, image), expected)
+    assert [one["SegmentAlgorithmType"] for one in described] == ["SEMIAUTOMATIC"] + ["AUTOMATIC"] * 5
+    report = tmp_path / "heart.sr.dcm"
+    assert errors_by_dciodvfy(path) == [] and errors_by_dciodvfy(report) == []
+    groups = report_by_dcmqi(report)
+    volumes = [float(group["measurementItems"][0]["value"]) for group in groups]
+    assert np.allclose(volumes, np.bincount(expected.ravel())[1:] * 4.5 / 1000, atol=1e-3)
+    names = [[item["quantity"]["CodeMeaning"] for item in group["measurementItems"]] for group in groups]
+    assert "Dice overlap of the two segmentors" not in names[0] and "Dice overlap of the two segmentors" in names[1]
+    for file in (path, report):
+        instance = str(pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID)
+        assert Path(slicer.dicomDatabase.fileForInstance(instance)).read_bytes() == file.read_bytes()
+
+
+def test_a_tilted_series_is_saved_on_its_slices(panel, worker, tmp_path, told):
+    """Slicer puts its slices straight, voxel for voxel, and leaves the tilt to a transform."""
+    import slicer
+
+    volume, _ = loadFromDatabase(tmp_path / "in", shift_per_mm=0.3)
+    slicer.util.updateVolumeFromArray(volume, sitk.GetArrayFromImage(ct()))
+    worker("good")
+    segment(panel)
+    save(panel, tmp_path / "heart.dcm")
+    assert told == []
+    seg = pydicom.dcmread(tmp_path / "heart.dcm")
+    frames = {}
+    for group, voxels in zip(seg.PerFrameFunctionalGroupsSequence, seg.pixel_array):
+        source = group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        frames[int(str(source).split(".")[-1]), group.SegmentIdentificationSequence[0].ReferencedSegmentNumber] = voxels
+    (node,) = segmentations()
+    for number, structure in enumerate(STRUCTURES, start=1):
+        mask = voxelsOf(node, structure.key, volume)
+        for slice_number in range(SHAPE[0]):
+            found = frames.get((slice_number + 1, number), np.zeros(SHAPE[1:]))
+            assert np.array_equal(found > 0, mask[slice_number])
+
+
+def test_a_volume_from_elsewhere_is_refused_before_a_name_is_asked_for(panel, worker, told):
+    addVolume()
+    worker("good")
+    segment(panel)
+    driving.click(panel.ui.saveDicomButton)
+    assert len(told) == 1 and "was not loaded from Slicer's DICOM database" in told[0]
+    assert not driving.openDialogs()
+
+
+def test_what_no_longer_fits_its_slices_is_refused_and_nothing_is_written(panel, worker, tmp_path, told):
+    import slicer
+
+    volume, _ = loadFromDatabase(tmp_path / "in")
+    worker("good")
+    segment(panel)
+    path = tmp_path / "heart.dcm"
+    volume.SetSpacing(1.6, 1.5, 2.0)
+    save(panel, path)
+    volume.SetSpacing(1.5, 1.5, 2.0)
+    (node,) = segmentations()
+    mask = voxelsOf(node, "RV", volume) | voxelsOf(node, "LV", volume)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype(np.uint8), node, "RV", volume)
+    save(panel, path)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(
+        (mask & ~voxelsOf(node, "LV", volume)).astype(np.uint8), node, "RV", volume
+    )
+    (tmp_path / "heart.sr.dcm").write_text("mine")
+    save(panel, path)
+    (tmp_path / "heart.sr.dcm").unlink()
+    save(panel, tmp_path / "in" / "IM0001.dcm")
+    next((tmp_path / "in").iterdir()).unlink()
+    driving.click(panel.ui.saveDicomButton)
+    slicer.dicomDatabase.closeDatabase()
+    driving.click(panel.ui.saveDicomButton)
+    said = (
+        "no longer those of",
+        "overlaps another",
+        "exists already",
+        "would be lost",
+        "1 are no longer",
+        "was not loaded",
+    )
+    assert len(told) == len(said) and all(part in text for part, text in zip(said, told)), told
+    assert sorted(one.name for one in tmp_path.glob("heart*")) == []
