@@ -409,3 +409,72 @@ def test_index_status_retry_export_and_report_by_command(source, tmp_path, capsy
     capsys.readouterr()
     assert main(["archive", "status", str(tmp_path)]) == 1
     assert "holds no archive run" in capsys.readouterr().err
+
+
+# ---- DICOM ----
+
+
+def test_of_a_dicom_study_the_best_series_is_segmented_and_stored_as_segmentation_and_report(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    pytest.importorskip("highdicom")
+    from Testing.support.dicom_exports import write_export, write_other_object
+
+    heart, _ = known_volume((48, 40, 40), (4.0, 4.0, 4.0))
+    source = tmp_path / "pacs"
+    write_export(heart, source / "1" / NAME / "A", 1, study="11", SeriesDescription="lung", ContrastBolusAgent=None)
+    write_export(heart, source / "1" / NAME / "B", 2, study="11", SeriesDescription="heart", ContrastBolusAgent="x")
+    write_export(heart[:, :, :2], source / "1" / NAME, 3, study="11", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    write_other_object(source / "1" / "letter.dcm", "104.1", study="11")
+    halves = write_export(heart, source / "2", 1, study="12", SeriesDescription="heart")
+    (source / "3").mkdir()
+    for path in halves[20:]:
+        path.rename(source / "3" / path.name)
+
+    bundle = KnownBundle()
+    settings = Settings("known", bundle.sha256, labels="seg")
+    run = tmp_path / "run"
+    with Ledger(run, create=True) as ledger:
+        summary = index(ledger, [str(source)], Pseudonyms(KEY))
+        assert summary.aside["dicom_pdf"] == 1
+        rows = {row["source"]["series"]["uid"]: row for row in ledger.rows(with_origin=True)}
+        assert {uid: row["state"] for uid, row in rows.items()} == {
+            "1.2.3.11.1": "aside",
+            "1.2.3.11.2": "waiting",
+            "1.2.3.11.3": "aside",
+            "1.2.3.12.1": "waiting",
+        }
+        assert rows["1.2.3.11.3"]["reason"] == "dicom_scout"
+        assert len({row["study"] for row in rows.values()}) == 2 and all(row["patient"] for row in rows.values())
+        assert len(rows["1.2.3.12.1"]["source"]["series"]["frames"]) == 40, "what lay in two folders is one again"
+
+        owner = ledgers.process_name()
+        outcomes = [study.process(run, task, settings, bundle, ONE_THREAD) for task in ledger.claim(owner, 9)]
+        assert [one.state for one in outcomes] == ["done", "done"], [one.detail for one in outcomes]
+        ledger.commit(owner, outcomes)
+        write_csv(ledger, tmp_path / "table.csv")
+    text = (tmp_path / "table.csv").read_text(encoding="utf-8")
+    assert not any(secret in text for secret in (NAME, "P1", "Doe", "1.2.3.", str(tmp_path)))
+    folder = study.result_folder(run, rows["1.2.3.11.2"]["id"])
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "picture.webp",
+        "report.json",
+        "segmentation.dcm",
+        "segmentation.sr.dcm",
+        "thumbnail.webp",
+    ]
+    stored = pydicom.dcmread(folder / "segmentation.dcm")
+    assert stored.ReferencedSeriesSequence[0].SeriesInstanceUID == "1.2.3.11.2"
+    assert len(stored.SegmentSequence) == 7
+
+
+def test_an_index_of_every_series_sets_none_aside_that_can_be_segmented(tmp_path):
+    pytest.importorskip("pydicom")
+    from Testing.support.dicom_exports import write_export
+
+    heart, _ = known_volume((24, 20, 20), (8.0, 8.0, 8.0))
+    for number in (1, 2):
+        write_export(heart, tmp_path / "pacs", number, prefix=f"S{number}_")
+    for every, waiting in ((False, 1), (True, 2)):
+        with Ledger(tmp_path / f"run{every}", create=True) as ledger:
+            index(ledger, [str(tmp_path / "pacs")], Pseudonyms(KEY), every_series=every)
+            assert ledger.state_counts()["waiting"] == waiting

@@ -9,11 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-import SimpleITK as sitk
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
-from Testing.support.known_heart import known_volume
 from mkd_core.archive import ledger as ledgers
 from mkd_core.archive import study
 from mkd_core.archive.export import table
@@ -23,6 +22,7 @@ from mkd_core.archive.ledger import Ledger
 from mkd_core.archive.study import Settings
 from mkd_core.io.volumes import write_volume
 from mkd_core.protocol import SegmentationOptions
+from Testing.support.known_heart import known_volume
 
 pytest.importorskip("distributed")
 pytest.importorskip("PIL")
@@ -82,8 +82,8 @@ def indexed(source, tmp_path):
 def test_whatever_dies_the_table_is_that_of_an_undisturbed_run(indexed, source, tiny_bundle_path, monkeypatch):
     import dask
 
-    from Testing.support.archive_faults import known_bundle
     from mkd_core.archive.run import Engine, run
+    from Testing.support.archive_faults import known_bundle
 
     bundle = known_bundle(tiny_bundle_path)
     settings = Settings(str(tiny_bundle_path), bundle.sha256)

@@ -470,7 +470,8 @@ class Ledger:
 
     def state_counts(self, shard: Shard | None = None) -> dict[State, int]:
         """How many rows there are, by state."""
-        where, values = ("", ())
+        where = ""
+        values: tuple[int, ...] = ()
         if shard is not None and shard.count > 1:
             where, values = "WHERE number % ? = ?", (shard.count, shard.index - 1)
         found = dict(

@@ -8,9 +8,9 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-import SimpleITK as sitk
 import numpy as np
 import scipy.ndimage
+import SimpleITK as sitk
 
 from mkd_core.io import preview
 from mkd_core.structures import Structure
@@ -102,7 +102,7 @@ def _normals(filled: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """
     smooth = scipy.ndimage.gaussian_filter(filled.astype(np.float32), 1.6, truncate=2.5)
     rows, columns = np.indices(depth.shape)
-    inner = [np.clip(index, 1, size - 2) for index, size in zip((depth, rows, columns), filled.shape)]
+    inner = [np.minimum(np.maximum(index, 1), size - 2) for index, size in zip((depth, rows, columns), filled.shape)]
     gradient = []
     for axis in range(3):
         ahead, behind = list(inner), list(inner)
