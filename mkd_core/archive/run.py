@@ -288,16 +288,21 @@ def _process(task: Task) -> tuple[Outcome, str, int]:
 
 
 class _Prepared(WorkerPlugin):
-    """What a worker keeps between studies: the weights, loaded once."""
+    """What a worker keeps between studies: the weights, loaded once.
+
+    Args:
+        settings: of the run.
+        folder: of the run, where the worker sees it too.
+        uses_gpu: None for what the worker finds.
+    """
 
     name = _PLUGIN
     loads = 0
 
-    def __init__(self, settings: Settings, folder: Path, uses_gpu: bool) -> None:
+    def __init__(self, settings: Settings, folder: Path, uses_gpu: bool | None) -> None:
         self.settings = settings
         self.folder = folder
         self.uses_gpu = uses_gpu
-        self.options = SegmentationOptions(device="auto" if uses_gpu else "cpu", threads=1)
 
     def setup(self, worker: Worker) -> None:
         """Called once in every worker, before its first task."""
@@ -311,8 +316,11 @@ class _Prepared(WorkerPlugin):
         retain_memory()
         torch.set_num_threads(1)
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-        if self.uses_gpu and not torch.cuda.is_available():
+        has_gpu = torch.cuda.is_available()
+        if self.uses_gpu and not has_gpu:
             raise DeviceError("The worker sees no graphics card.")
+        self.uses_gpu = has_gpu if self.uses_gpu is None else self.uses_gpu
+        self.options = SegmentationOptions(device="auto" if self.uses_gpu else "cpu", threads=1)
         self.bundle = load_bundle(self.settings.weights)
         if self.bundle.identity["sha256"] != self.settings.sha256:
             raise InputError("The weights are not those that the run began with.")
@@ -339,7 +347,8 @@ def _cluster(engine: Engine, settings: Settings, folder: Path) -> Iterator[Clien
             cluster = stack.enter_context(SpecCluster(silence_logs=logging.ERROR, **specification))
             client = stack.enter_context(Client(cluster))
             client.wait_for_workers(len(specification["workers"]))
-        client.register_plugin(_Prepared(settings, folder.absolute(), uses_gpu=bool(engine.gpus)))
+        uses_gpu = None if engine.scheduler else bool(engine.gpus)
+        client.register_plugin(_Prepared(settings, folder.absolute(), uses_gpu))
         yield client
 
 
