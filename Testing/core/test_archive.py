@@ -213,15 +213,17 @@ def source(tmp_path) -> Path:
 
 
 def test_volumes_are_found_once_and_the_run_may_lie_among_them(source):
-    run = source / "run"
+    run = source / NAME / "runs" / "run"
     for expected in (4, 0):
         with Ledger(run, create=True) as ledger:
             summary = index(ledger, [str(source)], Pseudonyms(KEY))
             assert (summary.new, summary.known) == (expected, 4 - expected)
-            (run / "results").mkdir(exist_ok=True)
+            (run / "results").mkdir(exist_ok=True)  # what a run leaves is nothing to segment
             shutil.copy(source / f"{NAME}.nrrd", run / "results" / "labels.nrrd")
     with Ledger(run) as ledger, pytest.raises(InputError, match="another key"):
         index(ledger, [str(source)], Pseudonyms(bytes(32)))
+    with Ledger(run) as ledger, pytest.raises(InputError, match="netrc"):
+        index(ledger, ["https://me:secret@pacs/dicom-web"], Pseudonyms(KEY))
     with Ledger(run) as ledger, pytest.raises(InputError, match="no file or folder"):
         index(ledger, [str(source / "nowhere")], Pseudonyms(KEY))
 
@@ -446,6 +448,10 @@ def test_of_a_dicom_study_the_best_series_is_segmented_and_stored_as_segmentatio
         assert rows["1.2.3.11.3"]["reason"] == "dicom_scout"
         assert len({row["study"] for row in rows.values()}) == 2 and all(row["patient"] for row in rows.values())
         assert len(rows["1.2.3.12.1"]["source"]["series"]["frames"]) == 40, "what lay in two folders is one again"
+        source = source.rename(tmp_path / "moved")
+        assert index(ledger, [str(source)], Pseudonyms(KEY)).new == 0
+        places = [row["source"]["series"]["places"] for row in ledger.rows(with_origin=True)]
+        assert all(place.startswith(str(source)) for of_series in places for place in of_series)
 
         owner = ledgers.process_name()
         outcomes = [study.process(run, task, settings, bundle, ONE_THREAD) for task in ledger.claim(owner, 9)]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from Testing.support.known_heart import KnownBundle
 from mkd_core.archive import study
 from mkd_core.io import bundle
+from Testing.support.known_heart import KnownBundle
 
 #: Files whose names begin so do what their names say, and are read only when it is over.
 HOLDING, HUNGRY = "holding", "hungry"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mkd_core.archive.identity import Pseudonyms, anonymous, without_names
-from mkd_core.archive.ledger import Found, Ledger
+from mkd_core.archive.ledger import LEDGER_NAME, Found, Ledger
 from mkd_core.errors import InputError
 from mkd_core.io import dicom
 from mkd_core.measure.messages import describe
@@ -66,12 +66,18 @@ def index(
     if ledger.put_once("key", pseudonyms.check) != pseudonyms.check:
         raise InputError("The ids of this run were made with another key.", "Name that one with --key.")
     for source in sources:
-        if not _is_address(source) and not Path(source).exists():
+        if _is_address(source):
+            if "@" in source:
+                raise InputError(
+                    "The ledger keeps the address of the server, and must not keep a password.",
+                    "Put name and password into your .netrc file, and leave them out of the address.",
+                )
+        elif not Path(source).exists():
             raise InputError(f"There is no file or folder “{source}”.")
     summary = Summary()
     batch: list[Found] = []
     for source in sources:
-        for place in [source] if _is_address(source) else _entries(Path(source), ledger.folder):
+        for place in [source] if _is_address(source) else _entries(Path(source)):
             if progress is not None:
                 progress(summary, place)
             for found in _found_in(place, pseudonyms, every_series, summary):
@@ -87,9 +93,9 @@ def _is_address(source: str) -> bool:
     return source.startswith(("http://", "https://"))
 
 
-def _entries(source: Path, run: Path) -> Iterator[str]:
-    """The entries of a source folder, each with all that it holds; the files in it that are no folders, together with
-    those of their kind that DICOM leaves side by side, as the folder itself.
+def _entries(source: Path) -> Iterator[str]:
+    """The entries of a source: its own files, as one entry whose name ends in a separator, and every folder in it with
+    all below.
     """
     source = source.absolute()
     if not source.is_dir():
@@ -97,7 +103,7 @@ def _entries(source: Path, run: Path) -> Iterator[str]:
         return
     with os.scandir(source) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
-    folders = [entry.path for entry in listed if entry.is_dir() and Path(entry.path).resolve() != run.resolve()]
+    folders = [entry.path for entry in listed if entry.is_dir()]
     if any(entry.is_file() for entry in listed):
         yield str(source) + os.sep  # its own files, without its folders
     yield from folders
@@ -109,7 +115,7 @@ def _found_in(place: str, pseudonyms: Pseudonyms, every_series: bool, summary: S
         from mkd_core.io import dicomweb
 
         listed = dicomweb.Server(place).index()
-        yield from _studies(listed, place, pseudonyms, every_series, {"kind": "dicomweb", "url": place})
+        yield from _studies(listed, place, pseudonyms, every_series, {"kind": "dicomweb"})
         return
     others = []
     for path in _files(Path(place), whole=not place.endswith(os.sep)):
@@ -137,6 +143,9 @@ def _files(place: Path, *, whole: bool) -> Iterator[Path]:
         yield place
         return
     for folder, folders, names in os.walk(place):
+        if LEDGER_NAME in names:  # a run, whose labels are no volumes to segment
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if whole else []
         yield from (Path(folder) / name for name in sorted(names) if not name.startswith("."))
 
@@ -209,8 +218,10 @@ def _enter(
 
 
 def _elsewhere(ledger: Ledger, batch: Iterable[Found]) -> Iterator[tuple[Found, str]]:
-    """DICOM series of a batch whose row says that they lie under another entry, and under which."""
+    """DICOM series of a batch whose row says that they lie under another entry, and under which; their own if that is
+    gone.
+    """
     for one in batch:
         place = ledger.origin_of(one.id)
-        if one.source["kind"] == "dicom" and place is not None and place != one.origin and Path(place).exists():
-            yield one, place
+        if one.source["kind"] == "dicom" and place is not None and place != one.origin:
+            yield one, place if Path(place).exists() else one.origin

@@ -101,8 +101,8 @@ def _normals(filled: np.ndarray, depth: np.ndarray) -> np.ndarray:
     are steps.
     """
     smooth = scipy.ndimage.gaussian_filter(filled.astype(np.float32), 1.6, truncate=2.5)
-    rows, columns = np.indices(depth.shape)
-    inner = [np.minimum(np.maximum(index, 1), size - 2) for index, size in zip((depth, rows, columns), filled.shape)]
+    hits: tuple[np.ndarray, ...] = (depth, *np.indices(depth.shape))
+    inner = [np.clip(index, 1, size - 2) for index, size in zip(hits, filled.shape)]
     gradient = []
     for axis in range(3):
         ahead, behind = list(inner), list(inner)

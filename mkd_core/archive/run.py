@@ -51,6 +51,9 @@ _TICK_S = 1.0
 #: Memory that a worker needs for volumes of the usual size, bytes; there are no more workers by default than fit.
 _USUAL_BYTES = 3 << 30
 
+#: Seconds that new workers may take to answer.
+_STARTS_WITHIN_S = 900
+
 _PLUGIN = "mkd-archive"
 
 
@@ -346,7 +349,10 @@ def _cluster(engine: Engine, settings: Settings, folder: Path) -> Iterator[Clien
             specification = _specification(engine)
             cluster = stack.enter_context(SpecCluster(silence_logs=logging.ERROR, **specification))
             client = stack.enter_context(Client(cluster))
-            client.wait_for_workers(len(specification["workers"]))
+            try:
+                client.wait_for_workers(len(specification["workers"]), timeout=_STARTS_WITHIN_S)
+            except TimeoutError as error:
+                raise MKDError("The workers do not start.", "Try fewer of them: --workers 1.") from error
         uses_gpu = None if engine.scheduler else bool(engine.gpus)
         client.register_plugin(_Prepared(settings, folder.absolute(), uses_gpu))
         yield client

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -45,6 +46,9 @@ _LARGEST_MEMBER = 8 << 30
 
 _DRAFTS = ".mkd-*"
 
+#: Name and password in an address.
+_PASSWORD = re.compile("//[^/]*@")
+
 #: Name of a DICOM Segmentation; the report of the same name ends in .sr.dcm.
 SEGMENTATION = "segmentation.dcm"
 
@@ -68,8 +72,8 @@ class Settings:
     stow: str = ""
 
     def to_dict(self) -> dict[str, str]:
-        """The same as plain values."""
-        return dataclasses.asdict(self)
+        """The same as plain values, without name and password of the server."""
+        return dataclasses.asdict(self) | {"stow": _PASSWORD.sub("//", self.stow)}
 
     @property
     def digest(self) -> str:
@@ -254,7 +258,7 @@ def _series(source: Mapping[str, Any]) -> Iterator[Any]:
         from mkd_core.io import dicomweb
 
         with tempfile.TemporaryDirectory(prefix="mkd-") as folder:
-            yield dicomweb.Server(source["url"]).retrieve(series, Path(folder))
+            yield dicomweb.Server(series.server).retrieve(series, Path(folder))
     else:
         yield series
 
