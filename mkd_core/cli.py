@@ -7,6 +7,7 @@
     mkd synthesize [LABELMAP] image.nii.gz [truth.nii.gz] --modality CT --seed 1 --frames 10
     mkd train CONFIG.toml [--out runs/mine]
     mkd experiment paper-table --out runs/paper-table
+    mkd archive index SOURCE... --out RUN
 
 Exit code 0: done.  1: refused or failed, with a sentence on stderr; no output file is left.  2: wrong usage.  130 and
 143: interrupted, and told to end; no output file is left either.
@@ -22,6 +23,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import json
 import math
 import os
@@ -305,6 +307,11 @@ def _parser() -> argparse.ArgumentParser:
     experiment.add_argument("--threads", type=int, default=1, help="CPU threads of each run")
     experiment.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     experiment.set_defaults(run=_experiment)
+
+    if importlib.util.find_spec("mkd_core.archive") is not None:  # not part of what is installed into Slicer
+        from mkd_core.archive.commands import add_commands
+
+        add_commands(commands.add_parser("archive", help="segment a whole archive, and look at the results"))
     return parser
 
 

@@ -53,7 +53,7 @@ def test_every_python_file_that_a_click_may_need_is_listed_and_no_other():
 
 
 def test_every_weights_file_of_the_package_is_listed():
-    others = [name for name in files_below(PACKAGE) if not name.endswith(".py") and name != "CMakeLists.txt"]
+    others = [name for name in installed_files() if not name.endswith(".py") and name != "CMakeLists.txt"]
     assert sorted(cmake_variable(PACKAGE, "PACKAGE_RESOURCES")) == others
 
 

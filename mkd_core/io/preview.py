@@ -90,6 +90,30 @@ def comparison(
     return slices
 
 
+def slices(
+    image: sitk.Image,
+    labels: sitk.Image,
+    modality: str = "CT",
+    structures: Sequence[Structure] = STRUCTURES,
+    *,
+    side: int,
+) -> dict[str, np.ndarray]:
+    """Square slices with the labels thinly filled and outlined.
+
+    Args:
+        image, labels, modality, structures: as in :func:`picture`.
+        side: of each slice, pixels.
+
+    Returns:
+        Slices ``(side, side, 3)``, uint8, by "axial", "coronal" and "sagittal".
+    """
+    painted = {}
+    for name, grid, grey in _slices(image, labels, modality, side):
+        shown = _resample(labels, grid, sitk.sitkNearestNeighbor, 0.0)
+        painted[name] = _paint(grey, shown, _outline(shown), structures)
+    return painted
+
+
 def stack(tiles: list[np.ndarray], axis: int) -> np.ndarray:
     """Pictures ``(height, width, 3)`` one below the other (axis 0) or side by side (axis 1), with a gap between
     them.
@@ -132,8 +156,8 @@ def store_png(pixels: np.ndarray, draft: Path) -> None:
         file.write(atomic.MARK_PLACEHOLDER)
 
 
-def _extent(labels: sitk.Image) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Corners of the box round all labels with its margin, and the middle of the labels; LPS, mm."""
+def extent(labels: sitk.Image, margin: float = _MARGIN) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Corners of the box round all labels, at least one, with a margin, and the middle of the labels; LPS, mm."""
     shape = sitk.LabelShapeStatisticsImageFilter()
     shape.ComputePerimeterOff()
     shape.Execute(labels > 0)
@@ -142,35 +166,46 @@ def _extent(labels: sitk.Image) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         labels.TransformContinuousIndexToPhysicalPoint((start + np.array(c) * (size - 1)).tolist())
         for c in np.ndindex(2, 2, 2)
     ]
-    return np.min(corners, axis=0) - _MARGIN, np.max(corners, axis=0) + _MARGIN, np.array(shape.GetCentroid(1))
+    return np.min(corners, axis=0) - margin, np.max(corners, axis=0) + margin, np.array(shape.GetCentroid(1))
 
 
-def _slices(image: sitk.Image, labels: sitk.Image, modality: str) -> Iterator[tuple[str, sitk.Image, np.ndarray]]:
-    """Name, grid and grey values of the slices through the middle of all labels."""
-    low, high, middle = _extent(labels)
+def _slices(
+    image: sitk.Image, labels: sitk.Image, modality: str, side: int | None = None
+) -> Iterator[tuple[str, sitk.Image, np.ndarray]]:
+    """Name, grid and grey values of the slices through the middle of all labels, of so many pixels or of pixels of
+    :data:`_PIXEL`.
+    """
+    low, high, middle = extent(labels)
     grey_range = (
         _CT_WINDOW
         if modality == "CT"
         else tuple(np.percentile(sitk.GetArrayViewFromImage(image)[::4, ::4, ::4], (1, 99.5)))
     )
     for name, axes, signs in _VIEWS:
-        grid = _slice_grid(axes, signs, low, high, middle)
+        grid = _slice_grid(axes, signs, low, high, middle, side)
         yield name, grid, _grey(_resample(image, grid, sitk.sitkLinear, float(grey_range[0])), grey_range)
 
 
 def _slice_grid(
-    axes: tuple[int, int], signs: tuple[int, int], low: np.ndarray, high: np.ndarray, middle: np.ndarray
+    axes: tuple[int, int],
+    signs: tuple[int, int],
+    low: np.ndarray,
+    high: np.ndarray,
+    middle: np.ndarray,
+    side: int | None,
 ) -> sitk.Image:
     # All three slices get the same height, so that they stand side by side.
-    extent = float(np.max(high - low))
+    length = float(np.max(high - low))
+    pixel = _PIXEL if side is None else length / side
+    side = side or round(length / pixel)
     origin, direction = middle.copy(), np.zeros((3, 3))
-    size = [round(extent / _PIXEL), round(extent / _PIXEL), 1]
+    size = [side, side, 1]
     for column, (axis, sign) in enumerate(zip(axes, signs)):
-        origin[axis] = (low[axis] + high[axis]) / 2 - sign * extent / 2
+        origin[axis] = (low[axis] + high[axis]) / 2 - sign * length / 2
         direction[axis, column] = sign
     direction[:, 2] = np.cross(direction[:, 0], direction[:, 1])
     grid = sitk.Image(size, sitk.sitkUInt8)
-    grid.SetSpacing([_PIXEL] * 3)
+    grid.SetSpacing([pixel] * 3)
     grid.SetDirection(direction.ravel().tolist())
     grid.SetOrigin(origin.tolist())
     return grid

@@ -1,0 +1,297 @@
+"""The command ``mkd archive``.
+
+mkd archive index SOURCE... --out RUN
+mkd archive run RUN [--workers N | --gpus all | --scheduler tcp://...] [--shard I/N]
+mkd archive status RUN
+mkd archive retry RUN
+mkd archive export RUN [--csv FILE] [--parquet FILE]
+mkd archive report RUN
+mkd archive review RUN FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mkd_core.archive.ledger import Ledger, Shard
+from mkd_core.errors import InputError
+from mkd_core.protocol import MODALITIES
+
+if TYPE_CHECKING:
+    from mkd_core.archive.run import Progress
+
+#: Seconds between two lines of progress where there is no terminal.
+_LINE_EVERY_S = 30.0
+
+_BYTES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the commands; each sets ``run(chosen, parser)``."""
+    parser.description = "Segment a whole archive once, and look at the results."
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text.capitalize() + ".")
+        added.set_defaults(run=lambda chosen, _: run(chosen))
+        return added
+
+    index = command("index", _index, "find all series, without reading a voxel")
+    index.add_argument(
+        "sources", nargs="+", metavar="SOURCE", help="folder, volume, .zip, or address of a DICOMweb server"
+    )
+    index.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run; made if needed")
+    index.add_argument("--key", type=Path, metavar="FILE", help="key of the ids (default: the user's own, made once)")
+    index.add_argument(
+        "--every-series", action="store_true", help="segment every usable series of a study, not only the best"
+    )
+
+    run = command("run", _run, "segment what waits; the same command goes on after any end")
+    _add_run(run)
+    place = run.add_mutually_exclusive_group()
+    place.add_argument("--workers", type=_count, metavar="N", help="processes (default: as many as fit)")
+    place.add_argument("--gpus", type=_cards, metavar="all|N", help="one process for each graphics card")
+    place.add_argument("--scheduler", default="", metavar="ADDRESS", help="workers of this Dask scheduler")
+    run.add_argument("--shard", type=_shard, metavar="I/N", help="only part I of N, for job arrays")
+    run.add_argument(
+        "--memory", type=_size, metavar="SIZE", help="limit of a worker, such as 4G (default: an even share)"
+    )
+    run.add_argument("--dashboard", action="store_true", help="show Dask's pages at http://127.0.0.1:8787")
+    run.add_argument("--weights", type=Path, help="weights bundle (default: the one that comes with this package)")
+    run.add_argument(
+        "--modality", choices=("auto", *MODALITIES), default="auto", help="default: what the files say, else CT"
+    )
+    run.add_argument("--labels", choices=("nrrd", "seg"), default="nrrd", help="seg: DICOM SEG and SR for DICOM series")
+    run.add_argument("--stow", default="", metavar="URL", help="send SEG and SR to this DICOMweb server")
+    run.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+    status = command("status", _status, "say how far a run is")
+    _add_run(status)
+    status.add_argument("--json", action="store_true", help="as JSON")
+
+    retry = command("retry", _retry, "let failed series wait again")
+    _add_run(retry)
+    retry.add_argument("--reason", metavar="CODE", help="only those that failed for this reason, as status shows it")
+
+    export = command("export", _export, "write one table of all series")
+    _add_run(export)
+    export.add_argument("--csv", type=Path, metavar="FILE", help="as comma-separated values")
+    export.add_argument("--parquet", type=Path, metavar="FILE", help="as Parquet")
+    export.add_argument("--with-paths", action="store_true", help="with paths and identifiers of the sources")
+
+    report = command("report", _report, "make a page for quality control by eye")
+    _add_run(report)
+    report.add_argument("--out", type=Path, metavar="FILE", help="page to write (default: report.html in the run)")
+    report.add_argument(
+        "--pictures",
+        choices=("small", "large", "none"),
+        default="small",
+        help="pictures inside the page, about 5 or 25 kB a study (default: small)",
+    )
+
+    review = command("review", _review, "enter the decisions that the page has saved")
+    _add_run(review)
+    review.add_argument("file", type=Path, help="file that the page has saved")
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", type=Path, metavar="RUN", help="folder of the run")
+
+
+# ---- arguments ----
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 4096):
+        raise argparse.ArgumentTypeError("choose a number from 1 to 4096")
+    return int(text)
+
+
+def _cards(text: str) -> str:
+    return text if text == "all" else str(_count(text))
+
+
+def _shard(text: str) -> Shard:
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError("choose I/N with I from 1 to N, such as 3/20")
+    return Shard(int(index), int(count))
+
+
+def _size(text: str) -> int:
+    number, unit = text.rstrip("iIbB"), 1
+    if number[-1:].lower() in _BYTES:
+        number, unit = number[:-1], _BYTES[number[-1:].lower()]
+    try:
+        size = int(float(number) * unit)
+    except (ValueError, OverflowError):
+        size = 0
+    if size < 1 << 28:
+        raise argparse.ArgumentTypeError("choose a size of at least 256M, such as 4G")
+    return size
+
+
+# ---- commands ----
+
+
+def _index(chosen: argparse.Namespace) -> None:
+    from mkd_core.archive.identity import Pseudonyms, default_key_path, read_key
+    from mkd_core.archive.index import index
+
+    line = _Line()
+    pseudonyms = Pseudonyms(read_key(chosen.key or default_key_path()))
+    with Ledger(chosen.out, create=True) as ledger:
+        summary = index(
+            ledger,
+            chosen.sources,
+            pseudonyms,
+            every_series=chosen.every_series,
+            progress=lambda found, place: line.show(f"{found.new + found.known} series; {place}"),
+        )
+        line.clear()
+        counts = ledger.state_counts()
+    print(
+        f"{summary.new} new series, {summary.known} known; {counts['waiting']} to segment, {counts['aside']} set aside"
+    )
+    if summary.aside:
+        print("Files that are no images: " + ", ".join(f"{n} {code}" for code, n in summary.aside.most_common()))
+
+
+def _run(chosen: argparse.Namespace) -> None:
+    if importlib.util.find_spec("distributed") is None:
+        raise InputError(
+            "Archives need Dask, which is not installed.", "Install it with: pip install 'mkd-core[archive]'"
+        )
+    if chosen.dashboard and importlib.util.find_spec("bokeh") is None:
+        raise InputError("Dask's pages need Bokeh, which is not installed.", "Install it with: pip install bokeh")
+    from mkd_core.archive.run import Engine, run
+    from mkd_core.archive.study import Settings
+    from mkd_core.inference.pipeline import require_torch
+    from mkd_core.io.bundle import default_bundle_path, load_bundle
+
+    with Ledger(chosen.folder) as ledger:
+        require_torch()
+        path = (chosen.weights or default_bundle_path()).absolute()
+        if chosen.stow and chosen.labels != "seg":
+            raise InputError("Only DICOM can be sent to a server.", "Say --labels seg as well.")
+        settings = Settings(
+            str(path), load_bundle(path, self_test=False).sha256, chosen.modality, chosen.labels, chosen.stow
+        )
+        engine = Engine(chosen.workers, chosen.gpus or "", chosen.scheduler, chosen.memory, chosen.dashboard)
+        line = _Line(quiet=chosen.quiet)
+        try:
+            final = run(
+                ledger, settings, engine, shard=chosen.shard, progress=lambda state: line.show(_progress_text(state))
+            )
+        finally:
+            line.clear()
+    if not chosen.quiet:
+        print(f"{final.done} of {final.total} done, {final.failed} failed; {final.finished} in this run")
+
+
+def _progress_text(state: Progress) -> str:
+    done = state.done + state.failed
+    share = done / state.total if state.total else 1.0
+    bar = "█" * round(20 * share) + "░" * (20 - round(20 * share))
+    text = f"{bar} {share:4.0%}  {done} of {state.total}, {state.failed} failed"
+    if state.seconds_left is not None:
+        text += f"  {state.per_hour:.0f} an hour, {_duration(state.seconds_left)} left"
+    return text + (f"  {state.dashboard}" if state.dashboard else "")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.0f} h"
+    return f"{seconds / 86400:.0f} days"
+
+
+def _status(chosen: argparse.Namespace) -> None:
+    with Ledger(chosen.folder) as ledger:
+        counts = ledger.counts()
+    if chosen.json:
+        print(json.dumps({"states": counts.states, "severities": counts.severities, "decisions": counts.decisions}))
+        return
+    print("  ".join(f"{state} {number}" for state, number in counts.states.items()))
+    if counts.states["done"]:
+        worst = ", ".join(f"{counts.severities.get(one, 0)} {one}" for one in ("red", "amber", "none"))
+        print(f"worst warning of those done: {worst}")
+    if counts.decisions:
+        print("reviewed: " + ", ".join(f"{number} {decision}" for decision, number in counts.decisions.items()))
+    for state, code, text, number in counts.reasons:
+        print(f"{state:<8}{number:>9}  {code:<24}{text}")
+
+
+def _retry(chosen: argparse.Namespace) -> None:
+    with Ledger(chosen.folder) as ledger:
+        print(f"{ledger.retry(chosen.reason)} series wait again")
+
+
+def _export(chosen: argparse.Namespace) -> None:
+    from mkd_core.archive.export import write_csv, write_parquet
+
+    if chosen.csv is None and chosen.parquet is None:
+        chosen.csv = chosen.folder / "table.csv"
+    with Ledger(chosen.folder) as ledger:
+        for path, write in ((chosen.csv, write_csv), (chosen.parquet, write_parquet)):
+            if path is not None:
+                print(f"{path}: {write(ledger, path, with_paths=chosen.with_paths)} rows")
+
+
+def _report(chosen: argparse.Namespace) -> None:
+    from mkd_core.archive.report import write_report
+
+    path = chosen.out or chosen.folder / "report.html"
+    with Ledger(chosen.folder) as ledger:
+        written = write_report(ledger, path, pictures=chosen.pictures)
+    print(f"{path}: {written} studies, {path.stat().st_size / 1e6:.1f} MB")
+
+
+def _review(chosen: argparse.Namespace) -> None:
+    from mkd_core.archive.report import read_reviews
+
+    with Ledger(chosen.folder) as ledger:
+        changed, unknown = ledger.review(read_reviews(chosen.file, ledger.get("run")))
+    print(
+        f"{changed} decisions entered" + (f"; {len(unknown)} are of series that are not in this run" if unknown else "")
+    )
+
+
+class _Line:
+    """One line on a terminal that tells how far we are; without a terminal, a line from time to time."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._terminal = sys.stderr.isatty()
+        self._told = time.monotonic()
+
+    def show(self, text: str) -> None:
+        """Replace the line."""
+        if self._quiet:
+            return
+        if self._terminal:
+            self._print(f"\r\033[K{text}", "")
+        elif time.monotonic() - self._told >= _LINE_EVERY_S:
+            self._told = time.monotonic()
+            self._print(text, "\n")
+
+    def clear(self) -> None:
+        """Leave an empty line."""
+        if self._terminal and not self._quiet:
+            self._print("\r\033[K", "")
+
+    def _print(self, text: str, end: str) -> None:
+        try:
+            print(text, end=end, file=sys.stderr, flush=True)
+        except OSError:  # the terminal is gone; the work is not
+            self._quiet = True

@@ -1,0 +1,192 @@
+"""One table of all series, a row each: what was measured, what is doubtful, what people decided."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mkd_core.archive.ledger import Ledger
+from mkd_core.errors import InputError
+from mkd_core.io import atomic
+from mkd_core.structures import BY_KEY
+
+if TYPE_CHECKING:
+    import pyarrow
+
+#: Rows of a table that are in memory together.
+_BATCH = 20_000
+
+#: Columns before and after those of the structures, with the type of their values.
+_FIRST: dict[str, type] = {
+    "id": str,
+    "study": str,
+    "patient": str,
+    "modality": str,
+    "state": str,
+    "reason": str,
+    "reason_text": str,
+    "decision": str,
+    "note": str,
+    "decided": str,
+    "severity": str,
+    "doubt": float,
+    "warnings": str,
+    "joint_agreement": float,
+}
+_LAST: dict[str, type] = {
+    "size_x": int,
+    "size_y": int,
+    "size_z": int,
+    "spacing_x_mm": float,
+    "spacing_y_mm": float,
+    "spacing_z_mm": float,
+    "weights": str,
+    "version": str,
+    "attempts": int,
+    "seconds": float,
+    "finished": str,
+}
+
+#: Figures of a structure and the names of their columns.
+_FIGURES = {
+    "volume_ml": "volume_ml",
+    "mass_g": "mass_g",
+    "mean_intensity": "mean_intensity",
+    "agreement": "agreement",
+}
+
+
+def columns(ledger: Ledger, *, with_paths: bool = False) -> dict[str, type]:
+    """Names of all columns with the type of their values."""
+    done = next(ledger.rows(states=("done",)), None)
+    structures = [] if done is None else list(done["summary"]["structures"])
+    figures = {
+        f"{key}_{column}": float
+        for key in structures
+        for name, column in _FIGURES.items()
+        if name != "mass_g" or not BY_KEY[key].is_blood
+    }
+    return _FIRST | figures | _LAST | ({"origin": str, "series": str} if with_paths else {})
+
+
+def table(ledger: Ledger, *, with_paths: bool = False) -> Iterator[dict[str, Any]]:
+    """All rows as plain values by column; columns without a value are left out.
+
+    Args:
+        ledger: of the run.
+        with_paths: with the place of each series, and the identifier under which it is known there.
+    """
+    for row in ledger.rows(with_origin=with_paths):
+        summary: Mapping[str, Any] | None = row["summary"]
+        values = {name: row[name] for name in (*_FIRST, *_LAST) if row.get(name) is not None}
+        if row["finished"] is not None:
+            moment = datetime.datetime.fromtimestamp(row["finished"], datetime.UTC)
+            values["finished"] = moment.isoformat(timespec="seconds")
+        if summary is not None:
+            values |= _flat(summary)
+        if with_paths:
+            source = row["source"]
+            values["origin"] = source.get("path", row["origin"])
+            values["series"] = source.get("series", {}).get("uid", source.get("member", ""))
+        yield values
+
+
+def _flat(summary: Mapping[str, Any]) -> dict[str, Any]:
+    warnings = [one for one in summary["warnings"] if one["severity"] != "info"]
+    codes = [one["code"] if one["structure"] is None else f"{one['code']}:{one['structure']}" for one in warnings]
+    values: dict[str, Any] = {
+        "modality": summary["modality"],
+        "warnings": ";".join(codes),
+        "joint_agreement": summary["joint_agreement"],
+        "weights": summary["weights"],
+        "version": summary["version"],
+    }
+    for axis, size, spacing in zip("xyz", summary["size"], summary["spacing_mm"]):
+        values[f"size_{axis}"], values[f"spacing_{axis}_mm"] = size, spacing
+    for key, figures in summary["structures"].items():
+        for name, column in _FIGURES.items():
+            if name in figures:
+                values[f"{key}_{column}"] = figures[name]
+    return values
+
+
+def write_csv(ledger: Ledger, path: Path, *, with_paths: bool = False) -> int:
+    """Write the table as comma-separated values, UTF-8, with a header; returns the number of rows.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    count = 0
+
+    def write(draft: Path) -> None:
+        nonlocal count
+        with draft.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(columns(ledger, with_paths=with_paths)), restval="")
+            writer.writeheader()
+            for row in table(ledger, with_paths=with_paths):
+                writer.writerow({name: _as_text(value) for name, value in row.items()})
+                count += 1
+
+    _write(path, write)
+    return count
+
+
+def _as_text(value: Any) -> Any:
+    """A value that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def write_parquet(ledger: Ledger, path: Path, *, with_paths: bool = False) -> int:
+    """Write the table as Parquet; returns the number of rows.
+
+    Raises:
+        InputError: pyarrow is missing, or it cannot be written.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise InputError(
+            "Parquet needs pyarrow, which is not installed.", "Install it with: pip install 'mkd-core[archive]'"
+        ) from error
+    types = {str: pyarrow.string(), float: pyarrow.float64(), int: pyarrow.int64()}
+    schema = pyarrow.schema([(name, types[kind]) for name, kind in columns(ledger, with_paths=with_paths).items()])
+    count = 0
+
+    def write(draft: Path) -> None:
+        nonlocal count
+        with pyarrow.parquet.ParquetWriter(draft, schema, compression="zstd") as writer:
+            for rows in _batches(table(ledger, with_paths=with_paths)):
+                writer.write_table(_arrow_table(rows, schema))
+                count += len(rows)
+
+    _write(path, write)
+    return count
+
+
+def _arrow_table(rows: list[dict[str, Any]], schema: pyarrow.Schema) -> pyarrow.Table:
+    import pyarrow
+
+    return pyarrow.table({field.name: [row.get(field.name) for row in rows] for field in schema}, schema=schema)
+
+
+def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _write(path: Path, write: Any) -> None:
+    atomic.check_folder(path)
+    try:
+        atomic.write_file(path, write)
+    except OSError as error:
+        raise InputError(f"“{path}” cannot be written ({error.strerror or error}).") from error

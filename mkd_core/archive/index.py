@@ -1,0 +1,227 @@
+"""Find every volume in folders, .zip files and on DICOMweb servers, and enter it in the ledger.
+
+Headers are read, voxels are not.  What lies in a source folder is looked at entry by entry, so that memory stays small
+however large the archive is; a series whose files lie under several entries is put together again.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mkd_core.archive.identity import Pseudonyms, anonymous, without_names
+from mkd_core.archive.ledger import LEDGER_NAME, Found, Ledger
+from mkd_core.errors import InputError
+from mkd_core.io import dicom
+from mkd_core.measure.messages import describe
+from mkd_core.protocol import Finding
+
+#: Endings of volumes that are no DICOM.
+VOLUME_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+#: Rows that enter the ledger together.
+_BATCH = 1000
+
+
+@dataclass
+class Summary:
+    """What an index found.
+
+    Attributes:
+        new: series that were not in the ledger.
+        known: series that were.
+        aside: files that are no images, by code of the reason.
+    """
+
+    new: int = 0
+    known: int = 0
+    aside: Counter[str] = field(default_factory=Counter)
+
+
+def index(
+    ledger: Ledger,
+    sources: Sequence[str],
+    pseudonyms: Pseudonyms,
+    *,
+    every_series: bool = False,
+    progress: Callable[[Summary, str], None] | None = None,
+) -> Summary:
+    """Enter all series of all sources; those that are in the ledger stay as they are.
+
+    Args:
+        ledger: of the run.
+        sources: folders, volumes, .zip files, addresses of DICOMweb servers.
+        pseudonyms: gives the ids; the ledger refuses another key than its first.
+        every_series: segment all usable series of a study, not only the best.
+        progress: called with what was found so far, and where.
+
+    Raises:
+        InputError: a source is not there, or the key is not the ledger's.
+    """
+    if ledger.put_once("key", pseudonyms.check) != pseudonyms.check:
+        raise InputError("The ids of this run were made with another key.", "Name that one with --key.")
+    for source in sources:
+        if _is_address(source):
+            if "@" in source:
+                raise InputError(
+                    "The ledger keeps the address of the server, and must not keep a password.",
+                    "Put name and password into your .netrc file, and leave them out of the address.",
+                )
+        elif not Path(source).exists():
+            raise InputError(f"There is no file or folder “{source}”.")
+    summary = Summary()
+    batch: list[Found] = []
+    for source in sources:
+        for place in [source] if _is_address(source) else _entries(Path(source)):
+            if progress is not None:
+                progress(summary, place)
+            for found in _found_in(place, pseudonyms, every_series, summary):
+                batch.append(found)
+            if len(batch) >= _BATCH:
+                _enter(ledger, batch, pseudonyms, every_series, summary)
+                batch = []
+    _enter(ledger, batch, pseudonyms, every_series, summary)
+    return summary
+
+
+def _is_address(source: str) -> bool:
+    return source.startswith(("http://", "https://"))
+
+
+def _entries(source: Path) -> Iterator[str]:
+    """The entries of a source: its own files, as one entry whose name ends in a separator, and every folder in it with
+    all below.
+    """
+    source = source.absolute()
+    if not source.is_dir():
+        yield str(source)
+        return
+    with os.scandir(source) as entries:
+        listed = sorted(entries, key=lambda entry: entry.name)
+    folders = [entry.path for entry in listed if entry.is_dir()]
+    if any(entry.is_file() for entry in listed):
+        yield str(source) + os.sep  # its own files, without its folders
+    yield from folders
+
+
+def _found_in(place: str, pseudonyms: Pseudonyms, every_series: bool, summary: Summary) -> Iterator[Found]:
+    """All series of one entry."""
+    if _is_address(place):
+        from mkd_core.io import dicomweb
+
+        listed = dicomweb.Server(place).index()
+        yield from _studies(listed, place, pseudonyms, every_series, {"kind": "dicomweb"})
+        return
+    others = []
+    for path in _files(Path(place), whole=not place.endswith(os.sep)):
+        name = path.name.lower()
+        if name.endswith(VOLUME_ENDINGS):
+            yield _volume(pseudonyms, str(path), {"kind": "file", "path": str(path)})
+        elif name.endswith(".zip"):
+            members = _volume_members(path)
+            for member in members:
+                identifier = f"{path}{os.sep}{member}"
+                yield _volume(pseudonyms, identifier, {"kind": "member", "path": str(path), "member": member})
+            if not members:
+                others.append(path)
+        else:
+            others.append(path)
+    if others:
+        listing = dicom.index(others)
+        summary.aside.update(aside.finding.code for aside in listing.aside)
+        yield from _studies(listing.series, place, pseudonyms, every_series, {"kind": "dicom"})
+
+
+def _files(place: Path, *, whole: bool) -> Iterator[Path]:
+    """The files of an entry in a fixed order, without hidden ones; links to folders are not followed."""
+    if place.is_file():
+        yield place
+        return
+    for folder, folders, names in os.walk(place):
+        if LEDGER_NAME in names:  # a run, whose labels are no volumes to segment
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if whole else []
+        yield from (Path(folder) / name for name in sorted(names) if not name.startswith("."))
+
+
+def _volume_members(path: Path) -> list[str]:
+    """Volumes in a .zip that are no DICOM."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            names = [info.filename for info in packed.infolist() if not info.is_dir()]
+    except (OSError, zipfile.BadZipFile, NotImplementedError):
+        return []  # the DICOM index says what is wrong with it
+    packs = (".nii", ".nii.gz", ".nrrd", ".mha")  # those whose voxels lie in the same file
+    return sorted(name for name in names if name.lower().endswith(packs) and not Path(name).name.startswith("."))
+
+
+def _volume(pseudonyms: Pseudonyms, identifier: str, source: dict[str, Any]) -> Found:
+    return Found(pseudonyms.of("series", identifier), "", "", source["path"], source, "")
+
+
+def _studies(
+    listed: Sequence[dicom.Series], place: str, pseudonyms: Pseudonyms, every_series: bool, source: dict[str, Any]
+) -> Iterator[Found]:
+    """Rows of DICOM series; of every study the best is to be segmented, or all that can be."""
+    studies: dict[str, list[dicom.Series]] = {}
+    for series in listed:
+        studies.setdefault(series.study, []).append(series)
+    for members in studies.values():
+        reasons = {} if every_series else _others_than_best(members)
+        for series in members:
+            why = series.problem or reasons.get(series.key)
+            yield Found(
+                pseudonyms.of("series", series.key),
+                pseudonyms.of("study", series.study),
+                pseudonyms.of("patient", series.patient),
+                place,
+                {**source, "series": series.to_dict()},
+                series.modality,
+                None if why is None else _public_reason(why),
+            )
+
+
+def _others_than_best(members: Sequence[dicom.Series]) -> dict[str, Finding]:
+    """Why each series of a study is set aside that is not its best, by key."""
+    usable = [series for series in members if series.problem is None]
+    if len({series.patient for series in usable}) != 1:  # none, or a study that is mixed up: all of it is to be seen
+        return {}
+    return {series.key: why for series, why in dicom.choose(usable).others}
+
+
+def _public_reason(why: Finding) -> tuple[str, str]:
+    return why.code, without_names(describe(anonymous(why)))
+
+
+def _enter(
+    ledger: Ledger, batch: Iterable[Found], pseudonyms: Pseudonyms, every_series: bool, summary: Summary
+) -> None:
+    """Bring rows into the ledger, and together what lies in several places."""
+    batch = list(batch)
+    new = ledger.add(batch)
+    summary.new += new
+    summary.known += len(batch) - new
+    if new == len(batch):
+        return
+    for places in sorted({tuple(sorted({one.origin, place})) for one, place in _elsewhere(ledger, batch)}):
+        listing = dicom.index(
+            [path for place in places for path in _files(Path(place), whole=not place.endswith(os.sep))]
+        )
+        for found in _studies(listing.series, places[0], pseudonyms, every_series, {"kind": "dicom"}):
+            ledger.replace_source(found)
+
+
+def _elsewhere(ledger: Ledger, batch: Iterable[Found]) -> Iterator[tuple[Found, str]]:
+    """DICOM series of a batch whose row says that they lie under another entry, and under which; their own if that is
+    gone.
+    """
+    for one in batch:
+        place = ledger.origin_of(one.id)
+        if one.source["kind"] == "dicom" and place is not None and place != one.origin:
+            yield one, place if Path(place).exists() else one.origin

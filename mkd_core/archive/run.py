@@ -1,0 +1,441 @@
+"""Segment what waits in a ledger, by a cluster of Dask workers that keep the weights loaded.
+
+This process alone writes the ledger.  It leases a few rows more than there are workers, hands them out one by one, and
+enters what comes back; so a few rows are at stake at any moment, whatever ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import queue
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import (
+    Client,
+    Future,
+    KilledWorker,
+    Nanny,
+    Scheduler,
+    Security,
+    SpecCluster,
+    Worker,
+    WorkerPlugin,
+    get_worker,
+)
+from distributed.system import MEMORY_LIMIT
+
+from mkd_core.archive import study
+from mkd_core.archive.ledger import Ledger, Outcome, Shard, State, Task, process_name
+from mkd_core.archive.study import Settings
+from mkd_core.errors import DeviceError, InputError, MKDError
+from mkd_core.protocol import SegmentationOptions
+
+#: Tasks that are handed out, per worker: one to work on, one to begin with at once.
+_WINDOW_PER_WORKER = 2
+
+#: Seconds between two looks at leases: ours are renewed, those of the dead are taken over.
+_LOOK_AFTER_LEASES_S = 60.0
+
+#: Seconds without news after which the progress is shown again.
+_TICK_S = 1.0
+
+#: Memory that a worker needs for volumes of the usual size, bytes; there are no more workers by default than fit.
+_USUAL_BYTES = 3 << 30
+
+#: Seconds that new workers may take to answer.
+_STARTS_WITHIN_S = 900
+
+_PLUGIN = "mkd-archive"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where the work is done.
+
+    Attributes:
+        workers: processes on this computer, each with one thread; None for as many as processors and memory allow.
+        gpus: "all" or a number of graphics cards of this computer, one process each; empty for none.
+        scheduler: address of a running Dask scheduler; empty for processes of our own.
+        memory: of a worker, bytes, beyond which it is ended and the study counts as one that kills workers; None for an
+            even share of this computer's.
+        dashboard: show Dask's pages on the loopback.
+    """
+
+    workers: int | None = None
+    gpus: str = ""
+    scheduler: str = ""
+    memory: int | None = None
+    dashboard: bool = False
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        total: rows of this shard that are to be segmented in all.
+        done, failed: of these, now.
+        finished: in this run.
+        seconds: since the first study was handed out.
+        workers: that are there.
+        loads: how often weights were loaded, by process.
+        dashboard: address of Dask's pages, empty if they are not shown.
+    """
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    finished: int = 0
+    seconds: float = 0.0
+    workers: int = 0
+    loads: dict[str, int] = field(default_factory=dict)
+    dashboard: str = ""
+
+    @property
+    def per_hour(self) -> float:
+        """Studies an hour in this run."""
+        return 3600.0 * self.finished / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At this rate; None as long as there is none."""
+        left = self.total - self.done - self.failed
+        return left / self.finished * self.seconds if self.finished else None
+
+
+def run(
+    ledger: Ledger,
+    settings: Settings,
+    engine: Engine,
+    *,
+    shard: Shard | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Progress:
+    """Segment all that waits.  Whatever happens to this process or to its workers, the next call goes on.
+
+    Args:
+        ledger: what there is to do.
+        settings: what results depend on; those of the first run hold.
+        engine: where.
+        shard: do only this part.
+        progress: called about once a second.
+
+    Raises:
+        InputError: the settings are not those of the first run.
+        MKDError: no worker can work: no device, no memory, no disk; the rows wait.
+    """
+    first = ledger.put_once("settings", settings.to_dict())
+    if Settings(**first).digest != settings.digest:
+        changed = [name for name, value in settings.to_dict().items() if first[name] != value and name != "weights"]
+        raise InputError(
+            f"This run was begun with other settings ({', '.join(changed)}).",
+            "Start it with those, or index into a new folder.",
+        )
+    owner = process_name()
+    try:
+        return _Run(ledger, settings, engine, shard or Shard(), progress, owner).work()
+    finally:
+        ledger.release(owner)
+
+
+class _Run:
+    """One call of :func:`run`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: Settings,
+        engine: Engine,
+        shard: Shard,
+        show: Callable[[Progress], None] | None,
+        owner: str,
+    ) -> None:
+        self._ledger = ledger
+        self._settings = settings
+        self._engine = engine
+        self._shard = shard
+        self._show = show
+        self._owner = owner
+        self._handed_out: dict[Future, Task] = {}
+        self._finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self._looked = -math.inf
+
+    def work(self) -> Progress:
+        self._look_after_leases()
+        progress = self._progress()
+        if self._ledger.state_counts(self._shard)["waiting"] == 0:
+            return progress
+        with _cluster(self._engine, self._settings, self._ledger.folder) as client:
+            progress.dashboard = client.dashboard_link if self._engine.dashboard else ""
+            start = time.monotonic()
+            while True:
+                progress.workers = len(client.nthreads())
+                self._hand_out(client, max(1, progress.workers) * _WINDOW_PER_WORKER)
+                if not self._handed_out:
+                    break
+                outcomes = self._collect(progress)
+                progress.finished += self._ledger.commit(self._owner, outcomes)
+                for one in outcomes:
+                    progress.done += one.state == "done"
+                    progress.failed += one.state == "failed"
+                progress.seconds = time.monotonic() - start
+                if self._show is not None:
+                    self._show(progress)
+                self._look_after_leases()
+        loads = progress.loads
+        final = self._progress()
+        final.finished, final.seconds, final.loads = progress.finished, progress.seconds, loads
+        return final
+
+    def _progress(self) -> Progress:
+        counts = self._ledger.state_counts(self._shard)
+        wanted: tuple[State, ...] = ("waiting", "running", "done", "failed")
+        return Progress(sum(counts[state] for state in wanted), counts["done"], counts["failed"])
+
+    def _hand_out(self, client: Client, window: int) -> None:
+        room = window - len(self._handed_out)
+        if room <= 0:
+            return
+        for task in self._ledger.claim(self._owner, room, self._shard):
+            future = client.submit(
+                _process,
+                task,
+                key=("segment", task.number, task.attempt, self._owner),
+                pure=False,
+                retries=0,
+            )
+            self._handed_out[future] = task
+            future.add_done_callback(self._finished.put)
+
+    def _collect(self, progress: Progress) -> list[Outcome]:
+        """What has come back since the last call, waiting a moment for it."""
+        outcomes = []
+        try:
+            future = self._finished.get(timeout=_TICK_S)
+            while True:
+                outcome = self._take(future, progress)
+                if outcome is not None:
+                    outcomes.append(outcome)
+                future = self._finished.get_nowait()
+        except queue.Empty:
+            return outcomes
+
+    def _take(self, future: Future, progress: Progress) -> Outcome | None:
+        """The outcome of a task; None if it will be tried again."""
+        task = self._handed_out.pop(future)
+        try:
+            if future.status == "finished":
+                outcome, worker, loads = future.result()
+                progress.loads[worker] = loads
+                return outcome
+            if future.status == "cancelled":
+                raise MKDError(
+                    "The connection to the Dask scheduler was lost.", "Start the same command again: it goes on."
+                )
+            error = future.exception()
+        finally:
+            future.release()
+        if isinstance(error, KilledWorker):
+            self._worker_died(task)
+            return None
+        if isinstance(error, MKDError):  # of the worker or the disk: the next study would fare no better
+            raise error
+        raise MKDError(f"A worker failed before it began to segment ({type(error).__name__}: {error}).") from error
+
+    def _worker_died(self, task: Task) -> None:
+        """It is the study's fault only if the worker had begun with it, and not come to its end."""
+        folder = self._ledger.folder
+        outcome = study.complete(folder, task.id, self._settings)
+        if outcome is not None:
+            self._ledger.commit(self._owner, [outcome])
+        elif study.was_started(folder, task.id):
+            self._ledger.count_crash(self._owner, task.id)
+        else:
+            self._ledger.release(self._owner, [task.id])
+        study.sweep(folder, task.id)
+
+    def _look_after_leases(self) -> None:
+        if time.monotonic() - self._looked < _LOOK_AFTER_LEASES_S:
+            return
+        self._looked = time.monotonic()
+        self._ledger.renew(self._owner)
+        folder = self._ledger.folder
+        for identifier, owner in self._ledger.abandoned():
+            outcome = study.complete(folder, identifier, self._settings)
+            if outcome is not None:  # it came to its end, and only we did not hear of it
+                self._ledger.commit(owner, [outcome])
+            else:
+                self._ledger.take_over(identifier, owner, was_started=study.was_started(folder, identifier))
+            study.sweep(folder, identifier)
+
+
+# ---- in the workers ----
+
+
+def _process(task: Task) -> tuple[Outcome, str, int]:
+    """Segment one series in a worker; returns the outcome, the worker's process and how often it has loaded weights."""
+    prepared: _Prepared = get_worker().plugins[_PLUGIN]
+    outcome = study.process(prepared.folder, task, prepared.settings, prepared.bundle, prepared.options)
+    if outcome.reason == "internal_error" and prepared.uses_gpu:
+        os._exit(1)  # an error may leave a graphics card unusable for this process: try again in a new one
+    return outcome, f"{socket.gethostname()}:{os.getpid()}", prepared.loads
+
+
+class _Prepared(WorkerPlugin):
+    """What a worker keeps between studies: the weights, loaded once.
+
+    Args:
+        settings: of the run.
+        folder: of the run, where the worker sees it too.
+        uses_gpu: None for what the worker finds.
+    """
+
+    name = _PLUGIN
+    loads = 0
+
+    def __init__(self, settings: Settings, folder: Path, uses_gpu: bool | None) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.uses_gpu = uses_gpu
+
+    def setup(self, worker: Worker) -> None:
+        """Called once in every worker, before its first task."""
+        import SimpleITK as sitk
+        import torch
+
+        from mkd_core.inference import pipeline
+        from mkd_core.inference.memory import retain_memory
+        from mkd_core.io.bundle import load_bundle
+
+        retain_memory()
+        torch.set_num_threads(1)
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+        has_gpu = torch.cuda.is_available()
+        if self.uses_gpu and not has_gpu:
+            raise DeviceError("The worker sees no graphics card.")
+        self.uses_gpu = has_gpu if self.uses_gpu is None else self.uses_gpu
+        self.options = SegmentationOptions(device="auto" if self.uses_gpu else "cpu", threads=1)
+        self.bundle = load_bundle(self.settings.weights)
+        if self.bundle.identity["sha256"] != self.settings.sha256:
+            raise InputError("The weights are not those that the run began with.")
+        self.loads += 1
+        pipeline.warm(self.bundle, self.options)
+
+
+# ---- the cluster ----
+
+
+@contextlib.contextmanager
+def _cluster(engine: Engine, settings: Settings, folder: Path) -> Iterator[Client]:
+    """A client of a cluster whose workers are ready.
+
+    Raises:
+        MKDError: no scheduler, or no worker that can work.
+    """
+    with contextlib.ExitStack() as stack:
+        if engine.scheduler:
+            client = stack.enter_context(_connected(engine.scheduler))
+        else:
+            stack.enter_context(dask.config.set(_OWN_CLUSTER))
+            specification = _specification(engine)
+            cluster = stack.enter_context(SpecCluster(silence_logs=logging.ERROR, **specification))
+            client = stack.enter_context(Client(cluster))
+            try:
+                client.wait_for_workers(len(specification["workers"]), timeout=_STARTS_WITHIN_S)
+            except TimeoutError as error:
+                raise MKDError("The workers do not start.", "Try fewer of them: --workers 1.") from error
+        uses_gpu = None if engine.scheduler else bool(engine.gpus)
+        client.register_plugin(_Prepared(settings, folder.absolute(), uses_gpu))
+        yield client
+
+
+#: A dead worker fails its tasks at once: whether a study is tried again is for the ledger to say.
+_OWN_CLUSTER = {
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 1.0,
+    "distributed.comm.timeouts.connect": "120s",
+}
+
+
+@contextlib.contextmanager
+def _connected(address: str) -> Iterator[Client]:
+    try:
+        client = Client(address, timeout=60)
+    except (OSError, ValueError) as error:
+        raise MKDError(f"No Dask scheduler answers at {address}.", "Start one with: dask scheduler") from error
+    with client:
+        yield client
+
+
+def _specification(engine: Engine) -> dict[str, Any]:
+    """Arguments of a SpecCluster on this computer that nobody else can talk to."""
+    environments = _environments(engine)
+    options: dict[str, Any] = {
+        "nthreads": 1,
+        "memory_limit": engine.memory or _memory() // len(environments),
+        "host": "127.0.0.1",
+        "dashboard_address": "127.0.0.1:0",
+        "dashboard": False,
+        "silence_logs": logging.ERROR,
+    }
+    security = Security.temporary()  # whoever reached the port could run code as this user
+    pages = {
+        "dashboard": engine.dashboard,
+        "dashboard_address": "127.0.0.1:8787" if engine.dashboard else "127.0.0.1:0",
+    }
+    return {
+        "workers": {
+            number: {"cls": Nanny, "options": {**options, "env": environment, "security": security}}
+            for number, environment in enumerate(environments)
+        },
+        "scheduler": {"cls": Scheduler, "options": {"host": "127.0.0.1", "security": security, **pages}},
+        "security": security,
+    }
+
+
+def _environments(engine: Engine) -> list[dict[str, str]]:
+    """Environment of every worker."""
+    if engine.gpus:
+        return [{"CUDA_VISIBLE_DEVICES": card} for card in _graphics_cards(engine.gpus)]
+    fitting = max(1, min(_processors(), _memory() // (engine.memory or _USUAL_BYTES)))
+    return [{"CUDA_VISIBLE_DEVICES": ""} for _ in range(engine.workers or fitting)]
+
+
+def _graphics_cards(wanted: str) -> list[str]:
+    """Names of cards as CUDA_VISIBLE_DEVICES takes them.
+
+    Raises:
+        DeviceError: there are not so many.
+    """
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    cards = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+    count = len(cards) if wanted == "all" else int(wanted)
+    if not 1 <= count <= len(cards):
+        raise DeviceError(f"This computer has {len(cards)} graphics cards that PyTorch can use.")
+    return cards[:count]
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory() -> int:
+    """Bytes that this process and its children may use."""
+    return int(MEMORY_LIMIT)
