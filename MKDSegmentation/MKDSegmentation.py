@@ -129,6 +129,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._runButtons = lib.RunButtons(ui, self.logic, self._prepareRun, self.onFinished, self._updatePanel)
         self._undoButton = lib.UndoButton(ui, self.onUndone)
         self._results = lib.ResultsTable(ui)
+        self._clinical = lib.ClinicalSection(ui)
         self._sequence = lib.SequenceSection(ui)
         self._overlay = lib.OverlayChoice(ui)
         self._choices = lib.OutputChoices(ui)
@@ -145,6 +146,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.logic.close()
             self._computing.close()
             self._sequence.close()
+            self._clinical.close()
             self._wrappedLabels.close()
             self._download.close()
             self._runButtons.close()
@@ -381,6 +383,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._advice,
             self._estimate,
             self._overlay,
+            self._clinical,
             self._sequence,
             self._undoButton,
         ):

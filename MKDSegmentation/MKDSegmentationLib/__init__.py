@@ -12,6 +12,7 @@ from .corePackage import makeCoreImportable
 makeCoreImportable()
 
 _NAMES_OF_FILES = {
+    "panel.clinicalSection": ("ClinicalSection",),
     "panel.computingSettings": ("ComputingSettings",),
     "panel.outputChoices": ("OutputChoices",),
     "panel.overlayChoice": ("OverlayChoice",),
