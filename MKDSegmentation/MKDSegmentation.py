@@ -130,6 +130,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._undoButton = lib.UndoButton(ui, self.onUndone)
         self._results = lib.ResultsTable(ui)
         self._dicomSaving = lib.DicomSaving(ui)
+        self._clinical = lib.ClinicalSection(ui)
         self._sequence = lib.SequenceSection(ui)
         self._overlay = lib.OverlayChoice(ui)
         self._choices = lib.OutputChoices(ui)
@@ -147,6 +148,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.logic.close()
             self._computing.close()
             self._sequence.close()
+            self._clinical.close()
             self._wrappedLabels.close()
             self._download.close()
             self._newerWeights.close()
@@ -384,6 +386,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._advice,
             self._estimate,
             self._overlay,
+            self._clinical,
             self._sequence,
             self._undoButton,
             self._dicomSaving,

@@ -12,6 +12,7 @@ from .corePackage import makeCoreImportable
 makeCoreImportable()
 
 _NAMES_OF_FILES = {
+    "panel.clinicalSection": ("ClinicalSection",),
     "panel.computingSettings": ("ComputingSettings",),
     "panel.dicomSaving": ("DicomSaving",),
     "panel.newerWeights": ("NewerWeights",),

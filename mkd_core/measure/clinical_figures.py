@@ -68,19 +68,28 @@ class HeartGeometry:
     wall: WallThickness | Finding
 
 
+#: Context of the names for Qt's translation: this file, as 3D Slicer names it.
+TRANSLATION_CONTEXT = "measure.clinical_figures"
+
+
+def _(text: str) -> str:
+    """Mark a text for translation; Slicer's tools look for this name."""
+    return text
+
+
 #: English names of the figures, in the order in which they are shown.
 NAMES: Mapping[str, str] = {
-    "LV_index": "LV volume index",
-    "RV_index": "RV volume index",
-    "LA_index": "LA volume index",
-    "RA_index": "RA volume index",
-    "mass_index": "LV mass index",
-    "RV_LV_ratio": "RV/LV volume ratio",
-    "AA_diameter": "Ascending aorta",
-    "PA_diameter": "Main pulmonary artery",
-    "PA_AA_ratio": "PA/aorta ratio",
-    "wall_mean": "LV wall, mean",
-    "wall_largest": "LV wall, largest",
+    "LV_index": _("LV volume index"),
+    "RV_index": _("RV volume index"),
+    "LA_index": _("LA volume index"),
+    "RA_index": _("RA volume index"),
+    "mass_index": _("LV mass index"),
+    "RV_LV_ratio": _("RV/LV volume ratio"),
+    "AA_diameter": _("Ascending aorta"),
+    "PA_diameter": _("Main pulmonary artery"),
+    "PA_AA_ratio": _("PA/aorta ratio"),
+    "wall_mean": _("LV wall, mean"),
+    "wall_largest": _("LV wall, largest"),
 }
 
 

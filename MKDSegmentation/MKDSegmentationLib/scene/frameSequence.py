@@ -137,6 +137,11 @@ class FrameSequence:
                 budget -= count
         return True
 
+    @property
+    def isMeasured(self) -> bool:
+        """True if `reports` has nothing to measure, and is quick."""
+        return not any(voxelsToMeasure(self.segmentationOfFrame(value)) for value in self.indexValues())
+
     def editedFrames(self) -> list:
         """Return the numbers, from 0, of the frames whose segments are not as they were written."""
         segmentations = map(self.segmentationOfFrame, self.indexValues())

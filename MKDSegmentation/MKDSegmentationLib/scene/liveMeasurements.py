@@ -7,6 +7,7 @@ from slicer.util import VTKObservationMixin
 
 from .frameSequence import FrameSequence, isSequenceOfSegmentations
 from .functionNodes import nodesOfFunction, writeFunctionNodes
+from .heartGeometry import linesOf
 from .measurements import measurementRows, measurementsTable, writeMeasurementsTable
 from .nodeSelection import volumeOf
 from .ourSegments import declareAlgorithm, ourSegments
@@ -157,7 +158,11 @@ class LiveMeasurements(VTKObservationMixin):
     def _onNodeAboutToBeRemoved(self, scene, event, node) -> None:
         made = []
         if node.IsA("vtkMRMLSegmentationNode"):
-            made = [measurementsTable(node), *(overlayOf(node, kind) for kind in (DISAGREEMENT, ALIGNED))]
+            made = [
+                measurementsTable(node),
+                *(overlayOf(node, kind) for kind in (DISAGREEMENT, ALIGNED)),
+                *linesOf(node),
+            ]
         elif node.IsA("vtkMRMLSequenceNode") and isSequenceOfSegmentations(node):
             made = nodesOfFunction(node)
         else:

@@ -54,7 +54,7 @@ def measureSegment(segmentationNode, segmentId: str, volumeNode=None) -> Segment
     """
     if segmentationNode.GetSegmentation().GetSourceRepresentationName() != _BINARY:
         return None
-    image = _labelmap(segmentationNode, segmentId)
+    image = labelmapOf(segmentationNode, segmentId)
     if image is None:
         return SegmentFigures(0.0, None, False, Fingerprint(0, 0, (0.0, 0.0, 0.0)))
     toVolume = _matrixToVolume(segmentationNode, image, volumeNode)
@@ -73,14 +73,14 @@ def voxelsToMeasure(segmentationNode) -> int:
         return 0
     count = 0
     for segmentId in ourSegments(segmentationNode).values():
-        image = _labelmap(segmentationNode, segmentId)
+        image = labelmapOf(segmentationNode, segmentId)
         labelValue = segmentationNode.GetSegmentation().GetSegment(segmentId).GetLabelValue()
         if image is not None and _state(image, labelValue, None, None) not in _measured:
             count += image.GetNumberOfPoints()
     return count
 
 
-def _labelmap(segmentationNode, segmentId: str):
+def labelmapOf(segmentationNode, segmentId: str):
     """Return the label map that holds a segment, maybe with others; None where there are no voxels."""
     image = segmentationNode.GetBinaryLabelmapInternalRepresentation(segmentId)
     isEmpty = image is None or image.GetNumberOfPoints() == 0 or image.GetPointData().GetScalars() is None
@@ -91,7 +91,7 @@ def _state(image, labelValue: int, volumeNode, toVolume) -> tuple:
     """Return what changes when the figures of a segment may change. Every modification of any object of VTK has a time
     of its own, so the times say which voxels were looked at.
     """
-    state = (image.GetMTime(), image.GetPointData().GetScalars().GetMTime(), labelValue, _imageToWorld(image).tobytes())
+    state = (image.GetMTime(), image.GetPointData().GetScalars().GetMTime(), labelValue, imageToWorld(image).tobytes())
     if toVolume is None:
         return state
     voxels = volumeNode.GetImageData()
@@ -177,7 +177,7 @@ def _missing(reported: dict) -> dict:
 
 
 def _measure(image, labelValue: int, volumeNode, toVolume) -> SegmentFigures:
-    imageToWorld = _imageToWorld(image)
+    matrix = imageToWorld(image)
     extent = image.GetExtent()
     start = (extent[4], extent[2], extent[0])
     labels = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
@@ -187,8 +187,8 @@ def _measure(image, labelValue: int, volumeNode, toVolume) -> SegmentFigures:
         return SegmentFigures(0.0, None, False, Fingerprint(0, 0, (0.0, 0.0, 0.0)))
     mask = mask[box]
     start = tuple(side.start + offset for side, offset in zip(box, start))
-    fingerprint = Fingerprint.of(mask, start, imageToWorld)
-    voxelMl = abs(float(np.linalg.det(imageToWorld[:3, :3]))) / 1000.0
+    fingerprint = Fingerprint.of(mask, start, matrix)
+    voxelMl = abs(float(np.linalg.det(matrix[:3, :3]))) / 1000.0
     mean, touchesBorder = None, False
     if toVolume is not None:
         mean, touchesBorder = _inVolume(mask, start, slicer.util.arrayFromVolume(volumeNode), toVolume)
@@ -240,18 +240,20 @@ def _matrixToVolume(segmentationNode, image, volumeNode):
     if own is not others and segmentationNode.GetScene() is volumeNode.GetScene():
         if isUnderNonLinearTransform(segmentationNode) or isUnderNonLinearTransform(volumeNode):
             return None
-        between = np.linalg.inv(_toWorld(others)) @ _toWorld(own)
-    return _array(matrix) @ between @ _imageToWorld(image)
+        between = np.linalg.inv(transformToWorld(others)) @ transformToWorld(own)
+    return _array(matrix) @ between @ imageToWorld(image)
 
 
-def _toWorld(transformNode) -> np.ndarray:
+def transformToWorld(transformNode) -> np.ndarray:
+    """Return the 4 x 4 matrix of a linear transform node to the world; the identity for None."""
     matrix = vtk.vtkMatrix4x4()
     if transformNode is not None:
         transformNode.GetMatrixTransformToWorld(matrix)
     return _array(matrix)
 
 
-def _imageToWorld(image) -> np.ndarray:
+def imageToWorld(image) -> np.ndarray:
+    """Return the 4 x 4 matrix from voxel indices (i, j, k) of a label map to mm in the frame of its segmentation."""
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
     return _array(matrix)

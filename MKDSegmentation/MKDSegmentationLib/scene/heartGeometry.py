@@ -1,0 +1,162 @@
+"""Diameters and wall thickness of our segments as they are now, and the lines that show the diameters in the views."""
+
+import dataclasses
+
+import numpy as np
+import slicer
+import vtk
+from scipy import ndimage
+from slicer.i18n import tr as _
+from vtk.util import numpy_support
+
+from mkd_core.measure.clinical_figures import HeartGeometry, measure_geometry
+from mkd_core.measure.heart_grid import HeartGrid
+from mkd_core.measure.vessel_diameter import VesselDiameter, vessel_diameter
+from mkd_core.measure.wall_thickness import wall_thickness
+from mkd_core.structures import BY_KEY, STRUCTURES
+
+from .ourSegments import ourSegments
+from .segmentMeasurement import imageToWorld, labelmapOf, measureSegment, transformToWorld
+from .transformHardening import isUnderNonLinearTransform
+
+#: Roles under which a segmentation refers to the lines of its diameters.
+LINE_ROLES = {"AA": "MKDSegmentation.AortaDiameter", "PA": "MKDSegmentation.PulmonaryArteryDiameter"}
+
+_ON_GRID = 1e-3  # voxels; grids that differ by less are the same
+_SEVEN = tuple(structure.key for structure in STRUCTURES)
+
+
+def stateOfHeart(segmentationNode) -> tuple:
+    """Return what can be compared to tell whether the geometry of the heart must be measured again."""
+    if segmentationNode is None:
+        return ()
+    figures = {
+        key: measureSegment(segmentationNode, segmentId)
+        for key, segmentId in ourSegments(segmentationNode).items()
+        if key in _SEVEN
+    }
+    transform = segmentationNode.GetParentTransformNode()
+    placed = "bent" if isUnderNonLinearTransform(segmentationNode) else transformToWorld(transform).tobytes()
+    return (placed, *((key, one.fingerprint if one is not None else None) for key, one in figures.items()))
+
+
+def geometrySteps(segmentationNode, atEdge: frozenset):
+    """Measure diameters and wall; a generator of short steps that returns a HeartGeometry.
+
+    :param atEdge: keys of structures that the edge of the volume cuts.
+    """
+    found = None if isUnderNonLinearTransform(segmentationNode) else labelsOf(segmentationNode)
+    yield
+    if found is None:
+        return measure_geometry(None)
+    grid = HeartGrid.of(*found, at_edge=atEdge)
+    yield
+    if grid is None:
+        return measure_geometry(None)
+    aorta = vessel_diameter(grid, "AA")
+    yield
+    pulmonaryArtery = vessel_diameter(grid, "PA")
+    yield
+    return HeartGeometry(aorta, pulmonaryArtery, wall_thickness(grid))
+
+
+def labelsOf(segmentationNode):
+    """Return the labels of our segments as an array (k, j, i), the 4 x 4 matrix from its indices (i, j, k) to the
+    world, RAS mm, and what the labels mean; None where there are no voxels.
+    """
+    images = {}
+    for key, segmentId in ourSegments(segmentationNode).items():
+        image = labelmapOf(segmentationNode, segmentId) if key in _SEVEN else None
+        if image is not None:
+            value = segmentationNode.GetSegmentation().GetSegment(segmentId).GetLabelValue()
+            images[key] = (image, value)
+    if not images:
+        return None
+    toWorld = transformToWorld(segmentationNode.GetParentTransformNode())
+    first = next(iter(images.values()))[0]
+    if all(image is first for image, _value in images.values()):  # as a run leaves them: nothing is copied
+        structures = [dataclasses.replace(BY_KEY[key], label=value) for key, (_image, value) in images.items()]
+        return _voxels(first), toWorld @ _fromFirstVoxel(first), structures
+    labels, matrix = _merged(
+        {key: (_voxels(one) == value, _fromFirstVoxel(one)) for key, (one, value) in images.items()}
+    )
+    return labels, toWorld @ matrix, [BY_KEY[key] for key in images]
+
+
+def _voxels(image) -> np.ndarray:
+    return numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
+
+
+def _fromFirstVoxel(image) -> np.ndarray:
+    """Return the matrix from indices that begin at an image's first voxel."""
+    extent, matrix = image.GetExtent(), imageToWorld(image)
+    matrix = matrix.copy()
+    matrix[:3, 3] = matrix[:3, :3] @ np.array(extent[::2]) + matrix[:3, 3]
+    return matrix
+
+
+def _merged(masks: dict) -> tuple:
+    """Return labels of masks on grids of their own, and the matrix of their common grid: that of the first."""
+    matrix = next(iter(masks.values()))[1]
+    shifts, low, high = {}, [], []
+    for key, (mask, own) in masks.items():
+        shifts[key] = np.linalg.inv(matrix) @ own
+        corners = np.array(np.meshgrid(*[(0, side - 1) for side in mask.shape[::-1]])).reshape(3, -1)
+        places = shifts[key][:3, :3] @ corners + shifts[key][:3, 3:]
+        low.append(np.floor(places.min(axis=1) + _ON_GRID))
+        high.append(np.ceil(places.max(axis=1) - _ON_GRID))
+    start, end = np.min(low, axis=0).astype(int), np.max(high, axis=0).astype(int)
+    labels = np.zeros(tuple((end - start + 1)[::-1]), np.uint8)
+    for key, (mask, _own) in masks.items():
+        shift = shifts[key].copy()
+        shift[:3, 3] -= start
+        where = np.round(shift[:3, 3]).astype(int)[::-1]
+        if np.allclose(shift[:3, :3], np.eye(3), rtol=0.0, atol=_ON_GRID) and np.allclose(
+            where, shift[:3, 3][::-1], rtol=0.0, atol=_ON_GRID
+        ):
+            box = tuple(slice(int(first), int(first) + side) for first, side in zip(where, mask.shape))
+            labels[box][mask] = BY_KEY[key].label
+        else:
+            back = np.linalg.inv(shift)
+            turned = ndimage.affine_transform(
+                mask.astype(np.uint8), back[2::-1, 2::-1], back[2::-1, 3], labels.shape, order=0, mode="constant"
+            )
+            labels[turned > 0] = BY_KEY[key].label
+    matrix = matrix.copy()
+    matrix[:3, 3] = matrix[:3, :3] @ start + matrix[:3, 3]
+    return labels, matrix
+
+
+def linesOf(segmentationNode) -> list:
+    """Return the line nodes of the diameters of a segmentation that are in the scene."""
+    lines = [segmentationNode.GetNodeReference(role) for role in LINE_ROLES.values()]
+    return [line for line in lines if line is not None]
+
+
+def showLines(segmentationNode, geometry: HeartGeometry) -> None:
+    """Show the measured diameters as lines in the views; those of before are moved, those that no longer are go."""
+    for key, diameter in (("AA", geometry.aorta), ("PA", geometry.pulmonary_artery)):
+        line = segmentationNode.GetNodeReference(LINE_ROLES[key])
+        if not isinstance(diameter, VesselDiameter):
+            if line is not None:
+                slicer.mrmlScene.RemoveNode(line)
+            continue
+        if line is None:
+            name = _("{structure} diameter").format(structure=BY_KEY[key].name)
+            line = slicer.mrmlScene.AddNewNodeByClass(
+                "vtkMRMLMarkupsLineNode", slicer.mrmlScene.GenerateUniqueName(name)
+            )
+            line.CreateDefaultDisplayNodes()
+            line.GetDisplayNode().SetSelectedColor(*(channel / 255.0 for channel in BY_KEY[key].color))
+            line.SetLocked(True)  # a measurement, not something to drag
+            segmentationNode.SetNodeReferenceID(LINE_ROLES[key], line.GetID())
+        with slicer.util.NodeModify(line):
+            line.RemoveAllControlPoints()
+            for end in diameter.line:
+                line.AddControlPointWorld(vtk.vtkVector3d(*end))
+
+
+def removeLines(segmentationNode) -> None:
+    """Take the lines out of the scene."""
+    for line in linesOf(segmentationNode):
+        slicer.mrmlScene.RemoveNode(line)

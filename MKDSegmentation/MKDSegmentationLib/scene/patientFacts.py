@@ -1,0 +1,95 @@
+"""What is known of the patient of a volume: from its DICOM files, or typed by the user, which goes before."""
+
+import dataclasses
+
+import slicer
+
+from mkd_core.measure.patient import (
+    AGE_TAG,
+    HEIGHT_M,
+    INTERVAL_TAG,
+    PERCENT_TAG,
+    SEX_TAG,
+    SIZE_TAG,
+    TEXT_TAGS,
+    TRIGGER_TAG,
+    WEIGHT_KG,
+    WEIGHT_TAG,
+    CardiacPhase,
+    Patient,
+)
+
+from .frameSequence import FrameSequence
+from .functionNodes import functionOfReports
+
+#: Attributes of a volume node that keep what the user typed; they stay with the volume, and do not pass to another.
+_ATTRIBUTES = {
+    "height_m": "MKDSegmentation.HeightM",
+    "weight_kg": "MKDSegmentation.WeightKg",
+    "sex": "MKDSegmentation.Sex",
+}
+
+_INSTANCES_ATTRIBUTE = "DICOM.instanceUIDs"
+_TAGS = (SEX_TAG, AGE_TAG, SIZE_TAG, WEIGHT_TAG, PERCENT_TAG, TRIGGER_TAG, INTERVAL_TAG, *TEXT_TAGS)
+
+_read: dict = {}  # UID of an instance -> its tags
+
+
+def dicomTags(volumeNode) -> dict:
+    """Return the tags that tell of patient and phase in the DICOM file that a volume was loaded from first; empty for a
+    volume of another origin.
+    """
+    instances = (volumeNode.GetAttribute(_INSTANCES_ATTRIBUTE) or "").split() if volumeNode is not None else []
+    database = getattr(slicer, "dicomDatabase", None)
+    if not instances or database is None or not database.isOpen:
+        return {}
+    first = instances[0]
+    if first not in _read:
+        _read[first] = {tag: str(database.instanceValue(first, tag.replace("|", ",")) or "") for tag in _TAGS}
+    return _read[first]
+
+
+def patientOf(volumeNode) -> Patient:
+    """Return what is known of the patient: what was typed, else what the DICOM files say."""
+    patient = Patient.from_tags(dicomTags(volumeNode))
+    if volumeNode is None:
+        return patient
+    typed = {name: volumeNode.GetAttribute(attribute) for name, attribute in _ATTRIBUTES.items()}
+    changes: dict = {}
+    for name, limits in (("height_m", HEIGHT_M), ("weight_kg", WEIGHT_KG)):
+        if typed[name] is not None:
+            changes[name] = _number(typed[name], limits)
+    if typed["sex"] is not None:
+        changes["sex"] = typed["sex"] if typed["sex"] in ("M", "F") else None
+    return dataclasses.replace(patient, **changes)
+
+
+def _number(text: str, limits: tuple) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if limits[0] <= value <= limits[1] else None
+
+
+def keepTyped(volumeNode, name: str, value) -> None:
+    """Keep with a volume what the user typed.
+
+    :param name: "height_m", "weight_kg" or "sex".
+    :param value: a number, "M" or "F"; None says that it is not known, whatever DICOM says.
+    """
+    volumeNode.SetAttribute(_ATTRIBUTES[name], "" if value is None else str(value))
+
+
+def phaseOf(volumeNode) -> CardiacPhase:
+    """Return the phase of the beat that a volume shows: of a frame of a segmented sequence by its ventricle's volume,
+    else as the DICOM files state it, else unknown.
+    """
+    frames = FrameSequence.of(volumeNode)
+    if frames is not None and frames.segmentations() is not None and frames.isMeasured:
+        function = functionOfReports(frames.reports(), frames.isUnfinished)
+        shown = frames.browser.GetSelectedItemNumber()
+        for name, frame in (("end-diastole", function.end_diastole), ("end-systole", function.end_systole)):
+            if frame is not None and frame == shown:
+                return CardiacPhase(name, None, "sequence")
+    return CardiacPhase.from_tags(dicomTags(volumeNode))

@@ -1,0 +1,184 @@
+"""Clinical figures in the panel: of the segments as they are, with a body size from DICOM or typed; in the stand-in
+GUI.
+"""
+
+import types
+
+import numpy as np
+import pytest
+
+pytest.importorskip("slicer")
+pytest.importorskip("PySide6")
+from mkd_core.structures import BY_KEY
+from Testing.support.panel_driving import driving, segment, segmentations
+from Testing.support.solid_heart import AORTA_MM, TRUNK_MM, WALL_MM, phantom, turned
+
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@pytest.fixture
+def heart(panel, worker):
+    """Panel after a run whose segments were then drawn as a heart of solids, on an oblique grid."""
+    import slicer
+
+    affine, shape = turned((2.4, 2.4, 2.4), size=(60, 64, 64))
+    labels = phantom(affine, shape)
+    voxels = np.where(labels > 0, 200, -900).astype(np.int16)
+    matrix = slicer.util.vtkMatrixFromArray(RAS_TO_LPS @ affine)
+    volume = slicer.util.addVolumeFromArray(voxels, ijkToRAS=matrix, name="Heart CT")
+    worker("good")
+    segment(panel)
+    draw(volume, labels)
+    settle(panel)
+    return types.SimpleNamespace(panel=panel, volume=volume, labels=labels)
+
+
+def draw(volume, labels, keys=tuple(BY_KEY)):
+    """Give segments the voxels of a label map."""
+    import slicer
+
+    node = segmentations()[0]
+    for key in keys:
+        if BY_KEY[key].label:
+            mask = (labels == BY_KEY[key].label).astype(np.uint8)
+            slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, key, volume)
+
+
+def settle(panel):
+    """Wait until everything is measured."""
+    driving.waitUntil(
+        lambda: (
+            not panel.logic.measurements._timer.active
+            and not panel.logic.measurements._changed
+            and panel._clinical.geometry is not None
+        ),
+        message="the figures",
+    )
+
+
+def shown(panel) -> dict:
+    """Return value and normal range by the name of the figure."""
+    return {row[0]: tuple(row[1:]) for row in driving.tableTexts(panel.ui.clinicalTable)}
+
+
+def lines():
+    import slicer
+
+    return slicer.util.getNodesByClass("vtkMRMLMarkupsLineNode")
+
+
+def millimetres(text) -> float:
+    return float(text.split()[0])
+
+
+def test_figures_are_those_of_the_drawn_heart_and_follow_height_weight_and_sex(heart):
+    panel = heart.panel
+    figures = shown(panel)
+    assert millimetres(figures["Ascending aorta"][0]) == pytest.approx(AORTA_MM, abs=1.5)
+    assert millimetres(figures["Main pulmonary artery"][0]) == pytest.approx(TRUNK_MM, abs=1.5)
+    assert millimetres(figures["LV wall, mean"][0]) == pytest.approx(WALL_MM, abs=1.0)
+    assert figures["LV volume index"] == ("–", "") and figures["Ascending aorta"][1] == ""
+    assert "Height and weight are needed." in panel.ui.clinicalNotesLabel.text
+    assert "phase unknown: neither ED nor ES" in panel.ui.clinicalNotesLabel.text
+    assert "Research use only" in panel.ui.clinicalNotesLabel.text
+    assert panel.ui.bullseyeLabel.visible
+
+    panel.ui.heightSpinBox.value, panel.ui.weightSpinBox.value = 180, 80
+    panel.ui.sexComboBox.currentIndex = 2
+    figures = shown(panel)
+    volume = next(row for row in driving.tableTexts(panel.ui.resultsTable) if row[0] == "Left ventricle")[1]
+    assert millimetres(figures["LV volume index"][0]) == pytest.approx(float(volume) / 2.0, abs=1.0)
+    assert figures["Ascending aorta"][1] == "26–42"
+    assert "Rogers" in panel.ui.clinicalNotesLabel.text and "2.00 m²" in panel.ui.clinicalNotesLabel.text
+
+
+def test_what_was_typed_stays_with_its_volume(heart):
+    import slicer
+
+    panel = heart.panel
+    panel.ui.heightSpinBox.value, panel.ui.weightSpinBox.value = 180, 80
+    other = slicer.util.addVolumeFromArray(slicer.util.arrayFromVolume(heart.volume), name="Other CT")
+    panel._parameterNode.inputVolume = other
+    segment(panel)
+    assert (panel.ui.heightSpinBox.value, panel.ui.weightSpinBox.value) == (0, 0)
+    panel._parameterNode.inputVolume = heart.volume
+    assert (panel.ui.heightSpinBox.value, panel.ui.weightSpinBox.value) == (180, 80)
+
+
+def test_body_size_and_phase_come_from_dicom_unless_the_user_says_otherwise(heart, monkeypatch):
+    import slicer
+
+    tags = {"0010,0040": "F", "0010,1020": "1.65", "0010,1030": "60", "0008,103e": "CTA BestDiast 75 %"}
+    database = types.SimpleNamespace(isOpen=True, instanceValue=lambda uid, tag: tags.get(tag, ""))
+    monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
+    panel = heart.panel
+    heart.volume.SetAttribute("DICOM.instanceUIDs", "1.2.3.4.5 1.2.3.4.6")
+    panel._updatePanel()
+    assert (panel.ui.heightSpinBox.value, panel.ui.weightSpinBox.value) == (165, 60)
+    assert panel.ui.sexComboBox.currentText == "female"
+    assert shown(panel)["LV volume index"][1] == "≤ 83"
+    assert "75 % of the R-R interval" in panel.ui.clinicalNotesLabel.text
+    panel.ui.heightSpinBox.value = 0
+    assert shown(panel)["LV volume index"] == ("–", "")
+
+
+def test_an_edit_changes_the_figures_and_a_structure_that_goes_takes_its_figures_along(heart):
+    panel = heart.panel
+    before = millimetres(shown(panel)["Ascending aorta"][0])
+    wider = heart.labels.copy()
+    aorta = heart.labels == BY_KEY["AA"].label
+    for axis in range(3):
+        for step in (-1, 1):
+            wider[np.roll(aorta, step, axis) & (heart.labels == 0)] = BY_KEY["AA"].label
+    draw(heart.volume, wider, ("AA",))
+    settle(panel)
+    assert millimetres(shown(panel)["Ascending aorta"][0]) > before + 2.0
+    segmentations()[0].GetSegmentation().RemoveSegment("PA")
+    settle(panel)
+    assert shown(panel)["Main pulmonary artery"][0] == "–" and shown(panel)["PA/aorta ratio"][0] == "–"
+    assert "Pulmonary artery is missing" in panel.ui.clinicalNotesLabel.text
+
+
+def test_diameters_are_shown_as_lines_that_lie_in_the_vessels_move_with_edits_and_go_with_the_segmentation(heart):
+    import slicer
+
+    panel = heart.panel
+    driving.click(panel.ui.linesCheckBox)
+    aorta, trunk = sorted(lines(), key=lambda line: line.GetName())
+    assert aorta.GetName() == "Ascending aorta diameter" and aorta.GetLocked()
+    assert aorta.GetLineLengthWorld() == pytest.approx(AORTA_MM, abs=1.5)
+    assert trunk.GetLineLengthWorld() == pytest.approx(TRUNK_MM, abs=1.5)
+    rasToIjk = np.linalg.inv(slicer.util.arrayFromVTKMatrix(_ijkToRas(heart.volume)))
+    middle = 0.5 * (np.array(aorta.GetLineStartPositionWorld()) + aorta.GetLineEndPositionWorld())
+    i, j, k = np.round(rasToIjk @ [*middle, 1.0])[:3].astype(int)
+    assert heart.labels[k, j, i] == BY_KEY["AA"].label
+    segmentations()[0].GetSegmentation().RemoveSegment("PA")
+    settle(panel)
+    assert [line.GetName() for line in lines()] == ["Ascending aorta diameter"]
+    driving.click(panel.ui.linesCheckBox)
+    assert not lines()
+    driving.click(panel.ui.linesCheckBox)
+    assert len(lines()) == 1
+    slicer.mrmlScene.RemoveNode(segmentations()[0])
+    driving.waitUntil(lambda: not lines(), message="the lines to go")
+
+
+def _ijkToRas(volume):
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return matrix
+
+
+def test_a_transform_of_the_heart_moves_the_lines_and_scales_the_diameters(heart):
+    import slicer
+
+    panel = heart.panel
+    before = millimetres(shown(panel)["Ascending aorta"][0])
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([1.2, 1.2, 1.2, 1.0])))
+    for node in (heart.volume, segmentations()[0]):
+        node.SetAndObserveTransformNodeID(transform.GetID())
+    settle(panel)
+    assert millimetres(shown(panel)["Ascending aorta"][0]) == pytest.approx(1.2 * before, abs=1.0)
