@@ -86,6 +86,7 @@ ROWS: dict[str, Row] = {
     "fine-tuned": Row({"scheme": "fine-tune"}, length=2.0),
     "joint": Row({"scheme": "joint"}, {"segmentor_norm": "batch"}, claim=True),
     "joint, norm per modality": Row({"scheme": "joint"}, {"segmentor_norm": "batch-per-stream"}, claim=True),
+    "one network, translated assistant": Row({"scheme": "translated-joint"}),
     "IAM without distillation": Row({"distillation": "none"}),
     "MKD without IAM": Row(phases=(Phase(generators="off"),)),
     "MKD without s->r": Row({"distillation": "real-to-syn"}),
