@@ -6,7 +6,7 @@
     mkd dicom FOLDER
     mkd synthesize [LABELMAP] image.nii.gz [truth.nii.gz] --modality CT --seed 1 --frames 10
     mkd train CONFIG.toml [--out runs/mine]
-    mkd experiment paper-table --out runs/paper-table
+    mkd experiment scarce-labels --hearts HEARTS --out runs/scarce-labels
     mkd archive index SOURCE... --out RUN
 
 Exit code 0: done.  1: refused or failed, with a sentence on stderr; no output file is left.  2: wrong usage.  130 and
@@ -287,16 +287,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(run=_train)
 
-    experiment = commands.add_parser("experiment", help="reproduce the paper's comparison on synthetic data")
-    experiment.add_argument("name", choices=("paper-table",))
+    experiment = commands.add_parser("experiment", help="compare the method with others where labels are scarce")
+    experiment.add_argument("name", choices=("scarce-labels",))
     experiment.add_argument(
-        "--out", type=Path, default=Path("runs/paper-table"), help="folder for volumes, runs and results"
+        "--hearts", type=Path, help="folder of tissue maps NAME_NUMBER.nii.gz, 1 to 240 (default: drawn from formulas)"
     )
+    experiment.add_argument("--out", type=Path, help="folder for volumes, runs and results (default: runs/NAME)")
     experiment.add_argument(
-        "--results",
-        type=Path,
-        help="folder for table, plot, paper-table.json and what every run gave (default: the folder of the experiment)",
+        "--results", type=Path, help="folder for table, figure and what every run gave (default: the folder --out)"
     )
+    experiment.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows of the table")
+    experiment.add_argument("--pairs", type=int, help="only so many pairs of draw and seed")
+    experiment.add_argument(
+        "--labelled", type=int, nargs="+", metavar="N", help="only these numbers of labelled people"
+    )
+    experiment.add_argument("--steps", type=int, help="length of a run instead of the scale's")
     experiment.add_argument(
         "--scale",
         choices=("tiny", "small", "full"),
@@ -705,19 +710,34 @@ def _experiment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> 
     from mkd_core.inference.pipeline import require_torch
 
     require_torch()
-    from mkd_core.training.experiments import paper_table, paper_table_report
+    from mkd_core.training.experiments import report, runs, scarce_labels
+    from mkd_core.training.experiments.people import Cohort
 
-    folder = chosen.results or chosen.out
-    results = paper_table.run_all(
-        paper_table.SCALES[chosen.scale],
-        chosen.out,
-        folder / f"paper-table-{chosen.scale}-runs.json",
+    unknown = [row for row in chosen.rows or () if row not in runs.ROWS]
+    if unknown:
+        parser.error(f"unknown row {unknown[0]!r}; known are {', '.join(map(repr, runs.ROWS))}")
+    scale = scarce_labels.SCALES[chosen.scale]
+    if chosen.pairs:
+        scale = dataclasses.replace(scale, pairs=(min(chosen.pairs, scale.pairs[0]), min(chosen.pairs, scale.pairs[1])))
+    if chosen.labelled:
+        scale = dataclasses.replace(scale, labelled=tuple(chosen.labelled))
+    if chosen.steps:
+        scale = dataclasses.replace(scale, stage=dataclasses.replace(scale.stage, steps=chosen.steps))
+    benchmark = scarce_labels.ScarceLabels(Cohort(chosen.hearts))
+    out = chosen.out or Path("runs") / chosen.name
+    folder = chosen.results or out
+    results = runs.run_all(
+        benchmark,
+        scale,
+        runs.runs_of(scale, chosen.rows or runs.ROWS),
+        out,
+        folder / f"{benchmark.name}-runs.json",
         jobs=chosen.jobs,
         threads=chosen.threads,
         device=chosen.device,
         say=lambda text: print(text, flush=True),
     )
-    print(paper_table_report.write(results, chosen.scale, folder))
+    print(report.write(benchmark.name, results, folder, [structure.key for structure in STRUCTURES]))
 
 
 def _is_labelmap(path: Path) -> bool:

@@ -124,6 +124,20 @@ def test_s_syns_loss_can_be_kept_from_the_generator(make):  # noqa: F811
         assert model.segmentor_syn.factor.grad is not None
 
 
+def test_one_segmentor_can_learn_from_the_target_and_from_translated_images():
+    model = MutualDistillation(MethodConfig(scheme="translated-joint"), SMALL, precision=torch.float32)
+    assert model.parts()["segmentor_syn"] is model.segmentor_real
+    (group,) = model.optimisers["segmentors"].param_groups
+    assert len(group["params"]) == len(list(model.segmentor_real.parameters()))
+    terms, _ = model.losses(*_pair(8))
+    assert set(terms) == {"adversarial", "cycle", "real", "syn"}
+    for term, trains_generator in (("real", False), ("syn", True)):
+        model.zero_grad(set_to_none=True)
+        model.losses(*_pair(8))[0][term].backward()
+        assert all(one.grad is not None for one in model.segmentor_real.parameters())
+        assert any(one.grad is not None for one in model.generator_a2t.parameters()) == trains_generator
+
+
 def test_gradients_can_be_clipped_for_each_network_by_itself(make):  # noqa: F811
     for clip, norms in (("network", [5.0, 5.0]), ("optimiser", [None, None])):
         model = make(clip=clip, distillation_weight=9e4)
@@ -209,6 +223,25 @@ def test_deep_supervision_halves_the_weight_from_level_to_level_and_stays_out_of
     assert supervision_loss([fine, coarse], target, None, weights).item() == pytest.approx(expected.item(), rel=1e-5)
     kept = {name for name in network.state_dict() if not name.startswith("auxiliary.")}
     assert kept == set(build(deployed(architecture)).state_dict()) != set(network.state_dict())
+
+
+@pytest.mark.parametrize("scheme", ["mutual-distillation", "translated-joint", "target-only"])
+def test_a_runs_bundle_describes_the_networks_that_it_holds(tmp_path, scheme):
+    pytest.importorskip("lightning_fabric")
+    from mkd_core.training.bundling import BundleWriter
+    from mkd_core.training.trainer import _method
+
+    networks = dataclasses.replace(SMALL, segmentor_syn_levels=2, deep_supervision=1, segmentor_norm="batch-per-stream")
+    config = TrainingConfig(out=str(tmp_path), networks=networks, method=MethodConfig(scheme=scheme))
+    parts = _method(config, torch.device("cpu")).parts()
+    writer = BundleWriter(config, "no data")
+    bundle = writer.write(tmp_path / "a.safetensors", parts, steps=1, alignment="cycle", translate=True)
+    image = torch.rand(1, 1, 8, 8, 8)
+    for name, network in parts.items():
+        assert torch.allclose(bundle.network(name)(image), network.eval()(image), atol=1e-2)
+        assert bundle.metadata["networks"][name] == deployed(network.architecture)
+    levels = [len(bundle.metadata["networks"][name]["channels"]) for name in ("segmentor_real", "segmentor_syn")]
+    assert levels == ([3, 2] if scheme == "mutual-distillation" else [3, 3])
 
 
 def test_a_step_supervises_the_coarser_levels_too():

@@ -16,7 +16,8 @@ from mkd_core.synthesis.tissues import Tissue as T
 
 TISSUE_SLOTS = TISSUE_COUNT
 
-_BLOOD = (
+#: Tissues that are blood.
+BLOOD = (
     T.LV,
     T.RV,
     T.LA,
@@ -174,7 +175,7 @@ def mr(rng: np.random.Generator) -> Appearance:
     if kind < 0.12:  # anything
         look.mean[:] = rng.uniform(0.05, 1.2, TISSUE_SLOTS)
         same = u(0.5, 1.2)
-        for tissue in _BLOOD:
+        for tissue in BLOOD:
             look.mean[tissue] = same + rng.normal(0, 0.08)
         muscle = float(np.clip(same + rng.choice([-1, 1]) * u(0.25, 0.6), 0.03, 1.6))
         fat = u(0.05, 1.3)
@@ -182,7 +183,7 @@ def mr(rng: np.random.Generator) -> Appearance:
         muscle = u(0.12, 0.62)
         fat = u(0.05, 0.5) if rng.random() < 0.5 else u(0.5, 1.4)
         right = float(np.clip(rng.normal(1.0, 0.15), 0.65, 1.35))
-        values = dict.fromkeys(_BLOOD, 1.0)
+        values = dict.fromkeys(BLOOD, 1.0)
         values.update(dict.fromkeys((T.RV, T.RA, T.PULMONARY_ARTERY, T.DISTAL_PULMONARY_ARTERY, T.SVC, T.IVC), right))
         for tissue, value in values.items():
             look.mean[tissue] = value + rng.normal(0, 0.07)
@@ -229,7 +230,7 @@ def mr(rng: np.random.Generator) -> Appearance:
     )
     look.mean[T.HEPATIC_VEIN] = look.mean[T.LIVER] + u(-0.1, 0.35)
     mottled = float(rng.gamma(1.5, 0.05))
-    for tissue in _BLOOD:
+    for tissue in BLOOD:
         look.fine[tissue], look.coarse[tissue] = u(0.01, 0.06), mottled
     np.clip(look.mean, 0.0, 2.0, out=look.mean)
     look.blur_mm = u(0.4, 1.8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -99,7 +99,7 @@ class BundleWriter:
 
         Args:
             path: file to write.
-            parts: both generators and both segmentors.
+            parts: both generators and both segmentors, made by :func:`mkd_core.method.networks.build`.
             steps: how far the run is.
             alignment: what S_syn sees of a target volume, see :mod:`mkd_core.method.alignment`.
             translate: whether volumes of the assistant modality are translated.
@@ -110,11 +110,7 @@ class BundleWriter:
         """
         config = self._config
         stage, _, _ = config.stage_at(max(0, min(steps, config.steps) - 1))
-        classes = len(config.data.structures) + 1
-        architectures = {
-            part: deployed(config.networks.architecture("generator" if part.startswith("generator") else part, classes))
-            for part in parts
-        }
+        architectures = {part: deployed(cast(dict[str, Any], network.architecture)) for part, network in parts.items()}
         metadata = {
             "name": config.bundle.name or Path(config.out).name or "unnamed",
             "version": config.bundle.version,

@@ -172,11 +172,20 @@ def class_weights(structures: Iterable[Structure]) -> tuple[float, ...]:
 class MethodConfig:
     """Switches of the method; defaults are the paper's where known, CycleGAN's elsewhere."""
 
-    scheme: Literal["mutual-distillation", "target-only", "assistant-only", "joint", "fine-tune"] = _setting(
+    scheme: Literal[
+        "mutual-distillation", "translated-joint", "target-only", "assistant-only", "joint", "fine-tune"
+    ] = _setting(
         "mutual-distillation",
-        "the method, or one segmentor to compare it with: trained on the target alone, on the assistant alone, on both "
-        "modalities at once, or on the assistant first and then on the target",
+        "the method, or one segmentor to compare it with: trained on the target and on translated images of the "
+        "assistant, on the target alone, on the assistant alone, on both modalities at once, or on the assistant first "
+        "and then on the target",
     )
+
+    @property
+    def translates(self) -> bool:
+        """Whether the scheme has generators."""
+        return self.scheme in ("mutual-distillation", "translated-joint")
+
     gan: Literal["least-squares", "cross-entropy"] = _setting("least-squares", "form of the adversarial loss")
     adversarial_weight: float = _setting(1.0, "weight of the generators' adversarial loss", least=0.0)
     cycle_weight: float = _setting(10.0, "weight of the L1 cycle loss, both ways", least=0.0)

@@ -100,7 +100,8 @@ class MutualDistillation(nn.Module):
     """All networks of the method and one training step of each.
 
     Args:
-        config: switches.
+        config: switches; with the scheme ``"translated-joint"`` both segmentors are one network, which has nothing to
+            teach itself.
         networks: sizes.
         device: where the networks live.
         precision: number format of the networks' arithmetic; losses and weights stay float32.
@@ -124,7 +125,10 @@ class MutualDistillation(nn.Module):
         self.discriminator_t = build(networks.architecture("discriminator"))
         self.discriminator_a = build(networks.architecture("discriminator"))
         self.segmentor_real = build(networks.architecture("segmentor_real", classes))
-        self.segmentor_syn = build(networks.architecture("segmentor_syn", classes))
+        one_segmentor = config.scheme == "translated-joint"
+        self.segmentor_syn = (
+            self.segmentor_real if one_segmentor else build(networks.architecture("segmentor_syn", classes))
+        )
         self._deep_supervision = networks.deep_supervision > 0
         self._norm_per_stream = networks.segmentor_norm == "batch-per-stream"
         share_batch_norm(self)
@@ -135,7 +139,7 @@ class MutualDistillation(nn.Module):
         self.pool_t, self.pool_a = ImagePool(config.pool, seed=2 * seed + 1), ImagePool(config.pool, seed=2 * seed + 2)
         self._networks_of = {
             "generators": (self.generator_a2t, self.generator_t2a),
-            "segmentors": (self.segmentor_real, self.segmentor_syn),
+            "segmentors": tuple(dict.fromkeys((self.segmentor_real, self.segmentor_syn))),
             "discriminators": (self.discriminator_t, self.discriminator_a),
         }
         self._parameters_of = {part: _parameters(*networks) for part, networks in self._networks_of.items()}
@@ -276,7 +280,7 @@ class MutualDistillation(nn.Module):
 
     def _lessons(self) -> list[_Lesson]:
         """Distillation terms that the settings ask for."""
-        if not self.config.distillation_weight:
+        if not self.config.distillation_weight or self.segmentor_real is self.segmentor_syn:
             return []
         lessons = []
         for teacher, student in (("syn", "real"), ("real", "syn")):

@@ -70,4 +70,4 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 def translates(config: TrainingConfig, steps: int) -> bool:
     """Whether after so many steps S_syn has last learnt from translated images, so that a bundle should translate."""
     phase, _ = config.phase_at(max(0, steps - 1))
-    return config.method.scheme == "mutual-distillation" and phase.generators != "off"
+    return config.method.translates and phase.generators != "off"

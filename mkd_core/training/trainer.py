@@ -431,7 +431,7 @@ def train(config: TrainingConfig, data: datasets.TrainingData | None = None) -> 
 
 def _method(config: TrainingConfig, device: torch.device) -> MutualDistillation | SingleSegmentor:
     precision = choose_precision(config.run.precision, device)
-    if config.method.scheme == "mutual-distillation":
+    if config.method.translates:
         return MutualDistillation(config.method, config.networks, device, precision, seed=config.run.seed)
     return SingleSegmentor(config.method, config.networks, config.steps, device, precision)
 

@@ -1,0 +1,189 @@
+"""Experiments: who is in which group, which runs there are, that they resume, and that tables say what numbers say."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+torch = pytest.importorskip("torch")
+for package in ("monai", "lightning_fabric", "tensorboard", "tqdm"):
+    pytest.importorskip(package)
+
+from mkd_core.errors import InputError
+from mkd_core.structures import STRUCTURES
+from mkd_core.synthesis.anatomy import make_heart
+from mkd_core.training.experiments import people, report, runs
+from mkd_core.training.experiments.comparison import difference, holm
+from mkd_core.training.experiments.people import GROUPS, Cohort, coverage, render_person
+from mkd_core.training.experiments.runs import ROWS, run_all, runs_of
+from mkd_core.training.experiments.scarce_labels import SCALES, ScarceLabels
+
+KEYS = [structure.key for structure in STRUCTURES]
+
+
+@pytest.fixture(scope="module")
+def hearts(tmp_path_factory):
+    """A cohort of one heart under the numbers that the smallest experiment asks for, and a larger one of a test."""
+    folder = tmp_path_factory.mktemp("hearts")
+    heart = make_heart(3, 3.0)
+    wanted = Cohort(folder).drawn("labelled", 2) + [101, 102, 201, 209, 210]
+    for number in wanted:
+        sitk.WriteImage(heart, str(folder / f"heart_{number:04d}.nii.gz"))
+    return folder
+
+
+def test_groups_share_no_one_and_fewer_labelled_are_the_first_of_more():
+    cohort = Cohort()
+    groups = [set(range(first, last + 1)) for first, last in GROUPS.values()]
+    assert sum(map(len, groups)) == len(set.union(*groups)) == 240
+    ten, four = cohort.drawn("labelled", 10, 1), cohort.drawn("labelled", 4, 1)
+    assert ten[:4] == four and len(set(ten)) == 10 and set(ten) <= set(range(1, 101))
+    assert ten != cohort.drawn("labelled", 10, 0) and ten != sorted(ten)
+    assert cohort.drawn("assistant", 3) == [101, 102, 103] == cohort.drawn("assistant", 3, 1)
+
+
+def test_a_person_has_one_anatomy_and_the_mr_is_dark_where_the_ct_is_bright(hearts):
+    cohort = Cohort(hearts)
+    (ct, truth), (mr, same) = (render_person(cohort, 101, modality) for modality in ("CT", "MR"))
+    labels = sitk.GetArrayFromImage(truth)
+    assert np.array_equal(labels, sitk.GetArrayFromImage(same)) and set(np.unique(labels)) == set(range(8))
+    for image, sign in ((ct, 1), (mr, -1)):
+        values = sitk.GetArrayFromImage(image)
+        blood, muscle = (np.median(values[labels == label]) for label in (1, 5))
+        assert sign * (blood - muscle) > 80
+    with pytest.raises(InputError, match="NAME_0007"):
+        cohort.heart(7)
+
+
+def test_people_of_one_heart_are_covered_by_each_other_and_the_command_prints_it(hearts, capsys):
+    assert coverage(Cohort(hearts), 2, 2, 1) == pytest.approx(1.0)
+    people.main([str(hearts), "--labelled", "2", "--tested", "2", "--draws", "1"])
+    assert capsys.readouterr().out.endswith("the nearest of 2 hearts covers a test heart with a Dice of 1.000\n")
+
+
+def test_every_claim_has_five_pairs_of_draw_and_seed_and_every_ablation_two():
+    found = runs_of(SCALES["small"])
+    assert len(set(found)) == len(found) == len({run.name for run in found})
+    for name, row in ROWS.items():
+        for labelled in (4, 10):
+            pairs = {run.pair for run in found if (run.row, run.labelled, run.assistants) == (name, labelled, 20)}
+            assert pairs == set(range(5 if row.claim else 2))
+    assert {run.assistants for run in found if run.row == "MKD"} == {5, 10, 20}
+    assert [ROWS[run.row].claim for run in found if run.assistants == 20] == sorted(
+        (ROWS[run.row].claim for run in found if run.assistants == 20), reverse=True
+    )
+
+
+def test_rows_with_equal_computing_are_as_much_longer_as_the_method_computes_more():
+    benchmark, scale = ScarceLabels(), SCALES["small"]
+    found = [run for run in runs_of(scale) if run.pair == 0]
+    steps = {run.row: runs._config(benchmark, run, scale, Path(), 1, "cpu").stages[0].steps for run in found}
+    assert steps["target only, MKD's computing"] == 5 * steps["MKD"] and steps["fine-tuned"] == 2 * steps["MKD"]
+    assert {steps[row] for row in ROWS if not ROWS[row].length > 1} == {1000}
+
+
+TRIED = ["target only", "target only, two networks", "joint, norm per modality", "MKD", "MKD without IAM", "oracle"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory, hearts):
+    """Rows of all kinds with networks and runs too small to learn anything."""
+    folder = tmp_path_factory.mktemp("scarce-labels")
+    chosen = [run for run in runs_of(SCALES["tiny"], TRIED) if run.assistants == 2]
+    results = run_all(
+        ScarceLabels(Cohort(hearts)), SCALES["tiny"], chosen, folder, folder / "kept.json", device="cpu", say=str
+    )
+    return folder, chosen, results
+
+
+def test_rows_train_on_what_they_say_and_are_tested_with_every_prediction_they_can_give(tiny):
+    _, chosen, results = tiny
+    assert [result["row"] for result in results] == [run.row for run in chosen]
+    by_row = {result["row"]: result for result in results}
+    for row, result in by_row.items():
+        policies = ("cycle", "none", "mean") if row == "MKD" else ("none",)
+        expected = {"S_real"} | {f"{kind} {policy}" for kind in ("S_syn", "ensemble") for policy in policies}
+        assert set(result["test"]) == set(result["validation"]) == expected
+        assert np.shape(result["test"]["S_real"]) == (2, 7) and np.shape(result["validation"]["S_real"]) == (1, 7)
+        assert [point["step"] for point in result["curve"]] == [2, 4]
+    single = by_row["target only"]["test"]
+    assert single["S_real"] == single["S_syn none"] == by_row["target only, two networks"]["test"]["S_real"]
+
+
+def test_finished_runs_are_kept_and_missing_ones_and_those_of_other_settings_carried_out(tiny, hearts):
+    folder, chosen, results = tiny
+    path = folder / "kept.json"
+    assert json.loads(path.read_text()) == results
+    others = results[1:-1] + [results[-1] | {"settings": results[-1]["settings"] | {"tested": 99}}]
+    path.write_text(json.dumps(others))
+    said = []
+    again = run_all(ScarceLabels(Cohort(hearts)), SCALES["tiny"], chosen, folder, path, device="cpu", say=said.append)
+    assert said[0].endswith(f"{len(chosen)} runs, {len(chosen) - 2} of them done")
+    assert [one["test"] for one in again] == [one["test"] for one in results]
+    assert len(json.loads(path.read_text())) == len(results) + 1  # results of other settings stay
+
+
+@pytest.mark.parametrize("content", ["", "[{}]", '{"runs": 1}', "[1, 2]", '[{"row": []}]'])
+def test_a_damaged_file_of_results_counts_for_nothing(tmp_path, content):
+    (tmp_path / "kept.json").write_text(content)
+    assert runs._read(tmp_path / "kept.json") == []
+
+
+# Comparisons
+
+
+def test_a_bootstrap_draws_pairs_first_and_people_within_them():
+    found = difference([[0.8, 0.8]], [[0.7, 0.5]], replicates=4000)
+    assert found.mean == pytest.approx(0.2) and (found.pairs, found.people) == (1, 2)
+    # With one pair of runs a replicate is the mean of two people drawn from 0.1 and 0.3: 0.1, 0.2 or 0.3.
+    assert (found.low, found.high) == (pytest.approx(0.1), pytest.approx(0.3))
+    assert found.p == pytest.approx(2 / 4001)
+    # Two pairs that disagree: people within a pair are alike, so that all spread is between the pairs.
+    two = difference([[0.9] * 50, [0.5] * 50], [[0.6] * 50] * 2, replicates=4000)
+    assert (two.mean, two.low, two.high) == (pytest.approx(0.1), pytest.approx(-0.1), pytest.approx(0.3))
+    assert two.p == pytest.approx(2 * 0.25, abs=0.05)
+    with pytest.raises(ValueError, match="cannot be compared"):
+        difference([[0.1, 0.2]], [[0.1]])
+
+
+def test_holms_correction_is_the_published_one():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0]) and holm([]) == []
+
+
+def _result(row, pair, real, both, labelled=4, assistants=20):
+    scores = {"S_real": [[real] * 7] * 3}
+    for policy, shift in (("cycle", 0.0), ("none", 0.02), ("mean", 0.01)) if row == "MKD" else (("none", 0.0),):
+        scores |= {f"{kind} {policy}": [[both + shift] * 7] * 3 for kind in ("S_syn", "ensemble")}
+    curve = [{"step": 10, **dict.fromkeys(scores, 0.5)}]
+    settings = {"stages": [{"steps": 10}]}
+    ends = {"cpu_seconds": 1.0, "test": scores, "validation": scores, "curve": curve, "settings": settings}
+    return {"row": row, "labelled": labelled, "assistants": assistants, "pair": pair, **ends}
+
+
+def test_the_table_compares_the_method_with_each_row_on_the_pairs_that_both_have(tmp_path):
+    results = [
+        _result("MKD", 1, 0.8, 0.86),
+        _result("MKD", 0, 0.8, 0.82),
+        _result("target only", 0, 0.7, 0.74),
+        _result("joint", 1, 0.9, 0.90),
+        _result("MKD", 0, 0.7, 0.72, assistants=5),
+        _result("target only", 0, 0.7, 0.7, labelled=10),
+    ]
+    summary = report.summarise("one", results, KEYS)
+    assert summary["alignment at inference"]["kept"] == "none"
+    row = summary["rows"][0]
+    assert (row["pairs"], row["ensemble"]) == ([0, 1], [0.84, 0.88]) and row["structures"]["LV"] == 0.86
+    found = {(one["over"], one["assistants"]): one for one in summary["comparisons"]}
+    assert set(found) == {("target only", 20), ("joint", 20), ("MKD", 5)}
+    assert found["target only", 20]["mean"] == pytest.approx(0.10) and found["joint", 20]["mean"] == pytest.approx(
+        -0.02
+    )
+    assert all(one["p corrected"] >= one["p"] for one in found.values())
+    text = report.write("one", results, tmp_path, KEYS)
+    assert "| 4 | joint (20 assistants) | -2.00 |" in text and "says nothing of how runs differ" in text
+    assert json.loads((tmp_path / "one.json").read_text()) == summary
+    pytest.importorskip("matplotlib")
+    assert (tmp_path / "one.png").stat().st_size > 5000

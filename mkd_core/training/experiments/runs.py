@@ -1,0 +1,344 @@
+"""What all experiments share: rows that differ in one thing, runs that resume, results that are kept one by one.
+
+A row is a way to train; a run is a row with so many labelled people, so many assistants, and one pair of draw and seed.
+Runs are independent, a finished one is kept and a stopped one continues, so the same command carries on wherever an
+experiment was left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field, fields, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from mkd_core.evaluation.cases import Case
+from mkd_core.inference.execution import choose_precision
+from mkd_core.io.atomic import write_text
+from mkd_core.io.bundle import load_bundle
+from mkd_core.training.bundling import box_margin_mm
+from mkd_core.training.config import (
+    AugmentationConfig,
+    MethodConfig,
+    NetworksConfig,
+    Phase,
+    RunConfig,
+    Stage,
+    TrainingConfig,
+)
+from mkd_core.training.datasets import LabelledData
+from mkd_core.training.experiments.scoring import score
+from mkd_core.training.labelled_volumes import prepare_volume
+from mkd_core.training.pairs import Pairs
+from mkd_core.training.schedule import translates
+from mkd_core.training.trainer import Trainer
+
+#: Settings that decide a result; others only say where and how fast.
+_TABLES = ("networks", "method", "stages", "phases", "augmentation", "data")
+
+#: Seeds of a second network and of the first are so far apart.
+_TWIN_SEED = 1000
+
+#: What the cases of a benchmark are for.
+Kind = Literal["labelled", "assistant", "oracle", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way to train.
+
+    Attributes:
+        method, networks: settings that differ from the scale's.
+        phases: of the run.
+        length: steps as a multiple of the scale's.
+        twin: a second network with another seed takes the place of S_syn.
+        oracle: the assistants' people are labelled in the target modality too.
+        claim: whether a claim of the paper rests on it.
+    """
+
+    method: dict[str, Any] = field(default_factory=dict)
+    networks: dict[str, Any] = field(default_factory=dict)
+    phases: tuple[Phase, ...] = (Phase(),)
+    length: float = 1.0
+    twin: bool = False
+    oracle: bool = False
+    claim: bool = False
+
+
+#: MKD's steps take so many times the computing of a step on the target alone.
+_COMPUTING = 5.0
+
+#: All rows; the settings that MKD does not name are the defaults of `mkd train`.
+ROWS: dict[str, Row] = {
+    "assistant only": Row({"scheme": "assistant-only"}),
+    "target only": Row({"scheme": "target-only"}, claim=True),
+    "target only, MKD's computing": Row({"scheme": "target-only"}, length=_COMPUTING, claim=True),
+    "target only, two networks": Row({"scheme": "target-only"}, twin=True, claim=True),
+    "fine-tuned": Row({"scheme": "fine-tune"}, length=2.0),
+    "joint": Row({"scheme": "joint"}, {"segmentor_norm": "batch"}, claim=True),
+    "joint, norm per modality": Row({"scheme": "joint"}, {"segmentor_norm": "batch-per-stream"}, claim=True),
+    "one network, translated assistant": Row({"scheme": "translated-joint"}),
+    "IAM without distillation": Row({"distillation": "none"}),
+    "MKD without IAM": Row(phases=(Phase(generators="off"),)),
+    "MKD without s->r": Row({"distillation": "real-to-syn"}),
+    "MKD without r->s": Row({"distillation": "syn-to-real"}),
+    "MKD": Row(claim=True),
+    "oracle": Row({"scheme": "target-only"}, oracle=True, claim=True),
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Size of all runs.
+
+    Attributes:
+        stage: resolution, patches and length of every run.
+        networks: widths.
+        method: settings of the method that all rows share.
+        labelled: numbers of labelled people.
+        assistants: people of the assistant modality; and fewer, which the study of their number looks at.
+        validating, tested: people.
+        pairs: of draw and seed, of rows with a claim; and of the others.
+        curve: validations along a run.
+    """
+
+    stage: Stage
+    networks: NetworksConfig
+    method: MethodConfig = field(default_factory=MethodConfig)
+    labelled: tuple[int, ...] = (4, 10)
+    assistants: int = 20
+    fewer_assistants: tuple[int, ...] = (5, 10)
+    validating: int = 8
+    tested: int = 32
+    pairs: tuple[int, int] = (5, 2)
+    curve: int = 8
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run."""
+
+    row: str
+    labelled: int
+    assistants: int
+    pair: int
+
+    @property
+    def name(self) -> str:
+        """Fit for a file name."""
+        row = "".join(letter if letter.isalnum() else "_" for letter in self.row.replace("->", " to "))
+        return f"{self.labelled:02d}_{self.assistants:02d}_{row}_{self.pair}"
+
+
+class Benchmark(Protocol):
+    """People, their scans, and the names of the two modalities."""
+
+    @property
+    def name(self) -> str:
+        """Fit for a file name."""
+
+    @property
+    def target(self) -> Literal["CT", "MR"]:
+        """Modality that is segmented."""
+
+    def cases(self, kind: Kind, count: int, pair: int, folder: Path) -> list[Case]:
+        """Scans of ``count`` people; files are written to ``folder`` where they are missing."""
+
+
+def runs_of(scale: Scale, rows: Iterable[str] = ROWS) -> list[Run]:
+    """All runs, those that carry a claim first, one pair of draw and seed after the other."""
+    rows = list(rows)
+    found: list[Run] = []
+    for labelled in scale.labelled:
+        for pair in range(scale.pairs[0]):
+            found += [Run(row, labelled, scale.assistants, pair) for row in rows if ROWS[row].claim]
+    for labelled in scale.labelled:
+        for pair in range(scale.pairs[1]):
+            found += [Run(row, labelled, scale.assistants, pair) for row in rows if not ROWS[row].claim]
+            if "MKD" in rows:
+                found += [Run("MKD", labelled, count, pair) for count in scale.fewer_assistants]
+    return found
+
+
+def run_all(
+    benchmark: Benchmark,
+    scale: Scale,
+    runs: Sequence[Run],
+    out: Path,
+    kept: Path,
+    *,
+    jobs: int = 1,
+    threads: int = 1,
+    device: str = "auto",
+    say: Callable[[str], None] = print,
+) -> list[dict[str, Any]]:
+    """Carry out what is missing.
+
+    Args:
+        benchmark: what to train and test on.
+        scale: size of the runs.
+        runs: which.
+        out: folder for volumes and runs.
+        kept: JSON file for the result of every run, written anew after each; results of other runs in it stay.
+        jobs: runs at a time.
+        threads: CPU threads of each.
+        device: "auto", "cpu", "cuda" or "mps".
+        say: called with a line of text.
+
+    Returns:
+        Results, one a run, in their order.
+    """
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    everything = _read(kept)
+    results = {run: found for run in runs if (found := _find(everything, run, _settings(benchmark, run, scale)))}
+    missing = [run for run in runs if run not in results]
+    say(f"{benchmark.name}: {len(runs)} runs, {len(runs) - len(missing)} of them done")
+    begun = time.monotonic()
+
+    def keep(run: Run, result: dict[str, Any], number: int) -> None:
+        results[run] = result
+        everything.append(result)
+        lines = ",\n".join(json.dumps(one) for one in everything)
+        write_text(kept, f"[\n{lines}\n]\n")
+        left = (time.monotonic() - begun) / number * (len(missing) - number) / 60
+        scores = ", ".join(f"{name} {mean_dice(rows):.4f}" for name, rows in result["validation"].items())
+        say(f"{run.name}: validation {scores}; {number} of {len(missing)}, about {left:.0f} min left")
+
+    if jobs == 1:
+        for number, run in enumerate(missing, 1):
+            keep(run, _carry_out(benchmark, run, scale, out, threads, device), number)
+    else:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            futures = {pool.submit(_carry_out, benchmark, run, scale, out, threads, device): run for run in missing}
+            for number, future in enumerate(as_completed(futures), 1):
+                keep(futures[future], future.result(), number)
+    return [results[run] for run in runs]
+
+
+def _read(kept: Path) -> list[dict[str, Any]]:
+    """Results of earlier starts; a damaged or foreign file counts for nothing."""
+    try:
+        entries = json.loads(kept.read_text(encoding="utf-8"))
+        return [entry for entry in entries if {"settings", *(one.name for one in fields(Run))} <= set(entry)]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def _find(entries: Sequence[dict[str, Any]], run: Run, settings: dict[str, Any]) -> dict[str, Any] | None:
+    for entry in entries:
+        if all(entry[name] == value for name, value in vars(run).items()) and entry["settings"] == settings:
+            return entry
+    return None
+
+
+def _settings(benchmark: Benchmark, run: Run, scale: Scale) -> dict[str, Any]:
+    """All that decides a run's result, as plain values."""
+    config = _config(benchmark, run, scale, Path(), 1, "cpu")
+    values = asdict(config)
+    plain = json.loads(json.dumps({name: values[name] for name in _TABLES}))
+    measured = {"tested": scale.tested, "validating": scale.validating, "margin_mm": box_margin_mm(config)}
+    return plain | measured | {"benchmark": benchmark.name}
+
+
+def _config(
+    benchmark: Benchmark, run: Run, scale: Scale, out: Path, threads: int, device: str, twin: bool = False
+) -> TrainingConfig:
+    row = ROWS[run.row]
+    steps = round(scale.stage.steps * row.length)
+    return TrainingConfig(
+        target=benchmark.target,
+        out=str(out / "runs" / f"{run.name}{'_twin' if twin else ''}"),
+        networks=replace(scale.networks, **row.networks),
+        method=replace(scale.method, **row.method),
+        stages=(replace(scale.stage, steps=steps),),
+        phases=row.phases,
+        augmentation=AugmentationConfig(),
+        run=RunConfig(
+            seed=run.pair + (_TWIN_SEED if twin else 0),
+            threads=threads,
+            num_workers=0,
+            device=device,
+            validate_every=max(1, steps // scale.curve),
+            checkpoint_minutes=2.0,
+        ),
+    )
+
+
+class _Scored(Trainer):
+    """A run whose validation segments the validation volumes on the training grid, as the test does; it decides
+    nothing, and gives the learning curve.
+    """
+
+    validate_on: Callable[[dict[str, nn.Module], bool], dict[str, Any]]
+
+    def _validate(self, pairs: Pairs) -> None:
+        found = self.validate_on(self._averaged, self._translates)
+        with (self.out / "curve.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": self.step, **found}) + "\n")
+
+
+def _carry_out(benchmark: Benchmark, run: Run, scale: Scale, out: Path, threads: int, device: str) -> dict[str, Any]:
+    """Train and test; returns the run, its settings, its Dice and the CPU time of its training."""
+    torch.set_num_threads(threads)
+    row = ROWS[run.row]
+    config = _config(benchmark, run, scale, out, threads, device)
+    volumes = out / "volumes"
+    cases = benchmark.cases("labelled", run.labelled, run.pair, volumes)
+    if row.oracle:
+        cases += benchmark.cases("oracle", run.assistants, run.pair, volumes)
+    elif config.method.scheme != "target-only":
+        cases += benchmark.cases("assistant", run.assistants, run.pair, volumes)
+    margin_mm = box_margin_mm(config)
+    data = LabelledData(cases, [], config.data, out / "prepared", margin_mm)
+    rule = config.data.normalisation()[benchmark.target]
+    wanted: dict[Kind, int] = {"validation": scale.validating, "test": scale.tested}
+    tested = {
+        kind: [
+            prepare_volume(case, scale.stage.spacing_mm, rule, out / "prepared", margin_mm)
+            for case in benchmark.cases(kind, count, run.pair, volumes)
+        ]
+        for kind, count in wanted.items()
+    }
+    precision = choose_precision("auto", torch.device("cpu"))
+
+    def measure(parts: dict[str, nn.Module], aligns: bool, kind: Kind) -> dict[str, list[list[float]]]:
+        return score(parts, tested[kind], scale.stage.spacing_mm, aligns, precision, margin_mm)
+
+    def train(config: TrainingConfig) -> tuple[dict[str, nn.Module], bool, list[dict[str, Any]]]:
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+            trainer = _Scored(config, data, nowhere)
+            trainer.validate_on = lambda parts, aligns: {
+                name: round(mean_dice(rows), 4) for name, rows in measure(parts, aligns, "validation").items()
+            }
+            bundle = load_bundle(trainer.run(), self_test=False)
+        parts = {name: bundle.network(name) for name in trainer.method.parts()}
+        # Of a point that a stopped run passed twice the later one holds.
+        curve = {(point := json.loads(line))["step"]: point for line in (trainer.out / "curve.jsonl").open()}
+        return parts, translates(config, config.steps), list(curve.values())
+
+    begun = time.process_time()
+    parts, aligns, curve = train(config)
+    if row.twin:
+        twin = train(_config(benchmark, run, scale, out, threads, device, twin=True))
+        parts["segmentor_syn"] = twin[0]["segmentor_real"]
+    result: dict[str, Any] = {
+        **vars(run),
+        "settings": _settings(benchmark, run, scale),
+        "cpu_seconds": round(time.process_time() - begun, 1),
+        "curve": curve,
+    }
+    return result | {kind: measure(parts, aligns, kind) for kind in wanted}
+
+
+def mean_dice(rows: Sequence[Sequence[float]]) -> float:
+    """Mean over cases and structures; NaN where a structure is missing is left out."""
+    return float(np.nanmean(np.array(rows, float)))
