@@ -41,3 +41,13 @@ def test_surfaces_that_are_the_source_are_not_removed(button):
     assert not button.enabled and button.checked
     button.checked = False
     assert segmentation.GetSegmentation().ContainsRepresentation(surface)
+
+
+def test_a_segment_that_goes_disables_the_button_when_it_was_the_last(button):
+    import slicer
+
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    segmentation.GetSegmentation().AddEmptySegment("a")
+    button.setSegmentationNode(segmentation)
+    segmentation.GetSegmentation().RemoveSegment("a")
+    assert not button.enabled

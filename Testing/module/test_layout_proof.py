@@ -86,9 +86,16 @@ def unfolded(panel, worker, tmp_path):
     driving.waitUntil(lambda: panel.ui.checkEnvironmentButton.enabled, message="the end of the check")
     for name in ("weightsCollapsibleButton", "downloadCollapsibleButton", "logCollapsibleButton"):
         driving.click(getattr(panel.ui, name))
+    panel._newerWeights._say("Version 9.1 (15 MB) is newer than 0.3. Click Download below to get it.")
 
 
-STATES = {state.__name__: state for state in (idle, ready, warned, running, done, edited, beat, unfolded)}
+def asking(panel, worker, tmp_path):
+    """The question whether PyTorch may be installed, which names a folder that has no blanks to wrap at."""
+    addVolume()
+    panel._runButtons._installation.ask(lambda: None)
+
+
+STATES = {state.__name__: state for state in (idle, ready, warned, asking, running, done, edited, beat, unfolded)}
 
 
 def lengthen(panel, factor=1.4):
