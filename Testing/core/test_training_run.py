@@ -599,7 +599,7 @@ def test_training_learns_labelled_volumes_by_heart(mmwhs, tmp_path):
         mmwhs,
         tmp_path,
         augmentation=still,
-        stages=(Stage(steps=220, spacing_mm=4.0, patch=24, batch=1),),
+        stages=(Stage(steps=120, spacing_mm=4.0, patch=24, batch=1),),
         networks=dataclasses.replace(NETWORKS, segmentor=(8, 16, 16)),
         method=MethodConfig(segmentor_lr=8e-3, class_weights=(1.0,) * 8),
         data=DataConfig(cases=str(mmwhs), validation=0.0, heart_fraction=1.0),
