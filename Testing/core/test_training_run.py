@@ -266,11 +266,11 @@ def killing(monkeypatch):
         saves = np.random.default_rng(seed)
         monkeypatch.setattr(Trainer, "_checkpoint_is_due", lambda self: bool(saves.random() < 0.4))
 
-        def step(self, *arguments):
-            if steps and arguments[-1].step == steps[0]:
+        def step(self, x_t, y_t, x_a, y_a, plan, *others):
+            if steps and plan.step == steps[0]:
                 steps.pop(0)
                 raise Killed
-            return usual(self, *arguments)
+            return usual(self, x_t, y_t, x_a, y_a, plan, *others)
 
         monkeypatch.setattr(MutualDistillation, "step", step)
 
@@ -373,10 +373,10 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_a_whole_checkpoint(mmwhs, 
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     usual = MutualDistillation.step
 
-    def step(self, *arguments):
-        if arguments[-1].step == 2:  # from now on no file can grow as large as a checkpoint
+    def step(self, x_t, y_t, x_a, y_a, plan, *others):
+        if plan.step == 2:  # from now on no file can grow as large as a checkpoint
             resource.setrlimit(resource.RLIMIT_FSIZE, ((out / NAMES[0]).stat().st_size // 2, limit[1]))
-        return usual(self, *arguments)
+        return usual(self, x_t, y_t, x_a, y_a, plan, *others)
 
     monkeypatch.setattr(MutualDistillation, "step", step)
     trainer = Trainer(_config(mmwhs, out), stream=io.StringIO())
