@@ -125,7 +125,7 @@ def _examine(bundle: Bundle) -> SelfTest:
         return SelfTest()
 
     image, truth = _normalised(bundle, bundle.target, bundle.spacing, shape)
-    heart = torch.from_numpy(truth > 0)
+    heart = as_tensor(truth > 0)
     changes: dict[str, float] = {}
 
     def render(part: str, given: torch.Tensor) -> torch.Tensor:
