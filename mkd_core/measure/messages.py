@@ -693,6 +693,14 @@ MESSAGES: Mapping[str, Message] = {
             "the field of view."
         ),
     ),
+    "copies": Message(
+        "amber",
+        _(
+            "{count:.0f} slices are copies of the slice before, as where files were stacked twice: then all volumes in "
+            "ml are too large."
+        ),
+        _("Check the series, or load it from its DICOM files."),
+    ),
     "jumps": Message(
         "amber",
         _(
