@@ -826,6 +826,11 @@ MESSAGES: Mapping[str, Message] = {
         _("The two segmentors do not agree that there is a heart in the box."),
         _("Check every structure."),
     ),
+    "box_cuts": Message(
+        "amber",
+        _("The heart reaches the edge of the box, and what lies beyond is missing."),
+        _("Draw the box larger."),
+    ),
     "left_of": Message("red", _("The {first} lies left of the {second}: the volume's orientation may be wrong.")),
     "in_front_of": Message(
         "red", _("The {first} lies in front of the {second}: the volume's orientation may be wrong.")
