@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -281,6 +282,10 @@ def test_a_box_leaves_out_what_is_outside(plain):
     options = SegmentationOptions(device="cpu", precision="float32", threads=1, box_mm=(x0, x1, y0, y1, z0, 20.0))
     report = mkd_core.segment(plain[0], KnownBundle(localiser=Unasked()), options=options).report
     assert report["structures"]["AA"]["volume_ml"] < 3.0 < 30.0 < report["structures"]["LV"]["volume_ml"]
+    assert "reaches the edge of the box" in sentences(report)
+    whole = dataclasses.replace(options, box_mm=bounds(plain[0]))
+    report = mkd_core.segment(plain[0], KnownBundle(localiser=Unasked()), options=whole).report
+    assert "edge of the box" not in sentences(report)
 
 
 def test_in_a_drawn_box_an_unconfirmed_heart_is_doubted_and_only_nothing_is_refused(plain):

@@ -154,23 +154,23 @@ def outcomes(*, quick: bool) -> Iterator[Outcome]:
     yield _all("types of voxels", [Stored(kind=kind) for kind in (("uint8", "uint16", "float64") if quick else KINDS)])
     yield _all(
         "oblique and left-handed",
-        [by_chance(generator, "angles", "mirrored", "order", "signs") for _ in range(2 if quick else 60)],
+        [by_chance(generator, "angles", "mirrored", "order", "signs") for _ in range(2 if quick else 30)],
     )
     yield _all(
-        "voxels of 0.2 to 10 mm", [by_chance(generator, "spacing", "order", "signs") for _ in range(2 if quick else 60)]
+        "voxels of 0.2 to 10 mm", [by_chance(generator, "spacing", "order", "signs") for _ in range(2 if quick else 30)]
     )
     yield _all(
         "a hundred metres from the origin",
-        [by_chance(generator, "middle", "angles") for _ in range(1 if quick else 20)],
+        [by_chance(generator, "middle", "angles") for _ in range(1 if quick else 10)],
     )
     yield _all(
         "a field of view that cuts the heart",
-        [by_chance(generator, "cut", "order", "signs") for _ in range(2 if quick else 40)],
+        [by_chance(generator, "cut", "order", "signs") for _ in range(2 if quick else 20)],
     )
     yield _all(
-        "everything at once", [by_chance(generator, *Stored.__dataclass_fields__) for _ in range(2 if quick else 100)]
+        "everything at once", [by_chance(generator, *Stored.__dataclass_fields__) for _ in range(2 if quick else 40)]
     )
-    yield _files(generator, 10 if quick else 500)
+    yield _files(generator, 10 if quick else 200)
 
 
 def by_chance(generator: np.random.Generator, *names: str) -> Stored:

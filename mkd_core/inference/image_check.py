@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mkd_core.inference.stack import find_jumps
+from mkd_core.inference.stack import find_copies, find_jumps
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import MAX_EXTENT, MIN_SIDE, MODALITY_TAG, SPACING_RANGE, Finding
 
@@ -108,7 +108,8 @@ def validate_image(image: sitk.Image, modality: str) -> list[Finding]:
         raise refusal(finding("constant"))
     on_intensities = _intensity_findings(sample(voxels), modality, low, high)
     _refuse_if_any(on_intensities)
-    return _origin_findings(image, modality) + on_intensities + on_grid + find_jumps(voxels)
+    on_stack = find_copies(voxels) + find_jumps(voxels)
+    return _origin_findings(image, modality) + on_intensities + on_grid + on_stack
 
 
 def _origin_findings(image: sitk.Image, modality: str) -> list[Finding]:

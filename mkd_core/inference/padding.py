@@ -165,11 +165,15 @@ def _labels_at_slanted_padding(
         return set()
     reach = tuple(math.ceil(_REACH_MM / (step * stride)) for step, stride in zip(field.spacing, strides))
     near = _grown(outside, reach)
-    places = np.argwhere(labels)
-    cell = [
-        np.minimum((places[:, axis] + block[axis].start) // strides[axis], near.shape[axis] - 1) for axis in range(3)
-    ]
-    return set(np.unique(labels[tuple(places[near[tuple(cell)]].T)]).tolist())
+    k, j, i = (
+        np.minimum(np.arange(side.start, side.stop) // stride, count - 1)
+        for side, stride, count in zip(block, strides, near.shape)
+    )
+    found: set[int] = set()
+    for plane, cell in zip(labels, k):  # one at a time: labels can be large
+        if near[cell].any():
+            found |= set(np.unique(plane[near[cell][np.ix_(j, i)]]).tolist())
+    return found
 
 
 def slanted_padding(cells: np.ndarray) -> np.ndarray:

@@ -331,7 +331,7 @@ def _find_heart(run: _Run) -> _Heart:
         most = max((look.volumes_ml for look in looks), key=np.sum)
         raise _no_heart(heart_evidence.Evidence(most), run.modality)
     best = max(hearts, key=lambda heart: (heart.is_confirmed, heart.agreement))
-    return _judged_in_drawn_box(best) if best.seen is None else _judged(best, best.seen, run)
+    return _judged_in_drawn_box(best, run.volume) if best.seen is None else _judged(best, best.seen, run)
 
 
 def _judged(heart: _Heart, seen: Localisation, run: _Run) -> _Heart:
@@ -368,13 +368,29 @@ def _no_heart(evidence: heart_evidence.Evidence, modality: str) -> MKDError:
     return error
 
 
-def _judged_in_drawn_box(heart: _Heart) -> _Heart:
+def _judged_in_drawn_box(heart: _Heart, volume: OrientedVolume) -> _Heart:
     """The same in a box that a user drew, where only nothing at all is refused."""
     if heart.volumes_ml.sum() == 0:
         raise refusal(finding("box_empty"), NoHeartError)
     evidence: dict[str, float | str] = {"verdict": "drawn", "joint_agreement": round(heart.agreement, 4)}
-    doubts = () if heart.is_confirmed else (finding("unconfirmed_in_box"),)
-    return dataclasses.replace(heart, doubts=doubts, evidence=evidence)
+    doubts = [] if heart.is_confirmed else [finding("unconfirmed_in_box")]
+    if _reaches_edge(heart, volume):
+        doubts.append(finding("box_cuts"))
+    return dataclasses.replace(heart, doubts=tuple(doubts), evidence=evidence)
+
+
+def _reaches_edge(heart: _Heart, volume: OrientedVolume) -> bool:
+    """Whether structures reach an edge of the box beyond which there is more of the volume."""
+    low, high = volume.bounds()
+    grid = heart.grid
+    return any(
+        bool(heart.seven.take(end, axis).any()) and is_within
+        for axis in range(3)
+        for end, is_within in (
+            (0, grid.low[axis] > low[axis] + grid.spacing),
+            (-1, grid.high[axis] < high[axis] - grid.spacing),
+        )
+    )
 
 
 def _coarse_prediction(heart: _Heart, seen: Localisation) -> _Prediction:

@@ -738,6 +738,14 @@ MESSAGES: Mapping[str, Message] = {
             "the field of view."
         ),
     ),
+    "copies": Message(
+        "amber",
+        _(
+            "{count:.0f} slices are copies of the slice before, as where files were stacked twice: then all volumes in "
+            "ml are too large."
+        ),
+        _("Check the series, or load it from its DICOM files."),
+    ),
     "jumps": Message(
         "amber",
         _(
@@ -862,6 +870,11 @@ MESSAGES: Mapping[str, Message] = {
         "red",
         _("The two segmentors do not agree that there is a heart in the box."),
         _("Check every structure."),
+    ),
+    "box_cuts": Message(
+        "amber",
+        _("The heart reaches the edge of the box, and what lies beyond is missing."),
+        _("Draw the box larger."),
     ),
     "left_of": Message("red", _("The {first} lies left of the {second}: the volume's orientation may be wrong.")),
     "in_front_of": Message(
