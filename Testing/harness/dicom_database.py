@@ -37,6 +37,16 @@ class ctkDICOMDatabase(QtCore.QObject):
     def instanceForFile(self, fileName):
         return next((instance for instance, path in self._files.items() if path == fileName), "")
 
+    def instanceValue(self, sopInstanceUID, tag):
+        import pydicom
+
+        path = self._files.get(sopInstanceUID)
+        group, element = (int(part, 16) for part in tag.split(","))
+        value = pydicom.dcmread(path, stop_before_pixels=True).get((group, element)) if path else None
+        if value is None or value.value is None:
+            return ""
+        return "\\".join(map(str, value.value)) if value.VM > 1 else str(value.value)
+
     def allFiles(self):
         return tuple(self._files.values())
 

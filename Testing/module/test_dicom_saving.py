@@ -99,6 +99,27 @@ def test_the_segments_as_they_are_now_are_saved_and_come_into_the_database(panel
         assert Path(slicer.dicomDatabase.fileForInstance(instance)).read_bytes() == file.read_bytes()
 
 
+def test_slicer_reads_our_names_codes_and_colours_in_the_file(panel, worker, tmp_path, told):
+    """By what its own DICOM plug-in does: dcmqi describes the segments, the terminology logic reads that."""
+    import slicer
+
+    loadFromDatabase(tmp_path / "in")
+    worker("good")
+    segment(panel)
+    save(panel, tmp_path / "heart.dcm")
+    _, described = segments_by_dcmqi(tmp_path / "heart.dcm", tmp_path / "back")
+    assert [one["SegmentLabel"] for one in described] == [structure.name for structure in STRUCTURES]
+    logic = slicer.vtkSlicerTerminologiesModuleLogic()
+    assert logic.LoadTerminologyFromSegmentDescriptorFile("the file", str(tmp_path / "back" / "s-meta.json"))
+    category = slicer.vtkSlicerTerminologyCategory()
+    assert logic.GetNthCategoryInTerminology("the file", 0, category) and category.GetCodeValue() == "123037004"
+    for number, structure in enumerate(STRUCTURES):
+        kind = slicer.vtkSlicerTerminologyType()
+        assert logic.GetNthTypeInTerminologyCategory("the file", category, number, kind)
+        assert (kind.GetCodingSchemeDesignator(), kind.GetCodeValue(), kind.GetCodeMeaning()) == structure.code
+        assert np.abs(np.subtract(kind.GetRecommendedDisplayRGBValue(), structure.color)).max() <= 1
+
+
 def test_a_tilted_series_is_saved_on_its_slices(panel, worker, tmp_path, told):
     """Slicer puts its slices straight, voxel for voxel, and leaves the tilt to a transform."""
     import slicer
