@@ -140,11 +140,11 @@ def run(
             f"This run was begun with other settings ({', '.join(changed)}).",
             "Start it with those, or index into a new folder.",
         )
-    owner = process_name()
+    this = _Run(ledger, settings, engine, shard or Shard(), progress)
     try:
-        return _Run(ledger, settings, engine, shard or Shard(), progress, owner).work()
+        return this.work()
     finally:
-        ledger.release(owner)
+        this.let_go()
 
 
 class _Run:
@@ -157,14 +157,13 @@ class _Run:
         engine: Engine,
         shard: Shard,
         show: Callable[[Progress], None] | None,
-        owner: str,
     ) -> None:
         self._ledger = ledger
         self._settings = settings
         self._engine = engine
         self._shard = shard
         self._show = show
-        self._owner = owner
+        self._owner = process_name()
         self._handed_out: dict[Future, Task] = {}
         self._finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._looked = -math.inf
@@ -191,10 +190,17 @@ class _Run:
                 if self._show is not None:
                     self._show(progress)
                 self._look_after_leases()
-        loads = progress.loads
         final = self._progress()
-        final.finished, final.seconds, final.loads = progress.finished, progress.seconds, loads
+        final.finished, final.seconds, final.loads = progress.finished, progress.seconds, progress.loads
         return final
+
+    def let_go(self) -> None:
+        """Enter what came to its end although we did not hear of it any more, and let the rest of our rows wait."""
+        for identifier in self._ledger.leased(self._owner):
+            outcome = study.complete(self._ledger.folder, identifier, self._settings)
+            if outcome is not None:
+                self._ledger.commit(self._owner, [outcome])
+        self._ledger.release(self._owner)
 
     def _progress(self) -> Progress:
         counts = self._ledger.state_counts(self._shard)
