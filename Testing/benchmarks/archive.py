@@ -2,7 +2,8 @@
 
     python -m Testing.benchmarks.archive [--studies 300] [--kills 20] [--rows 1000000] [--workers 2] [--json FILE]
 
-1. The pipeline alone: one warm process reads, segments and writes some of the studies; CPU seconds a study.
+1. The pipeline alone: warm processes, as many as workers, read, segment and write some of the studies; CPU seconds a
+   study.
 2. The archive: indexes and runs all of them; studies an hour, CPU seconds a study without the start of the workers,
    what lies between the two, and memory of the workers over time.
 3. The same again, while workers, the client and all processes are killed at random moments; the final table must equal
@@ -77,8 +78,10 @@ def write_studies(folder: Path, count: int) -> None:
         write_export(noisy, folder / f"{number // 100:02d}" / f"{number:04d}", 1, study=str(1000 + number))
 
 
-def alone(run: Path, settings: Settings, count: int) -> dict[str, float]:
-    """CPU seconds a study of the pipeline alone, warm: all, and of the segmentation in it."""
+def alone(run: Path, settings: Settings, count: int, workers: int) -> dict[str, float]:
+    """CPU seconds a study of the pipeline alone, warm: all, and of the segmentation in it; in as many processes at a
+    time as there are workers, because they share caches and memory.
+    """
     code = "\n".join(
         [
             f"import sys; sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})",
@@ -86,7 +89,9 @@ def alone(run: Path, settings: Settings, count: int) -> dict[str, float]:
             f"measure_alone(Path({str(run)!r}), {settings.weights!r}, {count})",
         ]
     )
-    return json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(workers)]
+    figures = [json.loads(process.communicate()[0]) for process in processes]
+    return {name: float(np.mean([one[name] for one in figures])) for name in figures[0]}
 
 
 def measure_alone(run: Path, weights: str, count: int) -> None:
@@ -285,7 +290,7 @@ def million(folder: Path, rows: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=300)
-    parser.add_argument("--alone", type=int, default=20, help="studies that the pipeline alone is measured on")
+    parser.add_argument("--alone", type=int, default=2 * HEARTS, help="studies that the pipeline alone is measured on")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, default=2)
@@ -312,7 +317,9 @@ def main() -> None:
                     summary = index(ledger, [str(folder / "pacs")], Pseudonyms(KEY))
                 assert summary.new == chosen.studies
             tell("index of DICOM, CPU ms a study", round(1000 * (time.process_time() - began) / chosen.studies, 1))
-            pipeline_alone = alone(folder / "undisturbed", settings, min(chosen.alone, chosen.studies - 1))
+            pipeline_alone = alone(
+                folder / "undisturbed", settings, min(chosen.alone, chosen.studies - 1), chosen.workers
+            )
             tell("pipeline alone", pipeline_alone)
             archive = watched(folder / "undisturbed", chosen.workers, settings)
             tell("archive", archive)

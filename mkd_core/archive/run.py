@@ -364,14 +364,23 @@ def _cluster(engine: Engine, settings: Settings, folder: Path) -> Iterator[Clien
         yield client
 
 
-#: A dead worker fails its tasks at once: whether a study is tried again is for the ledger to say.
+#: A dead worker fails its tasks at once: whether a study is tried again is for the ledger to say.  Tasks are few, long
+#: and independent, and their results are small: what Dask does to place them well, to look into them, and to move
+#: results out of the way would cost more than it gives.
 _OWN_CLUSTER = {
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.scheduler.work-stealing": False,
+    "distributed.scheduler.active-memory-manager.start": False,
+    "distributed.worker.profile.enabled": False,
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 1.0,
+    "distributed.worker.memory.monitor-interval": "500ms",
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.tick.limit": "3600s",
+    "distributed.admin.system-monitor.interval": "5s",
     "distributed.comm.timeouts.connect": "120s",
 }
 
