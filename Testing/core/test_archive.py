@@ -303,8 +303,22 @@ def test_a_study_whose_files_are_all_there_is_not_done_again(finished):
     report.with_name("elsewhere").rename(report)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0 and not Path("/dev/full").exists(), reason="root")
+def test_a_run_that_is_ended_enters_what_came_to_its_end_and_lets_the_rest_wait(source, tmp_path):
+    pytest.importorskip("distributed")
+    from mkd_core.archive.run import Engine, _Run
+
+    run, bundle = tmp_path / "ended", KnownBundle()
+    settings = Settings("known", bundle.sha256)
+    with Ledger(run, create=True) as ledger:
+        index(ledger, [str(source)], Pseudonyms(KEY))
+        ended = _Run(ledger, settings, Engine(), Shard(), None)
+        tasks = [task for task in ledger.claim(ended._owner, 9) if task.source["kind"] == "member"]
+        outcome = study.process(run, tasks[0], settings, bundle, ONE_THREAD)
+        ended.let_go()
+        assert sorted(states(ledger)) == ["done", "waiting", "waiting", "waiting"]
+        assert [row["summary"] for row in ledger.rows(states=("done",))] == [outcome.summary]
+
+
 def test_a_full_disk_stops_the_run_and_blames_no_study(source, tmp_path, monkeypatch):
     run = tmp_path / "full"
     bundle = KnownBundle()

@@ -418,13 +418,14 @@ class Ledger:
             "SELECT owner, MIN(lease) FROM series WHERE state = 'running' GROUP BY owner"
         ).fetchall()
         gone = [owner for owner, lease in owners if lease < time.time() or _is_gone(owner)]
-        return [
-            (row[0], owner)
-            for owner in gone
-            for row in self._connection.execute(
-                "SELECT id FROM series WHERE state = 'running' AND owner = ? ORDER BY number", (owner,)
-            )
-        ]
+        return [(identifier, owner) for owner in gone for identifier in self.leased(owner)]
+
+    def leased(self, owner: str) -> list[str]:
+        """Ids of the rows that a process holds, in the order in which they were found."""
+        rows = self._connection.execute(
+            "SELECT id FROM series WHERE state = 'running' AND owner = ? ORDER BY number", (owner,)
+        )
+        return [row[0] for row in rows.fetchall()]
 
     def take_over(self, identifier: str, owner: str, *, was_started: bool) -> None:
         """Let an abandoned row wait again, or give it up if it was started too often and never came to an end."""

@@ -140,11 +140,11 @@ def run(
             f"This run was begun with other settings ({', '.join(changed)}).",
             "Start it with those, or index into a new folder.",
         )
-    owner = process_name()
+    this = _Run(ledger, settings, engine, shard or Shard(), progress)
     try:
-        return _Run(ledger, settings, engine, shard or Shard(), progress, owner).work()
+        return this.work()
     finally:
-        ledger.release(owner)
+        this.let_go()
 
 
 class _Run:
@@ -157,14 +157,13 @@ class _Run:
         engine: Engine,
         shard: Shard,
         show: Callable[[Progress], None] | None,
-        owner: str,
     ) -> None:
         self._ledger = ledger
         self._settings = settings
         self._engine = engine
         self._shard = shard
         self._show = show
-        self._owner = owner
+        self._owner = process_name()
         self._handed_out: dict[Future, Task] = {}
         self._finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._looked = -math.inf
@@ -191,10 +190,17 @@ class _Run:
                 if self._show is not None:
                     self._show(progress)
                 self._look_after_leases()
-        loads = progress.loads
         final = self._progress()
-        final.finished, final.seconds, final.loads = progress.finished, progress.seconds, loads
+        final.finished, final.seconds, final.loads = progress.finished, progress.seconds, progress.loads
         return final
+
+    def let_go(self) -> None:
+        """Enter what came to its end although we did not hear of it any more, and let the rest of our rows wait."""
+        for identifier in self._ledger.leased(self._owner):
+            outcome = study.complete(self._ledger.folder, identifier, self._settings)
+            if outcome is not None:
+                self._ledger.commit(self._owner, [outcome])
+        self._ledger.release(self._owner)
 
     def _progress(self) -> Progress:
         counts = self._ledger.state_counts(self._shard)
@@ -358,14 +364,23 @@ def _cluster(engine: Engine, settings: Settings, folder: Path) -> Iterator[Clien
         yield client
 
 
-#: A dead worker fails its tasks at once: whether a study is tried again is for the ledger to say.
+#: A dead worker fails its tasks at once: whether a study is tried again is for the ledger to say.  Tasks are few, long
+#: and independent, and their results are small: what Dask does to place them well, to look into them, and to move
+#: results out of the way would cost more than it gives.
 _OWN_CLUSTER = {
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.scheduler.work-stealing": False,
+    "distributed.scheduler.active-memory-manager.start": False,
+    "distributed.worker.profile.enabled": False,
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 1.0,
+    "distributed.worker.memory.monitor-interval": "500ms",
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.tick.limit": "3600s",
+    "distributed.admin.system-monitor.interval": "5s",
     "distributed.comm.timeouts.connect": "120s",
 }
 
