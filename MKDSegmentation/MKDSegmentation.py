@@ -131,6 +131,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._results = lib.ResultsTable(ui)
         self._dicomSaving = lib.DicomSaving(ui)
         self._clinical = lib.ClinicalSection(ui)
+        self._reportButtons = lib.ReportButtons(ui, self._clinical)
         self._sequence = lib.SequenceSection(ui)
         self._overlay = lib.OverlayChoice(ui)
         self._choices = lib.OutputChoices(ui)
@@ -387,6 +388,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._estimate,
             self._overlay,
             self._clinical,
+            self._reportButtons,
             self._sequence,
             self._undoButton,
             self._dicomSaving,

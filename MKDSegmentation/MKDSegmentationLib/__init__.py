@@ -19,6 +19,7 @@ _NAMES_OF_FILES = {
     "panel.outputChoices": ("OutputChoices",),
     "panel.overlayChoice": ("OverlayChoice",),
     "panel.panelState": ("PanelState",),
+    "panel.reportButtons": ("ReportButtons",),
     "panel.resultsTable": ("ResultsTable",),
     "panel.runButtons": ("RunButtons",),
     "panel.runtimeEstimate": ("RuntimeEstimate",),

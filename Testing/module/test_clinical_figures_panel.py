@@ -2,6 +2,8 @@
 GUI.
 """
 
+import csv
+import re
 import types
 
 import numpy as np
@@ -82,6 +84,7 @@ def test_figures_are_those_of_the_drawn_heart_and_follow_height_weight_and_sex(h
     assert "phase unknown: neither ED nor ES" in panel.ui.clinicalNotesLabel.text
     assert "Research use only" in panel.ui.clinicalNotesLabel.text
     assert panel.ui.bullseyeLabel.visible
+    assert "<b>All structures:</b> edited after the run" in panel.ui.warningsLabel.text
 
     panel.ui.heightSpinBox.value, panel.ui.weightSpinBox.value = 180, 80
     panel.ui.sexComboBox.currentIndex = 2
@@ -182,3 +185,52 @@ def test_a_transform_of_the_heart_moves_the_lines_and_scales_the_diameters(heart
         node.SetAndObserveTransformNodeID(transform.GetID())
     settle(panel)
     assert millimetres(shown(panel)["Ascending aorta"][0]) == pytest.approx(1.2 * before, abs=1.0)
+
+
+def choosing(monkeypatch, path):
+    """Let the file dialog answer with a path."""
+    import qt
+
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *arguments: str(path))
+
+
+def test_the_report_is_one_page_whose_figures_are_those_of_the_panel(heart, monkeypatch, tmp_path):
+    panel = heart.panel
+    panel.ui.heightSpinBox.value, panel.ui.weightSpinBox.value = 180, 80
+    panel.ui.sexComboBox.currentIndex = 2
+    driving.typeText(panel.ui.personLineEdit, "Patient <17>")
+    choosing(monkeypatch, tmp_path / "heart.html")
+    driving.click(panel.ui.reportButton)
+    assert panel.ui.savedLabel.text == "Saved “heart.html”."
+    source = (tmp_path / "heart.html").read_text(encoding="utf-8")
+    text = " ".join(re.sub(r"<style>.*?</style>|<title>.*?</title>|<[^>]+>", " ", source).split())
+    assert "Patient &lt;17&gt;" in text and "Heart CT" in text and "Research use only" in text
+    for name, (value, _normal) in shown(panel).items():
+        assert value == "–" or f"{name} {value}" in text, name
+    for row in driving.tableTexts(panel.ui.resultsTable):
+        assert row[1] == "edited" or f"{row[0]} edited {row[1]} " in text, row  # one has no voxel left
+    assert source.count("data:image/png;base64,") == 3 and 'class="bullseye"' in source
+
+
+def test_hearts_are_added_to_the_table_of_a_study_and_another_file_is_left_alone(heart, monkeypatch, tmp_path):
+    import slicer
+
+    panel, path = heart.panel, tmp_path / "study.csv"
+    driving.typeText(panel.ui.personLineEdit, "P 17")
+    choosing(monkeypatch, path)
+    driving.click(panel.ui.studyButton)
+    driving.click(panel.ui.studyButton)
+    assert panel.ui.savedLabel.text == "Added to “study.csv”, which has 2 rows now."
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first == second and first["person"] == "P 17" and first["volume"] == "Heart CT"
+    assert f"{float(first['AA_diameter_mm']):.0f} mm" == shown(panel)["Ascending aorta"][0]
+    assert set(first["edited"].split()) == {"LV", "RV", "LA", "RA", "Myo", "AA", "PA"} and "Research" in first["use"]
+    path.write_text("something else", encoding="utf-8")
+    told = []
+    monkeypatch.setattr(slicer.util, "warningDisplay", told.append)
+    driving.click(panel.ui.studyButton)
+    assert "no table of this program" in told[0]
+    assert path.read_text(encoding="utf-8") == "something else"
+    panel._parameterNode.inputVolume = None
+    assert panel.ui.personLineEdit.text == ""

@@ -51,7 +51,9 @@ def test_the_table_shows_volume_mean_and_agreement_of_every_structure(panel, vol
     worker("good")
     segment(panel)
     rows = driving.tableTexts(panel.ui.resultsTable)
-    assert rows[0][1:] == [f"{ML:.1f}", meanOf("LV", volume), "90 %", ""] and rows[2][3] == "50 %"
+    assert rows[0][1:] == [f"{ML:.1f}", meanOf("LV", volume), "90 %", "●"] and rows[2][3] == "50 %"
+    assert rows[6][4] == "▲" and "Reaches the edge" in panel.ui.resultsTable.item(6, 4).toolTip()
+    assert "Research use only" in panel.ui.provenanceLabel.text
     header = [panel.ui.resultsTable.horizontalHeaderItem(column).text() for column in range(5)]
     assert header == ["Structure", "ml", "HU", "Agreement", ""]
     assert "two segmentors" in panel.ui.resultsTable.horizontalHeaderItem(3).toolTip()

@@ -54,10 +54,28 @@ def picture(
     """
     plain, painted = [], []
     for _, grid, grey in _slices(image, labels, modality):
-        shown = _resample(labels, grid, sitk.sitkNearestNeighbor, 0.0)
         plain.append(np.repeat(grey[..., None], 3, axis=2))
-        painted.append(_paint(grey, shown, _outline(shown), structures))
+        painted.append(_filled(labels, grid, grey, structures))
     return stack([stack(plain, axis=1), stack(painted, axis=1)], axis=0)
+
+
+def filled_slices(
+    image: sitk.Image, labels: sitk.Image, modality: str = "CT", structures: Sequence[Structure] = STRUCTURES
+) -> dict[str, np.ndarray]:
+    """Draw a segmentation, slice by slice.
+
+    Args:
+        image, labels, modality, structures: as in :func:`picture`.
+
+    Returns:
+        Slices ``(height, width, 3)``, uint8, all of the same size, by "axial", "coronal" and "sagittal".
+    """
+    return {name: _filled(labels, grid, grey, structures) for name, grid, grey in _slices(image, labels, modality)}
+
+
+def _filled(labels: sitk.Image, grid: sitk.Image, grey: np.ndarray, structures: Sequence[Structure]) -> np.ndarray:
+    shown = _resample(labels, grid, sitk.sitkNearestNeighbor, 0.0)
+    return _paint(grey, shown, _outline(shown), structures)
 
 
 def comparison(
@@ -134,12 +152,19 @@ def write_png(pixels: np.ndarray, path: Path | str) -> None:
 
 
 def store_png(pixels: np.ndarray, draft: Path) -> None:
-    """Write ``(height, width, 3)`` uint8 pixels to a draft of :mod:`mkd_core.io.atomic` as PNG
-    (https://www.w3.org/TR/png), our mark behind its end.
+    """Write ``(height, width, 3)`` uint8 pixels to a draft of :mod:`mkd_core.io.atomic` as PNG,
+    our mark behind its end.
 
     Raises:
         OSError: it cannot be written.
     """
+    with draft.open("wb") as file:
+        file.write(png_bytes(pixels))
+        file.write(atomic.MARK_PLACEHOLDER)
+
+
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """``(height, width, 3)`` uint8 pixels as PNG (https://www.w3.org/TR/png)."""
     height, width, _ = pixels.shape
     rows = np.zeros((height, 1 + 3 * width), np.uint8)  # each begins with its filter: none
     rows[:, 1:] = pixels.reshape(height, -1)
@@ -148,12 +173,10 @@ def store_png(pixels: np.ndarray, draft: Path) -> None:
         (b"IDAT", zlib.compress(rows.tobytes(), 9)),
         (b"IEND", b""),
     )
-    with draft.open("wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n")
-        for kind, content in chunks:
-            file.write(struct.pack(">I", len(content)) + kind + content)
-            file.write(struct.pack(">I", zlib.crc32(kind + content)))
-        file.write(atomic.MARK_PLACEHOLDER)
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    for kind, content in chunks:
+        parts += [struct.pack(">I", len(content)), kind, content, struct.pack(">I", zlib.crc32(kind + content))]
+    return b"".join(parts)
 
 
 def extent(labels: sitk.Image, margin: float = _MARGIN) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -138,11 +138,11 @@ def _structures(page: ReportPage) -> str:
         state = entry.get("state") or ("" if entry.get("volume_ml") else "not found")
         name = _e(entry.get("name") or BY_KEY[key].name) + (f' <i class="state">{_e(state)}</i>' if state else "")
         red, green, blue = BY_KEY[key].color
-        agreement = entry.get("agreement")
+        agreement, mean = entry.get("agreement"), entry.get("mean_intensity")
         rows.append(
             f'<tr><th><b class="swatch" style="background:rgb({red},{green},{blue})"></b>{name}</th>'
             f"<td>{_number(entry.get('volume_ml'))}</td><td>{_number(entry.get('mass_g'))}</td>"
-            f"<td>{_number(entry.get('mean_intensity'))}</td>"
+            f"<td>{'' if mean is None or not entry.get('volume_ml') else f'{mean:.0f}'}</td>"
             f"<td>{'' if agreement is None else f'{100 * agreement:.0f}'}</td>"
             f'<td class="light {light}" title="{meaning}">{mark}</td></tr>'
         )
@@ -158,6 +158,8 @@ def _structures(page: ReportPage) -> str:
 
 
 def _number(value: float | None) -> str:
+    """A figure as the panel shows it, which rounds to what its table keeps first."""
+    value = round(value or 0.0, 1)
     return "" if not value else f"{value:.0f}" if abs(value) >= 10 else f"{value:.1f}"
 
 

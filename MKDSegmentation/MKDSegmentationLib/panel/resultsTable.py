@@ -8,11 +8,13 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from mkd_core.protocol import Report
+from mkd_core.measure.report_page import RESEARCH_USE
+from mkd_core.measure.trust import Trust, shared_findings, trust_of
+from mkd_core.protocol import Report, findings
 from mkd_core.structures import BY_KEY
 
 from ..parameters import MachineSettings
-from ..scene.findingTexts import warningTexts
+from ..scene.findingTexts import findingText
 from ..scene.measurements import measurementRows, measurementsAsText, statusText
 from ..scene.provenance import provenanceText
 from ..scene.segmentMeasurement import DELETED, EDITED, currentReport
@@ -47,7 +49,7 @@ class ResultsTable:
             return  # what the user selected in the table stays selected
         self._report = report
         self._keys = list(report["structures"])
-        rows = measurementRows(report)
+        rows, whole = measurementRows(report), findings(report.get("warnings"))
         isCt = report.get("modality", "CT") == "CT"
         self._table.setHorizontalHeaderLabels(
             [_("Structure"), _("ml"), _("HU") if isCt else _("Signal"), _("Agreement"), ""]
@@ -73,10 +75,12 @@ class ResultsTable:
             self._setItem(row, _MEAN, f"{mean:.0f}" if volume and mean is not None else "", tip, alignRight=True)
             text = f"{agreement:.0f} %" if agreement is not None else statusText(entry) if isEdited else ""
             self._setItem(row, _AGREEMENT, text, tip, alignRight=True)
-            self._setItem(row, _CHECK, "\N{WARNING SIGN}" if warnings else "", tip)
+            trust = trust_of(entry, whole)
+            mark, color = _LIGHTS[trust.light]
+            self._setItem(row, _CHECK, mark, _lightText(trust, status), color=color)
         self._fitted.fit()
         self._warningsLabel.text = _massText(report) + _warningsText(report)
-        self._provenanceLabel.text = provenanceText(report)
+        self._provenanceLabel.text = _(RESEARCH_USE) + "\n" + provenanceText(report)
         self._provenanceLabel.toolTip = _("SHA-256 of the weights: {sha256}").format(
             sha256=(report.get("bundle") or {}).get("sha256", "?")
         )
@@ -96,17 +100,24 @@ class ResultsTable:
                 "Agreement of the two segmentors on the structure (Dice overlap). "
                 "Too little is named below the table; how much is enough depends on the structure."
             ),
-            _("A warning: see below the table."),
+            _(
+                "Green circle: no sign of a failed segmentation. Amber triangle: check the outline. "
+                "Red square: likely to be wrong."
+            ),
         )
         for column, tip in enumerate(tips):
             self._table.horizontalHeaderItem(column).setToolTip(tip)
 
-    def _setItem(self, row: int, column: int, text: str, toolTip: str, icon=None, alignRight: bool = False) -> None:
+    def _setItem(
+        self, row: int, column: int, text: str, toolTip: str, icon=None, alignRight: bool = False, color=None
+    ) -> None:
         item = qt.QTableWidgetItem(text)
         if icon is not None:
             item.setIcon(icon)
         if alignRight:
             item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+        if color is not None:
+            item.setForeground(qt.QBrush(qt.QColor(*color)))
         item.setToolTip(toolTip)
         self._table.setItem(row, column, item)
 
@@ -156,24 +167,50 @@ def _massText(report: Report) -> str:
 
 
 def _warningsText(report: Report) -> str:
-    warnings = [html.escape(warning) for warning in warningTexts(report)]
+    warnings = []
+    for shared in shared_findings(report):
+        text = html.escape(findingText(shared.finding))
+        warnings.append(f"<b>{_namesOf(shared.keys, report)}:</b> {text}" if shared.keys else text)
     changes = []
-    for key, entry in report.get("structures", {}).items():
-        name = html.escape(entry.get("name") or BY_KEY[key].name)
-        for warning in warningTexts(entry):
-            warnings.append(f"<b>{name}:</b> {html.escape(warning)}")
-        if entry.get("state") in _CHANGES:
-            changes.append(f"<b>{name}:</b> " + html.escape(_CHANGES[entry["state"]]()))
+    for state, sentence in _CHANGES.items():
+        keys = [key for key, entry in report.get("structures", {}).items() if entry.get("state") == state]
+        if keys:
+            changes.append(f"<b>{_namesOf(keys, report)}:</b> " + html.escape(sentence()))
     if not warnings and not changes:
         return _("No sign of a failed segmentation. This says nothing about the patient.")
     title = [_("Warnings:")] if warnings else []
     return "<br>".join(title + [f"• {warning}" for warning in warnings + changes])
 
 
+def _namesOf(keys, report: Report) -> str:
+    """Return what the user calls structures, as a list within a sentence."""
+    structures = report.get("structures", {})
+    if len(keys) > 1 and len(keys) == len(structures):
+        return html.escape(_("All structures"))
+    return html.escape(", ".join(structures[key].get("name") or BY_KEY[key].name for key in keys))
+
+
 _CHANGES = {
-    EDITED: lambda: _("edited after the run. The agreement and the warnings of the run no longer apply to it."),
+    EDITED: lambda: _("edited after the run. The agreement and the warnings of the run no longer apply."),
     DELETED: lambda: _("deleted after the run."),
 }
+
+#: Mark of each light and its colour; the marks differ in shape too, for those who do not see the colours.
+_LIGHTS = {
+    "green": ("\N{BLACK CIRCLE}", (46, 125, 79)),
+    "amber": ("\N{BLACK UP-POINTING TRIANGLE}", (183, 116, 0)),
+    "red": ("\N{BLACK SQUARE}", (196, 43, 28)),
+    "none": ("", (123, 135, 148)),
+}
+
+
+def _lightText(trust: Trust, status: str) -> str:
+    """Return in one sentence how far to trust an outline."""
+    if trust.reason is not None:
+        return findingText(trust.reason)
+    if trust.light == "green":
+        return _("No sign of a failed segmentation.")
+    return _("Nothing is known of this outline ({status}).").format(status=status) if status else ""
 
 
 def _swatch(color: tuple):

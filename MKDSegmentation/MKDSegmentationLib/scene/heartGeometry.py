@@ -60,9 +60,11 @@ def geometrySteps(segmentationNode, atEdge: frozenset):
     return HeartGeometry(aorta, pulmonaryArtery, wall_thickness(grid))
 
 
-def labelsOf(segmentationNode):
+def labelsOf(segmentationNode, isInWorld: bool = True):
     """Return the labels of our segments as an array (k, j, i), the 4 x 4 matrix from its indices (i, j, k) to the
-    world, RAS mm, and what the labels mean; None where there are no voxels.
+    world, RAS mm, and what the labels mean; None where there are no voxels. Other labels in it are not ours.
+
+    :param isInWorld: False for the matrix to the frame of the segmentation, without parent transforms.
     """
     images = {}
     for key, segmentId in ourSegments(segmentationNode).items():
@@ -72,7 +74,7 @@ def labelsOf(segmentationNode):
             images[key] = (image, value)
     if not images:
         return None
-    toWorld = transformToWorld(segmentationNode.GetParentTransformNode())
+    toWorld = transformToWorld(segmentationNode.GetParentTransformNode()) if isInWorld else np.eye(4)
     first = next(iter(images.values()))[0]
     if all(image is first for image, _value in images.values()):  # as a run leaves them: nothing is copied
         structures = [dataclasses.replace(BY_KEY[key], label=value) for key, (_image, value) in images.items()]
@@ -81,6 +83,38 @@ def labelsOf(segmentationNode):
         {key: (_voxels(one) == value, _fromFirstVoxel(one)) for key, (one, value) in images.items()}
     )
     return labels, toWorld @ matrix, [BY_KEY[key] for key in images]
+
+
+def imagesOf(segmentationNode, volumeNode) -> tuple:
+    """Return the volume and the labels of our segments as images of SimpleITK in the world, LPS, and what the labels
+    mean; under a non-linear transform as they are stored.
+    """
+    isInWorld = not (isUnderNonLinearTransform(segmentationNode) or isUnderNonLinearTransform(volumeNode))
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    toRas = slicer.util.arrayFromVTKMatrix(matrix)
+    if isInWorld:
+        toRas = transformToWorld(volumeNode.GetParentTransformNode()) @ toRas
+    volume = _image(slicer.util.arrayFromVolume(volumeNode), toRas)
+    found = labelsOf(segmentationNode, isInWorld)
+    if found is None:
+        return volume, _image(np.zeros(volume.GetSize()[::-1], np.uint8), toRas), []
+    labels, toRas, structures = found
+    known = np.isin(labels, [structure.label for structure in structures])  # the user's may lie in the same array
+    return volume, _image(np.where(known, labels, 0).astype(np.uint8), toRas), structures
+
+
+def _image(voxels: np.ndarray, toRas: np.ndarray):
+    """Return an image of SimpleITK from an array (k, j, i) and the 4 x 4 matrix from its indices to RAS mm."""
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(voxels)
+    toLps = (np.diag([-1.0, -1.0, 1.0, 1.0]) @ toRas)[:3]
+    spacing = np.linalg.norm(toLps[:, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((toLps[:, :3] / spacing).ravel().tolist())
+    image.SetOrigin(toLps[:, 3].tolist())
+    return image
 
 
 def _voxels(image) -> np.ndarray:

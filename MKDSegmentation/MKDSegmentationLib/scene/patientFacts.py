@@ -30,7 +30,8 @@ _ATTRIBUTES = {
 }
 
 _INSTANCES_ATTRIBUTE = "DICOM.instanceUIDs"
-_TAGS = (SEX_TAG, AGE_TAG, SIZE_TAG, WEIGHT_TAG, PERCENT_TAG, TRIGGER_TAG, INTERVAL_TAG, *TEXT_TAGS)
+_DATE_TAG = "0008|0020"
+_TAGS = (_DATE_TAG, SEX_TAG, AGE_TAG, SIZE_TAG, WEIGHT_TAG, PERCENT_TAG, TRIGGER_TAG, INTERVAL_TAG, *TEXT_TAGS)
 
 _read: dict = {}  # UID of an instance -> its tags
 
@@ -93,3 +94,9 @@ def phaseOf(volumeNode) -> CardiacPhase:
             if frame is not None and frame == shown:
                 return CardiacPhase(name, None, "sequence")
     return CardiacPhase.from_tags(dicomTags(volumeNode))
+
+
+def studyDateOf(volumeNode) -> str:
+    """Return the date of the study, YYYY-MM-DD, as the DICOM files say; "" where they do not."""
+    text = dicomTags(volumeNode).get(_DATE_TAG, "")
+    return f"{text[:4]}-{text[4:6]}-{text[6:8]}" if len(text) == 8 and text.isdecimal() else ""

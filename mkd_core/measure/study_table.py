@@ -1,0 +1,141 @@
+"""A study's table: one CSV file, one row per heart, to which hearts are added one after the other."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mkd_core.errors import InputError
+from mkd_core.io.atomic import write_text
+from mkd_core.measure.cardiac_function import CardiacFunction
+from mkd_core.measure.clinical_figures import NAMES, ClinicalFigure
+from mkd_core.measure.patient import CardiacPhase, Patient
+from mkd_core.measure.report_page import RESEARCH_USE
+from mkd_core.structures import STRUCTURES
+
+_UNITS = {"LV_index": "ml_m2", "RV_index": "ml_m2", "LA_index": "ml_m2", "RA_index": "ml_m2", "mass_index": "g_m2"}
+_UNITLESS = ("RV_LV_ratio", "PA_AA_ratio")
+
+
+def _figure_column(key: str) -> str:
+    return key if key in _UNITLESS else f"{key}_{_UNITS.get(key, 'mm')}"
+
+
+#: Titles of the columns, units in them.
+COLUMNS: tuple[str, ...] = (
+    "person",
+    "volume",
+    "date",
+    "modality",
+    "phase",
+    "phase_percent",
+    "sex",
+    "age_years",
+    "height_m",
+    "weight_kg",
+    "bsa_m2",
+    *(f"{structure.key}_ml" for structure in STRUCTURES),
+    *(f"{structure.key}_agreement" for structure in STRUCTURES),
+    "LV_mass_g",
+    "LV_ejection_fraction",
+    "RV_ejection_fraction",
+    *(_figure_column(key) for key in NAMES),
+    "edited",
+    "weights",
+    "weights_sha256",
+    "program",
+    "segmented",
+    "use",
+)
+
+
+def study_row(
+    report: Mapping[str, Any],
+    figures: Sequence[ClinicalFigure],
+    *,
+    person: str,
+    volume: str,
+    date: str = "",
+    patient: Patient | None = None,
+    phase: CardiacPhase | None = None,
+    function: CardiacFunction | None = None,
+) -> dict[str, str]:
+    """The row of a heart, a text for each of :data:`COLUMNS`; empty where nothing is given.
+
+    Args:
+        report: of the segments as they are; entries may have "state".
+        figures: of the same segments.
+        person: name or pseudonym, as the user chose it.
+        volume, date: which volume, and when it was acquired.
+        patient, phase: as far as they are known.
+        function: of the sequence that the volume is a frame of.
+    """
+    patient, phase = patient or Patient(), phase or CardiacPhase()
+    structures, bundle = report.get("structures") or {}, report.get("bundle") or {}
+    values: dict[str, Any] = {
+        "person": person,
+        "volume": volume,
+        "date": date,
+        "modality": report.get("modality"),
+        "phase": phase.name,
+        "phase_percent": phase.percent,
+        "sex": patient.sex,
+        "age_years": patient.age_years,
+        "height_m": patient.height_m,
+        "weight_kg": patient.weight_kg,
+        "bsa_m2": patient.bsa_m2,
+        "edited": " ".join(key for key, entry in structures.items() if entry.get("state")),
+        "weights": f"{bundle.get('name', '')} {bundle.get('version', '')}".strip(),
+        "weights_sha256": bundle.get("sha256"),
+        "program": report.get("version"),
+        "segmented": report.get("date"),
+        "use": RESEARCH_USE,
+    }
+    for structure in STRUCTURES:
+        entry = structures.get(structure.key) or {}
+        values[f"{structure.key}_ml"] = entry.get("volume_ml")
+        values[f"{structure.key}_agreement"] = entry.get("agreement")
+    values["LV_mass_g"] = (structures.get("Myo") or {}).get("mass_g")
+    for side, ventricle in (("LV", function and function.left), ("RV", function and function.right)):
+        values[f"{side}_ejection_fraction"] = ventricle.ejection_fraction if ventricle else None
+    values |= {_figure_column(figure.key): figure.value for figure in figures}
+    return {name: _text(values.get(name)) for name in COLUMNS}
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    # A spreadsheet would take a text that begins so for a formula.
+    return f"'{text}" if isinstance(value, str) and text[:1] in "=+-@\t\r" and text else text
+
+
+def append_row(path: Path, row: Mapping[str, str]) -> int:
+    """Add a row to a study's table, which is made if there is none, and return how many rows it has then.
+
+    The file appears whole or not at all.
+
+    Raises:
+        InputError: the file is there and is no such table; it is left as it is.
+        OSError: it cannot be read or written.
+    """
+    rows: list[dict[str, str]] = []
+    if path.exists():
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise InputError(f"“{path.name}” is no table of this program.", "Choose another file.") from None
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise InputError(f"“{path.name}” is no table of this program.", "Choose another file.")
+        rows = [{name: found.get(name) or "" for name in COLUMNS} for found in reader]
+    rows.append(dict(row))
+    target = io.StringIO()
+    writer = csv.DictWriter(target, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, "\ufeff" + target.getvalue())  # with a mark that tells Excel that it is UTF-8
+    return len(rows)
