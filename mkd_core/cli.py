@@ -622,7 +622,7 @@ def _info(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     print(f"Target modality   {description['target']} (assistant {description['assistant']})")
     print(f"Structures        {', '.join(description['structures'])}")
     print(
-        f"Grid              {description['segmentor']['spacing_mm']:g} mm; heart found at "
+        f"Grid              {_millimetres(description['segmentor']['spacing_mm'])}; heart found at "
         f"{description['localiser']['spacing_mm']:g} mm"
     )
     alignment = description["alignment"]
@@ -738,6 +738,10 @@ def _experiment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> 
         say=lambda text: print(text, flush=True),
     )
     print(report.write(benchmark.name, results, folder, [structure.key for structure in STRUCTURES]))
+
+
+def _millimetres(spacing: float | list[float]) -> str:
+    return f"{' x '.join(f'{side:g}' for side in spacing) if isinstance(spacing, list) else f'{spacing:g}'} mm"
 
 
 def _is_labelmap(path: Path) -> bool:

@@ -119,7 +119,7 @@ class BundleWriter:
             "structures": list(config.data.structures),
             "networks": {"localiser": self._localiser.architecture, **architectures},
             "localiser": self._localiser.description,
-            "segmentor": {"spacing_mm": stage.spacing_mm, "max_box_mm": list(config.bundle.box_mm)},
+            "segmentor": {"spacing_mm": _plain(stage.spacing_mm), "max_box_mm": list(config.bundle.box_mm)},
             "normalisation": config.data.normalisation(),
             "alignment": {"target": alignment, "assistant": "translate" if translate else "none"},
             "training": {
@@ -144,6 +144,10 @@ class BundleWriter:
             for part, network in parts.items()
         }
         return save_bundle(path, metadata, weights, dtype="float16")
+
+
+def _plain(spacing: float | tuple[float, float, float]) -> float | list[float]:
+    return list(spacing) if isinstance(spacing, tuple) else spacing
 
 
 def update_metadata(bundle: Bundle, **changes: Any) -> Bundle:

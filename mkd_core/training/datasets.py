@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from mkd_core.errors import InputError
 from mkd_core.evaluation.cases import Case, check_cases, find_cases
+from mkd_core.inference.geometry import steps_of
 from mkd_core.structures import Structure
 from mkd_core.synthesis import appearance, render
 from mkd_core.training.bundling import box_margin_mm
@@ -53,8 +54,8 @@ class TrainingData(Protocol):
     def prepare(self, stage: Stage, notice: Notice) -> None:
         """Write the files that a stage needs."""
 
-    def patches(self, modality: str, stage: Stage, size: int, budget: float) -> PatchSource:
-        """Patches of ``size`` voxels per side, held in ``budget`` bytes of memory."""
+    def patches(self, modality: str, stage: Stage, size: tuple[int, int, int], budget: float) -> PatchSource:
+        """Patches of ``size`` voxels (z, y, x), held in ``budget`` bytes of memory."""
 
 
 def open_data(config: TrainingConfig, folder: Path) -> TrainingData:
@@ -157,9 +158,9 @@ class LabelledData:
 
     def _prepared(self, case: Case, stage: Stage) -> PreparedVolume:
         rule = self._config.normalisation()[case.modality]
-        return prepare_volume(case, stage.spacing_mm, rule, self._folder, self._margin_mm, self._config.catalogue)
+        return prepare_volume(case, stage.spacing, rule, self._folder, self._margin_mm, self._config.catalogue)
 
-    def patches(self, modality: str, stage: Stage, size: int, budget: float) -> PatchSource:
+    def patches(self, modality: str, stage: Stage, size: tuple[int, int, int], budget: float) -> PatchSource:
         """See :class:`TrainingData`."""
         volumes = [self._prepared(case, stage) for case in self.training if case.modality == modality]
         config = self._config
@@ -246,14 +247,14 @@ class HeartData:
             for path in self._validating
         ]
 
-    def patches(self, modality: str, stage: Stage, size: int, budget: float) -> PatchSource:
+    def patches(self, modality: str, stage: Stage, size: tuple[int, int, int], budget: float) -> PatchSource:
         """See :class:`TrainingData`; canvases are mapped into memory and need no budget."""
         canvases = prepare_canvases([*self._training, *self._own], self._folder, self._config.bodies)
         return RenderedHearts(
             tuple(canvases),
             modality,
-            size,
-            stage.spacing_mm,
+            size[0],
+            float(steps_of(stage.spacing)[0]),
             self._config.normalisation()[modality],
             self._config.heart_fraction,
             self._config.catalogue,

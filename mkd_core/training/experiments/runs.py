@@ -303,7 +303,7 @@ def _carry_out(benchmark: Benchmark, run: Run, scale: Scale, out: Path, threads:
     wanted: dict[Kind, int] = {"validation": scale.validating, "test": scale.tested}
     tested = {
         kind: [
-            prepare_volume(case, scale.stage.spacing_mm, rule, out / "prepared", margin_mm)
+            prepare_volume(case, scale.stage.spacing, rule, out / "prepared", margin_mm)
             for case in benchmark.cases(kind, count, run.pair, volumes)
         ]
         for kind, count in wanted.items()
@@ -311,7 +311,7 @@ def _carry_out(benchmark: Benchmark, run: Run, scale: Scale, out: Path, threads:
     precision = choose_precision("auto", torch.device("cpu"))
 
     def measure(parts: dict[str, nn.Module], aligns: bool, kind: Kind) -> dict[str, list[list[float]]]:
-        return score(parts, tested[kind], scale.stage.spacing_mm, aligns, precision, margin_mm)
+        return score(parts, tested[kind], scale.stage.spacing, aligns, precision, margin_mm)
 
     def train(config: TrainingConfig) -> tuple[dict[str, nn.Module], bool, list[dict[str, Any]]]:
         with Path(os.devnull).open("w", encoding="utf-8") as nowhere:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mkd_core.inference.geometry import Spacing, steps_of
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import align_for_segmentors
 from mkd_core.method.networks import Stream, select_stream
@@ -24,7 +25,7 @@ from mkd_core.training.validation import dice_of_labels
 def score(
     parts: Mapping[str, nn.Module],
     volumes: Sequence[PreparedVolume],
-    spacing: float,
+    spacing: Spacing,
     aligns: bool,
     precision: torch.dtype,
     margin_mm: float,
@@ -34,7 +35,7 @@ def score(
     Args:
         parts: networks as a bundle holds them.
         volumes: test volumes of the target modality on the training grid.
-        spacing: of the grid, mm.
+        spacing: of the grid.
         aligns: whether the generators were trained; without, every segmentor sees the volume itself.
         precision: number format.
         margin_mm: left round the heart, as the bundle's box does, mm.
@@ -55,12 +56,12 @@ def score(
 
 
 def _heart_box(
-    volume: PreparedVolume, spacing: float, stride: int, margin_mm: float
+    volume: PreparedVolume, spacing: Spacing, stride: int, margin_mm: float
 ) -> tuple[torch.Tensor, np.ndarray]:
     image, labels = np.load(volume.image, mmap_mode="r"), np.load(volume.labels, mmap_mode="r")
-    margin = round(margin_mm / spacing)
+    margins = np.rint(margin_mm / steps_of(spacing)).astype(int)
     index = []
-    for low, high, length in zip(volume.heart_low, volume.heart_high, image.shape):
+    for low, high, length, margin in zip(volume.heart_low, volume.heart_high, image.shape, margins):
         side = -(-(high - low + 2 * margin) // stride) * stride
         index.append(np.clip((low + high - side) // 2 + np.arange(side), 0, length - 1))
     box = np.ix_(*index)
