@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mkd_core.errors import InputError
-from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle, save_bundle
+from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle, read_description, save_bundle
 from mkd_core.method.networks import TRAINING_ONLY, deployed
 from mkd_core.protocol import MODALITIES
 from mkd_core.training import localiser
@@ -63,7 +63,7 @@ def box_margin_mm(config: TrainingConfig) -> float:
     path = Path(config.run.localiser or default_bundle_path())
     if path.suffix == ".pt":
         return localiser.MARGIN_MM
-    return load_bundle(path, self_test=False).margin
+    return float(read_description(path)["localiser"]["margin_mm"])
 
 
 def _name_of(path: Path | str) -> str:

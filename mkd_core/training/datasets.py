@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import SimpleITK as sitk
@@ -87,6 +87,7 @@ class LabelledData:
         config: of the data.
         folder: for volumes on the training grid.
         margin_mm: of the box round the heart in which a bundle of the run will measure percentiles, mm.
+        normalisation: intensity rules by modality; None for those of the settings.
     """
 
     augments = True
@@ -98,7 +99,9 @@ class LabelledData:
         config: DataConfig,
         folder: Path,
         margin_mm: float,
+        normalisation: dict[str, dict[str, Any]] | None = None,
     ) -> None:
+        self._rules = normalisation or config.normalisation()
         self.training = list(training)
         self.validation = list(validation)[: config.validation_cases]
         self.assistant_validation: list[Case] = []
@@ -157,7 +160,7 @@ class LabelledData:
             self._prepared(case, stage)
 
     def _prepared(self, case: Case, stage: Stage) -> PreparedVolume:
-        rule = self._config.normalisation()[case.modality]
+        rule = self._rules[case.modality]
         return prepare_volume(case, stage.spacing, rule, self._folder, self._margin_mm, self._config.catalogue)
 
     def patches(self, modality: str, stage: Stage, size: tuple[int, int, int], budget: float) -> PatchSource:

@@ -7,19 +7,27 @@ Images are aligned and predictions put together by the functions that a click us
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from mkd_core.evaluation.measures import hd95, surface_distances
 from mkd_core.inference.geometry import Spacing, steps_of
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import align_for_segmentors
 from mkd_core.method.networks import Stream, select_stream
 from mkd_core.protocol import TARGET_POLICIES
-from mkd_core.structures import STRUCTURES
+from mkd_core.structures import STRUCTURES, Structure
 from mkd_core.training.labelled_volumes import PreparedVolume
 from mkd_core.training.validation import dice_of_labels
+
+#: What :func:`score` measures.
+Measure = Literal["dice", "hd95"]
+
+#: A measure by volume and structure; None where it is not defined.
+Scores = list[list[float | None]]
 
 
 def score(
@@ -29,7 +37,9 @@ def score(
     aligns: bool,
     precision: torch.dtype,
     margin_mm: float,
-) -> dict[str, list[list[float]]]:
+    structures: Sequence[Structure] = STRUCTURES,
+    measure: Measure = "dice",
+) -> dict[str, Scores]:
     """Segment test volumes.
 
     Args:
@@ -39,20 +49,40 @@ def score(
         aligns: whether the generators were trained; without, every segmentor sees the volume itself.
         precision: number format.
         margin_mm: left round the heart, as the bundle's box does, mm.
+        structures: what the labels mean.
+        measure: Dice, or HD95 in mm on the training grid, see :func:`mkd_core.evaluation.measures.hd95`.
 
     Returns:
-        Dice by prediction (``"S_real"``, ``"S_syn POLICY"``, ``"ensemble POLICY"``), volume and structure.
+        The measure by prediction (``"S_real"``, ``"S_syn POLICY"``, ``"ensemble POLICY"``), volume and structure; None
+        where it is not defined.
     """
     for network in parts.values():
         network.eval()
     stride = max(getattr(network, "stride", 1) for network in parts.values())
-    rows: dict[str, list[list[float]]] = {}
+    rows: dict[str, Scores] = {}
     for volume in volumes:
         image, truth = _heart_box(volume, spacing, stride, margin_mm)
-        for name, labels in _answers(parts, image, aligns, precision).items():
-            dice = dice_of_labels(labels, truth)
-            rows.setdefault(name, []).append([round(dice[s.key], 4) for s in STRUCTURES])
+        for name, labels in _answers(parts, image, aligns, precision, structures).items():
+            if measure == "dice":
+                found = dice_of_labels(labels, truth, structures)
+            else:
+                found = _hd95(labels, truth, steps_of(spacing), structures)
+            rows.setdefault(name, []).append([_rounded(found[s.key]) for s in structures])
     return rows
+
+
+def _rounded(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 4)
+
+
+def _hd95(
+    labels: np.ndarray, truth: np.ndarray, steps: np.ndarray, structures: Sequence[Structure]
+) -> dict[str, float]:
+    found = {}
+    for structure in structures:
+        distances = surface_distances(labels == structure.label, truth == structure.label, steps.tolist())
+        found[structure.key] = float("nan") if distances is None else hd95(*distances)
+    return found
 
 
 def _heart_box(
@@ -70,7 +100,11 @@ def _heart_box(
 
 @torch.inference_mode()
 def _answers(
-    parts: Mapping[str, nn.Module], image: torch.Tensor, aligns: bool, precision: torch.dtype
+    parts: Mapping[str, nn.Module],
+    image: torch.Tensor,
+    aligns: bool,
+    precision: torch.dtype,
+    structures: Sequence[Structure],
 ) -> dict[str, np.ndarray]:
     known: dict[tuple[str, int], torch.Tensor] = {}  # policies share most of their work
     kept = [image]
@@ -85,7 +119,7 @@ def _answers(
         return known[key]
 
     def labels(probabilities: torch.Tensor) -> np.ndarray:
-        return ensemble.best_class(ensemble.keep_main_components(probabilities.clone())).numpy()
+        return ensemble.best_class(ensemble.keep_main_components(probabilities.clone(), structures)).numpy()
 
     found: dict[str, np.ndarray] = {}
     for policy in TARGET_POLICIES if aligns else ("none",):
