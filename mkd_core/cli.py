@@ -288,9 +288,15 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
 
     experiment = commands.add_parser("experiment", help="compare the method with others where labels are scarce")
-    experiment.add_argument("name", choices=("scarce-labels",))
+    experiment.add_argument("name", choices=("scarce-labels", "cine-lge"))
     experiment.add_argument(
-        "--hearts", type=Path, help="folder of tissue maps NAME_NUMBER.nii.gz, 1 to 240 (default: drawn from formulas)"
+        "--hearts",
+        type=Path,
+        help="for scarce-labels: folder of tissue maps NAME_NUMBER.nii.gz, 1 to 240 (default: drawn from formulas)",
+    )
+    experiment.add_argument("--data", type=Path, help="for cine-lge: folder with cine and lge")
+    experiment.add_argument(
+        "--target", choices=("lge", "cine"), default="lge", help="for cine-lge: what is segmented (default: lge)"
     )
     experiment.add_argument("--out", type=Path, help="folder for volumes, runs and results (default: runs/NAME)")
     experiment.add_argument(
@@ -622,7 +628,7 @@ def _info(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     print(f"Target modality   {description['target']} (assistant {description['assistant']})")
     print(f"Structures        {', '.join(description['structures'])}")
     print(
-        f"Grid              {description['segmentor']['spacing_mm']:g} mm; heart found at "
+        f"Grid              {_millimetres(description['segmentor']['spacing_mm'])}; heart found at "
         f"{description['localiser']['spacing_mm']:g} mm"
     )
     alignment = description["alignment"]
@@ -710,26 +716,33 @@ def _experiment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> 
     from mkd_core.inference.pipeline import require_torch
 
     require_torch()
-    from mkd_core.training.experiments import report, runs, scarce_labels
+    from mkd_core.training.experiments import cine_lge, report, runs, scarce_labels
     from mkd_core.training.experiments.people import Cohort
 
     unknown = [row for row in chosen.rows or () if row not in runs.ROWS]
     if unknown:
         parser.error(f"unknown row {unknown[0]!r}; known are {', '.join(map(repr, runs.ROWS))}")
-    scale = scarce_labels.SCALES[chosen.scale]
+    benchmark: runs.Benchmark
+    if chosen.name == "cine-lge":
+        if not chosen.data:
+            parser.error("cine-lge needs --data, a folder with cine and lge")
+        benchmark, scale = cine_lge.CineLge(chosen.data, chosen.target), cine_lge.SCALES[chosen.scale]
+        rows = [row for row in chosen.rows or runs.ROWS if not runs.ROWS[row].oracle]
+    else:
+        benchmark, scale = scarce_labels.ScarceLabels(Cohort(chosen.hearts)), scarce_labels.SCALES[chosen.scale]
+        rows = list(chosen.rows or runs.ROWS)
     if chosen.pairs:
         scale = dataclasses.replace(scale, pairs=(min(chosen.pairs, scale.pairs[0]), min(chosen.pairs, scale.pairs[1])))
     if chosen.labelled:
         scale = dataclasses.replace(scale, labelled=tuple(chosen.labelled))
     if chosen.steps:
         scale = dataclasses.replace(scale, stage=dataclasses.replace(scale.stage, steps=chosen.steps))
-    benchmark = scarce_labels.ScarceLabels(Cohort(chosen.hearts))
     out = chosen.out or Path("runs") / chosen.name
     folder = chosen.results or out
     results = runs.run_all(
         benchmark,
         scale,
-        runs.runs_of(scale, chosen.rows or runs.ROWS),
+        runs.runs_of(scale, rows),
         out,
         folder / f"{benchmark.name}-runs.json",
         jobs=chosen.jobs,
@@ -737,7 +750,11 @@ def _experiment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> 
         device=chosen.device,
         say=lambda text: print(text, flush=True),
     )
-    print(report.write(benchmark.name, results, folder, [structure.key for structure in STRUCTURES]))
+    print(report.write(benchmark.name, results, folder, benchmark.data.structures))
+
+
+def _millimetres(spacing: float | list[float]) -> str:
+    return f"{' x '.join(f'{side:g}' for side in spacing) if isinstance(spacing, list) else f'{spacing:g}'} mm"
 
 
 def _is_labelmap(path: Path) -> bool:

@@ -44,9 +44,9 @@ def test_no_change_is_the_middle_of_the_patch():
 
 
 def test_a_patch_is_cut_larger_only_if_it_is_going_to_move():
-    assert Augmentation.cut_size(AugmentationConfig(), 40) == 52
-    assert Augmentation.cut_size(AugmentationConfig(**NOTHING), 40) == 40
-    assert Augmentation.cut_size(AugmentationConfig(**{**NOTHING, "elastic_mm": 5.0}), 40) == 52
+    assert Augmentation.cut_size(AugmentationConfig(), (8, 40, 40)) == (11, 52, 52)
+    assert Augmentation.cut_size(AugmentationConfig(**NOTHING), (40,) * 3) == (40,) * 3
+    assert Augmentation.cut_size(AugmentationConfig(**{**NOTHING, "elastic_mm": 5.0}), (40,) * 3) == (52,) * 3
 
 
 def test_the_same_seed_makes_the_same_change_and_another_seed_another():

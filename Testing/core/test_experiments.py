@@ -11,10 +11,11 @@ torch = pytest.importorskip("torch")
 for package in ("monai", "lightning_fabric", "tensorboard", "tqdm"):
     pytest.importorskip(package)
 
+from mkd_core import cli
 from mkd_core.errors import InputError
 from mkd_core.structures import STRUCTURES
 from mkd_core.synthesis.anatomy import make_heart
-from mkd_core.training.experiments import people, report, runs
+from mkd_core.training.experiments import cine_lge, people, report, runs
 from mkd_core.training.experiments.comparison import difference, holm
 from mkd_core.training.experiments.people import GROUPS, Cohort, coverage, render_person
 from mkd_core.training.experiments.runs import ROWS, run_all, runs_of
@@ -160,6 +161,7 @@ def _result(row, pair, real, both, labelled=4, assistants=20):
     curve = [{"step": 10, **dict.fromkeys(scores, 0.5)}]
     settings = {"stages": [{"steps": 10}]}
     ends = {"cpu_seconds": 1.0, "test": scores, "validation": scores, "curve": curve, "settings": settings}
+    ends["test HD95"] = {name: [[100 * value for value in row] for row in rows] for name, rows in scores.items()}
     return {"row": row, "labelled": labelled, "assistants": assistants, "pair": pair, **ends}
 
 
@@ -175,6 +177,7 @@ def test_the_table_compares_the_method_with_each_row_on_the_pairs_that_both_have
     summary = report.summarise("one", results, KEYS)
     assert summary["alignment at inference"]["kept"] == "none"
     row = summary["rows"][0]
+    assert row["HD95 (mm)"] == pytest.approx(86.0)
     assert (row["pairs"], row["ensemble"]) == ([0, 1], [0.84, 0.88]) and row["structures"]["LV"] == 0.86
     found = {(one["over"], one["assistants"]): one for one in summary["comparisons"]}
     assert set(found) == {("target only", 20), ("joint", 20), ("MKD", 5)}
@@ -187,3 +190,60 @@ def test_the_table_compares_the_method_with_each_row_on_the_pairs_that_both_have
     assert json.loads((tmp_path / "one.json").read_text()) == summary
     pytest.importorskip("matplotlib")
     assert (tmp_path / "one.png").stat().st_size > 5000
+
+
+# Real scans of two kinds
+
+
+@pytest.fixture(scope="module")
+def stacks(tmp_path_factory):
+    """Stacks of 10 mm slices of either kind, named as the real ones are: a ring round a disc, RV beside it."""
+    folder = tmp_path_factory.mktemp("cine-lge")
+    y, x = np.mgrid[:32, :32] - 15.5
+    labels = np.where(np.hypot(y, x) < 6, 1, np.where(np.hypot(y, x) < 9, 5, np.where(x < -11, 2, 0))).astype(np.uint8)
+    labels = np.repeat(labels[None], 6, axis=0)
+    for kind, count, look in (("cine", 6, [0, 300, 280, 0, 0, 80]), ("lge", 52, [60, 120, 110, 0, 0, 200])):
+        (folder / kind).mkdir()
+        for number in range(count):
+            noise = np.random.default_rng(number).normal(0, 5, labels.shape)
+            for name, array in (("image", np.array(look)[labels] + noise), ("label", labels)):
+                stack = sitk.GetImageFromArray(array.astype(np.int16))
+                stack.SetSpacing((4.0, 4.0, 10.0))
+                sitk.WriteImage(stack, str(folder / kind / f"{kind}_{number:03d}_{name}.nii.gz"))
+    return folder
+
+
+def test_people_of_real_scans_test_validate_are_labelled_or_assist(stacks, tmp_path):
+    benchmark = cine_lge.CineLge(stacks)
+    groups = {
+        kind: benchmark.cases(kind, count, 0, tmp_path)
+        for kind, count in (("test", 40), ("validation", 8), ("labelled", 4), ("assistant", 3))
+    }
+    names = [case.name for cases in groups.values() for case in cases]
+    assert len(set(names)) == len(names) == 55
+    assert {case.name[:4] for case in groups["assistant"]} == {"cine"} and groups["assistant"][0].modality == "CT"
+    assert {case.name[:3] for case in groups["test"]} == {"lge"} and groups["test"][0].modality == "MR"
+    assert benchmark.cases("labelled", 2, 0, tmp_path) == groups["labelled"][:2]
+    assert {tuple(case.name for case in benchmark.cases("labelled", 4, pair, tmp_path)) for pair in range(4)} != {
+        tuple(case.name for case in groups["labelled"])
+    }
+    label = sitk.GetArrayFromImage(sitk.ReadImage(str(groups["labelled"][0].label)))
+    assert set(np.unique(label)) == {0, 1, 2} and label[0, 15, 15] == 1 and label[0, 15, 7] == 2
+    with pytest.raises(InputError, match="4 scans for “labelled”, not 5"):
+        benchmark.cases("labelled", 5, 0, tmp_path)
+    with pytest.raises(InputError, match="no scans"):
+        cine_lge.CineLge(tmp_path).cases("test", 1, 0, tmp_path)
+
+
+def test_the_command_compares_rows_on_real_scans(stacks, tmp_path, capsys):
+    arguments = ["experiment", "cine-lge", "--data", str(stacks), "--out", str(tmp_path / "out"), "--scale", "tiny"]
+    assert cli.main([*arguments, "--jobs", "1", "--device", "cpu", "--rows", "target only", "MKD"]) == 0
+    (kept,) = (tmp_path / "out").glob("cine-lge-lge-runs.json")
+    results = json.loads(kept.read_text())
+    assert [one["row"] for one in results] == ["target only", "MKD", "MKD"]
+    assert np.shape(results[0]["test"]["S_real"]) == np.shape(results[0]["test HD95"]["S_real"]) == (2, 2)
+    assert results[0]["settings"]["networks"]["voxel"] == [6.0, 6.0, 10.0]
+    assert "| 2 | target only (2 assistants) |" in capsys.readouterr().out
+    for wrong in (["experiment", "cine-lge"], [*arguments, "--rows", "MKT"]):
+        with pytest.raises(SystemExit):
+            cli.main(wrong)

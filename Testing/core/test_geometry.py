@@ -189,7 +189,7 @@ def dense_labels(scores: torch.Tensor, grid: Grid, field: OrientedVolume) -> tup
     """
     index = np.stack(np.meshgrid(*map(np.arange, field.size), indexing="ij"), axis=-1)
     position = (index * field.spacing) @ field.rotation.T
-    coordinates = (position - grid.start) / grid.spacing
+    coordinates = (position - grid.start) / grid.steps
     scaled = torch.from_numpy(coordinates * 2 / (np.array(grid.size) - 1) - 1).flip(-1)
     values = functional.grid_sample(scores[None].double(), scaled[None], padding_mode="border", align_corners=True)[0]
     best = values.topk(2, dim=0).values
@@ -207,11 +207,12 @@ def dense_labels(scores: torch.Tensor, grid: Grid, field: OrientedVolume) -> tup
     shape=strategies.tuples(*[strategies.sampled_from([4, 8, 28])] * 3),
     smooth=strategies.booleans(),
     start=strategies.tuples(*[strategies.floats(-20, 8)] * 3),
+    voxel=strategies.sampled_from([2.0, (7.0, 1.5, 2.0)]),
 )
-def test_class_scores_come_back_as_by_interpolating_all_of_them(seed, spacing, direction, shape, smooth, start):
+def test_class_scores_come_back_as_by_interpolating_all_of_them(seed, spacing, direction, shape, smooth, start, voxel):
     field = OrientedVolume(random_image((19, 23, 21), spacing, direction))
     scores = random_scores(shape, seed, smooth)
-    grid = Grid(shape, start, 2.0)
+    grid = Grid(shape, start, voxel)
     labels = np.full(field.size, 99, np.uint8)
     assert list(resampling.write_labels(scores, grid, field, labels[geometry.overlap_slices(grid, field)]))[-1:] in (
         [],
@@ -221,7 +222,7 @@ def test_class_scores_come_back_as_by_interpolating_all_of_them(seed, spacing, d
     outside = expected < 0
     # Voxels exactly on the grid's border may fall on either side by rounding; near-ties may go either way.
     index = np.stack(np.meshgrid(*map(np.arange, field.size), indexing="ij"), axis=-1)
-    coordinates = ((index * field.spacing) @ field.rotation.T - grid.start) / grid.spacing
+    coordinates = ((index * field.spacing) @ field.rotation.T - grid.start) / grid.steps
     on_border = ((np.abs(coordinates + 0.5) < 1e-4) | (np.abs(coordinates - np.array(shape) + 0.5) < 1e-4)).any(axis=-1)
     assert (labels[outside & ~on_border] == 99).all()
     clear = ~outside & ~on_border & (gap > 1e-4)

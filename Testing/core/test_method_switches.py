@@ -205,8 +205,8 @@ def test_s_syn_can_have_another_depth_and_patches_fit_all_networks():
     networks = dataclasses.replace(SMALL, segmentor_syn_levels=2)
     assert networks.channels("segmentor_real") == (4, 8, 8) and networks.channels("segmentor_syn") == (4, 8)
     assert dataclasses.replace(SMALL, segmentor_syn_levels=5).channels("segmentor_syn") == (4, 8, 8, 8, 8)
-    assert (SMALL.stride, dataclasses.replace(SMALL, segmentor_syn_levels=5).stride) == (4, 16)
-    assert dataclasses.replace(SMALL, generator_levels=3).stride == 8
+    assert SMALL.strides == (4, 4, 4) and dataclasses.replace(SMALL, segmentor_syn_levels=5).strides == (16, 16, 16)
+    assert dataclasses.replace(SMALL, generator_levels=3).strides == (8, 8, 8)
     model = MutualDistillation(MethodConfig(), networks, precision=torch.float32)
     assert (model.segmentor_real.stride, model.segmentor_syn.stride) == (4, 2)
 

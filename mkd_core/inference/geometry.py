@@ -24,6 +24,9 @@ from mkd_core.protocol import SHEAR_TOLERANCE
 
 Triple = tuple[float, float, float]
 
+#: Voxel size, mm: one number for cubic voxels, or (z, y, x).
+Spacing = float | Triple
+
 #: Direction cosines this close to 0 or 1 are taken for rounding of an upright volume: 0.03 mm in a field of 300 mm.
 _UPRIGHT_TOLERANCE = 1e-4
 
@@ -33,32 +36,39 @@ _SLICES = 16
 
 @dataclass(frozen=True)
 class Grid:
-    """A regular upright grid in the local frame, with cubic voxels.
+    """A regular upright grid in the local frame.
 
     Attributes:
         size: voxels per axis.
         start: centre of the first voxel, mm.
-        spacing: mm.
+        spacing: of its voxels.
     """
 
     size: tuple[int, int, int]
     start: Triple
-    spacing: float
+    spacing: Spacing
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Voxel size along (z, y, x), mm."""
+        return steps_of(self.spacing)
 
     @property
     def low(self) -> np.ndarray:
         """Lower corner, mm."""
-        return np.asarray(self.start) - 0.5 * self.spacing
+        low: np.ndarray = np.asarray(self.start) - 0.5 * self.steps
+        return low
 
     @property
     def high(self) -> np.ndarray:
         """Upper corner, mm."""
-        return self.low + np.asarray(self.size) * self.spacing
+        high: np.ndarray = self.low + np.asarray(self.size) * self.steps
+        return high
 
     @property
     def voxel_ml(self) -> float:
         """Volume of a voxel, ml."""
-        return self.spacing**3 / 1000.0
+        return float(np.prod(self.steps)) / 1000.0
 
 
 class OrientedVolume:
@@ -163,15 +173,20 @@ class OrientedVolume:
     def grid_to_image(self, values: np.ndarray, grid: Grid) -> sitk.Image:
         """Image of values on a grid, upright in the world, at its place."""
         result = sitk.GetImageFromArray(values)
-        result.SetSpacing([grid.spacing] * 3)
+        result.SetSpacing(grid.steps[::-1].tolist())
         result.SetOrigin(self.to_world(grid.start))
         return result
 
 
-def enclosing_grid(field: OrientedVolume, spacing: float, stride: int) -> Grid:
+def steps_of(spacing: Spacing) -> np.ndarray:
+    """Voxel size along (z, y, x), mm."""
+    return np.array(spacing if isinstance(spacing, tuple) else (spacing,) * 3, float)
+
+
+def enclosing_grid(field: OrientedVolume, spacing: Spacing, stride: int) -> Grid:
     """Smallest grid round the whole volume whose sides are multiples of ``stride`` voxels, centred on it."""
     low, high = field.bounds()
-    counts = [_round_up(side / spacing, stride) for side in high - low]
+    counts = [_round_up(count, stride) for count in (high - low) / steps_of(spacing)]
     return _centred(counts, 0.5 * (low + high), spacing)
 
 
@@ -179,7 +194,7 @@ def box_grid(
     field: OrientedVolume,
     low: np.ndarray,
     high: np.ndarray,
-    spacing: float,
+    spacing: Spacing,
     stride: int,
     max_side: Sequence[float],
 ) -> tuple[Grid, bool]:
@@ -188,7 +203,7 @@ def box_grid(
     Args:
         field: the volume.
         low, high: corners of the box, mm.
-        spacing: of the grid, mm.
+        spacing: of the grid.
         stride: sides become multiples of so many voxels, by taking more of the surroundings.
         max_side: largest sides, mm; a larger box is cut evenly on both ends.
 
@@ -197,11 +212,12 @@ def box_grid(
     """
     bound_low, bound_high = field.bounds()
     low, high = np.maximum(low, bound_low), np.minimum(high, bound_high)
-    counts = [_round_up(side / spacing, stride) for side in high - low]
-    most = [max(stride, math.floor(side / spacing / stride) * stride) for side in max_side]
+    steps = steps_of(spacing)
+    counts = [_round_up(count, stride) for count in (high - low) / steps]
+    most = [max(stride, math.floor(side / step / stride) * stride) for side, step in zip(max_side, steps)]
     cut = any(count > limit for count, limit in zip(counts, most))
     counts = [min(count, limit) for count, limit in zip(counts, most)]
-    half = 0.5 * spacing * np.array(counts)
+    half = 0.5 * steps * np.array(counts)
     # What rounding added should be image, not padding: stay inside the volume if the box fits, else centre it on the
     # volume.
     inside = np.minimum(np.maximum(0.5 * (low + high), bound_low + half), bound_high - half)
@@ -213,8 +229,8 @@ def _round_up(count: float, stride: int) -> int:
     return max(stride, math.ceil((count - 1e-6) / stride) * stride)
 
 
-def _centred(counts: Sequence[int], centre: np.ndarray, spacing: float) -> Grid:
-    start = centre - 0.5 * spacing * (np.array(counts) - 1)
+def _centred(counts: Sequence[int], centre: np.ndarray, spacing: Spacing) -> Grid:
+    start = centre - 0.5 * steps_of(spacing) * (np.array(counts) - 1)
     depth, height, width = (int(count) for count in counts)
     z, y, x = (float(value) for value in start)
     return Grid((depth, height, width), (z, y, x), spacing)

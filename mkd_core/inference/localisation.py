@@ -137,9 +137,9 @@ class Localisation:
         Where less than ``least_heart_ml`` was found, there is more of the heart around it, and the box is made larger.
         """
         points = np.argwhere(self.labels)
-        start, reach = np.asarray(self.grid.start), 0.5 * self.grid.spacing + margin
-        low = start + points.min(axis=0) * self.grid.spacing - reach
-        high = start + points.max(axis=0) * self.grid.spacing + reach
+        start, reach = np.asarray(self.grid.start), 0.5 * self.grid.steps + margin
+        low = start + points.min(axis=0) * self.grid.steps - reach
+        high = start + points.max(axis=0) * self.grid.steps + reach
         if self.volumes_ml.sum() < least_heart_ml:
             lacking = np.maximum(0.5 * (_WHOLE_HEART - (high - low)), 0.0)
             low, high = low - lacking, high + lacking
@@ -152,8 +152,9 @@ class Localisation:
         own = self.probabilities * as_tensor(self.labels > 0)
         own[0] += 1.0 - own.sum(dim=0)
         for axis, (count, start, coarse_start) in enumerate(zip(grid.size, grid.start, self.grid.start)):
-            positions = start - coarse_start + grid.spacing * np.arange(count)
-            matrix = weights(self.grid.size[axis], self.grid.spacing, positions, self.grid.spacing)
+            positions = start - coarse_start + grid.steps[axis] * np.arange(count)
+            own_step = self.grid.steps[axis]
+            matrix = weights(self.grid.size[axis], own_step, positions, own_step)
             own = torch.tensordot(as_tensor(matrix).float(), own, dims=([1], [axis + 1])).movedim(0, axis + 1)
         return own.contiguous()
 
@@ -198,7 +199,7 @@ def localise(
     probabilities = _of_the_seven(executor.run("localiser", image[None, None], poll)[0].softmax(dim=0), bundle)
     labels = np.zeros(grid.size, np.uint8)
     labels[inside] = as_array(ensemble.best_class(probabilities))[inside]
-    labelled, kept = heart_parts(labels, grid.spacing)
+    labelled, kept = heart_parts(labels, float(grid.steps[0]))
     heart = np.where(np.isin(labelled, kept), labels, 0).astype(np.uint8)
     second_ml = second_heart_ml(np.where(np.isin(labelled, kept[1:]), 0, labels), grid.voxel_ml)
     within = heart[inside]
@@ -347,9 +348,9 @@ def _surroundings(seen: Localisation, stride: int) -> tuple[slice, ...]:
     points = np.argwhere(seen.labels)
     low, high = points.min(axis=0), points.max(axis=0) + 1
     slices = []
-    for first, last, count in zip(low, high, seen.labels.shape):
-        wanted_mm = (last - first) * seen.grid.spacing + 2 * _SURROUNDINGS
-        side = min(max(wanted_mm, _LEAST_SIDE), _LARGEST_SIDE) / seen.grid.spacing
+    for first, last, count, step in zip(low, high, seen.labels.shape, seen.grid.steps):
+        wanted_mm = (last - first) * step + 2 * _SURROUNDINGS
+        side = min(max(wanted_mm, _LEAST_SIDE), _LARGEST_SIDE) / step
         wanted = min(count, math.ceil(side / stride) * stride)  # the grid's own sides are multiples too
         start = int(np.clip((first + last - wanted) // 2, 0, count - wanted))
         slices.append(slice(start, start + wanted))
@@ -381,6 +382,6 @@ def box_from_bounds(bounds: Sequence[float], field: OrientedVolume) -> tuple[np.
 def _voxels_inside(grid: Grid, field: OrientedVolume) -> tuple[slice, ...]:
     """Voxels of an enclosing grid that are not all padding."""
     low, high = field.bounds()
-    first = np.maximum(np.ceil((low - grid.start) / grid.spacing - 0.5), 0).astype(int)
-    last = np.minimum(np.floor((high - grid.start) / grid.spacing + 0.5), np.array(grid.size) - 1).astype(int)
+    first = np.maximum(np.ceil((low - grid.start) / grid.steps - 0.5), 0).astype(int)
+    last = np.minimum(np.floor((high - grid.start) / grid.steps + 0.5), np.array(grid.size) - 1).astype(int)
     return tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last))

@@ -79,18 +79,18 @@ def sample(field: OrientedVolume, grid: Grid, *, sparsely: bool = False) -> torc
     """
     voxels, spacing = field.voxels, field.spacing
     if sparsely:
-        strides = np.maximum(1, grid.spacing // (_SPARSE_SAMPLES * spacing)).astype(int)
+        strides = np.maximum(1, grid.steps // (_SPARSE_SAMPLES * spacing)).astype(int)
         voxels, spacing = voxels[tuple(slice(None, None, stride) for stride in strides)], spacing * strides
-    positions = [start + grid.spacing * np.arange(count) for start, count in zip(grid.start, grid.size)]
+    positions = [start + step * np.arange(count) for start, step, count in zip(grid.start, grid.steps, grid.size)]
     if field.is_upright:
         return _contract(
             voxels,
             [
-                weights(count, step, where, max(step, grid.spacing))
-                for count, step, where in zip(voxels.shape, spacing, positions)
+                weights(count, step, where, max(step, wanted))
+                for count, step, where, wanted in zip(voxels.shape, spacing, positions, grid.steps)
             ],
         )
-    return _sample_oblique(voxels, spacing, field.rotation, grid.spacing, positions)
+    return _sample_oblique(voxels, spacing, field.rotation, grid.steps, positions)
 
 
 def _contract(voxels: np.ndarray, matrices: Sequence[np.ndarray]) -> torch.Tensor:
@@ -121,7 +121,7 @@ def _sample_oblique(
     voxels: np.ndarray,
     spacing: np.ndarray,
     rotation: np.ndarray,
-    grid_spacing: float,
+    grid_steps: np.ndarray,
     positions: Sequence[np.ndarray],
 ) -> torch.Tensor:
     """Averaging along the volume's own axes first, then interpolation on the turned grid.
@@ -132,7 +132,7 @@ def _sample_oblique(
     import torch
     from torch.nn import functional
 
-    steps = np.maximum(spacing, grid_spacing / math.sqrt(2))
+    steps = np.maximum(spacing, grid_steps / math.sqrt(2))
     counts = [max(2, math.ceil(count * own / step)) for count, own, step in zip(voxels.shape, spacing, steps)]
     starts = [
         0.5 * ((count - 1) * own - (many - 1) * step)
@@ -210,8 +210,10 @@ def _stretches(inside: slice, spacing: float, start: float, step: float, many: i
 
 def _write_upright(scores: torch.Tensor, grid: Grid, field: OrientedVolume, labels: np.ndarray) -> Iterator[float]:
     slabs, rows, columns = (
-        _stretches(inside, spacing, start, grid.spacing, many)
-        for inside, spacing, start, many in zip(overlap_slices(grid, field), field.spacing, grid.start, grid.size)
+        _stretches(inside, spacing, start, step, many)
+        for inside, spacing, start, step, many in zip(
+            overlap_slices(grid, field), field.spacing, grid.start, grid.steps, grid.size
+        )
     )
     for number, slab in enumerate(slabs):
         for row, column in itertools.product(rows, columns):
@@ -247,8 +249,8 @@ def _write_oblique(scores: torch.Tensor, grid: Grid, field: OrientedVolume, labe
     block = overlap_slices(grid, field)
     certain = _certain_labels(scores)
     # Coordinates on the grid, in its voxels, are sums of one term per axis of the volume.
-    turned = field.rotation * field.spacing / grid.spacing
-    shift = np.asarray(grid.start) / grid.spacing
+    turned = field.rotation * field.spacing / grid.steps[:, None]
+    shift = np.asarray(grid.start) / grid.steps
     terms = [
         [
             as_tensor((turned[axis, along] * np.arange(inside.start, inside.stop)).astype(np.float32))

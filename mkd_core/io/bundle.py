@@ -39,6 +39,7 @@ from mkd_core.structures import Structure, labelled
 if TYPE_CHECKING:
     import torch
 
+    from mkd_core.inference.geometry import Spacing
     from mkd_core.inference.self_test import SelfTest
     from mkd_core.protocol import BundleIdentity
 
@@ -115,9 +116,13 @@ class Bundle:
         return float(self.metadata["localiser"]["margin_mm"])
 
     @property
-    def spacing(self) -> float:
-        """Voxel size of the segmentors' grid, mm."""
-        return float(self.metadata["segmentor"]["spacing_mm"])
+    def spacing(self) -> Spacing:
+        """Voxel size of the segmentors' grid, mm; (z, y, x) where voxels are not cubic."""
+        stated = self.metadata["segmentor"]["spacing_mm"]
+        if not isinstance(stated, list):
+            return float(stated)
+        x, y, z = map(float, stated)
+        return z, y, x
 
     @property
     def stride(self) -> int:

@@ -110,14 +110,16 @@ def check_work(metadata: Mapping[str, Any], outlines: Mapping[str, Outline]) -> 
         BundleError: with the reason.
     """
     _check_localiser(float(metadata["localiser"]["spacing_mm"]), outlines["localiser"])
-    spacing = float(metadata["segmentor"]["spacing_mm"])
+    stated = metadata["segmentor"]["spacing_mm"]
+    spacing = [float(side) for side in (stated if isinstance(stated, list) else [stated] * 3)]
     largest_box = [float(side) for side in metadata["segmentor"]["max_box_mm"]]
     stride = math.lcm(*(outlines[part].stride for part in PARTS if part != "localiser"))
-    if stride * spacing > min(largest_box):
-        raise refused("bundle_box_small", needed_mm=stride * spacing, mm=min(largest_box))
-    voxels = math.prod(side / spacing for side in largest_box)
+    for side, step in zip(largest_box, spacing):
+        if stride * step > side:
+            raise refused("bundle_box_small", needed_mm=stride * step, mm=side)
+    voxels = math.prod(side / step for side, step in zip(largest_box, spacing))
     if voxels > _MAX_VOXELS:
-        raise refused("bundle_box_voxels", millions=voxels / 1e6, mm=spacing, most_millions=_MAX_VOXELS / 1e6)
+        raise refused("bundle_box_voxels", millions=voxels / 1e6, mm=min(spacing), most_millions=_MAX_VOXELS / 1e6)
     largest_layer = 4.0 * voxels * max(network.layer_floats for network in outlines.values())
     if largest_layer > _MAX_LAYER_BYTES:
         raise refused("bundle_layer_memory", gb=largest_layer / 2**30)

@@ -17,7 +17,8 @@ The description is JSON text under the key ``mkd`` of the file's header:
     ``spacing_mm`` of its grid, ``min_heart_ml`` below which nothing counts as a heart, ``margin_mm`` around the heart;
     ``structures`` may be missing: keys of those that it tells apart, else the bundle's
 ``segmentor``
-    ``spacing_mm`` of the segmentors' grid, ``max_box_mm`` (x, y, z): largest box they are used on
+    ``spacing_mm`` of the segmentors' grid, a number or (x, y, z) where voxels are not cubic, ``max_box_mm`` (x, y, z):
+    largest box they are used on
 ``normalisation``
     per modality ``{"kind": "window" | "percentile", "low", "high"}``
 ``alignment``
@@ -60,6 +61,9 @@ _DEEPEST, _LONGEST_TEXT = 12, 10_000
 
 #: Largest intensity that a modality can have.
 _LARGEST_INTENSITY = 1e6
+
+#: Least and largest side of a voxel of the segmentors' grid, mm.
+_SPACINGS = (0.3, 10.0)
 
 #: Shortest and longest side of a largest box, mm.
 _BOX_SIDES = (50.0, 1000.0)
@@ -115,7 +119,9 @@ def check_metadata(metadata: Any) -> None:
     _check_number(localiser, "localiser", "spacing_mm", 1.0, 20.0)
     _check_number(localiser, "localiser", "min_heart_ml", 1.0, 2000.0)
     _check_number(localiser, "localiser", "margin_mm", 0.0, 100.0)
-    _check_number(segmentor, "segmentor", "spacing_mm", 0.3, 10.0)
+    sides = segmentor.get("spacing_mm")
+    for side in sides if isinstance(sides, list) and len(sides) == 3 else [sides]:
+        _check_number({"spacing_mm": side}, "segmentor", "spacing_mm", *_SPACINGS)
     box = segmentor.get("max_box_mm")
     _require(
         isinstance(box, list)

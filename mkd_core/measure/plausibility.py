@@ -173,10 +173,21 @@ def examine(
     Returns:
         Findings about the heart as a whole, and about single structures by their keys.
     """
-    shape = heart_shape(labels, grid.spacing, grid.start[0])
+    labels, image, spacing = _on_cubic_voxels(labels, image, grid)
+    shape = heart_shape(labels, spacing, float(grid.low[0]) + 0.5 * spacing)
     width = body_width_at(volume, shape.middle_mm) if shape is not None and modality == "CT" else None
-    found = heart_findings(measured, shape, modality, width) + blur_findings(image, labels, grid.spacing, modality)
+    found = heart_findings(measured, shape, modality, width) + blur_findings(image, labels, spacing, modality)
     return found, structure_findings(measured, modality)
+
+
+def _on_cubic_voxels(labels: np.ndarray, image: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray, float]:
+    """Labels and image with voxels of (nearly) the shortest side, mm: thick slices are repeated."""
+    shortest = float(grid.steps.min())
+    for axis, step in enumerate(grid.steps):
+        times = round(step / shortest)
+        if times > 1:
+            labels, image = (np.repeat(array, times, axis=axis) for array in (labels, image))
+    return labels, image, shortest
 
 
 def blur_findings(image: np.ndarray, labels: np.ndarray, spacing: float, modality: str) -> list[Finding]:

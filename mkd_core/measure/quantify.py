@@ -124,7 +124,7 @@ def _mean_intensities(labels: np.ndarray, voxels: np.ndarray, class_count: int) 
 
 def _centre(mask: np.ndarray, box: tuple[slice, slice, slice], grid: Grid) -> tuple[float, float, float]:
     index = np.argwhere(mask).mean(axis=0) + [side.start for side in box]
-    z, y, x = index * grid.spacing + np.asarray(grid.start)
+    z, y, x = index * grid.steps + np.asarray(grid.start)
     return float(z), float(y), float(x)
 
 

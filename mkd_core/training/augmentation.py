@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from mkd_core.errors import InputError
+from mkd_core.inference.geometry import Spacing, steps_of
 from mkd_core.training.config import AugmentationConfig
 
 #: Standard deviation of the smoothing that makes an elastic displacement, mm.
@@ -34,8 +35,8 @@ class Augmentation:
 
     Args:
         config: how much.
-        patch: voxels per side after the change.
-        spacing: mm.
+        patch: voxels per side, or along (z, y, x), after the change.
+        spacing: of the voxels.  Where they are not cubic, patches turn only in planes of square pixels and do not bend.
         device: where to compute.
 
     Raises:
@@ -43,7 +44,11 @@ class Augmentation:
     """
 
     def __init__(
-        self, config: AugmentationConfig, patch: int, spacing: float, device: torch.device | str = "cpu"
+        self,
+        config: AugmentationConfig,
+        patch: int | tuple[int, int, int],
+        spacing: Spacing,
+        device: torch.device | str = "cpu",
     ) -> None:
         try:
             import monai
@@ -55,22 +60,27 @@ class Augmentation:
             ) from error
         monai.data.set_track_meta(False)
         self._device = torch.device(device)
-        turn = (math.radians(config.rotation_deg),) * 3
+        steps = steps_of(spacing)
+        cubic = bool(np.ptp(steps) == 0)
+        # About each axis (z, y, x): voxels that are longer one way than the other cannot be turned into each other.
+        square = [np.ptp(np.delete(steps, axis)) == 0 for axis in range(3)]
+        turn = tuple(math.radians(config.rotation_deg) if free else 0.0 for free in square)
         spatial: dict[str, Any] = {
             "prob": 1.0,
             "rotate_range": turn,
             "scale_range": (config.scale,) * 3,
-            "spatial_size": (patch,) * 3,
+            "spatial_size": tuple(int(side) for side in np.broadcast_to(patch, (3,))),
             "mode": ("bilinear", "nearest"),
             "padding_mode": "border",
             "device": self._device,
         }
-        sigma = max(1.0, _BENDING_MM / spacing)
+        finest = float(steps.min())
+        sigma = max(1.0, _BENDING_MM / finest)
         # Rand3DElastic smooths uniform noise by a Gaussian, which leaves this standard deviation, and multiplies it by
         # the magnitude.
         left = (1 / math.sqrt(3)) * (2 * math.sqrt(math.pi) * sigma) ** -1.5
-        magnitude = config.elastic_mm / spacing / (_LARGEST_OF_NORMAL * left)
-        self._bends = config.elastic_probability if config.elastic_mm else 0.0
+        magnitude = config.elastic_mm / finest / (_LARGEST_OF_NORMAL * left)
+        self._bends = config.elastic_probability if config.elastic_mm and cubic else 0.0
         self._affine = transforms.RandAffined(_KEYS, **spatial)
         self._elastic = transforms.Rand3DElasticd(_KEYS, (sigma, sigma), (0.3 * magnitude, magnitude), **spatial)
         some: dict[str, Any] = {"keys": "image", "prob": config.share}
@@ -89,10 +99,11 @@ class Augmentation:
         self._intensity = transforms.Compose(changes)
 
     @staticmethod
-    def cut_size(config: AugmentationConfig, patch: int) -> int:
-        """Voxels per side that a patch must have before the change."""
+    def cut_size(config: AugmentationConfig, patch: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Voxels along (z, y, x) that a patch must have before the change."""
         moves = config.rotation_deg or config.scale or (config.elastic_mm and config.elastic_probability)
-        return math.ceil(_MARGIN * patch) if moves else patch
+        z, y, x = (math.ceil(_MARGIN * side) if moves else side for side in patch)
+        return z, y, x
 
     def __call__(
         self, images: torch.Tensor, targets: torch.Tensor, seeds: Sequence[int]

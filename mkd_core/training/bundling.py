@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mkd_core.errors import InputError
-from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle, save_bundle
+from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle, read_description, save_bundle
 from mkd_core.method.networks import TRAINING_ONLY, deployed
 from mkd_core.protocol import MODALITIES
 from mkd_core.training import localiser
@@ -63,7 +63,7 @@ def box_margin_mm(config: TrainingConfig) -> float:
     path = Path(config.run.localiser or default_bundle_path())
     if path.suffix == ".pt":
         return localiser.MARGIN_MM
-    return load_bundle(path, self_test=False).margin
+    return float(read_description(path)["localiser"]["margin_mm"])
 
 
 def _name_of(path: Path | str) -> str:
@@ -119,7 +119,7 @@ class BundleWriter:
             "structures": list(config.data.structures),
             "networks": {"localiser": self._localiser.architecture, **architectures},
             "localiser": self._localiser.description,
-            "segmentor": {"spacing_mm": stage.spacing_mm, "max_box_mm": list(config.bundle.box_mm)},
+            "segmentor": {"spacing_mm": _plain(stage.spacing_mm), "max_box_mm": list(config.bundle.box_mm)},
             "normalisation": config.data.normalisation(),
             "alignment": {"target": alignment, "assistant": "translate" if translate else "none"},
             "training": {
@@ -144,6 +144,10 @@ class BundleWriter:
             for part, network in parts.items()
         }
         return save_bundle(path, metadata, weights, dtype="float16")
+
+
+def _plain(spacing: float | tuple[float, float, float]) -> float | list[float]:
+    return list(spacing) if isinstance(spacing, tuple) else spacing
 
 
 def update_metadata(bundle: Bundle, **changes: Any) -> Bundle:

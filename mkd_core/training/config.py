@@ -20,6 +20,7 @@ import dataclasses
 import difflib
 import math
 import tomllib
+import types
 import typing
 import warnings
 from collections.abc import Iterable
@@ -28,6 +29,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mkd_core.errors import InputError
+from mkd_core.inference.geometry import Spacing
+from mkd_core.method.strides import level_strides, total
 from mkd_core.structures import BY_KEY, STRUCTURES, Structure, labelled
 
 #: What the generators do in a phase.
@@ -114,6 +117,13 @@ class NetworksConfig:
         0, "levels of S_syn; 0 for those of S_real, more repeat the last one's features", least=0, most=8
     )
     deep_supervision: int = _setting(0, "coarser levels of the segmentors that are supervised too", least=0, most=8)
+    voxel: tuple[float, float, float] = _setting(
+        (1.0, 1.0, 1.0),
+        "sides (x, y, z) of a voxel, in any unit: the networks halve an axis only where its voxels are less than twice "
+        "as long as the shortest; the last stage sets it where its slices are thick",
+        least=0.01,
+        most=100.0,
+    )
     generator_levels: int = _setting(1, "how often the generators halve the resolution", least=1, most=4)
     discriminator_halvings: int = _setting(
         2,
@@ -132,17 +142,19 @@ class NetworksConfig:
             kind: ``"segmentor_real"``, ``"segmentor_syn"``, ``"generator"`` or ``"discriminator"``.
             classes: that segmentors tell apart.
         """
+        voxel = {} if len(set(self.voxel)) == 1 else {"voxel": list(self.voxel[::-1])}
         if kind == "generator":
             sizes = {"channels": self.generator, "blocks": self.generator_blocks, "levels": self.generator_levels}
-            return {"type": "generator", **sizes}
+            return {"type": "generator", **sizes, **voxel}
         if kind == "discriminator":
             sizes = {"halvings": self.discriminator_halvings, "scales": self.discriminator_scales}
-            return {"type": "discriminator", "channels": self.discriminator, **sizes}
+            return {"type": "discriminator", "channels": self.discriminator, **sizes, **voxel}
         segmentor: dict[str, Any] = {
             "type": "segmentor",
             "out_channels": classes,
             "channels": list(self.channels(kind)),
             "norm": self.segmentor_norm,
+            **voxel,
         }
         return segmentor | ({"deep_supervision": self.deep_supervision} if self.deep_supervision else {})
 
@@ -153,10 +165,10 @@ class NetworksConfig:
         return known[: levels or None] + known[-1:] * max(0, levels - len(known))
 
     @property
-    def stride(self) -> int:
-        """Sides of patches are multiples of so many voxels."""
-        halvings = [len(self.channels(name)) - 1 for name in ("segmentor_real", "segmentor_syn")]
-        return 1 << max(*halvings, self.generator_levels)
+    def strides(self) -> tuple[int, int, int]:
+        """Sides (z, y, x) of patches are multiples of so many voxels."""
+        levels = [len(self.channels(name)) - 1 for name in ("segmentor_real", "segmentor_syn")]
+        return total(level_strides(self.voxel[::-1], max(*levels, self.generator_levels)))
 
 
 #: Weight of the background's cross-entropy; those of the structures are in the catalogue.
@@ -231,8 +243,16 @@ class Stage:
     """Part of a run at one resolution."""
 
     steps: int = _setting(6000, "length", "steps", least=1)
-    spacing_mm: float = _setting(2.0, "voxel size", "mm", least=0.3, most=10.0)
-    patch: int = _setting(64, "side of a patch, a multiple of the networks' stride", "voxels", least=8, most=512)
+    spacing_mm: float | tuple[float, float, float] = _setting(
+        2.0, "voxel size; three numbers (x, y, z) where slices are thick", "mm", least=0.3, most=10.0
+    )
+    patch: int | tuple[int, int, int] = _setting(
+        64,
+        "side of a patch, a multiple of the networks' stride; or three (x, y, z)",
+        "voxels",
+        least=4,
+        most=512,
+    )
     batch: int = _setting(2, "patches of either modality per step, of all processes together", "patches", least=1)
     lr_from: float = _setting(1.0, "learning rate at the start, of its peak; falls along a cosine", least=0.0, most=1.0)
     lr_to: float = _setting(0.0, "learning rate at the end, of its peak", least=0.0, most=1.0)
@@ -247,6 +267,20 @@ class Stage:
         "normalise by the running statistics that the stage starts with, just as inference does, so that a batch may "
         "be one large patch; for networks that have learnt",
     )
+
+    @property
+    def spacing(self) -> Spacing:
+        """Voxel size, mm; (z, y, x) where voxels are not cubic."""
+        if not isinstance(self.spacing_mm, tuple):
+            return self.spacing_mm
+        x, y, z = self.spacing_mm
+        return z, y, x
+
+    @property
+    def patch_size(self) -> tuple[int, int, int]:
+        """Voxels of a patch along (z, y, x)."""
+        x, y, z = self.patch if isinstance(self.patch, tuple) else (self.patch,) * 3
+        return z, y, x
 
 
 @dataclass(frozen=True)
@@ -379,6 +413,9 @@ class TrainingConfig:
         if self.method.class_weights == class_weights(STRUCTURES) and set(self.data.structures) <= set(BY_KEY):
             weights = class_weights(self.data.catalogue)
             object.__setattr__(self, "method", dataclasses.replace(self.method, class_weights=weights))
+        voxel = self.stages[-1].spacing_mm
+        if isinstance(voxel, tuple):
+            object.__setattr__(self, "networks", dataclasses.replace(self.networks, voxel=voxel))
 
     @property
     def assistant(self) -> str:
@@ -581,6 +618,9 @@ def _value(kind: Any, value: Any, place: str, limits: typing.Mapping[str, Any]) 
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _build(kind, value, place)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:  # one value, or one for each axis
+        one, each = arguments
+        return _value(each if isinstance(value, (list, tuple)) else one, value, place, limits)
     if origin is tuple:
         if not isinstance(value, (list, tuple)) or not value:
             raise InputError(f"“{place}” must be a list.")
@@ -641,12 +681,17 @@ def _check_together(config: TrainingConfig) -> None:
     for number, phase in enumerate(config.phases[:-1]):
         if not phase.steps:
             raise InputError(f"“phases[{number}].steps” must be at least 1: only the last phase may be left open.")
-    stride = config.networks.stride
     for number, stage in enumerate(config.stages):
-        if stage.patch % stride:
+        for axis, side, stride in zip("zyx", stage.patch_size, config.networks.strides):
+            if side % stride:
+                raise InputError(
+                    f"“stages[{number}].patch” must be a multiple of {stride} along {axis}, not {side}: the networks "
+                    f"halve it {stride.bit_length() - 1} times."
+                )
+        if config.data.hearts and (isinstance(stage.spacing_mm, tuple) or isinstance(stage.patch, tuple)):
             raise InputError(
-                f"“stages[{number}].patch” must be a multiple of {stride}, not {stage.patch}: the networks halve it "
-                f"{stride.bit_length() - 1} times."
+                f"“stages[{number}]” has one number for each axis, which rendered hearts do not have.",
+                "Give “spacing_mm” and “patch” one number, or train on labelled volumes (“data.cases”).",
             )
 
 

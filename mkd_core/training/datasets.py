@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import SimpleITK as sitk
 
 from mkd_core.errors import InputError
 from mkd_core.evaluation.cases import Case, check_cases, find_cases
+from mkd_core.inference.geometry import steps_of
 from mkd_core.structures import Structure
 from mkd_core.synthesis import appearance, render
 from mkd_core.training.bundling import box_margin_mm
@@ -53,8 +54,8 @@ class TrainingData(Protocol):
     def prepare(self, stage: Stage, notice: Notice) -> None:
         """Write the files that a stage needs."""
 
-    def patches(self, modality: str, stage: Stage, size: int, budget: float) -> PatchSource:
-        """Patches of ``size`` voxels per side, held in ``budget`` bytes of memory."""
+    def patches(self, modality: str, stage: Stage, size: tuple[int, int, int], budget: float) -> PatchSource:
+        """Patches of ``size`` voxels (z, y, x), held in ``budget`` bytes of memory."""
 
 
 def open_data(config: TrainingConfig, folder: Path) -> TrainingData:
@@ -86,6 +87,7 @@ class LabelledData:
         config: of the data.
         folder: for volumes on the training grid.
         margin_mm: of the box round the heart in which a bundle of the run will measure percentiles, mm.
+        normalisation: intensity rules by modality; None for those of the settings.
     """
 
     augments = True
@@ -97,7 +99,9 @@ class LabelledData:
         config: DataConfig,
         folder: Path,
         margin_mm: float,
+        normalisation: dict[str, dict[str, Any]] | None = None,
     ) -> None:
+        self._rules = normalisation or config.normalisation()
         self.training = list(training)
         self.validation = list(validation)[: config.validation_cases]
         self.assistant_validation: list[Case] = []
@@ -156,10 +160,10 @@ class LabelledData:
             self._prepared(case, stage)
 
     def _prepared(self, case: Case, stage: Stage) -> PreparedVolume:
-        rule = self._config.normalisation()[case.modality]
-        return prepare_volume(case, stage.spacing_mm, rule, self._folder, self._margin_mm, self._config.catalogue)
+        rule = self._rules[case.modality]
+        return prepare_volume(case, stage.spacing, rule, self._folder, self._margin_mm, self._config.catalogue)
 
-    def patches(self, modality: str, stage: Stage, size: int, budget: float) -> PatchSource:
+    def patches(self, modality: str, stage: Stage, size: tuple[int, int, int], budget: float) -> PatchSource:
         """See :class:`TrainingData`."""
         volumes = [self._prepared(case, stage) for case in self.training if case.modality == modality]
         config = self._config
@@ -246,14 +250,14 @@ class HeartData:
             for path in self._validating
         ]
 
-    def patches(self, modality: str, stage: Stage, size: int, budget: float) -> PatchSource:
+    def patches(self, modality: str, stage: Stage, size: tuple[int, int, int], budget: float) -> PatchSource:
         """See :class:`TrainingData`; canvases are mapped into memory and need no budget."""
         canvases = prepare_canvases([*self._training, *self._own], self._folder, self._config.bodies)
         return RenderedHearts(
             tuple(canvases),
             modality,
-            size,
-            stage.spacing_mm,
+            size[0],
+            float(steps_of(stage.spacing)[0]),
             self._config.normalisation()[modality],
             self._config.heart_fraction,
             self._config.catalogue,

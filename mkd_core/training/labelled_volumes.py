@@ -19,7 +19,7 @@ import SimpleITK as sitk
 
 from mkd_core.errors import InputError
 from mkd_core.evaluation.cases import Case, read_case
-from mkd_core.inference.geometry import Grid, OrientedVolume, enclosing_grid
+from mkd_core.inference.geometry import Grid, OrientedVolume, Spacing, enclosing_grid, steps_of
 from mkd_core.inference.normalisation import normalise
 from mkd_core.inference.resampling import sample
 from mkd_core.io.atomic import write_file, write_text
@@ -47,17 +47,17 @@ class PreparedVolume:
 
 def prepare_volume(
     case: Case,
-    spacing: float,
+    spacing: Spacing,
     rule: dict[str, Any],
     folder: Path,
     margin_mm: float,
     structures: Sequence[Structure] = STRUCTURES,
 ) -> PreparedVolume:
-    """Bring a case to a cubic grid and normalise it; done once, kept in ``folder``.
+    """Bring a case to a regular grid and normalise it; done once, kept in ``folder``.
 
     Args:
         case: image and labels.
-        spacing: voxel size, mm.
+        spacing: of the grid.
         rule: intensity rule of the case's modality, see :func:`mkd_core.inference.normalisation.normalise`; percentiles
             are taken round the heart.
         folder: for the files.
@@ -70,7 +70,7 @@ def prepare_volume(
     stamp = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in (case.image, case.label)]
     known = [stamp, spacing, rule, margin_mm, [structure.key for structure in structures]]
     key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:12]
-    description = folder / f"{case.name}_{spacing:g}mm_{key}.json"
+    description = folder / f"{case.name}_{steps_of(spacing).min():g}mm_{key}.json"
     image_file, labels_file = (description.with_name(f"{description.stem}_{kind}.npy") for kind in ("image", "labels"))
     if not description.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,8 +83,8 @@ def prepare_volume(
             raise InputError(f"“{case.label.name}” labels nothing.")
         low, high = heart.min(axis=0), heart.max(axis=0) + 1
         values = sample(image_field, grid)
-        reach = round(margin_mm / spacing)
-        near = values[tuple(slice(max(0, a - reach), b + reach) for a, b in zip(low, high))]
+        reach = np.rint(margin_mm / grid.steps).astype(int)
+        near = values[tuple(slice(max(0, a - far), b + far) for a, b, far in zip(low, high, reach))]
         for path, array in (
             (image_file, normalise(values, rule, near).numpy().astype(np.float16)),
             (labels_file, on_grid),
@@ -143,7 +143,7 @@ class LabelledVolumes:
 
     Args:
         volumes: on the training grid.
-        size: voxels per side.
+        size: voxels per side, or along (z, y, x).
         heart_fraction: share of the patches that are centred in the box of the labels; the others lie anywhere.
         budget: bytes of memory in which volumes may be kept.
         structure_fraction: share of the patches, before all others, that are centred on a voxel of a structure; every
@@ -153,13 +153,13 @@ class LabelledVolumes:
     def __init__(
         self,
         volumes: Sequence[PreparedVolume],
-        size: int,
+        size: int | tuple[int, int, int],
         heart_fraction: float,
         budget: float,
         structure_fraction: float = 0.0,
     ) -> None:
         self._volumes = tuple(volumes)
-        self._size = size
+        self._size = np.broadcast_to(np.asarray(size, int), (3,))
         self._heart_share = heart_fraction
         self._structure_share = structure_fraction
         self._cache = ArrayCache(budget)
@@ -178,7 +178,7 @@ class LabelledVolumes:
         else:
             centre = rng.uniform(0, image.shape)
         first = np.round(centre - self._size / 2).astype(int)
-        wanted = [start + np.arange(self._size) for start in first]
+        wanted = [start + np.arange(count) for start, count in zip(first, self._size)]
         index = np.ix_(*[np.clip(positions, 0, length - 1) for positions, length in zip(wanted, image.shape)])
         target = np.array(labels[index])
         for axis, (positions, length) in enumerate(zip(wanted, image.shape)):

@@ -144,18 +144,19 @@ class Trainer:
 
     def _on_stage_start(self) -> None:
         self._stage = self.config.stage_at(self.step)
-        stage, patch = self._stage.stage, self._stage.stage.patch
+        stage, patch = self._stage.stage, self._stage.stage.patch_size
         freeze_batch_norm(self.method, stage.freeze_batch_norm)
         self._prepare_data()
         augmentation = self.config.augmentation
         self._cut = Augmentation.cut_size(augmentation, patch) if self.data.augments else patch
         self._augmentation = (
-            Augmentation(augmentation, patch, stage.spacing_mm, self.device) if self.data.augments else None
+            Augmentation(augmentation, patch, stage.spacing, self.device) if self.data.augments else None
         )
         self._progress.stage(
             self._stage.number,
-            f"Stage {self._stage.number + 1}: {stage.steps} steps of {stage.batch} pairs at {stage.spacing_mm:g} mm, "
-            f"patches of {patch} voxels, on {self.device}; {self.data.description}",
+            f"Stage {self._stage.number + 1}: {stage.steps} steps of {stage.batch} pairs at "
+            f"{_sides(stage.spacing_mm)} mm, patches of {_sides(stage.patch)} voxels, on {self.device}; "
+            f"{self.data.description}",
         )
 
     def _train_step(self, pairs: Pairs) -> None:
@@ -450,6 +451,10 @@ def doubt_of_accuracy(name: str, accuracy: float) -> str:
             "(networks.generator), or lower method.generator_lr."
         )
     return ""
+
+
+def _sides(value: float | tuple[float, ...]) -> str:
+    return " x ".join(f"{side:g}" for side in value) if isinstance(value, tuple) else f"{value:g}"
 
 
 def _start_from(method: MutualDistillation | SingleSegmentor, bundle: Bundle) -> None:

@@ -7,13 +7,16 @@ Zhu et al., "Unpaired Image-to-Image Translation using Cycle-Consistent Adversar
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from mkd_core.method.strides import CUBIC, Strides, level_strides, total
 
-def _normalised(in_channels: int, out_channels: int, stride: int = 1) -> list[nn.Module]:
+
+def _normalised(in_channels: int, out_channels: int, stride: int | Strides = 1) -> list[nn.Module]:
     return [
         nn.Conv3d(in_channels, out_channels, 3, stride=stride, padding=1, padding_mode="replicate", bias=False),
         nn.InstanceNorm3d(out_channels, affine=True),
@@ -39,21 +42,22 @@ class Generator(nn.Module):
         channels: features at full resolution; each level has twice as many as the one above it.
         blocks: residual blocks at the lowest resolution.
         levels: how often the resolution is halved.  Blocks are cheapest and see farthest at low resolution.
+        voxel: as for :class:`mkd_core.method.networks.segmentor.Segmentor`.
     """
 
     architecture: dict[str, Any]  # set by mkd_core.method.networks.build
 
-    def __init__(self, channels: int = 12, blocks: int = 3, levels: int = 1) -> None:
+    def __init__(self, channels: int = 12, blocks: int = 3, levels: int = 1, voxel: Sequence[float] = CUBIC) -> None:
         super().__init__()
-        self.levels = levels
+        self.level_strides = level_strides(voxel, levels)
         widths = [channels << level for level in range(levels + 1)]
         layers: list[nn.Module] = [*_normalised(1, channels), nn.ReLU(inplace=True)]
-        for wide, deep in itertools.pairwise(widths):
-            layers += [*_normalised(wide, deep, stride=2), nn.ReLU(inplace=True)]
+        for (wide, deep), stride in zip(itertools.pairwise(widths), self.level_strides):
+            layers += [*_normalised(wide, deep, stride), nn.ReLU(inplace=True)]
         layers += [_Residual(widths[-1]) for _ in range(blocks)]
-        for deep, wide in itertools.pairwise(reversed(widths)):
+        for (deep, wide), stride in zip(itertools.pairwise(reversed(widths)), reversed(self.level_strides)):
             layers += [
-                nn.ConvTranspose3d(deep, wide, 2, stride=2, bias=False),
+                nn.ConvTranspose3d(deep, wide, stride, stride=stride, bias=False),
                 nn.InstanceNorm3d(wide, affine=True),
                 nn.ReLU(inplace=True),
             ]
@@ -71,7 +75,7 @@ class Generator(nn.Module):
     @property
     def stride(self) -> int:
         """Every side of the input must be a multiple of this."""
-        return 1 << self.levels
+        return max(total(self.level_strides))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Render the image in the other modality.

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from mkd_core.method.strides import CUBIC, Strides, level_strides, total
+
 #: Kinds of normalisation.
 Norm = Literal["batch", "instance", "batch-per-stream"]
 
@@ -63,7 +65,7 @@ def _normalisation(norm: Norm, channels: int) -> nn.Module:
     raise ValueError(f"unknown normalisation {norm!r}")
 
 
-def _block(in_channels: int, out_channels: int, norm: Norm, stride: int = 1) -> nn.Sequential:
+def _block(in_channels: int, out_channels: int, norm: Norm, stride: int | Strides = 1) -> nn.Sequential:
     """3x3x3 convolution, normalisation, leaky ReLU."""
     return nn.Sequential(
         nn.Conv3d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
@@ -78,9 +80,10 @@ class Segmentor(nn.Module):
     Args:
         in_channels: channels of the image.
         out_channels: number of classes, background included.
-        channels: features per level; each level after the first halves the resolution.
+        channels: features per level; each level after the first halves the resolution, see :func:`level_strides`.
         norm: normalisation after every convolution.
         deep_supervision: coarser levels of the decoder that classify too while training, see :meth:`levels`.
+        voxel: sides (z, y, x) of the image's voxels, in any unit; says which axes a level halves.
     """
 
     architecture: dict[str, Any]  # set by mkd_core.method.networks.build
@@ -92,16 +95,18 @@ class Segmentor(nn.Module):
         channels: Sequence[int] = (16, 32, 64, 128, 160),
         norm: Norm = "batch",
         deep_supervision: int = 0,
+        voxel: Sequence[float] = CUBIC,
     ) -> None:
         super().__init__()
         self.channels = tuple(channels)
+        self.level_strides = level_strides(voxel, len(channels) - 1)
         self.encoder = nn.ModuleList([_block(in_channels, channels[0], norm)])
-        for previous, current in itertools.pairwise(channels):
-            self.encoder.append(nn.Sequential(_block(previous, current, norm, 2), _block(current, current, norm)))
+        for (previous, current), stride in zip(itertools.pairwise(channels), self.level_strides):
+            self.encoder.append(nn.Sequential(_block(previous, current, norm, stride), _block(current, current, norm)))
         self.up = nn.ModuleList()
         self.decoder = nn.ModuleList()
-        for deep, shallow in zip(reversed(channels[1:]), reversed(channels[:-1])):
-            self.up.append(nn.ConvTranspose3d(deep, shallow, 2, stride=2, bias=False))
+        for deep, shallow, stride in zip(reversed(channels[1:]), reversed(channels[:-1]), reversed(self.level_strides)):
+            self.up.append(nn.ConvTranspose3d(deep, shallow, stride, stride=stride, bias=False))
             self.decoder.append(_block(2 * shallow, shallow, norm))
         self.head = nn.Conv3d(channels[0], out_channels, 1)
         if deep_supervision:
@@ -111,7 +116,7 @@ class Segmentor(nn.Module):
     @property
     def stride(self) -> int:
         """Every side of the input must be a multiple of this."""
-        return 1 << len(self.channels) - 1
+        return max(total(self.level_strides))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Class scores before softmax.

@@ -59,6 +59,7 @@ def summarise(name: str, results: Sequence[Mapping[str, Any]], structures: Seque
             "cpu_seconds": round(float(np.mean([one["cpu_seconds"] for one in group]))),
             **{kind: _by_pair(group, kind, policy) for kind in _PREDICTIONS},
             "structures": dict(zip(structures, _by_structure(group, policy))),
+            "HD95 (mm)": _known_mean([_scores(one, "ensemble", policy, "test HD95") for one in group]),
             "curve": group[0]["curve"],
         }
         for (labelled, assistants, row), group in groups.items()
@@ -84,9 +85,9 @@ def _best_policy(results: Iterable[Mapping[str, Any]]) -> tuple[str, dict[str, f
     return (max(by_policy, key=lambda one: by_policy[one]) if by_policy else "none"), by_policy
 
 
-def _scores(result: Mapping[str, Any], kind: str, policy: str) -> np.ndarray:
-    """Dice on the test, ``(people, structures)``."""
-    test = result["test"]
+def _scores(result: Mapping[str, Any], kind: str, policy: str, part: str = "test") -> np.ndarray:
+    """Dice, or HD95 in mm, on the test, ``(people, structures)``."""
+    test = result[part]
     names = (f"{kind} {policy}", f"{kind} none", kind)
     return np.array(next(test[name] for name in names if name in test), float)
 
@@ -98,6 +99,12 @@ def _by_pair(group: Sequence[Mapping[str, Any]], kind: str, policy: str) -> list
 def _by_structure(group: Sequence[Mapping[str, Any]], policy: str) -> list[float]:
     means = np.nanmean([np.nanmean(_scores(one, "ensemble", policy), axis=0) for one in group], axis=0)
     return [round(float(value), 4) for value in means]
+
+
+def _known_mean(scores: Sequence[np.ndarray]) -> float | None:
+    """Mean of what is defined; None if nothing is."""
+    values = np.concatenate([one.ravel() for one in scores])
+    return None if np.isnan(values).all() else round(float(np.nanmean(values)), 2)
 
 
 def _comparisons(
@@ -136,12 +143,12 @@ def as_text(summary: Mapping[str, Any]) -> str:
         lines += [
             f"### {labelled} labelled people, mean Dice on the test",
             "",
-            f"| trained | assistants | steps | CPU s | S_real | S_syn | ensemble | {' | '.join(keys)} |",
-            f"| {' | '.join(['---'] * (7 + len(keys)))} |",
+            f"| trained | assistants | steps | CPU s | S_real | S_syn | ensemble | {' | '.join(keys)} | HD95 (mm) |",
+            f"| {' | '.join(['---'] * (8 + len(keys)))} |",
         ]
         for row in rows:
             values = [_means(row[kind]) for kind in _PREDICTIONS]
-            values += [f"{row['structures'][key]:.3f}" for key in keys]
+            values += [*(f"{row['structures'][key]:.3f}" for key in keys), _distance(row["HD95 (mm)"])]
             fixed = f"| {row['row']} | {row['assistants']} | {row['steps']} | {row['cpu_seconds']} |"
             lines.append(f"{fixed} {' | '.join(values)} |")
         lines += [""]
@@ -163,6 +170,10 @@ def as_text(summary: Mapping[str, Any]) -> str:
     if any(one["pairs"] == 1 for one in summary["comparisons"]):
         lines += ["", "Where there is a single pair of draw and seed, the interval says nothing of how runs differ."]
     return "\n".join(lines) + "\n"
+
+
+def _distance(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
 
 
 def _means(values: Sequence[float]) -> str:

@@ -28,6 +28,7 @@ from mkd_core.io.bundle import load_bundle
 from mkd_core.training.bundling import box_margin_mm
 from mkd_core.training.config import (
     AugmentationConfig,
+    DataConfig,
     MethodConfig,
     NetworksConfig,
     Phase,
@@ -36,7 +37,7 @@ from mkd_core.training.config import (
     TrainingConfig,
 )
 from mkd_core.training.datasets import LabelledData
-from mkd_core.training.experiments.scoring import score
+from mkd_core.training.experiments.scoring import Measure, Scores, score
 from mkd_core.training.labelled_volumes import prepare_volume
 from mkd_core.training.pairs import Pairs
 from mkd_core.training.schedule import translates
@@ -150,6 +151,14 @@ class Benchmark(Protocol):
     def target(self) -> Literal["CT", "MR"]:
         """Modality that is segmented."""
 
+    @property
+    def data(self) -> DataConfig:
+        """Settings of the data."""
+
+    @property
+    def normalisation(self) -> dict[str, dict[str, Any]]:
+        """Intensity rules by modality."""
+
     def cases(self, kind: Kind, count: int, pair: int, folder: Path) -> list[Case]:
         """Scans of ``count`` people; files are written to ``folder`` where they are missing."""
 
@@ -256,6 +265,7 @@ def _config(
     steps = round(scale.stage.steps * row.length)
     return TrainingConfig(
         target=benchmark.target,
+        data=benchmark.data,
         out=str(out / "runs" / f"{run.name}{'_twin' if twin else ''}"),
         networks=replace(scale.networks, **row.networks),
         method=replace(scale.method, **row.method),
@@ -287,7 +297,7 @@ class _Scored(Trainer):
 
 
 def _carry_out(benchmark: Benchmark, run: Run, scale: Scale, out: Path, threads: int, device: str) -> dict[str, Any]:
-    """Train and test; returns the run, its settings, its Dice and the CPU time of its training."""
+    """Train and test; returns the run, its settings, its Dice and HD95, and the CPU time of its training."""
     torch.set_num_threads(threads)
     row = ROWS[run.row]
     config = _config(benchmark, run, scale, out, threads, device)
@@ -298,20 +308,20 @@ def _carry_out(benchmark: Benchmark, run: Run, scale: Scale, out: Path, threads:
     elif config.method.scheme != "target-only":
         cases += benchmark.cases("assistant", run.assistants, run.pair, volumes)
     margin_mm = box_margin_mm(config)
-    data = LabelledData(cases, [], config.data, out / "prepared", margin_mm)
-    rule = config.data.normalisation()[benchmark.target]
+    rules, structures = benchmark.normalisation, config.data.catalogue
+    data = LabelledData(cases, [], config.data, out / "prepared", margin_mm, rules)
     wanted: dict[Kind, int] = {"validation": scale.validating, "test": scale.tested}
     tested = {
         kind: [
-            prepare_volume(case, scale.stage.spacing_mm, rule, out / "prepared", margin_mm)
+            prepare_volume(case, scale.stage.spacing, rules[benchmark.target], out / "prepared", margin_mm, structures)
             for case in benchmark.cases(kind, count, run.pair, volumes)
         ]
         for kind, count in wanted.items()
     }
     precision = choose_precision("auto", torch.device("cpu"))
 
-    def measure(parts: dict[str, nn.Module], aligns: bool, kind: Kind) -> dict[str, list[list[float]]]:
-        return score(parts, tested[kind], scale.stage.spacing_mm, aligns, precision, margin_mm)
+    def measure(parts: dict[str, nn.Module], aligns: bool, kind: Kind, what: Measure = "dice") -> dict[str, Scores]:
+        return score(parts, tested[kind], scale.stage.spacing, aligns, precision, margin_mm, structures, what)
 
     def train(config: TrainingConfig) -> tuple[dict[str, nn.Module], bool, list[dict[str, Any]]]:
         with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
@@ -336,9 +346,10 @@ def _carry_out(benchmark: Benchmark, run: Run, scale: Scale, out: Path, threads:
         "cpu_seconds": round(time.process_time() - begun, 1),
         "curve": curve,
     }
-    return result | {kind: measure(parts, aligns, kind) for kind in wanted}
+    result |= {kind: measure(parts, aligns, kind) for kind in wanted}
+    return result | {"test HD95": measure(parts, aligns, "test", "hd95")}
 
 
-def mean_dice(rows: Sequence[Sequence[float]]) -> float:
-    """Mean over cases and structures; NaN where a structure is missing is left out."""
+def mean_dice(rows: Scores) -> float:
+    """Mean over cases and structures; what is not defined is left out."""
     return float(np.nanmean(np.array(rows, float)))

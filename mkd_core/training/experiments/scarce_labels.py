@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mkd_core.evaluation.cases import Case
-from mkd_core.training.config import MethodConfig, NetworksConfig, Stage
+from mkd_core.training.config import DataConfig, MethodConfig, NetworksConfig, Stage
 from mkd_core.training.experiments.people import Cohort, scans
 from mkd_core.training.experiments.runs import Kind, Scale
 
@@ -31,6 +31,16 @@ class ScarceLabels:
     def name(self) -> str:
         """Fit for a file name."""
         return f"scarce-labels-{self.cohort.name}"
+
+    @property
+    def data(self) -> DataConfig:
+        """Settings of the data."""
+        return DataConfig()
+
+    @property
+    def normalisation(self) -> dict[str, dict[str, Any]]:
+        """Intensity rules by modality."""
+        return self.data.normalisation()
 
     def cases(self, kind: Kind, count: int, pair: int, folder: Path) -> list[Case]:
         """See :class:`mkd_core.training.experiments.runs.Benchmark`."""

@@ -7,60 +7,91 @@ Images are aligned and predictions put together by the functions that a click us
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from mkd_core.evaluation.measures import hd95, surface_distances
+from mkd_core.inference.geometry import Spacing, steps_of
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import align_for_segmentors
 from mkd_core.method.networks import Stream, select_stream
 from mkd_core.protocol import TARGET_POLICIES
-from mkd_core.structures import STRUCTURES
+from mkd_core.structures import STRUCTURES, Structure
 from mkd_core.training.labelled_volumes import PreparedVolume
 from mkd_core.training.validation import dice_of_labels
+
+#: What :func:`score` measures.
+Measure = Literal["dice", "hd95"]
+
+#: A measure by volume and structure; None where it is not defined.
+Scores = list[list[float | None]]
 
 
 def score(
     parts: Mapping[str, nn.Module],
     volumes: Sequence[PreparedVolume],
-    spacing: float,
+    spacing: Spacing,
     aligns: bool,
     precision: torch.dtype,
     margin_mm: float,
-) -> dict[str, list[list[float]]]:
+    structures: Sequence[Structure] = STRUCTURES,
+    measure: Measure = "dice",
+) -> dict[str, Scores]:
     """Segment test volumes.
 
     Args:
         parts: networks as a bundle holds them.
         volumes: test volumes of the target modality on the training grid.
-        spacing: of the grid, mm.
+        spacing: of the grid.
         aligns: whether the generators were trained; without, every segmentor sees the volume itself.
         precision: number format.
         margin_mm: left round the heart, as the bundle's box does, mm.
+        structures: what the labels mean.
+        measure: Dice, or HD95 in mm on the training grid, see :func:`mkd_core.evaluation.measures.hd95`.
 
     Returns:
-        Dice by prediction (``"S_real"``, ``"S_syn POLICY"``, ``"ensemble POLICY"``), volume and structure.
+        The measure by prediction (``"S_real"``, ``"S_syn POLICY"``, ``"ensemble POLICY"``), volume and structure; None
+        where it is not defined.
     """
     for network in parts.values():
         network.eval()
     stride = max(getattr(network, "stride", 1) for network in parts.values())
-    rows: dict[str, list[list[float]]] = {}
+    rows: dict[str, Scores] = {}
     for volume in volumes:
         image, truth = _heart_box(volume, spacing, stride, margin_mm)
-        for name, labels in _answers(parts, image, aligns, precision).items():
-            dice = dice_of_labels(labels, truth)
-            rows.setdefault(name, []).append([round(dice[s.key], 4) for s in STRUCTURES])
+        for name, labels in _answers(parts, image, aligns, precision, structures).items():
+            if measure == "dice":
+                found = dice_of_labels(labels, truth, structures)
+            else:
+                found = _hd95(labels, truth, steps_of(spacing), structures)
+            rows.setdefault(name, []).append([_rounded(found[s.key]) for s in structures])
     return rows
 
 
+def _rounded(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 4)
+
+
+def _hd95(
+    labels: np.ndarray, truth: np.ndarray, steps: np.ndarray, structures: Sequence[Structure]
+) -> dict[str, float]:
+    found = {}
+    for structure in structures:
+        distances = surface_distances(labels == structure.label, truth == structure.label, steps.tolist())
+        found[structure.key] = float("nan") if distances is None else hd95(*distances)
+    return found
+
+
 def _heart_box(
-    volume: PreparedVolume, spacing: float, stride: int, margin_mm: float
+    volume: PreparedVolume, spacing: Spacing, stride: int, margin_mm: float
 ) -> tuple[torch.Tensor, np.ndarray]:
     image, labels = np.load(volume.image, mmap_mode="r"), np.load(volume.labels, mmap_mode="r")
-    margin = round(margin_mm / spacing)
+    margins = np.rint(margin_mm / steps_of(spacing)).astype(int)
     index = []
-    for low, high, length in zip(volume.heart_low, volume.heart_high, image.shape):
+    for low, high, length, margin in zip(volume.heart_low, volume.heart_high, image.shape, margins):
         side = -(-(high - low + 2 * margin) // stride) * stride
         index.append(np.clip((low + high - side) // 2 + np.arange(side), 0, length - 1))
     box = np.ix_(*index)
@@ -69,7 +100,11 @@ def _heart_box(
 
 @torch.inference_mode()
 def _answers(
-    parts: Mapping[str, nn.Module], image: torch.Tensor, aligns: bool, precision: torch.dtype
+    parts: Mapping[str, nn.Module],
+    image: torch.Tensor,
+    aligns: bool,
+    precision: torch.dtype,
+    structures: Sequence[Structure],
 ) -> dict[str, np.ndarray]:
     known: dict[tuple[str, int], torch.Tensor] = {}  # policies share most of their work
     kept = [image]
@@ -84,7 +119,7 @@ def _answers(
         return known[key]
 
     def labels(probabilities: torch.Tensor) -> np.ndarray:
-        return ensemble.best_class(ensemble.keep_main_components(probabilities.clone())).numpy()
+        return ensemble.best_class(ensemble.keep_main_components(probabilities.clone(), structures)).numpy()
 
     found: dict[str, np.ndarray] = {}
     for policy in TARGET_POLICIES if aligns else ("none",):

@@ -1,0 +1,139 @@
+"""Real scans: late-enhancement MR with few labels, cine MR of other people with many; or the other way round.
+
+    mkd experiment cine-lge --data FOLDER --out runs/cine-lge
+
+``FOLDER`` holds ``cine`` and ``lge``, each with ``NAME_image.nii.gz`` and ``NAME_label.nii.gz`` whose labels are 1
+(left ventricle) and 5 (myocardium); all others count as background.  One anatomy, two appearances: settings know two
+names of modalities, so that the kind that is segmented takes the place of MR and the other one that of CT.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import SimpleITK as sitk
+
+from mkd_core.errors import InputError
+from mkd_core.evaluation.cases import Case
+from mkd_core.io.volumes import read_volume, write_volume
+from mkd_core.training.config import DataConfig, MethodConfig, NetworksConfig, Stage
+from mkd_core.training.experiments.runs import Kind, Scale
+
+#: Values in the files, in the order of the structures.
+_VALUES = {"LV": 1, "Myo": 5}
+
+#: People of the kind that is segmented who test and who validate; the others may be labelled.
+_TESTED, _VALIDATING = 40, 8
+
+_OTHER: dict[str, Literal["cine", "lge"]] = {"lge": "cine", "cine": "lge"}
+
+
+@dataclass(frozen=True)
+class CineLge:
+    """The benchmark.
+
+    Attributes:
+        folder: of the scans.
+        kind: that is segmented.
+    """
+
+    folder: Path
+    kind: Literal["cine", "lge"] = "lge"
+    target: Literal["MR"] = "MR"
+
+    @property
+    def name(self) -> str:
+        """Fit for a file name."""
+        return f"cine-lge-{self.kind}"
+
+    @property
+    def data(self) -> DataConfig:
+        """Settings of the data."""
+        return DataConfig(structures=tuple(_VALUES))
+
+    @property
+    def normalisation(self) -> dict[str, dict[str, Any]]:
+        """Both kinds are MR, and normalised as such."""
+        rule = self.data.normalisation()["MR"]
+        return {"CT": rule, "MR": rule}
+
+    def cases(self, kind: Kind, count: int, pair: int, folder: Path) -> list[Case]:
+        """See :class:`mkd_core.training.experiments.runs.Benchmark`; an oracle is not to be had.
+
+        Raises:
+            InputError: there are not so many scans.
+        """
+        if kind == "assistant":
+            people, modality = self._people(_OTHER[self.kind]), "CT"
+            people = people[: len(people) // 2]  # the others test in the other direction
+        else:
+            modality = self.target
+            people = self._people(self.kind)[::-1]
+            starts = {"test": 0, "validation": _TESTED, "labelled": _TESTED + _VALIDATING}
+            ends = {"test": _TESTED, "validation": _TESTED + _VALIDATING, "labelled": len(people)}
+            people = people[starts[kind] : ends[kind]]
+            if kind == "labelled":
+                people = [people[place] for place in np.random.default_rng((7, pair)).permutation(len(people))]
+        if count > len(people):
+            raise InputError(f"“{self.folder}” has {len(people)} scans for “{kind}”, not {count}.")
+        return [_case(image, modality, folder / "cine-lge") for image in people[:count]]
+
+    def _people(self, kind: str) -> list[Path]:
+        """Images of a kind, in an order that is not the files'."""
+        images = sorted((self.folder / kind).glob("*_image.nii.gz"))
+        if not images:
+            raise InputError(f"There are no scans NAME_image.nii.gz in “{self.folder / kind}”.")
+        return [images[place] for place in np.random.default_rng(5).permutation(len(images))]
+
+
+def _case(image: Path, modality: str, folder: Path) -> Case:
+    name = image.name.removesuffix("_image.nii.gz")
+    label = folder / f"{name}_label.nii.gz"
+    if not label.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        known = read_volume(image.with_name(f"{name}_label.nii.gz"))
+        voxels = sitk.GetArrayViewFromImage(known)
+        ours = np.zeros(voxels.shape, np.uint8)
+        for number, value in enumerate(_VALUES.values(), start=1):
+            ours[voxels == value] = number
+        written = sitk.GetImageFromArray(ours)
+        written.CopyInformation(known)
+        write_volume(written, label)
+    return Case(name, image, label, modality)
+
+
+_QUICK = MethodConfig(segmentor_lr=5e-3, generator_lr=4e-4)
+
+SCALES = {
+    "tiny": Scale(
+        Stage(2, (6.0, 6.0, 10.0), (16, 16, 4), 2),
+        NetworksConfig((4, 8, 8), generator=2, generator_blocks=1, discriminator=2),
+        labelled=(2,),
+        assistants=2,
+        fewer_assistants=(1,),
+        validating=1,
+        tested=2,
+        pairs=(1, 1),
+        curve=1,
+    ),
+    "small": Scale(
+        Stage(1000, (2.8, 2.8, 10.0), (64, 64, 8), 2),
+        NetworksConfig((8, 16, 32, 64), generator=4, generator_blocks=2, discriminator=8),
+        _QUICK,
+        labelled=(2, 5, 10, 20),
+        assistants=50,
+        tested=_TESTED,
+        validating=_VALIDATING,
+    ),
+    "full": Scale(
+        Stage(20000, (1.4, 1.4, 10.0), (128, 128, 8), 2),
+        NetworksConfig(),
+        labelled=(2, 5, 10, 20),
+        assistants=50,
+        tested=_TESTED,
+        validating=_VALIDATING,
+    ),
+}
