@@ -175,11 +175,15 @@ def _examine(bundle: Bundle) -> SelfTest:
 
 def _refuse_confusion(part: str, overlaps: np.ndarray) -> None:
     """Refuse a network that finds a structure well, under the label of another."""
-    from scipy import optimize
+    suspects = (overlaps >= _FOUND) & (np.diag(overlaps) < _MISSED)[:, None]
+    np.fill_diagonal(suspects, False)
+    if not suspects.any():
+        return
+    from scipy import optimize  # takes its time to load
 
     rows, columns = optimize.linear_sum_assignment(-overlaps)
     for row, column in zip(rows, columns):
-        if row != column and overlaps[row, column] >= _FOUND and overlaps[row, row] < _MISSED:
+        if suspects[row, column]:
             drawn, called = (STRUCTURES[number].key for number in (row, column))
             raise refused("weights_confused", part=part, first=drawn, second=called)
 
