@@ -53,3 +53,22 @@ def loaded_by(statement: str) -> set[str]:
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(statement, allowed):
     assert loaded_by(statement) <= allowed
+
+
+def test_a_first_click_loads_no_package_that_it_does_not_need(tmp_path):
+    # Each of them takes a good part of a second: PyTorch's compiler, its computer algebra, and parts of SciPy.
+    code = (
+        "import sys, SimpleITK as sitk\n"
+        "from mkd_core.synthesis.render import synthesize\n"
+        f"sitk.WriteImage(synthesize(None, 'CT', 3, spacing=3.0)[0], {str(tmp_path / 'ct.nrrd')!r})\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    code = (
+        "import sys\n"
+        "from mkd_core import cli\n"
+        f"assert cli.main(['segment', '--quiet', {str(tmp_path / 'ct.nrrd')!r}, {str(tmp_path / 'out.nrrd')!r}]) == 0\n"
+        "heavy = ('torch._dynamo', 'torch._inductor', 'sympy', 'scipy.optimize', 'scipy.stats', 'scipy.interpolate')\n"
+        "print(*(name for name in heavy if name in sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.split() == []

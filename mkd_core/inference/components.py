@@ -8,8 +8,6 @@ surrounds them.
 from __future__ import annotations
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse import csgraph
 
 
 def remove_small_components(labels: np.ndarray, max_voxels: int) -> int:
@@ -44,6 +42,9 @@ def _pieces(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     """Runs of equal structure along the last axis: first voxel and one past the last (flat), label, and number of the
     face-connected piece.
     """
+    from scipy import sparse
+    from scipy.sparse import csgraph
+
     depth, height, width = labels.shape
     begins, found = [], []
     for number, plane in enumerate(

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage, optimize
 
 from mkd_core.arrays import as_array, as_tensor
 from mkd_core.errors import BundleError
@@ -176,9 +175,15 @@ def _examine(bundle: Bundle) -> SelfTest:
 
 def _refuse_confusion(part: str, overlaps: np.ndarray) -> None:
     """Refuse a network that finds a structure well, under the label of another."""
+    suspects = (overlaps >= _FOUND) & (np.diag(overlaps) < _MISSED)[:, None]
+    np.fill_diagonal(suspects, False)
+    if not suspects.any():
+        return
+    from scipy import optimize  # takes its time to load
+
     rows, columns = optimize.linear_sum_assignment(-overlaps)
     for row, column in zip(rows, columns):
-        if row != column and overlaps[row, column] >= _FOUND and overlaps[row, row] < _MISSED:
+        if suspects[row, column]:
             drawn, called = (STRUCTURES[number].key for number in (row, column))
             raise refused("weights_confused", part=part, first=drawn, second=called)
 
@@ -233,6 +238,8 @@ def draw_phantom(modality: str, spacing: float, shape: tuple[int, int, int]) -> 
         Intensities (float32; HU for CT) and labels (uint8, see `mkd_core.structures`), both ``(D, H, W)``; not to be
         changed, as they are kept.
     """
+    from scipy import ndimage
+
     labels, fat = _draw_labels(spacing / _SCALE, shape)
     lung_value, fat_value, muscle, blood = _LOOKS[modality]
     values = np.where(fat, fat_value, lung_value).astype(np.float32)
@@ -255,6 +262,8 @@ def _draw_labels(spacing: float, shape: tuple[int, int, int]) -> tuple[np.ndarra
 
     Points are (x, y, z) in mm from the middle, to the patient's left, back and head.
     """
+    from scipy import ndimage
+
     axes = [(np.arange(count, dtype=np.float32) - (count - 1) / 2) * spacing for count in reversed(shape)]
     x, y, z = axes[0][None, None, :], axes[1][None, :, None], axes[2][:, None, None]
 

@@ -10,15 +10,14 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mkd_core.io.bundle_metadata import PARTS
 from mkd_core.io.bundle_refusals import refused
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 #: Voxels of the largest box: 256 x 256 x 320 mm at 1 mm, and a few more.  Each needs about 100 bytes of probabilities.
@@ -59,6 +58,9 @@ class Outline:
 def outline(architecture: str) -> Outline:
     """Build a network without memory for its weights and send an image through it that is nothing but a size.
 
+    What a layer would give is reckoned here: PyTorch would do it too, but loads its compiler for that, which takes
+    most of a second.
+
     Args:
         architecture: JSON of its description, see `mkd_core.method.networks.build`.
 
@@ -71,7 +73,7 @@ def outline(architecture: str) -> Outline:
 
     multiply_adds = layer_floats = 0
 
-    def count(layer: nn.Module, given: tuple[torch.Tensor, ...], result: torch.Tensor) -> None:
+    def count(layer: nn.Module, given: tuple[_Sizes, ...], result: _Sizes) -> None:
         nonlocal multiply_adds, layer_floats
         layer_floats = max(layer_floats, given[0].numel() + result.numel())
         if isinstance(layer, torch.nn.ConvTranspose3d):
@@ -81,16 +83,71 @@ def outline(architecture: str) -> Outline:
 
     with torch.device("meta"):
         network = networks.build(json.loads(architecture)).eval()
-        for layer in network.modules():
-            if not any(layer.children()):
-                layer.register_forward_hook(count)
-        stride: int = network.stride  # type: ignore[assignment]
-        side = 2 * stride
-        output = tuple(network(torch.zeros(1, 1, side, side, side)).shape)
+    for layer in network.modules():
+        if not any(layer.children()):
+            layer.forward = functools.partial(_sizes_through, layer)
+            layer.register_forward_hook(count)
+    stride: int = network.stride  # type: ignore[assignment]
+    side = 2 * stride
+    output = network(_Sizes(1, 1, side, side, side)).shape
     if output[2:] != (side,) * 3:
         raise ValueError("its output has another size than its input")
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if is_weight(name)}
-    return Outline(output[:2], shapes, stride, multiply_adds / side**3, layer_floats / side**3)
+    return Outline((output[0], output[1]), shapes, stride, multiply_adds / side**3, layer_floats / side**3)
+
+
+class _Sizes:
+    """Stands in for images of which only the size matters, in the functions that our networks call."""
+
+    def __init__(self, *shape: int) -> None:
+        self.shape = shape
+
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    def __add__(self, other: _Sizes) -> _Sizes:
+        if other.shape != self.shape:
+            raise ValueError("images of two sizes are added")
+        return self
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Callable, _types: object, arguments: tuple = (), options: dict[str, Any] | None = None
+    ) -> _Sizes:
+        import torch
+
+        if function is torch.tanh:
+            return cast(_Sizes, arguments[0])
+        if function is torch.cat and options == {"dim": 1}:
+            first, *others = arguments[0]
+            if any(other.shape[2:] != first.shape[2:] for other in others):
+                raise ValueError("images of two sizes are joined")
+            return _Sizes(first.shape[0], sum(part.shape[1] for part in arguments[0]), *first.shape[2:])
+        raise TypeError(f"what {function} does to a size is not known here")
+
+
+def _sizes_through(layer: nn.Module, given: _Sizes) -> _Sizes:
+    """What a layer gives for an image of this size."""
+    import torch
+
+    channels, sides = given.shape[1], list(given.shape[2:])
+    wanted = getattr(layer, "in_channels", getattr(layer, "num_features", channels))
+    if wanted != channels:
+        raise ValueError(f"a layer for {wanted} channels is given {channels}")
+    if isinstance(layer, (torch.nn.Conv3d, torch.nn.ConvTranspose3d)):
+        if isinstance(layer.padding, str):
+            raise ValueError("a padding that is no number")
+        channels = layer.out_channels
+        for axis, side in enumerate(sides):
+            kernel = layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1
+            stride, padding = layer.stride[axis], 2 * layer.padding[axis]
+            if isinstance(layer, torch.nn.ConvTranspose3d):
+                sides[axis] = (side - 1) * stride - padding + kernel + layer.output_padding[axis]
+            else:
+                sides[axis] = (side + padding - kernel) // stride + 1
+            if sides[axis] < 1:
+                raise ValueError("a layer leaves nothing of the image")
+    return _Sizes(given.shape[0], channels, *sides)
 
 
 def is_weight(name: str) -> bool:

@@ -10,7 +10,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from mkd_core.structures import Structure
 
@@ -101,6 +100,8 @@ class HeartGrid:
 
 def _box(labels: np.ndarray, steps: np.ndarray) -> tuple[slice, slice, slice] | None:
     """Box of all labels with some margin; a first look at every few mm, so that large volumes are not read whole."""
+    from scipy import ndimage
+
     strides = np.maximum(1, np.floor(_GLANCE_MM / steps)).astype(int)
     seen = labels[tuple(slice(None, None, int(stride)) for stride in strides)] > 0
     found = ndimage.find_objects(seen.astype(np.uint8))
@@ -137,6 +138,8 @@ def _unsheared(
     labels: np.ndarray, columns: np.ndarray, origin: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Nearest labels on an upright grid in the world, its origin and its axes."""
+    from scipy import ndimage
+
     corners = np.array(np.meshgrid(*[(0, size - 1) for size in labels.shape], indexing="ij")).reshape(3, -1)
     places = origin[:, None] + columns @ corners
     low = places.min(axis=1)

@@ -14,9 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage, sparse
-from scipy.sparse.csgraph import dijkstra
-from scipy.spatial import cKDTree
 
 from mkd_core.measure.heart_grid import HeartGrid
 from mkd_core.measure.messages import finding
@@ -81,6 +78,8 @@ def vessel_diameter(grid: HeartGrid, key: str) -> VesselDiameter | Finding:
     Returns:
         The diameter, or a finding that says why there is none.
     """
+    from scipy import ndimage
+
     mask, ventricle = grid.mask(key), grid.mask(VENTRICLE_OF[key])
     for one, structure in ((mask, key), (ventricle, VENTRICLE_OF[key])):
         if not one.any():
@@ -130,6 +129,8 @@ def _with_margin(box: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[slice,
 
 
 def _largest_part(mask: np.ndarray) -> np.ndarray:
+    from scipy import ndimage
+
     parts, count = ndimage.label(mask)
     if count < 2:
         return mask
@@ -140,6 +141,8 @@ def _largest_part(mask: np.ndarray) -> np.ndarray:
 
 def _valve(part: np.ndarray, ventricle: np.ndarray, box: tuple[slice, ...], spacing: float) -> np.ndarray | None:
     """Voxels ``(n, 3)`` of the vessel next to its ventricle; None where the two lie apart."""
+    from scipy import ndimage
+
     grown = ventricle[box]
     if not grown.any():
         return None
@@ -152,6 +155,10 @@ def _valve(part: np.ndarray, ventricle: np.ndarray, box: tuple[slice, ...], spac
 
 def _centre_line(part: np.ndarray, start: np.ndarray, spacing: float) -> np.ndarray:
     """Points ``(n, 3)`` in mm from the valve to the end, about a shell apart."""
+    from scipy import ndimage, sparse
+    from scipy.sparse.csgraph import dijkstra
+    from scipy.spatial import cKDTree
+
     stride = max(1, round(_NODE_MM / spacing))
     coarse = part[::stride, ::stride, ::stride]
     numbers = np.full(coarse.shape, -1, np.int32)
@@ -190,6 +197,8 @@ def _shifted(numbers: np.ndarray, step: tuple[int, int, int]) -> tuple[np.ndarra
 
 def _level(key: str, arc: np.ndarray, line: np.ndarray, part: np.ndarray, spacing: float) -> float | None:
     """Way in mm from the valve to the level; None where the vessel is too short."""
+    from scipy.spatial import cKDTree
+
     length = arc[-1]
     if len(line) < 6 or length < _SHORTEST_MM[key]:
         return None
@@ -244,6 +253,8 @@ class _Section:
 
 def _section(smooth: np.ndarray, spacing: float, centre: np.ndarray, normal: np.ndarray) -> _Section | None:
     """Cut a smooth mask by a plane; what is connected with the centre counts.  Positions in mm of the mask's array."""
+    from scipy import ndimage
+
     across = np.linalg.svd(normal[None])[2][1:]
     radius = 50.0
     count = int(radius / _STEP_MM)

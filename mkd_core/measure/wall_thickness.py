@@ -15,8 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from mkd_core.measure.heart_grid import HeartGrid
 from mkd_core.measure.messages import finding
@@ -128,6 +126,8 @@ def wall_thickness(grid: HeartGrid) -> WallThickness | Finding:
 
 def _box(grid: HeartGrid) -> tuple[slice, ...]:
     """Box of the muscle and cavity, with room for what is outside."""
+    from scipy import ndimage
+
     both = (grid.labels == grid.label_of["LV"]) | (grid.labels == grid.label_of["Myo"])
     found = ndimage.find_objects(both.astype(np.uint8))[0]
     room = int(np.ceil(_SEPTUM_MM / grid.spacing)) + 1
@@ -139,6 +139,8 @@ def _surface(mask: np.ndarray) -> np.ndarray:
 
     Smoothing removes the steps of the voxels, which would make walls too thin: the nearest corner sticks out.
     """
+    from scipy import ndimage
+
     smooth = ndimage.gaussian_filter(mask.astype(np.float32), 0.8) - 0.5
     points = []
     for axis in range(3):
@@ -157,6 +159,8 @@ def _surface(mask: np.ndarray) -> np.ndarray:
 
 def _distances(places: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Distance of each place to the nearest point; infinite where there are no points."""
+    from scipy.spatial import cKDTree
+
     if not len(points) or not len(places):
         return np.full(len(places), np.inf)
     return cKDTree(points, compact_nodes=False, balanced_tree=False).query(places)[0]
@@ -164,6 +168,8 @@ def _distances(places: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def _valves(labels: np.ndarray, cavity: np.ndarray, grid: HeartGrid) -> np.ndarray:
     """Voxels ``(n, 3)`` of atrium and aorta beside the cavity: near them the wall ends, and is not thin."""
+    from scipy import ndimage
+
     beside = np.isin(labels, [grid.label_of[key] for key in ("LA", "AA") if key in grid.label_of])
     return np.argwhere(beside & ndimage.binary_dilation(cavity, iterations=2))
 
@@ -184,6 +190,8 @@ def _cover(labels: np.ndarray, grid: HeartGrid) -> float:
 
 def _open_base(labels: np.ndarray, cavity: np.ndarray, muscle: np.ndarray, grid: HeartGrid) -> np.ndarray:
     """Cavity voxels at the mitral valve; at any opening of the wall where the left atrium is not there."""
+    from scipy import ndimage
+
     if "LA" in grid.label_of:
         valve = cavity & ndimage.binary_dilation(labels == grid.label_of["LA"], iterations=2)
         if np.count_nonzero(valve) >= 10:
@@ -229,6 +237,8 @@ class _Septum:
 
 
 def _septum(labels: np.ndarray, muscle: np.ndarray, grid: HeartGrid, axis: _LongAxis) -> _Septum | None:
+    from scipy import ndimage
+
     label = grid.label_of.get("RV")
     if label is None:
         return None

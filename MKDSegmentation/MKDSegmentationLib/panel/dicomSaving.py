@@ -9,7 +9,6 @@ from slicer.i18n import tr as _
 from mkd_core.errors import MKDError
 
 from ..parameters import MachineSettings
-from ..scene.dicomExport import saveAsDicom, sourceFiles
 from ..scene.findingTexts import errorText
 
 
@@ -30,6 +29,8 @@ class DicomSaving:
         self._state = state
 
     def _onSave(self) -> None:
+        from ..scene.dicomExport import saveAsDicom, sourceFiles  # here, for it loads SimpleITK
+
         segmentation, volume = self._state.segmentation, self._state.volume
         try:
             sourceFiles(volume)  # before anyone thinks of a name

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import slicer
 import vtk
-from scipy import ndimage
 from slicer.i18n import tr as _
 from vtk.util import numpy_support
 
@@ -131,6 +130,8 @@ def _fromFirstVoxel(image) -> np.ndarray:
 
 def _merged(masks: dict) -> tuple:
     """Return labels of masks on grids of their own, and the matrix of their common grid: that of the first."""
+    from scipy import ndimage
+
     matrix = next(iter(masks.values()))[1]
     shifts, low, high = {}, [], []
     for key, (mask, own) in masks.items():
