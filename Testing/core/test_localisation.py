@@ -16,7 +16,7 @@ from mkd_core import SegmentationOptions
 from mkd_core.errors import InputError, NoHeartError
 from mkd_core.inference import localisation
 from mkd_core.inference.clock import Clock
-from mkd_core.inference.geometry import OrientedVolume
+from mkd_core.inference.geometry import Grid, OrientedVolume
 from mkd_core.inference.localisation import MIRRORED, ORIENTATIONS, Orientation
 from mkd_core.measure.messages import describe
 from mkd_core.measure.orientation import directions, orientation_finding
@@ -158,6 +158,30 @@ def _other_levels() -> dict[float, int]:
     """A segmentor that misses the right atrium and takes the pulmonary artery for the aorta."""
     taken = {1: 1, 2: 2, 3: 3, 4: 0, 5: 5, 6: 6, 7: 6}
     return {level: taken[label] for label, level in LEVELS.items()} | {-300.0: 0, BODY: 0}
+
+
+class Counting:
+    """An executor whose localiser sees background everywhere, and that counts what it was shown."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    def run(self, part: str, image: torch.Tensor, poll) -> torch.Tensor:
+        self.shapes.append(tuple(image.shape[2:]))
+        return torch.zeros((1, 8, *image.shape[2:]))
+
+
+def test_each_orientation_is_looked_at_once_and_never_at_more_than_a_heart_with_its_surroundings():
+    size = (96, 64, 80)  # half a metre at 5 mm: voxels said to be larger than they are
+    labels = np.zeros(size, np.uint8)
+    labels[8:88, 8:56, 8:72] = 1
+    image = torch.zeros(size)
+    seen = localisation.Localisation(
+        image, {}, Grid(size, (0.0, 0.0, 0.0), 5.0), torch.zeros(8, *size), labels, 0.5, False, 0.0
+    )
+    executor = Counting()
+    assert localisation.OrientationSearch(seen, KnownBundle(), executor).better(0.3) is None
+    assert len(executor.shapes) == 48 and max(max(shape) for shape in executor.shapes) * 5.0 <= 240.0
 
 
 # ---- where the segmentors do not confirm ----

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 pytest.importorskip("resource")  # of the standard library, but not on Windows
+from Testing.trust import __main__ as everything
 from Testing.trust import bundles, doubts, geometry, orientations, volumes
+from Testing.trust.outcome import Outcome
 
 
 @pytest.mark.parametrize(
@@ -21,3 +27,26 @@ def test_everything_bad_is_borne(section):
 def test_wrong_orientations_are_not_kept_silent():
     (outcome,) = orientations.outcomes(quick=True)
     assert outcome.tried == 5 and outcome.survived, outcome.note
+
+
+def test_a_section_that_is_run_alone_keeps_what_the_others_found(tmp_path, monkeypatch, capsys):
+    results, messages = tmp_path / "faults.json", tmp_path / "messages.md"
+    found = {
+        "files": [Outcome("bad files", "empty", True, 3, "It is | empty.")],
+        "weights": [Outcome("bad weights", "old", True)],
+    }
+    monkeypatch.setattr(everything, "RESULTS", results)
+    monkeypatch.setattr(everything, "MESSAGES", messages)
+    sections = {name: SimpleNamespace(outcomes=lambda quick, name=name: found[name]) for name in found}
+    monkeypatch.setattr(everything, "SECTIONS", sections)
+    for name in ("weights", "files"):
+        monkeypatch.setattr(sys, "argv", ["trust", "--only", name])
+        assert everything.main() == 0
+    stored = json.loads(results.read_text(encoding="utf-8"))
+    assert list(stored["sections"]) == ["files", "weights"]
+    assert stored["counts"]["all"] == {"kinds": 2, "tried": 4, "survived": 2, "lost": 0}
+    assert "| empty | It is \\| empty. |" in messages.read_text(encoding="utf-8")
+    found["weights"] = [Outcome("bad weights", "old", False, note="it was loaded")]
+    monkeypatch.setattr(sys, "argv", ["trust", "--only", "weights"])
+    assert everything.main() == 1 and "it was loaded" in capsys.readouterr().out
+    assert json.loads(results.read_text(encoding="utf-8"))["counts"]["all"]["lost"] == 1

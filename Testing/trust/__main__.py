@@ -65,9 +65,11 @@ def main() -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """What a section found, and the seconds of a processor that it took, those of processes it started not counted."""
+    """What a section found, and the seconds of a processor that it took, those of processes it started not counted;
+    None where that was not noted.
+    """
 
-    cpu_seconds: int
+    cpu_seconds: int | None
     outcomes: list[Outcome]
 
 
