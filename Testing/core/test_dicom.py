@@ -239,6 +239,16 @@ def test_a_slice_of_which_only_a_part_of_the_header_is_left_is_not_left_out(tmp_
     assert refusal(tmp_path) == "file_damaged"
 
 
+@pytest.mark.parametrize(("name", "content"), [("IM0009.dcm", b""), ("IM0009.dcm", bytes(5000)), ("IM0009", b"")])
+def test_a_slice_that_was_not_copied_is_told_though_it_is_the_last(tmp_path, name, content):
+    write_export(noise(), tmp_path)[-1].unlink()
+    (tmp_path / name).write_bytes(content)
+    assert refusal(tmp_path) == "file_damaged"
+    (tmp_path / name).unlink()
+    (tmp_path / "empty.txt").write_bytes(b"")
+    assert read_volume(tmp_path).GetSize() == (11, 10, 8)
+
+
 def test_an_enhanced_file_that_is_cut_off_is_told(tmp_path):
     path = write_enhanced(noise(), tmp_path / "enhanced.dcm")
     path.write_bytes(path.read_bytes()[:-300])
