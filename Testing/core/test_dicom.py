@@ -164,7 +164,7 @@ def test_slices_of_a_tilted_gantry_are_moved_to_where_they_were_taken(tmp_path, 
     voxels = sitk.GetArrayFromImage(read)
     inside = voxels > field_minimum(field)
     index = np.argwhere(inside)[:, ::-1]
-    found = np.array([read.TransformIndexToPhysicalPoint(map(int, at)) for at in index]) @ slope
+    found = np.array([read.TransformIndexToPhysicalPoint([int(value) for value in at]) for at in index]) @ slope
     # A slice that lies between two voxels loses the half voxel at one end.
     off = np.abs(found - voxels[inside])
     assert np.mean(off < 1.5) > 0.94 and inside.mean() > 0.5

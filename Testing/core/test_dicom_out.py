@@ -11,6 +11,8 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
+pytest.importorskip("highdicom")
+
 from mkd_core import cli
 from mkd_core.errors import InputError
 from mkd_core.inference import pipeline
