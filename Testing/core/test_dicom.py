@@ -164,7 +164,7 @@ def test_slices_of_a_tilted_gantry_are_moved_to_where_they_were_taken(tmp_path, 
     voxels = sitk.GetArrayFromImage(read)
     inside = voxels > field_minimum(field)
     index = np.argwhere(inside)[:, ::-1]
-    found = np.array([read.TransformIndexToPhysicalPoint(map(int, at)) for at in index]) @ slope
+    found = np.array([read.TransformIndexToPhysicalPoint([int(value) for value in at]) for at in index]) @ slope
     # A slice that lies between two voxels loses the half voxel at one end.
     off = np.abs(found - voxels[inside])
     assert np.mean(off < 1.5) > 0.94 and inside.mean() > 0.5
@@ -237,6 +237,16 @@ def test_a_slice_of_which_only_a_part_of_the_header_is_left_is_not_left_out(tmp_
     path = tmp_path / "IM0009.dcm"
     path.write_bytes(path.read_bytes()[:kept])
     assert refusal(tmp_path) == "file_damaged"
+
+
+@pytest.mark.parametrize(("name", "content"), [("IM0009.dcm", b""), ("IM0009.dcm", bytes(5000)), ("IM0009", b"")])
+def test_a_slice_that_was_not_copied_is_told_though_it_is_the_last(tmp_path, name, content):
+    write_export(noise(), tmp_path)[-1].unlink()
+    (tmp_path / name).write_bytes(content)
+    assert refusal(tmp_path) == "file_damaged"
+    (tmp_path / name).unlink()
+    (tmp_path / "empty.txt").write_bytes(b"")
+    assert read_volume(tmp_path).GetSize() == (11, 10, 8)
 
 
 def test_an_enhanced_file_that_is_cut_off_is_told(tmp_path):

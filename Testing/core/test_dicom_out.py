@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+
+pytest.importorskip("highdicom")
 
 from mkd_core import cli
 from mkd_core.errors import InputError
@@ -276,6 +279,18 @@ def test_labels_without_any_voxel_are_refused(tmp_path):
     with pytest.raises(InputError, match="no structure was found"):
         write(tmp_path / "out.dcm", series, empty, report_of(empty))
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize("package", ["pydicom", "highdicom"])
+def test_without_the_packages_the_command_that_installs_them_is_said_before_the_work(
+    tmp_path, capsys, monkeypatch, package
+):
+    write_export(image_and_labels()[0], tmp_path / "in")
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(pipeline, "segment", None)
+    assert mkd("segment", tmp_path / "in", tmp_path / "heart.dcm") == 1
+    said = capsys.readouterr().err
+    assert f"needs the package {package}" in said and "pip install" in said
 
 
 # ---- the command ----

@@ -10,6 +10,9 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
+pytest.importorskip("highdicom")
+pytest.importorskip("dicomweb_client")
+
 from mkd_core import cli
 from mkd_core.errors import InputError
 from mkd_core.inference import pipeline

@@ -32,6 +32,7 @@ def test_no_file_of_the_core_imports_anything_of_slicer_or_unpickles(path):
 def loaded_by(statement: str) -> set[str]:
     """Heavy modules that a statement loads."""
     heavy = {"torch", "numpy", "scipy", "SimpleITK", "safetensors", "matplotlib"}
+    heavy |= {"pydicom", "highdicom", "dicomweb_client", "requests"}
     code = f"{statement}\nimport sys; print(*sorted({heavy} & set(sys.modules)))"
     return set(
         subprocess.run(
@@ -47,6 +48,10 @@ def loaded_by(statement: str) -> set[str]:
         ("from mkd_core.io.bundle import read_description, default_bundle_path", {"numpy"}),
         (
             "from mkd_core import segment, SegmentationOptions; from mkd_core.io import preview",
+            {"numpy", "scipy", "SimpleITK"},
+        ),
+        (
+            "from mkd_core.io import volumes, dicom, dicom_out, dicomweb; from mkd_core import worker",
             {"numpy", "scipy", "SimpleITK"},
         ),
     ],

@@ -91,6 +91,9 @@ SPLITTING_TAGS = (
 #: the first gigabyte.
 _MOST_MEMBERS, _MOST_MEMBER_BYTES, _MOST_UNPACKED, _FREE_BYTES = 2_000_000, 8 << 30, 200, 1 << 30
 
+#: Ends of names of files that should be DICOM.
+_SUFFIXES = (".dcm", ".dicom", ".ima")
+
 #: Bytes at the start of a file in an archive in which its header usually ends.
 _USUAL_HEADER_BYTES = 1 << 17
 
@@ -312,6 +315,9 @@ def _read_header(pydicom: ModuleType, file: FileReference, opener: Opener) -> He
     with opener.open(file, first) as stream:
         start = stream.read(2048)
         if not (start[128:132] == b"DICM" or _looks_like_a_dataset(start)):
+            suffix = PurePosixPath(file.name).suffix.lower()
+            if suffix in _SUFFIXES or not (start or suffix):  # a slice that was to be copied and was not
+                return Aside(file, finding("dicom_damaged"), is_damaged_image=True)
             return Aside(file, finding("dicom_pdf" if start.startswith(b"%PDF") else "dicom_not_dicom"))
         tags, is_whole = _read_tags(pydicom, stream)
     if not is_whole and first is not None:
