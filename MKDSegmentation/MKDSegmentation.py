@@ -117,7 +117,6 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.addObserver(scene, event, self.onSceneEndChange)
         # before the selector notices, which might take another box instead
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved, priority=1.0)
-        self.ui.resultsTable.connect("cellClicked(int,int)", self.onResultClicked)
         self.ui.heartBoxSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onHeartBoxAdded)
         self.initializeParameterNode()
 
@@ -130,6 +129,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._undoButton = lib.UndoButton(ui, self.onUndone)
         self._results = lib.ResultsTable(ui)
         self._dicomSaving = lib.DicomSaving(ui)
+        self._navigation = lib.StructureNavigation(ui, self._results)
         self._clinical = lib.ClinicalSection(ui)
         self._reportButtons = lib.ReportButtons(ui, self._clinical)
         self._sequence = lib.SequenceSection(ui)
@@ -241,6 +241,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._estimate.updateFromRun(outcome.report, self._computing.device)
         self._updatePanel()
         if outcome.segmentation and self._parameterNode:
+            lib.showHeart(outcome.segmentation)
             self._overlay.showFirst()
 
     def _chosenOptions(self) -> lib.RunOptions:
@@ -266,14 +267,6 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Show that the last run was undone, or done again."""
         self._outcome = outcome
         self._updatePanel()
-
-    def onResultClicked(self, row: int, column: int) -> None:
-        """Bring the slice views to the structure in this row."""
-        segmentation, key = self._parameterNode.outputSegmentation, self._results.keyOfRow(row)
-        segmentId = lib.ourSegments(segmentation).get(key)
-        center = segmentation.GetSegmentCenterRAS(segmentId) if segmentId else None
-        if center is not None:  # an empty segment has none
-            slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *center)
 
     def _onParametersModified(self, caller=None, event=None) -> None:
         """Follow the selected volume: its own segmentation is the output, so that a run never overwrites that of
@@ -387,6 +380,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._advice,
             self._estimate,
             self._overlay,
+            self._navigation,
             self._clinical,
             self._reportButtons,
             self._sequence,

@@ -106,6 +106,16 @@ def typeText(widget, text):
     processEvents()
 
 
+def pressKey(widget, name):
+    """Press a key, named as Qt does ("Up", "Return", "Space"), on a widget that has the keyboard then."""
+    raw = unwrap(widget)
+    if not raw.isEnabled() or not raw.isVisible():
+        raise AssertionError(f"a user cannot reach {raw.objectName() or raw!r}: it is disabled or hidden")
+    raw.setFocus()
+    QTest.keyClick(raw, getattr(QtCore.Qt.Key, f"Key_{name}"))
+    processEvents()
+
+
 def shownTexts(widget):
     """Return every text that a user can read in the panel: labels, buttons, line edits, combo boxes, table cells,
     progress bars.

@@ -65,6 +65,8 @@ def edited(panel, worker, tmp_path):
     mask[:7] = False
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype("uint8"), node, "LV", volume)
     node.GetSegmentation().RemoveSegment("RA")
+    driving.waitUntil(lambda: not panel.logic.measurements._timer.active, message="the figures")
+    driving.waitUntil(lambda: panel._clinical.geometry is not None, message="the clinical figures")
     driving.click(panel.ui.segmentButton)
 
 

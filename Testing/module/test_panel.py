@@ -142,7 +142,7 @@ def test_the_results_table_tells_name_volume_and_where_to_look(panel, volume, wo
     assert [row[0] for row in rows] == [structure.name for structure in STRUCTURES]
     voxels = (SHAPE[0] // 4) * (SHAPE[1] // 4) * (SHAPE[2] // 9)
     assert rows[0][1] == f"{voxels * 8 / 1000:.1f}", "2 mm voxels"
-    assert [row[4] for row in rows] == ["", "", "", "", "", "", "\N{WARNING SIGN}"]
+    assert [row[4] for row in rows] == ["●"] * 6 + ["▲"]
     assert "Left ventricular mass: 1 g" in panel.ui.warningsLabel.text
     assert "Pulmonary artery" in panel.ui.warningsLabel.text and "Reaches the edge" in panel.ui.warningsLabel.text
     assert "its ends are missing" in panel.ui.warningsLabel.text

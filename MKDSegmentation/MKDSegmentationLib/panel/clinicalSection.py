@@ -139,7 +139,7 @@ class ClinicalSection:
 
     def _onRowClicked(self, row: int, column: int) -> None:
         """Bring the slice views to the diameter in this row."""
-        name = _LINE_KEYS.get(self._figures[row].key)
+        name = _LINE_KEYS.get(self._figures[row].key) if row < len(self._figures) else None
         diameter = getattr(self.geometry, name) if name and self.geometry is not None else None
         if isinstance(diameter, VesselDiameter):
             first, second = diameter.line
@@ -148,10 +148,13 @@ class ClinicalSection:
 
     def _showFigures(self) -> None:
         ui, geometry = self._ui, self.geometry
+        isOther = not self._measured or not self._asked or self._measured[0] != self._asked[0]
+        for button in (ui.reportButton, ui.studyButton):
+            button.enabled = geometry is not None
         for widget in (ui.clinicalTable, ui.clinicalNotesLabel, ui.linesCheckBox):
-            widget.visible = geometry is not None
+            widget.visible = geometry is not None or not isOther
         if geometry is None:
-            ui.bullseyeLabel.visible = False
+            self._showWaiting(isOther)
             return
         patient, self._phase = patientOf(self._volume), phaseOf(self._volume)
         structures = self._report.get("structures", {})
@@ -174,6 +177,16 @@ class ClinicalSection:
         ui.linesCheckBox.checked = bool(linesOf(self._segmentation))
         ui.linesCheckBox.blockSignals(wasBlocked)
         self._showBullseye()
+
+    def _showWaiting(self, isOther: bool) -> None:
+        """Show no figure of what changed and is not measured yet; the rows stay, so that nothing jumps."""
+        self._figures = []
+        if isOther:
+            self._ui.bullseyeLabel.visible = False
+        for row in range(self._ui.clinicalTable.rowCount):
+            item = self._ui.clinicalTable.item(row, 1)
+            if item is not None:
+                item.setText("…")
 
     def _fillTable(self) -> None:
         table = self._ui.clinicalTable

@@ -1,0 +1,65 @@
+"""What the slice views show of a result: the volume that was segmented, the heart in their middle, outlines."""
+
+import slicer
+
+from .nodeSelection import volumeOf
+from .ourSegments import ourSegments
+
+#: Attribute of a segmentation that was shown once: how the user shows it afterwards stays.
+_SHOWN_ATTRIBUTE = "MKDSegmentation.WasShown"
+
+#: Singleton tag under which the module Segment Editor keeps its choices.
+_EDITOR_TAG = "SegmentEditor"
+
+
+def showHeart(segmentationNode) -> None:
+    """Bring the slice views to a new result: to its volume, if they show another one, and to the middle of the heart.
+
+    The first time a segmentation is shown its segments are outlines, so that the image within can be judged; where a
+    user had chosen otherwise for an earlier result in the same node, that stays.
+    """
+    volumeNode = volumeOf(segmentationNode)
+    if volumeNode is None:
+        return
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    if any(node.GetBackgroundVolumeID() != volumeNode.GetID() for node in composites):
+        slicer.util.setSliceViewerLayers(background=volumeNode, fit=True)
+    display = segmentationNode.GetDisplayNode()
+    if display is not None and not segmentationNode.GetAttribute(_SHOWN_ATTRIBUTE):
+        display.SetVisibility2DFill(False)
+        segmentationNode.SetAttribute(_SHOWN_ATTRIBUTE, "1")
+    jumpToHeart(segmentationNode)
+
+
+def jumpToHeart(segmentationNode) -> None:
+    """Bring the slice views to the middle of our segments."""
+    centers = [segmentationNode.GetSegmentCenterRAS(segmentId) for segmentId in ourSegments(segmentationNode).values()]
+    centers = [center for center in centers if center is not None]  # an empty segment has none
+    if centers:
+        jumpTo(tuple(sum(values) / len(centers) for values in zip(*centers)))
+
+
+def jumpToStructure(segmentationNode, key: str) -> None:
+    """Bring the slice views to a structure, if it is there."""
+    segmentId = ourSegments(segmentationNode).get(key)
+    center = segmentationNode.GetSegmentCenterRAS(segmentId) if segmentId else None
+    if center is not None:
+        jumpTo(center)
+
+
+def jumpTo(point) -> None:
+    """Bring all slice views to a point in the world, RAS mm."""
+    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *point)
+
+
+def prepareEditor(segmentationNode, segmentId: str, volumeNode) -> None:
+    """Let Slicer's Segment Editor begin with a segment and its volume when it is opened."""
+    editor = slicer.mrmlScene.GetSingletonNode(_EDITOR_TAG, "vtkMRMLSegmentEditorNode")
+    if editor is None:
+        editor = slicer.vtkMRMLSegmentEditorNode()
+        editor.SetSingletonTag(_EDITOR_TAG)
+        editor = slicer.mrmlScene.AddNode(editor)
+    with slicer.util.NodeModify(editor):
+        editor.SetAndObserveSegmentationNode(segmentationNode)
+        editor.SetAndObserveSourceVolumeNode(volumeNode)
+        editor.SetSelectedSegmentID(segmentId)
