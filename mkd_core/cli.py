@@ -309,6 +309,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     experiment.add_argument("--steps", type=int, help="length of a run instead of the scale's")
     experiment.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SETTING=VALUE",
+        help="a setting of all rows that do not have their own, such as method.temperature=3 or "
+        "networks.segmentor_norm=instance; may be repeated",
+    )
+    experiment.add_argument(
         "--scale",
         choices=("tiny", "small", "full"),
         default="small",
@@ -716,6 +724,7 @@ def _experiment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> 
     from mkd_core.inference.pipeline import require_torch
 
     require_torch()
+    from mkd_core.training.config import apply_change, config_from
     from mkd_core.training.experiments import cine_lge, report, runs, scarce_labels
     from mkd_core.training.experiments.people import Cohort
 
@@ -737,6 +746,12 @@ def _experiment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> 
         scale = dataclasses.replace(scale, labelled=tuple(chosen.labelled))
     if chosen.steps:
         scale = dataclasses.replace(scale, stage=dataclasses.replace(scale.stage, steps=chosen.steps))
+    if chosen.set:
+        values = {"method": dataclasses.asdict(scale.method), "networks": dataclasses.asdict(scale.networks)}
+        for change in chosen.set:
+            apply_change(change, values)
+        changed = config_from(values)
+        scale = dataclasses.replace(scale, method=changed.method, networks=changed.networks)
     out = chosen.out or Path("runs") / chosen.name
     folder = chosen.results or out
     results = runs.run_all(

@@ -237,12 +237,15 @@ def test_people_of_real_scans_test_validate_are_labelled_or_assist(stacks, tmp_p
 
 def test_the_command_compares_rows_on_real_scans(stacks, tmp_path, capsys):
     arguments = ["experiment", "cine-lge", "--data", str(stacks), "--out", str(tmp_path / "out"), "--scale", "tiny"]
+    arguments += ["--set", "method.distillation_dice=0.5", "--set", "networks.segmentor_norm=instance"]
     assert cli.main([*arguments, "--jobs", "1", "--device", "cpu", "--rows", "target only", "MKD"]) == 0
     (kept,) = (tmp_path / "out").glob("cine-lge-lge-runs.json")
     results = json.loads(kept.read_text())
     assert [one["row"] for one in results] == ["target only", "MKD", "MKD"]
     assert np.shape(results[0]["test"]["S_real"]) == np.shape(results[0]["test HD95"]["S_real"]) == (2, 2)
     assert results[0]["settings"]["networks"]["voxel"] == [6.0, 6.0, 10.0]
+    assert results[1]["settings"]["networks"]["segmentor_norm"] == "instance"
+    assert results[1]["settings"]["method"]["distillation_dice"] == 0.5
     assert "| 2 | target only (2 assistants) |" in capsys.readouterr().out
     for wrong in (["experiment", "cine-lge"], [*arguments, "--rows", "MKT"]):
         with pytest.raises(SystemExit):

@@ -194,6 +194,17 @@ def test_the_speed_that_is_shown_was_measured():
     assert f"takes {huge['CPU s']:.1f} s and {huge['peak GB']:.1f} GB" in " ".join(BENCHMARKS.split())
 
 
+def test_the_table_of_few_labels_was_measured():
+    found = {row["row"]: row for row in results("scarce-labels-300-steps.json")["rows"]}
+    table = BENCHMARKS.split("| trained |")[1].split("\n\n")[0].splitlines()[2:]
+    assert {line.split("|")[1].strip() for line in table} == set(found)
+    for line in table:
+        name, *cells, seconds = [cell.strip() for cell in line.strip("|").split("|")]
+        measured = [found[name][kind][0] for kind in ("S_real", "S_syn", "ensemble")]
+        assert [float(cell) for cell in cells] == pytest.approx(measured, abs=0.00051)
+        assert int(seconds) == found[name]["cpu_seconds"]
+
+
 def test_the_number_of_fault_injection_trials_was_counted():
     counts = results("faults.json")["counts"]["all"]
     claim = f"{counts['tried']:,} fault-injection trials in {counts['kinds']} scenarios, all handled"

@@ -471,7 +471,7 @@ def load_config(path: Path | str, changes: Iterable[str] = ()) -> TrainingConfig
     here = path.absolute().parent
     _make_absolute(values, here)
     for change in changes:
-        _apply(change, values)
+        apply_change(change, values)
     return config_from(values)
 
 
@@ -487,8 +487,13 @@ def _make_absolute(values: dict[str, Any], folder: Path) -> None:
                 found[name] = str(folder / found[name])
 
 
-def _apply(change: str, values: dict[str, Any]) -> None:
-    """Set one value, read as TOML if it is that, else as text."""
+def apply_change(change: str, values: dict[str, Any]) -> None:
+    """Set one value, written like ``method.temperature=3``, in plain settings; it is read as TOML if it is that, else
+    as text.
+
+    Raises:
+        InputError: it does not set anything.
+    """
     name, equals, text = change.partition("=")
     *tables, last = name.strip().split(".")
     if not (equals and last):

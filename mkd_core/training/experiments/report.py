@@ -59,7 +59,9 @@ def summarise(name: str, results: Sequence[Mapping[str, Any]], structures: Seque
             "cpu_seconds": round(float(np.mean([one["cpu_seconds"] for one in group]))),
             **{kind: _by_pair(group, kind, policy) for kind in _PREDICTIONS},
             "structures": dict(zip(structures, _by_structure(group, policy))),
-            "HD95 (mm)": _known_mean([_scores(one, "ensemble", policy, "test HD95") for one in group]),
+            "HD95 (mm)": _known_mean(
+                [_scores(one, "ensemble", policy, "test HD95") for one in group if "test HD95" in one]
+            ),
             "curve": group[0]["curve"],
         }
         for (labelled, assistants, row), group in groups.items()
@@ -103,8 +105,8 @@ def _by_structure(group: Sequence[Mapping[str, Any]], policy: str) -> list[float
 
 def _known_mean(scores: Sequence[np.ndarray]) -> float | None:
     """Mean of what is defined; None if nothing is."""
-    values = np.concatenate([one.ravel() for one in scores])
-    return None if np.isnan(values).all() else round(float(np.nanmean(values)), 2)
+    known = [value for one in scores for value in one.ravel().tolist() if not np.isnan(value)]
+    return round(float(np.mean(known)), 2) if known else None
 
 
 def _comparisons(
