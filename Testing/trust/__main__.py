@@ -55,7 +55,7 @@ def main() -> int:
                 f"{f': {outcome.note}' if outcome.note else ''}",
                 flush=True,
             )
-        known[name] = Section(round(time.process_time() - start), found)
+        known[name] = Section(round(time.process_time() - start), time.strftime("%Y-%m-%d"), found)
         if not chosen.quick:
             _write({section: known[section] for section in SECTIONS if section in known})
     everything = [outcome for name in SECTIONS if name in known for outcome in known[name].outcomes]
@@ -66,10 +66,11 @@ def main() -> int:
 @dataclasses.dataclass(frozen=True)
 class Section:
     """What a section found, and the seconds of a processor that it took, those of processes it started not counted;
-    None where that was not noted.
+    None where that was not noted.  ``day`` is that of the run.
     """
 
     cpu_seconds: int | None
+    day: str
     outcomes: list[Outcome]
 
 
@@ -79,7 +80,7 @@ def _earlier() -> dict[str, Section]:
         return {}
     stored = json.loads(RESULTS.read_text(encoding="utf-8")).get("sections", {})
     return {
-        name: Section(section["cpu_seconds"], [Outcome(**outcome) for outcome in section["outcomes"]])
+        name: Section(section["cpu_seconds"], section["day"], [Outcome(**outcome) for outcome in section["outcomes"]])
         for name, section in stored.items()
         if name in SECTIONS
     }

@@ -195,8 +195,9 @@ def outcomes(*, quick: bool) -> Iterator[Outcome]:
             "" if tally.silent <= _MOST_SILENT_OF_ONE * max(10, tally.wrong) else f"nothing was said of {tally.silent}"
         )
         yield Outcome(_GROUP, f"{group}: wrong structures", not note, max(1, tally.wrong), note=note)
-    note = "" if total.silent <= _MOST_SILENT * max(100, total.wrong) else f"nothing was said of {total.silent}"
-    yield Outcome(_GROUP, "all wrong structures", not note, note=note)
+    is_rare = total.silent <= _MOST_SILENT * max(100, total.wrong)
+    note = f"{total.silent} of {total.wrong} without a warning"
+    yield Outcome(_GROUP, "all wrong structures", is_rare, note=note)
     undistorted = found[UNDISTORTED.group]
     share = undistorted.flagged / max(1, undistorted.good)
     note = "" if share <= _MOST_FALSE else f"{share:.1%} got a warning"

@@ -154,8 +154,14 @@ def volumes(quick: bool) -> Iterator[Known]:
 
 
 def outcomes(*, quick: bool) -> Iterator[Outcome]:
-    """One row for each volume, in a third of the orientations; ``main`` tries them all."""
+    """One row for each real volume, or each rendered one where there are none, in a third of the orientations; ``main``
+    tries all volumes in all orientations.
+    """
+    has_real = False
     for known in volumes(quick):
+        has_real = has_real or known.name.startswith("real")
+        if has_real and not known.name.startswith("real"):
+            return
         orientations = QUICK if quick else THIRD
         tally = examine(known, orientations)
         notes = []

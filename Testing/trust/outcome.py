@@ -15,7 +15,7 @@ class Outcome:
         survived: it ended as it must: told or borne, in time, with nothing left behind.
         tried: how many times.
         message: exact sentence that the user sees; empty where there is none.
-        note: why it was lost.
+        note: why it was lost, or what was counted.
     """
 
     group: str
