@@ -103,6 +103,7 @@ def median_of(runs: Sequence[dict]) -> dict:
     return {
         "runs": len(runs),
         "CPU s": round(statistics.median(run["CPU s"] for run in runs), 3),
+        "CPU s, range": [round(end(run["CPU s"] for run in runs), 3) for end in (min, max)],
         "wall s": round(statistics.median(run["wall s"] for run in runs), 3),
         "peak MiB": max(run["peak MiB"] for run in runs),
         "stages CPU s": stages,
@@ -186,6 +187,8 @@ def compare(image: sitk.Image, folder: Path, routes: dict[str, Route], repeats: 
     figures: dict = {"size": list(image.GetSize()), "spacing mm": [round(step, 4) for step in image.GetSpacing()]}
     figures |= {name: median_of(runs) for name, runs in costs.items()}
     figures["ratio of CPU seconds"] = round(figures["monai"]["CPU s"] / figures["ours"]["CPU s"], 1)
+    fewest, most = ([figures[name]["CPU s, range"][end] for name in ("monai", "ours")] for end in (0, 1))
+    figures["ratio of CPU seconds, range"] = [round(fewest[0] / most[1], 1), round(most[0] / fewest[1], 1)]
     figures["ratio of peak memory"] = round(figures["monai"]["peak MiB"] / figures["ours"]["peak MiB"], 1)
     ours = {
         precision: segment(image, options=SegmentationOptions(device="cpu", precision=precision, threads=1))
