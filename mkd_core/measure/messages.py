@@ -234,6 +234,7 @@ MESSAGES: Mapping[str, Message] = {
         _("“{file}” keeps its voxels in an unusual way."),
         _("Save it anew as one .nrrd or .nii.gz file, for example in 3D Slicer."),
     ),
+    "file_no_study_table": Message("refusal", _("“{file}” is no table of this program."), _("Choose another file.")),
     "file_too_large": Message("refusal", _("The memory of this computer is too small for “{file}”."), _CLOSE_OR_CROP),
     "file_beyond_memory": Message(
         "refusal",

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mkd_core.errors import InputError
 from mkd_core.io.atomic import write_text
 from mkd_core.measure.cardiac_function import CardiacFunction
 from mkd_core.measure.clinical_figures import NAMES, ClinicalFigure
+from mkd_core.measure.messages import finding, refusal
 from mkd_core.measure.patient import CardiacPhase, Patient
 from mkd_core.measure.report_page import RESEARCH_USE
 from mkd_core.structures import STRUCTURES
@@ -127,10 +127,10 @@ def append_row(path: Path, row: Mapping[str, str]) -> int:
         try:
             text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
-            raise InputError(f"“{path.name}” is no table of this program.", "Choose another file.") from None
+            raise refusal(finding("file_no_study_table", file=path.name)) from None
         reader = csv.DictReader(io.StringIO(text, newline=""))
         if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise InputError(f"“{path.name}” is no table of this program.", "Choose another file.")
+            raise refusal(finding("file_no_study_table", file=path.name))
         rows = [{name: found.get(name) or "" for name in COLUMNS} for found in reader]
     rows.append(dict(row))
     target = io.StringIO()
