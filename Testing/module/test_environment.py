@@ -96,7 +96,7 @@ def test_pytorch_is_installed_after_asking_with_progress_while_the_application_l
     ui = panel.ui
     driving.click(ui.segmentButton)
     assert commands == [], "nothing happens before the user agreed"
-    text = ui.installLabel.text.replace("&#8203;", "")
+    text = ui.installLabel.text.replace("\N{ZERO WIDTH SPACE}", "")
     assert "0.2 GB are downloaded" in text or "3 GB are downloaded" in text
     assert sysconfig.get_paths()["purelib"] in text
 

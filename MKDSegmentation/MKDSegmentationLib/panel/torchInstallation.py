@@ -1,6 +1,6 @@
 """Asks before PyTorch is installed, and shows how far it is."""
 
-import html
+import re
 from collections.abc import Callable
 
 from slicer.i18n import tr as _
@@ -49,7 +49,7 @@ class TorchInstallation:
             text += " " + _("The disk lacks {lack:.1f} GB of free space for that.").format(lack=lack)
         ui = self._ui
         # A path has no blanks to wrap at: after each folder it may.
-        ui.installLabel.text = html.escape(text).replace("/", "/&#8203;").replace("\\", "\\&#8203;")
+        ui.installLabel.text = re.sub(r"([/\\])", "\\1\N{ZERO WIDTH SPACE}", text)
         ui.installButton.visible, ui.installButton.enabled = True, not lack
         ui.cancelInstallButton.enabled = True
         ui.installProgressBar.visible = False
@@ -81,7 +81,7 @@ class TorchInstallation:
 
     def _onProgress(self, text: str, fraction: float | None, canCancel: bool) -> None:
         ui = self._ui
-        ui.installLabel.text = html.escape(text)
+        ui.installLabel.text = text
         ui.installProgressBar.maximum = 0 if fraction is None else 100  # a bar without an end
         ui.installProgressBar.value = round(100 * (fraction or 0.0))
         ui.cancelInstallButton.enabled = canCancel
