@@ -29,7 +29,7 @@ pytest.importorskip("PIL")
 
 ROOT = Path(__file__).resolve().parents[2]
 PRELOAD = "Testing.support.archive_faults"
-LIMIT = 1 << 30
+LIMIT = 2 << 30
 
 #: Columns that tell of the run and not of the study.
 OF_THE_RUN = ("attempts", "seconds", "finished")

@@ -21,7 +21,7 @@ HOLDING, HUNGRY = "holding", "hungry"
 #: A study that holds its worker does so as long as a file of this name lies beside it.
 HOLD = "hold"
 
-_HUNGER = 1400 << 20
+_HUNGER = 2600 << 20
 
 
 def known_bundle(path: Path | str, **_) -> KnownBundle:

@@ -51,6 +51,12 @@ _TICK_S = 1.0
 #: Memory that a worker needs for volumes of the usual size, bytes; there are no more workers by default than fit.
 _USUAL_BYTES = 3 << 30
 
+#: Seconds in which Dask replaces a dead worker, if it does; we start anew after that.
+_COMES_BACK_WITHIN_S = 20.0
+
+#: So many starts of all workers without any result are enough.
+_STARTS_IN_VAIN = 3
+
 #: Seconds that new workers may take to answer.
 _STARTS_WITHIN_S = 900
 
@@ -173,26 +179,48 @@ class _Run:
         progress = self._progress()
         if self._ledger.state_counts(self._shard)["waiting"] == 0:
             return progress
-        with _cluster(self._engine, self._settings, self._ledger.folder) as client:
-            progress.dashboard = client.dashboard_link if self._engine.dashboard else ""
-            start = time.monotonic()
-            while True:
-                progress.workers = len(client.nthreads())
-                self._hand_out(client, max(1, progress.workers) * _WINDOW_PER_WORKER)
-                if not self._handed_out:
-                    break
-                outcomes = self._collect(progress)
-                progress.finished += self._ledger.commit(self._owner, outcomes)
-                for one in outcomes:
-                    progress.done += one.state == "done"
-                    progress.failed += one.state == "failed"
-                progress.seconds = time.monotonic() - start
-                if self._show is not None:
-                    self._show(progress)
-                self._look_after_leases()
+        in_vain = 0
+        is_done = False
+        while not is_done:
+            before = progress.finished
+            with _cluster(self._engine, self._settings, self._ledger.folder) as client:
+                progress.dashboard = client.dashboard_link if self._engine.dashboard else ""
+                is_done = self._work_with(client, progress)
+            in_vain = in_vain + 1 if progress.finished == before else 0
+            if not is_done:
+                self.let_go()
+                self._handed_out = {}
+                self._finished = queue.SimpleQueue()
+            if in_vain >= _STARTS_IN_VAIN:
+                raise MKDError(
+                    "The workers die before they have segmented anything.", "Give them more memory: --memory."
+                )
         final = self._progress()
         final.finished, final.seconds, final.loads = progress.finished, progress.seconds, progress.loads
         return final
+
+    def _work_with(self, client: Client, progress: Progress) -> bool:
+        """Segment what waits; False if workers have died for good before that was done."""
+        start = time.monotonic() - progress.seconds
+        complete_at = time.monotonic()
+        while True:
+            progress.workers = len(client.nthreads())
+            self._hand_out(client, max(1, progress.workers) * _WINDOW_PER_WORKER)
+            if not self._handed_out:
+                return True
+            outcomes = self._collect(progress)
+            progress.finished += self._ledger.commit(self._owner, outcomes)
+            for one in outcomes:
+                progress.done += one.state == "done"
+                progress.failed += one.state == "failed"
+            progress.seconds = time.monotonic() - start
+            if self._show is not None:
+                self._show(progress)
+            self._look_after_leases()
+            if not _has_dead_workers(client):
+                complete_at = time.monotonic()
+            elif time.monotonic() - complete_at > _COMES_BACK_WITHIN_S:
+                return False
 
     def let_go(self) -> None:
         """Enter what came to its end although we did not hear of it any more, and let the rest of our rows wait."""
@@ -353,7 +381,10 @@ def _cluster(engine: Engine, settings: Settings, folder: Path) -> Iterator[Clien
         else:
             stack.enter_context(dask.config.set(_OWN_CLUSTER))
             specification = _specification(engine)
-            cluster = stack.enter_context(SpecCluster(silence_logs=logging.ERROR, **specification))
+            try:
+                cluster = stack.enter_context(SpecCluster(silence_logs=logging.ERROR, **specification))
+            except RuntimeError as error:  # one of them died on the way
+                raise MKDError("The workers do not start.", "Start the same command again.") from error
             client = stack.enter_context(Client(cluster))
             try:
                 client.wait_for_workers(len(specification["workers"]), timeout=_STARTS_WITHIN_S)
@@ -362,6 +393,13 @@ def _cluster(engine: Engine, settings: Settings, folder: Path) -> Iterator[Clien
         uses_gpu = None if engine.scheduler else bool(engine.gpus)
         client.register_plugin(_Prepared(settings, folder.absolute(), uses_gpu))
         yield client
+
+
+def _has_dead_workers(client: Client) -> bool:
+    """Whether processes of our own cluster are gone.  Dask starts them again, but not those that died while they were
+    starting.
+    """
+    return client.cluster is not None and not all(nanny.is_alive() for nanny in client.cluster.workers.values())
 
 
 #: A dead worker fails its tasks at once: whether a study is tried again is for the ledger to say.  Tasks are few, long
