@@ -213,3 +213,24 @@ def test_the_number_of_fault_injection_trials_was_counted():
     doubts = results("faults.json")["sections"]["doubts"]["outcomes"]
     (note,) = (outcome["note"] for outcome in doubts if outcome["name"] == "all wrong structures")
     assert note in text
+
+    assert counts["lost"] == 0 and claim in " ".join(README.split())
+
+
+def test_the_costs_of_an_archive_were_measured():
+    measured, page = results("archive.json"), TEXTS[ROOT / "docs" / "archive.md"]
+    archive, ledger = measured["archive"], measured["ledger of 200000 rows, CPU s"]
+    alone = measured["pipeline alone"]["CPU s a study"]
+    [study] = rows(page, "CPU time of a study")
+    assert study[1].startswith(f"{archive['CPU s a study']:.2f} s; ") and study[1].endswith(f" take {alone:.2f} s")
+    [memory] = rows(page, "memory of a worker")
+    early, late = (archive[f"MiB of a worker, {part} quarter"] for part in ("second", "last"))
+    assert memory[1] == f"{early:.0f} MiB in the second quarter of the run, {late:.0f} MiB in the last"
+    for first, name in (
+        ("index without", "index"),
+        ("lease and", "claim and commit"),
+        ("export as CSV", "export CSV"),
+        ("export as Parquet", "export Parquet"),
+    ):
+        [row] = rows(page, first)
+        assert row[1] == f"{ledger[name]:.1f} s"
