@@ -45,6 +45,8 @@ def as_array(tensor: torch.Tensor) -> np.ndarray:
     name = str(tensor.dtype).removeprefix("torch.")
     if name not in _TYPES or tensor.device.type != "cpu" or tensor.requires_grad:
         raise TypeError(f"There is no array of {tensor.dtype} on {tensor.device}, gradient {tensor.requires_grad}.")
+    if tensor.numel() == 0:  # without memory that NumPy could be shown
+        return np.empty(tuple(tensor.shape), np.dtype(name))
     return np.asarray(_Memory(tensor, np.dtype(name)))
 
 
