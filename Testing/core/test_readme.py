@@ -224,6 +224,12 @@ def test_the_costs_of_an_archive_were_measured():
     [memory] = rows(page, "memory of a worker")
     early, late = (archive[f"MiB of a worker, {part} quarter"] for part in ("second", "last"))
     assert memory[1] == f"{early:.0f} MiB in the second quarter of the run, {late:.0f} MiB in the last"
+    [killed] = measured["killed, by run"]
+    assert (
+        f"After {sum(killed.values())} kills ({killed['worker']} workers, {killed['client']} clients, "
+        f"{killed['everything']} times everything) the {measured['equal rows']} rows of the table and all "
+        f"{measured['equal files']} files were equal"
+    ) in " ".join(page.split())
     for first, name in (
         ("index without", "index"),
         ("lease and", "claim and commit"),
