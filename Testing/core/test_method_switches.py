@@ -221,6 +221,10 @@ def test_deep_supervision_halves_the_weight_from_level_to_level_and_stays_out_of
     expected = segmentation_loss(fine, target, weights) * 2 / 3
     expected = expected + segmentation_loss(coarse, target[:, ::2, ::2, ::2], weights) / 3
     assert supervision_loss([fine, coarse], target, None, weights).item() == pytest.approx(expected.item(), rel=1e-5)
+    flat = torch.rand(1, 8, 8, 4, 4)  # of a network that leaves slices as they are
+    expected = segmentation_loss(fine, target, weights) * 2 / 3
+    expected = expected + segmentation_loss(flat, target[:, :, ::2, ::2], weights) / 3
+    assert supervision_loss([fine, flat], target, None, weights).item() == pytest.approx(expected.item(), rel=1e-5)
     kept = {name for name in network.state_dict() if not name.startswith("auxiliary.")}
     assert kept == set(build(deployed(architecture)).state_dict()) != set(network.state_dict())
 

@@ -286,6 +286,15 @@ def test_at_inference_both_segmentors_see_an_assistants_volume_translated_to_the
     assert torch.equal(plain.real[0], image) and torch.equal(plain.synthetic[0], image) and plain.rendered is None
 
 
+def test_an_assistants_volume_is_never_normalised_as_one_of_the_target():
+    image = torch.linspace(-1, 1, 8).view(1, 1, 2, 2, 2)
+    for policy in ("none", "translate"):
+        views = align_for_segmentors(image, policy, _run, is_target=False)
+        assert {views.stream(view) for view in (*views.real, *views.synthetic)} == {"translated"}
+    views = align_for_segmentors(image, "mean", _run)
+    assert [views.stream(view) for view in (*views.real, *views.synthetic)] == ["target", "target", "translated"]
+
+
 def test_the_ensembles_weight_is_s_reals():
     real, synthetic = torch.tensor([4.0, 0.0]).view(2, 1, 1, 1), torch.tensor([0.0, 4.0]).view(2, 1, 1, 1)
     together, from_real, from_synthetic = ensemble([real], [synthetic], 0.8)

@@ -126,7 +126,9 @@ def test_the_same_file_is_tested_once(tmp_path, monkeypatch):
     runs = []
     run = execution.Executor.run
     monkeypatch.setattr(
-        execution.Executor, "run", lambda self, part, *rest: runs.append(part) or run(self, part, *rest)
+        execution.Executor,
+        "run",
+        lambda self, part, *rest, **named: runs.append(part) or run(self, part, *rest, **named),
     )
     load_bundle(path, self_test=False)
     assert runs == []

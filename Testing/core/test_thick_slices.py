@@ -145,6 +145,9 @@ def test_a_stack_of_8_mm_slices_trains_and_segments(tmp_path):
     truth = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "ct_train_1001_label.nii.gz"))) > 0
     (x, y, z), (dx, dy, dz) = image.GetSize(), image.GetSpacing()
     box = (-dx / 2, (x - 0.5) * dx, -dy / 2, (y - 0.5) * dy, -dz / 2, (z - 0.5) * dz)
+    cut = (*box[:4], box[4], (box[4] + box[5]) / 2)
+    half = segment(image, bundle, modality="CT", options=SegmentationOptions(box_mm=cut, threads=1))
+    assert {"box_cuts", "weights_untried"} <= {warning["code"] for warning in half.report["warnings"]}
     found = segment(image, bundle, modality="CT", options=SegmentationOptions(box_mm=box, threads=1)).labels
     assert found.GetSize() == image.GetSize() and found.GetSpacing() == image.GetSpacing()
     heart = sitk.GetArrayFromImage(found) > 0

@@ -265,10 +265,10 @@ def no_graphics_memory() -> None:
 
     prepare = execution.Executor.prepare
 
-    def refuse(executor, part):
+    def refuse(executor, part, stream):
         if executor.device.type != "cpu":
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return prepare(executor, part)
+        return prepare(executor, part, stream)
 
     torch.cuda.is_available = torch.cuda.is_bf16_supported = lambda: True
     execution.Executor.prepare = refuse

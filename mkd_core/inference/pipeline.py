@@ -387,8 +387,8 @@ def _reaches_edge(heart: _Heart, volume: OrientedVolume) -> bool:
         bool(heart.seven.take(end, axis).any()) and is_within
         for axis in range(3)
         for end, is_within in (
-            (0, grid.low[axis] > low[axis] + grid.spacing),
-            (-1, grid.high[axis] < high[axis] - grid.spacing),
+            (0, grid.low[axis] > low[axis] + grid.steps[axis]),
+            (-1, grid.high[axis] < high[axis] - grid.steps[axis]),
         )
     )
 
@@ -434,7 +434,7 @@ def _align(image: torch.Tensor, run: _Run) -> Views:
         run.clock.advance(next(steps), "Aligning the image")
         return run.executor.run(part, given, run.clock.poll)
 
-    return align_for_segmentors(image, run.policy, render)
+    return align_for_segmentors(image, run.policy, render, is_target=run.modality == run.bundle.target)
 
 
 def _predict(views: Views, run: _Run) -> tuple[_Prediction, float]:

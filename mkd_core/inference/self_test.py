@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from mkd_core.inference.execution import Executor
     from mkd_core.io.bundle import Bundle
+    from mkd_core.method.networks import Stream
 
 #: A position or direction (x, y, z), or three radii.
 Point = Sequence[float] | np.ndarray
@@ -71,7 +72,8 @@ class SelfTest:
     """What the self-test of a bundle showed.
 
     Attributes:
-        found: structures found on the phantom by S_real; None if the phantom would be too large.
+        found: structures found on the phantom by S_real; None if it was not tried, because the phantom would be too
+            large or the voxels are not cubic.
         known: structures of the phantom that the weights can tell.
         cycle_error: mean absolute difference in [-1, 1] between the phantom and its reconstruction; None where the
             bundle does not use it.
@@ -119,9 +121,11 @@ def _examine(bundle: Bundle) -> SelfTest:
     executor = execution.Executor(bundle, device, execution.choose_precision("auto", device))
     assistant = bundle.metadata["assistant"]
     stride = bundle.stride
+    localised = _localised(executor)
     spacing = bundle.spacing
-    if not isinstance(spacing, float):
-        return SelfTest()  # the phantom is drawn on cubic voxels
+    if not isinstance(spacing, float):  # the segmentors' phantom is drawn on cubic voxels
+        _refuse_confusion("localiser", localised)
+        return SelfTest()
     shape = _shape(spacing, stride)
     if np.prod(shape, dtype=float) > _MOST_VOXELS:
         return SelfTest()
@@ -136,16 +140,12 @@ def _examine(bundle: Bundle) -> SelfTest:
         return result
 
     views = align_for_segmentors(image, bundle.alignment(bundle.target), render)
-    real = _overlaps(executor, "segmentor_real", views.real, truth)
-    synthetic = _overlaps(executor, "segmentor_syn", views.synthetic, truth)
+    real = _overlaps(executor, "segmentor_real", views.real, truth, views.stream)
+    synthetic = _overlaps(executor, "segmentor_syn", views.synthetic, truth, views.stream)
     other_look, truth = _normalised(bundle, assistant, spacing, shape)
-    assistant_views = align_for_segmentors(other_look, bundle.alignment(assistant), render)
-    assisted = _overlaps(executor, "segmentor_syn", assistant_views.synthetic, truth)
+    assistant_views = align_for_segmentors(other_look, bundle.alignment(assistant), render, is_target=False)
+    assisted = _overlaps(executor, "segmentor_syn", assistant_views.synthetic, truth, assistant_views.stream)
     difference = float((other_look - image)[0, 0].abs()[heart].mean())
-    coarse_stride: int = bundle.network("localiser").stride  # type: ignore[assignment]
-    coarse_shape = _shape(bundle.localiser_spacing, coarse_stride)
-    coarse, coarse_truth = _normalised(bundle, bundle.target, bundle.localiser_spacing, coarse_shape)
-    localised = _overlaps(executor, "localiser", [coarse], coarse_truth)
 
     for part, overlaps in (
         ("segmentor_real", real),
@@ -173,6 +173,15 @@ def _examine(bundle: Bundle) -> SelfTest:
     return SelfTest(found, known, cycle_error)
 
 
+def _localised(executor: Executor) -> np.ndarray:
+    """Overlaps of what the localiser sees in the phantom of the target modality."""
+    bundle = executor.bundle
+    stride: int = bundle.network("localiser").stride  # type: ignore[assignment]
+    shape = _shape(bundle.localiser_spacing, stride)
+    coarse, truth = _normalised(bundle, bundle.target, bundle.localiser_spacing, shape)
+    return _overlaps(executor, "localiser", [coarse], truth)
+
+
 def _refuse_confusion(part: str, overlaps: np.ndarray) -> None:
     """Refuse a network that finds a structure well, under the label of another."""
     suspects = (overlaps >= _FOUND) & (np.diag(overlaps) < _MISSED)[:, None]
@@ -192,13 +201,21 @@ def _count_found(overlaps: np.ndarray) -> int:
     return int(np.count_nonzero(np.diag(overlaps) >= _FOUND))
 
 
-def _overlaps(executor: Executor, part: str, views: Sequence[torch.Tensor], truth: np.ndarray) -> np.ndarray:
+def _overlaps(
+    executor: Executor,
+    part: str,
+    views: Sequence[torch.Tensor],
+    truth: np.ndarray,
+    stream_of: Callable[[torch.Tensor], Stream] = lambda _view: "target",
+) -> np.ndarray:
     """Dice overlap of every drawn structure with every predicted one, ``(7, 7)``."""
     import torch
 
     from mkd_core.method.ensemble import best_class
 
-    total = torch.stack([executor.run(part, view)[0].softmax(dim=0) for view in views]).sum(dim=0)
+    total = torch.stack([executor.run(part, view, stream=stream_of(view))[0].softmax(dim=0) for view in views]).sum(
+        dim=0
+    )
     bundle = executor.bundle
     structures = bundle.localiser_structures if part == "localiser" else bundle.structures
     predicted = np.array(labels_of_the_seven(structures), np.uint8)[as_array(best_class(total))]

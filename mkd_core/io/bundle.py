@@ -122,7 +122,7 @@ class Bundle:
         if not isinstance(stated, list):
             return float(stated)
         x, y, z = map(float, stated)
-        return z, y, x
+        return x if x == y == z else (z, y, x)
 
     @property
     def stride(self) -> int:

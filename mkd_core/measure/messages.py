@@ -937,6 +937,9 @@ MESSAGES: Mapping[str, Message] = {
     "second_heart": Message(
         "amber", _("There is a second heart of {ml:.0f} ml in the volume, which was not segmented.")
     ),
+    "weights_untried": Message(
+        "amber", _("These weights could not be tried on the built-in phantom, so nothing shows that they know hearts.")
+    ),
     "weights_unproven": Message(
         "amber",
         _(

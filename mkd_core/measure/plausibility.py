@@ -381,9 +381,11 @@ def body_width_at(volume: OrientedVolume, height_mm: float) -> float | None:
 
 
 def weights_findings(self_test: SelfTest | None) -> list[Finding]:
-    """A finding for weights that did not recognise the phantom; none for weights that did or were not tested."""
-    if self_test is None or self_test.found is None or self_test.passed:
+    """A finding for weights that did not recognise the phantom or could not be tried on it; none for the others."""
+    if self_test is None or self_test.passed:
         return []
+    if self_test.found is None:
+        return [finding("weights_untried")]
     return [finding("weights_unproven", found=self_test.found, known=self_test.known)]
 
 

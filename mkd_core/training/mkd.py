@@ -373,16 +373,17 @@ def supervision_loss(
     Isensee et al., "nnU-Net", Nature Methods 18 (2021).
 
     Args:
-        levels: logits, of the target's resolution first and of half the resolution each time.
-        target: ``(N, D, H, W)``; coarser levels see every second voxel of the finer one's.
+        levels: logits, of the target's resolution first and of half the resolution each time, but for axes that the
+            network does not halve.
+        target: ``(N, D, H, W)``; coarser levels see every second voxel of the finer one's along the halved axes.
         labelled: as for :func:`segmentation_loss`.
         weights: of the classes, ``(C,)``.
     """
     losses = []
     for number, logits in enumerate(levels):
-        step = 1 << number
-        seen = target[:, ::step, ::step, ::step]
-        losses.append(segmentation_loss(logits, seen, weights, sum_over_processes, labelled) / step)
+        z, y, x = (fine // coarse for fine, coarse in zip(target.shape[1:], logits.shape[2:]))
+        seen = target[:, ::z, ::y, ::x]
+        losses.append(segmentation_loss(logits, seen, weights, sum_over_processes, labelled) * 0.5**number)
     return reduce(torch.add, losses) / sum(0.5**number for number in range(len(losses)))
 
 
