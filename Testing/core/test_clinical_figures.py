@@ -17,7 +17,7 @@ from mkd_core.measure.clinical_figures import (
 )
 from mkd_core.measure.heart_grid import HeartGrid
 from mkd_core.measure.messages import finding
-from mkd_core.measure.patient import CardiacPhase, Patient
+from mkd_core.measure.patient import CardiacPhase, Patient, phase_percent
 from mkd_core.measure.reference_values import reference_range
 from mkd_core.measure.vessel_diameter import VesselDiameter
 from mkd_core.measure.wall_thickness import WallThickness
@@ -234,9 +234,42 @@ def test_the_phase_is_that_of_the_dicom_tags_or_unknown():
     assert CardiacPhase.from_tags({"0008|103e": "CTA 35% - 75%"}).name == "unknown"
     assert CardiacPhase.from_tags({"0018|1060": "320"}).name == "unknown"
     assert CardiacPhase.from_tags({"0020|9241": "nonsense", "0018|1062": "-1"}).name == "unknown"
+    assert CardiacPhase.from_tags({"0008|103e": "CTA Heart ASIR-V 40 %"}).name == "unknown"
     assert phase_text(CardiacPhase()) == "Cardiac phase unknown: neither ED nor ES"
     figure = by_key(VOLUMES, GEOMETRY, MAN, "CT", MID_DIASTOLE)["LV_index"]
     assert name_of(figure, CardiacPhase()) == "LV volume index" and "ED" in name_of(figure, CardiacPhase.at(0.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "percent"),
+    [
+        ("CTA 75 % ASIR-V 40 %", 75.0),
+        ("ASiR-V40% 75%", 75.0),
+        ("75% 40% ASIR", 75.0),
+        ("CTA_ASIR 40.0 %", None),
+        ("SAFIRE (40 %)", None),
+        ("BestDiast 75 % ADMIRE 3", 75.0),
+        ("ADMIRE 3 75 %", 75.0),
+        ("iDose4 40 %", 40.0),
+        ("iDose (4) 75%", 75.0),
+        ("AIDR 3D 75 %", 75.0),
+        ("VEO 30 %", None),
+        ("Video 30 %", 30.0),
+        ("CTA 35% - 75%", None),
+        ("75 % CTA 75%", 75.0),
+        ("CTA 75%-35%", None),
+        ("CTA 35-75 %", None),
+        ("CTA -20 %", None),
+        ("CTA-75%", 75.0),
+    ],
+)
+def test_strengths_of_noise_reduction_are_no_phase(text, percent):
+    assert phase_percent([text]) == percent
+
+
+def test_the_phase_is_that_of_the_first_text_that_has_one():
+    assert phase_percent(["CTA 35% - 75%", "ASIR 40 %", "75 %", "40 %"]) == 75.0
+    assert phase_percent([]) is None
 
 
 def test_the_patient_is_read_from_dicom_tags_and_nonsense_is_left_out():

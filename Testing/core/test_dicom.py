@@ -421,6 +421,8 @@ def series_of(folder: Path, *variants: dict) -> list[dicom.Series]:
         ({"ContrastBolusAgent": "Iomeprol"}, {}, "dicom_plain"),
         ({"NominalPercentageOfCardiacPhase": 70}, {"NominalPercentageOfCardiacPhase": 40}, "dicom_other_phase"),
         ({"SeriesDescription": "ASIR-V 20% 78%"}, {"SeriesDescription": "ASIR-V 75% 40%"}, "dicom_other_phase"),
+        ({"SeriesDescription": "CTA 70%"}, {"SeriesDescription": "CTA SAFIRE (75 %)"}, "dicom_other_phase"),
+        ({"SeriesDescription": "CTA 70%"}, {"SeriesDescription": "CTA 75%-35%"}, "dicom_other_phase"),
         ({"step": 11.0}, {"step": 12.0}, "dicom_thicker"),
     ],
 )

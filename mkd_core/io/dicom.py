@@ -39,6 +39,7 @@ from mkd_core.io.dicom_files import (
 )
 from mkd_core.io.integrity import orthonormalised
 from mkd_core.measure.messages import finding, refusal
+from mkd_core.measure.patient import phase_percent
 from mkd_core.protocol import MIN_SIDE, MODALITIES, MODALITY_TAG, Finding
 
 #: Slices have the same voxel size if it differs by no more than this, as a share.
@@ -422,11 +423,7 @@ def _phase(frame: Frame, description: str, comments: str) -> float | None:
     stated = frame.values.get("NominalPercentageOfCardiacPhase")
     if isinstance(stated, float) and 0 <= stated <= 100:
         return stated
-    for text in (description, comments):  # “ASIR-V 50 %” is about noise
-        found = re.search(r"(?<![\d.-])(\d{1,2}(?:\.\d+)?)\s*%", re.sub(r"(?i)asir\S*\s*\d+\s*%", "", text))
-        if found:
-            return float(found.group(1))
-    return None
+    return phase_percent((description, comments))
 
 
 def _not_an_image(header: Header, modality: str) -> Finding | None:

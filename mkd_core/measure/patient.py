@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -132,13 +132,29 @@ class CardiacPhase:
         delay, interval = _number(tags.get(TRIGGER_TAG)), _within(_number(tags.get(INTERVAL_TAG)), (250.0, 3000.0))
         if percent is None and delay is not None and interval is not None and 0.0 <= delay <= interval:
             percent = 100.0 * delay / interval
-        for tag in TEXT_TAGS:
-            if percent is None:
-                percent = _percent_in(tags.get(tag, ""))
+        if percent is None:
+            percent = phase_percent(tags.get(tag, "") for tag in TEXT_TAGS)
         return cls() if percent is None else cls.at(percent)
 
 
-def _percent_in(text: str) -> float | None:
-    """The one percentage in a text such as "CTA 0.75 Bv40 BestDiast 74 %", None where there is none or several."""
-    found = set(re.findall(r"(?<![\d.,-])(\d{1,2}(?:\.\d+)?)\s*%", text))
-    return float(found.pop()) if len(found) == 1 else None
+#: How strongly the reconstruction takes noise away, such as "ASIR-V 40 %", "ADMIRE 3" or "40 % ASIR"; no phase.
+_STRENGTH = re.compile(
+    r"(?<![a-z])(?:asir|admire|safire|idose|aidr|veo|imr|dlir|truefidelity|aice|blend|strength|noise)"
+    r"[^\s\d%]*[\s(]*\d{1,3}(?:\.\d+)?\s*%?|\d{1,3}(?:\.\d+)?\s*%\s*asir(?![^\s\d%]*[\s(]*\d)",
+    re.IGNORECASE,
+)
+
+
+def phase_percent(texts: Iterable[str]) -> float | None:
+    """The cardiac phase in %, from the first text that has one, such as "CTA 0.75 Bv40 BestDiast 74 %".
+
+    A text with several different percentages says nothing, and strengths of noise reduction are not counted.
+    """
+    for text in texts:
+        found = {
+            float(one)
+            for one in re.findall(r"(?<![\d.,])(?<![\d\s]-)(\d{1,2}(?:\.\d+)?)\s*%", _STRENGTH.sub(" ", text))
+        }
+        if len(found) == 1:
+            return found.pop()
+    return None
