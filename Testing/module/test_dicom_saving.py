@@ -7,6 +7,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
+from mkd_core.errors import InputError
 from mkd_core.io import dicom
 from mkd_core.structures import STRUCTURES
 from Testing.support.dicom_checks import errors_by_dciodvfy, labels_of, report_by_dcmqi, segments_by_dcmqi
@@ -150,6 +151,21 @@ def test_a_volume_from_elsewhere_is_refused_before_a_name_is_asked_for(panel, wo
     driving.click(panel.ui.saveDicomButton)
     assert len(told) == 1 and "was not loaded from Slicer's DICOM database" in told[0]
     assert not driving.openDialogs()
+
+
+def test_without_its_volume_a_segmentation_cannot_be_saved(panel, worker, volume):
+    import slicer
+
+    from MKDSegmentationLib.scene.dicomExport import sourceFiles
+
+    worker("good")
+    segment(panel)
+    assert panel.ui.saveDicomButton.enabled
+    slicer.mrmlScene.RemoveNode(volume)
+    panel.ui.outputSelector.setCurrentNode(segmentations()[0])
+    assert panel.ui.resultsCollapsibleButton.visible and not panel.ui.saveDicomButton.enabled
+    with pytest.raises(InputError, match="no longer in the scene"):
+        sourceFiles(None)
 
 
 def test_what_no_longer_fits_its_slices_is_refused_and_nothing_is_written(panel, worker, tmp_path, told):

@@ -410,6 +410,11 @@ MESSAGES: Mapping[str, Message] = {
         _("No DICOM Segmentation can refer to these files ({detail})."),
         _("Choose an output that ends in .nii.gz or .nrrd."),
     ),
+    "dicom_no_volume": Message(
+        "refusal",
+        _("The volume that was segmented is no longer in the scene."),
+        _("Load it from Slicer's DICOM database again and choose it."),
+    ),
     "dicom_not_from_database": Message(
         "refusal",
         _("The volume was not loaded from Slicer's DICOM database, so there are no slices that a result could lie on."),

@@ -25,8 +25,9 @@ class DicomSaving:
         self._button.connect("clicked(bool)", self._onSave)
 
     def show(self, state) -> None:
-        """Remember what would be saved."""
+        """Remember what would be saved; without its volume there are no slices that it could lie on."""
         self._state = state
+        self._button.enabled = state.volume is not None
 
     def _onSave(self) -> None:
         from ..scene.dicomExport import saveAsDicom, sourceFiles  # here, for it loads SimpleITK

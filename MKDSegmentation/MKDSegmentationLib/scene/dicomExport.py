@@ -13,11 +13,9 @@ from mkd_core.measure.messages import finding, refusal
 from mkd_core.structures import BY_KEY
 
 from ..run.volumeTransfer import ijkToRas
+from .dicomInstances import instancesOf
 from .ourSegments import ourSegments
 from .segmentMeasurement import EDITED, currentReport
-
-#: Attribute of a volume that Slicer's DICOM module loaded: the UIDs of its files, with spaces between.
-INSTANCES_ATTRIBUTE = "DICOM.instanceUIDs"
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _ON_GRID = 0.1  # voxels; a volume whose voxels lie further from those of its slices has been changed
@@ -51,13 +49,14 @@ def saveAsDicom(segmentationNode, volumeNode, path: str) -> tuple:
 def sourceFiles(volumeNode) -> list:
     """Return the files that a volume was loaded from.
 
-    :raises MKDError: it did not come from Slicer's DICOM database, or files are gone.
+    :raises MKDError: there is no volume, it did not come from Slicer's DICOM database, or files are gone.
     """
-    instances = (volumeNode.GetAttribute(INSTANCES_ATTRIBUTE) or "").split()
-    database = getattr(slicer, "dicomDatabase", None)  # None where the DICOM module is switched off
-    if not instances or database is None or not database.isOpen:
+    if volumeNode is None:
+        raise refusal(finding("dicom_no_volume"))
+    instances = instancesOf(volumeNode)
+    if not instances:
         raise refusal(finding("dicom_not_from_database"))
-    files = [database.fileForInstance(instance) for instance in instances]
+    files = [slicer.dicomDatabase.fileForInstance(instance) for instance in instances]
     gone = sum(not file or not os.path.isfile(file) for file in files)
     if gone:
         raise refusal(finding("dicom_files_gone", count=gone))

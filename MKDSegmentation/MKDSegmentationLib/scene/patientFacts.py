@@ -19,6 +19,7 @@ from mkd_core.measure.patient import (
     Patient,
 )
 
+from .dicomInstances import instancesOf
 from .frameSequence import FrameSequence
 from .functionNodes import functionOfReports
 
@@ -29,7 +30,6 @@ _ATTRIBUTES = {
     "sex": "MKDSegmentation.Sex",
 }
 
-_INSTANCES_ATTRIBUTE = "DICOM.instanceUIDs"
 _DATE_TAG = "0008|0020"
 _TAGS = (_DATE_TAG, SEX_TAG, AGE_TAG, SIZE_TAG, WEIGHT_TAG, PERCENT_TAG, TRIGGER_TAG, INTERVAL_TAG, *TEXT_TAGS)
 
@@ -40,13 +40,14 @@ def dicomTags(volumeNode) -> dict:
     """Return the tags that tell of patient and phase in the DICOM file that a volume was loaded from first; empty for a
     volume of another origin.
     """
-    instances = (volumeNode.GetAttribute(_INSTANCES_ATTRIBUTE) or "").split() if volumeNode is not None else []
-    database = getattr(slicer, "dicomDatabase", None)
-    if not instances or database is None or not database.isOpen:
+    instances = instancesOf(volumeNode)
+    if not instances:
         return {}
     first = instances[0]
     if first not in _read:
-        _read[first] = {tag: str(database.instanceValue(first, tag.replace("|", ",")) or "") for tag in _TAGS}
+        _read[first] = {
+            tag: str(slicer.dicomDatabase.instanceValue(first, tag.replace("|", ",")) or "") for tag in _TAGS
+        }
     return _read[first]
 
 
