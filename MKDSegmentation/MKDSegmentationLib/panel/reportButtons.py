@@ -10,7 +10,6 @@ from slicer.i18n import translate
 
 from mkd_core.errors import MKDError
 from mkd_core.io.atomic import write_text
-from mkd_core.measure.heart_page import heart_page
 from mkd_core.measure.messages import TRANSLATION_CONTEXT
 from mkd_core.measure.report_page import report_html
 from mkd_core.measure.study_table import append_row, study_row
@@ -67,6 +66,8 @@ class ReportButtons:
         self._settings.exportFolder = os.path.dirname(path)
 
     def _writeReport(self, path: Path) -> str:
+        from mkd_core.measure.heart_page import heart_page  # here, for it loads SimpleITK
+
         with slicer.util.WaitCursor():
             image, labels, structures = imagesOf(self._segmentation, self._volume)
             function, curves = self._function()
