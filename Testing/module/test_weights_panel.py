@@ -7,6 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -415,6 +416,10 @@ def test_reasons_of_the_core_are_shown_in_the_language_of_the_application(open_d
     assert "“a.safetensors”: Die Datei ist zu kurz." in open_download.ui.modelLabel.text
     enter(open_download, "https://weights.example/a.safetensors", "12")
     assert "Die SHA-256 hat nicht 64 Stellen." in open_download.ui.downloadLabel.text
+    entry = {"name": "a", "version": "1", "sha256": "12", "url": "https://weights.example/a", "size_bytes": 9}
+    reply = types.SimpleNamespace(outcome="result", report={"releases": [entry]}, message="")
+    open_download._newerWeights._onReply(reply)
+    assert "Die SHA-256 hat nicht 64 Stellen." in open_download.ui.checkWeightsLabel.text
 
 
 def test_other_weights_are_used_at_the_next_click(open_weights, worker, bundles):
@@ -514,6 +519,12 @@ def test_newer_weights_are_looked_for_by_a_click_and_offered_to_the_download(
     assert ui.urlLineEdit.text == (address + "/new.safetensors" if isNewer else "")
     assert ui.downloadButton.enabled == isNewer, "whether to download it is asked, not done"
     assert files(folder) == []
+
+
+@pytest.mark.parametrize("report", [{}, {"releases": None}, {"releases": [{"name": "Hearts", "colour": "red"}]}])
+def test_an_answer_about_newer_weights_that_makes_no_sense_is_told_in_words(open_download, report):
+    open_download._newerWeights._onReply(types.SimpleNamespace(outcome="result", report=report, message=""))
+    assert "The list of weights that came cannot be read." in open_download.ui.checkWeightsLabel.text
 
 
 def test_nobody_is_asked_about_newer_weights_without_a_click(open_download, monkeypatch):

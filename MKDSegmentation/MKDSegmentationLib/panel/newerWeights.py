@@ -6,10 +6,12 @@ from slicer.i18n import tr as _
 
 from mkd_core.errors import DownloadError
 from mkd_core.io import releases
+from mkd_core.measure.messages import finding
 from mkd_core.protocol import ReleasesRequest
 
 from ..run.contracts import Worker
 from ..run.workerProcess import WorkerProcess
+from ..scene.findingTexts import errorText, findingText
 from .weightsSettings import WeightsSettings
 
 
@@ -47,8 +49,11 @@ class NewerWeights:
         name, version = self._weights.identity
         try:
             offered = [releases.Release(**entry) for entry in reply.report["releases"]]
-        except (DownloadError, KeyError, TypeError) as error:
-            self._say(str(error))
+        except DownloadError as error:
+            self._say(errorText(error))
+            return
+        except (KeyError, TypeError):
+            self._say(findingText(finding("weights_list_unreadable")))
             return
         newer = releases.newest(offered, name, version)
         if newer is None:
