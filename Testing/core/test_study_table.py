@@ -90,7 +90,10 @@ def test_a_name_is_no_formula_of_a_spreadsheet(heart):
     assert row(heart, person="=1+1")["person"] == "'=1+1"
 
 
-@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"\xff\xfe\x00", b""])
+BEYOND = ",".join(COLUMNS) + "\n" + "1," * len(COLUMNS) + "a remark\n"
+
+
+@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"\xff\xfe\x00", b"", BEYOND.encode()])
 def test_a_file_that_is_no_such_table_is_left_as_it_is(heart, tmp_path, content):
     path = tmp_path / "other.csv"
     path.write_bytes(content)

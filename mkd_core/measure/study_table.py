@@ -131,7 +131,10 @@ def append_row(path: Path, row: Mapping[str, str]) -> int:
         reader = csv.DictReader(io.StringIO(text, newline=""))
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise refusal(finding("file_no_study_table", file=path.name))
-        rows = [{name: found.get(name) or "" for name in COLUMNS} for found in reader]
+        there = list(reader)
+        if any(None in found for found in there):  # cells beyond the last title, which would be lost
+            raise refusal(finding("file_no_study_table", file=path.name))
+        rows = [{name: found.get(name) or "" for name in COLUMNS} for found in there]
     rows.append(dict(row))
     target = io.StringIO()
     writer = csv.DictWriter(target, COLUMNS, lineterminator="\n")
