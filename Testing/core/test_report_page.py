@@ -10,9 +10,9 @@ import pytest
 
 from mkd_core.measure.cardiac_function import cardiac_function
 from mkd_core.measure.clinical_figures import HeartGeometry, clinical_figures
-from mkd_core.measure.messages import finding
+from mkd_core.measure.messages import RESEARCH_USE, finding
 from mkd_core.measure.patient import CardiacPhase, Patient
-from mkd_core.measure.report_page import RESEARCH_USE, ReportPage, report_html
+from mkd_core.measure.report_page import ReportPage, report_html
 from mkd_core.measure.svg import bullseye_svg, colour_of, curve_svg
 from mkd_core.measure.trust import Trust, shared_findings, trust_of
 from mkd_core.measure.vessel_diameter import VesselDiameter

@@ -47,6 +47,9 @@ def _(text: str) -> str:
     return text
 
 
+#: What every place says that shows figures.
+RESEARCH_USE = _("Research use only. Not for diagnosis.")
+
 _NO_HEART_ADVICE = _(
     "If the heart is in view, check the volume's modality and orientation, or draw a box round the heart (in the panel "
     "Advanced > Heart box, on the command line --box) and segment again. Else choose a CT or MR that shows it."

@@ -17,16 +17,13 @@ from typing import Any
 
 from mkd_core.measure.cardiac_function import CardiacFunction, VentricleFunction
 from mkd_core.measure.clinical_figures import ClinicalFigure, name_of, phase_text
-from mkd_core.measure.messages import describe
+from mkd_core.measure.messages import RESEARCH_USE, describe
 from mkd_core.measure.patient import BSA_FORMULA, CardiacPhase, Patient
 from mkd_core.measure.svg import bullseye_svg, colour_of, curve_svg, range_svg
 from mkd_core.measure.trust import shared_findings, trust_of
 from mkd_core.measure.wall_thickness import WallThickness
 from mkd_core.protocol import findings
 from mkd_core.structures import BY_KEY
-
-#: What every place says that shows figures.
-RESEARCH_USE = "Research use only. Not for diagnosis."
 
 #: Most warnings on the page; how many more there are is said.
 _MOST_WARNINGS = 7

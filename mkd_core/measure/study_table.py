@@ -11,9 +11,8 @@ from typing import Any
 from mkd_core.io.atomic import write_text
 from mkd_core.measure.cardiac_function import CardiacFunction
 from mkd_core.measure.clinical_figures import NAMES, ClinicalFigure
-from mkd_core.measure.messages import finding, refusal
+from mkd_core.measure.messages import RESEARCH_USE, finding, refusal
 from mkd_core.measure.patient import CardiacPhase, Patient
-from mkd_core.measure.report_page import RESEARCH_USE
 from mkd_core.structures import STRUCTURES
 
 _UNITS = {"LV_index": "ml_m2", "RV_index": "ml_m2", "LA_index": "ml_m2", "RA_index": "ml_m2", "mass_index": "g_m2"}

@@ -19,14 +19,13 @@ from mkd_core.measure.clinical_figures import (
     untrusted,
 )
 from mkd_core.measure.patient import BSA_FORMULA
-from mkd_core.measure.report_page import RESEARCH_USE
 from mkd_core.measure.svg import bullseye_svg
 from mkd_core.measure.vessel_diameter import VesselDiameter
 from mkd_core.measure.wall_thickness import WallThickness
 from mkd_core.protocol import findings
 
 from ..run.incrementalTask import IncrementalTask
-from ..scene.findingTexts import findingText
+from ..scene.findingTexts import findingText, researchUse
 from ..scene.heartGeometry import geometrySteps, linesOf, removeLines, showLines, stateOfHeart
 from ..scene.patientFacts import keepTyped, patientOf, phaseOf
 from ..scene.segmentMeasurement import currentReport
@@ -227,7 +226,7 @@ class ClinicalSection:
         sources = [figure.reference.source for figure in self._figures if figure.reference is not None]
         if sources:
             lines.append(html.escape(_("Normal ranges: {sources}.").format(sources="; ".join(dict.fromkeys(sources)))))
-        lines.append(f"<b>{html.escape(_(RESEARCH_USE))}</b>")
+        lines.append(f"<b>{html.escape(researchUse())}</b>")
         self._ui.clinicalNotesLabel.text = "<br>".join(lines)
 
     def _showBullseye(self) -> None:

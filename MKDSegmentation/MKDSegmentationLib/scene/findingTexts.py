@@ -1,15 +1,20 @@
-"""Findings and errors of the core in the language of the application."""
+"""Findings, errors and notes of the core in the language of the application."""
 
 from slicer.i18n import translate
 
 from mkd_core.errors import MKDError
-from mkd_core.measure.messages import TRANSLATION_CONTEXT, describe
+from mkd_core.measure.messages import RESEARCH_USE, TRANSLATION_CONTEXT, describe
 from mkd_core.protocol import Finding, findings
 
 
 def findingText(finding: Finding) -> str:
     """Return the sentences of a finding, translated."""
     return describe(finding, lambda text: translate(TRANSLATION_CONTEXT, text))
+
+
+def researchUse() -> str:
+    """Return what every place says that shows figures, translated."""
+    return translate(TRANSLATION_CONTEXT, RESEARCH_USE)
 
 
 def errorText(error: Exception) -> str:
