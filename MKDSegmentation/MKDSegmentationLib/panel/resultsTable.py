@@ -8,15 +8,14 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from mkd_core.measure.report_page import RESEARCH_USE
 from mkd_core.measure.trust import Trust, shared_findings, trust_of
 from mkd_core.protocol import Report, findings
 from mkd_core.structures import BY_KEY
 
 from ..parameters import MachineSettings
-from ..scene.findingTexts import findingText
+from ..scene.findingTexts import findingText, researchUse
 from ..scene.measurements import measurementRows, measurementsAsText, statusText
-from ..scene.provenance import provenanceText
+from ..scene.provenance import provenanceDetails, provenanceText
 from ..scene.segmentMeasurement import DELETED, EDITED, currentReport
 from .fittedTable import FittedTable
 
@@ -80,10 +79,8 @@ class ResultsTable:
             self._setItem(row, _CHECK, mark, _lightText(trust, status), color=color)
         self._fitted.fit()
         self._warningsLabel.text = _massText(report) + _warningsText(report)
-        self._provenanceLabel.text = _(RESEARCH_USE) + "\n" + provenanceText(report)
-        self._provenanceLabel.toolTip = _("SHA-256 of the weights: {sha256}").format(
-            sha256=(report.get("bundle") or {}).get("sha256", "?")
-        )
+        self._provenanceLabel.text = researchUse() + "\n" + provenanceText(report)
+        self._provenanceLabel.toolTip = provenanceDetails(report)
 
     def keyOfRow(self, row: int) -> str:
         """Return the key of the structure in a row."""

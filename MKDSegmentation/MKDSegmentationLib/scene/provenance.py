@@ -42,19 +42,23 @@ def keepReport(segmentationNode, report: Report) -> Report:
 
 
 def provenanceText(report: Report) -> str:
-    """Return in two lines what made the result: weights, software, device, which segmentor, when."""
-    bundle = report.get("bundle") or {}
-    options = report.get("options") or {}
+    """Return in one line what made the result: weights, modality, which segmentor, when."""
+    bundle, options = report.get("bundle") or {}, report.get("options") or {}
     segmentors = {"real": _("S_real alone"), "synthetic": _("S_syn alone")}
-    made = [
+    parts = [
         _("Weights {name} {version}").format(name=bundle.get("name", "?"), version=bundle.get("version", "?")),
-        "SHA-256 " + str(bundle.get("sha256", "?"))[:12],
-        _("program {version}").format(version=report.get("version", "?")),
-    ]
-    how = [
         str(report.get("modality", "")),
-        " ".join(str(report.get(part) or "") for part in ("device", "precision")).strip(),
         segmentors.get(str(options.get("segmentor")), _("both segmentors")),
         str(report.get("date", ""))[:16].replace("T", " "),
     ]
-    return ", ".join(made) + "\n" + ", ".join(part for part in how if part)
+    return ", ".join(part for part in parts if part)
+
+
+def provenanceDetails(report: Report) -> str:
+    """Return in lines what identifies weights, program and computing device."""
+    lines = [
+        _("SHA-256 of the weights: {sha256}").format(sha256=(report.get("bundle") or {}).get("sha256", "?")),
+        _("Program {version}").format(version=report.get("version", "?")),
+        " ".join(str(report.get(part) or "") for part in ("device", "precision")).strip(),
+    ]
+    return "\n".join(line for line in lines if line)
