@@ -110,6 +110,7 @@ def test_save_writes_a_csv_file_and_remembers_the_folder(panel, volume, worker, 
         rows = list(csv.reader(file))
     assert [row[0] for row in rows][1:8] == [row[0] for row in driving.tableTexts(panel.ui.resultsTable)]
     assert float(rows[5][2]) == round(ML * 1.05, 1), "myocardial mass at 1.05 g/ml"
+    assert {len(row) for row in rows} == {8} and "Research use only" in rows[1][7] == rows[-1][7]
     assert slicerApp.userSettings().value("MKDSegmentation/ExportFolder") == str(tmp_path / "résultats")
 
 
@@ -205,13 +206,18 @@ def test_overlays_lie_under_the_transform_of_the_volume(panel, volume, worker):
     assert slicer.util.getNode("CT heart disagreement").GetParentTransformNode() is node
 
 
-def test_the_panel_tells_what_made_the_result(panel, volume, worker):
+def test_the_panel_tells_what_made_the_result(panel, volume, worker, monkeypatch):
+    from MKDSegmentationLib.scene import findingTexts
+
+    monkeypatch.setattr(findingTexts, "translate", lambda context, text: f"[{context}] {text}")
     worker("good")
     segment(panel)
     text = panel.ui.provenanceLabel.text
-    for words in ("Weights fake 0", "SHA-256 000000000000", "program 0", "CT", "cpu float32", "both segmentors", "20"):
+    assert text.startswith("[measure.messages] Research use only")
+    for words in ("Weights fake 0", "CT", "both segmentors", "20"):
         assert words in text
-    assert "0" * 64 in panel.ui.provenanceLabel.toolTip
+    for words in ("SHA-256 of the weights: " + "0" * 64, "Program 0", "cpu float32"):
+        assert words in panel.ui.provenanceLabel.toolTip and words not in text
 
 
 def test_provenance_table_and_overlays_survive_saving_and_loading_the_scene(

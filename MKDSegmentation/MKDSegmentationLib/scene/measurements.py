@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 from mkd_core.protocol import Report
 from mkd_core.structures import BY_KEY
 
-from .findingTexts import warningTexts
+from .findingTexts import researchUse, warningTexts
 from .segmentMeasurement import DELETED, EDITED
 
 #: Role under which a segmentation refers to the table of its measurements.
@@ -66,14 +66,18 @@ def _rounded(value, digits: int):
 
 
 def measurementsAsText(report: Report, separator: str) -> str:
-    """Return the rows under their titles: separator "," for CSV, a tabulator for a spreadsheet's clipboard."""
+    """Return the rows under their titles, with a last column that says what they may be used for: separator "," for
+    CSV, a tabulator for a spreadsheet's clipboard.
+    """
+    use = researchUse()
     target = io.StringIO()
     writer = csv.writer(target, delimiter=separator, lineterminator="\n")
-    writer.writerow(columnTitles(report.get("modality", "CT")))
+    writer.writerow([*columnTitles(report.get("modality", "CT")), _("Use")])
     for row in measurementRows(report):
-        writer.writerow(["" if value is None else f"{value:g}" if isinstance(value, float) else value for value in row])
+        cells = ["" if value is None else f"{value:g}" if isinstance(value, float) else value for value in row]
+        writer.writerow([*cells, use])
     for warning in warningTexts(report):
-        writer.writerow([_("Whole heart"), "", "", "", "", warning, ""])
+        writer.writerow([_("Whole heart"), "", "", "", "", warning, "", use])
     return target.getvalue()
 
 
