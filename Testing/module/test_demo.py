@@ -76,9 +76,11 @@ def test_the_demo_of_a_beating_heart_draws_its_curves(worker, tmp_path):
     program = (
         "import sys, runpy; from pathlib import Path; sys.path[:0] = [{root!r}, {module!r}]\n"
         "from Testing.harness import bootstrap; bootstrap.start()\n"
-        "import MKDSegmentationLib.scene.sampleData as samples\n"
-        "samples.pythonCommand = lambda *arguments: [sys.executable, *arguments]  # the phantom is made by the real "
-        "program\n"
+        "from MKDSegmentationLib.run import workerProcess\n"
+        "command = workerProcess.pythonCommand\n"
+        "def pythonCommand(*arguments):  # the phantom is made by the real program\n"
+        "    return [sys.executable, *arguments] if 'synthesize' in arguments else command(*arguments)\n"
+        "workerProcess.pythonCommand = pythonCommand\n"
         "sys.argv = ['beat', '--spacing', '4', '--frames', '2', '--out', {picture!r}]\n"
         "runpy.run_module('Testing.demo.beat', run_name='__main__')"
     )
