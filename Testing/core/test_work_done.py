@@ -29,9 +29,9 @@ def passes(monkeypatch):
     counted: dict[str, list[int]] = {}
     forward = execution.Executor._forward
 
-    def counting(self, part, image, poll):
+    def counting(self, part, image, poll, stream):
         counted.setdefault(part, []).append(image.numel())
-        return forward(self, part, image, poll)
+        return forward(self, part, image, poll, stream)
 
     monkeypatch.setattr(execution.Executor, "_forward", counting)
     return counted
