@@ -54,8 +54,13 @@ def test_the_same_is_not_warmed_twice_and_nothing_during_a_run(panel, worker, wo
     addVolume()
     driving.waitUntil(workerProcesses, message="the worker")
     logic, options = panel.logic, panel._chosenOptions()
+    sent = []
+    send = logic._worker._child.send
+    logic._worker._child.send = lambda message: sent.append(message) or send(message)
+    logic._worker._warmedFor = None
     logic.warm(options)
     logic.warm(options)
+    assert len(sent) == 1
     driving.click(panel.ui.segmentButton)
     waitForStage(panel, "Looking for the heart")
     logic.warm(options)
