@@ -151,7 +151,7 @@ def _open_files(pid):
     return found
 
 
-def test_every_source_of_the_module_names_a_network_only_where_weights_are_downloaded():
+def test_every_source_of_the_module_names_a_network_only_where_weights_or_series_are_fetched():
     users = []
     for folder in ("MKDSegmentation", "mkd_core"):
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -172,4 +172,6 @@ def test_every_source_of_the_module_names_a_network_only_where_weights_are_downl
                 )
             ):
                 users.append(path.relative_to(ROOT).as_posix())
-    assert users == ["mkd_core/io/download.py"], json.dumps(users)
+    assert users == ["mkd_core/io/dicomweb.py", "mkd_core/io/download.py"], json.dumps(users)
+    modules = (ROOT / "MKDSegmentation").rglob("*.py")
+    assert not any("dicomweb" in path.read_text(encoding="utf-8") for path in modules)

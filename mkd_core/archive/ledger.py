@@ -17,7 +17,7 @@ import contextlib
 import dataclasses
 import json
 import os
-import socket
+import platform
 import sqlite3
 import time
 import zlib
@@ -189,7 +189,7 @@ def process_name() -> str:
     """Name of this process, which no other process anywhere ever has."""
     import psutil
 
-    return f"{socket.gethostname()}|{os.getpid()}|{psutil.Process().create_time():.2f}|{os.urandom(4).hex()}"
+    return f"{platform.node()}|{os.getpid()}|{psutil.Process().create_time():.2f}|{os.urandom(4).hex()}"
 
 
 def _is_gone(owner: str) -> bool:
@@ -197,7 +197,7 @@ def _is_gone(owner: str) -> bool:
     import psutil
 
     host, pid, created, _ = owner.split("|")
-    if host != socket.gethostname():
+    if host != platform.node():
         return False
     try:
         return abs(psutil.Process(int(pid)).create_time() - float(created)) > 1.0

@@ -10,8 +10,8 @@ import contextlib
 import logging
 import math
 import os
+import platform
 import queue
-import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -321,7 +321,7 @@ def _process(task: Task) -> tuple[Outcome, str, int]:
     outcome = study.process(prepared.folder, task, prepared.settings, prepared.bundle, prepared.options)
     if outcome.reason == "internal_error" and prepared.uses_gpu:
         os._exit(1)  # an error may leave a graphics card unusable for this process: try again in a new one
-    return outcome, f"{socket.gethostname()}:{os.getpid()}", prepared.loads
+    return outcome, f"{platform.node()}:{os.getpid()}", prepared.loads
 
 
 class _Prepared(WorkerPlugin):
