@@ -89,23 +89,28 @@ def panelImage(widget, width=440):
     """Return a QImage of a module's panel (the widget that `loadModule` returns) in `width` pixels."""
     raw = unwrap(widget.parent)
     area = raw.window()  # what it is shown in, with a scroll bar at its side
-    for _round in range(2):  # the height depends on the width
+    seen = []
+    for _round in range(20):  # the height depends on the width, and layouts ask one by one
         beside = area.width() - area.viewport().width()
         area.resize(width + beside, max(raw.sizeHint().height(), raw.minimumSizeHint().height()))
         driving.processEvents(0.05)
+        seen.append((raw.width(), raw.height()))
+        if len(seen) >= 4 and len(set(seen[-4:])) == 1:
+            break
     return raw.grab().toImage()
 
 
-def screenshot(path, widget, point=None, field=None, view=400):
+def screenshot(path, widget, point=None, field=None, view=None):
     """Write a PNG of :func:`windowImage`."""
     save(windowImage(widget, point, field, view), path)
 
 
-def windowImage(widget, point=None, field=None, view=400, width=440):
+def windowImage(widget, point=None, field=None, view=None, width=440):
     """Return a QImage laid out like Slicer's window: the panel on the left; axial, 3D, coronal and sagittal views on
-    the right.
+    the right, as high as the panel together, within reason, if no size is given.
     """
     panel = panelImage(widget, width)
+    view = view or min(max(400, (panel.height() - 4) // 2), 640)
     images = (
         ("Red", sliceImage("Red", point, (view, view), field)),
         ("3D", threeDImage(size=(view, view))),

@@ -11,6 +11,7 @@ pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 from PySide6 import QtWidgets
 
+from mkd_core.structures import STRUCTURES
 from Testing.harness.pythonqt import unwrap
 from Testing.support import panel_layout
 from Testing.support.panel_driving import MODULE, addVolume, driving, segment, waitForStage
@@ -70,6 +71,33 @@ def edited(panel, worker, tmp_path):
     driving.click(panel.ui.segmentButton)
 
 
+def figures(panel, worker, tmp_path):
+    """A result with all clinical figures, normal ranges and the bull's-eye."""
+    import numpy as np
+    import slicer
+
+    from Testing.support.panel_driving import segmentations
+    from Testing.support.solid_heart import phantom, turned
+
+    affine, shape = turned((2.4, 2.4, 2.4), size=(60, 64, 64))
+    labels = phantom(affine, shape)
+    matrix = slicer.util.vtkMatrixFromArray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
+    voxels = np.where(labels > 0, 200, -900).astype(np.int16)
+    volume = slicer.util.addVolumeFromArray(voxels, ijkToRAS=matrix, name="CT")
+    worker("good")
+    segment(panel)
+    for structure in STRUCTURES:
+        mask = (labels == structure.label).astype(np.uint8)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentations()[0], structure.key, volume)
+    panel.ui.heightSpinBox.value, panel.ui.weightSpinBox.value = 170, 70
+    panel.ui.sexComboBox.currentIndex = 1
+    driving.waitUntil(
+        lambda: not panel.logic.measurements._timer.active and panel._clinical.geometry is not None,
+        message="the figures",
+    )
+    assert panel.ui.bullseyeLabel.visible and panel.ui.clinicalTable.rowCount > 8
+
+
 def beat(panel, worker, tmp_path):
     addSequence()
     worker("beat")
@@ -97,7 +125,9 @@ def asking(panel, worker, tmp_path):
     panel._runButtons._installation.ask(lambda: None)
 
 
-STATES = {state.__name__: state for state in (idle, ready, warned, asking, running, done, edited, beat, unfolded)}
+STATES = {
+    state.__name__: state for state in (idle, ready, warned, asking, running, done, edited, figures, beat, unfolded)
+}
 
 
 def lengthen(panel, factor=1.4):
@@ -130,7 +160,7 @@ def test_nothing_overlaps_and_no_text_is_cut_at_any_size(panel, worker, tmp_path
 
 
 @pytest.mark.parametrize("percent", [125, 200])
-@pytest.mark.parametrize("state", ["warned", "done", "beat", "unfolded"])
+@pytest.mark.parametrize("state", ["warned", "done", "figures", "beat", "unfolded"])
 def test_nothing_overlaps_with_larger_fonts(loadModule, slicerApp, tiny_bundle_path, worker, tmp_path, state, percent):
     slicerApp.userSettings().setValue("MKDSegmentation/WeightsPath", str(tiny_bundle_path))
     before = QtWidgets.QApplication.font()

@@ -183,6 +183,8 @@ def segment(panel) -> None:
 
     driving.click(panel.ui.segmentButton)
     driving.waitUntil(lambda: panel.ui.segmentButton.text == "Segment", LONGEST_RUN_S, "the end of the run")
+    if panel.ui.clinicalCollapsibleButton.visible:
+        driving.waitUntil(lambda: panel.ui.reportButton.enabled, LONGEST_RUN_S, "the clinical figures")
 
 
 def panelImage(panel, palette=None):
