@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 
+from mkd_core.measure.messages import RESEARCH_USE as USE
 from mkd_core.structures import BY_KEY, STRUCTURES
 from Testing.support.fake_worker import blocks
 
@@ -85,7 +86,7 @@ def test_figures_follow_an_edit_and_say_so(result, volume):
     assert "<b>Left ventricle:</b> edited after the run" in result.ui.warningsLabel.text
     cells = tableCells(measurements())
     assert float(cells[0][1]) == round(ml, 1) and cells[0][4] in ("", "nan") and cells[0][6] == "edited"
-    assert copied(result)[0] == ["Left ventricle", f"{round(ml, 1):g}", "", f"{round(mean):g}", "", "", "edited"]
+    assert copied(result)[0] == ["Left ventricle", f"{round(ml, 1):g}", "", f"{round(mean):g}", "", "", "edited", USE]
     assert [row[6] for row in copied(result)[1:7]] == [""] * 6
 
 
@@ -150,7 +151,15 @@ def test_a_deleted_segment_stays_in_the_table_as_deleted(result):
     settle(result)
     rows = driving.tableTexts(result.ui.resultsTable)
     assert rows[3] == ["Right atrium", "deleted", "", "", ""]
-    assert tableCells(measurements())[3][6] == "deleted" and copied(result)[3][1:] == ["", "", "", "", "", "deleted"]
+    assert tableCells(measurements())[3][6] == "deleted" and copied(result)[3][1:] == [
+        "",
+        "",
+        "",
+        "",
+        "",
+        "deleted",
+        USE,
+    ]
     result.ui.resultsTable.cellClicked.emit(3, 0)  # there is nowhere to go
 
 
