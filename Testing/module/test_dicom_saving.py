@@ -7,7 +7,6 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-from mkd_core.errors import InputError
 from mkd_core.io import dicom
 from mkd_core.structures import STRUCTURES
 from Testing.support.dicom_checks import errors_by_dciodvfy, labels_of, report_by_dcmqi, segments_by_dcmqi
@@ -157,6 +156,8 @@ def test_without_its_volume_a_segmentation_cannot_be_saved(panel, worker, volume
     import slicer
 
     from MKDSegmentationLib.scene.dicomExport import sourceFiles
+
+    from mkd_core.errors import InputError  # that of the module as it is loaded now
 
     worker("good")
     segment(panel)
