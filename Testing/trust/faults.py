@@ -131,7 +131,7 @@ class Bench:
             (self.folder / name).unlink(missing_ok=True)
         launcher = self.folder / "bin" / "PythonSlicer"
         words = [sys.executable, str(TESTING / "trust" / "faulty_worker.py"), str(self.folder), fault, *options]
-        launcher.write_text(f"#!/bin/sh\n{shlex.join(words)}\nexit $?\n")
+        launcher.write_text(f"#!/bin/sh\n{shlex.join(words)}\nexit $?\n", encoding="utf-8")
         launcher.chmod(launcher.stat().st_mode | stat.S_IXUSR)
 
     def click(self) -> None:
