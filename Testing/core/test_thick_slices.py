@@ -117,6 +117,25 @@ def test_thick_patches_turn_within_slices_only():
     assert not torch.allclose(turned, across[:, :, 1:5, 3:19, 3:19], atol=1e-2)
 
 
+def test_patches_that_are_thin_at_the_coarsest_level_are_not_learnt_from_in_bfloat16_on_a_cpu(monkeypatch, tmp_path):
+    pytest.importorskip("lightning_fabric")
+    from mkd_core.inference import execution
+    from mkd_core.training.config import TrainingConfig
+    from mkd_core.training.trainer import _method
+
+    monkeypatch.setattr(execution, "_cpu_computes_bfloat16", lambda: True)
+
+    def precision(patch, wanted="auto"):
+        config = TrainingConfig(out=str(tmp_path), networks=NetworksConfig((4, 8, 8), 2, 1, 2))
+        run = dataclasses.replace(config.run, precision=wanted)
+        config = dataclasses.replace(config, stages=(Stage(steps=1, patch=patch),), run=run)
+        return _method(config, torch.device("cpu")).precision
+
+    assert precision(16) == precision((16, 16, 12)) == torch.bfloat16
+    assert precision((16, 16, 8)) == precision((8, 16, 16)) == torch.float32
+    assert precision((16, 16, 8), "bfloat16") == torch.bfloat16
+
+
 def test_a_stack_of_8_mm_slices_trains_and_segments(tmp_path):
     for package in ("monai", "lightning_fabric", "tensorboard", "tqdm"):
         pytest.importorskip(package)

@@ -48,6 +48,9 @@ _RECORDED_TOGETHER = 25
 _JUDGED_TOGETHER = 20
 _FIT_ACCURACY = (0.55, 0.98)
 
+#: Fewest voxels along a side of the coarsest features whose gradients a CPU computes rightly in bfloat16.
+_THINNEST_BFLOAT16 = 3
+
 #: What a checkpoint holds, see :meth:`Trainer._save_checkpoint`.
 _CHECKPOINT_ENTRIES = {"settings", "images", "step", "pairs_seen", "best", "method", "average", "processes"}
 
@@ -431,10 +434,25 @@ def train(config: TrainingConfig, data: datasets.TrainingData | None = None) -> 
 
 
 def _method(config: TrainingConfig, device: torch.device) -> MutualDistillation | SingleSegmentor:
-    precision = choose_precision(config.run.precision, device)
+    precision = _precision(config, device)
     if config.method.translates:
         return MutualDistillation(config.method, config.networks, device, precision, seed=config.run.seed)
     return SingleSegmentor(config.method, config.networks, config.steps, device, precision)
+
+
+def _precision(config: TrainingConfig, device: torch.device) -> torch.dtype:
+    """Number format of the networks' arithmetic.
+
+    "auto" takes float32 on a CPU where the coarsest features of a patch have a side of one or two voxels: there the
+    gradients of bfloat16 convolutions hold whatever the memory held before (PyTorch 2.13 on a CPU with AVX-512 BF16).
+    """
+    wanted = config.run.precision
+    if wanted == "auto" and device.type == "cpu":
+        strides = np.array(config.networks.strides[::-1])
+        coarsest = [np.min(np.broadcast_to(stage.patch, 3) // strides) for stage in config.stages]
+        if min(coarsest) < _THINNEST_BFLOAT16:
+            wanted = "float32"
+    return choose_precision(wanted, device)
 
 
 def doubt_of_accuracy(name: str, accuracy: float) -> str:
