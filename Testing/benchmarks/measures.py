@@ -34,6 +34,7 @@ from mkd_core.errors import MKDError
 from mkd_core.io.atomic import write_text
 from mkd_core.measure.clinical_figures import HeartGeometry, measure_geometry
 from mkd_core.measure.heart_grid import HeartGrid
+from mkd_core.measure.heart_page import affine_of
 from mkd_core.measure.vessel_diameter import VesselDiameter
 from mkd_core.measure.wall_thickness import WallThickness
 from mkd_core.structures import BY_KEY, STRUCTURES
@@ -60,14 +61,6 @@ def hearts(count: int, data: Path) -> list[tuple[str, sitk.Image]]:
     return [(name, sitk.ReadImage(str(path))) for name, path in found] + [
         (name, make_heart(_FIRST_SEED + n, 1.0)) for name, n in drawn
     ]
-
-
-def affine_of(image: sitk.Image) -> np.ndarray:
-    """Matrix ``(4, 4)`` from indices (i, j, k) to LPS mm."""
-    affine = np.eye(4)
-    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
-    affine[:3, 3] = image.GetOrigin()
-    return affine
 
 
 # ---- truth ----

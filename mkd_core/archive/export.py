@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mkd_core.archive.ledger import Ledger
 from mkd_core.errors import InputError
 from mkd_core.io import atomic
+from mkd_core.measure.study_table import no_formula
 from mkd_core.structures import BY_KEY
 
 if TYPE_CHECKING:
@@ -127,16 +128,11 @@ def write_csv(ledger: Ledger, path: Path, *, with_paths: bool = False) -> int:
             writer = csv.DictWriter(file, list(columns(ledger, with_paths=with_paths)), restval="")
             writer.writeheader()
             for row in table(ledger, with_paths=with_paths):
-                writer.writerow({name: _as_text(value) for name, value in row.items()})
+                writer.writerow({k: no_formula(v) if isinstance(v, str) else v for k, v in row.items()})
                 count += 1
 
     _write(path, write)
     return count
-
-
-def _as_text(value: Any) -> Any:
-    """A value that no spreadsheet takes for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def write_parquet(ledger: Ledger, path: Path, *, with_paths: bool = False) -> int:

@@ -74,7 +74,7 @@ def heart_page(
         at_edge,
         doubted,
     )
-    has_wall = isinstance(geometry.wall, WallThickness) and not {"Myo", "LV"} & doubted
+    wall = geometry.wall if isinstance(geometry.wall, WallThickness) and not {"Myo", "LV"} & doubted else None
     slices = filled_slices(image, labels, modality, structures) if voxels.any() else {}
     return ReportPage(
         person=person or "Not named",
@@ -83,7 +83,7 @@ def heart_page(
         figures=figures,
         patient=patient,
         phase=phase,
-        wall=geometry.wall if has_wall and isinstance(geometry.wall, WallThickness) else None,
+        wall=wall,
         pictures={name.capitalize(): png_bytes(pixels) for name, pixels in slices.items()},
         function=function,
         curves=curves or {},

@@ -1015,7 +1015,6 @@ MESSAGES: Mapping[str, Message] = {
     "vessel_short": Message("info", _("Only {mm:.0f} mm of the {structure} are outlined ({needed_mm:.0f} mm needed).")),
     "vessel_shape": Message("info", _("{Structure} is not round where it is to be measured: check its outline.")),
     "no_septum": Message("info", _("The right ventricle does not show where the septum is.")),
-    "phase_unknown": Message("info", _("Phase unknown: neither end-diastole nor end-systole.")),
     "needs_body_size": Message("info", _("Height and weight are needed.")),
     # ---- labelled volumes, for training and evaluation ----
     "label_missing": Message(

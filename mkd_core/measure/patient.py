@@ -103,11 +103,6 @@ class CardiacPhase:
     percent: float | None = None
     source: str = ""
 
-    @property
-    def is_diastole(self) -> bool:
-        """Whether the ventricles are filling or full."""
-        return self.name in ("diastole", "end-diastole")
-
     @classmethod
     def at(cls, percent: float, source: str = "DICOM") -> CardiacPhase:
         """The phase at a share of the R-R interval, %.

@@ -19,8 +19,8 @@ from mkd_core.measure.cardiac_function import CardiacFunction, VentricleFunction
 from mkd_core.measure.clinical_figures import ClinicalFigure, name_of, phase_text
 from mkd_core.measure.messages import RESEARCH_USE, describe
 from mkd_core.measure.patient import BSA_FORMULA, CardiacPhase, Patient
-from mkd_core.measure.svg import bullseye_svg, colour_of, curve_svg, range_svg
-from mkd_core.measure.trust import shared_findings, trust_of
+from mkd_core.measure.svg import SCALE_MM, bullseye_svg, colour_of, curve_svg, range_svg
+from mkd_core.measure.trust import light_of, shared_findings, trust_of
 from mkd_core.measure.wall_thickness import WallThickness
 from mkd_core.protocol import findings
 from mkd_core.structures import BY_KEY
@@ -198,10 +198,11 @@ def _figures(page: ReportPage, translate: Callable[[str], str]) -> str:
 def _bullseye(page: ReportPage) -> str:
     if page.wall is None or not page.wall.segments:
         return ""
-    scale = "".join(f'<i style="background:rgb{colour_of(float(mm))}"></i>' for mm in range(4, 17, 1))
+    low, high = map(int, SCALE_MM)
+    scale = "".join(f'<i style="background:rgb{colour_of(float(mm))}"></i>' for mm in range(low, high + 1))
     return (
         '<h2>Wall thickness, mm</h2><div class="wall">'
-        f'{bullseye_svg(page.wall.segments)}<div class="scale"><span>4</span>{scale}<span>16 mm</span></div>'
+        f'{bullseye_svg(page.wall.segments)}<div class="scale"><span>{low}</span>{scale}<span>{high} mm</span></div>'
         "<p class='note'>Mean of each of the 17 segments of the American Heart Association, without trabeculae and "
         f"papillary muscles. Mean {page.wall.mean_mm:.1f} mm, largest {page.wall.largest_mm:.1f} mm.</p></div>"
     )
@@ -213,12 +214,12 @@ def _function(page: ReportPage) -> str:
         return ""
     colours = {s.name: "rgb({},{},{})".format(*s.color) for s in BY_KEY.values()}
     rows = [
-        (name, *(_ventricle(part, digits, one) for one in (function.left, function.right)))
-        for name, part, digits in (
-            ("EDV, ml", "end_diastolic_ml", 0),
-            ("ESV, ml", "end_systolic_ml", 0),
-            ("SV, ml", "stroke_volume_ml", 0),
-            ("EF, %", "ejection_fraction", 0),
+        (name, *(_ventricle(part, one) for one in (function.left, function.right)))
+        for name, part in (
+            ("EDV, ml", "end_diastolic_ml"),
+            ("ESV, ml", "end_systolic_ml"),
+            ("SV, ml", "stroke_volume_ml"),
+            ("EF, %", "ejection_fraction"),
         )
     ]
     table = "".join(f"<tr><th>{name}</th><td>{left}</td><td>{right}</td></tr>" for name, left, right in rows)
@@ -228,11 +229,11 @@ def _function(page: ReportPage) -> str:
     )
 
 
-def _ventricle(part: str, digits: int, ventricle: VentricleFunction | None) -> str:
+def _ventricle(part: str, ventricle: VentricleFunction | None) -> str:
     if ventricle is None:
         return ""
     value = getattr(ventricle, part) * (100.0 if part == "ejection_fraction" else 1.0)
-    return f"{value:.{digits}f}"
+    return f"{value:.0f}"
 
 
 def _warnings(page: ReportPage, translate: Callable[[str], str]) -> str:
@@ -240,7 +241,7 @@ def _warnings(page: ReportPage, translate: Callable[[str], str]) -> str:
     for shared in shared_findings(page.report):
         names = ", ".join(BY_KEY[key].abbreviation for key in shared.keys)
         severity = shared.finding.severity
-        mark, _ = _LIGHTS["red" if severity in ("red", "refusal") else "amber" if severity == "amber" else "none"]
+        mark, _ = _LIGHTS[light_of(severity)]
         text = (f"<b>{_e(names)}:</b> " if names else "") + _e(describe(shared.finding, translate))
         lines.append(f'<li class="{_e(severity)}"><span>{mark}</span>{text}</li>')
     if page.function is not None:

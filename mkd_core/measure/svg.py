@@ -14,7 +14,7 @@ from mkd_core.measure.clinical_figures import ClinicalFigure
 from mkd_core.measure.wall_thickness import SEGMENT_NAMES
 
 #: Thicknesses at the two ends of the colour scale, mm; the same for all hearts, so that pictures can be compared.
-_SCALE_MM = (4.0, 16.0)
+SCALE_MM = (4.0, 16.0)
 
 #: Colours of the scale from thin to thick, sRGB: one hue, darker with thickness, readable without colour vision.
 _COLOURS = ((236, 244, 251), (158, 196, 226), (66, 128, 184), (12, 52, 96))
@@ -45,7 +45,7 @@ def bullseye_svg(segments: Mapping[int, float], size: int = 230) -> str:
 
 def colour_of(millimetres: float) -> tuple[int, int, int]:
     """Colour of a thickness, sRGB 0 to 255."""
-    low, high = _SCALE_MM
+    low, high = SCALE_MM
     at = min(max((millimetres - low) / (high - low), 0.0), 1.0) * (len(_COLOURS) - 1)
     first = min(int(at), len(_COLOURS) - 2)
     share = at - first

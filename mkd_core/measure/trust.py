@@ -10,13 +10,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mkd_core.measure.messages import finding
-from mkd_core.protocol import Finding, findings
+from mkd_core.protocol import SEVERITIES, Finding, Severity, findings
 
 #: "green": nothing speaks against it; "amber": look at it; "red": it is likely to be wrong; "none": nothing is known,
 #: as of what a person outlined.
 Light = Literal["green", "amber", "red", "none"]
 
-_SEVERITY_RANK = {"info": 0, "amber": 1, "red": 2, "refusal": 3}
+
+def light_of(severity: Severity) -> Light:
+    """The light that a finding of this severity turns on; "none" where it turns on none."""
+    if severity == "info":
+        return "none"
+    return "amber" if severity == "amber" else "red"
 
 
 @dataclass(frozen=True)
@@ -45,13 +50,13 @@ def trust_of(entry: Mapping[str, Any], whole: Sequence[Finding] = ()) -> Trust:
     if entry.get("state") or not entry.get("volume_ml"):
         return Trust("none")
     worst = _worst([*findings(entry.get("warnings")), *(one for one in whole if one.severity == "red")])
-    if worst is not None and _SEVERITY_RANK[worst.severity] >= 1:
-        return Trust("red" if _SEVERITY_RANK[worst.severity] >= 2 else "amber", worst)
+    if worst is not None and light_of(worst.severity) != "none":
+        return Trust(light_of(worst.severity), worst)
     return Trust("none" if entry.get("agreement") is None else "green")
 
 
 def _worst(found: Iterable[Finding]) -> Finding | None:
-    return max(found, key=lambda one: _SEVERITY_RANK[one.severity], default=None)
+    return max(found, key=lambda one: SEVERITIES.index(one.severity), default=None)
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ def shared_findings(report: Mapping[str, Any]) -> list[SharedFinding]:
     for members in groups.values():
         keys, first = tuple(key for key, _ in members), members[0][1]
         shared.append(SharedFinding(keys, first if len(members) == 1 else _of_several([one for _, one in members])))
-    return sorted(shared, key=lambda one: -_SEVERITY_RANK[one.finding.severity])
+    return sorted(shared, key=lambda one: -SEVERITIES.index(one.finding.severity))
 
 
 _AGREEMENT = {"agreement_low": "agreement_low_several", "agreement_very_low": "agreement_very_low_several"}

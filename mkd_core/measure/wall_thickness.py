@@ -78,11 +78,6 @@ class WallThickness:
     segments: Mapping[int, float]
     no_segments: Finding | None = None
 
-    @property
-    def thickest(self) -> int | None:
-        """Number of the thickest segment."""
-        return max(self.segments, key=self.segments.__getitem__) if self.segments else None
-
 
 def wall_thickness(grid: HeartGrid) -> WallThickness | Finding:
     """Measure the left ventricular wall, or say by a finding why it cannot be."""

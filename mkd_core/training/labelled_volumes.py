@@ -170,9 +170,9 @@ class LabelledVolumes:
         image, labels = self._cache.get(volume.image), self._cache.get(volume.labels)
         low, high = np.array(volume.heart_low), np.array(volume.heart_high)
         if self._structure_share and rng.random() < self._structure_share:
-            present = np.setdiff1d(np.unique(labels), (0, IGNORE))
-            voxels = np.argwhere(labels == rng.choice(present))
-            centre = voxels[rng.integers(len(voxels))] + 0.5
+            present = np.setdiff1d(np.flatnonzero(np.bincount(labels.ravel())), (0, IGNORE))
+            voxels = np.flatnonzero(labels == rng.choice(present))
+            centre = np.array(np.unravel_index(voxels[rng.integers(len(voxels))], labels.shape)) + 0.5
         elif rng.random() < self._heart_share:
             centre = low + (high - low) * rng.beta(2, 2, 3)
         else:

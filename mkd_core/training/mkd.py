@@ -317,8 +317,9 @@ class MutualDistillation(nn.Module):
 
     def _update(self, losses: Iterable[torch.Tensor], parts: list[str], clip: bool = True) -> None:
         parameters = {self.optimisers[part]: self._parameters_of[part] for part in parts}
-        each = [_parameters(network) for part in parts for network in self._networks_of[part]]
-        clipped = each if self.config.clip == "network" else None
+        clipped = None
+        if self.config.clip == "network":
+            clipped = [_parameters(network) for part in parts for network in self._networks_of[part]]
         update(reduce(torch.add, losses), parameters, LARGEST_GRADIENT if clip else None, clipped)
 
     def set_lr(self, factor: float) -> None:

@@ -50,7 +50,7 @@ class Discriminator(nn.Module):
         """
         scores: list[torch.Tensor] = []
         for reduction, body in zip(self.reductions, self.scales):
-            score = body(functional.avg_pool3d(image, reduction))
+            score = body(functional.avg_pool3d(image, reduction) if scores else image)
             scores.append(functional.interpolate(score, scores[0].shape[2:]) if scores else score)
         return torch.cat(scores, dim=1)
 

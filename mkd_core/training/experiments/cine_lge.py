@@ -19,8 +19,8 @@ import SimpleITK as sitk
 from mkd_core.errors import InputError
 from mkd_core.evaluation.cases import Case
 from mkd_core.io.volumes import read_volume, write_volume
-from mkd_core.training.config import DataConfig, MethodConfig, NetworksConfig, Stage
-from mkd_core.training.experiments.runs import Kind, Scale
+from mkd_core.training.config import DataConfig, NetworksConfig, Stage
+from mkd_core.training.experiments.runs import QUICK, SMALL_NETWORKS, TINY_NETWORKS, Kind, Scale
 
 #: Values in the files, in the order of the structures.
 _VALUES = {"LV": 1, "Myo": 5}
@@ -105,12 +105,10 @@ def _case(image: Path, modality: str, folder: Path) -> Case:
     return Case(name, image, label, modality)
 
 
-_QUICK = MethodConfig(segmentor_lr=5e-3, generator_lr=4e-4)
-
 SCALES = {
     "tiny": Scale(
         Stage(2, (6.0, 6.0, 10.0), (16, 16, 4), 2),
-        NetworksConfig((4, 8, 8), generator=2, generator_blocks=1, discriminator=2),
+        TINY_NETWORKS,
         labelled=(2,),
         assistants=2,
         fewer_assistants=(1,),
@@ -121,8 +119,8 @@ SCALES = {
     ),
     "small": Scale(
         Stage(1000, (2.8, 2.8, 10.0), (64, 64, 8), 2),
-        NetworksConfig((8, 16, 32, 64), generator=4, generator_blocks=2, discriminator=8),
-        _QUICK,
+        SMALL_NETWORKS,
+        QUICK,
         labelled=(2, 5, 10, 20),
         assistants=50,
         tested=_TESTED,

@@ -8,9 +8,7 @@ who validates or tests are different people.
 from __future__ import annotations
 
 import argparse
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +97,7 @@ def _coarsened(heart: sitk.Image, spacing: float) -> sitk.Image:
     )
 
 
-def scans(cohort: Cohort, numbers: list[int], modality: str, folder: Path, jobs: int = 1) -> list[Case]:
+def scans(cohort: Cohort, numbers: list[int], modality: str, folder: Path) -> list[Case]:
     """Scans of people with their truth; those that are there are kept.
 
     Args:
@@ -107,7 +105,6 @@ def scans(cohort: Cohort, numbers: list[int], modality: str, folder: Path, jobs:
         numbers: of the people.
         modality: "CT" or "MR".
         folder: for the files.
-        jobs: processes.
     """
     folder = folder / cohort.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -115,13 +112,9 @@ def scans(cohort: Cohort, numbers: list[int], modality: str, folder: Path, jobs:
     for number in numbers:
         name = f"{modality}_{number:04d}"
         cases.append(Case(name, folder / f"{name}_image.nrrd", folder / f"{name}_label.nrrd", modality))
-    missing = [(cohort, number, case) for number, case in zip(numbers, cases) if not case.label.exists()]
-    if missing and jobs == 1:
-        for one in missing:
-            _make(*one)
-    elif missing:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            list(pool.map(_make, *zip(*missing)))
+    for number, case in zip(numbers, cases):
+        if not case.label.exists():
+            _make(cohort, number, case)
     return cases
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mkd_core.evaluation.cases import Case
-from mkd_core.training.config import DataConfig, MethodConfig, NetworksConfig, Stage
+from mkd_core.training.config import DataConfig, NetworksConfig, Stage
 from mkd_core.training.experiments.people import Cohort, scans
-from mkd_core.training.experiments.runs import Kind, Scale
+from mkd_core.training.experiments.runs import QUICK, SMALL_NETWORKS, TINY_NETWORKS, Kind, Scale
 
 #: Labelled people are drawn so many times.
 _DRAWS = 3
@@ -48,13 +48,10 @@ class ScarceLabels:
         return scans(self.cohort, self.cohort.drawn(group, count, pair % _DRAWS), modality, folder)
 
 
-#: Small runs need faster learning rates than the defaults.
-_QUICK = MethodConfig(segmentor_lr=5e-3, generator_lr=4e-4)
-
 SCALES = {
     "tiny": Scale(
         Stage(4, 8.0, 16, 2),
-        NetworksConfig((4, 8, 8), generator=2, generator_blocks=1, discriminator=2),
+        TINY_NETWORKS,
         labelled=(2,),
         assistants=2,
         fewer_assistants=(1,),
@@ -65,8 +62,8 @@ SCALES = {
     ),
     "small": Scale(
         Stage(1000, 5.0, 32, 2),
-        NetworksConfig((8, 16, 32, 64), generator=4, generator_blocks=2, discriminator=8),
-        _QUICK,
+        SMALL_NETWORKS,
+        QUICK,
     ),
     "full": Scale(Stage(20000, 2.0, 64, 2), NetworksConfig()),
 }

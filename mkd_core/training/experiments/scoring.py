@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mkd_core.evaluation.measures import hd95, surface_distances
+from mkd_core.evaluation.measures import measure_case
 from mkd_core.inference.geometry import Spacing, steps_of
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import align_for_segmentors
@@ -38,8 +38,8 @@ def score(
     precision: torch.dtype,
     margin_mm: float,
     structures: Sequence[Structure] = STRUCTURES,
-    measure: Measure = "dice",
-) -> dict[str, Scores]:
+    measures: Sequence[Measure] = ("dice",),
+) -> dict[Measure, dict[str, Scores]]:
     """Segment test volumes.
 
     Args:
@@ -50,24 +50,25 @@ def score(
         precision: number format.
         margin_mm: left round the heart, as the bundle's box does, mm.
         structures: what the labels mean.
-        measure: Dice, or HD95 in mm on the training grid, see :func:`mkd_core.evaluation.measures.hd95`.
+        measures: Dice, and HD95 in mm on the training grid, see :func:`mkd_core.evaluation.measures.hd95`.
 
     Returns:
-        The measure by prediction (``"S_real"``, ``"S_syn POLICY"``, ``"ensemble POLICY"``), volume and structure; None
+        Each measure by prediction (``"S_real"``, ``"S_syn POLICY"``, ``"ensemble POLICY"``), volume and structure; None
         where it is not defined.
     """
     for network in parts.values():
         network.eval()
     stride = max(getattr(network, "stride", 1) for network in parts.values())
-    rows: dict[str, Scores] = {}
+    rows: dict[Measure, dict[str, Scores]] = {measure: {} for measure in measures}
     for volume in volumes:
         image, truth = _heart_box(volume, spacing, stride, margin_mm)
         for name, labels in _answers(parts, image, aligns, precision, structures).items():
-            if measure == "dice":
-                found = dice_of_labels(labels, truth, structures)
-            else:
-                found = _hd95(labels, truth, steps_of(spacing), structures)
-            rows.setdefault(name, []).append([_rounded(found[s.key]) for s in structures])
+            for measure in measures:
+                if measure == "dice":
+                    found = dice_of_labels(labels, truth, structures)
+                else:
+                    found = _hd95(labels, truth, steps_of(spacing), structures)
+                rows[measure].setdefault(name, []).append([_rounded(found[s.key]) for s in structures])
     return rows
 
 
@@ -78,11 +79,8 @@ def _rounded(value: float) -> float | None:
 def _hd95(
     labels: np.ndarray, truth: np.ndarray, steps: np.ndarray, structures: Sequence[Structure]
 ) -> dict[str, float]:
-    found = {}
-    for structure in structures:
-        distances = surface_distances(labels == structure.label, truth == structure.label, steps.tolist())
-        found[structure.key] = float("nan") if distances is None else hd95(*distances)
-    return found
+    measured = measure_case(labels, truth, steps.tolist(), structures)
+    return {key: float("nan") if one.hd95_mm is None else one.hd95_mm for key, one in measured.items()}
 
 
 def _heart_box(
