@@ -38,7 +38,6 @@ _NAMES_OF_FILES = {
     "run.sequenceRun": ("SequenceRun",),
     "run.volumeTransfer": ("LabelBlock", "reasonVolumeCannotBeUsed"),
     "run.workerProcess": ("WorkerProcess",),
-    "scene.dicomExport": ("saveAsDicom",),
     "scene.frameSequence": ("FrameSequence",),
     "scene.heartBox": ("boxOf", "isBoxOfAnother", "keepForVolume", "placeInVolume", "reasonBoxCannotBeUsed"),
     "scene.heartView": ("showHeart",),

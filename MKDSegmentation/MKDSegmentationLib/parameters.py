@@ -70,6 +70,11 @@ class MachineSettings:
     )
     exportFolder = _setting("ExportFolder", "", "Where measurements were last saved.")
 
+    def exportPath(self, name: str, ending: str = "") -> str:
+        """Return the path to propose for a file: where one was last saved, under a name that every disk allows."""
+        allowed = "".join(c if c.isalnum() or c in " -_." else "_" for c in name)
+        return os.path.join(self.exportFolder or os.path.expanduser("~"), allowed + ending)
+
     @property
     def threads(self) -> int:
         """Number of processor threads to compute with; 0 leaves the choice to PyTorch."""

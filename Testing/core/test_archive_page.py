@@ -95,9 +95,9 @@ def test_the_most_doubtful_come_first_with_their_pictures_and_few_rows_are_in_th
     assert doubts == sorted(doubts, reverse=True) and doubts[0] > 15
     assert shown(page) == STUDIES
     assert page.locator(".row").count() < 40
-    page.wait_for_function("document.querySelector('.row img').naturalWidth === 352")
+    sync_api.expect(page.locator(".row img").first).to_have_js_property("naturalWidth", 352)
     page.evaluate("document.getElementById('list').scrollTop = 1e9")
-    page.wait_for_function(f"document.querySelector('[aria-rowindex=\"{STUDIES + 1}\"]') !== null")
+    page.locator(f'[aria-rowindex="{STUDIES + 1}"]').wait_for(state="attached")
     assert column(page, 1)[-1] == "failed" and page.locator(".row").count() < 40
 
 
@@ -107,7 +107,7 @@ def test_a_click_on_a_column_sorts_by_it_and_back(page, rows):
     assert column(page, 3)[:8] == [f"{volume:.0f}" for volume in volumes[:8]]
     page.click("[data-sort=LV]")
     page.evaluate("document.getElementById('list').scrollTop = 1e9")
-    page.wait_for_function(f"document.querySelector('[aria-rowindex=\"{STUDIES + 1}\"]') !== null")
+    page.locator(f'[aria-rowindex="{STUDIES + 1}"]').wait_for(state="attached")
     assert column(page, 3)[-8:] == [f"{volume:.0f}" for volume in reversed(volumes[:8])]
 
 

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from mkd_core.archive import pictures
 from mkd_core.archive.ledger import Ledger
@@ -44,8 +44,9 @@ def main() -> None:
         page.wait_for_selector("body[data-ready]")
         page.keyboard.press("r")
         page.keyboard.press("a")
-        page.wait_for_function("[...document.querySelectorAll('.row img')].every(one => one.naturalWidth > 0)")
         page.wait_for_load_state("networkidle")
+        for picture in page.locator(".row img").all():
+            expect(picture).not_to_have_js_property("naturalWidth", 0)
         page.screenshot(path=TARGET)
         started.close()
 

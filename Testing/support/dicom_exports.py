@@ -97,8 +97,6 @@ def write_enhanced(
     file = _common(image, series, study, "CT")
     file.SOPClassUID = file.file_meta.MediaStorageSOPClassUID = STORAGE + "2.1"
     file.SOPInstanceUID = file.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{study}.{series}.1"
-    for name in ("RescaleSlope", "RescaleIntercept"):
-        delattr(file, name)
     file.NumberOfFrames = len(voxels) * phases
     file.InstanceNumber = 1
     file.ContentDate, file.ContentTime = "20260102", "120000"
@@ -126,8 +124,8 @@ def write_enhanced(
             own.CardiacSynchronizationSequence = [pydicom.Dataset()]
             own.CardiacSynchronizationSequence[0].NominalPercentageOfCardiacPhase = 35.0 + 40.0 * phase
             file.PerFrameFunctionalGroupsSequence.append(own)
-            frames.append(part + 100 * phase + 1024)
-    _set_voxels(file, np.stack(frames) - 1024, True)
+            frames.append(part + 100 * phase)
+    _set_voxels(file, np.stack(frames), True)
     for name in ("RescaleSlope", "RescaleIntercept"):
         delattr(file, name)
     _set_tags(file, tags)

@@ -27,8 +27,8 @@ from mkd_core.protocol import findings
 from ..run.incrementalTask import IncrementalTask
 from ..scene.findingTexts import findingText, researchUse
 from ..scene.heartGeometry import geometrySteps, linesOf, removeLines, showLines, stateOfHeart
+from ..scene.heartView import jumpTo
 from ..scene.patientFacts import keepTyped, patientOf, phaseOf
-from ..scene.segmentMeasurement import currentReport
 from .fittedTable import FittedTable
 
 _SEXES = ("", "F", "M")  # in the order of the combo box
@@ -50,6 +50,7 @@ class ClinicalSection:
         self._figures, self._phase, self._report = [], None, {}
         self._fitted = FittedTable(ui.clinicalTable)
         self._isShowing = False
+        self._drawnWall, self._isDrawn = None, False  # what the bull's-eye shows, and whether Qt could draw it
         ui.sexComboBox.addItems([_("unknown"), _("female"), _("male")])
         ui.heightSpinBox.connect("valueChanged(int)", self._onHeight)
         ui.weightSpinBox.connect("valueChanged(int)", self._onWeight)
@@ -82,7 +83,7 @@ class ClinicalSection:
             self._asked = self._measured = ()
             return
         self._segmentation, self._volume = state.segmentation, state.volume
-        self._report = currentReport(state.segmentation, state.volume)
+        self._report = state.report
         self._showPatient()
         asked = (state.segmentation.GetID(), *stateOfHeart(state.segmentation))
         if asked != self._asked:
@@ -143,7 +144,7 @@ class ClinicalSection:
         if isinstance(diameter, VesselDiameter):
             first, second = diameter.line
             middle = [(a + b) / 2.0 for a, b in zip(first, second)]
-            slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *middle)
+            jumpTo(middle)
 
     def _showFigures(self) -> None:
         ui, geometry = self._ui, self.geometry
@@ -233,10 +234,11 @@ class ClinicalSection:
         wall, label = self.geometry.wall, self._ui.bullseyeLabel
         isGiven = isinstance(wall, WallThickness) and wall.segments
         isGiven = isGiven and any(one.key == "wall_mean" and one.value is not None for one in self._figures)
-        pixmap = qt.QPixmap()
-        if isGiven:
+        if isGiven and wall is not self._drawnWall:
+            self._drawnWall = wall
+            pixmap = qt.QPixmap()
             pixmap.loadFromData(bullseye_svg(wall.segments, _BULLSEYE_PX).encode())
-        label.visible = not pixmap.isNull()
-        if label.visible:
+            self._isDrawn = not pixmap.isNull()
             label.setPixmap(pixmap)
             label.setToolTip(_("Mean wall thickness in mm in the 17 segments of the American Heart Association."))
+        label.visible = bool(isGiven) and self._isDrawn

@@ -38,10 +38,9 @@ class DicomSaving:
         except MKDError as error:
             slicer.util.warningDisplay(errorText(error))
             return
-        folder = self._settings.exportFolder or os.path.expanduser("~")
-        name = "".join(c if c.isalnum() or c in " -_." else "_" for c in segmentation.GetName())
+        proposed = self._settings.exportPath(segmentation.GetName(), ".dcm")
         path = qt.QFileDialog.getSaveFileName(
-            self._button, _("Save as DICOM"), os.path.join(folder, name + ".dcm"), _("DICOM Segmentation") + " (*.dcm)"
+            self._button, _("Save as DICOM"), proposed, _("DICOM Segmentation") + " (*.dcm)"
         )
         if not path:
             return

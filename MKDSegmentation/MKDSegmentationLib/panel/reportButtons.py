@@ -120,9 +120,8 @@ class ReportButtons:
         return functionOfReports(reports, frames.isUnfinished), curves
 
     def _pathFor(self, title: str, suffix: str, kinds: str, isAdded: bool = False) -> str:
-        folder = self._settings.exportFolder or os.path.expanduser("~")
         name = self._segmentation.GetName() if suffix else _("study.csv")
-        proposed = os.path.join(folder, "".join(c if c.isalnum() or c in " -_." else "_" for c in name) + suffix)
+        proposed = self._settings.exportPath(name, suffix)
         arguments = [self._ui.reportButton, title, proposed, kinds]
         if isAdded:  # nothing is replaced: no question whether to
             arguments += ["", qt.QFileDialog.DontConfirmOverwrite]

@@ -1,13 +1,14 @@
 """What was measured and what to doubt, readable at a glance in a narrow panel, and ready to be taken away."""
 
-import contextlib
 import html
 import os
+from pathlib import Path
 
 import qt
 import slicer
 from slicer.i18n import tr as _
 
+from mkd_core.io.atomic import write_text
 from mkd_core.measure.trust import Trust, shared_findings, trust_of
 from mkd_core.protocol import Report, findings
 from mkd_core.structures import BY_KEY
@@ -123,33 +124,21 @@ class ResultsTable:
         slicer.app.clipboard().setText(measurementsAsText(report, "\t"))
 
     def _onSave(self) -> None:
-        folder, name = self._settings.exportFolder or os.path.expanduser("~"), self._segmentation.GetName()
-        proposed = os.path.join(folder, "".join(c if c.isalnum() or c in " -_." else "_" for c in name) + ".csv")
+        proposed = self._settings.exportPath(self._segmentation.GetName(), ".csv")
         path = qt.QFileDialog.getSaveFileName(
             self._saveButton, _("Save the measurements"), proposed, _("Table") + " (*.csv)"
         )
         if not path:
             return
         try:
-            _writeWhole(path, measurementsAsText(currentReport(self._segmentation, self._volume), ","))
+            text = measurementsAsText(currentReport(self._segmentation, self._volume), ",")
+            write_text(Path(path), "\ufeff" + text)  # with a mark that tells Excel that it is UTF-8
         except OSError as error:
             slicer.util.warningDisplay(
                 _("The file could not be written ({reason}).").format(reason=error.strerror or error)
             )
             return
         self._settings.exportFolder = os.path.dirname(path)
-
-
-def _writeWhole(path: str, text: str) -> None:
-    """Write a text file all or nothing: an earlier file of that name stays until the new one is complete."""
-    part = path + ".part"
-    try:
-        with open(part, "w", encoding="utf-8-sig", newline="") as file:  # with a mark that tells Excel that it is UTF-8
-            file.write(text)
-        os.replace(part, path)
-    finally:
-        with contextlib.suppress(OSError):
-            os.remove(part)
 
 
 def _volumeText(volume: float | None, status: str) -> str:

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 import slicer
 
 from mkd_core.io import dicom, dicom_out
@@ -14,6 +13,7 @@ from mkd_core.structures import BY_KEY
 
 from ..run.volumeTransfer import ijkToRas
 from .dicomInstances import instancesOf
+from .heartGeometry import imageFromArray
 from .ourSegments import ourSegments
 from .segmentMeasurement import EDITED, currentReport
 
@@ -107,9 +107,4 @@ def _onSlices(stack: dicom.Stack, volumeNode, labels: np.ndarray) -> np.ndarray:
     isWhole = not nearest.min(axis=1).any() and (nearest.max(axis=1) == last).all()
     if np.abs(places - nearest).max() > _ON_GRID or not isWhole:
         raise refusal(finding("dicom_volume_changed"))
-    image = sitk.GetImageFromArray(labels)
-    spacing = np.linalg.norm(ijkToLps[:3, :3], axis=0)
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((ijkToLps[:3, :3] / spacing).ravel().tolist())
-    image.SetOrigin(ijkToLps[:3, 3].tolist())
-    return stack.labels_on(image)
+    return stack.labels_on(imageFromArray(labels, ijkToRas(volumeNode)))

@@ -14,8 +14,9 @@ from mkd_core.measure.vessel_diameter import VesselDiameter, vessel_diameter
 from mkd_core.measure.wall_thickness import wall_thickness
 from mkd_core.structures import BY_KEY, STRUCTURES
 
+from ..run.volumeTransfer import ijkToRas
 from .ourSegments import ourSegments
-from .segmentMeasurement import imageToWorld, labelmapOf, measureSegment, transformToWorld
+from .segmentMeasurement import imageToWorld, labelmapOf, transformToWorld, voxelState
 from .transformHardening import isUnderNonLinearTransform
 
 #: Roles under which a segmentation refers to the lines of its diameters.
@@ -27,16 +28,11 @@ _SEVEN = tuple(structure.key for structure in STRUCTURES)
 
 def stateOfHeart(segmentationNode) -> tuple:
     """Return what can be compared to tell whether the geometry of the heart must be measured again."""
-    if segmentationNode is None:
-        return ()
-    figures = {
-        key: measureSegment(segmentationNode, segmentId)
-        for key, segmentId in ourSegments(segmentationNode).items()
-        if key in _SEVEN
-    }
+    ours = {key: segmentId for key, segmentId in ourSegments(segmentationNode).items() if key in _SEVEN}
+    voxels = voxelState(segmentationNode, ours.values())
     transform = segmentationNode.GetParentTransformNode()
     placed = "bent" if isUnderNonLinearTransform(segmentationNode) else transformToWorld(transform).tobytes()
-    return (placed, *((key, one.fingerprint if one is not None else None) for key, one in figures.items()))
+    return (placed, *((key, voxels[segmentId]) for key, segmentId in ours.items()))
 
 
 def geometrySteps(segmentationNode, atEdge: frozenset):
@@ -89,21 +85,19 @@ def imagesOf(segmentationNode, volumeNode) -> tuple:
     mean; under a non-linear transform as they are stored.
     """
     isInWorld = not (isUnderNonLinearTransform(segmentationNode) or isUnderNonLinearTransform(volumeNode))
-    matrix = vtk.vtkMatrix4x4()
-    volumeNode.GetIJKToRASMatrix(matrix)
-    toRas = slicer.util.arrayFromVTKMatrix(matrix)
+    toRas = ijkToRas(volumeNode)
     if isInWorld:
         toRas = transformToWorld(volumeNode.GetParentTransformNode()) @ toRas
-    volume = _image(slicer.util.arrayFromVolume(volumeNode), toRas)
+    volume = imageFromArray(slicer.util.arrayFromVolume(volumeNode), toRas)
     found = labelsOf(segmentationNode, isInWorld)
     if found is None:
-        return volume, _image(np.zeros(volume.GetSize()[::-1], np.uint8), toRas), []
+        return volume, imageFromArray(np.zeros(volume.GetSize()[::-1], np.uint8), toRas), []
     labels, toRas, structures = found
     known = np.isin(labels, [structure.label for structure in structures])  # the user's may lie in the same array
-    return volume, _image(np.where(known, labels, 0).astype(np.uint8), toRas), structures
+    return volume, imageFromArray(np.where(known, labels, 0).astype(np.uint8), toRas), structures
 
 
-def _image(voxels: np.ndarray, toRas: np.ndarray):
+def imageFromArray(voxels: np.ndarray, toRas: np.ndarray):
     """Return an image of SimpleITK from an array (k, j, i) and the 4 x 4 matrix from its indices to RAS mm."""
     import SimpleITK as sitk
 

@@ -4,7 +4,7 @@ The report of a run says how a segmentation was made and what to doubt. Figures 
 can be edited, deleted and moved afterwards.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import slicer
@@ -61,10 +61,21 @@ def measureSegment(segmentationNode, segmentId: str, volumeNode=None) -> Segment
     labelValue = segmentationNode.GetSegmentation().GetSegment(segmentId).GetLabelValue()
     state = _state(image, labelValue, volumeNode, toVolume)
     if state not in _measured:
-        while len(_measured) >= _CACHED:
-            del _measured[next(iter(_measured))]
-        _measured[state] = _measure(image, labelValue, volumeNode, toVolume)
+        figures = _measure(image, labelValue, volumeNode, toVolume)
+        _keep(state, figures)
+        if toVolume is not None:  # the same without intensities, which is asked for when edits are looked for
+            _keep(
+                _state(image, labelValue, None, None),
+                replace(figures, meanIntensity=None, touchesBorder=False),
+            )
+        return figures
     return _measured[state]
+
+
+def _keep(state: tuple, figures: SegmentFigures) -> None:
+    while len(_measured) >= _CACHED:
+        del _measured[next(iter(_measured))]
+    _measured[state] = figures
 
 
 def voxelsToMeasure(segmentationNode) -> int:
