@@ -15,13 +15,13 @@ import SimpleITK as sitk
 
 from mkd_core.archive import ledger as ledgers
 from mkd_core.archive import study
-from mkd_core.archive.export import table
 from mkd_core.archive.identity import Pseudonyms
 from mkd_core.archive.index import index
 from mkd_core.archive.ledger import Ledger
 from mkd_core.archive.study import Settings
 from mkd_core.io.volumes import write_volume
 from mkd_core.protocol import SegmentationOptions
+from Testing.support.archive_results import final_table
 from Testing.support.known_heart import known_volume
 
 pytest.importorskip("distributed")
@@ -31,9 +31,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PRELOAD = "Testing.support.archive_faults"
 LIMIT = 2 << 30
 
-#: Columns that tell of the run and not of the study.
-OF_THE_RUN = ("attempts", "seconds", "finished")
-
 
 def wait_until(condition, process: subprocess.Popen | None = None) -> None:
     """Wait for an event, as long as it takes a very slow machine."""
@@ -42,10 +39,6 @@ def wait_until(condition, process: subprocess.Popen | None = None) -> None:
         assert time.monotonic() < end, "it never happened"
         assert process is None or process.poll() is None, "the process has ended"
         time.sleep(0.05)
-
-
-def final_table(ledger: Ledger) -> list[dict]:
-    return [{name: row[name] for name in row if name not in OF_THE_RUN} for row in table(ledger)]
 
 
 def voxels_of_results(folder: Path) -> dict[str, bytes]:

@@ -405,7 +405,11 @@ def _has_dead_workers(client: Client) -> bool:
 #: A dead worker fails its tasks at once: whether a study is tried again is for the ledger to say.  Tasks are few, long
 #: and independent, and their results are small: what Dask does to place them well, to look into them, and to move
 #: results out of the way would cost more than it gives.
+#:
+#: Memory comes from one arena, because those that glibc gives to threads cannot hold the features of a network: each
+#: would be asked of the system anew.
 _OWN_CLUSTER = {
+    "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.scheduler.work-stealing": False,
