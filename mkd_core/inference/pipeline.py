@@ -61,7 +61,6 @@ _HUGE_BYTES = 10**9
 #: Size of the largest small component, in voxels of the networks' grid.
 _SMALL_COMPONENT_VOXELS = 2.0
 
-
 #: Label of each of the seven structures.
 _SEVEN = {structure.key: structure.label for structure in STRUCTURES}
 
