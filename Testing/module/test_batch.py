@@ -1,11 +1,16 @@
-"""The section "Batch": all volumes of the scene one after the other; in the stand-in GUI with the fake worker."""
+"""The section "Batch": all volumes of the scene, or of a folder, one after the other; in the stand-in GUI, with the
+fake worker, and for a folder with the archive's own process and known networks.
+"""
+
+import stat
+import sys
 
 import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 from Testing.harness.pythonqt import unwrap
-from Testing.support.panel_driving import addVolume, driving, sceneContent, segmentations, waitUntilReady
+from Testing.support.panel_driving import ROOT, addVolume, driving, sceneContent, segmentations, waitUntilReady
 from Testing.support.sequence_driving import FRAMES, addSequence, browserOf
 
 
@@ -227,3 +232,96 @@ def test_overlays_and_label_maps_are_no_volumes_to_segment(batch, worker):
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Labels")
     driving.processEvents()
     assert names(batch) == ["First, CT"]
+
+
+# ---- a folder ----
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, slicerApp):
+    """Folder with two hearts and a file that is no volume; the processes started from here segment with known networks.
+
+    While there is a file "hold" in it, they wait at the volume "holding".
+    """
+    pytest.importorskip("torch")
+    pytest.importorskip("PIL")
+    if sys.platform == "win32":
+        pytest.skip("the launcher is a shell script")
+    from mkd_core.io.volumes import write_volume
+    from Testing.support.known_heart import known_volume
+
+    source = tmp_path / "volumes"
+    source.mkdir()
+    for number, name in enumerate(("a", "holding")):
+        image, _truth = known_volume((64, 56, 56), (3.0 + 0.02 * number, 3.0, 3.0))
+        write_volume(image, source / f"{name}.nrrd", compress=False)
+    (source / "broken.nii").write_bytes(bytes(1000))
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    launcher = programs / "PythonSlicer"
+    script = ROOT / "Testing" / "support" / "known_archive.py"
+    launcher.write_text(f"#!/bin/sh\nexec '{sys.executable}' '{script}' \"$@\"\n", encoding="utf-8")
+    launcher.chmod(launcher.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    slicerApp.userSettings().setValue("MKDSegmentation/Threads", "1")
+    return source
+
+
+def test_a_folder_is_segmented_through_the_archives_ledger_and_goes_on_where_it_ended(folder, batch):
+    import slicer
+
+    from mkd_core.archive.ledger import Ledger
+
+    assert not batch.ui.batchFolderLineEdit.visible
+    driving.choose(batch.ui.batchSourceComboBox, "Volumes in a folder")
+    assert batch.ui.batchFolderLineEdit.visible and not batch.ui.batchButton.enabled
+    driving.typeText(batch.ui.batchFolderLineEdit, str(folder))
+    before = sceneContent()
+    (folder / "hold").touch()
+    driving.click(batch.ui.batchButton)
+    driving.waitUntil(lambda: "running" in states(batch), message="the second heart")
+    driving.waitUntil(lambda: names(batch)[states(batch).index("running")].startswith("holding"), message="the hold")
+    driving.click(batch.ui.batchButton)
+    waitUntilReady(batch)
+    assert "goes on from there" in batch.ui.statusLabel.text and sceneContent() == before
+    results = folder.with_name("volumes segmented")
+
+    def isFree():
+        with Ledger(results) as ledger:
+            return ledger.state_counts()["running"] == 0
+
+    driving.waitUntil(isFree, message="the end of the process")
+    (folder / "hold").unlink()
+    run(batch)
+    shown = dict(zip([name.split("\n")[0] for name in names(batch)], states(batch)))
+    assert [shown[name].split()[-1] == "refused" for name in ("a.nrrd, CT", "holding.nrrd, CT", "broken.nii")] == [
+        False,
+        False,
+        True,
+    ]
+    assert "2 finished" in batch.ui.statusLabel.text and "1 refused" in batch.ui.statusLabel.text
+    with Ledger(results) as ledger:
+        assert [row["attempts"] for row in ledger.rows(states=("done",))] in ([1, 1], [1, 2])
+    assert sceneContent() == before, "nothing is loaded before it is asked for"
+
+    clickRow(batch, next(row for row, name in enumerate(names(batch)) if name.startswith("holding")))
+    (segmentation,) = segmentations()
+    volume = batch._parameterNode.inputVolume
+    assert volume.GetName() == "holding.nrrd" and batch._parameterNode.outputSegmentation is segmentation
+    assert volume.GetSpacing()[0] == pytest.approx(3.02)
+    assert segmentation.GetSegmentation().GetNumberOfSegments() == 7 and batch.ui.resultsTable.visible
+    count = slicer.mrmlScene.GetNumberOfNodes()
+    clickRow(batch, next(row for row, name in enumerate(names(batch)) if name.startswith("holding")))
+    assert slicer.mrmlScene.GetNumberOfNodes() == count, "it was loaded twice"
+
+
+def test_a_folder_without_volumes_is_told_in_words(folder, batch, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    driving.choose(batch.ui.batchSourceComboBox, "Volumes in a folder")
+    driving.typeText(batch.ui.batchFolderLineEdit, str(tmp_path / "nowhere"))
+    assert not batch.ui.batchButton.enabled and "no such folder" in batch.ui.batchButton.toolTip
+    driving.typeText(batch.ui.batchFolderLineEdit, str(empty))
+    run(batch)
+    assert "There are no volumes" in batch.ui.statusLabel.text

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -92,8 +91,8 @@ def end_with_input(before: Callable[[], None] | None = None) -> None:
     """
 
     def wait() -> None:
-        with contextlib.suppress(OSError, ValueError):
-            while sys.stdin.buffer.read(4096):
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):  # not sys.stdin, whose lock would stop this process on its way out
                 pass
         if before is not None:
             before()

@@ -129,6 +129,7 @@ class RunButtons:
             lambda callbacks: startRun(options, **callbacks),
             lambda: seconds,
             lambda: self.startBatch(startRun, seconds),
+            _("Looking for volumes"),
         )
 
     def _start(self, startRun: Callable, edits: str, frames: int = 1) -> None:
@@ -140,15 +141,17 @@ class RunButtons:
             lambda callbacks: startRun(state, dataclasses.replace(options, edits=edits), **callbacks),
             lambda: frames * state.assessment.estimate.seconds,
             lambda: self._start(startRun, edits, frames),
+            _("Handing the volume over"),
         )
 
-    def _launch(self, reason: str, startRun: Callable, seconds: Callable, again: Callable) -> None:
+    def _launch(self, reason: str, startRun: Callable, seconds: Callable, again: Callable, first: str) -> None:
         """Start a run and show its progress; say why where it cannot be started.
 
         :param reason: why it cannot; empty if it can.
         :param startRun: called with the callbacks of the run.
         :param seconds: returns how long it will probably take.
         :param again: called when PyTorch, which was missing, is there.
+        :param first: what happens first.
         """
         if not reason and not torchVersion():
             self._installation.ask(again)
@@ -165,7 +168,7 @@ class RunButtons:
                             "onLog": self._progress.log,
                         }
                     )
-                    self._progress.begin(_("Handing the volume over"), seconds())
+                    self._progress.begin(first, seconds())
                 except (EnvironmentProblem, ValueError, OSError) as problem:
                     self.doubleClickTimer.stop()
                     self._onFinished(RunOutcome("failed", str(problem)))

@@ -149,7 +149,6 @@ class ArchiveRun:
         if not os.path.isdir(self._folder):
             raise ValueError(_("There is no folder “{folder}”.").format(folder=self._folder))
         self._startTime = time.monotonic()
-        self._tell(_("Looking for volumes"), 0.0)
         self._start("index", self._folder, "--out", self._results, "--with-parent")
 
     def cancel(self, message: str = "") -> None:
