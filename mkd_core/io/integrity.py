@@ -209,14 +209,14 @@ class _Unpacked:
 
 
 def check_memory(name: str, needed: float) -> None:
-    """Refuse voxels that do not fit into the memory.
+    """Refuse voxels that do not fit into the memory that is free.
 
     Args:
-        name: of the volume.
-        needed: bytes of its voxels.
+        name: of the file or series.
+        needed: bytes.
 
     Raises:
-        InputError: with both sizes.
+        InputError: they do not.
     """
     free = available_memory()
     if free is not None and needed > free:
