@@ -25,6 +25,8 @@ from .lineBuffer import LineBuffer
 from .workerProcess import prepare, pythonCommand
 
 _GB = 1e9
+_GRACE_MS = 3000  # what has not ended by itself then is killed
+_LONGEST_INSTALLATION_MS = 5 * 60 * 1000  # files of a build with CUDA on a slow disk
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class TorchInstaller:
         self._text, self._canCancel = _("Looking for the build for this computer ..."), True
         self._temporaryFolder = tempfile.mkdtemp(prefix="MKDSegmentation-torch-")
         command = pythonCommand(
-            *("-m", "light_the_torch", "install", "--progress-bar", "raw", "--no-input"),
+            *("-m", "mkd_core.tether", "light_the_torch", "install", "--progress-bar", "raw", "--no-input"),
             *("--disable-pip-version-check", f"torch{TORCH_TO_INSTALL}", "torchvision"),
         )
         self._process = qt.QProcess()
@@ -120,8 +122,10 @@ class TorchInstaller:
             self._end(_("The installation of PyTorch was cancelled."))
 
     def close(self) -> None:
-        """End the process without a word, when the application closes."""
+        """End without a word, when the application closes: a download at once, an installation when it is complete."""
         self._onFinished = self._onProgress = lambda *_arguments: None
+        if self.isRunning and not self._canCancel:
+            self._process.waitForFinished(_LONGEST_INSTALLATION_MS)
         if self.isRunning:
             self._end("")
 
@@ -193,8 +197,10 @@ class TorchInstaller:
         process.disconnect("finished(int,QProcess::ExitStatus)", self._onProcessFinished)
         process.disconnect("errorOccurred(QProcess::ProcessError)", self._onError)
         if process.state() != qt.QProcess.NotRunning:
-            process.kill()
-            process.waitForFinished(3000)
+            process.closeWriteChannel()  # mkd_core.tether ends then, and the launcher after it
+            if not process.waitForFinished(_GRACE_MS):
+                process.kill()
+                process.waitForFinished(_GRACE_MS)
         process.deleteLater()
         shutil.rmtree(self._temporaryFolder, ignore_errors=True)
         self._onFinished(message)
