@@ -447,6 +447,30 @@ def test_index_status_retry_export_and_report_by_command(source, tmp_path, capsy
     assert "holds no archive run" in capsys.readouterr().err
 
 
+def test_a_run_keeps_what_its_first_start_named(source, tiny_bundle_path, tmp_path, capsys, monkeypatch):
+    from mkd_core.archive import commands
+    from mkd_core.archive.progress import Progress, fix_settings
+
+    run, kept = tmp_path / "run", []
+
+    def segment(ledger, settings, *_):
+        fix_settings(ledger, settings)
+        kept.append(settings)
+        return Progress(4, 3, 1)
+
+    monkeypatch.setattr(commands, "_segment", segment)
+    with Ledger(run, create=True) as ledger:
+        index(ledger, [str(source)], Pseudonyms(KEY))
+    command = ["archive", "run", str(run), "--here"]
+    named = ["--weights", str(tiny_bundle_path), "--modality", "MR", "--labels", "seg"]
+    assert main([*command, *named, "--stow", "https://me:secret@pacs/dicom-web"]) == 0
+    assert f"mkd archive status {run} says why" in capsys.readouterr().out
+    assert main(command) == 0
+    assert kept[1] == Settings(kept[0].weights, kept[0].sha256, "MR", "seg", "https://pacs/dicom-web")
+    assert main([*command, "--labels", "nrrd", "--stow", ""]) == 1
+    assert "begun with other settings (labels, stow)" in capsys.readouterr().err
+
+
 # ---- DICOM ----
 
 
@@ -472,7 +496,9 @@ def test_of_a_dicom_study_the_best_series_is_segmented_and_stored_as_segmentatio
     run = tmp_path / "run"
     with Ledger(run, create=True) as ledger:
         summary = index(ledger, [str(source)], Pseudonyms(KEY))
-        assert summary.aside == {"dicom_pdf": 1}, "a DICOMDIR makes no copies of what it lists"
+        assert summary.aside == {("dicom_pdf", "It is a PDF document."): 1}, (
+            "a DICOMDIR makes no copies of what it lists"
+        )
         rows = {row["source"]["series"]["uid"]: row for row in ledger.rows(with_origin=True)}
         assert {uid: row["state"] for uid, row in rows.items()} == {
             "1.2.3.11.1": "aside",
