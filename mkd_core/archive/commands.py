@@ -93,7 +93,11 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     _add_run(export)
     export.add_argument("--csv", type=Path, metavar="FILE", help="as comma-separated values")
     export.add_argument("--parquet", type=Path, metavar="FILE", help="as Parquet")
-    export.add_argument("--with-paths", action="store_true", help="with paths and identifiers of the sources")
+    export.add_argument(
+        "--with-paths",
+        action="store_true",
+        help="with paths and identifiers of the sources, and details of failures",
+    )
 
     report = command("report", _report, "make a page for quality control by eye")
     _add_run(report)
@@ -217,9 +221,7 @@ def _run(chosen: argparse.Namespace) -> None:
     if not chosen.quiet:
         print(f"{final.done} of {final.total} done, {final.failed} failed; {final.finished} in this run")
         if final.failed:
-            print(
-                f"mkd archive status {chosen.folder} says why; mkd archive retry {chosen.folder} lets them wait again"
-            )
+            print(f"Reasons: mkd archive status {chosen.folder}; once more: mkd archive retry {chosen.folder}")
 
 
 def _segment(
