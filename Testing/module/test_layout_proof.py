@@ -106,6 +106,23 @@ def unfolded(panel, worker, tmp_path):
     panel._newerWeights._say("Version 9.1 (15 MB) is newer than 0.3. Click Download below to get it.")
 
 
+def batch(panel, worker, tmp_path):
+    """A batch that is over: volumes done, one refused for a reason of several lines, and a folder to choose."""
+    addVolume("CT of a patient with a rather long name")
+    addVolume("Thin", shape=(2, 24, 36))
+    worker("good")
+    driving.click(panel.ui.batchCollapsibleButton)
+    driving.click(panel.ui.batchButton)
+    driving.waitUntil(lambda: panel.ui.segmentButton.text == "Segment", message="the end of the batch")
+
+
+def folder(panel, worker, tmp_path):
+    """The choice of a folder whose results lie beside it."""
+    driving.click(panel.ui.batchCollapsibleButton)
+    driving.choose(panel.ui.batchSourceComboBox, "Volumes in a folder")
+    driving.typeText(panel.ui.batchFolderLineEdit, str(tmp_path))
+
+
 def asking(panel, worker, tmp_path):
     """The question whether PyTorch may be installed, which names a folder that has no blanks to wrap at."""
     addVolume()
@@ -113,7 +130,8 @@ def asking(panel, worker, tmp_path):
 
 
 STATES = {
-    state.__name__: state for state in (idle, ready, warned, asking, running, done, edited, figures, beat, unfolded)
+    state.__name__: state
+    for state in (idle, ready, warned, asking, running, done, edited, figures, beat, batch, folder, unfolded)
 }
 
 
@@ -147,7 +165,7 @@ def test_nothing_overlaps_and_no_text_is_cut_at_any_size(panel, worker, tmp_path
 
 
 @pytest.mark.parametrize("percent", [125, 200])
-@pytest.mark.parametrize("state", ["warned", "done", "figures", "beat", "unfolded"])
+@pytest.mark.parametrize("state", ["warned", "done", "figures", "beat", "batch", "unfolded"])
 def test_nothing_overlaps_with_larger_fonts(loadModule, slicerApp, tiny_bundle_path, worker, tmp_path, state, percent):
     slicerApp.userSettings().setValue("MKDSegmentation/WeightsPath", str(tiny_bundle_path))
     before = QtWidgets.QApplication.font()

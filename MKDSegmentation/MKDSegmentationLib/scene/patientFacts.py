@@ -30,8 +30,19 @@ _ATTRIBUTES = {
     "sex": "MKDSegmentation.Sex",
 }
 
-_DATE_TAG = "0008|0020"
-_TAGS = (_DATE_TAG, SEX_TAG, AGE_TAG, SIZE_TAG, WEIGHT_TAG, PERCENT_TAG, TRIGGER_TAG, INTERVAL_TAG, *TEXT_TAGS)
+_DATE_TAG, _MODALITY_TAG = "0008|0020", "0008|0060"
+_TAGS = (
+    _DATE_TAG,
+    _MODALITY_TAG,
+    SEX_TAG,
+    AGE_TAG,
+    SIZE_TAG,
+    WEIGHT_TAG,
+    PERCENT_TAG,
+    TRIGGER_TAG,
+    INTERVAL_TAG,
+    *TEXT_TAGS,
+)
 
 _read: dict = {}  # UID of an instance -> its tags
 
@@ -101,3 +112,8 @@ def studyDateOf(volumeNode) -> str:
     """Return the date of the study, YYYY-MM-DD, as the DICOM files say; "" where they do not."""
     text = dicomTags(volumeNode).get(_DATE_TAG, "")
     return f"{text[:4]}-{text[4:6]}-{text[6:8]}" if len(text) == 8 and text.isdecimal() else ""
+
+
+def modalityOf(volumeNode) -> str:
+    """Return the modality that the DICOM files state, such as "CT"; "" where there are none."""
+    return dicomTags(volumeNode).get(_MODALITY_TAG, "")
