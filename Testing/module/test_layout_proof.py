@@ -11,10 +11,9 @@ pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 from PySide6 import QtWidgets
 
-from mkd_core.structures import STRUCTURES
 from Testing.harness.pythonqt import unwrap
 from Testing.support import panel_layout
-from Testing.support.panel_driving import MODULE, addVolume, driving, segment, waitForStage
+from Testing.support.panel_driving import MODULE, addSolidHeart, addVolume, draw, driving, segment, waitForStage
 from Testing.support.sequence_driving import addSequence, segmentAll
 
 UI_FILE = Path(__file__).resolve().parents[2] / "MKDSegmentation" / "Resources" / "UI" / "MKDSegmentation.ui"
@@ -73,22 +72,10 @@ def edited(panel, worker, tmp_path):
 
 def figures(panel, worker, tmp_path):
     """A result with all clinical figures, normal ranges and the bull's-eye."""
-    import numpy as np
-    import slicer
-
-    from Testing.support.panel_driving import segmentations
-    from Testing.support.solid_heart import phantom, turned
-
-    affine, shape = turned((2.4, 2.4, 2.4), size=(60, 64, 64))
-    labels = phantom(affine, shape)
-    matrix = slicer.util.vtkMatrixFromArray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
-    voxels = np.where(labels > 0, 200, -900).astype(np.int16)
-    volume = slicer.util.addVolumeFromArray(voxels, ijkToRAS=matrix, name="CT")
+    volume, labels = addSolidHeart()
     worker("good")
     segment(panel)
-    for structure in STRUCTURES:
-        mask = (labels == structure.label).astype(np.uint8)
-        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentations()[0], structure.key, volume)
+    draw(volume, labels)
     panel.ui.heightSpinBox.value, panel.ui.weightSpinBox.value = 170, 70
     panel.ui.sexComboBox.currentIndex = 1
     driving.waitUntil(
