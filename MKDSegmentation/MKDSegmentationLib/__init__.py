@@ -16,6 +16,7 @@ _NAMES_OF_FILES = {
     "panel.clinicalSection": ("ClinicalSection",),
     "panel.computingSettings": ("ComputingSettings",),
     "panel.dicomSaving": ("DicomSaving",),
+    "panel.keyboardAccess": ("KeyboardAccess",),
     "panel.newerWeights": ("NewerWeights",),
     "panel.outputChoices": ("OutputChoices",),
     "panel.overlayChoice": ("OverlayChoice",),
