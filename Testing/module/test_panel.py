@@ -179,7 +179,6 @@ def test_a_click_on_a_row_brings_the_slice_views_to_the_structure(panel, volume,
 def test_show_3d_makes_surfaces(panel, volume, worker):
     worker("good")
     segment(panel)
-    driving.click(panel.ui.show3DButton)
     assert segmentations()[0].GetSegmentation().ContainsRepresentation("Closed surface")
 
 
@@ -243,7 +242,7 @@ def test_every_control_has_a_tool_tip(openPanel):
         and not widget.toolTip
     ]
     assert untold == []
-    for name in ("inputSelector", "outputSelector", "weightsPathLineEdit", "folderLineEdit", "show3DButton"):
+    for name in ("inputSelector", "outputSelector", "weightsPathLineEdit", "folderLineEdit", "smoothingSlider"):
         assert getattr(openPanel.ui, name).toolTip, name
 
 

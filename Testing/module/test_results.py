@@ -105,7 +105,7 @@ def test_save_writes_a_csv_file_and_remembers_the_folder(panel, volume, worker, 
     segment(panel)
     (tmp_path / "résultats").mkdir()
     driving.answerFileDialog(tmp_path / "résultats" / "heart.csv")
-    driving.click(panel.ui.saveTableButton)
+    driving.chooseInMenu(panel.ui.exportButton, "Table as CSV ...")
     with open(tmp_path / "résultats" / "heart.csv", encoding="utf-8-sig", newline="") as file:
         rows = list(csv.reader(file))
     assert [row[0] for row in rows][1:8] == [row[0] for row in driving.tableTexts(panel.ui.resultsTable)]
