@@ -167,7 +167,7 @@ def test_the_label_map_has_the_labels_of_the_report_on_the_voxels_of_the_volume(
     last = [side - 1 for side in SHAPE[::-1]]
     ras = slicer.util.arrayFromVTKMatrix(_ijkToRas(volume)) @ [*last, 1]
     assert np.allclose(image.TransformIndexToPhysicalPoint(last), (-ras[0], -ras[1], ras[2]))
-    assert "Saved “heart.nii.gz” on the voxels of “CT”." == result.ui.exportedLabel.text
+    assert result.ui.exportedLabel.text == "Saved “heart.nii.gz” on the voxels of “CT”."
     assert "1: Left ventricle\n2: Right ventricle" in result.ui.exportedLabel.toolTip
 
 

@@ -10,8 +10,8 @@ from ..scene.overlayVolumes import GRADES, hideOverlay, overlayOf, showOverlay
 class OverlayChoice:
     """Offers the extra volumes of a result.
 
-    :param ui: the panel's widgets: overlayComboBox, to fill, and overlayLabel before it, both hidden if there is nothing to
-        offer; legendLabel for what the colours of the disagreement map mean.
+    :param ui: the panel's widgets: overlayComboBox, to fill, and overlayLabel before it, both hidden if there is
+        nothing to offer; legendLabel for what the colours of the disagreement map mean.
     """
 
     def __init__(self, ui) -> None:
@@ -73,6 +73,6 @@ def _legendText() -> str:
     grades = []
     for (start, color), end in zip(GRADES, [*ends, None]):
         text = _("over {start} %") if end is None else _("{start} to {end} %")
-        patch = f'<span style="background-color:rgb{color}">&nbsp;&nbsp;&nbsp;&nbsp;</span>'
+        patch = f'<span style="background-color:#{bytes(color).hex()}">&nbsp;&nbsp;&nbsp;&nbsp;</span>'
         grades.append(f"{patch}&nbsp;" + text.format(start=round(100 * start), end=round(100 * (end or 1.0))))
     return _("Share of probability on which the segmentors differ:") + "<br>" + "&nbsp; ".join(grades)

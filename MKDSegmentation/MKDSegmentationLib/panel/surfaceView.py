@@ -1,4 +1,4 @@
-"""Surfaces in the 3D views: shown after a run unless the user has switched that off, and as smooth as the user likes."""
+"""Surfaces in the 3D views: shown after a run unless the user switched that off, and as smooth as the user likes."""
 
 import slicer
 from slicer.i18n import tr as _
