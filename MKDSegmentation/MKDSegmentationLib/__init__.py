@@ -12,6 +12,7 @@ from .corePackage import makeCoreImportable
 makeCoreImportable()
 
 _NAMES_OF_FILES = {
+    "panel.batchSection": ("BatchSection",),
     "panel.clinicalSection": ("ClinicalSection",),
     "panel.computingSettings": ("ComputingSettings",),
     "panel.dicomSaving": ("DicomSaving",),
@@ -35,6 +36,8 @@ _NAMES_OF_FILES = {
     "panel.weightsSettings": ("WeightsSettings",),
     "panel.wrappedLabels": ("WrappedLabels",),
     "parameters": ("MKDSegmentationParameterNode", "RunOptions"),
+    "run.archiveRun": ("ArchiveRun",),
+    "run.batchRun": ("DONE", "RUNNING", "BatchRow", "BatchRun", "rowsOfScene"),
     "run.contracts": ("Logic", "Worker"),
     "run.environment": ("torchProblem", "torchVersion"),
     "run.privateFolder": ("removeLeftovers",),

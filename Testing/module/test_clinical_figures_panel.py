@@ -12,38 +12,19 @@ import pytest
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 from mkd_core.structures import BY_KEY
-from Testing.support.panel_driving import driving, segment, segmentations
-from Testing.support.solid_heart import AORTA_MM, TRUNK_MM, WALL_MM, phantom, turned
-
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+from Testing.support.panel_driving import addSolidHeart, draw, driving, segment, segmentations
+from Testing.support.solid_heart import AORTA_MM, TRUNK_MM, WALL_MM
 
 
 @pytest.fixture
 def heart(panel, worker):
     """Panel after a run whose segments were then drawn as a heart of solids, on an oblique grid."""
-    import slicer
-
-    affine, shape = turned((2.4, 2.4, 2.4), size=(60, 64, 64))
-    labels = phantom(affine, shape)
-    voxels = np.where(labels > 0, 200, -900).astype(np.int16)
-    matrix = slicer.util.vtkMatrixFromArray(RAS_TO_LPS @ affine)
-    volume = slicer.util.addVolumeFromArray(voxels, ijkToRAS=matrix, name="Heart CT")
+    volume, labels = addSolidHeart()
     worker("good")
     segment(panel)
     draw(volume, labels)
     settle(panel)
     return types.SimpleNamespace(panel=panel, volume=volume, labels=labels)
-
-
-def draw(volume, labels, keys=tuple(BY_KEY)):
-    """Give segments the voxels of a label map."""
-    import slicer
-
-    node = segmentations()[0]
-    for key in keys:
-        if BY_KEY[key].label:
-            mask = (labels == BY_KEY[key].label).astype(np.uint8)
-            slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, key, volume)
 
 
 def settle(panel):
@@ -145,13 +126,15 @@ def test_an_edit_changes_the_figures_and_a_structure_that_goes_takes_its_figures
 def test_diameters_are_shown_as_lines_that_lie_in_the_vessels_move_with_edits_and_go_with_the_segmentation(heart):
     import slicer
 
+    from MKDSegmentationLib.run.volumeTransfer import ijkToRas
+
     panel = heart.panel
     driving.click(panel.ui.linesCheckBox)
     aorta, trunk = sorted(lines(), key=lambda line: line.GetName())
     assert aorta.GetName() == "Ascending aorta diameter" and aorta.GetLocked()
     assert aorta.GetLineLengthWorld() == pytest.approx(AORTA_MM, abs=1.5)
     assert trunk.GetLineLengthWorld() == pytest.approx(TRUNK_MM, abs=1.5)
-    rasToIjk = np.linalg.inv(slicer.util.arrayFromVTKMatrix(_ijkToRas(heart.volume)))
+    rasToIjk = np.linalg.inv(ijkToRas(heart.volume))
     middle = 0.5 * (np.array(aorta.GetLineStartPositionWorld()) + aorta.GetLineEndPositionWorld())
     i, j, k = np.round(rasToIjk @ [*middle, 1.0])[:3].astype(int)
     assert heart.labels[k, j, i] == BY_KEY["AA"].label
@@ -164,14 +147,6 @@ def test_diameters_are_shown_as_lines_that_lie_in_the_vessels_move_with_edits_an
     assert len(lines()) == 1
     slicer.mrmlScene.RemoveNode(segmentations()[0])
     driving.waitUntil(lambda: not lines(), message="the lines to go")
-
-
-def _ijkToRas(volume):
-    import vtk
-
-    matrix = vtk.vtkMatrix4x4()
-    volume.GetIJKToRASMatrix(matrix)
-    return matrix
 
 
 def test_a_transform_of_the_heart_moves_the_lines_and_scales_the_diameters(heart):

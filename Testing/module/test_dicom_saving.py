@@ -11,6 +11,7 @@ from mkd_core.io import dicom
 from mkd_core.structures import STRUCTURES
 from Testing.support.dicom_checks import errors_by_dciodvfy, labels_of, report_by_dcmqi, segments_by_dcmqi
 from Testing.support.dicom_exports import write_export
+from Testing.support.stored_volumes import rotation
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
@@ -23,8 +24,7 @@ def ct(turned: bool = True) -> sitk.Image:
     image.SetSpacing((1.5, 1.5, 2.0))
     image.SetOrigin((-40.0, 30.0, 100.0))
     if turned:
-        c, s = np.cos(0.3), np.sin(0.3)
-        image.SetDirection((c, -s * c, s * s, s, c * c, -c * s, 0, s, c))
+        image.SetDirection(rotation((0.3, 0, 0.3)).ravel().tolist())
     return image
 
 

@@ -53,6 +53,9 @@ _SHARED_DISKS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "fuse
 
 _BUSY_S = 120.0
 
+#: In the name of a process of which nobody can tell when it began, seconds.
+_UNKNOWN = 0.0
+
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE series (
@@ -187,24 +190,82 @@ class Counts:
 
 def process_name() -> str:
     """Name of this process, which no other process anywhere ever has."""
-    import psutil
+    try:
+        import psutil
 
-    return f"{platform.node()}|{os.getpid()}|{psutil.Process().create_time():.2f}|{os.urandom(4).hex()}"
+        began = psutil.Process().create_time()
+    except ImportError:
+        began = _UNKNOWN
+    return f"{platform.node()}|{os.getpid()}|{began:.2f}|{os.urandom(4).hex()}"
 
 
 def _is_gone(owner: str) -> bool:
     """Whether a process has ended; False if that cannot be known from here."""
-    import psutil
-
     host, pid, created, _ = owner.split("|")
     if host != platform.node():
         return False
     try:
+        import psutil
+    except ImportError:
+        return _is_gone_without_psutil(int(pid))
+    try:
+        if float(created) == _UNKNOWN:
+            return not psutil.pid_exists(int(pid))
         return abs(psutil.Process(int(pid)).create_time() - float(created)) > 1.0
     except psutil.NoSuchProcess:
         return True
     except psutil.Error:
         return False
+
+
+def _is_gone_without_psutil(pid: int) -> bool:
+    """The same by the system's own means, which another process of the same number deceives: its lease tells then."""
+    if os.name == "nt":  # there, the signal 0 ends a process
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def rows_seen(folder: Path, most: int) -> list[dict[str, Any]]:
+    """The first rows of a ledger that another process may be writing, without ever waiting for that one.
+
+    Args:
+        folder: of the run.
+        most: so many rows at most.
+
+    Returns:
+        number, id, state, modality, reason_text, severity, summary and source of each, in the order in which they were
+        found.
+
+    Raises:
+        BlockingIOError: the ledger cannot be read just now; it can in a moment.
+        InputError: it is none.
+    """
+    path = (folder / LEDGER_NAME).absolute()
+    columns = "number, id, state, modality, reason_text, severity, summary, source"
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", timeout=0.0, uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            found = connection.execute(
+                f"SELECT {columns} FROM series WHERE state != 'aside' ORDER BY number LIMIT ?", (most,)
+            ).fetchall()
+    except sqlite3.OperationalError as error:  # locked, or made just now and without its tables
+        raise BlockingIOError(str(error)) from error
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+    return [
+        dict(row)
+        | {
+            "summary": None if row["summary"] is None else json.loads(row["summary"]),
+            "source": _unpacked(row["source"]),
+        }
+        for row in found
+    ]
 
 
 class Ledger:

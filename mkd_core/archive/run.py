@@ -14,7 +14,7 @@ import platform
 import queue
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ from distributed import (
 from distributed.system import MEMORY_LIMIT
 
 from mkd_core.archive import study
-from mkd_core.archive.ledger import Ledger, Outcome, Shard, State, Task, process_name
+from mkd_core.archive.ledger import Ledger, Outcome, Shard, Task, process_name
+from mkd_core.archive.progress import Progress, fix_settings, progress_of
 from mkd_core.archive.study import Settings
 from mkd_core.errors import DeviceError, InputError, MKDError
 from mkd_core.protocol import SegmentationOptions
@@ -83,41 +84,6 @@ class Engine:
     dashboard: bool = False
 
 
-@dataclass
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        total: rows of this shard that are to be segmented in all.
-        done, failed: of these, now.
-        finished: in this run.
-        seconds: since the first study was handed out.
-        workers: that are there.
-        loads: how often weights were loaded, by process.
-        dashboard: address of Dask's pages, empty if they are not shown.
-    """
-
-    total: int
-    done: int = 0
-    failed: int = 0
-    finished: int = 0
-    seconds: float = 0.0
-    workers: int = 0
-    loads: dict[str, int] = field(default_factory=dict)
-    dashboard: str = ""
-
-    @property
-    def per_hour(self) -> float:
-        """Studies an hour in this run."""
-        return 3600.0 * self.finished / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """At this rate; None as long as there is none."""
-        left = self.total - self.done - self.failed
-        return left / self.finished * self.seconds if self.finished else None
-
-
 def run(
     ledger: Ledger,
     settings: Settings,
@@ -139,13 +105,7 @@ def run(
         InputError: the settings are not those of the first run.
         MKDError: no worker can work: no device, no memory, no disk; the rows wait.
     """
-    first = ledger.put_once("settings", settings.to_dict())
-    if Settings(**first).digest != settings.digest:
-        changed = [name for name, value in settings.to_dict().items() if first[name] != value and name != "weights"]
-        raise InputError(
-            f"This run was begun with other settings ({', '.join(changed)}).",
-            "Start it with those, or index into a new folder.",
-        )
+    fix_settings(ledger, settings)
     this = _Run(ledger, settings, engine, shard or Shard(), progress)
     try:
         return this.work()
@@ -231,9 +191,7 @@ class _Run:
         self._ledger.release(self._owner)
 
     def _progress(self) -> Progress:
-        counts = self._ledger.state_counts(self._shard)
-        wanted: tuple[State, ...] = ("waiting", "running", "done", "failed")
-        return Progress(sum(counts[state] for state in wanted), counts["done"], counts["failed"])
+        return progress_of(self._ledger, self._shard)
 
     def _hand_out(self, client: Client, window: int) -> None:
         room = window - len(self._handed_out)

@@ -230,6 +230,20 @@ def _modality(task: Task, settings: Settings) -> str:
 
 
 @contextlib.contextmanager
+def opened_volume(source: Mapping[str, Any]) -> Iterator[sitk.Image]:
+    """The image of a series, to be looked at.
+
+    Args:
+        source: of its row in the ledger.
+
+    Raises:
+        MKDError: it cannot be read.
+    """
+    with _volume(source) as (image, *_):
+        yield image
+
+
+@contextlib.contextmanager
 def _volume(source: Mapping[str, Any]) -> Iterator[tuple[sitk.Image, list[Finding], Any]]:
     """Image, what is doubtful in its description, and the DICOM series if it is one."""
     from mkd_core.io.volumes import read_with_doubts

@@ -19,6 +19,7 @@ from ..scene.measurements import measurementRows, measurementsAsText, statusText
 from ..scene.provenance import provenanceDetails, provenanceText
 from ..scene.segmentMeasurement import DELETED, EDITED, currentReport
 from .fittedTable import FittedTable
+from .lights import LIGHTS
 
 _STRUCTURE, _VOLUME, _MEAN, _AGREEMENT, _CHECK = range(5)
 
@@ -81,7 +82,7 @@ class ResultsTable:
             text = f"{agreement:.0f} %" if agreement is not None else statusText(entry) if isEdited else ""
             self._setItem(row, _AGREEMENT, text, tip, alignRight=True)
             trust = trust_of(entry, whole)
-            mark, color = _LIGHTS[trust.light]
+            mark, color = LIGHTS[trust.light]
             self._setItem(row, _CHECK, mark, _lightText(trust, status), color=color)
         self._fitted.fit()
         self._warningsLabel.text = _massText(report) + _warningsText(report)
@@ -184,14 +185,6 @@ def _namesOf(keys, report: Report) -> str:
 _CHANGES = {
     EDITED: lambda: _("edited after the run. The agreement and the warnings of the run no longer apply."),
     DELETED: lambda: _("deleted after the run."),
-}
-
-#: Mark of each light and its colour; the marks differ in shape too, for those who do not see the colours.
-_LIGHTS = {
-    "green": ("\N{BLACK CIRCLE}", (46, 125, 79)),
-    "amber": ("\N{BLACK UP-POINTING TRIANGLE}", (183, 116, 0)),
-    "red": ("\N{BLACK SQUARE}", (196, 43, 28)),
-    "none": ("", (123, 135, 148)),
 }
 
 

@@ -30,10 +30,11 @@ _ATTRIBUTES = {
     "sex": "MKDSegmentation.Sex",
 }
 
-_DATE_TAG = "0008|0020"
+_DATE_TAG, _MODALITY_TAG = "0008|0020", "0008|0060"
 _PATIENT_ID_TAG, _NAME_TAG, _BIRTH_TAG = "0010|0020", "0010|0010", "0010|0030"
 _TAGS = (
     _DATE_TAG,
+    _MODALITY_TAG,
     _PATIENT_ID_TAG,
     _NAME_TAG,
     _BIRTH_TAG,
@@ -124,3 +125,8 @@ def studyDateOf(volumeNode) -> str:
     """Return the date of the study, YYYY-MM-DD, as the DICOM files say; "" where they do not."""
     text = dicomTags(volumeNode).get(_DATE_TAG, "")
     return f"{text[:4]}-{text[4:6]}-{text[6:8]}" if len(text) == 8 and text.isdecimal() else ""
+
+
+def modalityOf(volumeNode) -> str:
+    """Return the modality that the DICOM files state, such as "CT"; "" where there are none."""
+    return dicomTags(volumeNode).get(_MODALITY_TAG, "")
