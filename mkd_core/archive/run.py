@@ -371,7 +371,7 @@ _OWN_CLUSTER = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 1.0,
-    "distributed.worker.memory.monitor-interval": "500ms",
+    "distributed.worker.memory.monitor-interval": "1s",
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.tick.limit": "3600s",
     "distributed.admin.system-monitor.interval": "5s",
