@@ -334,7 +334,7 @@ def _cluster(engine: Engine, settings: Settings, folder: Path) -> Iterator[Clien
             stack.enter_context(dask.config.set(_OWN_CLUSTER))
             specification = _specification(engine)
             try:
-                cluster = stack.enter_context(SpecCluster(silence_logs=logging.ERROR, **specification))
+                cluster = stack.enter_context(SpecCluster(silence_logs=logging.CRITICAL, **specification))
             except RuntimeError as error:  # one of them died on the way
                 raise MKDError("The workers do not start.", "Start the same command again.") from error
             client = stack.enter_context(Client(cluster))
@@ -398,7 +398,7 @@ def _specification(engine: Engine) -> dict[str, Any]:
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
         "dashboard": False,
-        "silence_logs": logging.ERROR,
+        "silence_logs": logging.CRITICAL,
     }
     security = Security.temporary()  # whoever reached the port could run code as this user
     pages = {
