@@ -292,6 +292,18 @@ def test_the_dashboard_without_its_package_is_refused_in_words(indexed, capsys, 
     assert "pip install bokeh" in capsys.readouterr().err
 
 
+def test_a_worker_returns_what_it_keeps_of_large_studies_now_and_then(monkeypatch, tiny_bundle_path):
+    from mkd_core.archive.run import _RELEASE_EVERY, _Prepared
+    from mkd_core.inference import memory
+
+    released = []
+    monkeypatch.setattr(memory, "release_memory", lambda: released.append(prepared.studies))
+    prepared = _Prepared(Settings(str(tiny_bundle_path), ""), Path(), False)
+    for _ in range(2 * _RELEASE_EVERY + 1):
+        prepared.release_now_and_then()
+    assert released == [_RELEASE_EVERY, 2 * _RELEASE_EVERY]
+
+
 # ---- what the benchmark makes of its figures ----
 
 

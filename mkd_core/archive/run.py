@@ -49,6 +49,9 @@ _LOOK_AFTER_LEASES_S = 60.0
 #: Seconds without news after which the progress is shown again.
 _TICK_S = 1.0
 
+#: Studies after which a worker returns the memory that it keeps; the next one has to ask for it anew.
+_RELEASE_EVERY = 50
+
 #: Memory that a worker needs for volumes of the usual size, bytes; there are no more workers by default than fit.
 _USUAL_BYTES = 3 << 30
 
@@ -271,6 +274,7 @@ def _process(task: Task) -> tuple[Outcome, str, int]:
     """Segment one series in a worker; returns the outcome, the worker's process and how often it has loaded weights."""
     prepared: _Prepared = get_worker().plugins[_PLUGIN]
     outcome = study.process(prepared.folder, task, prepared.settings, prepared.bundle, prepared.options)
+    prepared.release_now_and_then()
     if outcome.reason == "internal_error" and prepared.uses_gpu:
         os._exit(1)  # an error may leave a graphics card unusable for this process: try again in a new one
     return outcome, f"{platform.node()}:{os.getpid()}", prepared.loads
@@ -287,6 +291,7 @@ class _Prepared(WorkerPlugin):
 
     name = _PLUGIN
     loads = 0
+    studies = 0
 
     def __init__(self, settings: Settings, folder: Path, uses_gpu: bool | None) -> None:
         self.settings = settings
@@ -315,6 +320,14 @@ class _Prepared(WorkerPlugin):
             raise InputError("The weights are not those that the run began with.")
         self.loads += 1
         pipeline.warm(self.bundle, self.options)
+
+    def release_now_and_then(self) -> None:
+        """Give back what is kept from the largest studies, before it breaks into pieces that fit no other."""
+        from mkd_core.inference.memory import release_memory
+
+        self.studies += 1
+        if self.studies % _RELEASE_EVERY == 0:
+            release_memory()
 
 
 # ---- the cluster ----
