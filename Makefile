@@ -14,6 +14,8 @@ CPU_TORCH ?= --index-url https://download.pytorch.org/whl/cpu
 CT ?=
 OUT ?= out/demo
 PYTEST_ARGS ?=
+# Tests of one file stay in one process.
+PROCESSES ?= 2
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -40,10 +42,10 @@ demo: $(READY)
 	$(BIN)/python -m Testing.demo --out $(OUT) $(if $(CT),--ct $(CT))
 
 test: $(READY)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
 # The oldest PyTorch is taken from where it comes without CUDA; CPU_TORCH= takes pip's usual source. In Slicer on macOS it
 # meets NumPy 2, for which it was not built: numpy2/ has today's NumPy and SciPy, to be put before the oldest.

@@ -108,6 +108,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = MKDSegmentationLogic()
         self._createSections()
         self._wrappedLabels = lib.WrappedLabels(uiWidget)
+        self._keyboard = lib.KeyboardAccess(uiWidget, self.ui.segmentButton, self._runButtons.takeQuestionBack)
         self.logic.measurements.onMeasured = self._updatePanel
 
         scene = slicer.mrmlScene
@@ -127,12 +128,19 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._estimate = lib.RuntimeEstimate(ui)
         self._runButtons = lib.RunButtons(ui, self.logic, self._prepareRun, self.onFinished, self._updatePanel)
         self._undoButton = lib.UndoButton(ui, self.onUndone)
-        self._results = lib.ResultsTable(ui)
-        self._dicomSaving = lib.DicomSaving(ui)
+        exportMenu = lib.ExportMenu(ui)
+        self._results = lib.ResultsTable(ui, exportMenu)
+        self._segmentExport = lib.SegmentExport(ui, exportMenu)
+        self._dicomSaving = lib.DicomSaving(ui, exportMenu)
+        self._surfaces = lib.SurfaceView(ui)
+        self._shownVolume = lib.ShownVolume(ui)
         self._navigation = lib.StructureNavigation(ui, self._results)
         self._clinical = lib.ClinicalSection(ui)
         self._reportButtons = lib.ReportButtons(ui, self._clinical)
         self._sequence = lib.SequenceSection(ui)
+        self._batch = lib.BatchSection(
+            ui, self.logic, self._runButtons, self.onShowBatchRow, self.onBatchRow, self._secondsFor
+        )
         self._overlay = lib.OverlayChoice(ui)
         self._choices = lib.OutputChoices(ui)
         self._computing = lib.ComputingSettings(ui, onChanged=self._updatePanel)
@@ -149,8 +157,12 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.logic.close()
             self._computing.close()
             self._sequence.close()
+            self._surfaces.close()
+            self._shownVolume.close()
+            self._batch.close()
             self._clinical.close()
             self._wrappedLabels.close()
+            self._keyboard.close()
             self._download.close()
             self._newerWeights.close()
             self._runButtons.close()
@@ -180,6 +192,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         node meanwhile.
         """
         self.setParameterNode(None)
+        self._choices.forgetPatient()
 
     def onSceneEndChange(self, caller, event) -> None:
         """Called just after the scene was closed or filled from a file."""
@@ -223,6 +236,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with slicer.util.tryWithErrorDisplay(_("The volume could not be hardened."), waitCursor=True):
             copy = lib.hardenedCopy(self._parameterNode.inputVolume)
             lib.keepForVolume(self._parameterNode.heartBox, copy)  # which lies where the volume lies
+            self._choices.keepFor(copy)
             self._parameterNode.inputVolume = copy
 
     def onHeartBoxAdded(self, roiNode) -> None:
@@ -242,7 +256,30 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._updatePanel()
         if outcome.segmentation and self._parameterNode:
             lib.showHeart(outcome.segmentation)
+            self._surfaces.showNew(outcome.segmentation, self._parameterNode.inputVolume)
             self._overlay.showFirst()
+
+    def onBatchRow(self, row: lib.BatchRow) -> None:
+        """Keep what the views show while a batch segments other volumes; take the result of the selected one."""
+        if not self._parameterNode:
+            return
+        if row.state in (lib.RUNNING, lib.DONE):
+            lib.showOnlyThoseOf(self._parameterNode.inputVolume)
+        if row.state == lib.DONE and row.volume is self._parameterNode.inputVolume:
+            self._parameterNode.outputSegmentation = row.segmentation
+
+    def onShowBatchRow(self, row: lib.BatchRow) -> None:
+        """Show a finished volume of a batch and its segmentation."""
+        if self._parameterNode:
+            self._parameterNode.inputVolume = row.volume
+            self._parameterNode.outputSegmentation = row.segmentation
+            lib.showHeart(row.segmentation)
+            self._surfaces.showNew(row.segmentation, row.volume)
+
+    def _secondsFor(self, volume) -> float:
+        if lib.reasonVolumeCannotBeUsed(volume):
+            return 0.0
+        return self._estimate.of(volume, self._computing.device, isWarm=True).seconds
 
     def _chosenOptions(self) -> lib.RunOptions:
         chosen = self._parameterNode
@@ -283,11 +320,12 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._runButtons.takeQuestionBack()
             lib.showOnlyThoseOf(volume)
             self._warmTimer.start()
-            if not self.logic.isRunning:
+            if not self.logic.isRunning or self._batch.isActive:
                 self._parameterNode.outputSegmentation = lib.segmentationOf(
                     volume, self._parameterNode.outputSegmentation
                 )
         lib.keepForVolume(box, volume)
+        self._choices.followVolume(volume)
         self._choices.show(self._parameterNode)
         self._observeSelectedNodes()
         self._updatePanel()
@@ -347,6 +385,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.logic.isRunning,
             self._message(),
             self._parameterNode.heartBox,
+            self._choices.problem or self._weights.problem,
         )
 
     def _assessment(self) -> lib.VolumeAssessment:
@@ -374,17 +413,20 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ):
             section.enabled = not running
         ui.resultsCollapsibleButton.visible = bool(state.report) and not running
-        ui.show3DButton.setSegmentationNode(state.segmentation)
         for section in (
             self._runButtons,
+            self._shownVolume,
             self._advice,
             self._estimate,
+            self._surfaces,
             self._overlay,
             self._navigation,
             self._clinical,
             self._reportButtons,
             self._sequence,
+            self._batch,
             self._undoButton,
+            self._segmentExport,
             self._dicomSaving,
         ):
             section.show(state)
@@ -526,6 +568,69 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
             onFinished,
             onLog,
         )
+
+    def startBatch(
+        self,
+        rows: list,
+        options: lib.RunOptions | None = None,
+        onProgress=None,
+        onFinished=None,
+        onRow=None,
+        onLog=None,
+    ) -> None:
+        """Segment many volumes and sequences of the scene in the background, one after the other; returns at once.
+
+        For example all that the scene holds and that is not segmented yet::
+
+            logic.startBatch(rowsOfScene(), onRow=lambda row: print(row.name, row.state, row.text))
+
+        :param rows: list of BatchRow, see rowsOfScene(); those that wait are segmented, and all are kept up to date.
+        :param options: how to compute; modality is for volumes that do not say theirs, nor look like the other one.
+        :param onProgress: called with a text for the user and the fraction done (0 to 1).
+        :param onFinished: called once with a RunOutcome: done or cancelled.
+        :param onRow: called with each row that changed.
+        :param onLog: called with each line that the worker process writes besides its messages.
+        :raises ValueError: if no row waits.
+        :raises RuntimeError: if a run is under way.
+        """
+        self._begin(
+            lambda finished: lib.BatchRun(self._worker, rows, options, onProgress, finished, onRow), onFinished, onLog
+        )
+
+    def startArchive(
+        self,
+        folder: str,
+        results: str,
+        options: lib.RunOptions | None = None,
+        onProgress=None,
+        onFinished=None,
+        onRows=None,
+        onLog=None,
+    ) -> None:
+        """Segment the volumes of a folder in the background, by a process of its own; returns at once.
+
+        What is done is written into the folder of the results, an archive run (see mkd_core.archive): the same call
+        goes on after any end. The scene is not touched.
+
+        :param folder: with DICOM, NIfTI, NRRD or MetaImage files, in folders of any depth.
+        :param results: folder of the results; made if it is not there.
+        :param options: device, threads and weights.
+        :param onProgress: called with a text for the user and the fraction done (0 to 1).
+        :param onFinished: called once with a RunOutcome: done, failed or cancelled.
+        :param onRows: called with a list of BatchRow when one of them changed.
+        :param onLog: called with each line that the process writes.
+        :raises RuntimeError: if a run is under way.
+        """
+        self._begin(
+            lambda finished: lib.ArchiveRun(folder, results, options, onProgress, finished, onRows, self._onWorkerLog),
+            onFinished,
+            onLog,
+        )
+
+    def leaveOut(self, row: lib.BatchRow) -> None:
+        """Leave a volume out of the batch that is under way."""
+        if isinstance(self._run, lib.BatchRun):
+            self._run.leaveOut(row)
 
     def _begin(self, makeRun, onFinished, onLog) -> None:
         if self.isRunning:

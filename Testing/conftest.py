@@ -14,7 +14,6 @@ settings.load_profile("any machine")
 
 HAS_STAND_IN = all(importlib.util.find_spec(name) for name in ("slicer", "PySide6", "vtk"))
 
-
 ROOT = Path(__file__).resolve().parents[1]
 
 

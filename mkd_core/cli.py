@@ -23,7 +23,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import importlib.util
 import json
 import math
 import os
@@ -327,10 +326,9 @@ def _parser() -> argparse.ArgumentParser:
     experiment.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     experiment.set_defaults(run=_experiment)
 
-    if importlib.util.find_spec("mkd_core.archive") is not None:  # not part of what is installed into Slicer
-        from mkd_core.archive.commands import add_commands
+    from mkd_core.archive.commands import add_commands
 
-        add_commands(commands.add_parser("archive", help="segment a whole archive, and look at the results"))
+    add_commands(commands.add_parser("archive", help="segment a whole archive, and look at the results"))
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Keep the folder in which somebody happens to work out of the search for modules.
+"""Keep a process of ours apart from where it was started: from the folder, and from other readers of its stdin.
 
 ``python -m mkd_core.worker`` puts the current folder first on the search path: a file ``numpy.py`` or ``queue.py`` in a
 folder of data would be run instead of the real one.  ``python -P`` prevents it from the start; where that was left out,
@@ -24,3 +24,16 @@ def forget_current_folder() -> None:
     named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if here not in named and here != os.path.dirname(os.path.dirname(os.path.abspath(__file__))):
         sys.path[:] = [folder for folder in sys.path if (folder or here) != here]
+
+
+def take_stdin() -> int:
+    """Return a descriptor of its own for stdin; whoever else looks at stdin finds nothing there.
+
+    On Windows a library that looks at stdin while another thread reads from it waits for that read: importing numpy
+    would hang.
+    """
+    taken = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return taken

@@ -270,7 +270,6 @@ _PHANTOMS: dict[str, tuple[str, tuple[float, ...], Callable[[], np.ndarray]]] = 
     "body of one kind": ("CT", (5, 5, 5), lambda: _noisy(np.where(_BODY, 30.0, -1000.0), 15)),
 }
 
-
 #: By which the half of the unseen volumes is drawn.
 _UNSEEN_SEED = 20_261_126
 

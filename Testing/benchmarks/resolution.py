@@ -30,6 +30,7 @@ from mkd_core.inference.geometry import Grid, OrientedVolume, box_grid, overlap_
 from mkd_core.inference.resampling import sample, write_labels
 from mkd_core.io.atomic import write_text
 from mkd_core.method.ensemble import agreement
+from mkd_core.method.networks import stride_of
 from mkd_core.structures import CLASS_COUNT, STRUCTURES
 from Testing.benchmarks.accuracy import data_folder
 
@@ -90,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     from mkd_core.synthesis import synthesize
 
     bundle = mkd_core.load_bundle(mkd_core.default_bundle_path())
-    stride = bundle.network("segmentor_real").stride
+    stride = stride_of(bundle.network("segmentor_real"))
     paths = [options.data / "hearts" / f"heart_{number:04}.nii.gz" for number in range(191, 191 + options.hearts)]
     truths = [
         synthesize(sitk.ReadImage(str(path)), "CT", number, options.voxel)[1] for number, path in enumerate(paths)

@@ -81,9 +81,10 @@ def monai_route(threads: int) -> Callable[[str, str, Stages], None]:
 
     from mkd_core.io.bundle import default_bundle_path, load_bundle
     from mkd_core.method.alignment import align_for_segmentors
+    from mkd_core.method.networks import stride_of
 
     bundle = load_bundle(default_bundle_path())
-    stride = bundle.network("segmentor_real").stride
+    stride = stride_of(bundle.network("segmentor_real"))
     share = bundle.ensemble_weight("CT")
 
     def answer(window: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,15 @@ from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
 
 @pytest.fixture()
+def known_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that classify by intensity, whatever file is named."""
+    from mkd_core.inference import pipeline
+    from Testing.support.known_heart import KnownBundle
+
+    monkeypatch.setattr(pipeline, "load_bundle", lambda path: KnownBundle())
+
+
+@pytest.fixture()
 def tiny_bundle_path(tmp_path: Path) -> Path:
     """A bundle file with tiny random networks."""
     path = tmp_path / "tiny.safetensors"

@@ -9,7 +9,6 @@ import pytest
 sitk = pytest.importorskip("SimpleITK")
 pytest.importorskip("torch")
 
-
 import mkd_core
 from mkd_core.structures import STRUCTURES
 from Testing.benchmarks import accuracy

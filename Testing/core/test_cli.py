@@ -22,12 +22,6 @@ from Testing.support.known_heart import BALLS, KnownBundle, known_volume
 
 
 @pytest.fixture()
-def known_weights(monkeypatch):
-    """Weights that classify by intensity, whatever file is named."""
-    monkeypatch.setattr(pipeline, "load_bundle", lambda path: KnownBundle())
-
-
-@pytest.fixture()
 def ct(tmp_path):
     """The known CT as a file in a folder of its own."""
     folder = tmp_path / "in"

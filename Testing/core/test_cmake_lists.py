@@ -40,7 +40,7 @@ def files_below(folder: Path, *suffixes: str) -> list[str]:
 
 
 #: Folders of the package that no click needs: they stay out of Slicer.
-NOT_INSTALLED = ("archive/", "evaluation/", "training/")
+NOT_INSTALLED = ("evaluation/", "training/")
 
 
 def installed_files(*suffixes: str) -> list[str]:

@@ -17,11 +17,12 @@ import pytest
 import SimpleITK as sitk
 
 from mkd_core.errors import InputError
-from mkd_core.io import dicom, dicom_files
+from mkd_core.io import dicom, dicom_files, integrity
 from mkd_core.io.volumes import read_volume
 from mkd_core.protocol import MODALITY_TAG
 from Testing.support.dicom_exports import SYNTAXES, write_enhanced, write_export, write_other_object
 from Testing.support.dicom_series import write_series
+from Testing.support.stored_volumes import rotation
 
 
 def noise(size=(11, 10, 9), seed: int = 0) -> sitk.Image:
@@ -32,9 +33,7 @@ def noise(size=(11, 10, 9), seed: int = 0) -> sitk.Image:
 
 
 def turned(image: sitk.Image, angle: float = 0.3) -> sitk.Image:
-    c, s = np.cos(angle), np.sin(angle)
-    about_z, about_x = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]), np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-    image.SetDirection((about_z @ about_x).ravel().tolist())
+    image.SetDirection(rotation((angle, 0, angle)).ravel().tolist())
     return image
 
 
@@ -284,7 +283,6 @@ def test_several_phases_that_no_tag_tells_apart_are_refused(tmp_path):
 
 
 def change_uid(path: Path, **tags) -> None:
-
     file = pydicom.dcmread(path)
     file.SOPInstanceUID = file.file_meta.MediaStorageSOPInstanceUID = f"{file.SOPInstanceUID}.9"
     for name, value in tags.items():
@@ -328,7 +326,7 @@ def test_a_compression_that_nobody_knows_is_named(tmp_path):
 
 def test_too_little_memory_is_told_before_anything_is_read(tmp_path, monkeypatch):
     write_export(noise(), tmp_path)
-    monkeypatch.setattr(dicom, "available_memory", lambda: 1000)
+    monkeypatch.setattr(integrity, "available_memory", lambda: 1000)
     assert refusal(tmp_path) == "file_beyond_memory"
 
 

@@ -22,7 +22,8 @@ from mkd_core.measure.messages import describe, finding
 from mkd_core.structures import BY_KEY, STRUCTURES
 from Testing.support.dicom_checks import errors_by_dciodvfy, labels_of, report_by_dcmqi, segments_by_dcmqi
 from Testing.support.dicom_exports import write_enhanced, write_export
-from Testing.support.known_heart import KnownBundle, known_volume
+from Testing.support.known_heart import known_volume
+from Testing.support.stored_volumes import rotation
 
 KEYS = ("LV", "RV", "LA", "RA", "Myo", "AA", "PA")
 
@@ -42,12 +43,7 @@ def image_and_labels(kind: str = "axial") -> tuple[sitk.Image, sitk.Image]:
         image.SetSpacing(spacing)
         image.SetOrigin((-91.25, 17.5, 402.75))
         if kind == "oblique":
-            c, s = np.cos(0.4), np.sin(0.4)
-            about_z, about_x = (
-                np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]),
-                np.array([[1, 0, 0], [0, c, -s], [0, s, c]]),
-            )
-            image.SetDirection((about_z @ about_x).ravel().tolist())
+            image.SetDirection(rotation((0.4, 0, 0.4)).ravel().tolist())
         if kind == "sagittal":
             image.SetDirection((0, 0, 1, 1, 0, 0, 0, 1, 0))
     return images[0], images[1]
@@ -294,12 +290,6 @@ def test_without_the_packages_the_command_that_installs_them_is_said_before_the_
 
 
 # ---- the command ----
-
-
-@pytest.fixture()
-def known_weights(monkeypatch):
-    """Weights that classify by intensity, whatever file is named."""
-    monkeypatch.setattr(pipeline, "load_bundle", lambda path: KnownBundle())
 
 
 def mkd(*arguments: object) -> int:

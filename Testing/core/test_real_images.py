@@ -12,7 +12,6 @@ import pytest
 sitk = pytest.importorskip("SimpleITK")
 pytest.importorskip("torch")
 
-
 import mkd_core
 from mkd_core.errors import NoHeartError
 from Testing.benchmarks import accuracy

@@ -15,10 +15,12 @@ import pytest
 import SimpleITK as sitk
 
 from mkd_core.errors import InputError
-from mkd_core.io import nifti
+from mkd_core.io import integrity, nifti
 from mkd_core.io.atomic import made_here
 from mkd_core.io.volumes import WRITABLE, input_files, read_grid, read_volume, read_with_doubts, write_volume
+from mkd_core.measure.messages import finding
 from Testing.support.dicom_series import write_series
+from Testing.support.stored_volumes import rotation
 
 KINDS = [
     sitk.sitkUInt8,
@@ -42,9 +44,7 @@ def noise() -> sitk.Image:
 def turned(angle: float = 0.3, axes=(0, 1, 2), signs=(1, 1, 1)) -> sitk.Image:
     """Noise on an oblique grid whose axes are stored in this order and direction."""
     image = noise()
-    c, s = np.cos(angle), np.sin(angle)
-    about_z, about_x = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]), np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-    direction = (about_z @ about_x)[:, axes] * signs
+    direction = rotation((angle, 0, angle))[:, axes] * signs
     image.SetDirection(direction.ravel().tolist())
     image.SetOrigin((-31.25, 17.5, 402.75))
     return image
@@ -71,6 +71,20 @@ def refusal(path: Path) -> str:
     with pytest.raises(InputError) as caught:
         read_volume(path)
     return str(caught.value)
+
+
+def test_voxels_that_do_not_fit_into_the_memory_are_refused_with_both_sizes(tmp_path, monkeypatch):
+    voxels = noise()
+    sitk.WriteImage(voxels, str(tmp_path / "a.nrrd"))
+    needed = 2 * voxels.GetNumberOfPixels()
+    monkeypatch.setattr(integrity, "available_memory", lambda: needed)
+    assert_same(read_volume(tmp_path / "a.nrrd"), voxels)
+    monkeypatch.setattr(integrity, "available_memory", lambda: needed - 1)
+    with pytest.raises(InputError) as caught:
+        read_volume(tmp_path / "a.nrrd")
+    assert caught.value.finding == finding(
+        "file_beyond_memory", file="a.nrrd", needed_gb=needed / 2**30, free_gb=(needed - 1) / 2**30
+    )
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.nhdr", "a.mha", "a.mhd"])

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from PySide6 import QtCore
-from PySide6.QtCore import Property, Signal
+from PySide6.QtCore import Property
 
 from .api import standIn
 
@@ -13,29 +13,19 @@ from .api import standIn
 class ctkDICOMDatabase(QtCore.QObject):
     """Knows files by the UIDs of their instances; opened on a file in a folder that is its own."""
 
-    opened = Signal()
-    closed = Signal()
-    instanceAdded = Signal(str)
-    databaseChanged = Signal()
-
     def __init__(self, parent=None):
         super().__init__(parent)
         self._filename, self._files = "", {}
 
     def openDatabase(self, databaseFile, connectionName=""):
         self._filename, self._files = databaseFile, {}
-        self.opened.emit()
         return True
 
     def closeDatabase(self):
         self._filename, self._files = "", {}
-        self.closed.emit()
 
     def fileForInstance(self, sopInstanceUID):
         return self._files.get(sopInstanceUID, "")
-
-    def instanceForFile(self, fileName):
-        return next((instance for instance, path in self._files.items() if path == fileName), "")
 
     def instanceValue(self, sopInstanceUID, tag):
         import pydicom
@@ -47,9 +37,6 @@ class ctkDICOMDatabase(QtCore.QObject):
             return ""
         return "\\".join(map(str, value.value)) if value.VM > 1 else str(value.value)
 
-    def allFiles(self):
-        return tuple(self._files.values())
-
     def insert(self, filePath, storeFile=True, generateThumbnail=True, createHierarchy=True, directory=""):
         import pydicom
 
@@ -59,9 +46,5 @@ class ctkDICOMDatabase(QtCore.QObject):
             target.parent.mkdir(parents=True, exist_ok=True)
             filePath = shutil.copyfile(filePath, target)
         self._files[instance] = str(filePath)
-        self.instanceAdded.emit(instance)
-        self.databaseChanged.emit()
 
     isOpen = Property(bool, lambda self: bool(self._filename))
-    databaseFilename = Property(str, lambda self: self._filename)
-    databaseDirectory = Property(str, lambda self: str(Path(self._filename).parent) if self._filename else "")

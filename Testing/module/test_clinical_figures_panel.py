@@ -12,38 +12,19 @@ import pytest
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 from mkd_core.structures import BY_KEY
-from Testing.support.panel_driving import driving, segment, segmentations
-from Testing.support.solid_heart import AORTA_MM, TRUNK_MM, WALL_MM, phantom, turned
-
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+from Testing.support.panel_driving import addSolidHeart, draw, driving, segment, segmentations
+from Testing.support.solid_heart import AORTA_MM, TRUNK_MM, WALL_MM
 
 
 @pytest.fixture
 def heart(panel, worker):
     """Panel after a run whose segments were then drawn as a heart of solids, on an oblique grid."""
-    import slicer
-
-    affine, shape = turned((2.4, 2.4, 2.4), size=(60, 64, 64))
-    labels = phantom(affine, shape)
-    voxels = np.where(labels > 0, 200, -900).astype(np.int16)
-    matrix = slicer.util.vtkMatrixFromArray(RAS_TO_LPS @ affine)
-    volume = slicer.util.addVolumeFromArray(voxels, ijkToRAS=matrix, name="Heart CT")
+    volume, labels = addSolidHeart()
     worker("good")
     segment(panel)
     draw(volume, labels)
     settle(panel)
     return types.SimpleNamespace(panel=panel, volume=volume, labels=labels)
-
-
-def draw(volume, labels, keys=tuple(BY_KEY)):
-    """Give segments the voxels of a label map."""
-    import slicer
-
-    node = segmentations()[0]
-    for key in keys:
-        if BY_KEY[key].label:
-            mask = (labels == BY_KEY[key].label).astype(np.uint8)
-            slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, key, volume)
 
 
 def settle(panel):
@@ -145,13 +126,15 @@ def test_an_edit_changes_the_figures_and_a_structure_that_goes_takes_its_figures
 def test_diameters_are_shown_as_lines_that_lie_in_the_vessels_move_with_edits_and_go_with_the_segmentation(heart):
     import slicer
 
+    from MKDSegmentationLib.run.volumeTransfer import ijkToRas
+
     panel = heart.panel
     driving.click(panel.ui.linesCheckBox)
     aorta, trunk = sorted(lines(), key=lambda line: line.GetName())
     assert aorta.GetName() == "Ascending aorta diameter" and aorta.GetLocked()
     assert aorta.GetLineLengthWorld() == pytest.approx(AORTA_MM, abs=1.5)
     assert trunk.GetLineLengthWorld() == pytest.approx(TRUNK_MM, abs=1.5)
-    rasToIjk = np.linalg.inv(slicer.util.arrayFromVTKMatrix(_ijkToRas(heart.volume)))
+    rasToIjk = np.linalg.inv(ijkToRas(heart.volume))
     middle = 0.5 * (np.array(aorta.GetLineStartPositionWorld()) + aorta.GetLineEndPositionWorld())
     i, j, k = np.round(rasToIjk @ [*middle, 1.0])[:3].astype(int)
     assert heart.labels[k, j, i] == BY_KEY["AA"].label
@@ -164,14 +147,6 @@ def test_diameters_are_shown_as_lines_that_lie_in_the_vessels_move_with_edits_an
     assert len(lines()) == 1
     slicer.mrmlScene.RemoveNode(segmentations()[0])
     driving.waitUntil(lambda: not lines(), message="the lines to go")
-
-
-def _ijkToRas(volume):
-    import vtk
-
-    matrix = vtk.vtkMatrix4x4()
-    volume.GetIJKToRASMatrix(matrix)
-    return matrix
 
 
 def test_a_transform_of_the_heart_moves_the_lines_and_scales_the_diameters(heart):
@@ -210,6 +185,56 @@ def test_the_report_is_one_page_whose_figures_are_those_of_the_panel(heart, monk
     for row in driving.tableTexts(panel.ui.resultsTable):
         assert row[1] == "edited" or f"{row[0]} edited {row[1]} " in text, row  # one has no voxel left
     assert source.count("data:image/png;base64,") == 3 and 'class="bullseye"' in source
+
+
+def numbers(text):
+    """Return every number of a text, in order."""
+    return re.findall(r"\d+(?:[.,]\d+)?", text)
+
+
+def test_the_report_as_pdf_is_one_page_nothing_is_cut_and_every_number_is_that_of_the_panel(
+    heart, monkeypatch, tmp_path
+):
+    pdfium = pytest.importorskip("pypdfium2")
+    panel, path = heart.panel, tmp_path / "heart.pdf"
+    panel.ui.heightSpinBox.value, panel.ui.weightSpinBox.value = 180, 80
+    panel.ui.sexComboBox.currentIndex = 2
+    driving.typeText(panel.ui.personLineEdit, "Patient <17>")
+    choosing(monkeypatch, path)
+    driving.click(panel.ui.reportButton)
+    assert panel.ui.savedLabel.text == "Saved “heart.pdf”."
+    document = pdfium.PdfDocument(path)
+    assert len(document) == 1
+    page = document[0]
+    width, height = page.get_size()
+    assert (round(width), round(height)) == (595, 842), "A4"
+    text = page.get_textpage()
+    boxes = [text.get_rect(number) for number in range(text.count_rects())]
+    assert len(boxes) > 50
+    assert min(box[0] for box in boxes) > 20 and max(box[2] for box in boxes) < width - 20
+    assert min(box[1] for box in boxes) > 20 and max(box[3] for box in boxes) < height - 20
+    said = " ".join(text.get_text_range().split())
+    assert "Patient <17>" in said and "Heart CT" in said and said.count("Research use only") == 2
+    for name, (value, _normal) in shown(panel).items():
+        assert value == "–" or f"{name} {value}" in said, name
+    rows = driving.tableTexts(panel.ui.resultsTable)
+    table = said[said.index("Structures") : said.index("no sign of a failed")]
+    masses = [re.search(r"(\d+) g\b", panel.ui.resultsTable.item(row, 0).toolTip()) for row in range(len(rows))]
+    expected = [(row[1], mass[1] if mass else "", row[2], row[3]) for row, mass in zip(rows, masses)]
+    assert numbers(table) == [number for row in expected for number in numbers(" ".join(row))]
+    picture = page.render(scale=1.5).to_numpy()
+    edges = (picture[:12], picture[-12:], picture[:, :12], picture[:, -12:])
+    assert picture.min() < 64 and all((edge == 255).all() for edge in edges)
+
+
+def test_a_pdf_that_cannot_be_written_is_told_and_nothing_is_left(heart, monkeypatch, tmp_path):
+    import slicer
+
+    told = []
+    monkeypatch.setattr(slicer.util, "warningDisplay", told.append)
+    choosing(monkeypatch, tmp_path / "nowhere" / "heart.pdf")
+    driving.click(heart.panel.ui.reportButton)
+    assert "could not be written" in told[0] and not list(tmp_path.rglob("*.pdf"))
 
 
 def test_hearts_are_added_to_the_table_of_a_study_and_another_file_is_left_alone(heart, monkeypatch, tmp_path):

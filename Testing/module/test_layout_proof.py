@@ -14,7 +14,7 @@ from PySide6 import QtWidgets
 from mkd_core.structures import STRUCTURES
 from Testing.harness.pythonqt import unwrap
 from Testing.support import panel_layout
-from Testing.support.panel_driving import MODULE, addVolume, driving, segment, waitForStage
+from Testing.support.panel_driving import MODULE, addSolidHeart, addVolume, draw, driving, segment, waitForStage
 from Testing.support.sequence_driving import addSequence, segmentAll
 
 UI_FILE = Path(__file__).resolve().parents[2] / "MKDSegmentation" / "Resources" / "UI" / "MKDSegmentation.ui"
@@ -27,7 +27,14 @@ def idle(panel, worker, tmp_path):
 
 
 def ready(panel, worker, tmp_path):
+    """A volume that the views do not show, and choices under Advanced that leave something out."""
     addVolume()
+    driving.click(panel.ui.advancedCollapsibleButton)
+    for structure in STRUCTURES[3:]:
+        driving.tick(panel.ui.structuresList, structure.name, on=False)
+    panel.ui.segmentorComboBox.currentIndex = 1
+    driving.click(panel.ui.advancedCollapsibleButton)
+    assert panel.ui.choicesLabel.visible and panel.ui.shownVolumeLabel.visible
 
 
 def warned(panel, worker, tmp_path):
@@ -73,22 +80,10 @@ def edited(panel, worker, tmp_path):
 
 def figures(panel, worker, tmp_path):
     """A result with all clinical figures, normal ranges and the bull's-eye."""
-    import numpy as np
-    import slicer
-
-    from Testing.support.panel_driving import segmentations
-    from Testing.support.solid_heart import phantom, turned
-
-    affine, shape = turned((2.4, 2.4, 2.4), size=(60, 64, 64))
-    labels = phantom(affine, shape)
-    matrix = slicer.util.vtkMatrixFromArray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
-    voxels = np.where(labels > 0, 200, -900).astype(np.int16)
-    volume = slicer.util.addVolumeFromArray(voxels, ijkToRAS=matrix, name="CT")
+    volume, labels = addSolidHeart()
     worker("good")
     segment(panel)
-    for structure in STRUCTURES:
-        mask = (labels == structure.label).astype(np.uint8)
-        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentations()[0], structure.key, volume)
+    draw(volume, labels)
     panel.ui.heightSpinBox.value, panel.ui.weightSpinBox.value = 170, 70
     panel.ui.sexComboBox.currentIndex = 1
     driving.waitUntil(
@@ -112,11 +107,31 @@ def unfolded(panel, worker, tmp_path):
     driving.click(panel.ui.disagreementCheckBox)
     segment(panel)
     segment(panel)
+    driving.answerFileDialog(tmp_path)
+    driving.chooseInMenu(panel.ui.exportButton, "Surfaces as STL ...")
+    assert panel.ui.exportedLabel.visible and panel.ui.legendLabel.visible
     driving.click(panel.ui.checkEnvironmentButton)
     driving.waitUntil(lambda: panel.ui.checkEnvironmentButton.enabled, message="the end of the check")
     for name in ("weightsCollapsibleButton", "downloadCollapsibleButton", "logCollapsibleButton"):
         driving.click(getattr(panel.ui, name))
     panel._newerWeights._say("Version 9.1 (15 MB) is newer than 0.3. Click Download below to get it.")
+
+
+def batch(panel, worker, tmp_path):
+    """A batch that is over: volumes done, one refused for a reason of several lines, and a folder to choose."""
+    addVolume("CT of a patient with a rather long name")
+    addVolume("Thin", shape=(2, 24, 36))
+    worker("good")
+    driving.click(panel.ui.batchCollapsibleButton)
+    driving.click(panel.ui.batchButton)
+    driving.waitUntil(lambda: panel.ui.segmentButton.text == "Segment", message="the end of the batch")
+
+
+def folder(panel, worker, tmp_path):
+    """The choice of a folder whose results lie beside it."""
+    driving.click(panel.ui.batchCollapsibleButton)
+    driving.choose(panel.ui.batchSourceComboBox, "Volumes in a folder")
+    driving.typeText(panel.ui.batchFolderLineEdit, str(tmp_path))
 
 
 def asking(panel, worker, tmp_path):
@@ -126,7 +141,8 @@ def asking(panel, worker, tmp_path):
 
 
 STATES = {
-    state.__name__: state for state in (idle, ready, warned, asking, running, done, edited, figures, beat, unfolded)
+    state.__name__: state
+    for state in (idle, ready, warned, asking, running, done, edited, figures, beat, batch, folder, unfolded)
 }
 
 
@@ -160,7 +176,7 @@ def test_nothing_overlaps_and_no_text_is_cut_at_any_size(panel, worker, tmp_path
 
 
 @pytest.mark.parametrize("percent", [125, 200])
-@pytest.mark.parametrize("state", ["warned", "done", "figures", "beat", "unfolded"])
+@pytest.mark.parametrize("state", ["ready", "warned", "done", "figures", "beat", "batch", "unfolded"])
 def test_nothing_overlaps_with_larger_fonts(loadModule, slicerApp, tiny_bundle_path, worker, tmp_path, state, percent):
     slicerApp.userSettings().setValue("MKDSegmentation/WeightsPath", str(tiny_bundle_path))
     before = QtWidgets.QApplication.font()

@@ -25,6 +25,7 @@ from Testing.support.panel_driving import (
     addVolume,
     childProcesses,
     driving,
+    hideTorch,
     sceneContent,
     segment,
     segmentations,
@@ -184,17 +185,7 @@ def test_an_abdomen_is_refused_and_nothing_is_left(shippedPanel, dataFile, name,
 
 @pytest.fixture
 def withoutTorch(monkeypatch):
-    """No PyTorch is installed, as far as the module can see."""
-    import importlib.metadata
-
-    real = importlib.metadata.version
-
-    def version(name):
-        if name == "torch":
-            raise importlib.metadata.PackageNotFoundError(name)
-        return real(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
+    hideTorch(monkeypatch)
 
 
 def test_the_modules_own_test_goes_on_without_pytorch_and_says_what_it_skipped(panel, withoutTorch, monkeypatch):

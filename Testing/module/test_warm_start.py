@@ -2,14 +2,21 @@
 stand-in GUI.
 """
 
-import importlib.metadata
 import json
 
 import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import addVolume, driving, segment, segmentations, waitForStage, waitUntilReady
+from Testing.support.panel_driving import (
+    addVolume,
+    driving,
+    hideTorch,
+    segment,
+    segmentations,
+    waitForStage,
+    waitUntilReady,
+)
 
 
 @pytest.fixture
@@ -37,13 +44,7 @@ def test_an_empty_panel_and_one_without_torch_start_nothing(panel, worker, worke
     worker("good")
     driving.processEvents(0.3)
     assert workerProcesses() == []
-
-    def version(name, real=importlib.metadata.version):
-        if name == "torch":
-            raise importlib.metadata.PackageNotFoundError(name)
-        return real(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
+    hideTorch(monkeypatch)
     addVolume()
     driving.processEvents(0.5)
     assert workerProcesses() == []

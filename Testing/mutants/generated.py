@@ -66,6 +66,7 @@ def edits(path: Path, tests: Sequence[str], root: Path = ROOT) -> Iterator[Edit]
     """All faults of one file that still parse and mean something else."""
     source = path.read_text(encoding="utf-8")
     tree = ast.parse(source)
+    original = ast.dump(tree)
     starts = [0]
     for line in source.encode().splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
@@ -87,7 +88,7 @@ def edits(path: Path, tests: Sequence[str], root: Path = ROOT) -> Iterator[Edit]
                 changed = ast.parse(edit.applied_to(source))
             except SyntaxError:
                 continue
-            if ast.dump(changed) != ast.dump(tree):
+            if ast.dump(changed) != original:
                 yield edit
 
 

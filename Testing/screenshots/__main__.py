@@ -153,6 +153,23 @@ def beatingHeart(panel):
     return beat.picture(panel, volume, WIDTH)
 
 
+def batch(panel):
+    """A batch over the volumes of the scene: some are done, one is refused, one runs."""
+    from Testing.harness import driving
+
+    addHeart("CT", "Heart CT, patient 1")
+    addHeart("MR", "Heart MR, patient 2")
+    addHeart("CT", "Upper abdomen", part=slice(0, 30))
+    addHeart("CT", "Heart CT, patient 3")
+    driving.click(panel.ui.batchCollapsibleButton)
+    driving.click(panel.ui.batchButton)
+    states = panel.ui.batchTable
+    driving.waitUntil(lambda: states.item(3, 1).text().startswith("running"), LONGEST_RUN_S, "the last volume")
+    image = panelImage(panel)
+    driving.click(panel.ui.batchButton)
+    return image
+
+
 STATES = {
     "disabled": noVolume,
     "idle": ready,
@@ -165,6 +182,7 @@ STATES = {
     "weights": weights,
     "dark": dark,
     "sequence": beatingHeart,
+    "batch": batch,
 }
 
 
@@ -215,9 +233,12 @@ def withViews(panel, volume):
 
     from Testing.harness import driving, views
 
-    driving.click(panel.ui.show3DButton)
+    segmentation = panel.ui.outputSelector.currentNode()
+    driving.waitUntil(
+        lambda: segmentation.GetSegmentation().ContainsRepresentation("Closed surface"), message="the surfaces"
+    )
     bounds = np.zeros(6)
-    panel.ui.outputSelector.currentNode().GetRASBounds(bounds)
+    segmentation.GetRASBounds(bounds)
     low, high = bounds[::2], bounds[1::2]
     return views.windowImage(panel, point=tuple((low + high) / 2), field=float((high - low).max()) * 1.6, width=WIDTH)
 

@@ -1,6 +1,7 @@
 """What a user does with our panel, and what a user sees of the scene."""
 
 import contextlib
+import importlib.metadata
 import os
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import numpy as np
 import slicer
 import vtk
 
+from mkd_core.structures import BY_KEY, STRUCTURES
 from Testing.harness import bootstrap, driving  # noqa: F401  (the application comes before every other use of Qt)
+from Testing.support.solid_heart import phantom, turned
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "MKDSegmentation" / "MKDSegmentation.py"
@@ -21,6 +24,22 @@ def addVolume(name="CT", shape=SHAPE, spacing=2.0, seed=0):
     ijkToRas.DeepCopy((np.diag([-spacing, -spacing, spacing, 1.0])).ravel().tolist())
     voxels = np.random.default_rng(seed).integers(-1000, 1000, shape).astype(np.int16)
     return slicer.util.addVolumeFromArray(voxels, ijkToRAS=ijkToRas, name=name)
+
+
+def addSolidHeart():
+    """Add a volume of the heart of solids on an oblique grid; return its node and its labels (k, j, i)."""
+    affine, shape = turned((2.4, 2.4, 2.4), size=(60, 64, 64))
+    labels = phantom(affine, shape)
+    voxels = np.where(labels > 0, 200, -900).astype(np.int16)
+    ijkToRas = slicer.util.vtkMatrixFromArray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
+    return slicer.util.addVolumeFromArray(voxels, ijkToRAS=ijkToRas, name="Heart CT"), labels
+
+
+def draw(volume, labels, keys=tuple(structure.key for structure in STRUCTURES)):
+    """Give segments of the result the voxels of a label map on the grid of the volume."""
+    for key in keys:
+        mask = (labels == BY_KEY[key].label).astype(np.uint8)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentations()[0], key, volume)
 
 
 def segment(panel, seconds=driving.WAIT_S):
@@ -47,6 +66,17 @@ def segmentations():
 def voxelsOf(segmentation, segmentId, volume):
     """Return a segment as a boolean array (k, j, i) on the grid of the volume."""
     return slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segmentId, volume) > 0
+
+
+def hideTorch(monkeypatch):
+    """Let no PyTorch be installed, as far as the module can see."""
+
+    def version(name, real=importlib.metadata.version):
+        if name == "torch":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
 
 
 def sceneContent():

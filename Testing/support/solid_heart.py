@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mkd_core.structures import BY_KEY
+from Testing.support.stored_volumes import rotation
 
 AORTA_MM, TRUNK_MM, WALL_MM = 34.0, 26.0, 8.0
 TO_APEX = np.array([0.62, -0.55, -0.56]) / np.linalg.norm([0.62, -0.55, -0.56])
@@ -15,14 +16,8 @@ ANTERIOR = np.cross(TO_SEPTUM, TO_APEX)
 
 def turned(spacing, angles=(0.3, -0.2, 0.4), size=(84, 104, 104)) -> tuple[np.ndarray, tuple[int, int, int]]:
     """Matrix from indices (i, j, k) to LPS mm of an oblique grid about the origin, and the array's shape."""
-    a, b, c = angles
-    turns = [
-        np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]]),
-        np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]]),
-        np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]]),
-    ]
     affine = np.eye(4)
-    affine[:3, :3] = turns[2] @ turns[1] @ turns[0] * np.array(spacing)
+    affine[:3, :3] = rotation(angles) * np.array(spacing)
     affine[:3, 3] = -affine[:3, :3] @ (0.5 * (np.array(size[::-1]) - 1)) + [0.0, 0.0, 25.0]
     return affine, size
 

@@ -1,7 +1,7 @@
 """The command ``mkd archive``.
 
 mkd archive index SOURCE... --out RUN
-mkd archive run RUN [--workers N | --gpus all | --scheduler tcp://...] [--shard I/N]
+mkd archive run RUN [--workers N | --gpus all | --scheduler tcp://... | --here] [--shard I/N]
 mkd archive status RUN
 mkd archive retry RUN
 mkd archive export RUN [--csv FILE] [--parquet FILE]
@@ -25,7 +25,8 @@ from mkd_core.errors import InputError
 from mkd_core.protocol import MODALITIES
 
 if TYPE_CHECKING:
-    from mkd_core.archive.run import Progress
+    from mkd_core.archive.progress import Progress
+    from mkd_core.archive.study import Settings
 
 #: Seconds between two lines of progress where there is no terminal.
 _LINE_EVERY_S = 30.0
@@ -49,6 +50,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     )
     index.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run; made if needed")
     index.add_argument("--key", type=Path, metavar="FILE", help="key of the ids (default: the user's own, made once)")
+    _add_with_parent(index)
     index.add_argument(
         "--every-series", action="store_true", help="segment every usable series of a study, not only the best"
     )
@@ -59,6 +61,10 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     place.add_argument("--workers", type=_count, metavar="N", help="processes (default: as many as fit)")
     place.add_argument("--gpus", type=_cards, metavar="all|N", help="one process for each graphics card")
     place.add_argument("--scheduler", default="", metavar="ADDRESS", help="workers of this Dask scheduler")
+    place.add_argument("--here", action="store_true", help="one series after the other in this process; needs no Dask")
+    run.add_argument("--device", default="auto", help="with --here: auto, cpu, cuda, cuda:1 or mps")
+    run.add_argument("--threads", type=_count, metavar="N", help="with --here: processor threads (default: all cores)")
+    _add_with_parent(run)
     run.add_argument("--shard", type=_shard, metavar="I/N", help="only part I of N, for job arrays")
     run.add_argument(
         "--memory", type=_size, metavar="SIZE", help="limit of a worker, such as 4G (default: an even share)"
@@ -105,6 +111,14 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", type=Path, metavar="RUN", help="folder of the run")
 
 
+def _add_with_parent(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--with-parent",
+        action="store_true",
+        help="end when standard input ends, as it does with a program that starts this",
+    )
+
+
 # ---- arguments ----
 
 
@@ -145,6 +159,10 @@ def _index(chosen: argparse.Namespace) -> None:
     from mkd_core.archive.identity import Pseudonyms, default_key_path, read_key
     from mkd_core.archive.index import index
 
+    if chosen.with_parent:
+        from mkd_core.archive.serial import end_with_input
+
+        end_with_input()
     line = _Line()
     pseudonyms = Pseudonyms(read_key(chosen.key or default_key_path()))
     with Ledger(chosen.out, create=True) as ledger:
@@ -165,13 +183,15 @@ def _index(chosen: argparse.Namespace) -> None:
 
 
 def _run(chosen: argparse.Namespace) -> None:
-    if importlib.util.find_spec("distributed") is None:
+    if not chosen.here and (chosen.with_parent or chosen.threads or chosen.device != "auto"):
+        raise InputError("Device, threads and --with-parent can be chosen with --here only.")
+    if not chosen.here and importlib.util.find_spec("distributed") is None:
         raise InputError(
-            "Archives need Dask, which is not installed.", "Install it with: pip install 'mkd-core[archive]'"
+            "Archives need Dask, which is not installed.",
+            "Install it with: pip install 'mkd-core[archive]', or say --here for one series after the other.",
         )
     if chosen.dashboard and importlib.util.find_spec("bokeh") is None:
         raise InputError("Dask's pages need Bokeh, which is not installed.", "Install it with: pip install bokeh")
-    from mkd_core.archive.run import Engine, run
     from mkd_core.archive.study import Settings
     from mkd_core.inference.pipeline import require_torch
     from mkd_core.io.bundle import default_bundle_path, load_bundle
@@ -184,16 +204,28 @@ def _run(chosen: argparse.Namespace) -> None:
         settings = Settings(
             str(path), load_bundle(path, self_test=False).sha256, chosen.modality, chosen.labels, chosen.stow
         )
-        engine = Engine(chosen.workers, chosen.gpus or "", chosen.scheduler, chosen.memory, chosen.dashboard)
         line = _Line(quiet=chosen.quiet)
         try:
-            final = run(
-                ledger, settings, engine, shard=chosen.shard, progress=lambda state: line.show(_progress_text(state))
-            )
+            final = _segment(ledger, settings, chosen, lambda state: line.show(_progress_text(state)))
         finally:
             line.clear()
     if not chosen.quiet:
         print(f"{final.done} of {final.total} done, {final.failed} failed; {final.finished} in this run")
+
+
+def _segment(
+    ledger: Ledger, settings: Settings, chosen: argparse.Namespace, show: Callable[[Progress], None]
+) -> Progress:
+    if chosen.here:
+        from mkd_core.archive.serial import run_here
+        from mkd_core.protocol import SegmentationOptions
+
+        options = SegmentationOptions(device=chosen.device, threads=chosen.threads)
+        return run_here(ledger, settings, options, shard=chosen.shard, with_parent=chosen.with_parent, progress=show)
+    from mkd_core.archive.run import Engine, run
+
+    engine = Engine(chosen.workers, chosen.gpus or "", chosen.scheduler, chosen.memory, chosen.dashboard)
+    return run(ledger, settings, engine, shard=chosen.shard, progress=show)
 
 
 def _progress_text(state: Progress) -> str:

@@ -14,7 +14,6 @@ counts for the process that holds its lease and for no other, so a result comes 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import platform
@@ -52,6 +51,9 @@ MAX_INTERRUPTIONS = 10
 _SHARED_DISKS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "fuse", "9p", "afs", "glusterfs", "pvfs")
 
 _BUSY_S = 120.0
+
+#: In the name of a process of which nobody can tell when it began, seconds.
+_UNKNOWN = 0.0
 
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -187,24 +189,82 @@ class Counts:
 
 def process_name() -> str:
     """Name of this process, which no other process anywhere ever has."""
-    import psutil
+    try:
+        import psutil
 
-    return f"{platform.node()}|{os.getpid()}|{psutil.Process().create_time():.2f}|{os.urandom(4).hex()}"
+        began = psutil.Process().create_time()
+    except ImportError:
+        began = _UNKNOWN
+    return f"{platform.node()}|{os.getpid()}|{began:.2f}|{os.urandom(4).hex()}"
 
 
 def _is_gone(owner: str) -> bool:
     """Whether a process has ended; False if that cannot be known from here."""
-    import psutil
-
     host, pid, created, _ = owner.split("|")
     if host != platform.node():
         return False
     try:
+        import psutil
+    except ImportError:
+        return _is_gone_without_psutil(int(pid))
+    try:
+        if float(created) == _UNKNOWN:
+            return not psutil.pid_exists(int(pid))
         return abs(psutil.Process(int(pid)).create_time() - float(created)) > 1.0
     except psutil.NoSuchProcess:
         return True
     except psutil.Error:
         return False
+
+
+def _is_gone_without_psutil(pid: int) -> bool:
+    """The same by the system's own means, which another process of the same number deceives: its lease tells then."""
+    if os.name == "nt":  # there, the signal 0 ends a process
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def rows_seen(folder: Path, most: int) -> list[dict[str, Any]]:
+    """The first rows of a ledger that another process may be writing, without ever waiting for that one.
+
+    Args:
+        folder: of the run.
+        most: so many rows at most.
+
+    Returns:
+        number, id, state, modality, reason_text, severity, summary and source of each, in the order in which they were
+        found.
+
+    Raises:
+        BlockingIOError: the ledger cannot be read just now; it can in a moment.
+        InputError: it is none.
+    """
+    path = (folder / LEDGER_NAME).absolute()
+    columns = "number, id, state, modality, reason_text, severity, summary, source"
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", timeout=0.0, uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            found = connection.execute(
+                f"SELECT {columns} FROM series WHERE state != 'aside' ORDER BY number LIMIT ?", (most,)
+            ).fetchall()
+    except sqlite3.OperationalError as error:  # locked, or made just now and without its tables
+        raise BlockingIOError(str(error)) from error
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+    return [
+        dict(row)
+        | {
+            "summary": None if row["summary"] is None else json.loads(row["summary"]),
+            "source": _unpacked(row["source"]),
+        }
+        for row in found
+    ]
 
 
 class Ledger:
@@ -273,15 +333,10 @@ class Ledger:
 
     # ---- what holds for the whole run ----
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """A plain value that was put under a name."""
+    def get(self, name: str) -> Any:
+        """A plain value that was put under a name; None if none was."""
         row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return default if row is None else json.loads(row[0])
-
-    def put(self, name: str, value: Any) -> None:
-        """Keep a plain value under a name."""
-        with self._writing():
-            self._put(name, value)
+        return None if row is None else json.loads(row[0])
 
     def put_once(self, name: str, value: Any) -> Any:
         """The value that is there; if there is none, this one is from now on."""
@@ -410,7 +465,7 @@ class Ledger:
                 "UPDATE series SET crashes = crashes + 1 WHERE id = ? AND state = 'running' AND owner = ?",
                 (identifier, owner),
             )
-            self._let_go("id = ? AND owner = ?", (identifier, owner))
+            self._let_go(owner, identifier)
 
     def abandoned(self) -> list[tuple[str, str]]:
         """Id and owner of running rows whose process is gone, or has been silent for too long."""
@@ -434,24 +489,27 @@ class Ledger:
                 "UPDATE series SET interruptions = interruptions + ? WHERE id = ? AND state = 'running' AND owner = ?",
                 (int(was_started), identifier, owner),
             )
-            self._let_go("id = ? AND owner = ?", (identifier, owner))
+            self._let_go(owner, identifier)
 
-    def _let_go(self, which: str, values: tuple[str, ...]) -> None:
-        """Let running rows wait, or fail if they have had all their chances."""
+    def _let_go(self, owner: str, identifier: str) -> None:
+        """Let a running row wait, or fail if it has had all its chances."""
         self._connection.execute(
-            "UPDATE series SET state = 'failed', owner = NULL, lease = NULL, finished = ?, reason = 'worker_died', "
-            f"reason_text = ? WHERE state = 'running' AND {which} AND (crashes >= ? OR interruptions >= ?)",
+            "UPDATE series SET state = 'failed', finished = ?, reason = 'worker_died', reason_text = ? "
+            "WHERE id = ? AND state = 'running' AND owner = ? AND (crashes >= ? OR interruptions >= ?)",
             (
                 time.time(),
                 "The process that segmented it died every time, for want of memory or by a fault in a library.",
-                *values,
+                identifier,
+                owner,
                 MAX_CRASHES,
                 MAX_INTERRUPTIONS,
             ),
         )
         self._connection.execute(
-            f"UPDATE series SET state = 'waiting', owner = NULL, lease = NULL WHERE state = 'running' AND {which}",
-            values,
+            "UPDATE series SET state = 'waiting' WHERE id = ? AND state = 'running' AND owner = ?", (identifier, owner)
+        )
+        self._connection.execute(
+            "UPDATE series SET owner = NULL, lease = NULL WHERE id = ? AND owner = ?", (identifier, owner)
         )
 
     def retry(self, reason: str | None = None) -> int:
@@ -585,13 +643,3 @@ def _is_shared(path: Path) -> bool:
 
 def _unusable(path: Path, error: sqlite3.Error) -> InputError:
     return InputError(f"The ledger “{path}” cannot be used ({error}).", "Check the folder and the space on the disk.")
-
-
-def outcome_from(values: Mapping[str, Any]) -> Outcome:
-    """An outcome from plain values.
-
-    Raises:
-        TypeError: they are those of something else.
-    """
-    names = {field.name for field in dataclasses.fields(Outcome)}
-    return Outcome(**{name: value for name, value in values.items() if name in names})

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +57,7 @@ from mkd_core.measure.orientation import (
 )
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import Views, align_for_segmentors
-from mkd_core.protocol import SEGMENTORS, Finding, Report, SegmentationOptions, check_modality
+from mkd_core.protocol import SEGMENTORS, Finding, Report, SegmentationOptions, StructureReport, check_modality
 from mkd_core.structures import CLASS_COUNT, STRUCTURES, Structure, labels_of_the_seven
 
 if TYPE_CHECKING:
@@ -151,51 +151,18 @@ def segment(
         labels, block = _restore(prediction, grid, volume, clock)
 
     clock.enter("measure", "Measuring")
-    measured = quantify.measure(
-        structures, labels, volume, block, prediction.labels, grid, prediction.agreements, prediction.removed
-    )
-    doubts, doubts_by_structure = plausibility.examine(
-        quantify.with_all_seven(measured), found.seven, as_array(found.image[0, 0]), grid, volume, modality
-    )
-    warnings += [*found.doubts, *plausibility.weights_findings(bundle.self_test)]
-    warnings += doubts + quantify.global_warnings(measured, modality) + _warnings_of_run(executor, found.is_cut)
-    wanted = [s for s in structures if options.structures is None or s.key in options.structures]
-    for structure in structures:
-        if structure not in wanted:
-            labels[labels == structure.label] = 0
+    of_structures, doubts = _measure(run, found, labels, block)
+    warnings += doubts + _warnings_of_run(executor, found.is_cut)
+    unwanted = [s for s in structures if options.structures is not None and s.key not in options.structures]
+    for structure in unwanted:
+        labels[labels == structure.label] = 0
+        del of_structures[structure.key]
     labels_image = volume.block_to_image(labels, block)
     clock.advance(1.0, "Done")
 
-    report: Report = {
-        "structures": {
-            s.key: quantify.structure_report(
-                s,
-                measured[s.key],
-                agreement_limits(modality, s.key, bundle.metadata["quality"]),
-                doubts_by_structure.get(s.key, ()),
-            )
-            for s in wanted
-        },
-        "labels": {s.key: s.label for s in structures},
-        "warnings": [warning.to_dict() for warning in warnings],
-        "modality": modality,
-        "target": bundle.target,
-        "alignment": policy,
-        "ensemble_weight": bundle.ensemble_weight(modality),
-        "timings_s": clock.timings(),
-        "device": str(executor.device),
-        "precision": str(executor.precision).removeprefix("torch."),
-        "threads": threads,
-        "bundle": bundle.identity,
-        "options": options.to_dict(),
-        "version": mkd_core.__version__,
-        "input": {"size": list(image.GetSize()), "spacing_mm": list(image.GetSpacing())},
-        "heart_box_mm": _world_box(volume, grid),
-        "evidence": found.evidence,
-    }
     return SegmentationResult(
         labels_image,
-        report,
+        _report(run, found, of_structures, warnings, threads),
         disagreement=volume.grid_to_image(as_array(prediction.disagreement), grid)
         if options.with_disagreement
         else None,
@@ -546,6 +513,71 @@ def _restore(
         clock.advance(done, "Bringing the result to the volume's grid")
     remove_small_components(labels, max(1, int(_SMALL_COMPONENT_VOXELS * grid.voxel_ml / volume.voxel_ml)))
     return labels, block
+
+
+def _measure(
+    run: _Run, heart: _Heart, labels: np.ndarray, block: tuple[slice, slice, slice]
+) -> tuple[dict[str, StructureReport], list[Finding]]:
+    """What the report says of each structure, and what it doubts about all of them.
+
+    Args:
+        labels: of a block of the volume's voxels.
+        block: where it lies.
+    """
+    bundle, volume, modality, prediction = run.bundle, run.volume, run.modality, heart.prediction
+    measured = quantify.measure(
+        bundle.structures,
+        labels,
+        volume,
+        block,
+        prediction.labels,
+        heart.grid,
+        prediction.agreements,
+        prediction.removed,
+    )
+    doubts, doubts_by_structure = plausibility.examine(
+        quantify.with_all_seven(measured), heart.seven, as_array(heart.image[0, 0]), heart.grid, volume, modality
+    )
+    of_structures = {
+        structure.key: quantify.structure_report(
+            structure,
+            measured[structure.key],
+            agreement_limits(modality, structure.key, bundle.metadata["quality"]),
+            doubts_by_structure.get(structure.key, ()),
+        )
+        for structure in bundle.structures
+    }
+    return of_structures, [
+        *heart.doubts,
+        *plausibility.weights_findings(bundle.self_test),
+        *doubts,
+        *quantify.global_warnings(measured, modality),
+    ]
+
+
+def _report(
+    run: _Run, heart: _Heart, of_structures: dict[str, StructureReport], warnings: Sequence[Finding], threads: int
+) -> Report:
+    bundle, image, executor = run.bundle, run.volume.image, run.executor
+    return {
+        "structures": of_structures,
+        "labels": {structure.key: structure.label for structure in bundle.structures},
+        "warnings": [warning.to_dict() for warning in warnings],
+        "modality": run.modality,
+        "target": bundle.target,
+        "alignment": run.policy,
+        "ensemble_weight": bundle.ensemble_weight(run.modality),
+        "timings_s": run.clock.timings(),
+        "device": str(executor.device),
+        "precision": str(executor.precision).removeprefix("torch."),
+        "threads": threads,
+        "bundle": bundle.identity,
+        "options": run.options.to_dict(),
+        "version": mkd_core.__version__,
+        "input": {"size": list(image.GetSize()), "spacing_mm": list(image.GetSpacing())},
+        "heart_box_mm": _world_box(run.volume, heart.grid),
+        "evidence": heart.evidence,
+    }
 
 
 def _warnings_of_run(executor: Executor, is_cut: bool) -> list[Finding]:

@@ -120,13 +120,12 @@ def _examine(bundle: Bundle) -> SelfTest:
     device = torch.device("cpu")
     executor = execution.Executor(bundle, device, execution.choose_precision("auto", device))
     assistant = bundle.metadata["assistant"]
-    stride = bundle.stride
     localised = _localised(executor)
     spacing = bundle.spacing
     if not isinstance(spacing, float):  # the segmentors' phantom is drawn on cubic voxels
         _refuse_confusion("localiser", localised)
         return SelfTest()
-    shape = _shape(spacing, stride)
+    shape = _shape(spacing, bundle.stride)
     if np.prod(shape, dtype=float) > _MOST_VOXELS:
         return SelfTest()
 
@@ -176,8 +175,7 @@ def _examine(bundle: Bundle) -> SelfTest:
 def _localised(executor: Executor) -> np.ndarray:
     """Overlaps of what the localiser sees in the phantom of the target modality."""
     bundle = executor.bundle
-    stride: int = bundle.network("localiser").stride  # type: ignore[assignment]
-    shape = _shape(bundle.localiser_spacing, stride)
+    shape = _shape(bundle.localiser_spacing, bundle.localiser_stride)
     coarse, truth = _normalised(bundle, bundle.target, bundle.localiser_spacing, shape)
     return _overlaps(executor, "localiser", [coarse], truth)
 

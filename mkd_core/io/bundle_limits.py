@@ -87,7 +87,7 @@ def outline(architecture: str) -> Outline:
         if not any(layer.children()):
             layer.forward = functools.partial(_sizes_through, layer)
             layer.register_forward_hook(count)
-    stride: int = network.stride  # type: ignore[assignment]
+    stride = networks.stride_of(network)
     side = 2 * stride
     output = network(_Sizes(1, 1, side, side, side)).shape
     if output[2:] != (side,) * 3:

@@ -111,11 +111,7 @@ class StoredVolume:
         most = size if self.packing == "file" else size - self.start
         if needed > most * (1 if self.packing == "none" else _MOST_PACKED):
             raise cut_off(self.data)
-        free = available_memory()
-        if free is not None and needed > free:
-            raise refusal(
-                finding("file_beyond_memory", file=self.path.name, needed_gb=needed / 2**30, free_gb=free / 2**30)
-            )
+        check_memory(self.path.name, needed)
 
     def slabs(self) -> Iterator[np.ndarray]:
         """The voxels in this computer's byte order, scaled, some slices at a time: ``(D, H, W)`` arrays, or ``(D, H, W,
@@ -210,6 +206,21 @@ class _Unpacked:
                 raise cut_off(self._path) from error
             if piece:
                 return piece
+
+
+def check_memory(name: str, needed: float) -> None:
+    """Refuse voxels that do not fit into the memory that is free.
+
+    Args:
+        name: of the file or series.
+        needed: bytes.
+
+    Raises:
+        InputError: they do not.
+    """
+    free = available_memory()
+    if free is not None and needed > free:
+        raise refusal(finding("file_beyond_memory", file=name, needed_gb=needed / 2**30, free_gb=free / 2**30))
 
 
 def orthonormalised(direction: np.ndarray) -> np.ndarray | None:

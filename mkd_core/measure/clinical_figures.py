@@ -35,7 +35,7 @@ class ClinicalFigure:
     Attributes:
         key: what it is; the names are those of :data:`NAMES`.
         value: in its unit, None where it is not given.
-        unit: "ml/m²", "g/m²", "mm" or "".
+        unit: see :data:`UNITS`.
         digits: after the decimal point, as many as the figure is worth.
         reason: why there is no value, or None.
         reference: normal range, None where none is known to hold.
@@ -90,6 +90,21 @@ NAMES: Mapping[str, str] = {
     "PA_AA_ratio": _("PA/aorta ratio"),
     "wall_mean": _("LV wall, mean"),
     "wall_largest": _("LV wall, largest"),
+}
+
+#: Units of the figures; "" of ratios.
+UNITS: Mapping[str, str] = {
+    "LV_index": "ml/m²",
+    "RV_index": "ml/m²",
+    "LA_index": "ml/m²",
+    "RA_index": "ml/m²",
+    "mass_index": "g/m²",
+    "RV_LV_ratio": "",
+    "AA_diameter": "mm",
+    "PA_diameter": "mm",
+    "PA_AA_ratio": "",
+    "wall_mean": "mm",
+    "wall_largest": "mm",
 }
 
 
@@ -147,34 +162,34 @@ def clinical_figures(
 
     figures: dict[str, ClinicalFigure] = {}
 
-    def add(key: str, unit: str, digits: int, value: float | None, reason: Finding | None = None) -> None:
+    def add(key: str, digits: int, value: float | None, reason: Finding | None = None) -> None:
         given = None if reason is not None else value
         reference = reference_range(key, modality, patient, phase) if given is not None else None
-        figures[key] = ClinicalFigure(key, given, unit, digits, reason, reference)
+        figures[key] = ClinicalFigure(key, given, UNITS[key], digits, reason, reference)
 
     area = patient.bsa_m2
     no_area = None if area is not None else finding("needs_body_size")
     for key in ("LV", "RV", "LA", "RA"):
         value = volumes_ml.get(key, 0.0) / (area or 1.0)
-        add(f"{key}_index", "ml/m²", 0, value, blocked(key) or cut(key) or no_area)
+        add(f"{key}_index", 0, value, blocked(key) or cut(key) or no_area)
     mass = volumes_ml.get("Myo", 0.0) * MYOCARDIUM_DENSITY / (area or 1.0)
-    add("mass_index", "g/m²", 0, mass, blocked("Myo") or cut("Myo") or no_area)
+    add("mass_index", 0, mass, blocked("Myo") or cut("Myo") or no_area)
     no_ratio = blocked("RV", "LV") or cut("RV", "LV")
-    add("RV_LV_ratio", "", 2, None if no_ratio else volumes_ml["RV"] / volumes_ml["LV"], no_ratio)
+    add("RV_LV_ratio", 2, None if no_ratio else volumes_ml["RV"] / volumes_ml["LV"], no_ratio)
 
     diameters: dict[str, float] = {}
     for key, found in (("AA", geometry.aorta), ("PA", geometry.pulmonary_artery)):
         reason = blocked(key) or (found if isinstance(found, Finding) else None)
         if isinstance(found, VesselDiameter) and reason is None:
             diameters[key] = found.diameter_mm
-        add(f"{key}_diameter", "mm", 0, diameters.get(key), reason)
+        add(f"{key}_diameter", 0, diameters.get(key), reason)
     missing = [figures[f"{key}_diameter"].reason for key in ("PA", "AA") if key not in diameters]
-    add("PA_AA_ratio", "", 2, None if missing else diameters["PA"] / diameters["AA"], missing[0] if missing else None)
+    add("PA_AA_ratio", 2, None if missing else diameters["PA"] / diameters["AA"], missing[0] if missing else None)
 
     wall = geometry.wall
     reason = blocked("Myo", "LV") or (wall if isinstance(wall, Finding) else None)
-    add("wall_mean", "mm", 1, wall.mean_mm if isinstance(wall, WallThickness) else None, reason)
-    add("wall_largest", "mm", 1, wall.largest_mm if isinstance(wall, WallThickness) else None, reason)
+    add("wall_mean", 1, wall.mean_mm if isinstance(wall, WallThickness) else None, reason)
+    add("wall_largest", 1, wall.largest_mm if isinstance(wall, WallThickness) else None, reason)
     return [figures[key] for key in NAMES]
 
 

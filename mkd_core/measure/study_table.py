@@ -10,17 +10,15 @@ from typing import Any
 
 from mkd_core.io.atomic import write_text
 from mkd_core.measure.cardiac_function import CardiacFunction
-from mkd_core.measure.clinical_figures import NAMES, ClinicalFigure
+from mkd_core.measure.clinical_figures import NAMES, UNITS, ClinicalFigure
 from mkd_core.measure.messages import RESEARCH_USE, finding, refusal
 from mkd_core.measure.patient import CardiacPhase, Patient
 from mkd_core.structures import STRUCTURES
 
-_UNITS = {"LV_index": "ml_m2", "RV_index": "ml_m2", "LA_index": "ml_m2", "RA_index": "ml_m2", "mass_index": "g_m2"}
-_UNITLESS = ("RV_LV_ratio", "PA_AA_ratio")
-
 
 def _figure_column(key: str) -> str:
-    return key if key in _UNITLESS else f"{key}_{_UNITS.get(key, 'mm')}"
+    unit = UNITS[key].replace("/", "_").replace("²", "2")
+    return f"{key}_{unit}" if unit else key
 
 
 #: Titles of the columns, units in them.

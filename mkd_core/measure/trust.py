@@ -55,6 +55,25 @@ def trust_of(entry: Mapping[str, Any], whole: Sequence[Finding] = ()) -> Trust:
     return Trust("none" if entry.get("agreement") is None else "green")
 
 
+def worst_light(reports: Iterable[Mapping[str, Any]]) -> Light:
+    """The light of whole results: the worst of all findings; "green" where structures were judged and nothing speaks
+    against any, "none" where none was.
+
+    Args:
+        reports: of the results, see :class:`mkd_core.protocol.Report`.
+    """
+    lights: set[Light] = set()
+    for report in reports:
+        whole = findings(report.get("warnings"))
+        lights |= {light_of(one.severity) for one in whole}
+        for entry in (report.get("structures") or {}).values():
+            lights.add(trust_of(entry, whole).light)
+            if not entry.get("state"):
+                lights |= {light_of(one.severity) for one in findings(entry.get("warnings"))}
+    order: tuple[Light, ...] = ("red", "amber", "green")
+    return next((light for light in order if light in lights), "none")
+
+
 def _worst(found: Iterable[Finding]) -> Finding | None:
     return max(found, key=lambda one: SEVERITIES.index(one.severity), default=None)
 

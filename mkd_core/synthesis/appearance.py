@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mkd_core.protocol import MODALITIES
 from mkd_core.synthesis.tissues import TISSUE_COUNT
 from mkd_core.synthesis.tissues import Tissue as T
 
@@ -35,7 +36,6 @@ BLOOD = (
     T.HEPATIC_VEIN,
     T.CORONARY,
 )
-
 
 #: A pacemaker's wire, by where it lies.
 LEADS = (T.LEAD_IN_VEIN, T.LEAD_IN_RA, T.LEAD_IN_RV)
@@ -246,8 +246,8 @@ def draw(modality: str, rng: np.random.Generator) -> Appearance:
     Raises:
         ValueError: ``modality`` is neither ``"CT"`` nor ``"MR"``.
     """
-    if modality not in ("CT", "MR"):
-        raise ValueError(f"modality must be CT or MR, not {modality!r}")
+    if modality not in MODALITIES:
+        raise ValueError(f"modality must be {' or '.join(MODALITIES)}, not {modality!r}")
     look = ct(rng) if modality == "CT" else mr(rng)
     for values in (look.mean, look.fine, look.coarse):  # nothing in an image shows where a stub ends
         values[T.PULMONARY_VEIN_STUB] = values[T.PULMONARY_VEINS]

@@ -31,6 +31,7 @@ from typing import Any, Literal, NamedTuple
 from mkd_core.errors import InputError
 from mkd_core.inference.geometry import Spacing
 from mkd_core.method.strides import level_strides, total
+from mkd_core.protocol import Modality
 from mkd_core.structures import BY_KEY, STRUCTURES, Structure, labelled
 
 #: What the generators do in a phase.
@@ -290,7 +291,7 @@ class Phase:
     """
 
     steps: int = _setting(0, "length; 0, for the last phase, is the rest of the run", "steps", least=0)
-    generators: Generators = _setting(  # noqa: RUF009  (an immutable kind)
+    generators: Generators = _setting(
         "train",
         "image alignment (IAM): train the generators and discriminators online, as the paper does; frozen translates "
         "with the generators as they are (see run.start); off shows S_syn the assistant's images as they are",
@@ -398,7 +399,7 @@ class BundleConfig:
 class TrainingConfig:
     """A training run."""
 
-    target: Literal["CT", "MR"] = _setting("CT", "modality that is to be segmented; the other one is the assistant")
+    target: Modality = _setting("CT", "modality that is to be segmented; the other one is the assistant")
     out: str = _setting("", "folder of the run")
     data: DataConfig = field(default_factory=DataConfig)
     networks: NetworksConfig = field(default_factory=NetworksConfig)

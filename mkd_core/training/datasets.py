@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from mkd_core.errors import InputError
 from mkd_core.evaluation.cases import Case, check_cases, find_cases
 from mkd_core.inference.geometry import steps_of
+from mkd_core.protocol import MODALITIES
 from mkd_core.structures import Structure
 from mkd_core.synthesis import appearance, render
 from mkd_core.training.bundling import box_margin_mm
@@ -108,7 +109,7 @@ class LabelledData:
         self._config = config
         self._folder = folder
         self._margin_mm = margin_mm
-        counts = {modality: sum(case.modality == modality for case in training) for modality in ("CT", "MR")}
+        counts = {modality: sum(case.modality == modality for case in training) for modality in MODALITIES}
         self.description = f"{counts['CT']} labelled CT and {counts['MR']} labelled MR volumes"
 
     @classmethod

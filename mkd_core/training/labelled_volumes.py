@@ -91,7 +91,7 @@ def prepare_volume(
         ):
             write_array(path, array)
         write_text(description, json.dumps({"low": low.tolist(), "high": high.tolist()}))
-    box = json.loads(description.read_text())
+    box = json.loads(description.read_text(encoding="utf-8"))
     labelled = (True, *(case.labels(structure) for structure in structures))
     return PreparedVolume(image_file, labels_file, tuple(box["low"]), tuple(box["high"]), labelled)
 

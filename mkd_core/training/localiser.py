@@ -124,7 +124,7 @@ def train(canvases: Sequence[Path], out: Path, minutes: float, seed: int = 0) ->
         torch.utils.data.DataLoader(TorsoSource(tuple(canvases), seed=seed), None, num_workers=1, prefetch_factor=4)
     )
     start, step, total = time.monotonic(), 0, 0.0
-    with (out / "log.jsonl").open("a", buffering=1) as log:
+    with (out / "log.jsonl").open("a", buffering=1, encoding="utf-8") as log:
         while (fraction := (time.monotonic() - start) / 60 / minutes) < 1:
             for group in optimiser.param_groups:
                 group["lr"] = _PEAK_LR * 0.5 * (1 + float(np.cos(np.pi * fraction)))

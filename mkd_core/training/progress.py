@@ -11,6 +11,7 @@ from typing import TextIO
 import numpy as np
 
 from mkd_core.errors import InputError
+from mkd_core.io.atomic import write_text
 from mkd_core.io.preview import write_png
 
 #: Time between lines where the output is no terminal, s.
@@ -144,9 +145,9 @@ class Progress:
 def _open_log(path: Path, done: int) -> TextIO:
     """The log, without what an earlier start wrote after its last checkpoint."""
     if path.exists():
-        lines = [line for line in path.read_text().splitlines() if _step_of(line) <= done]
-        path.write_text("".join(line + "\n" for line in lines))
-    return path.open("a", buffering=1)
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= done]
+        write_text(path, "".join(line + "\n" for line in lines))
+    return path.open("a", buffering=1, encoding="utf-8")
 
 
 def _step_of(line: str) -> float:

@@ -65,7 +65,7 @@ def prepare_canvases(hearts: Sequence[Path], cache: Path, bodies: int = 1) -> li
             description = cache / f"{name}.json"
             described.append(description)
             stamp = [path.stat().st_size, path.stat().st_mtime_ns]
-            if description.exists() and json.loads(description.read_text()).get("heart") == stamp:
+            if description.exists() and json.loads(description.read_text(encoding="utf-8")).get("heart") == stamp:
                 continue
             heart = sitk.ReadImage(str(path))
             seed = int.from_bytes(name.encode()[-8:], "little") % (2**31)
@@ -106,7 +106,7 @@ def _with_findings(canvas: Canvas, seed: int) -> Canvas:
 
 def open_canvas(description: Path, kind: str = "chest") -> Canvas:
     """Map a cached canvas into memory; ``kind`` is ``"chest"`` or ``"torso"``."""
-    entry = json.loads(description.read_text())[kind]
+    entry = json.loads(description.read_text(encoding="utf-8"))[kind]
     tissues = np.load(description.with_name(f"{description.stem}_{kind}.npy"), mmap_mode="r")
     return Canvas(tissues, entry["spacing"], tuple(entry["low"]), tuple(entry["high"]))
 

@@ -122,16 +122,20 @@ class Trainer:
             with stop_on_signal() as self._asked_to_stop:
                 self._on_run_start()
                 while not self._is_over():
-                    self._on_stage_start()
-                    for pairs in self._pairs():
-                        self._train_step(pairs)
-                        self._on_step_end(pairs)
-                        if self.step == self._stage.end or self._is_over():
-                            break
+                    self._train_stage()
             self._on_run_end()
         except OSError as error:
             raise self._cannot_go_on(error) from error
         return self.bundle_path
+
+    def _train_stage(self) -> None:
+        """Train to the end of the present stage, or of the run if that comes first."""
+        self._on_stage_start()
+        for pairs in self._pairs():
+            self._train_step(pairs)
+            self._on_step_end(pairs)
+            if self.step == self._stage.end or self._is_over():
+                break
 
     def _on_run_start(self) -> None:
         if self.is_first:

@@ -9,10 +9,11 @@ class FittedTable:
     The first column takes the width that the others leave, and breaks its texts into lines where that is too little.
 
     :param table: QTableWidget.
+    :param mostRows: of a longer table so many rows are shown at once, beside a scroll bar; None shows all.
     """
 
-    def __init__(self, table) -> None:
-        self._table = table
+    def __init__(self, table, mostRows: int | None = None) -> None:
+        self._table, self._mostRows = table, mostRows
         table.wordWrap = True
         header = table.horizontalHeader()
         header.minimumSectionSize = 20
@@ -32,7 +33,11 @@ class FittedTable:
         )
         table.resizeRowsToContents()
         height = table.horizontalHeader().sizeHint.height() + 2 * table.frameWidth
-        height += sum(table.rowHeight(row) for row in range(table.rowCount))
+        count = table.rowCount if self._mostRows is None else min(table.rowCount, self._mostRows)
+        height += sum(table.rowHeight(row) for row in range(count))
+        if self._mostRows is not None:
+            isLonger = table.rowCount > self._mostRows
+            table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAsNeeded if isLonger else qt.Qt.ScrollBarAlwaysOff)
         if table.minimumHeight != height or table.maximumHeight != height:
             table.setFixedHeight(height)
 

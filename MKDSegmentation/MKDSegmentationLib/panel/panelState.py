@@ -18,6 +18,7 @@ class PanelState:
     report - of the run that made the segmentation, with the figures of the segments as they are now; None without one.
     isRunning - True during a run.
     message - how the last run ended; empty if there was none for this volume.
+    batchReason - why no batch can be started now, whatever its volumes; empty if one can.
     box - markups ROI node round the heart that the user chose, or None.
     """
 
@@ -29,3 +30,4 @@ class PanelState:
     isRunning: bool = False
     message: str = ""
     box: object = None
+    batchReason: str = ""

@@ -19,6 +19,7 @@ from ..scene.measurements import measurementRows, measurementsAsText, statusText
 from ..scene.provenance import provenanceDetails, provenanceText
 from ..scene.segmentMeasurement import DELETED, EDITED, currentReport
 from .fittedTable import FittedTable
+from .lights import LIGHTS
 
 _STRUCTURE, _VOLUME, _MEAN, _AGREEMENT, _CHECK = range(5)
 
@@ -28,18 +29,23 @@ class ResultsTable:
     numbers.
 
     :param ui: the panel's widgets: resultsTable with five columns, warningsLabel and provenanceLabel below it,
-        copyButton for the clipboard, saveTableButton for a CSV file.
+        copyButton for the clipboard.
+    :param menu: ExportMenu that gets an entry for a CSV file.
     """
 
-    def __init__(self, ui) -> None:
+    def __init__(self, ui, menu) -> None:
         self._table, self._warningsLabel, self._provenanceLabel = ui.resultsTable, ui.warningsLabel, ui.provenanceLabel
-        self._saveButton = ui.saveTableButton
+        self._exportButton = ui.exportButton
         self._settings = MachineSettings()
         self._report, self._keys = None, []
         self._segmentation, self._volume = None, None
         self._fitted = FittedTable(ui.resultsTable)
         ui.copyButton.connect("clicked(bool)", self._onCopy)
-        ui.saveTableButton.connect("clicked(bool)", self._onSave)
+        menu.add(
+            _("Table as CSV ..."),
+            _("Save the table as a CSV file. The same table is in the scene as a table node."),
+            self._onSave,
+        )
 
     def show(self, state) -> None:
         """Show the report in the state of the panel; rows stand in the order of the label values."""
@@ -76,8 +82,9 @@ class ResultsTable:
             text = f"{agreement:.0f} %" if agreement is not None else statusText(entry) if isEdited else ""
             self._setItem(row, _AGREEMENT, text, tip, alignRight=True)
             trust = trust_of(entry, whole)
-            mark, color = _LIGHTS[trust.light]
+            mark, color = LIGHTS[trust.light]
             self._setItem(row, _CHECK, mark, _lightText(trust, status), color=color)
+            self._table.item(row, _CHECK).setData(qt.Qt.AccessibleTextRole, _lightText(trust, status))
         self._fitted.fit()
         self._warningsLabel.text = _massText(report) + _warningsText(report)
         self._provenanceLabel.text = researchUse() + "\n" + provenanceText(report)
@@ -126,7 +133,7 @@ class ResultsTable:
     def _onSave(self) -> None:
         proposed = self._settings.exportPath(self._segmentation.GetName(), ".csv")
         path = qt.QFileDialog.getSaveFileName(
-            self._saveButton, _("Save the measurements"), proposed, _("Table") + " (*.csv)"
+            self._exportButton, _("Save the measurements"), proposed, _("Table") + " (*.csv)"
         )
         if not path:
             return
@@ -179,14 +186,6 @@ def _namesOf(keys, report: Report) -> str:
 _CHANGES = {
     EDITED: lambda: _("edited after the run. The agreement and the warnings of the run no longer apply."),
     DELETED: lambda: _("deleted after the run."),
-}
-
-#: Mark of each light and its colour; the marks differ in shape too, for those who do not see the colours.
-_LIGHTS = {
-    "green": ("\N{BLACK CIRCLE}", (46, 125, 79)),
-    "amber": ("\N{BLACK UP-POINTING TRIANGLE}", (183, 116, 0)),
-    "red": ("\N{BLACK SQUARE}", (196, 43, 28)),
-    "none": ("", (123, 135, 148)),
 }
 
 

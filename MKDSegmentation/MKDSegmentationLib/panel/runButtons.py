@@ -115,26 +115,60 @@ class RunButtons:
             frames=FrameSequence.of(self._state.volume).count,
         )
 
-    def _start(self, startRun: Callable, edits: str, frames: int = 1) -> None:
-        """Start a run and show its progress; say why where it cannot be started."""
+    def startBatch(self, startRun: Callable, seconds: float) -> None:
+        """Start a run over many volumes, which asks for nothing of the selected one.
+
+        :param startRun: called with the options and the callbacks of a run.
+        :param seconds: how long it will probably take; 0 if nobody knows.
+        """
+        self.doubleClickTimer.start()
         self.takeQuestionBack()
         state, options = self._prepare()
-        if not state.blockingReason and not torchVersion():
-            self._installation.ask(lambda: self._start(startRun, edits, frames))
-        elif not state.blockingReason:
+        self._launch(
+            state.batchReason,
+            lambda callbacks: startRun(options, **callbacks),
+            lambda: seconds,
+            lambda: self.startBatch(startRun, seconds),
+            _("Looking for volumes"),
+        )
+
+    def _start(self, startRun: Callable, edits: str, frames: int = 1) -> None:
+        """Start a run on the selected volume."""
+        self.takeQuestionBack()
+        state, options = self._prepare()
+        self._launch(
+            state.blockingReason,
+            lambda callbacks: startRun(state, dataclasses.replace(options, edits=edits), **callbacks),
+            lambda: frames * state.assessment.estimate.seconds,
+            lambda: self._start(startRun, edits, frames),
+            _("Handing the volume over"),
+        )
+
+    def _launch(self, reason: str, startRun: Callable, seconds: Callable, again: Callable, first: str) -> None:
+        """Start a run and show its progress; say why where it cannot be started.
+
+        :param reason: why it cannot; empty if it can.
+        :param startRun: called with the callbacks of the run.
+        :param seconds: returns how long it will probably take.
+        :param again: called when PyTorch, which was missing, is there.
+        :param first: what happens first.
+        """
+        if not reason and not torchVersion():
+            self._installation.ask(again)
+        elif not reason:
             with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started."), waitCursor=True):
                 try:
                     problem = torchProblem()
                     if problem:
                         raise EnvironmentProblem(problem)
                     startRun(
-                        state,
-                        dataclasses.replace(options, edits=edits),
-                        onProgress=self._progress.update,
-                        onFinished=self._finished,
-                        onLog=self._progress.log,
+                        {
+                            "onProgress": self._progress.update,
+                            "onFinished": self._finished,
+                            "onLog": self._progress.log,
+                        }
                     )
-                    self._progress.begin(_("Handing the volume over"), frames * state.assessment.estimate.seconds)
+                    self._progress.begin(first, seconds())
                 except (EnvironmentProblem, ValueError, OSError) as problem:
                     self.doubleClickTimer.stop()
                     self._onFinished(RunOutcome("failed", str(problem)))

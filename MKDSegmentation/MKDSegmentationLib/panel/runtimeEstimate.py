@@ -9,18 +9,17 @@ import numpy as np
 from slicer.i18n import tr as _
 
 from mkd_core.environment import available_memory
-from mkd_core.protocol import Report
+from mkd_core.protocol import DEVICE_KINDS, Report
 
 from ..parameters import MachineSettings
 from .computingSettings import deviceName
 
 # Measured with Testing/benchmarks/click.py on two cores of an AMD EPYC and the weights that come with the extension.
 _SECONDS_TO_START = 4.0  # Python, torch and weights
-_SECONDS = {"cpu": 1.8, "cuda": 0.8, "mps": 1.5}  # of the networks, whose work does not depend on the volume
+_SECONDS = 1.8  # of the networks, whose work does not depend on the volume; a first run on another device corrects it
 _SECONDS_PER_GIGAVOXEL = 9.0
 _GIGABYTES = 0.87
 _GIGABYTES_PER_GIGAVOXEL = 2.0
-_GRAPHICS_GIGABYTES = 1.5
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class RuntimeEstimate:
 
     def seconds(self, voxels: int, device: str, isWarm: bool) -> float:
         """Return how long a run on so many voxels takes here, in seconds."""
-        return self._model(voxels, device) * self._settings.speedFactor(device) + (0.0 if isWarm else _SECONDS_TO_START)
+        return self._model(voxels) * self._settings.speedFactor(device) + (0.0 if isWarm else _SECONDS_TO_START)
 
     def updateFromRun(self, report: Report, device: str) -> None:
         """Take to heart what a run really took.
@@ -88,11 +87,11 @@ class RuntimeEstimate:
         used = str(report.get("device") or "").partition(":")[0]
         total = (report.get("timings_s") or {}).get("total")
         size = (report.get("input") or {}).get("size")
-        if used not in _SECONDS or not total or not size:
+        if used not in DEVICE_KINDS or not total or not size:
             return
         if device == "auto":
             self._settings.automaticDevice = used
-        factor = float(total) / self._model(int(np.prod(size)), used)
+        factor = float(total) / self._model(int(np.prod(size)))
         self._settings.setSpeedFactor(
             used, float(np.clip(0.5 * self._settings.speedFactor(used) + 0.5 * factor, 0.05, 50.0))
         )
@@ -101,8 +100,8 @@ class RuntimeEstimate:
         return (self._settings.automaticDevice or "cpu") if device == "auto" else device.partition(":")[0]
 
     @staticmethod
-    def _model(voxels: int, device: str) -> float:
-        return _SECONDS.get(device, _SECONDS["cpu"]) + _SECONDS_PER_GIGAVOXEL * voxels / 1e9
+    def _model(voxels: int) -> float:
+        return _SECONDS + _SECONDS_PER_GIGAVOXEL * voxels / 1e9
 
 
 def _estimateText(estimate: RunEstimate, boxNode) -> str:
@@ -111,8 +110,6 @@ def _estimateText(estimate: RunEstimate, boxNode) -> str:
         memory=f"{estimate.gigabytes:.1f}",
         device=deviceName(estimate.device),
     )
-    if estimate.device != "cpu":
-        text += _(", {memory} GB there").format(memory=_GRAPHICS_GIGABYTES)
     if boxNode is not None:  # told here because Advanced may be folded
         text += "\n" + _("Only inside the box “{name}”").format(name=boxNode.GetName())
     return text

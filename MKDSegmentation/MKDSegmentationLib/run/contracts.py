@@ -56,6 +56,15 @@ class Logic(Protocol):
     def startSequence(self, inputVolume, options=None, onProgress=None, onFinished=None, onLog=None):
         """Segment every frame of a sequence in the background."""
 
+    def startBatch(self, rows, options=None, onProgress=None, onFinished=None, onRow=None, onLog=None):
+        """Segment many volumes of the scene in the background."""
+
+    def startArchive(self, folder, results, options=None, onProgress=None, onFinished=None, onRows=None, onLog=None):
+        """Segment the volumes of a folder in the background."""
+
+    def leaveOut(self, row) -> None:
+        """Leave a volume out of the batch that is under way."""
+
     def cancel(self) -> None:
         """End the run, if there is one."""
 

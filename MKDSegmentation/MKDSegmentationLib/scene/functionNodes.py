@@ -25,7 +25,6 @@ _VOLUMES_ROLE, _FUNCTION_ROLE, _CHART_ROLE = (
 _IN_TABLE = ("LV", "RV", "LA", "RA", "Myo")
 _IN_PLOT = ("LV", "RV", "LA", "RA")
 
-
 #: So many neighbouring frames without a left ventricle hide the end of a diastole or systole.
 _LONGEST_GAP = 1
 

@@ -30,8 +30,23 @@ _ATTRIBUTES = {
     "sex": "MKDSegmentation.Sex",
 }
 
-_DATE_TAG = "0008|0020"
-_TAGS = (_DATE_TAG, SEX_TAG, AGE_TAG, SIZE_TAG, WEIGHT_TAG, PERCENT_TAG, TRIGGER_TAG, INTERVAL_TAG, *TEXT_TAGS)
+_DATE_TAG, _MODALITY_TAG = "0008|0020", "0008|0060"
+_PATIENT_ID_TAG, _NAME_TAG, _BIRTH_TAG = "0010|0020", "0010|0010", "0010|0030"
+_TAGS = (
+    _DATE_TAG,
+    _MODALITY_TAG,
+    _PATIENT_ID_TAG,
+    _NAME_TAG,
+    _BIRTH_TAG,
+    SEX_TAG,
+    AGE_TAG,
+    SIZE_TAG,
+    WEIGHT_TAG,
+    PERCENT_TAG,
+    TRIGGER_TAG,
+    INTERVAL_TAG,
+    *TEXT_TAGS,
+)
 
 _read: dict = {}  # UID of an instance -> its tags
 
@@ -64,6 +79,15 @@ def patientOf(volumeNode) -> Patient:
     if typed["sex"] is not None:
         changes["sex"] = typed["sex"] if typed["sex"] in ("M", "F") else None
     return dataclasses.replace(patient, **changes)
+
+
+def patientIdOf(volumeNode) -> tuple | None:
+    """Return what can be compared to tell whether two volumes show one patient, as their DICOM files say; None where
+    they do not.
+    """
+    tags = dicomTags(volumeNode)
+    found = tuple(tags.get(tag, "").strip() for tag in (_PATIENT_ID_TAG, _NAME_TAG, _BIRTH_TAG))
+    return found if any(found[:2]) else None
 
 
 def _number(text: str, limits: tuple) -> float | None:
@@ -101,3 +125,8 @@ def studyDateOf(volumeNode) -> str:
     """Return the date of the study, YYYY-MM-DD, as the DICOM files say; "" where they do not."""
     text = dicomTags(volumeNode).get(_DATE_TAG, "")
     return f"{text[:4]}-{text[4:6]}-{text[6:8]}" if len(text) == 8 and text.isdecimal() else ""
+
+
+def modalityOf(volumeNode) -> str:
+    """Return the modality that the DICOM files state, such as "CT"; "" where there are none."""
+    return dicomTags(volumeNode).get(_MODALITY_TAG, "")

@@ -25,6 +25,7 @@ from mkd_core.evaluation.cases import Case
 from mkd_core.inference.execution import choose_precision
 from mkd_core.io.atomic import write_text
 from mkd_core.io.bundle import load_bundle
+from mkd_core.protocol import Modality
 from mkd_core.training.bundling import box_margin_mm
 from mkd_core.training.config import (
     AugmentationConfig,
@@ -155,7 +156,7 @@ class Benchmark(Protocol):
         """Fit for a file name."""
 
     @property
-    def target(self) -> Literal["CT", "MR"]:
+    def target(self) -> Modality:
         """Modality that is segmented."""
 
     @property

@@ -1,0 +1,66 @@
+"""How far a run is, and what it was begun with: the same for every way to run it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mkd_core.archive.ledger import Ledger, Shard, State
+from mkd_core.archive.study import Settings
+from mkd_core.errors import InputError
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        total: rows of this shard that are to be segmented in all.
+        done, failed: of these, now.
+        finished: in this run.
+        seconds: since the first study was handed out.
+        workers: that are there.
+        loads: how often weights were loaded, by process.
+        dashboard: address of Dask's pages, empty if they are not shown.
+    """
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    finished: int = 0
+    seconds: float = 0.0
+    workers: int = 0
+    loads: dict[str, int] = field(default_factory=dict)
+    dashboard: str = ""
+
+    @property
+    def per_hour(self) -> float:
+        """Studies an hour in this run."""
+        return 3600.0 * self.finished / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At this rate; None as long as there is none."""
+        left = self.total - self.done - self.failed
+        return left / self.finished * self.seconds if self.finished else None
+
+
+def progress_of(ledger: Ledger, shard: Shard | None = None) -> Progress:
+    """How far the rows of a ledger, or of a part of it, are."""
+    counts = ledger.state_counts(shard)
+    wanted: tuple[State, ...] = ("waiting", "running", "done", "failed")
+    return Progress(sum(counts[state] for state in wanted), counts["done"], counts["failed"])
+
+
+def fix_settings(ledger: Ledger, settings: Settings) -> None:
+    """Keep the settings of the first start.
+
+    Raises:
+        InputError: these are others.
+    """
+    first = ledger.put_once("settings", settings.to_dict())
+    if Settings(**first).digest != settings.digest:
+        changed = [name for name, value in settings.to_dict().items() if first[name] != value and name != "weights"]
+        raise InputError(
+            f"This run was begun with other settings ({', '.join(changed)}).",
+            "Start it with those, or index into a new folder.",
+        )
