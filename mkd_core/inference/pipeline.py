@@ -145,7 +145,8 @@ def segment(
 
     with compute_settings(options.threads) as threads:
         found = _find_heart(run)
-        volume, grid, prediction = found.volume, found.grid, found.prediction
+        run = dataclasses.replace(run, volume=found.volume)
+        volume, grid, prediction = run.volume, found.grid, found.prediction
 
         clock.enter("restore", "Bringing the result to the volume's grid")
         labels, block = _restore(prediction, grid, volume, clock)
