@@ -236,7 +236,7 @@ def test_the_costs_of_an_archive_were_measured():
     ]
     [added] = rows(page, "so the archive adds")
     over = [archive["CPU s a study"] / alone[name] - 1 for name in ("CPU s a study", "with report and pictures")]
-    assert re.findall(r"-?[0-9]+ ?%", added[1]) == [f"{one:.0%}" for one in over]
+    assert re.findall(r"-?[0-9]+ %", added[1]) == [f"{100 * one:.0f} %" for one in over]
     [memory] = rows(page, "memory of a worker")
     early, late = (archive[f"MiB of a worker, {part} quarter"] for part in ("second", "last"))
     assert memory[1] == f"{early:.0f} MiB in the second quarter of the run, {late:.0f} MiB in the last"
