@@ -405,7 +405,10 @@ class Bench:
         measured = self.appended("alone", before, after)
         pipeline_alone = {name: float(np.mean([one[name] for one in measured])) for name in before}
         self.tell("pipeline alone", pipeline_alone)
-        archive = joined(self.appended("stretches", *([stretch] if stretch else [])))
+        stretches = self.appended("stretches", *([stretch] if stretch else []))
+        if not stretches:
+            return
+        archive = joined(stretches)
         self.tell("archive", archive)
         cpu = archive["CPU s a study"]
         self.tell("overhead", cpu / pipeline_alone["CPU s a study"] - 1)
