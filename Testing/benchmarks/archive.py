@@ -230,6 +230,17 @@ def joined(stretches: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
+def alone_beside(stretches: list[dict[str, Any]]) -> dict[str, float]:
+    """CPU seconds a study of the pipeline alone: what was measured beside each stretch counts as much as its studies,
+    because other work on the computer makes both slower.
+    """
+    studies = [one["studies"] for one in stretches]
+    return {
+        name: float(np.average([one["alone"][name] for one in stretches], weights=studies))
+        for name in stretches[0]["alone"]
+    }
+
+
 def disturbed(
     run: Path, workers: int, settings: Settings, kills: int, chance: random.Random, deadline: float
 ) -> dict[str, int]:
@@ -402,12 +413,12 @@ class Bench:
         before = alone(self.undisturbed, self.settings, count, self.chosen.workers)
         stretch = watched(self.undisturbed, self.chosen.workers, self.settings, deadline)
         after = alone(self.undisturbed, self.settings, count, self.chosen.workers)
-        measured = self.appended("alone", before, after)
-        pipeline_alone = {name: float(np.mean([one[name] for one in measured])) for name in before}
-        self.tell("pipeline alone", pipeline_alone)
-        stretches = self.appended("stretches", *([stretch] if stretch else []))
-        if not stretches:
+        if stretch is None:
             return
+        stretch["alone"] = {name: (before[name] + after[name]) / 2 for name in before}
+        stretches = self.appended("stretches", stretch)
+        pipeline_alone = alone_beside(stretches)
+        self.tell("pipeline alone", pipeline_alone)
         archive = joined(stretches)
         self.tell("archive", archive)
         cpu = archive["CPU s a study"]

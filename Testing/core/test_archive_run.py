@@ -309,7 +309,7 @@ def test_a_worker_returns_what_it_keeps_of_large_studies_now_and_then(monkeypatc
 
 def test_figures_of_a_run_that_was_interrupted_are_those_of_all_its_stretches():
     pytest.importorskip("pydicom")
-    from Testing.benchmarks.archive import joined
+    from Testing.benchmarks.archive import alone_beside, joined
 
     memory = [(done, 1000.0 + done) for done in range(41)]
     short = {"studies": 10, "CPU s": 30.0, "s": 200.0, "CPU s to start": 20.0, "MiB": [(1, 2000.0)]}
@@ -319,3 +319,4 @@ def test_figures_of_a_run_that_was_interrupted_are_those_of_all_its_stretches():
     assert figures["CPU s to start"] == 15.0 and figures["MiB of a worker, most"] == 2000.0
     quarters = [figures[f"MiB of a worker, {part} quarter"] for part in ("second", "last")]
     assert quarters == [np.mean(range(1010, 1020)), np.mean(range(1030, 1041))], "workers of one stretch alone"
+    assert alone_beside([short | {"alone": {"s": 2.0}}, long | {"alone": {"s": 1.0}}]) == {"s": 1.2}, "by their studies"
