@@ -128,8 +128,12 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._estimate = lib.RuntimeEstimate(ui)
         self._runButtons = lib.RunButtons(ui, self.logic, self._prepareRun, self.onFinished, self._updatePanel)
         self._undoButton = lib.UndoButton(ui, self.onUndone)
-        self._results = lib.ResultsTable(ui)
-        self._dicomSaving = lib.DicomSaving(ui)
+        exportMenu = lib.ExportMenu(ui)
+        self._results = lib.ResultsTable(ui, exportMenu)
+        self._segmentExport = lib.SegmentExport(ui, exportMenu)
+        self._dicomSaving = lib.DicomSaving(ui, exportMenu)
+        self._surfaces = lib.SurfaceView(ui)
+        self._shownVolume = lib.ShownVolume(ui)
         self._navigation = lib.StructureNavigation(ui, self._results)
         self._clinical = lib.ClinicalSection(ui)
         self._reportButtons = lib.ReportButtons(ui, self._clinical)
@@ -153,6 +157,8 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.logic.close()
             self._computing.close()
             self._sequence.close()
+            self._surfaces.close()
+            self._shownVolume.close()
             self._batch.close()
             self._clinical.close()
             self._wrappedLabels.close()
@@ -186,6 +192,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         node meanwhile.
         """
         self.setParameterNode(None)
+        self._choices.forgetPatient()
 
     def onSceneEndChange(self, caller, event) -> None:
         """Called just after the scene was closed or filled from a file."""
@@ -229,6 +236,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         with slicer.util.tryWithErrorDisplay(_("The volume could not be hardened."), waitCursor=True):
             copy = lib.hardenedCopy(self._parameterNode.inputVolume)
             lib.keepForVolume(self._parameterNode.heartBox, copy)  # which lies where the volume lies
+            self._choices.keepFor(copy)
             self._parameterNode.inputVolume = copy
 
     def onHeartBoxAdded(self, roiNode) -> None:
@@ -248,6 +256,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._updatePanel()
         if outcome.segmentation and self._parameterNode:
             lib.showHeart(outcome.segmentation)
+            self._surfaces.showNew(outcome.segmentation, self._parameterNode.inputVolume)
             self._overlay.showFirst()
 
     def onBatchRow(self, row: lib.BatchRow) -> None:
@@ -265,6 +274,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._parameterNode.inputVolume = row.volume
             self._parameterNode.outputSegmentation = row.segmentation
             lib.showHeart(row.segmentation)
+            self._surfaces.showNew(row.segmentation, row.volume)
 
     def _secondsFor(self, volume) -> float:
         if lib.reasonVolumeCannotBeUsed(volume):
@@ -315,6 +325,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                     volume, self._parameterNode.outputSegmentation
                 )
         lib.keepForVolume(box, volume)
+        self._choices.followVolume(volume)
         self._choices.show(self._parameterNode)
         self._observeSelectedNodes()
         self._updatePanel()
@@ -402,11 +413,12 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ):
             section.enabled = not running
         ui.resultsCollapsibleButton.visible = bool(state.report) and not running
-        ui.show3DButton.setSegmentationNode(state.segmentation)
         for section in (
             self._runButtons,
+            self._shownVolume,
             self._advice,
             self._estimate,
+            self._surfaces,
             self._overlay,
             self._navigation,
             self._clinical,
@@ -414,6 +426,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._sequence,
             self._batch,
             self._undoButton,
+            self._segmentExport,
             self._dicomSaving,
         ):
             section.show(state)

@@ -72,8 +72,21 @@ class MachineSettings:
 
     def exportPath(self, name: str, ending: str = "") -> str:
         """Return the path to propose for a file: where one was last saved, under a name that every disk allows."""
-        allowed = "".join(c if c.isalnum() or c in " -_." else "_" for c in name)
-        return os.path.join(self.exportFolder or os.path.expanduser("~"), allowed + ending)
+        return os.path.join(self.exportFolder or os.path.expanduser("~"), self.fileName(name) + ending)
+
+    @staticmethod
+    def fileName(name: str) -> str:
+        """Return a name that every disk allows."""
+        return "".join(c if c.isalnum() or c in " -_." else "_" for c in name)
+
+    @property
+    def show3D(self) -> bool:
+        """True if a new result is shown as surfaces too."""
+        return _storedText("MKDSegmentation/Show3D", "true") == "true"
+
+    @show3D.setter
+    def show3D(self, isWanted: bool) -> None:
+        qt.QSettings().setValue("MKDSegmentation/Show3D", "true" if isWanted else "false")
 
     @property
     def threads(self) -> int:

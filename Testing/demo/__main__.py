@@ -35,7 +35,9 @@ def main() -> int:
     segmentation = clickAndWait(panel, volume, arguments, driving)
     if segmentation is None:
         return 1
-    driving.click(panel.ui.show3DButton)
+    driving.waitUntil(
+        lambda: segmentation.GetSegmentation().ContainsRepresentation("Closed surface"), message="the surfaces"
+    )
     if not slicer.util.saveNode(segmentation, str(arguments.out / "heart.seg.nrrd")):
         print("The segmentation could not be saved.", file=sys.stderr)
         return 1

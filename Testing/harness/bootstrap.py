@@ -79,6 +79,7 @@ def clear():
     slicer.mrmlScene.Clear(0)
     for node in slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode"):
         slicer.mrmlScene.RemoveNode(node)
+    _mapViews()
     _openDicomDatabase()
 
 
@@ -146,7 +147,15 @@ def _startScene(raw):
     viewLogic.SetMRMLScene(scene)
     viewLogic.AddViewNode("1")
     viewLogics.AddItem(viewLogic)
+    _mapViews()
     return logic
+
+
+def _mapViews():
+    """Say that the layout has all views, as Slicer's layout manager does for its default, Four-Up."""
+    for className in ("vtkMRMLSliceNode", "vtkMRMLViewNode"):
+        for node in slicer.util.getNodesByClass(className):
+            node.SetMappedInLayout(1)
 
 
 def _startLogics(raw):

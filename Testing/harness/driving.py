@@ -92,6 +92,48 @@ def choose(selector, text):
     processEvents()
 
 
+def chooseInMenu(button, text):
+    """Open the menu of a button with the mouse and click the entry of this text."""
+    raw = unwrap(button)
+    if not raw.isEnabled() or not raw.isVisible():
+        raise AssertionError(f"a user cannot click {raw.objectName() or raw!r}: it is disabled or hidden")
+    problems = []
+
+    def choose():
+        menu = raw.menu()
+        found = [action for action in menu.actions() if action.text() == text]
+        if not found:
+            problems.append(f"there is no entry {text!r}, only {[action.text() for action in menu.actions()]}")
+        elif not found[0].isEnabled():
+            problems.append(f"the entry {text!r} is disabled")
+        if problems:
+            menu.close()
+        else:
+            QTest.mouseClick(menu, QtCore.Qt.MouseButton.LeftButton, pos=menu.actionGeometry(found[0]).center())
+
+    QtCore.QTimer.singleShot(0, choose)
+    QTest.mouseClick(raw, QtCore.Qt.MouseButton.LeftButton, pos=raw.rect().center())  # returns when the menu closes
+    processEvents()
+    if problems:
+        raise AssertionError(problems[0])
+
+
+def menuEntries(button):
+    """Return the entries of a button's menu by their texts: True for one that can be chosen."""
+    return {action.text(): action.isEnabled() for action in unwrap(button).menu().actions()}
+
+
+def followLink(label):
+    """Click the link in a label, by the keyboard, which reaches the only one with the tabulator."""
+    raw = unwrap(label)
+    if not raw.isVisible() or "<a " not in raw.text():
+        raise AssertionError(f"a user sees no link in {raw.objectName() or raw!r}")
+    raw.setFocus()
+    QTest.keyClick(raw, QtCore.Qt.Key.Key_Tab)
+    QTest.keyClick(raw, QtCore.Qt.Key.Key_Return)
+    processEvents()
+
+
 def typeText(widget, text):
     """Replace the text of a line edit (or of the line edit inside a path selector) and press Return."""
     raw = unwrap(widget)

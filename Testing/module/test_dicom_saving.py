@@ -50,7 +50,7 @@ def loadFromDatabase(folder: Path, **how):
 
 def save(panel, path: Path) -> None:
     driving.answerFileDialog(path)
-    driving.click(panel.ui.saveDicomButton)
+    driving.chooseInMenu(panel.ui.exportButton, "DICOM Segmentation ...")
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_a_volume_from_elsewhere_is_refused_before_a_name_is_asked_for(panel, wo
     addVolume()
     worker("good")
     segment(panel)
-    driving.click(panel.ui.saveDicomButton)
+    driving.chooseInMenu(panel.ui.exportButton, "DICOM Segmentation ...")
     assert len(told) == 1 and "was not loaded from Slicer's DICOM database" in told[0]
     assert not driving.openDialogs()
 
@@ -161,10 +161,12 @@ def test_without_its_volume_a_segmentation_cannot_be_saved(panel, worker, volume
 
     worker("good")
     segment(panel)
-    assert panel.ui.saveDicomButton.enabled
+    assert driving.menuEntries(panel.ui.exportButton)["DICOM Segmentation ..."]
     slicer.mrmlScene.RemoveNode(volume)
     panel.ui.outputSelector.setCurrentNode(segmentations()[0])
-    assert panel.ui.resultsCollapsibleButton.visible and not panel.ui.saveDicomButton.enabled
+    entries = driving.menuEntries(panel.ui.exportButton)
+    assert panel.ui.resultsCollapsibleButton.visible and not entries["DICOM Segmentation ..."]
+    assert entries["Surfaces as STL ..."] and not entries["Label map as NIfTI ..."]
     with pytest.raises(InputError, match="no longer in the scene"):
         sourceFiles(None)
 
@@ -191,9 +193,9 @@ def test_what_no_longer_fits_its_slices_is_refused_and_nothing_is_written(panel,
     (tmp_path / "heart.sr.dcm").unlink()
     save(panel, tmp_path / "in" / "IM0001.dcm")
     next((tmp_path / "in").iterdir()).unlink()
-    driving.click(panel.ui.saveDicomButton)
+    driving.chooseInMenu(panel.ui.exportButton, "DICOM Segmentation ...")
     slicer.dicomDatabase.closeDatabase()
-    driving.click(panel.ui.saveDicomButton)
+    driving.chooseInMenu(panel.ui.exportButton, "DICOM Segmentation ...")
     said = (
         "no longer those of",
         "overlaps another",

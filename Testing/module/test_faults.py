@@ -119,13 +119,13 @@ def test_a_table_that_cannot_be_written_whole_leaves_the_earlier_file(panel, vol
     driving.answerFileDialog(kept)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
     try:
-        driving.click(panel.ui.saveTableButton)
+        driving.chooseInMenu(panel.ui.exportButton, "Table as CSV ...")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert told == ["The file could not be written (File too large)."]
     assert kept.read_text() == "measured last year" and not list(tmp_path.glob("*.part"))
     driving.answerFileDialog(kept)
-    driving.click(panel.ui.saveTableButton)
+    driving.chooseInMenu(panel.ui.exportButton, "Table as CSV ...")
     assert "Left ventricle" in kept.read_text(encoding="utf-8-sig")
 
 

@@ -11,6 +11,7 @@ pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 from PySide6 import QtWidgets
 
+from mkd_core.structures import STRUCTURES
 from Testing.harness.pythonqt import unwrap
 from Testing.support import panel_layout
 from Testing.support.panel_driving import MODULE, addSolidHeart, addVolume, draw, driving, segment, waitForStage
@@ -26,7 +27,14 @@ def idle(panel, worker, tmp_path):
 
 
 def ready(panel, worker, tmp_path):
+    """A volume that the views do not show, and choices under Advanced that leave something out."""
     addVolume()
+    driving.click(panel.ui.advancedCollapsibleButton)
+    for structure in STRUCTURES[3:]:
+        driving.tick(panel.ui.structuresList, structure.name, on=False)
+    panel.ui.segmentorComboBox.currentIndex = 1
+    driving.click(panel.ui.advancedCollapsibleButton)
+    assert panel.ui.choicesLabel.visible and panel.ui.shownVolumeLabel.visible
 
 
 def warned(panel, worker, tmp_path):
@@ -99,6 +107,9 @@ def unfolded(panel, worker, tmp_path):
     driving.click(panel.ui.disagreementCheckBox)
     segment(panel)
     segment(panel)
+    driving.answerFileDialog(tmp_path)
+    driving.chooseInMenu(panel.ui.exportButton, "Surfaces as STL ...")
+    assert panel.ui.exportedLabel.visible and panel.ui.legendLabel.visible
     driving.click(panel.ui.checkEnvironmentButton)
     driving.waitUntil(lambda: panel.ui.checkEnvironmentButton.enabled, message="the end of the check")
     for name in ("weightsCollapsibleButton", "downloadCollapsibleButton", "logCollapsibleButton"):
@@ -165,7 +176,7 @@ def test_nothing_overlaps_and_no_text_is_cut_at_any_size(panel, worker, tmp_path
 
 
 @pytest.mark.parametrize("percent", [125, 200])
-@pytest.mark.parametrize("state", ["warned", "done", "figures", "beat", "batch", "unfolded"])
+@pytest.mark.parametrize("state", ["ready", "warned", "done", "figures", "beat", "batch", "unfolded"])
 def test_nothing_overlaps_with_larger_fonts(loadModule, slicerApp, tiny_bundle_path, worker, tmp_path, state, percent):
     slicerApp.userSettings().setValue("MKDSegmentation/WeightsPath", str(tiny_bundle_path))
     before = QtWidgets.QApplication.font()

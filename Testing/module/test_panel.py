@@ -179,8 +179,9 @@ def test_a_click_on_a_row_brings_the_slice_views_to_the_structure(panel, volume,
 def test_show_3d_makes_surfaces(panel, volume, worker):
     worker("good")
     segment(panel)
-    driving.click(panel.ui.show3DButton)
-    assert segmentations()[0].GetSegmentation().ContainsRepresentation("Closed surface")
+    driving.waitUntil(
+        lambda: segmentations()[0].GetSegmentation().ContainsRepresentation("Closed surface"), message="the surfaces"
+    )
 
 
 def test_choices_cannot_be_changed_during_a_run(panel, volume, worker, tmp_path):
@@ -243,7 +244,7 @@ def test_every_control_has_a_tool_tip(openPanel):
         and not widget.toolTip
     ]
     assert untold == []
-    for name in ("inputSelector", "outputSelector", "weightsPathLineEdit", "folderLineEdit", "show3DButton"):
+    for name in ("inputSelector", "outputSelector", "weightsPathLineEdit", "folderLineEdit", "smoothingSlider"):
         assert getattr(openPanel.ui, name).toolTip, name
 
 
@@ -267,7 +268,9 @@ def test_no_colour_is_fixed_so_that_the_panel_follows_dark_and_light_themes(open
 
     for widget in openPanel.parent.findChildren(qt.QWidget):
         assert widget.styleSheet == "", widget.name
-    shown = driving.shownTexts(openPanel.parent)
+    legend = openPanel.ui.legendLabel.text  # its patches have the colours of the map, its words that of the theme
+    assert "background-color" in legend and "color:" not in legend.replace("background-color:", "")
+    shown = [text for text in driving.shownTexts(openPanel.parent) if text != legend]
     assert shown and not [text for text in shown if "color" in text or "<font" in text]
 
 

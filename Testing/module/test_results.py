@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+from mkd_core.structures import STRUCTURES
 from Testing.support.fake_worker import blocks
 
 pytest.importorskip("slicer")
@@ -105,7 +106,7 @@ def test_save_writes_a_csv_file_and_remembers_the_folder(panel, volume, worker, 
     segment(panel)
     (tmp_path / "résultats").mkdir()
     driving.answerFileDialog(tmp_path / "résultats" / "heart.csv")
-    driving.click(panel.ui.saveTableButton)
+    driving.chooseInMenu(panel.ui.exportButton, "Table as CSV ...")
     with open(tmp_path / "résultats" / "heart.csv", encoding="utf-8-sig", newline="") as file:
         rows = list(csv.reader(file))
     assert [row[0] for row in rows][1:8] == [row[0] for row in driving.tableTexts(panel.ui.resultsTable)]
@@ -181,6 +182,42 @@ def test_disagreement_and_aligned_volume_come_when_asked_for_and_are_shown_over_
     assert slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID()).GetName() == "CT heart aligned volume"
     driving.choose(panel.ui.overlayComboBox, "Nothing")
     assert not composite.GetForegroundVolumeID()
+
+
+def test_the_disagreement_map_has_colours_of_its_own_a_legend_and_leaves_image_and_outlines_to_be_seen(
+    panel, volume, worker
+):
+    import re
+
+    import slicer
+
+    worker("good")
+    driving.click(panel.ui.advancedCollapsibleButton)
+    driving.click(panel.ui.disagreementCheckBox)
+    driving.click(panel.ui.alignedCheckBox)
+    segment(panel)
+    legend = panel.ui.legendLabel
+    assert legend.visible and "10 to 30 %" in legend.text and "over 60 %" in legend.text
+    patches = [bytes.fromhex(code) for code in re.findall("background-color:#(......)", legend.text)]
+    display = slicer.util.getNode("CT heart disagreement").GetDisplayNode()
+    colors = display.GetColorNode().GetLookupTable()
+    colors.SetRange(0.0, 1.0)
+    for share, patch in ((0.12, 0), (0.28, 0), (0.32, 1), (0.58, 1), (0.62, 2), (1.0, 2)):
+        drawn = [0.0, 0.0, 0.0]
+        colors.GetColor(share, drawn)
+        assert bytes(round(255 * channel) for channel in drawn) == patches[patch], share
+    assert not {tuple(patch) for patch in patches} & {structure.color for structure in STRUCTURES}
+    assert display.GetApplyThreshold() and display.GetLowerThreshold() == 0.1, "below it nothing is drawn"
+    assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (0.0, 1.0)
+    composite = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
+    assert composite.GetForegroundOpacity() == 0.5 and not segmentations()[0].GetDisplayNode().GetVisibility2DFill()
+    driving.choose(panel.ui.overlayComboBox, "Aligned volume (IAM)")
+    assert not legend.visible
+    driving.choose(panel.ui.overlayComboBox, "Disagreement of the segmentors")
+    assert legend.visible
+    segment(panel)
+    tables = [node for node in slicer.util.getNodesByClass("vtkMRMLColorTableNode") if "isagreement" in node.GetName()]
+    assert tables == [display.GetColorNode()], "one for all"
 
 
 def test_overlays_of_an_earlier_run_do_not_stay_beside_a_new_result(panel, volume, worker):

@@ -172,14 +172,25 @@ def test_show_3d_holds_for_every_frame_that_comes_into_view(panel, sequence, wor
     def hasSurfaces():
         return shown.GetSegmentation().ContainsRepresentation("Closed surface")
 
-    driving.click(panel.ui.show3DButton)
+    def showsNow():
+        driving.waitUntil(lambda: panel._surfaces._task is None, message="the surfaces")
+        return hasSurfaces()
+
+    assert showsNow()
     for frame in (1, 2, 0):
         browser.SetSelectedItemNumber(frame)
-        assert hasSurfaces(), f"frame {frame}"
-    driving.click(panel.ui.show3DButton)
+        assert showsNow(), f"frame {frame}"
+    browser.SetSelectedItemNumber(2)  # before the surfaces of this one are made, the next one comes
+    browser.SetSelectedItemNumber(3)
+    assert showsNow()
+    driving.pressKey(panel.ui.smoothingSlider, "Home")
+    assert showsNow()
+    browser.SetSelectedItemNumber(4)
+    assert showsNow() and shown.GetSegmentation().GetConversionParameter("Smoothing factor") == "0.00"
+    driving.click(panel.ui.show3DCheckBox)
     for frame in (1, 2, 0):
         browser.SetSelectedItemNumber(frame)
-        assert not hasSurfaces(), f"frame {frame}"
+        assert not showsNow() and not hasSurfaces(), f"frame {frame}"
 
 
 def test_cancel_keeps_the_frames_that_are_finished(panel, sequence, worker, slicerApp, tmp_path):

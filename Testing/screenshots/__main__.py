@@ -233,9 +233,12 @@ def withViews(panel, volume):
 
     from Testing.harness import driving, views
 
-    driving.click(panel.ui.show3DButton)
+    segmentation = panel.ui.outputSelector.currentNode()
+    driving.waitUntil(
+        lambda: segmentation.GetSegmentation().ContainsRepresentation("Closed surface"), message="the surfaces"
+    )
     bounds = np.zeros(6)
-    panel.ui.outputSelector.currentNode().GetRASBounds(bounds)
+    segmentation.GetRASBounds(bounds)
     low, high = bounds[::2], bounds[1::2]
     return views.windowImage(panel, point=tuple((low + high) / 2), field=float((high - low).max()) * 1.6, width=WIDTH)
 

@@ -435,7 +435,7 @@ MESSAGES: Mapping[str, Message] = {
     ),
     "dicom_overlap": Message(
         "refusal",
-        _("{Structure} overlaps another structure, and in these DICOM files no two segments may."),
+        _("{Structure} overlaps another structure, and in such a file no two segments may."),
         _("Remove the overlap in Segment Editor."),
     ),
     "dicomweb_address": Message(

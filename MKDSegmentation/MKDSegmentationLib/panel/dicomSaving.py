@@ -13,21 +13,30 @@ from ..scene.findingTexts import errorText
 
 
 class DicomSaving:
-    """A button that writes DICOM Segmentation and report of the segments as they are now.
+    """Writes DICOM Segmentation and report of the segments as they are now.
 
-    :param ui: the panel's widgets: saveDicomButton.
+    :param ui: the panel's widgets: exportButton.
+    :param menu: ExportMenu that gets an entry for it.
     """
 
-    def __init__(self, ui) -> None:
-        self._button = ui.saveDicomButton
+    def __init__(self, ui, menu) -> None:
+        self._button = ui.exportButton
+        self._action = menu.add(
+            _("DICOM Segmentation ..."),
+            _(
+                "Save the segments as they are now as DICOM Segmentation, and the measurements beside it as DICOM "
+                "report (.sr.dcm). Both are also added to Slicer's DICOM database. The volume must have been loaded "
+                "from there."
+            ),
+            self._onSave,
+        )
         self._settings = MachineSettings()
         self._state = None
-        self._button.connect("clicked(bool)", self._onSave)
 
     def show(self, state) -> None:
         """Remember what would be saved; without its volume there are no slices that it could lie on."""
         self._state = state
-        self._button.enabled = state.volume is not None
+        self._action.enabled = state.volume is not None
 
     def _onSave(self) -> None:
         from ..scene.dicomExport import saveAsDicom, sourceFiles  # here, for it loads SimpleITK

@@ -1,23 +1,33 @@
 """What a run gives: which structures, and from which segmentor. Choices that are saved with the scene."""
 
+import html
+
 import qt
 from slicer.i18n import tr as _
 
 from mkd_core.protocol import SEGMENTORS
 
+from ..scene.patientFacts import patientIdOf
+
+_SEGMENTOR_NAMES = {"real": "S_real", "synthetic": "S_syn"}
+
 
 class OutputChoices:
     """Keeps the tick list of structures and the choice of the segmentor in agreement with the parameter node.
 
-    :param ui: the panel's widgets: structuresList, filled by :meth:`offer` with one item to tick per structure, and
-        segmentorComboBox, filled with the segmentors.
+    What is not the default is told in a sentence beside the button that segments, for these widgets may be folded away,
+    and ends with the patient that it was chosen for.
+
+    :param ui: the panel's widgets: structuresList, filled by :meth:`offer` with one item to tick per structure,
+        segmentorComboBox, filled with the segmentors, and choicesLabel for the sentence.
     """
 
     def __init__(self, ui) -> None:
         structuresList, segmentorComboBox = ui.structuresList, ui.segmentorComboBox
-        self._list, self._comboBox = structuresList, segmentorComboBox
+        self._list, self._comboBox, self._label = structuresList, segmentorComboBox, ui.choicesLabel
         self._parameterNode = None
         self._structures = ()
+        self._volume = None  # for which the choices were made
         texts = {
             "ensemble": _("Both segmentors together"),
             "real": _("S_real alone (trained on images as they are)"),
@@ -27,6 +37,7 @@ class OutputChoices:
             segmentorComboBox.addItem(texts[segmentor])
         structuresList.connect("itemChanged(QListWidgetItem*)", self._onItemChanged)
         segmentorComboBox.connect("currentIndexChanged(int)", self._onSegmentor)
+        self._label.connect("linkActivated(QString)", self._onReset)
 
     def offer(self, structures) -> None:
         """Offer the structures that the weights know, in the order of their labels."""
@@ -62,6 +73,24 @@ class OutputChoices:
         if parameterNode is not None:
             self.show(parameterNode)
 
+    def forgetPatient(self) -> None:
+        """Let the choices that come with a scene hold for its volume."""
+        self._volume = None
+
+    def followVolume(self, volumeNode) -> None:
+        """Take the choices back if the selected volume is not known to show the patient of the one before."""
+        if volumeNode is None or volumeNode is self._volume:
+            return
+        before, self._volume = self._volume, volumeNode
+        patient = patientIdOf(volumeNode)
+        isOther = before is not None and (patient is None or patient != patientIdOf(before))
+        if isOther and self._parameterNode is not None:
+            self._onReset()
+
+    def keepFor(self, volumeNode) -> None:
+        """Keep the choices for a volume made of the selected one."""
+        self._volume = volumeNode
+
     def show(self, parameterNode) -> None:
         """Show what a parameter node says."""
         followed, self._parameterNode = self._parameterNode, None  # what is shown now must not be written back
@@ -72,6 +101,26 @@ class OutputChoices:
                 self._list.item(row).setCheckState(state)
         self._comboBox.currentIndex = SEGMENTORS.index(parameterNode.segmentor)
         self._parameterNode = followed
+        self._tell(parameterNode.segmentor)
+
+    def _tell(self, segmentor: str) -> None:
+        """Say what a run gives less than everything."""
+        chosen, sentences = self.structures, []
+        if chosen:
+            names = [structure.name for structure in self._structures if structure.key in chosen]
+            sentences.append(_("Structures: {names} only.").format(names=", ".join(names)))
+        if segmentor != "ensemble":
+            sentences.append(_("Output of {segmentor} alone.").format(segmentor=_SEGMENTOR_NAMES[segmentor]))
+        text = html.escape(" ".join(sentences))
+        text += f' <a href="reset">{_("Reset")}</a>' if text else ""
+        if self._label.text != text:
+            self._label.text = text
+        self._label.visible = bool(text)
+
+    def _onReset(self, _link: str = "") -> None:
+        """Take all structures and the output of both segmentors."""
+        self._parameterNode.excludedStructures = ""
+        self._parameterNode.segmentor = "ensemble"
 
     def _isTicked(self, row: int) -> bool:
         return self._list.item(row).checkState() == qt.Qt.Checked

@@ -29,18 +29,23 @@ class ResultsTable:
     numbers.
 
     :param ui: the panel's widgets: resultsTable with five columns, warningsLabel and provenanceLabel below it,
-        copyButton for the clipboard, saveTableButton for a CSV file.
+        copyButton for the clipboard.
+    :param menu: ExportMenu that gets an entry for a CSV file.
     """
 
-    def __init__(self, ui) -> None:
+    def __init__(self, ui, menu) -> None:
         self._table, self._warningsLabel, self._provenanceLabel = ui.resultsTable, ui.warningsLabel, ui.provenanceLabel
-        self._saveButton = ui.saveTableButton
+        self._exportButton = ui.exportButton
         self._settings = MachineSettings()
         self._report, self._keys = None, []
         self._segmentation, self._volume = None, None
         self._fitted = FittedTable(ui.resultsTable)
         ui.copyButton.connect("clicked(bool)", self._onCopy)
-        ui.saveTableButton.connect("clicked(bool)", self._onSave)
+        menu.add(
+            _("Table as CSV ..."),
+            _("Save the table as a CSV file. The same table is in the scene as a table node."),
+            self._onSave,
+        )
 
     def show(self, state) -> None:
         """Show the report in the state of the panel; rows stand in the order of the label values."""
@@ -128,7 +133,7 @@ class ResultsTable:
     def _onSave(self) -> None:
         proposed = self._settings.exportPath(self._segmentation.GetName(), ".csv")
         path = qt.QFileDialog.getSaveFileName(
-            self._saveButton, _("Save the measurements"), proposed, _("Table") + " (*.csv)"
+            self._exportButton, _("Save the measurements"), proposed, _("Table") + " (*.csv)"
         )
         if not path:
             return

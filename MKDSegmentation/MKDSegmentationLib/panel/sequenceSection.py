@@ -13,8 +13,6 @@ from ..scene.frameSequence import FrameSequence
 from ..scene.functionNodes import chartOf, functionNotes, functionOfReports, functionRows
 from .fittedTable import FittedTable
 
-_SURFACE = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
-
 
 class SequenceSection:
     """Shows the frames behind the selected volume, if it is one of a sequence, and the function that was measured in
@@ -31,7 +29,6 @@ class SequenceSection:
         self._nextTimer.setInterval(0)
         self._nextTimer.connect("timeout()", self._showFunction)
         self._reports = []  # of the frames, as the function was derived from them
-        self._shown = (None, "")  # sequence of segmentations, and the index value of the frame that is shown
         self._fitted = FittedTable(ui.functionTable)
         ui.functionTable.connect("cellClicked(int,int)", self._onRowClicked)
         ui.showPlotButton.connect("clicked(bool)", self._onShowPlot)
@@ -50,7 +47,6 @@ class SequenceSection:
         ui.segmentSequenceButton.toolTip = state.blockingReason or _(
             "Segment every frame; frames that are finished are kept if you cancel."
         )
-        self._keepSurfaces()
         self._isRunning = state.isRunning
         self._showFunction()
 
@@ -68,26 +64,6 @@ class SequenceSection:
             widget.visible = function is not None
         if function is not None:
             self._show(function)
-
-    def _keepSurfaces(self) -> None:
-        """Let a frame that comes into view have surfaces if the one before it had: "Show 3D" is about what is seen, not
-        about a frame.
-        """
-        sequence, browser = self._frames.segmentations(), self._frames.browser
-        (shownSequence, shownValue), node = self._shown, self._frames.segmentationNode()
-        value = self._frames.volumes.GetNthIndexValue(max(0, browser.GetSelectedItemNumber()))
-        self._shown = (sequence, value)
-        if node is None or sequence is not shownSequence or value == shownValue:
-            return
-        before = self._frames.segmentationOfFrame(shownValue)
-        segmentation = node.GetSegmentation()
-        if before is None or segmentation.GetNumberOfSegments() == 0:
-            return
-        wanted = before.GetSegmentation().ContainsRepresentation(_SURFACE)
-        if wanted and not segmentation.ContainsRepresentation(_SURFACE):
-            node.CreateClosedSurfaceRepresentation()
-        elif not wanted:
-            segmentation.RemoveRepresentation(_SURFACE)
 
     def _function(self) -> CardiacFunction | None:
         """Return the function that the segments of the frames tell now, None if no frame was segmented."""

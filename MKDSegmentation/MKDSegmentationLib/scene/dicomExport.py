@@ -9,12 +9,10 @@ import slicer
 from mkd_core.io import dicom, dicom_out
 from mkd_core.io.atomic import OutputFiles
 from mkd_core.measure.messages import finding, refusal
-from mkd_core.structures import BY_KEY
 
 from ..run.volumeTransfer import ijkToRas
 from .dicomInstances import instancesOf
-from .heartGeometry import imageFromArray
-from .ourSegments import ourSegments
+from .heartGeometry import imageFromArray, labelsOnVolume
 from .segmentMeasurement import EDITED, currentReport
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -36,7 +34,7 @@ def saveAsDicom(segmentationNode, volumeNode, path: str) -> tuple:
     series = _seriesOf(files, volumeNode)
     headers, stack = dicom.read_source(series)
     report = currentReport(segmentationNode, volumeNode, scale=1.0)
-    labels = _onSlices(stack, volumeNode, _labels(segmentationNode, volumeNode, report))
+    labels = _onSlices(stack, volumeNode, labelsOnVolume(segmentationNode, volumeNode, report["labels"]))
     edited = [key for key, entry in report["structures"].items() if entry.get("state") == EDITED]
     made = dicom_out.build(series, headers, labels, report, edited=edited)
     with OutputFiles(inputs=files, overwrite=True) as outputs:
@@ -72,23 +70,6 @@ def _seriesOf(files: list, volumeNode) -> dicom.Series:
         return fitting[0]
     problems = [one.problem for one in found if one.problem is not None]
     raise refusal(problems[0] if problems and not fitting else finding("dicom_volume_changed"))
-
-
-def _labels(segmentationNode, volumeNode, report: dict) -> np.ndarray:
-    """Return our segments as labels on the volume's voxels (k, j, i)."""
-    ours, merged = ourSegments(segmentationNode), None
-    for key in report["structures"]:
-        if key not in ours:
-            continue
-        mask = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, ours[key], volumeNode) > 0
-        if merged is None:
-            merged = np.zeros(mask.shape, np.uint8)
-        if merged[mask].any():
-            raise refusal(finding("dicom_overlap", structure=key))
-        merged[mask] = report["labels"].get(key, BY_KEY[key].label)
-    if merged is None:
-        raise refusal(finding("dicom_no_segments"))
-    return merged
 
 
 def _onSlices(stack: dicom.Stack, volumeNode, labels: np.ndarray) -> np.ndarray:

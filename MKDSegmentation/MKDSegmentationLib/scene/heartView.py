@@ -31,6 +31,32 @@ def showHeart(segmentationNode) -> None:
     jumpToHeart(segmentationNode)
 
 
+def isInView(volumeNode) -> bool:
+    """Tell whether one of the slice views of the layout shows a volume."""
+    for composite in _compositesInLayout():
+        shown = [composite.GetBackgroundVolumeID()]
+        if composite.GetForegroundOpacity() > 0.0:
+            shown.append(composite.GetForegroundVolumeID())
+        if volumeNode.GetID() in shown:
+            return True
+    return False
+
+
+def backgroundsInView() -> list:
+    """Return the volumes that the slice views of the layout show as their background."""
+    ids = dict.fromkeys(composite.GetBackgroundVolumeID() for composite in _compositesInLayout())
+    nodes = [slicer.mrmlScene.GetNodeByID(nodeId) for nodeId in ids if nodeId]
+    return [node for node in nodes if node is not None]
+
+
+def _compositesInLayout() -> list:
+    inLayout = {
+        node.GetLayoutName() for node in slicer.util.getNodesByClass("vtkMRMLSliceNode") if node.IsMappedInLayout()
+    }
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    return [node for node in composites if node.GetLayoutName() in inLayout]
+
+
 def jumpToHeart(segmentationNode) -> None:
     """Bring the slice views to the middle of our segments."""
     centers = [segmentationNode.GetSegmentCenterRAS(segmentId) for segmentId in ourSegments(segmentationNode).values()]

@@ -8,7 +8,14 @@ from mkd_core.protocol import ALIGNED, DISAGREEMENT
 from ..run.volumeTransfer import Overlay, setVolume
 
 _ROLES = {DISAGREEMENT: "MKDSegmentation.Disagreement", ALIGNED: "MKDSegmentation.Aligned"}
-_FAINTEST = 0.1  # disagreement below this is not shown: it is everywhere
+
+#: Grades of disagreement, from a share of the probability on, with their colours: none of them is the colour of a
+#: structure. What is below the first is not shown: it is everywhere.
+GRADES = ((0.1, (255, 176, 232)), (0.3, (255, 84, 205)), (0.6, (222, 0, 134)))
+
+_COLORS_ATTRIBUTE = "MKDSegmentation.DisagreementColors"
+_COLORS = 101
+_OPACITY = {DISAGREEMENT: 0.5, ALIGNED: 0.6}  # half transparent: image and outlines stay readable
 
 
 def overlayOf(segmentationNode, kind: str):
@@ -45,19 +52,43 @@ def removeOverlay(kind: str, segmentationNode) -> None:
         slicer.mrmlScene.RemoveNode(node)
 
 
-def showOverlay(node, volumeNode) -> None:
-    """Lay a volume over another in the slice views, or nothing if it is None."""
-    opacity = 0.6 if node is not None else 0.0
-    slicer.util.setSliceViewerLayers(background=volumeNode, foreground=node, foregroundOpacity=opacity)
+def showOverlay(kind: str, segmentationNode, volumeNode) -> None:
+    """Lay the volume of this kind that belongs to a segmentation over another volume in the slice views."""
+    slicer.util.setSliceViewerLayers(
+        background=volumeNode, foreground=overlayOf(segmentationNode, kind), foregroundOpacity=_OPACITY[kind]
+    )
+
+
+def hideOverlay(volumeNode) -> None:
+    """Lay nothing over a volume in the slice views."""
+    slicer.util.setSliceViewerLayers(background=volumeNode, foreground=None, foregroundOpacity=0.0)
 
 
 def _setDisplay(kind: str, display, modality: str) -> None:
     if kind == DISAGREEMENT:
-        display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeIron")
+        display.SetAndObserveColorNodeID(_disagreementColors().GetID())
         display.SetAutoWindowLevel(False)
         display.SetWindowLevelMinMax(0.0, 1.0)
-        display.SetThreshold(_FAINTEST, 1.0)
+        display.SetThreshold(GRADES[0][0], 1.0)
         display.SetApplyThreshold(True)
     elif modality == "CT":
         display.SetAutoWindowLevel(False)
         display.SetWindowLevelMinMax(-300.0, 700.0)
+
+
+def _disagreementColors():
+    """Return the colour table of the grades, which is made once for each scene."""
+    for node in slicer.util.getNodesByClass("vtkMRMLColorTableNode"):
+        if node.GetAttribute(_COLORS_ATTRIBUTE):
+            return node
+    node = slicer.mrmlScene.AddNewNodeByClass(
+        "vtkMRMLColorTableNode", slicer.mrmlScene.GenerateUniqueName(_("Disagreement of the segmentors"))
+    )
+    node.SetAttribute(_COLORS_ATTRIBUTE, "true")
+    node.SetTypeToUser()
+    node.SetNumberOfColors(_COLORS)
+    for index in range(_COLORS):
+        share = index / (_COLORS - 1)
+        color = next((one for start, one in reversed(GRADES) if share >= start), GRADES[0][1])
+        node.SetColor(index, f"{share:.2f}", *(channel / 255.0 for channel in color), 1.0)
+    return node

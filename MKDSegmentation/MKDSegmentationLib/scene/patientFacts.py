@@ -31,9 +31,13 @@ _ATTRIBUTES = {
 }
 
 _DATE_TAG, _MODALITY_TAG = "0008|0020", "0008|0060"
+_PATIENT_ID_TAG, _NAME_TAG, _BIRTH_TAG = "0010|0020", "0010|0010", "0010|0030"
 _TAGS = (
     _DATE_TAG,
     _MODALITY_TAG,
+    _PATIENT_ID_TAG,
+    _NAME_TAG,
+    _BIRTH_TAG,
     SEX_TAG,
     AGE_TAG,
     SIZE_TAG,
@@ -75,6 +79,15 @@ def patientOf(volumeNode) -> Patient:
     if typed["sex"] is not None:
         changes["sex"] = typed["sex"] if typed["sex"] in ("M", "F") else None
     return dataclasses.replace(patient, **changes)
+
+
+def patientIdOf(volumeNode) -> tuple | None:
+    """Return what can be compared to tell whether two volumes show one patient, as their DICOM files say; None where
+    they do not.
+    """
+    tags = dicomTags(volumeNode)
+    found = tuple(tags.get(tag, "").strip() for tag in (_PATIENT_ID_TAG, _NAME_TAG, _BIRTH_TAG))
+    return found if any(found[:2]) else None
 
 
 def _number(text: str, limits: tuple) -> float | None:

@@ -122,7 +122,8 @@ def writeSegmentation(
 
 def _fill(segmentationNode, labels: LabelBlock, volumeNode, algorithmName: str, structures) -> None:
     segmentation = segmentationNode.GetSegmentation()
-    showedSurfaces = segmentation.ContainsRepresentation(_SURFACE)
+    if segmentation.GetSourceRepresentationName() == _BINARY:
+        segmentation.RemoveRepresentation(_SURFACE)  # of what is replaced; making others here would take seconds
     if not segmentsOfOthers(segmentationNode):
         if segmentation.GetSourceRepresentationName() != _BINARY:
             segmentation.RemoveAllSegments()
@@ -156,8 +157,6 @@ def _fill(segmentationNode, labels: LabelBlock, volumeNode, algorithmName: str, 
         _describe(segmentation.GetSegment(segmentId), structure, algorithmName)
         fingerprint = Fingerprint.of(labels.values == structure.label, labels.start, geometry)
         markAsOurs(segmentationNode, segmentId, structure.key, fingerprint)
-    if showedSurfaces:
-        segmentation.CreateRepresentation(_SURFACE, True)
     _show(segmentationNode, list(written.values()))
 
 
