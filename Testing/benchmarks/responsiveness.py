@@ -72,6 +72,7 @@ def main() -> int:
     _, panel = bootstrap.loadModule(MODULE)
     import qt
     import slicer
+
     from MKDSegmentationLib.scene.phantom import addVolume
 
     ui, size, watch = panel.ui, tuple(options.size), None
@@ -113,7 +114,11 @@ def main() -> int:
         ):
             path = Path(folder) / file
             setattr(qt.QFileDialog, "getSaveFileName", lambda *_, path=path: str(path))  # noqa: B010
-            watch.measure(name, lambda button=button: driving.click(button), path.is_file)
+
+            def is_written(path: Path = path) -> bool:
+                return path.is_file() and panel._reportButtons._task is None
+
+            watch.measure(name, lambda button=button: driving.click(button), is_written)
     for number in (2, 3):
         addVolume(image, f"Heart CT {number}")
     watch.measure("batch section opens", lambda: driving.click(ui.batchCollapsibleButton), lambda: True)

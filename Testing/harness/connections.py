@@ -9,6 +9,7 @@ from PySide6 import QtCore
 from . import api, failures
 
 _connections = {}
+_signals = {}  # class, its number of methods and a name -> signatures
 
 
 def normalized(signature):
@@ -24,11 +25,16 @@ def normalized(signature):
 def signalsNamed(raw, name):
     """Return the metaobject's signatures of the signals called `name`, in the order PythonQt finds them."""
     meta = raw.metaObject()
+    # Python may add signals to a class, which then has more methods
+    key = (meta.className(), meta.methodCount(), name)
+    if key in _signals:
+        return _signals[key]
     found = []
     for index in range(meta.methodCount()):
         method = meta.method(index)
         if method.methodType() == QtCore.QMetaMethod.MethodType.Signal and bytes(method.name().data()).decode() == name:
             found.append(bytes(method.methodSignature().data()).decode())
+    _signals[key] = found
     return found
 
 
