@@ -110,7 +110,6 @@ def main() -> int:
             ("report as PDF", ui.reportButton, "heart.pdf"),
             ("report as web page", ui.reportButton, "heart.html"),
             ("row for a study", ui.studyButton, "study.csv"),
-            ("table as CSV", ui.saveTableButton, "table.csv"),
         ):
             path = Path(folder) / file
             setattr(qt.QFileDialog, "getSaveFileName", lambda *_, path=path: str(path))  # noqa: B010

@@ -9,7 +9,9 @@ from PySide6 import QtCore
 from . import api, failures
 
 _connections = {}
-_signals = {}  # class, its number of methods and a name -> signatures
+
+#: Signatures of signals by name, for every kind of object: each use of a member asks for them.
+_signals = {}
 
 
 def normalized(signature):
@@ -25,17 +27,14 @@ def normalized(signature):
 def signalsNamed(raw, name):
     """Return the metaobject's signatures of the signals called `name`, in the order PythonQt finds them."""
     meta = raw.metaObject()
-    # Python may add signals to a class, which then has more methods
-    key = (meta.className(), meta.methodCount(), name)
-    if key in _signals:
-        return _signals[key]
-    found = []
-    for index in range(meta.methodCount()):
-        method = meta.method(index)
-        if method.methodType() == QtCore.QMetaMethod.MethodType.Signal and bytes(method.name().data()).decode() == name:
-            found.append(bytes(method.methodSignature().data()).decode())
-    _signals[key] = found
-    return found
+    kind = type(raw), meta.className(), meta.methodCount()
+    if kind not in _signals:
+        _signals[kind] = {}
+        for method in map(meta.method, range(meta.methodCount())):
+            if method.methodType() == QtCore.QMetaMethod.MethodType.Signal:
+                signatures = _signals[kind].setdefault(bytes(method.name().data()).decode(), [])
+                signatures.append(bytes(method.methodSignature().data()).decode())
+    return _signals[kind].get(name, [])
 
 
 def _inMetaObject(cppType):
