@@ -51,12 +51,23 @@ def main() -> int:
 
 
 def shrink(path: Path) -> None:
-    """Give a picture 256 colours of its own, which halves its file: noise in a CT takes most of it."""
+    """Give a picture 256 colours, which halves its file: noise in a CT takes most of it. The colours of the structures
+    and of the disagreement map are among them, though few pixels have them.
+    """
     from PIL import Image
 
+    from MKDSegmentationLib.scene.overlayVolumes import GRADES
+
+    from mkd_core.structures import STRUCTURES
+
+    kept = [structure.color for structure in STRUCTURES] + [color for _start, color in GRADES]
+    kept += [tuple(channel // 2 for channel in color) for color in kept]  # in shadow, or over black
     with Image.open(path) as image:
-        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    few.save(path, optimize=True)
+        colors = image.convert("RGB")
+    own = colors.quantize(256 - len(kept)).getpalette()[: 3 * (256 - len(kept))]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(own + [channel for color in kept for channel in color])
+    colors.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def noVolume(panel):
