@@ -108,6 +108,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = MKDSegmentationLogic()
         self._createSections()
         self._wrappedLabels = lib.WrappedLabels(uiWidget)
+        self._keyboard = lib.KeyboardAccess(uiWidget, self.ui.segmentButton, self._runButtons.takeQuestionBack)
         self.logic.measurements.onMeasured = self._updatePanel
 
         scene = slicer.mrmlScene
@@ -161,6 +162,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._batch.close()
             self._clinical.close()
             self._wrappedLabels.close()
+            self._keyboard.close()
             self._download.close()
             self._newerWeights.close()
             self._runButtons.close()

@@ -1,4 +1,4 @@
-"""Keep the folder in which somebody happens to work out of the search for modules.
+"""Keep a process of ours apart from where it was started: from the folder, and from other readers of its stdin.
 
 ``python -m mkd_core.worker`` puts the current folder first on the search path: a file ``numpy.py`` or ``queue.py`` in a
 folder of data would be run instead of the real one.  ``python -P`` prevents it from the start; where that was left out,
@@ -16,3 +16,16 @@ def forget_current_folder() -> None:
     """
     if not getattr(sys.flags, "safe_path", False) and sys.path and (sys.path[0] or os.getcwd()) == os.getcwd():
         del sys.path[0]
+
+
+def take_stdin() -> int:
+    """Return a descriptor of its own for stdin; whoever else looks at stdin finds nothing there.
+
+    On Windows a library that looks at stdin while another thread reads from it waits for that read: importing numpy
+    would hang.
+    """
+    taken = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return taken

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from mkd_core import __version__
 from mkd_core.errors import Cancelled, MKDError, ProtocolError
 from mkd_core.inference.memory import retain_memory
+from mkd_core.isolation import take_stdin
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import (
     ALIGNED,
@@ -310,15 +311,8 @@ def _bundle_path(path: str | None) -> Path:
 
 
 def protocol_streams() -> tuple[BinaryIO, BinaryIO]:
-    """Keep stdin and stdout for the protocol: libraries find nothing on stdin, and what they print goes to stderr.
-
-    On Windows a library that looks at stdin while another thread reads from it waits for that read: importing numpy
-        would hang.
-    """
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    """Keep stdin and stdout for the protocol: libraries find nothing on stdin, and what they print goes to stderr."""
+    requests, replies = os.fdopen(take_stdin(), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     return requests, replies

@@ -17,6 +17,7 @@ _NAMES_OF_FILES = {
     "panel.computingSettings": ("ComputingSettings",),
     "panel.dicomSaving": ("DicomSaving",),
     "panel.exportMenu": ("ExportMenu",),
+    "panel.keyboardAccess": ("KeyboardAccess",),
     "panel.newerWeights": ("NewerWeights",),
     "panel.outputChoices": ("OutputChoices",),
     "panel.overlayChoice": ("OverlayChoice",),

@@ -1,14 +1,21 @@
 """What an archive run costs, and that it cannot be broken: generated DICOM studies, two workers, kill -9 at random.
 
-    python -m Testing.benchmarks.archive [--studies 300] [--kills 20] [--rows 1000000] [--workers 2] [--json FILE]
+    python -m Testing.benchmarks.archive [PART ...] [--folder FOLDER [--minutes 7]] [--json FILE]
+                                         [--studies 300] [--killed 300] [--kills 20] [--rows 1000000] [--workers 2]
 
-1. The pipeline alone: warm processes, as many as workers, read, segment and write some of the studies; CPU seconds a
-   study.
-2. The archive: indexes and runs all of them; studies an hour, CPU seconds a study without the start of the workers,
-   what lies between the two, and memory of the workers over time.
-3. The same again, while workers, the client and all processes are killed at random moments, and once more if it ends
-   before so many kills; final table and files must equal those of the undisturbed run.
-4. A ledger of a million rows: CPU seconds for index, status, export and a claim.
+Parts, all of them in this order if none is named:
+
+- ``studies`` generates the studies and indexes them.
+- ``archive`` runs all of them; studies an hour, CPU seconds a study without the start of the workers, and memory of
+  the workers over time.  Before and after, as many warm processes as workers do some of the studies without ledger and
+  Dask: read, segment and write the labels (the pipeline alone), and the same with the report and pictures that the
+  archive also writes.  Overhead is the archive's CPU time a study over that of each of the two.
+- ``kills`` runs the first studies again, while workers, the client and all processes are killed at random moments, and
+  once more if it ends before so many kills; final table and files must equal those of the undisturbed run.
+- ``ledger`` makes one of a million rows: CPU seconds for index, status, export and a claim.
+
+A part that is run again in the same folder goes on where it was, and its figures join those of the file.  After so many
+minutes ``archive`` is interrupted, and ``kills`` ends with one more kill of everything.
 
 Linux only: CPU time and memory are read from /proc, by psutil.
 """
@@ -16,9 +23,13 @@ Linux only: CPU time and memory are read from /proc, by psutil.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
+import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,10 +44,10 @@ import psutil
 import SimpleITK as sitk
 
 from mkd_core.archive import study
-from mkd_core.archive.export import table, write_csv, write_parquet
+from mkd_core.archive.export import write_csv, write_parquet
 from mkd_core.archive.identity import Pseudonyms
 from mkd_core.archive.index import index
-from mkd_core.archive.ledger import Ledger, Shard, process_name
+from mkd_core.archive.ledger import LEDGER_NAME, Ledger, Shard, Task, process_name
 from mkd_core.archive.study import Settings
 from mkd_core.inference import pipeline
 from mkd_core.inference.memory import retain_memory
@@ -45,10 +56,8 @@ from mkd_core.io.bundle import default_bundle_path, load_bundle
 from mkd_core.io.volumes import write_volume
 from mkd_core.protocol import SegmentationOptions
 from Testing.support import synthetic_ledger
+from Testing.support.archive_results import final_table
 from Testing.support.dicom_exports import write_export
-
-#: Columns of the table that tell of the run and not of the study.
-OF_THE_RUN = ("attempts", "seconds", "finished")
 
 #: Hearts that the studies are variations of, and the spacing of their CT, mm.
 HEARTS, SPACING = 6, (1.6, 1.6, 2.5)
@@ -62,6 +71,9 @@ def write_studies(folder: Path, count: int) -> None:
 
     hearts = [synthesize(None, "CT", seed, spacing=2.0)[0] for seed in range(min(HEARTS, count))]
     for number in range(count):
+        place = folder / f"{number // 100:02d}" / f"{number:04d}"
+        if place.exists():
+            continue
         noise = np.random.default_rng(number)
         heart = hearts[number % len(hearts)]
         turned = sitk.Euler3DTransform(
@@ -75,25 +87,33 @@ def write_studies(folder: Path, count: int) -> None:
         voxels = sitk.GetArrayFromImage(image) + noise.normal(noise.uniform(-15, 15), 12.0, size[::-1])
         noisy = sitk.GetImageFromArray(np.clip(voxels, -1000, 3000).astype(np.int16))
         noisy.CopyInformation(image)
-        write_export(noisy, folder / f"{number // 100:02d}" / f"{number:04d}", 1, study=str(1000 + number))
+        draft = folder.with_name("draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        write_export(noisy, draft, 1, study=str(1000 + number))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft.rename(place)
 
 
 def index_studies(folder: Path, name: str, count: int) -> Path:
-    """A new run of the generated studies."""
-    with Ledger(folder / name, create=True) as ledger:
-        assert index(ledger, [str(folder / "pacs")], Pseudonyms(KEY)).new == count
-    return folder / name
+    """A new run of the first of the generated studies."""
+    run = folder / name
+    if not (run / LEDGER_NAME).exists():
+        sources = sorted(str(place) for place in (folder / "pacs").glob("*/*"))[:count]
+        with Ledger(folder / f"{name}-draft", create=True) as ledger:
+            assert index(ledger, sources, Pseudonyms(KEY)).new == count
+        (folder / f"{name}-draft").rename(run)
+    return run
 
 
 def alone(run: Path, settings: Settings, count: int, workers: int) -> dict[str, float]:
-    """CPU seconds a study of the pipeline alone, warm: all, and of the segmentation in it; in as many processes at a
-    time as there are workers, because they share caches and memory.
+    """CPU seconds a study without ledger and Dask, warm; in as many processes at a time as there are workers, because
+    they share caches and memory.
     """
     code = "\n".join(
         [
             f"import sys; sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})",
-            "from pathlib import Path; from Testing.benchmarks.archive import measure_alone",
-            f"measure_alone(Path({str(run)!r}), {settings.weights!r}, {count})",
+            "from pathlib import Path; from Testing.benchmarks.archive import Settings, measure_alone",
+            f"measure_alone(Path({str(run)!r}), {settings!r}, {count})",
         ]
     )
     processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(workers)]
@@ -101,28 +121,34 @@ def alone(run: Path, settings: Settings, count: int, workers: int) -> dict[str, 
     return {name: float(np.mean([one[name] for one in figures])) for name in figures[0]}
 
 
-def measure_alone(run: Path, weights: str, count: int) -> None:
+def measure_alone(run: Path, settings: Settings, count: int) -> None:
     """Print what :func:`alone` returns; in a process of its own, set up as workers are."""
     import torch
 
     retain_memory()
     torch.set_num_threads(1)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    bundle = load_bundle(weights)
+    bundle = load_bundle(settings.weights)
     options = SegmentationOptions(device="cpu", threads=1)
-    with Ledger(run) as ledger, tempfile.TemporaryDirectory() as folder:
-        sources = [row["source"] for row in ledger.rows(with_origin=True)][: count + 1]
-        whole, inner = [], []
-        for source in sources:
+    with Ledger(run) as ledger, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = list(itertools.islice(ledger.rows(with_origin=True), count + 1))
+        plain, inner, with_all = [], [], []
+        for row in rows:
             start = time.process_time()
-            image, _ = dicom.read(dicom.Series.from_dict(source["series"]))
+            image, _ = dicom.read(dicom.Series.from_dict(row["source"]["series"]))
             before = time.process_time()
             result = pipeline.segment(image, bundle, options=options)
             inner.append(time.process_time() - before)
-            write_volume(result.labels, Path(folder) / "labels.nrrd")
-            whole.append(time.process_time() - start)
+            write_volume(result.labels, folder / "labels.nrrd")
+            plain.append(time.process_time() - start)
+            start = time.process_time()
+            task = Task(row["number"], row["id"], row["source"], row["modality"], 1)
+            assert study.process(folder, task, settings, bundle, options).state == "done"
+            with_all.append(time.process_time() - start)
     # The first is cold.
-    print(json.dumps({"CPU s a study": np.mean(whole[1:]), "of which segmentation": np.mean(inner[1:])}))
+    figures = {"CPU s a study": plain, "of which segmentation": inner, "with report and pictures": with_all}
+    print(json.dumps({name: float(np.mean(values[1:])) for name, values in figures.items()}))
 
 
 def start(run: Path, workers: int, settings: Settings) -> subprocess.Popen:
@@ -143,73 +169,100 @@ def workers_of(client: psutil.Process) -> list[psutil.Process]:
     return found
 
 
-def watched(run: Path, workers: int, settings: Settings) -> dict[str, Any]:
-    """Run to the end, looking at the CPU time and memory of all processes."""
-    process = start(run, workers, settings)
-    client = psutil.Process(process.pid)
-    cpu: dict[int, float] = {}
-    at_first: tuple[int, float, float] | None = None
-    memory: list[tuple[int, float]] = []
-    done = 0
+def watched(run: Path, workers: int, settings: Settings, deadline: float) -> dict[str, Any] | None:
+    """Run until the end or a moment of :func:`time.monotonic`, looking at the CPU time and memory of all processes;
+    None if there was too little to do.
+    """
     with Ledger(run) as ledger:
+        before = finished(ledger)
+        process = start(run, workers, settings)
+        client = psutil.Process(process.pid)
+        cpu: dict[int, float] = {}
+        at_first: tuple[int, float, float] | None = None
+        memory: list[tuple[int, float]] = []
         while process.poll() is None:
             time.sleep(0.5)
-            done = sum(ledger.state_counts()[state] for state in ("done", "failed"))
+            done = finished(ledger) - before
             try:
-                now = [client, *client.children(recursive=True)]
-                cpu |= {one.pid: sum(one.cpu_times()[:2]) for one in now}
+                cpu |= {one.pid: sum(one.cpu_times()[:2]) for one in (client, *client.children(recursive=True))}
                 memory += [(done, one.memory_info().rss / 2**20) for one in workers_of(client)]
             except psutil.Error:
                 continue
             if at_first is None and done >= 2 * workers:  # all are warm
-                at_first = done, sum(cpu.values()), time.perf_counter()
-    assert process.returncode == 0 and at_first is not None
+                at_first = done, sum(cpu.values()), time.monotonic()
+            if time.monotonic() > deadline and at_first is not None and done > at_first[0]:
+                deadline = float("inf")
+                process.send_signal(signal.SIGINT)
+        done = finished(ledger) - before
+    if at_first is None or done == at_first[0]:
+        return None
     first, cpu_before, began = at_first
-    rest = done - first
-    early = [size for at, size in memory if done // 4 <= at < done // 2]
-    late = [size for at, size in memory if at >= 3 * done // 4]
     return {
-        "studies": done,
-        "CPU s a study": (sum(cpu.values()) - cpu_before) / rest,
-        "studies an hour": 3600 * rest / (time.perf_counter() - began),
+        "studies": done - first,
+        "CPU s": sum(cpu.values()) - cpu_before,
+        "s": time.monotonic() - began,
         "CPU s to start": cpu_before,
-        "MiB of a worker, second quarter": float(np.mean(early)),
-        "MiB of a worker, last quarter": float(np.mean(late)),
-        "MiB of a worker, most": max(size for _, size in memory),
+        "MiB": memory,
     }
 
 
-def disturbed(run: Path, workers: int, settings: Settings, kills: int, seed: int) -> dict[str, int]:
-    """Run to the end, killing a worker, the client or everything at random moments."""
-    chance = random.Random(seed)
+def finished(ledger: Ledger) -> int:
+    """How many studies have come to an end."""
+    counts = ledger.state_counts()
+    return counts["done"] + counts["failed"]
+
+
+def joined(stretches: list[dict[str, Any]]) -> dict[str, float]:
+    """Figures of all stretches of a run; memory of the longest, because each has workers of its own."""
+    longest = max(stretches, key=lambda one: one["studies"])
+    most = longest["MiB"][-1][0]
+    early = [size for at, size in longest["MiB"] if most // 4 <= at < most // 2]
+    late = [size for at, size in longest["MiB"] if at >= 3 * most // 4]
+    total = {name: sum(one[name] for one in stretches) for name in ("studies", "CPU s", "s")}
+    return {
+        "studies": total["studies"],
+        "CPU s a study": total["CPU s"] / total["studies"],
+        "studies an hour": 3600 * total["studies"] / total["s"],
+        "CPU s to start": float(np.mean([one["CPU s to start"] for one in stretches])),
+        "studies in which memory was watched": longest["studies"],
+        "MiB of a worker, second quarter": float(np.mean(early)),
+        "MiB of a worker, last quarter": float(np.mean(late)),
+        "MiB of a worker, most": max(size for one in stretches for _, size in one["MiB"]),
+    }
+
+
+def disturbed(
+    run: Path, workers: int, settings: Settings, kills: int, chance: random.Random, deadline: float
+) -> dict[str, int]:
+    """Run to the end or to a moment of :func:`time.monotonic`, killing a worker, the client or everything at random
+    moments; returns how many were killed.
+    """
     killed = {"worker": 0, "client": 0, "everything": 0}
     process = start(run, workers, settings)
     with Ledger(run) as ledger:
         while True:
-            if sum(killed.values()) == kills:
-                process.wait()
-                break
-            # Anywhere between the first moment of the client and some studies later.
-            counts = ledger.state_counts()
-            goal = counts["done"] + chance.choice((0, 0, 1, 1, 2))
-            while process.poll() is None and counts["done"] < goal:
+            # Anywhere between the first moment of the client and some studies later; with all kills done, at the end.
+            is_last = sum(killed.values()) >= kills
+            goal = float("inf") if is_last else finished(ledger) + chance.choice((0, 0, 1, 1, 2))
+            while process.poll() is None and finished(ledger) < goal and time.monotonic() < deadline:
                 time.sleep(0.1)
-                counts = ledger.state_counts()
             moment = time.monotonic() + chance.uniform(0, 4)
-            while process.poll() is None and time.monotonic() < moment:
+            while process.poll() is None and time.monotonic() < min(moment, deadline):
                 time.sleep(0.01)
+            if time.monotonic() >= deadline and process.poll() is None:
+                kill(process, "everything", chance)
+                killed["everything"] += 1
+                return killed
             counts = ledger.state_counts()
-            if counts["waiting"] + counts["running"] == 0:
-                process.wait()
-                break
+            if is_last or counts["waiting"] + counts["running"] == 0:
+                assert process.wait() == 0
+                return killed
             kind = chance.choice(list(killed))
             if not kill(process, kind, chance):
                 continue
             killed[kind] += 1
             if kind != "worker":
                 process = start(run, workers, settings)
-    assert process.returncode == 0
-    return killed
 
 
 def kill(process: subprocess.Popen, kind: str, chance: random.Random) -> bool:
@@ -234,24 +287,29 @@ def kill(process: subprocess.Popen, kind: str, chance: random.Random) -> bool:
     return True
 
 
-def final_table(run: Path) -> list[dict[str, Any]]:
-    with Ledger(run) as ledger:
-        return [{name: row[name] for name in row if name not in OF_THE_RUN} for row in table(ledger)]
+def check_equal(undisturbed: Path, run: Path) -> tuple[int, int]:
+    """Number of rows and of files of a run, which equal those of an undisturbed run: files byte by byte or, where
+    reports tell the time, in what they say.
+    """
+    with Ledger(run) as ledger, Ledger(undisturbed) as reference:
+        rows = final_table(ledger)
+        ids = {row["id"] for row in rows}
+        assert rows == [row for row in final_table(reference) if row["id"] in ids], "the tables differ"
+        assert all(row["state"] == "done" for row in rows)
 
+    def files(of_run: Path) -> dict[str, Path]:
+        found = (path for path in of_run.glob("results/*/*/*") if path.parent.name in ids)
+        return {str(path.relative_to(of_run)): path for path in found}
 
-def check_files(first: Path, second: Path) -> int:
-    """All result files of two runs are the same, byte by byte or, where reports tell the time, in what they say."""
-    names = [
-        {str(path.relative_to(run)) for path in run.glob("results/**/*") if path.is_file()} for run in (first, second)
-    ]
-    assert names[0] == names[1], names[0] ^ names[1]
-    for name in names[0]:
-        contents = [(run / name).read_bytes() for run in (first, second)]
+    first, second = files(undisturbed), files(run)
+    assert first.keys() == second.keys(), first.keys() ^ second.keys()
+    for name in first:
+        contents = [path.read_bytes() for path in (first[name], second[name])]
         if name.endswith("report.json"):
             contents = [json.dumps(json.loads(content)["summary"]).encode() for content in contents]
         assert contents[0] == contents[1], name
-    assert not list((second / "running").iterdir())
-    return len(names[0])
+    assert not list((run / "running").iterdir())
+    return len(rows), len(first)
 
 
 def million(folder: Path, rows: int) -> dict[str, float]:
@@ -274,7 +332,7 @@ def million(folder: Path, rows: int) -> dict[str, float]:
         for numbers in parts():
             tasks = ledger.claim("a|1|0|0", len(numbers))
             outcomes = [
-                study.outcome_from({**vars(templates[task.number % 1000]), "id": task.id})
+                dataclasses.replace(templates[task.number % 1000], id=task.id)
                 for task in tasks
                 if task.number < 0.999 * rows
             ]
@@ -299,51 +357,118 @@ def million(folder: Path, rows: int) -> dict[str, float]:
     }
 
 
+class Bench:
+    """What all parts share: the arguments, the folder, and the figures that go into the file."""
+
+    def __init__(self, chosen: argparse.Namespace, folder: Path) -> None:
+        self.chosen = chosen
+        self.folder = folder
+        self.undisturbed = folder / "undisturbed"
+        weights = default_bundle_path()
+        self.settings = Settings(str(weights), load_bundle(weights, self_test=False).sha256)
+        self.results: dict[str, Any] = {"machine": f"{os.cpu_count()} cores"}
+        if chosen.json is not None and chosen.json.exists():
+            self.results = json.loads(chosen.json.read_text(encoding="utf-8"))
+
+    def deadline(self) -> float:
+        return time.monotonic() + 60 * (self.chosen.minutes or float("inf"))
+
+    def tell(self, name: str, value: Any) -> None:
+        self.results[name] = value
+        print(f"{name}: {json.dumps(value)}", flush=True)
+        if self.chosen.json is not None:
+            self.chosen.json.write_text(json.dumps(self.results, indent=1) + "\n", encoding="utf-8")
+
+    def appended(self, name: str, *values: Any) -> list[Any]:
+        """All values that were kept under a name in the folder, by this call and those before."""
+        path = self.folder / f"{name}.json"
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        path.write_text(json.dumps([*kept, *values]), encoding="utf-8")
+        return [*kept, *values]
+
+    def studies(self) -> None:
+        write_studies(self.folder / "pacs", self.chosen.studies)
+        if not self.undisturbed.exists():
+            began = time.process_time()
+            index_studies(self.folder, "undisturbed", self.chosen.studies)
+            each = 1000 * (time.process_time() - began) / self.chosen.studies
+            self.tell("index of DICOM, CPU ms a study", round(each, 1))
+
+    def archive(self) -> None:
+        deadline = self.deadline()
+        with Ledger(self.undisturbed) as ledger:
+            if finished(ledger) == self.chosen.studies:
+                return
+        count = min(2 * HEARTS, self.chosen.studies - 1)
+        before = alone(self.undisturbed, self.settings, count, self.chosen.workers)
+        stretch = watched(self.undisturbed, self.chosen.workers, self.settings, deadline)
+        after = alone(self.undisturbed, self.settings, count, self.chosen.workers)
+        measured = self.appended("alone", before, after)
+        pipeline_alone = {name: float(np.mean([one[name] for one in measured])) for name in before}
+        self.tell("pipeline alone", pipeline_alone)
+        archive = joined(self.appended("stretches", *([stretch] if stretch else [])))
+        self.tell("archive", archive)
+        cpu = archive["CPU s a study"]
+        self.tell("overhead", cpu / pipeline_alone["CPU s a study"] - 1)
+        self.tell("overhead without report and pictures", cpu / pipeline_alone["with report and pictures"] - 1)
+
+    def kills(self) -> None:
+        deadline = self.deadline()
+        killed = self.appended("killed")
+        count = min(self.chosen.killed, self.chosen.studies)
+        while time.monotonic() < deadline:
+            unfinished = [run for run in self.folder.glob("disturbed-*[0-9]") if not (run / "equal").exists()]
+            left = self.chosen.kills - sum(sum(one.values()) for one in killed)
+            if left <= 0 and not unfinished:
+                return
+            made = len(list(self.folder.glob("disturbed-*[0-9]")))
+            run = unfinished[0] if unfinished else index_studies(self.folder, f"disturbed-{made}", count)
+            chance = random.Random(self.chosen.seed + len(killed))
+            one = disturbed(run, self.chosen.workers, self.settings, left, chance, deadline)
+            killed = self.appended("killed", one)
+            self.tell("killed", {kind: sum(each[kind] for each in killed) for kind in one})
+            with Ledger(run) as ledger:
+                is_done = finished(ledger) == count
+            if is_done:
+                rows, files = check_equal(self.undisturbed, run)
+                (run / "equal").touch()
+                self.tell("equal rows", rows)
+                self.tell("equal files", files)
+
+    def ledger(self) -> None:
+        shutil.rmtree(self.folder / "million", ignore_errors=True)
+        figures = million(self.folder / "million", self.chosen.rows)
+        self.tell("ledger, CPU s", {"rows": self.chosen.rows, **figures})
+        shutil.rmtree(self.folder / "million")
+
+
+PARTS = ("studies", "archive", "kills", "ledger")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--folder", type=Path, help="keeps studies and runs from call to call")
+    parser.add_argument("--minutes", type=float, help="end archive and kills after so long, to go on in the next call")
     parser.add_argument("--studies", type=int, default=300)
-    parser.add_argument("--alone", type=int, default=2 * HEARTS, help="studies that the pipeline alone is measured on")
+    parser.add_argument("--killed", type=int, default=300, help="studies of the runs that are disturbed")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1, help="of the kills")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
-    results: dict[str, Any] = {"machine": f"{os.cpu_count()} cores"}
-
-    def tell(name: str, value: Any) -> None:
-        results[name] = value
-        print(f"{name}: {json.dumps(value)}", flush=True)
-        if chosen.json is not None:
-            chosen.json.write_text(json.dumps(results, indent=1) + "\n")
-
-    weights = default_bundle_path()
-    settings = Settings(str(weights), load_bundle(weights, self_test=False).sha256)
-    with tempfile.TemporaryDirectory(prefix="mkd-archive-") as name:
-        folder = Path(name)
-        if chosen.studies:
-            write_studies(folder / "pacs", chosen.studies)
-            began = time.process_time()
-            index_studies(folder, "undisturbed", chosen.studies)
-            tell("index of DICOM, CPU ms a study", round(1000 * (time.process_time() - began) / chosen.studies, 1))
-            pipeline_alone = alone(
-                folder / "undisturbed", settings, min(chosen.alone, chosen.studies - 1), chosen.workers
-            )
-            tell("pipeline alone", pipeline_alone)
-            archive = watched(folder / "undisturbed", chosen.workers, settings)
-            tell("archive", archive)
-            tell("overhead", archive["CPU s a study"] / pipeline_alone["CPU s a study"] - 1)
-        if chosen.studies and chosen.kills:
-            killed: list[dict[str, int]] = []
-            while (left := chosen.kills - sum(sum(one.values()) for one in killed)) > 0:
-                run = index_studies(folder, f"disturbed-{len(killed)}", chosen.studies)
-                killed.append(disturbed(run, chosen.workers, settings, left, chosen.seed + len(killed)))
-                tell("killed, by run", killed)
-                assert final_table(run) == final_table(folder / "undisturbed"), "the tables differ"
-                tell("equal rows", len(final_table(run)))
-                tell("equal files", check_files(folder / "undisturbed", run))
-        if chosen.rows:
-            tell(f"ledger of {chosen.rows} rows, CPU s", million(folder / "million", chosen.rows))
+    if unknown := set(chosen.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    with contextlib.ExitStack() as stack:
+        if chosen.folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mkd-archive-")))
+        else:
+            folder = chosen.folder
+            folder.mkdir(parents=True, exist_ok=True)
+        bench = Bench(chosen, folder)
+        for part in chosen.parts or PARTS:
+            getattr(bench, part)()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import sqlite3
 import stat
@@ -17,6 +18,7 @@ import pytest
 import SimpleITK as sitk
 
 from mkd_core.archive import ledger as ledgers
+from mkd_core.archive import report as reports
 from mkd_core.archive import study
 from mkd_core.archive.export import table, write_csv, write_parquet
 from mkd_core.archive.identity import Pseudonyms, anonymous, default_key_path, read_key, without_names
@@ -244,7 +246,7 @@ def finished(tmp_path_factory):
     with Ledger(run, create=True) as ledger:
         index(ledger, [str(source)], Pseudonyms(KEY))
         owner = ledgers.process_name()
-        ledger.put("settings", settings.to_dict())
+        ledger.put_once("settings", settings.to_dict())
         tasks = ledger.claim(owner, 99)
         ledger.commit(owner, [study.process(run, task, settings, bundle, ONE_THREAD) for task in tasks])
         yield ledger
@@ -401,6 +403,18 @@ def test_of_two_decisions_the_later_one_holds_and_files_of_other_runs_are_refuse
             list(read_reviews(tmp_path / "review.json", run))
 
 
+def test_a_page_of_too_many_studies_shows_the_most_doubtful(tmp_path, monkeypatch):
+    monkeypatch.setattr(reports, "MOST_STUDIES", 5)
+    with Ledger(tmp_path / "run", create=True) as ledger:
+        synthetic_ledger.fill(ledger, 40)
+        assert write_report(ledger, tmp_path / "report.html") == 5
+        doubts = sorted((row["doubt"] for row in ledger.rows(states=("done",))), reverse=True)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "the most doubtful of 40" in text
+    [shown] = re.findall(r'"doubts":(\[[^]]*\])', text)
+    assert min(json.loads(shown)) >= doubts[5]
+
+
 def test_the_page_cannot_be_ended_by_what_it_shows(tmp_path):
     with Ledger(tmp_path / "run", create=True) as ledger:
         synthetic_ledger.fill(ledger, 3)
@@ -447,6 +461,7 @@ def test_of_a_dicom_study_the_best_series_is_segmented_and_stored_as_segmentatio
     write_export(heart, source / "1" / NAME / "B", 2, study="11", SeriesDescription="heart", ContrastBolusAgent="x")
     write_export(heart[:, :, :2], source / "1" / NAME, 3, study="11", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     write_other_object(source / "1" / "letter.dcm", "104.1", study="11")
+    (source / "1" / "DICOMDIR").write_bytes(bytes(200))
     halves = write_export(heart, source / "2", 1, study="12", SeriesDescription="heart")
     (source / "3").mkdir()
     for path in halves[20:]:
@@ -457,7 +472,7 @@ def test_of_a_dicom_study_the_best_series_is_segmented_and_stored_as_segmentatio
     run = tmp_path / "run"
     with Ledger(run, create=True) as ledger:
         summary = index(ledger, [str(source)], Pseudonyms(KEY))
-        assert summary.aside["dicom_pdf"] == 1
+        assert summary.aside == {"dicom_pdf": 1}, "a DICOMDIR makes no copies of what it lists"
         rows = {row["source"]["series"]["uid"]: row for row in ledger.rows(with_origin=True)}
         assert {uid: row["state"] for uid, row in rows.items()} == {
             "1.2.3.11.1": "aside",
@@ -524,7 +539,7 @@ def test_a_pacs_is_a_source_and_gets_results_only_where_stow_names_it(tmp_path, 
             settings = Settings("known", bundle.sha256, labels="seg", stow=stow)
             with Ledger(run, create=True) as ledger:
                 index(ledger, [server.address], Pseudonyms(KEY))
-                ledger.put("settings", settings.to_dict())
+                ledger.put_once("settings", settings.to_dict())
                 tasks = ledger.claim("a", 9)
                 outcomes = [study.process(run, task, settings, bundle, ONE_THREAD) for task in tasks]
                 assert [one.state for one in outcomes] in (["done"], []), [one.detail for one in outcomes]

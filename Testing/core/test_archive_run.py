@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +20,15 @@ import SimpleITK as sitk
 
 from mkd_core.archive import ledger as ledgers
 from mkd_core.archive import study
-from mkd_core.archive.export import table
 from mkd_core.archive.identity import Pseudonyms
 from mkd_core.archive.index import index
 from mkd_core.archive.ledger import Ledger
 from mkd_core.archive.study import Settings
+from mkd_core.cli import main
+from mkd_core.errors import DeviceError
 from mkd_core.io.volumes import write_volume
 from mkd_core.protocol import SegmentationOptions
+from Testing.support.archive_results import final_table
 from Testing.support.known_heart import known_volume
 
 pytest.importorskip("distributed")
@@ -31,9 +38,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PRELOAD = "Testing.support.archive_faults"
 LIMIT = 2 << 30
 
-#: Columns that tell of the run and not of the study.
-OF_THE_RUN = ("attempts", "seconds", "finished")
-
 
 def wait_until(condition, process: subprocess.Popen | None = None) -> None:
     """Wait for an event, as long as it takes a very slow machine."""
@@ -42,10 +46,6 @@ def wait_until(condition, process: subprocess.Popen | None = None) -> None:
         assert time.monotonic() < end, "it never happened"
         assert process is None or process.poll() is None, "the process has ended"
         time.sleep(0.05)
-
-
-def final_table(ledger: Ledger) -> list[dict]:
-    return [{name: row[name] for name in row if name not in OF_THE_RUN} for row in table(ledger)]
 
 
 def voxels_of_results(folder: Path) -> dict[str, bytes]:
@@ -154,3 +154,138 @@ def test_whatever_dies_the_table_is_that_of_an_undisturbed_run(indexed, source, 
             "thumbnail.webp",
         }
     assert np.all([len(found) for found in voxels_of_results(disturbed).values()])
+
+
+# ---- where the work is done ----
+
+
+@pytest.fixture()
+def scheduler(tmp_path) -> Iterator[str]:
+    """Address of a Dask scheduler on the loopback that has one worker, both in processes of their own."""
+    place = tmp_path / "scheduler.json"
+    loopback = ["--host", "127.0.0.1", "--no-dashboard"]
+    commands = [
+        ["scheduler", *loopback, "--port", "0", "--scheduler-file", str(place)],
+        ["worker", *loopback, "--scheduler-file", str(place), "--nthreads", "1", "--no-nanny", "--preload", PRELOAD],
+    ]
+
+    def address() -> str:
+        try:
+            return json.loads(place.read_text(encoding="utf-8"))["address"]
+        except ValueError:  # it is being written
+            return ""
+
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    processes = []
+    try:
+        for command in commands:
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "dask", *command], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL
+                )
+            )
+            wait_until(lambda: place.exists() and address() != "", processes[0])
+        yield address()
+    finally:
+        for process in reversed(processes):
+            process.kill()
+            process.wait()
+
+
+def job_of_the_documentation() -> list[str]:
+    """The command of the job array, as the documentation has it, with its variables."""
+    page = (ROOT / "docs" / "archive.md").read_text(encoding="utf-8")
+    [line] = re.findall(r"^mkd (archive run .*\$SLURM_ARRAY_TASK_ID.*)$", page, re.MULTILINE)
+    return shlex.split(line)
+
+
+def test_the_jobs_of_an_array_do_a_part_each_on_the_workers_of_a_cluster(scheduler, tiny_bundle_path, tmp_path, capsys):
+    (tmp_path / "source").mkdir()
+    for number in range(5):
+        image, _ = known_volume((40, 36, 36), (4.5 + 0.02 * number, 4.5, 4.5))
+        write_volume(image, tmp_path / "source" / f"{number}.nrrd", compress=False)
+    run = tmp_path / "run"
+    with Ledger(run, create=True) as ledger:
+        index(ledger, [str(tmp_path / "source")], Pseudonyms(bytes(32)))
+    done = []
+    for job in (1, 2, 2):
+        words = [word.replace("$SLURM_ARRAY_TASK_ID/20", f"{job}/2") for word in job_of_the_documentation()]
+        place = words.index("--workers")
+        words[place : place + 2] = ["--scheduler", scheduler, "--weights", str(tiny_bundle_path)]
+        assert main([str(run) if word == "runs/cohort" else word for word in words]) == 0, capsys.readouterr().err
+        with Ledger(run) as ledger:
+            done.append([row["number"] % 2 for row in ledger.rows(states=("done",))])
+    assert set(done[0]) == {0} and done[1] == done[2] and len(done[1]) == 5, "parts do not overlap, and leave nothing"
+    assert len(voxels_of_results(run)) == 5
+
+
+def test_a_scheduler_that_does_not_answer_is_named(indexed, tiny_bundle_path, capsys, monkeypatch):
+    from mkd_core.archive import run as runs
+
+    monkeypatch.setattr(runs, "_ANSWERS_WITHIN_S", 1)
+    command = ["archive", "run", str(indexed("alone")), "--scheduler", "tcp://127.0.0.1:9"]
+    assert main([*command, "--weights", str(tiny_bundle_path)]) == 1
+    assert "No Dask scheduler answers at tcp://127.0.0.1:9" in capsys.readouterr().err
+
+
+def test_graphics_cards_that_are_not_there_are_told_and_nothing_is_begun(
+    indexed, tiny_bundle_path, capsys, monkeypatch
+):
+    import torch
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    run = indexed("without")
+    assert main(["archive", "run", str(run), "--gpus", "all", "--weights", str(tiny_bundle_path)]) == 1
+    assert "This computer has no graphics cards that PyTorch can use" in capsys.readouterr().err
+    with Ledger(run) as ledger:
+        assert ledger.get("settings") is None and ledger.state_counts()["waiting"] == 8
+
+
+@pytest.mark.parametrize(
+    ("visible", "wanted", "cards"),
+    [(None, "all", ["0", "1", "2"]), (None, "2", ["0", "1"]), ("5,GPU-7", "all", ["5", "GPU-7"]), ("5,7", "1", ["5"])],
+)
+def test_every_worker_is_pinned_to_a_graphics_card_of_its_own(monkeypatch, visible, wanted, cards):
+    import torch
+
+    from mkd_core.archive.run import Engine, _environments
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert _environments(Engine(gpus=wanted)) == [{"CUDA_VISIBLE_DEVICES": card} for card in cards]
+    assert _environments(Engine(workers=2)) == [{"CUDA_VISIBLE_DEVICES": ""}] * 2, "processors do without"
+    with pytest.raises(DeviceError, match=f"This computer has {3 if visible is None else 2} graphics cards"):
+        _environments(Engine(gpus="4"))
+
+
+def test_workers_see_their_card_alone_and_the_pages_of_dask_are_shown(monkeypatch):
+    pytest.importorskip("bokeh")
+    import dask
+    import torch
+    from distributed import Client, SpecCluster
+
+    from mkd_core.archive.run import _OWN_CLUSTER, Engine, _specification
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    specification = _specification(Engine(gpus="all", dashboard=True))
+    with dask.config.set(_OWN_CLUSTER), SpecCluster(**specification) as cluster, Client(cluster) as client:
+        client.wait_for_workers(2, timeout=300)
+        assert sorted(client.run(os.getenv, "CUDA_VISIBLE_DEVICES").values()) == ["0", "1"]
+        assert set(client.run(os.getenv, "MALLOC_ARENA_MAX").values()) == {"1"}
+        assert all(worker.startswith("tls://127.0.0.1:") for worker in client.nthreads())
+        assert client.dashboard_link.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(client.dashboard_link, timeout=300) as page:
+            assert "docs_json" in page.read().decode("utf-8"), "Bokeh draws nothing"
+
+
+def test_the_dashboard_without_its_package_is_refused_in_words(indexed, capsys, monkeypatch):
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bokeh" else found(name))
+    assert main(["archive", "run", str(indexed("plain")), "--dashboard"]) == 1
+    assert "pip install bokeh" in capsys.readouterr().err

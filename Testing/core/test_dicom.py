@@ -17,7 +17,7 @@ import pytest
 import SimpleITK as sitk
 
 from mkd_core.errors import InputError
-from mkd_core.io import dicom, dicom_files
+from mkd_core.io import dicom, dicom_files, integrity
 from mkd_core.io.volumes import read_volume
 from mkd_core.protocol import MODALITY_TAG
 from Testing.support.dicom_exports import SYNTAXES, write_enhanced, write_export, write_other_object
@@ -326,7 +326,7 @@ def test_a_compression_that_nobody_knows_is_named(tmp_path):
 
 def test_too_little_memory_is_told_before_anything_is_read(tmp_path, monkeypatch):
     write_export(noise(), tmp_path)
-    monkeypatch.setattr(dicom, "available_memory", lambda: 1000)
+    monkeypatch.setattr(integrity, "available_memory", lambda: 1000)
     assert refusal(tmp_path) == "file_beyond_memory"
 
 

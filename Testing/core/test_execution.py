@@ -157,7 +157,7 @@ def test_overlapping_runs_have_their_own_number_of_threads_and_leave_the_hosts_b
 
 def test_a_cancel_never_reaches_another_run_and_results_are_those_of_runs_one_by_one():
     bundle = KnownBundle()
-    images = [known_volume((44, 36, 40), (5, 5, 5))[0], known_volume((40, 40, 40), (5.5, 5, 5))[0]]
+    images = [known_volume((28, 23, 25), (8, 8, 8))[0], known_volume((26, 25, 25), (8.5, 8, 8))[0]]
     options = mkd_core.SegmentationOptions(device="cpu", precision="float32", threads=1)
 
     def labels(image, cancelled=None):

@@ -71,6 +71,16 @@ def test_a_spacing_or_length_that_cannot_be_stops_and_says_how_much_it_is():
     assert codes(voxels, (2.0, np.nan, 2.0)) == ["spacing"]
     (finding,) = quick_check(np.zeros((200, 10, 10)), (20.0, 10.0, 10.0), "CT")
     assert finding.severity == "refusal" and finding.code == "extent" and finding.figures["m"] == 4.0
+    assert "extent" not in codes(np.tile(voxels[:10], (10, 1, 1)), (25.0, 2.0, 2.0)), "2.5 m are the most"
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_position_that_is_no_number_is_refused(number):
+    image = sitk.GetImageFromArray(np.random.default_rng(0).integers(-1000, 1000, (20, 20, 20)).astype(np.int16))
+    image.SetOrigin((0.0, number, 0.0))
+    with pytest.raises(InputError) as caught:
+        validate_image(image, "CT")
+    assert caught.value.finding.code == "position"
 
 
 def test_a_field_of_view_shorter_than_a_heart_and_thick_slices_are_noticed(rendered):

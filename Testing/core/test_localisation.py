@@ -332,6 +332,8 @@ def test_boxes_that_cannot_hold_a_heart_are_refused(plain):
         localisation.box_from_bounds((500, 600, -50, 50, -50, 50), volume)
     with pytest.raises(InputError, match="only 4 mm wide"):
         localisation.box_from_bounds((-2, 2, -50, 50, -50, 50), volume)
+    narrow = localisation.box_from_bounds((-10, 10, -50, 50, -50, 50), volume)
+    assert math.isclose((narrow[1] - narrow[0]).min(), 20), "20 mm are enough"
     low, high = localisation.box_from_bounds((50, -50, -40, 40, -1e9, 30), volume)  # corners in any order; cut
     origin = np.array(volume.to_world((0, 0, 0)))
     assert np.allclose(low[1:], (-40 - origin[1], -50 - origin[0])) and low[0] == volume.bounds()[0][0]

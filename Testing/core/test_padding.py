@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from mkd_core.errors import InputError
-from mkd_core.inference import pipeline
+from mkd_core.inference import padding, pipeline
 from mkd_core.inference.geometry import OrientedVolume
 from mkd_core.inference.padding import blank_slices, labels_at_edges, slanted_padding, without_marks
 from mkd_core.inference.stack import find_copies, find_jumps
@@ -141,6 +141,16 @@ def test_a_circle_of_padding_is_the_edge_of_the_volume():
     labels = np.zeros((26, 56, 56), np.uint8)
     labels[13, 8, 8], labels[13, 28, 28] = 5, 6  # the first near the circle, the second in its middle
     assert labels_at_edges(labels, field, block) - {0} == {5}
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, -1), (-1, 0), (-1, -1)])
+def test_padding_in_a_single_corner_of_all_slices_is_outside(corner):
+    voxels = np.random.default_rng(0).integers(-500, 500, (30, 24, 24)).astype(np.int16)
+    padded = np.zeros((24, 24), bool)
+    padded[tuple(slice(-6, None) if end else slice(0, 6) for end in corner)] = True
+    voxels[:, padded] = -3024
+    blank = [blank_slices(voxels, axis) for axis in range(3)]
+    assert np.array_equal(padding._outside_columns(voxels, 0, blank, np.full(3, 2.0)), padded)
 
 
 @pytest.mark.parametrize("spacing", [1.0, 2.0, 5.0])

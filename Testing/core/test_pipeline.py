@@ -185,7 +185,8 @@ def test_progress_names_the_stages_in_order_and_never_falls(plain, bundle):
     fractions = [fraction for _, fraction, _ in calls]
     assert fractions == sorted(fractions)
     assert fractions[0] == 0.0 and fractions[-1] == 1.0
-    assert all(message for _, _, message in calls)
+    messages = list(dict.fromkeys(message for _, _, message in calls))
+    assert all(messages) and messages[:2] == ["Checking the volume", "Loading the weights"]
 
 
 def test_a_run_can_be_cancelled_at_every_poll(plain, bundle):

@@ -13,6 +13,7 @@ from mkd_core.measure.clinical_figures import HeartGeometry, clinical_figures
 from mkd_core.measure.messages import RESEARCH_USE, finding
 from mkd_core.measure.patient import CardiacPhase, Patient
 from mkd_core.measure.report_page import ReportPage, report_html
+from mkd_core.measure.report_print import report_rich_text
 from mkd_core.measure.svg import bullseye_svg, colour_of, curve_svg
 from mkd_core.measure.trust import Trust, shared_findings, trust_of
 from mkd_core.measure.vessel_diameter import VesselDiameter
@@ -115,6 +116,24 @@ def test_text_from_outside_is_text():
     )
     assert "<img src=x" not in source
     assert _Text(source).text.count(nasty) >= 6
+
+
+def test_the_page_for_print_has_the_same_words_and_numbers_in_a_form_that_needs_no_grid():
+    frames = [report(LV=entry("LV", volume_ml=volume)) for volume in (150.0, 90.0, 60.0, 120.0)]
+    doubted = report(LV=entry("LV", finding("separate_parts", structure="LV", count=2)))
+    curves = {"Left ventricle": [150.0, 90.0, None, 120.0]}
+    shown = page(function=cardiac_function(frames), curves=curves, report=doubted)
+    web, printed = report_html(shown), report_rich_text(shown, draws_svg=False)
+    assert "<svg" not in printed and "grid" not in printed and '<div class="columns"' not in printed
+
+    def words(source):
+        text = _Text(re.sub(r"<svg.*?</svg>|<div class=\"scale\">.*?</div>|■|&shy;", "", source, flags=re.DOTALL)).text
+        return sorted(text.upper().split())
+
+    assert words(printed) == words(web)
+    drawn = report_rich_text(shown)
+    pictures = [base64.b64decode(one).decode() for one in re.findall(r"svg\+xml;base64,([^\"]+)", drawn)]
+    assert len(pictures) == len(re.findall("<svg", web)) and all("xmlns" in one for one in pictures)
 
 
 def test_an_edited_structure_shows_no_agreement_and_no_light_of_ours():

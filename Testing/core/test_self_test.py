@@ -4,6 +4,8 @@ not.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -148,3 +150,15 @@ def test_a_refusal_is_remembered_too(shipped, tmp_path):
     for _ in range(2):
         with pytest.raises(BundleError, match="left atrium"):
             load_bundle(path)
+
+
+def test_classes_have_the_names_of_the_list_that_their_network_was_trained_with():
+    left, right = BY_KEY["LV"], BY_KEY["RV"]
+    truth = np.array([[[left.label, right.label]]], np.uint8)
+    logits = torch.zeros((1, 3, 1, 1, 2))
+    logits[0, 1, 0, 0, 0] = logits[0, 2, 0, 0, 1] = 9.0  # the first class here, the second there
+    bundle = SimpleNamespace(localiser_structures=(left, right), structures=(right, left))
+    executor = SimpleNamespace(bundle=bundle, run=lambda part, view, stream: logits)
+    at = np.ix_(*[[left.label - 1, right.label - 1]] * 2)
+    for part, expected in (("localiser", [[1, 0], [0, 1]]), ("segmentor_real", [[0, 1], [1, 0]])):
+        assert self_test._overlaps(executor, part, [logits], truth)[at].tolist() == expected, part

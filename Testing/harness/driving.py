@@ -142,6 +142,7 @@ def typeText(widget, text):
         raise AssertionError(
             f"a user cannot type into {raw.objectName() or raw!r}: it is disabled, hidden or read-only"
         )
+    lineEdit.setFocus()
     lineEdit.selectAll()
     lineEdit.insert(text)  # QTest.keyClicks knows ASCII only
     QTest.keyClick(lineEdit, QtCore.Qt.Key.Key_Return)

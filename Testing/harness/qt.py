@@ -10,7 +10,7 @@ import shiboken6
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 
 from . import api, connections
-from .pythonqt import wrap, wrapperClass
+from .pythonqt import unwrap, wrap, wrapperClass
 
 _MODULES = (QtCore, QtGui, QtWidgets)
 _NOT_IN_PYTHONQT = {"Signal", "Slot", "Property", "QtMsgType", "ClassInfo", "QEnum", "QFlag", "SignalInstance"}
@@ -41,6 +41,16 @@ class _LayoutItemMethod:
 
     def __get__(self, item, _owner):
         return lambda: wrap(self._function(item))
+
+
+class _MethodThatTakesObjects:
+    """A method of a class that is no QObject, whose arguments may be QObjects: PythonQt takes them as they are."""
+
+    def __init__(self, function):
+        self._function = function
+
+    def __get__(self, item, _owner):
+        return lambda *arguments: self._function(item, *map(unwrap, arguments))
 
 
 def _find(name):
@@ -150,5 +160,6 @@ def install():
         (QtWidgets.QLayoutItem, "layout"),
     ):
         setattr(itemClass, name, _LayoutItemMethod(getattr(itemClass, name)))
+    QtGui.QPainter.begin = _MethodThatTakesObjects(QtGui.QPainter.begin)
     sys.modules["qt"] = module
     return module

@@ -187,6 +187,56 @@ def test_the_report_is_one_page_whose_figures_are_those_of_the_panel(heart, monk
     assert source.count("data:image/png;base64,") == 3 and 'class="bullseye"' in source
 
 
+def numbers(text):
+    """Return every number of a text, in order."""
+    return re.findall(r"\d+(?:[.,]\d+)?", text)
+
+
+def test_the_report_as_pdf_is_one_page_nothing_is_cut_and_every_number_is_that_of_the_panel(
+    heart, monkeypatch, tmp_path
+):
+    pdfium = pytest.importorskip("pypdfium2")
+    panel, path = heart.panel, tmp_path / "heart.pdf"
+    panel.ui.heightSpinBox.value, panel.ui.weightSpinBox.value = 180, 80
+    panel.ui.sexComboBox.currentIndex = 2
+    driving.typeText(panel.ui.personLineEdit, "Patient <17>")
+    choosing(monkeypatch, path)
+    driving.click(panel.ui.reportButton)
+    assert panel.ui.savedLabel.text == "Saved “heart.pdf”."
+    document = pdfium.PdfDocument(path)
+    assert len(document) == 1
+    page = document[0]
+    width, height = page.get_size()
+    assert (round(width), round(height)) == (595, 842), "A4"
+    text = page.get_textpage()
+    boxes = [text.get_rect(number) for number in range(text.count_rects())]
+    assert len(boxes) > 50
+    assert min(box[0] for box in boxes) > 20 and max(box[2] for box in boxes) < width - 20
+    assert min(box[1] for box in boxes) > 20 and max(box[3] for box in boxes) < height - 20
+    said = " ".join(text.get_text_range().split())
+    assert "Patient <17>" in said and "Heart CT" in said and said.count("Research use only") == 2
+    for name, (value, _normal) in shown(panel).items():
+        assert value == "–" or f"{name} {value}" in said, name
+    rows = driving.tableTexts(panel.ui.resultsTable)
+    table = said[said.index("Structures") : said.index("no sign of a failed")]
+    masses = [re.search(r"(\d+) g\b", panel.ui.resultsTable.item(row, 0).toolTip()) for row in range(len(rows))]
+    expected = [(row[1], mass[1] if mass else "", row[2], row[3]) for row, mass in zip(rows, masses)]
+    assert numbers(table) == [number for row in expected for number in numbers(" ".join(row))]
+    picture = page.render(scale=1.5).to_numpy()
+    edges = (picture[:12], picture[-12:], picture[:, :12], picture[:, -12:])
+    assert picture.min() < 64 and all((edge == 255).all() for edge in edges)
+
+
+def test_a_pdf_that_cannot_be_written_is_told_and_nothing_is_left(heart, monkeypatch, tmp_path):
+    import slicer
+
+    told = []
+    monkeypatch.setattr(slicer.util, "warningDisplay", told.append)
+    choosing(monkeypatch, tmp_path / "nowhere" / "heart.pdf")
+    driving.click(heart.panel.ui.reportButton)
+    assert "could not be written" in told[0] and not list(tmp_path.rglob("*.pdf"))
+
+
 def test_hearts_are_added_to_the_table_of_a_study_and_another_file_is_left_alone(heart, monkeypatch, tmp_path):
     import slicer
 

@@ -164,6 +164,23 @@ def beatingHeart(panel):
     return beat.picture(panel, volume, WIDTH)
 
 
+def batch(panel):
+    """A batch over the volumes of the scene: some are done, one is refused, one runs."""
+    from Testing.harness import driving
+
+    addHeart("CT", "Heart CT, patient 1")
+    addHeart("MR", "Heart MR, patient 2")
+    addHeart("CT", "Upper abdomen", part=slice(0, 30))
+    addHeart("CT", "Heart CT, patient 3")
+    driving.click(panel.ui.batchCollapsibleButton)
+    driving.click(panel.ui.batchButton)
+    states = panel.ui.batchTable
+    driving.waitUntil(lambda: states.item(3, 1).text().startswith("running"), LONGEST_RUN_S, "the last volume")
+    image = panelImage(panel)
+    driving.click(panel.ui.batchButton)
+    return image
+
+
 STATES = {
     "disabled": noVolume,
     "idle": ready,
@@ -176,6 +193,7 @@ STATES = {
     "weights": weights,
     "dark": dark,
     "sequence": beatingHeart,
+    "batch": batch,
 }
 
 

@@ -51,13 +51,8 @@ _LAST: dict[str, type] = {
     "finished": str,
 }
 
-#: Figures of a structure and the names of their columns.
-_FIGURES = {
-    "volume_ml": "volume_ml",
-    "mass_g": "mass_g",
-    "mean_intensity": "mean_intensity",
-    "agreement": "agreement",
-}
+#: Figures of a structure; its key stands before them in the names of their columns.
+_FIGURES = ("volume_ml", "mass_g", "mean_intensity", "agreement")
 
 
 def columns(ledger: Ledger, *, with_paths: bool = False) -> dict[str, type]:
@@ -65,9 +60,9 @@ def columns(ledger: Ledger, *, with_paths: bool = False) -> dict[str, type]:
     done = next(ledger.rows(states=("done",)), None)
     structures = [] if done is None else list(done["summary"]["structures"])
     figures = {
-        f"{key}_{column}": float
+        f"{key}_{name}": float
         for key in structures
-        for name, column in _FIGURES.items()
+        for name in _FIGURES
         if name != "mass_g" or not BY_KEY[key].is_blood
     }
     return _FIRST | figures | _LAST | ({"origin": str, "series": str} if with_paths else {})
@@ -108,9 +103,7 @@ def _flat(summary: Mapping[str, Any]) -> dict[str, Any]:
     for axis, size, spacing in zip("xyz", summary["size"], summary["spacing_mm"]):
         values[f"size_{axis}"], values[f"spacing_{axis}_mm"] = size, spacing
     for key, figures in summary["structures"].items():
-        for name, column in _FIGURES.items():
-            if name in figures:
-                values[f"{key}_{column}"] = figures[name]
+        values |= {f"{key}_{name}": figures[name] for name in _FIGURES if name in figures}
     return values
 
 
@@ -131,7 +124,7 @@ def write_csv(ledger: Ledger, path: Path, *, with_paths: bool = False) -> int:
                 writer.writerow({k: no_formula(v) if isinstance(v, str) else v for k, v in row.items()})
                 count += 1
 
-    _write(path, write)
+    atomic.write_output(path, write)
     return count
 
 
@@ -159,7 +152,7 @@ def write_parquet(ledger: Ledger, path: Path, *, with_paths: bool = False) -> in
                 writer.write_table(_arrow_table(rows, schema))
                 count += len(rows)
 
-    _write(path, write)
+    atomic.write_output(path, write)
     return count
 
 
@@ -178,11 +171,3 @@ def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
             batch = []
     if batch:
         yield batch
-
-
-def _write(path: Path, write: Any) -> None:
-    atomic.check_folder(path)
-    try:
-        atomic.write_file(path, write)
-    except OSError as error:
-        raise InputError(f"“{path}” cannot be written ({error.strerror or error}).") from error

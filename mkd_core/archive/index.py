@@ -17,7 +17,7 @@ from typing import Any
 from mkd_core.archive.identity import Pseudonyms, anonymous, without_names
 from mkd_core.archive.ledger import LEDGER_NAME, Found, Ledger
 from mkd_core.errors import InputError
-from mkd_core.io import dicom
+from mkd_core.io import dicom, dicom_files, dicomweb
 from mkd_core.measure.messages import describe
 from mkd_core.protocol import Finding
 
@@ -66,7 +66,7 @@ def index(
     if ledger.put_once("key", pseudonyms.check) != pseudonyms.check:
         raise InputError("The ids of this run were made with another key.", "Name that one with --key.")
     for source in sources:
-        if _is_address(source):
+        if dicomweb.is_address(source):
             if "@" in source:
                 raise InputError(
                     "The ledger keeps the address of the server, and must not keep a password.",
@@ -77,7 +77,7 @@ def index(
     summary = Summary()
     batch: list[Found] = []
     for source in sources:
-        for place in [source] if _is_address(source) else _entries(Path(source)):
+        for place in [source] if dicomweb.is_address(source) else _entries(Path(source)):
             if progress is not None:
                 progress(summary, place)
             for found in _found_in(place, pseudonyms, every_series, summary):
@@ -87,10 +87,6 @@ def index(
                 batch = []
     _enter(ledger, batch, pseudonyms, every_series, summary)
     return summary
-
-
-def _is_address(source: str) -> bool:
-    return source.startswith(("http://", "https://"))
 
 
 def _entries(source: Path) -> Iterator[str]:
@@ -111,9 +107,7 @@ def _entries(source: Path) -> Iterator[str]:
 
 def _found_in(place: str, pseudonyms: Pseudonyms, every_series: bool, summary: Summary) -> Iterator[Found]:
     """All series of one entry."""
-    if _is_address(place):
-        from mkd_core.io import dicomweb
-
+    if dicomweb.is_address(place):
         listed = dicomweb.Server(place).index()
         yield from _studies(listed, place, pseudonyms, every_series, {"kind": "dicomweb"})
         return
@@ -138,7 +132,10 @@ def _found_in(place: str, pseudonyms: Pseudonyms, every_series: bool, summary: S
 
 
 def _files(place: Path, *, whole: bool) -> Iterator[Path]:
-    """The files of an entry in a fixed order, without hidden ones; links to folders are not followed."""
+    """The files of an entry in a fixed order, without hidden ones; links to folders are not followed.
+
+    A DICOMDIR stands for all files below it, which are found anyway.
+    """
     if place.is_file():
         yield place
         return
@@ -147,7 +144,11 @@ def _files(place: Path, *, whole: bool) -> Iterator[Path]:
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if whole else []
-        yield from (Path(folder) / name for name in sorted(names) if not name.startswith("."))
+        yield from (
+            Path(folder) / name
+            for name in sorted(names)
+            if not name.startswith(".") and name.upper() != dicom_files.DICOMDIR
+        )
 
 
 def _volume_members(path: Path) -> list[str]:

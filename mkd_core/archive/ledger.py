@@ -14,7 +14,6 @@ counts for the process that holds its lease and for no other, so a result comes 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import platform
@@ -334,15 +333,10 @@ class Ledger:
 
     # ---- what holds for the whole run ----
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """A plain value that was put under a name."""
+    def get(self, name: str) -> Any:
+        """A plain value that was put under a name; None if none was."""
         row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return default if row is None else json.loads(row[0])
-
-    def put(self, name: str, value: Any) -> None:
-        """Keep a plain value under a name."""
-        with self._writing():
-            self._put(name, value)
+        return None if row is None else json.loads(row[0])
 
     def put_once(self, name: str, value: Any) -> Any:
         """The value that is there; if there is none, this one is from now on."""
@@ -471,7 +465,7 @@ class Ledger:
                 "UPDATE series SET crashes = crashes + 1 WHERE id = ? AND state = 'running' AND owner = ?",
                 (identifier, owner),
             )
-            self._let_go("id = ? AND owner = ?", (identifier, owner))
+            self._let_go(owner, identifier)
 
     def abandoned(self) -> list[tuple[str, str]]:
         """Id and owner of running rows whose process is gone, or has been silent for too long."""
@@ -495,24 +489,27 @@ class Ledger:
                 "UPDATE series SET interruptions = interruptions + ? WHERE id = ? AND state = 'running' AND owner = ?",
                 (int(was_started), identifier, owner),
             )
-            self._let_go("id = ? AND owner = ?", (identifier, owner))
+            self._let_go(owner, identifier)
 
-    def _let_go(self, which: str, values: tuple[str, ...]) -> None:
-        """Let running rows wait, or fail if they have had all their chances."""
+    def _let_go(self, owner: str, identifier: str) -> None:
+        """Let a running row wait, or fail if it has had all its chances."""
         self._connection.execute(
-            "UPDATE series SET state = 'failed', owner = NULL, lease = NULL, finished = ?, reason = 'worker_died', "
-            f"reason_text = ? WHERE state = 'running' AND {which} AND (crashes >= ? OR interruptions >= ?)",
+            "UPDATE series SET state = 'failed', finished = ?, reason = 'worker_died', reason_text = ? "
+            "WHERE id = ? AND state = 'running' AND owner = ? AND (crashes >= ? OR interruptions >= ?)",
             (
                 time.time(),
                 "The process that segmented it died every time, for want of memory or by a fault in a library.",
-                *values,
+                identifier,
+                owner,
                 MAX_CRASHES,
                 MAX_INTERRUPTIONS,
             ),
         )
         self._connection.execute(
-            f"UPDATE series SET state = 'waiting', owner = NULL, lease = NULL WHERE state = 'running' AND {which}",
-            values,
+            "UPDATE series SET state = 'waiting' WHERE id = ? AND state = 'running' AND owner = ?", (identifier, owner)
+        )
+        self._connection.execute(
+            "UPDATE series SET owner = NULL, lease = NULL WHERE id = ? AND owner = ?", (identifier, owner)
         )
 
     def retry(self, reason: str | None = None) -> int:
@@ -646,13 +643,3 @@ def _is_shared(path: Path) -> bool:
 
 def _unusable(path: Path, error: sqlite3.Error) -> InputError:
     return InputError(f"The ledger “{path}” cannot be used ({error}).", "Check the folder and the space on the disk.")
-
-
-def outcome_from(values: Mapping[str, Any]) -> Outcome:
-    """An outcome from plain values.
-
-    Raises:
-        TypeError: they are those of something else.
-    """
-    names = {field.name for field in dataclasses.fields(Outcome)}
-    return Outcome(**{name: value for name, value in values.items() if name in names})

@@ -42,7 +42,7 @@ def draw(image: sitk.Image, labels: sitk.Image, modality: str, structures: Seque
 
     if not sitk.GetArrayViewFromImage(labels).any():
         return {}
-    tiles = list(preview.slices(image, labels, modality, structures, side=_TILE).values())
+    tiles = list(preview.filled_slices(image, labels, modality, structures, side=_TILE).values())
     tiles.append(surface(labels, structures, _TILE))
     strip = Image.fromarray(np.concatenate(tiles, axis=1))
     small = strip.resize((_SMALL_TILE * len(tiles), _SMALL_TILE), Image.Resampling.BOX)

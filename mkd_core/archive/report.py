@@ -45,7 +45,7 @@ _BLOCK = 250
 _PAGE = Path(__file__).parent / "page"
 
 
-def write_report(ledger: Ledger, path: Path, *, pictures: str = "small", limit: int = MOST_STUDIES) -> int:
+def write_report(ledger: Ledger, path: Path, *, pictures: str = "small") -> int:
     """Write the page.
 
     Args:
@@ -53,7 +53,6 @@ def write_report(ledger: Ledger, path: Path, *, pictures: str = "small", limit: 
         path: of the page.
         pictures: those inside it: "small", "large" or "none".  Where the page lies in the folder of the run it shows
             the large ones beside it in any case.
-        limit: most studies that it shows.
 
     Returns:
         How many studies it shows.
@@ -70,7 +69,7 @@ def write_report(ledger: Ledger, path: Path, *, pictures: str = "small", limit: 
             row["doubt"] += OUTLIER_POINTS * bits.bit_count()
     rows.sort(key=lambda row: (np.inf if row["doubt"] is None else -row["doubt"], row["number"]))
     total = len(rows)
-    rows = rows[:limit]
+    rows = rows[:MOST_STUDIES]
     data = _data(rows, structures) | {
         "run": ledger.get("run"),
         "format": _FORMAT,
@@ -94,11 +93,7 @@ def write_report(ledger: Ledger, path: Path, *, pictures: str = "small", limit: 
             _write_pictures(file, files, places)
             file.write(after)
 
-    atomic.check_folder(path)
-    try:
-        atomic.write_file(path, write)
-    except OSError as error:
-        raise InputError(f"“{path}” cannot be written ({error.strerror or error}).") from error
+    atomic.write_output(path, write)
     return len(rows)
 
 

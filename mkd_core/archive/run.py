@@ -58,6 +58,9 @@ _COMES_BACK_WITHIN_S = 20.0
 #: So many starts of all workers without any result are enough.
 _STARTS_IN_VAIN = 3
 
+#: Seconds in which a scheduler that is running already answers.
+_ANSWERS_WITHIN_S = 60
+
 #: Seconds that new workers may take to answer.
 _STARTS_WITHIN_S = 900
 
@@ -105,6 +108,8 @@ def run(
         InputError: the settings are not those of the first run.
         MKDError: no worker can work: no device, no memory, no disk; the rows wait.
     """
+    if not engine.scheduler:
+        _environments(engine)  # a card that is not there is told before the settings are fixed
     fix_settings(ledger, settings)
     this = _Run(ledger, settings, engine, shard or Shard(), progress)
     try:
@@ -185,10 +190,15 @@ class _Run:
     def let_go(self) -> None:
         """Enter what came to its end although we did not hear of it any more, and let the rest of our rows wait."""
         for identifier in self._ledger.leased(self._owner):
-            outcome = study.complete(self._ledger.folder, identifier, self._settings)
-            if outcome is not None:
-                self._ledger.commit(self._owner, [outcome])
+            self._enter_if_complete(identifier, self._owner)
         self._ledger.release(self._owner)
+
+    def _enter_if_complete(self, identifier: str, owner: str) -> bool:
+        """Whether a row came to its end although nobody heard of it; then its outcome is entered."""
+        outcome = study.complete(self._ledger.folder, identifier, self._settings)
+        if outcome is not None:
+            self._ledger.commit(owner, [outcome])
+        return outcome is not None
 
     def _progress(self) -> Progress:
         return progress_of(self._ledger, self._shard)
@@ -246,13 +256,11 @@ class _Run:
     def _worker_died(self, task: Task) -> None:
         """It is the study's fault only if the worker had begun with it, and not come to its end."""
         folder = self._ledger.folder
-        outcome = study.complete(folder, task.id, self._settings)
-        if outcome is not None:
-            self._ledger.commit(self._owner, [outcome])
-        elif study.was_started(folder, task.id):
-            self._ledger.count_crash(self._owner, task.id)
-        else:
-            self._ledger.release(self._owner, [task.id])
+        if not self._enter_if_complete(task.id, self._owner):
+            if study.was_started(folder, task.id):
+                self._ledger.count_crash(self._owner, task.id)
+            else:
+                self._ledger.release(self._owner, [task.id])
         study.sweep(folder, task.id)
 
     def _look_after_leases(self) -> None:
@@ -262,10 +270,7 @@ class _Run:
         self._ledger.renew(self._owner)
         folder = self._ledger.folder
         for identifier, owner in self._ledger.abandoned():
-            outcome = study.complete(folder, identifier, self._settings)
-            if outcome is not None:  # it came to its end, and only we did not hear of it
-                self._ledger.commit(owner, [outcome])
-            else:
+            if not self._enter_if_complete(identifier, owner):
                 self._ledger.take_over(identifier, owner, was_started=study.was_started(folder, identifier))
             study.sweep(folder, identifier)
 
@@ -363,7 +368,11 @@ def _has_dead_workers(client: Client) -> bool:
 #: A dead worker fails its tasks at once: whether a study is tried again is for the ledger to say.  Tasks are few, long
 #: and independent, and their results are small: what Dask does to place them well, to look into them, and to move
 #: results out of the way would cost more than it gives.
+#:
+#: Memory comes from one arena, because those that glibc gives to threads cannot hold the features of a network: each
+#: would be asked of the system anew.
 _OWN_CLUSTER = {
+    "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.scheduler.work-stealing": False,
@@ -384,7 +393,7 @@ _OWN_CLUSTER = {
 @contextlib.contextmanager
 def _connected(address: str) -> Iterator[Client]:
     try:
-        client = Client(address, timeout=60)
+        client = Client(address, timeout=_ANSWERS_WITHIN_S)
     except (OSError, ValueError) as error:
         raise MKDError(f"No Dask scheduler answers at {address}.", "Start one with: dask scheduler") from error
     with client:
@@ -437,7 +446,8 @@ def _graphics_cards(wanted: str) -> list[str]:
     cards = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
     count = len(cards) if wanted == "all" else int(wanted)
     if not 1 <= count <= len(cards):
-        raise DeviceError(f"This computer has {len(cards)} graphics cards that PyTorch can use.")
+        there = "1 graphics card" if len(cards) == 1 else f"{len(cards) or 'no'} graphics cards"
+        raise DeviceError(f"This computer has {there} that PyTorch can use.", "Leave out --gpus, or ask for fewer.")
     return cards[:count]
 
 

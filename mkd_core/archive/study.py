@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mkd_core.archive.identity import anonymous, without_names
-from mkd_core.archive.ledger import Outcome, Task, outcome_from
+from mkd_core.archive.ledger import Outcome, Task
 from mkd_core.errors import BundleError, DeviceError, InputError, MKDError
 from mkd_core.io.atomic import OutputFiles, write_text
 from mkd_core.measure.messages import describe
@@ -123,9 +123,10 @@ def _segment_and_write(
     with _volume(task.source) as (image, doubts, series):
         result = pipeline.segment(image, bundle, modality=modality, options=options)
         result.report["warnings"][:0] = [doubt.to_dict() for doubt in doubts]
-        summary = _summary(result)
+        public = _public(result.report)
+        summary = _summary(public)
         drawn = pictures.draw(image, result.labels, modality, labelled(result.report["labels"]))
-        report = _public(result.report) | {"id": task.id, "settings": settings.digest, "summary": summary}
+        report = public | {"id": task.id, "settings": settings.digest, "summary": summary}
         text = json.dumps(report, indent=1) + "\n"
         with _writing(folder), OutputFiles(overwrite=True) as outputs:
             if settings.labels == "seg" and series is not None:
@@ -309,9 +310,8 @@ def _public(report: Mapping[str, Any]) -> dict[str, Any]:
     return {**report, "structures": structures, "warnings": cleaned(report["warnings"])}
 
 
-def _summary(result: SegmentationResult) -> dict[str, Any]:
-    """The part of a report that tables and pages show."""
-    public = _public(result.report)
+def _summary(public: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a report without names that tables and pages show."""
     structures = {
         key: {name: entry.get(name) for name in ("volume_ml", "mass_g", "mean_intensity", "agreement") if name in entry}
         for key, entry in public["structures"].items()
@@ -344,15 +344,13 @@ def severity(summary: Mapping[str, Any]) -> str:
 
 
 def _outcome(identifier: str, summary: Mapping[str, Any], seconds: float) -> Outcome:
-    return outcome_from(
-        {
-            "id": identifier,
-            "state": "done",
-            "severity": severity(summary),
-            "doubt": doubt(summary),
-            "summary": summary,
-            "seconds": round(seconds, 3),
-        }
+    return Outcome(
+        identifier,
+        "done",
+        severity=severity(summary),
+        doubt=doubt(summary),
+        summary=summary,
+        seconds=round(seconds, 3),
     )
 
 

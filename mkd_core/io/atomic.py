@@ -209,6 +209,19 @@ def write_file(path: Path | str, write: Callable[[Path], object], *, private: bo
         raise OSError(errno.EINVAL, error.message, str(path)) from error
 
 
+def write_output(path: Path, write: Callable[[Path], object]) -> None:
+    """:func:`write_file`, for a file that a user has named.
+
+    Raises:
+        InputError: it cannot be written, with the reason.
+    """
+    check_folder(path)
+    try:
+        write_file(path, write)
+    except OSError as error:
+        raise InputError(f"“{path}” cannot be written ({error.strerror or error}).") from error
+
+
 def write_bytes(path: Path | str, content: bytes, *, private: bool = False) -> None:
     """:func:`write_file` with these bytes."""
     write_file(path, lambda draft: draft.write_bytes(content), private=private)

@@ -25,7 +25,6 @@ import numpy as np
 import scipy.ndimage
 import SimpleITK as sitk
 
-from mkd_core.environment import available_memory
 from mkd_core.io import dicom_pixels
 from mkd_core.io.dicom_files import (
     SPLITTING_TAGS,
@@ -37,7 +36,7 @@ from mkd_core.io.dicom_files import (
     frames_of,
     read_all,
 )
-from mkd_core.io.integrity import orthonormalised
+from mkd_core.io.integrity import check_memory, orthonormalised
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.measure.patient import phase_percent
 from mkd_core.protocol import MIN_SIDE, MODALITIES, MODALITY_TAG, Finding
@@ -471,15 +470,17 @@ class Stack:
         first = lps_to_labels @ (self.origin - labels.GetOrigin())
         voxels = sitk.GetArrayViewFromImage(labels)
         found = np.zeros((len(self.frames), rows, columns), voxels.dtype)
-        in_plane = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)))  # (2, Y, X)
+        is_only_moved = np.abs(steps[:, :2] - np.eye(3)[:, :2]).max() * max(rows, columns) < 0.01
+        if not is_only_moved:
+            in_plane = np.tensordot(steps[:, :2], np.stack(np.meshgrid(np.arange(columns), np.arange(rows))), 1)
         for number, target in enumerate(found):
             start = first + steps[:, 2] * number
             if self.aside is not None:
                 start = start + steps[:, :2] @ self.aside[number]
-            if np.abs(steps[:, :2] - np.eye(3)[:, :2]).max() * max(rows, columns) < 0.01:
+            if is_only_moved:
                 _copy_moved(voxels, np.rint(start).astype(int), target)
                 continue
-            at = np.rint(np.tensordot(steps[:, :2], in_plane, 1) + start[:, None, None]).astype(int)
+            at = np.rint(in_plane + start[:, None, None]).astype(int)
             inside = np.logical_and.reduce([(i >= 0) & (i < n) for i, n in zip(at, labels.GetSize())])
             target[inside] = voxels[at[2][inside], at[1][inside], at[0][inside]]
         return found
@@ -689,10 +690,7 @@ def _check_memory(series: Series) -> None:
         raise refusal(series.problem)
     if not series.frames:
         raise ValueError("A series on a server must be fetched before it is read.")
-    free = available_memory()
-    needed = 2.0 * np.prod(series.size)
-    if free is not None and needed > free:
-        raise refusal(finding("file_beyond_memory", file=series.title, needed_gb=needed / 2**30, free_gb=free / 2**30))
+    check_memory(series.title, 2.0 * float(np.prod(series.size)))
 
 
 def _straightened(volume: np.ndarray, aside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

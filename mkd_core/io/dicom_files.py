@@ -26,6 +26,9 @@ import numpy as np
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import Finding
 
+#: Name of the file that lists all files beside and below it (PS3.10, 8.6).
+DICOMDIR = "DICOMDIR"
+
 #: Classes of DICOM objects that are images of a scanner (DICOM PS3.4, B.5), after this prefix.
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _IMAGES = ("1", "1.1", "2", "2.1", "2.2", "4", "4.1", "4.4", "7", "7.2", "7.3", "20", "128", "128.1", "130")
@@ -233,7 +236,7 @@ def files_in(paths: Iterable[Path | str], opener: Opener) -> Iterator[FileRefere
     for path in map(Path, paths):
         if path.is_dir():
             yield from _files_below(path, opener)
-        elif path.name.upper() == "DICOMDIR":
+        elif path.name.upper() == DICOMDIR:
             yield from _files_below(path.parent, opener)
         elif path.is_file():
             yield from _file_or_archive(path, opener)
@@ -309,7 +312,7 @@ def read_header(file: FileReference, opener: Opener) -> Header | Aside:
 
 
 def _read_header(pydicom: ModuleType, file: FileReference, opener: Opener) -> Header | Aside:
-    if file.name.upper() == "DICOMDIR":
+    if file.name.upper() == DICOMDIR:
         return Aside(file, finding("dicom_directory"))
     first = _USUAL_HEADER_BYTES if file.member else None
     with opener.open(file, first) as stream:

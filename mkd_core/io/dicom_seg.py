@@ -108,13 +108,13 @@ def build(
         highdicom.seg.SegmentDescription(
             segment_number=number,
             segment_label=structure.name,
-            segmented_property_category=_coded(highdicom, ANATOMICAL_STRUCTURE),
-            segmented_property_type=_coded(highdicom, structure.code),
+            segmented_property_category=coded(highdicom.sr, ANATOMICAL_STRUCTURE),
+            segmented_property_type=coded(highdicom.sr, structure.code),
             algorithm_type="SEMIAUTOMATIC" if structure.key in edited else "AUTOMATIC",
             algorithm_identification=algorithm,
             tracking_uid=tracking_uid(series, structure),
             tracking_id=structure.name,
-            anatomic_regions=[_coded(highdicom, BY_KEY[structure.region].code)] if structure.region else None,
+            anatomic_regions=[coded(highdicom.sr, BY_KEY[structure.region].code)] if structure.region else None,
             display_color=highdicom.color.CIELabColor.from_rgb(*structure.color),
         )
         for number, structure in enumerate(segments, start=1)
@@ -199,9 +199,10 @@ def _identity(
     return (series.study, series.key, digest, bundle_of(report)[2], str(report.get("version")), kind, *sorted(edited))
 
 
-def _coded(highdicom: ModuleType, code: tuple[str, str, str]) -> Any:
+def coded(sr: ModuleType, code: tuple[str, str, str]) -> Any:
+    """A code of :mod:`mkd_core.structures` by highdicom.sr."""
     scheme, value, meaning = code
-    return highdicom.sr.CodedConcept(value, scheme, meaning)
+    return sr.CodedConcept(value, scheme, meaning)
 
 
 def _complete(header: Any) -> Any:

@@ -13,6 +13,7 @@ from mkd_core.io.dicom_seg import (
     SERIES_NUMBER_SR,
     algorithm_name,
     bundle_of,
+    coded,
     provenance,
     require_highdicom,
     tracking_uid,
@@ -112,9 +113,9 @@ def _group(sr: Any, series: Series, seg: Any, number: int, structure: Structure,
             segment_number=number,
             source_series=sr.SourceSeriesForSegmentation(series.uid),
         ),
-        finding_category=_concept(sr, ANATOMICAL_STRUCTURE),
-        finding_type=_concept(sr, structure.code),
-        finding_sites=[sr.FindingSite(_concept(sr, region.code))],
+        finding_category=coded(sr, ANATOMICAL_STRUCTURE),
+        finding_type=coded(sr, structure.code),
+        finding_sites=[sr.FindingSite(coded(sr, region.code))],
         algorithm_id=algorithm,
         measurements=_measurements(sr, figures, report.get("modality", "CT")),
     )
@@ -152,8 +153,3 @@ def _comment(sr: Any, item: Any, sentences: list[str]) -> None:
                 name=sr.CodedConcept("121106", "DCM", "Comment"), value=sentence, relationship_type="CONTAINS"
             )
         )
-
-
-def _concept(sr: Any, code: tuple[str, str, str]) -> Any:
-    scheme, value, meaning = code
-    return sr.CodedConcept(value, scheme, meaning)

@@ -60,17 +60,24 @@ def picture(
 
 
 def filled_slices(
-    image: sitk.Image, labels: sitk.Image, modality: str = "CT", structures: Sequence[Structure] = STRUCTURES
+    image: sitk.Image,
+    labels: sitk.Image,
+    modality: str = "CT",
+    structures: Sequence[Structure] = STRUCTURES,
+    *,
+    side: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Draw a segmentation, slice by slice.
 
     Args:
         image, labels, modality, structures: as in :func:`picture`.
+        side: of each slice, pixels; None for pixels of :data:`_PIXEL`.
 
     Returns:
-        Slices ``(height, width, 3)``, uint8, all of the same size, by "axial", "coronal" and "sagittal".
+        Square slices ``(side, side, 3)``, uint8, by "axial", "coronal" and "sagittal".
     """
-    return {name: _filled(labels, grid, grey, structures) for name, grid, grey in _slices(image, labels, modality)}
+    slices = _slices(image, labels, modality, side)
+    return {name: _filled(labels, grid, grey, structures) for name, grid, grey in slices}
 
 
 def _filled(labels: sitk.Image, grid: sitk.Image, grey: np.ndarray, structures: Sequence[Structure]) -> np.ndarray:
@@ -106,30 +113,6 @@ def comparison(
         filled, outlined = (_resample(one, grid, sitk.sitkNearestNeighbor, 0.0) for one in (labels, truth))
         slices[name] = _paint(grey, filled, _thickened(_outline(outlined)), structures, outlined)
     return slices
-
-
-def slices(
-    image: sitk.Image,
-    labels: sitk.Image,
-    modality: str = "CT",
-    structures: Sequence[Structure] = STRUCTURES,
-    *,
-    side: int,
-) -> dict[str, np.ndarray]:
-    """Square slices with the labels thinly filled and outlined.
-
-    Args:
-        image, labels, modality, structures: as in :func:`picture`.
-        side: of each slice, pixels.
-
-    Returns:
-        Slices ``(side, side, 3)``, uint8, by "axial", "coronal" and "sagittal".
-    """
-    painted = {}
-    for name, grid, grey in _slices(image, labels, modality, side):
-        shown = _resample(labels, grid, sitk.sitkNearestNeighbor, 0.0)
-        painted[name] = _paint(grey, shown, _outline(shown), structures)
-    return painted
 
 
 def stack(tiles: list[np.ndarray], axis: int) -> np.ndarray:

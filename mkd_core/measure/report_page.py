@@ -69,25 +69,34 @@ def report_html(page: ReportPage, translate: Callable[[str], str] = str) -> str:
         page: what goes on it.
         translate: of the sentences of warnings, see :func:`mkd_core.measure.messages.describe`.
     """
-    right = _bullseye(page) + _function(page)
+    parts = report_parts(page, translate)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f"<title>Heart report: {_e(page.person)}</title><style>{_STYLE}</style></head><body>"
         f"{_header(page)}{_pictures(page)}"
-        f'<div class="columns"><section>{_structures(page)}{_figures(page, translate)}</section>'
-        f"<section>{right}{_warnings(page, translate)}</section></div>"
-        f"{_footer(page)}</body></html>\n"
+        f'<div class="columns"><section>{parts["structures"]}{parts["figures"]}</section>'
+        f"<section>{parts['wall']}{parts['function']}{parts['warnings']}</section></div>"
+        f"{parts['footer']}</body></html>\n"
     )
 
 
-def _e(text: object) -> str:
-    return html.escape(str(text), quote=True)
+def report_parts(page: ReportPage, translate: Callable[[str], str] = str) -> dict[str, str]:
+    """The parts of the page below its head, as HTML by name, for other layouts of the same figures: "structures",
+    "figures", "wall", "function", "warnings" and "footer"; empty where there is nothing to show.
+    """
+    return {
+        "structures": _structures(page),
+        "figures": _figures(page, translate),
+        "wall": _bullseye(page),
+        "function": _function(page),
+        "warnings": _warnings(page, translate),
+        "footer": _footer(page),
+    }
 
 
-def _header(page: ReportPage) -> str:
-    items: dict[str, str] = {}
-    patient = page.patient
-    body = []
+def report_facts(page: ReportPage) -> dict[str, str]:
+    """What the head of the page says of patient and study: text by label."""
+    patient, body = page.patient, []
     if patient.sex:
         body.append({"M": "male", "F": "female"}[patient.sex])
     if patient.age_years is not None:
@@ -98,9 +107,15 @@ def _header(page: ReportPage) -> str:
         body.append(f"{patient.weight_kg:.0f} kg")
     if patient.bsa_m2 is not None:
         body.append(f"BSA {patient.bsa_m2:.2f} m²")
-    if body:
-        items["Patient"] = ", ".join(body)
-    items |= page.study
+    return ({"Patient": ", ".join(body)} if body else {}) | dict(page.study)
+
+
+def _e(text: object) -> str:
+    return html.escape(str(text), quote=True)
+
+
+def _header(page: ReportPage) -> str:
+    items = report_facts(page)
     facts = "".join(f"<div><dt>{_e(name)}</dt><dd>{_e(text)}</dd></div>" for name, text in items.items())
     return (
         f'<header><div><h1>Whole-heart segmentation</h1><p class="person">{_e(page.person)}</p></div>'

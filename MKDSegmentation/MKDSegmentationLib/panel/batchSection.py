@@ -250,15 +250,15 @@ class BatchSection(VTKObservationMixin):
             title += f", {one.modality}"
         if one.state == REFUSED:
             title += "\n" + one.text
-        mark, color = LIGHTS[one.light] if one.state == DONE else ("", None)
-        text = (mark + " " + _stateText(one)).strip()
+        mark = LIGHTS[one.light][0] if one.state == DONE else ""
+        text = f"{mark} {_stateText(one)}".strip()
         before = table.item(row, _VOLUME)
         isOther = before is None or before.text() != title
         for column, content in ((_VOLUME, title), (_STATE, text)):
             item = qt.QTableWidgetItem(content)
             item.setToolTip(one.text or _stateText(one))
-            if column == _STATE and color is not None:
-                item.setForeground(qt.QBrush(qt.QColor(*color)))
+            if column == _STATE:
+                item.setData(qt.Qt.AccessibleTextRole, _stateText(one))
             table.setItem(row, column, item)
         return isOther
 

@@ -4,6 +4,6 @@
 LIGHTS = {
     "green": ("\N{BLACK CIRCLE}", (46, 125, 79)),
     "amber": ("\N{BLACK UP-POINTING TRIANGLE}", (183, 116, 0)),
-    "red": ("\N{BLACK SQUARE}", (196, 43, 28)),
+    "red": ("\N{BLACK SQUARE}", (214, 64, 48)),
     "none": ("", (123, 135, 148)),
 }

@@ -1,4 +1,4 @@
-"""Take the figures away: a report of one page, and a row in the table of a study."""
+"""Take the figures away: a report of one page, as PDF or web page, and a row in the table of a study."""
 
 import os
 from pathlib import Path
@@ -9,9 +9,10 @@ from slicer.i18n import tr as _
 from slicer.i18n import translate
 
 from mkd_core.errors import MKDError
-from mkd_core.io.atomic import write_text
+from mkd_core.io.atomic import write_file, write_text
 from mkd_core.measure.messages import TRANSLATION_CONTEXT
 from mkd_core.measure.report_page import report_html
+from mkd_core.measure.report_print import report_rich_text
 from mkd_core.measure.study_table import append_row, study_row
 from mkd_core.structures import BY_KEY
 
@@ -22,6 +23,7 @@ from ..scene.functionNodes import functionOfReports
 from ..scene.heartGeometry import imagesOf
 from ..scene.patientFacts import patientOf, phaseOf, studyDateOf
 from ..scene.segmentMeasurement import currentReport
+from .reportPdf import canDrawSvg, writePdf
 
 
 class ReportButtons:
@@ -47,7 +49,8 @@ class ReportButtons:
         self._segmentation, self._volume = state.segmentation, state.volume
 
     def _onReport(self) -> None:
-        path = self._pathFor(_("Save the report"), ".html", _("Web page") + " (*.html)")
+        kinds = _("PDF") + " (*.pdf);;" + _("Web page") + " (*.html)"
+        path = self._pathFor(_("Save the report"), ".pdf", kinds)
         if path:
             self._write(path, self._writeReport)
 
@@ -90,7 +93,11 @@ class ReportButtons:
                 function=function,
                 curves=curves,
             )
-            write_text(path, report_html(page, lambda text: translate(TRANSLATION_CONTEXT, text)))
+            if path.suffix.lower() == ".pdf":
+                text = report_rich_text(page, _translated, draws_svg=canDrawSvg())
+                write_file(path, lambda draft: writePdf(str(draft), text))
+            else:
+                write_text(path, report_html(page, _translated))
         return _("Saved “{file}”.").format(file=path.name)
 
     def _writeRow(self, path: Path) -> str:
@@ -126,3 +133,7 @@ class ReportButtons:
         if isAdded:  # nothing is replaced: no question whether to
             arguments += ["", qt.QFileDialog.DontConfirmOverwrite]
         return qt.QFileDialog.getSaveFileName(*arguments)
+
+
+def _translated(text: str) -> str:
+    return translate(TRANSLATION_CONTEXT, text)

@@ -84,6 +84,7 @@ class ResultsTable:
             trust = trust_of(entry, whole)
             mark, color = LIGHTS[trust.light]
             self._setItem(row, _CHECK, mark, _lightText(trust, status), color=color)
+            self._table.item(row, _CHECK).setData(qt.Qt.AccessibleTextRole, _lightText(trust, status))
         self._fitted.fit()
         self._warningsLabel.text = _massText(report) + _warningsText(report)
         self._provenanceLabel.text = researchUse() + "\n" + provenanceText(report)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from slicer.i18n import tr as _
 
-from ..run.environment import EnvironmentProblem, torchProblem
+from ..run.environment import EnvironmentProblem
 from ..run.torchInstaller import TorchInstaller, installationPlan
 
 
@@ -89,7 +89,6 @@ class TorchInstallation:
     def _onFinished(self, problem: str) -> None:
         goOn, self._goOn = self._goOn, None
         self._ui.installFrame.visible = False
-        problem = problem or torchProblem()
         if problem:
             self._onFailed(problem)
         self._onChanged()

@@ -5,6 +5,7 @@ lets the application wait for it. Here light-the-torch runs the same way in a ch
 is progress, and a download can be cancelled.
 """
 
+import collections
 import importlib
 import importlib.util
 import logging
@@ -14,17 +15,20 @@ import shutil
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import qt
 from slicer.i18n import tr as _
 
-from .environment import TORCH_TO_INSTALL, EnvironmentProblem
+from .environment import TORCH_TO_INSTALL, EnvironmentProblem, torchProblem
 from .lineBuffer import LineBuffer
 from .workerProcess import prepare, pythonCommand
 
 _GB = 1e9
+_LOG_LINES = 1000  # pip first says what is wrong, and then where in its code it noticed
+_GRACE_MS = 3000  # what has not ended by itself then is killed
+_LONGEST_INSTALLATION_MS = 5 * 60 * 1000  # files of a build with CUDA on a slow disk
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class TorchInstaller:
         self._onProgress, self._onFinished = onProgress, onFinished
         self._process = None
         self._temporaryFolder = ""
-        self._lines, self._log = LineBuffer(), []
+        self._lines, self._log = LineBuffer(), collections.deque(maxlen=_LOG_LINES)
         self._text, self._canCancel = "", True
 
     @property
@@ -91,11 +95,11 @@ class TorchInstaller:
         :raises EnvironmentProblem: if the extension PyTorch is missing; the message says what to do.
         """
         self._prepareLightTheTorch()
-        self._lines, self._log = LineBuffer(), []
+        self._lines, self._log = LineBuffer(), collections.deque(maxlen=_LOG_LINES)
         self._text, self._canCancel = _("Looking for the build for this computer ..."), True
         self._temporaryFolder = tempfile.mkdtemp(prefix="MKDSegmentation-torch-")
         command = pythonCommand(
-            *("-m", "light_the_torch", "install", "--progress-bar", "raw", "--no-input"),
+            *("-m", "mkd_core.tether", "light_the_torch", "install", "--progress-bar", "raw", "--no-input"),
             *("--disable-pip-version-check", f"torch{TORCH_TO_INSTALL}", "torchvision"),
         )
         self._process = qt.QProcess()
@@ -120,8 +124,10 @@ class TorchInstaller:
             self._end(_("The installation of PyTorch was cancelled."))
 
     def close(self) -> None:
-        """End the process without a word, when the application closes."""
+        """End without a word, when the application closes: a download at once, an installation when it is complete."""
         self._onFinished = self._onProgress = lambda *_arguments: None
+        if self.isRunning and not self._canCancel:
+            self._process.waitForFinished(_LONGEST_INSTALLATION_MS)
         if self.isRunning:
             self._end("")
 
@@ -163,7 +169,7 @@ class TorchInstaller:
         if not line:
             return
         logging.debug("Installing PyTorch: %s", line)
-        self._log = [*self._log[-50:], line]
+        self._log.append(line)
         download = re.match(r"Downloading (?:\S*/)?([A-Za-z0-9_.]+-[^-+%\s]+)\S* (\(.*\))$", line)
         if download:
             self._text = _("Downloading {name} {size}").format(name=download[1], size=download[2])
@@ -178,13 +184,14 @@ class TorchInstaller:
             self._log.append(self._process.errorString())
             self._end(reasonInWords(self._log))
 
-    def _onProcessFinished(self, exitCode: int, exitStatus) -> None:
+    def _onProcessFinished(self, _exitCode: int, exitStatus) -> None:
         self._onOutput()
         self._onLine(self._lines.flush())
-        failed = exitStatus != qt.QProcess.NormalExit or exitCode != 0
+        importlib.invalidate_caches()
+        # light-the-torch ends with exit code 0 whatever pip says, so what counts is whether PyTorch is there.
+        failed = exitStatus != qt.QProcess.NormalExit or bool(torchProblem())
         if failed:
             logging.warning("PyTorch could not be installed:\n%s", "\n".join(self._log))
-        importlib.invalidate_caches()
         self._end(reasonInWords(self._log) if failed else "")
 
     def _end(self, message: str) -> None:
@@ -193,8 +200,10 @@ class TorchInstaller:
         process.disconnect("finished(int,QProcess::ExitStatus)", self._onProcessFinished)
         process.disconnect("errorOccurred(QProcess::ProcessError)", self._onError)
         if process.state() != qt.QProcess.NotRunning:
-            process.kill()
-            process.waitForFinished(3000)
+            process.closeWriteChannel()  # mkd_core.tether ends then, and the launcher after it
+            if not process.waitForFinished(_GRACE_MS):
+                process.kill()
+                process.waitForFinished(_GRACE_MS)
         process.deleteLater()
         shutil.rmtree(self._temporaryFolder, ignore_errors=True)
         self._onFinished(message)
@@ -262,15 +271,16 @@ _REASONS = (
 )
 
 
-def reasonInWords(log: list) -> str:
+def reasonInWords(log: Iterable) -> str:
     """Return what the last lines of pip mean for the user, and what to do."""
+    log = list(log)
     text = "\n".join(log).lower()
     for words, meaning in _REASONS:
         if any(word in text for word in words):
             return _("PyTorch was not installed.") + " " + meaning
-    last = next((line for line in reversed(log) if line.lower().startswith("error")), log[-1] if log else "")
-    return (
-        _("PyTorch was not installed: {reason} Details are in the application log.")
-        .format(reason=last.removeprefix("ERROR: ")[:200])
-        .strip()
+    error = next((line for line in reversed(log) if line.lower().startswith("error")), "")
+    if not error:
+        return _("PyTorch was not installed; details are in the application log.")
+    return _("PyTorch was not installed: {reason} Details are in the application log.").format(
+        reason=error.removeprefix("ERROR: ")[:200]
     )

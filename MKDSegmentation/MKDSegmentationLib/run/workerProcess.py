@@ -40,7 +40,6 @@ _LOG_LINES = 40
 _LOG_COLUMNS = 1000  # what is longer is no text for people
 _HARMLESS = ("PYTHONNOUSERSITE", "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED")  # can only forbid, or change no code
 
-
 _EXIT_OF_AN_EXCEPTION = 1  # of a Python program that nothing caught
 
 #: How a process ended by itself: it could not be started; an exception ended it before it was ready, in its imports; or
