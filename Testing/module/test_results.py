@@ -210,8 +210,7 @@ def test_the_disagreement_map_has_colours_of_its_own_a_legend_and_leaves_image_a
     assert display.GetApplyThreshold() and display.GetLowerThreshold() == 0.1, "below it nothing is drawn"
     assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (0.0, 1.0)
     composite = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
-    opacities = [composite.GetForegroundOpacity() * colors.GetOpacity(share) for share in (0.2, 0.4, 1.0)]
-    assert opacities == sorted(opacities) and opacities[0] > 0.3 and opacities[-1] < 0.85
+    assert 0.5 <= composite.GetForegroundOpacity() <= 0.7, "the image shows through"
     assert not segmentations()[0].GetDisplayNode().GetVisibility2DFill()
     driving.choose(panel.ui.overlayComboBox, "Aligned volume (IAM)")
     assert not legend.visible

@@ -13,12 +13,9 @@ _ROLES = {DISAGREEMENT: "MKDSegmentation.Disagreement", ALIGNED: "MKDSegmentatio
 #: structure. What is below the first is not shown: it is everywhere.
 GRADES = ((0.1, (255, 186, 236)), (0.3, (255, 112, 214)), (0.6, (255, 20, 190)))
 
-#: Opacity of each grade: image and outlines stay readable, and what matters stands out.
-_OPACITIES = (0.4, 0.6, 0.8)
-
 _COLORS_ATTRIBUTE = "MKDSegmentation.DisagreementColors"
 _COLORS = 101
-_OPACITY = {DISAGREEMENT: 1.0, ALIGNED: 0.6}  # over that of the colours
+_OPACITY = {DISAGREEMENT: 0.65, ALIGNED: 0.6}  # image and outlines stay readable
 
 
 def overlayOf(segmentationNode, kind: str):
@@ -94,5 +91,5 @@ def _disagreementColors():
         share = index / (_COLORS - 1)
         grade = max(0, sum(share >= start for start, _color in GRADES) - 1)
         color = [channel / 255.0 for channel in GRADES[grade][1]]
-        node.SetColor(index, f"{share:.2f}", *color, _OPACITIES[grade])
+        node.SetColor(index, f"{share:.2f}", *color, 1.0)
     return node
