@@ -87,6 +87,25 @@ def warning(panel):
     return panelImage(panel)
 
 
+def choices(panel):
+    """What a run would leave out is told beside the button, and that the views show another volume."""
+    import slicer
+
+    from Testing.harness import driving
+
+    addHeart("MR", "Heart MR of March")
+    volume = addHeart("CT", "Heart CT")
+    driving.choose(panel.ui.inputSelector, "Heart CT")
+    driving.click(panel.ui.advancedCollapsibleButton)
+    for name in ("Right ventricle", "Left atrium", "Right atrium", "Left ventricular myocardium", "Pulmonary artery"):
+        driving.tick(panel.ui.structuresList, name, on=False)
+    driving.choose(panel.ui.segmentorComboBox, "S_real alone (trained on images as they are)")
+    driving.click(panel.ui.advancedCollapsibleButton)
+    slicer.util.setSliceViewerLayers(background=slicer.util.getNode("Heart MR of March"))
+    assert panel.ui.inputSelector.currentNode() is volume
+    return panelImage(panel)
+
+
 def running(panel):
     """A run is under way, its log is open."""
     from Testing.harness import driving
@@ -150,7 +169,10 @@ def weights(panel):
 
 def dark(panel):
     """The panel in a dark theme."""
+    from Testing.harness import driving
+
     addHeart("MR", "Heart MR")
+    driving.click(panel.ui.switchModalityButton)
     segment(panel)
     return panelImage(panel, darkPalette())
 
@@ -185,6 +207,7 @@ STATES = {
     "disabled": noVolume,
     "idle": ready,
     "warning": warning,
+    "choices": choices,
     "running": running,
     "done": done,
     "disagreement": disagreement,
