@@ -108,7 +108,13 @@ def test_from_the_volume_to_the_saved_table_by_keys_alone(panel, window, worker,
     press(Key.Key_Down)
     assert panel.ui.resultsTable.selectedItems(), "the arrow keys choose no structure"
     tabTo(panel, "exportButton")
-    driving.chooseInMenu(panel.ui.exportButton, "Table as CSV ...")  # a menu of Qt, which has keys of its own
+
+    def chooseFirst():
+        for key in (Key.Key_Down, Key.Key_Return):
+            QTest.keyClick(QtWidgets.QApplication.activePopupWidget(), key)
+
+    QtCore.QTimer.singleShot(0, chooseFirst)  # the menu has the keyboard until it closes
+    press(Key.Key_Return)
     assert "Left ventricle" in (tmp_path / "heart.csv").read_text(encoding="utf-8-sig")
 
 
