@@ -32,7 +32,7 @@ def test_no_file_of_the_core_imports_anything_of_slicer_or_unpickles(path):
 def loaded_by(statement: str) -> set[str]:
     """Heavy modules that a statement loads."""
     heavy = {"torch", "numpy", "scipy", "SimpleITK", "safetensors", "matplotlib"}
-    heavy |= {"pydicom", "highdicom", "dicomweb_client", "requests"}
+    heavy |= {"pydicom", "highdicom", "dicomweb_client", "requests", "dask", "distributed", "pyarrow", "PIL"}
     code = f"{statement}\nimport sys; print(*sorted({heavy} & set(sys.modules)))"
     return set(
         subprocess.run(
