@@ -490,6 +490,11 @@ def test_an_edit_of_a_frame_changes_volumes_ejection_fraction_and_curve(beat):
     browserOf(volume).SetSelectedItemNumber(0)
     settle(panel)
     assert functionRows(panel) == rows, "the edit belongs to the frame, not to what is shown"
+    esv = halveFrame(volume, 2)
+    settle(panel)
+    (function,) = nodesNamed("Beat heart function")
+    again = ["Ejection fraction (%)", f"{100 * (edv - esv) / edv:.0f}", "60"]
+    assert again in tableCells(function), "and so does a second edit"
 
 
 def test_an_edit_can_move_the_end_of_systole_to_another_frame(beat):
