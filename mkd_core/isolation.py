@@ -10,12 +10,20 @@ import sys
 
 
 def forget_current_folder() -> None:
-    """Remove what ``python -m`` put first on the search path, unless Python was told to leave it out.
+    """Remove the current folder from the search path: what ``python -m`` put first, and what a relative PYTHONPATH
+    means by "." or nothing.  It stays where PYTHONPATH names it in full, and where this package lies in it.
 
     Modules of this package are found all the same: Python looks for them where the package lies.
     """
-    if not getattr(sys.flags, "safe_path", False) and sys.path and (sys.path[0] or os.getcwd()) == os.getcwd():
+    try:
+        here = os.getcwd()
+    except OSError:  # the folder was removed: nothing can be found in it
+        return
+    if not getattr(sys.flags, "safe_path", False) and sys.path and (sys.path[0] or here) == here:
         del sys.path[0]
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if here not in named and here != os.path.dirname(os.path.dirname(os.path.abspath(__file__))):
+        sys.path[:] = [folder for folder in sys.path if (folder or here) != here]
 
 
 def take_stdin() -> int:

@@ -60,7 +60,7 @@ DISAGREEMENT, ALIGNED = "disagreement", "aligned"
 # ---- limits ----
 
 #: Fewest voxels of a volume along each axis.
-MIN_SIDE = 8
+MIN_SIDE = 4
 
 #: Voxel sizes outside of this range are mistakes of units, mm.
 SPACING_RANGE = (0.02, 30.0)
@@ -89,6 +89,10 @@ _MAX_FIGURE = 1e15
 # ---- options ----
 
 
+#: Options that JSON has as lists.
+_LISTS = ("structures", "box_mm", "first_frame")
+
+
 @dataclass(frozen=True)
 class SegmentationOptions:
     """How to segment; the defaults suit everyone.
@@ -105,6 +109,9 @@ class SegmentationOptions:
         with_aligned: also return the volume as the generators rendered it.
         box_mm: box round the heart that a user drew: bounds (x0, x1, y0, y1, z0, z1) in the world, LPS mm.  The
             localiser is then not asked, and a heart that only the user sees is not refused.  None to look for it.
+        first_frame: what the first frame of the sequence that the volume is of showed: "orientation" and "recognition"
+            of the evidence in its report.  The search for another orientation is then not repeated unless this frame is
+            recognised otherwise.
     """
 
     device: str = "auto"
@@ -116,13 +123,12 @@ class SegmentationOptions:
     with_disagreement: bool = False
     with_aligned: bool = False
     box_mm: tuple[float, ...] | None = None
+    first_frame: tuple[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values, ready for JSON."""
         values = dataclasses.asdict(self)
-        return values | {
-            name: None if values[name] is None else list(values[name]) for name in ("structures", "box_mm")
-        }
+        return values | {name: None if values[name] is None else list(values[name]) for name in _LISTS}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SegmentationOptions:
@@ -141,8 +147,9 @@ class SegmentationOptions:
             "with_disagreement": bool,
             "with_aligned": bool,
             "box_mm": (list, tuple),
+            "first_frame": (list, tuple),
         }
-        optional = ("threads", "alignment", "structures", "box_mm")
+        optional = ("threads", "alignment", *_LISTS)
         for name, value in values.items():
             if name not in kinds:
                 raise _refusal("option_unknown", option=_short(name))
@@ -154,7 +161,10 @@ class SegmentationOptions:
         box = values.get("box_mm")
         if box is not None and not _is_box(box):
             raise _refusal("option_box")
-        tuples = {name: tuple(values[name]) for name in ("structures", "box_mm") if values.get(name) is not None}
+        frame = values.get("first_frame")
+        if frame is not None and not _is_first_frame(frame):
+            raise _refusal("option_value", option="first_frame", value=_short(frame))
+        tuples = {name: tuple(values[name]) for name in _LISTS if values.get(name) is not None}
         return cls(**{**values, **tuples})
 
     def check(self, modality: str, target: str, structures: Sequence[str]) -> None:
@@ -319,7 +329,8 @@ class Report(TypedDict):
     version: str  # of mkd_core
     input: dict[str, list[float]]  # "size" in voxels and "spacing_mm", both along x, y, z
     heart_box_mm: dict[str, list[float]]  # corners "low" and "high", LPS
-    evidence: NotRequired[dict[str, float | str]]  # for a heart: "verdict", "recognition", "joint_agreement"
+    # for a heart: "verdict", "recognition", "joint_agreement", "orientation" in which it is recognised best
+    evidence: NotRequired[dict[str, float | str]]
     date: NotRequired[str]  # when it came into the scene, ISO 8601
     reproduce: NotRequired[dict[str, Any]]  # written by the command line
 
@@ -722,6 +733,11 @@ def _is_box(bounds: Sequence[Any]) -> bool:
         isinstance(bound, (int, float)) and not isinstance(bound, bool) and math.isfinite(_as_float(bound))
         for bound in bounds
     )
+
+
+def _is_first_frame(frame: Sequence[Any]) -> bool:
+    """Whether these are an orientation and how surely a heart was recognised in it."""
+    return len(frame) == 2 and isinstance(frame[0], str) and _is_figure(frame[1]) and frame[1] is not None
 
 
 def _is_figure(value: Any) -> bool:

@@ -141,6 +141,8 @@ class RunOptions:
         them, "keep" writes into a new segmentation (of a sequence: leaves frames with edits as they are).
     box - bounds (x0, x1, y0, y1, z0, z1) of a box round the heart in the world, LPS mm (see scene.heartBox); None finds
         the heart automatically.
+    firstFrame - what the first frame of a sequence showed of its orientation (see mkd_core.SegmentationOptions), which
+        is then not looked for anew; None for a single volume.
     """
 
     modality: str = "CT"
@@ -153,6 +155,7 @@ class RunOptions:
     threads: int = 0
     edits: str = "refuse"
     box: tuple[float, ...] | None = None
+    firstFrame: tuple[str, float] | None = None
 
     @property
     def bundlePath(self) -> str | None:
@@ -171,4 +174,5 @@ class RunOptions:
             structures=self.structures,
             segmentor=self.segmentor,
             box_mm=self.box,
+            first_frame=self.firstFrame,
         )

@@ -15,7 +15,7 @@ Parts, all of them in this order if none is named:
 - ``ledger`` makes one of a million rows: CPU seconds for index, status, export and a claim.
 
 A part that is run again in the same folder goes on where it was, and its figures join those of the file.  After so many
-minutes ``archive`` is interrupted, and ``kills`` ends with one more kill of everything.
+minutes ``archive`` and ``kills`` end with one more kill.
 
 Linux only: CPU time and memory are read from /proc, by psutil.
 """
@@ -191,8 +191,7 @@ def watched(run: Path, workers: int, settings: Settings, deadline: float) -> dic
             if at_first is None and done >= 2 * workers:  # all are warm
                 at_first = done, sum(cpu.values()), time.monotonic()
             if time.monotonic() > deadline and at_first is not None and done > at_first[0]:
-                deadline = float("inf")
-                process.send_signal(signal.SIGINT)
+                kill(process, "client", random.Random())
         done = finished(ledger) - before
     if at_first is None or done == at_first[0]:
         return None

@@ -29,6 +29,7 @@ import mkd_core
 from mkd_core.errors import InputError, NoHeartError
 from mkd_core.inference.geometry import OrientedVolume
 from mkd_core.measure import heart_evidence
+from mkd_core.protocol import MIN_SIDE
 from Testing.benchmarks.accuracy import data_folder
 
 
@@ -104,6 +105,14 @@ _HALVES = {
     "middle, MR": ("mr_left_atrium/mr_004_image.nii.gz", "MR", {"z": (15, 95), "y": (5, 70), "x": (15, 105)}),
 }
 
+#: Slices of a stack that is made of a volume, mm.
+_STACK_MM = 8.0
+
+# Pieces of real MR that hold no heart.
+_BESIDE = {
+    "mr_cine_4d/phase_00.nii.gz": {"below": {"z": (0, 45)}, "back": {"y": (165, 1e9)}},
+}
+
 
 def with_heart(data: Path) -> Iterator[Case]:
     """Volumes that hold a heart, or half of one."""
@@ -146,6 +155,33 @@ def without_heart(data: Path) -> Iterator[Case]:
             if min(image.GetSize()) >= 8:
                 yield Case(f"{file.split('/')[1][:-7]}: {name}", "CT", False, lambda image=image: image)
     yield from phantoms()
+    yield from stacks(data)
+
+
+def stacks(data: Path) -> Iterator[Case]:
+    """MR without a heart as stacks of thick slices that lost their directions, which are tried as short-axis ones."""
+    volumes = [(case.name, case.make) for case in phantoms() if case.modality == "MR"]
+    volumes += [(path.name[:-7], lambda path=path: _read(path)) for path in sorted(data.glob("no_heart/mr*.nii.gz"))]
+    for file, pieces in _BESIDE.items():
+        if (data / file).exists():
+            volumes += [
+                (f"{file.split('/')[0]}: {name}", lambda file=file, bounds=bounds: _piece(data / file, **bounds))
+                for name, bounds in pieces.items()
+            ]
+    for number, (name, make) in enumerate(volumes):
+        for axis in (number % 3,) if name.startswith("lump") else range(3):
+            image = _stack(make(), axis)
+            if min(image.GetSize()) >= MIN_SIDE:
+                yield Case(f"{name}, stack along {'xyz'[axis]}", "MR", False, lambda image=image: image)
+
+
+def _stack(image: sitk.Image, axis: int) -> sitk.Image:
+    """A volume as slices of 8 mm across an axis, and without directions."""
+    factors = [1, 1, 1]
+    factors[axis] = max(1, round(_STACK_MM / image.GetSpacing()[axis]))
+    thick = sitk.BinShrink(sitk.Cast(image, sitk.sitkFloat32), factors)
+    thick = sitk.PermuteAxes(thick, [other for other in range(3) if other != axis] + [axis])
+    return _image(sitk.GetArrayFromImage(thick), thick.GetSpacing()[::-1])
 
 
 def phantoms() -> Iterator[Case]:

@@ -17,9 +17,9 @@ from mkd_core.errors import InputError, NoHeartError
 from mkd_core.inference import localisation
 from mkd_core.inference.clock import Clock
 from mkd_core.inference.geometry import Grid, OrientedVolume
-from mkd_core.inference.localisation import MIRRORED, ORIENTATIONS, Orientation
+from mkd_core.inference.localisation import MIRRORED, ORIENTATIONS, SHORT_AXIS, Orientation
 from mkd_core.measure.messages import describe
-from mkd_core.measure.orientation import directions, orientation_finding
+from mkd_core.measure.orientation import AS_GIVEN, directions, orientation_findings
 from mkd_core.protocol import findings
 from Testing.support.known_heart import BALLS, BODY, LEVELS, ByIntensity, KnownBundle, dice, known_volume
 from Testing.support.stored_volumes import ORIENTATIONS as STORED
@@ -103,9 +103,10 @@ def test_an_orientation_says_what_the_directions_become(orientation, expected):
 
 
 def test_mirror_images_are_told_of_as_such_and_other_mistakes_with_directions():
-    mirrored = orientation_finding(localisation.BetterOrientation(MIRRORED, 0.9, 0.7))
+    assert orientation_findings(AS_GIVEN) == []
+    (mirrored,) = orientation_findings(directions(MIRRORED))
     assert (mirrored.code, mirrored.severity) == ("mirrored", "red") and "situs inversus" in describe(mirrored)
-    other = orientation_finding(localisation.BetterOrientation(Orientation(signs=(-1, 1, 1)), 0.9, 0.7))
+    (other,) = orientation_findings(directions(Orientation(signs=(-1, 1, 1))))
     assert other.code == "turned" and "look like L P I" in describe(other)
 
 
@@ -182,6 +183,120 @@ def test_each_orientation_is_looked_at_once_and_never_at_more_than_a_heart_with_
     executor = Counting()
     assert localisation.OrientationSearch(seen, KnownBundle(), executor).better(0.3) is None
     assert len(executor.shapes) == 48 and max(max(shape) for shape in executor.shapes) * 5.0 <= 240.0
+
+
+# ---- frames of a sequence ----
+
+
+class HandedCounting(Handed):
+    """The localiser that knows the heart one way round, and counts how often it is asked."""
+
+    shapes: list[tuple[int, ...]] = []  # of the class: a network is copied before it runs
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.shapes.append(tuple(image.shape))
+        return super().forward(image)
+
+
+def frame(image: sitk.Image, first: tuple[str, float] | None = None) -> tuple[dict, int]:
+    """Report on a frame of a sequence, and how often the localiser was asked."""
+    HandedCounting.shapes.clear()
+    options = dataclasses.replace(PLAIN, first_frame=first)
+    report = mkd_core.segment(image, KnownBundle(localiser=HandedCounting()), options=options).report
+    return report, len(HandedCounting.shapes)
+
+
+def test_the_orientation_of_the_first_frame_is_carried_to_frames_that_are_recognised_alike(plain):
+    mirrored = turned(plain[0], (0, 1, 2), (1, 1, -1))
+    report, asked = frame(mirrored)
+    first = report["evidence"]["orientation"], report["evidence"]["recognition"]
+    assert first[0] == "R P S" and asked > 1
+    report, asked = frame(mirrored, first)
+    assert asked == 1, "the search is not repeated"
+    assert report["evidence"]["orientation"] == "R P S" and "probably exchanged" in sentences(report)
+    assert report["options"]["first_frame"] == list(first)
+
+
+def test_a_frame_that_contradicts_the_first_one_is_looked_at_again_and_says_so(plain):
+    report, _ = frame(plain[0])
+    first = report["evidence"]["orientation"], report["evidence"]["recognition"]
+    assert first[0] == "L P S"
+    report, asked = frame(turned(plain[0], (0, 1, 2), (1, 1, -1)), first)
+    assert asked > 1 and "directions R P S, that of the first frame with L P S" in sentences(report)
+    assert "that of the first frame" not in sentences(frame(plain[0], first)[0])
+
+
+@pytest.mark.parametrize("value", [["L P S"], ["L P S", "0.8"], [1, 0.8], ["L P S", float("nan")], "L P S"])
+def test_what_is_no_first_frame_is_refused(value):
+    with pytest.raises(InputError, match="first_frame"):
+        SegmentationOptions.from_dict({"first_frame": value})
+
+
+# ---- stacks that lost their directions ----
+
+
+def short_axis_stack(number: int, keeps_directions: bool) -> tuple[sitk.Image, sitk.Image]:
+    """The known heart in MR as a stack of short-axis slices of 5 mm, and its truth."""
+    pair = known_volume((76, 76, 40), (2.5, 2.5, 5.0), SHORT_AXIS[number])
+    image, truth = pair[0] + 1000, pair[1]
+    if not keeps_directions:
+        for one in (image, truth):
+            one.SetDirection(np.eye(3).ravel().tolist())
+    return image, truth
+
+
+def handed_in_mr() -> KnownBundle:
+    bundle = handed()
+    bundle.metadata.update(target="MR", assistant="CT")
+    bundle.metadata["normalisation"]["MR"] = {"kind": "window", "low": 700.0, "high": 1700.0}
+    return bundle
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["base first", "apex first"])
+def test_a_stack_that_lost_its_directions_is_segmented_as_short_axis_slices_and_told_of(number):
+    image, truth = short_axis_stack(number, keeps_directions=False)
+    options = dataclasses.replace(PLAIN, with_disagreement=True)
+    result = mkd_core.segment(image, handed_in_mr(), modality="MR", options=options)
+    assert "directions of this stack seem to be lost" in sentences(result.report)
+    assert result.report["evidence"]["orientation"] == "short axis"
+    assert result.labels.GetDirection() == image.GetDirection()
+    assert all(dice(result.labels, truth, label) > 0.8 for label in BALLS)
+    low, high = (np.array(result.report["heart_box_mm"][end]) for end in ("low", "high"))
+    found = np.argwhere(sitk.GetArrayViewFromImage(result.labels) > 0)[:, ::-1]
+    points = np.array([image.TransformIndexToPhysicalPoint(index.tolist()) for index in found[::50]])
+    assert (points >= low).all() and (points <= high).all(), "the box lies where the image lies"
+    centre = result.disagreement.TransformContinuousIndexToPhysicalPoint(
+        [(side - 1) / 2 for side in result.disagreement.GetSize()]
+    )
+    assert np.linalg.norm(np.array(centre) - (low + high) / 2) < 1.0
+
+
+def test_a_short_axis_stack_with_its_directions_is_left_in_peace():
+    image, truth = short_axis_stack(0, keeps_directions=True)
+    result = mkd_core.segment(image, handed_in_mr(), modality="MR", options=PLAIN)
+    assert result.report["evidence"]["orientation"] == "L P S" and "seem to be lost" not in sentences(result.report)
+    assert all(dice(result.labels, truth, label) > 0.8 for label in BALLS)
+
+
+def test_only_stacks_of_thick_mr_slices_are_tried_as_short_axis_ones():
+    def volume(spacing: tuple[float, float, float]) -> OrientedVolume:
+        image = sitk.Image([8, 8, 8], sitk.sitkInt16)
+        image.SetSpacing(spacing)
+        return OrientedVolume(image)
+
+    assert localisation.may_be_short_axis(volume((1.4, 1.4, 8.0)), "MR")
+    assert not localisation.may_be_short_axis(volume((1.4, 1.4, 8.0)), "CT")
+    assert not localisation.may_be_short_axis(volume((8.0, 1.4, 1.4)), "MR")
+    assert not localisation.may_be_short_axis(volume((1.2, 1.2, 3.0)), "MR")
+    assert not localisation.may_be_short_axis(volume((3.0, 3.0, 4.0)), "MR")
+
+
+def test_frames_of_one_stack_are_all_taken_for_short_axis_slices_or_none():
+    image, _ = short_axis_stack(0, keeps_directions=False)
+    for first, expected in ((("short axis", 0.2), "short axis"), (("L P S", 0.4), "L P S")):
+        options = dataclasses.replace(PLAIN, first_frame=first)
+        report = mkd_core.segment(image, handed_in_mr(), modality="MR", options=options).report
+        assert report["evidence"]["orientation"] == expected and "first frame" not in sentences(report)
 
 
 # ---- where the segmentors do not confirm ----

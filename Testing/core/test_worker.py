@@ -303,6 +303,17 @@ def test_a_worker_started_in_a_folder_of_data_runs_no_code_of_it_though_nothing_
     assert not (tmp_path / "ran.txt").exists()
 
 
+@pytest.mark.parametrize("search_path", [".", "", f".{os.pathsep}elsewhere"])
+def test_a_relative_search_path_does_not_mean_the_folder_of_data(start, tmp_path, monkeypatch, search_path):
+    (tmp_path / "queue.py").write_text(f"open({str(tmp_path / 'ran.txt')!r}, 'w').close()\n")
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([search_path, str(Path(__file__).parents[2])]))
+    worker = start("-m", "mkd_core.worker", cwd=tmp_path)
+    worker.send(op="environment", id=1)
+    assert "torch_problem" not in worker.reply(1)["report"]
+    assert not (tmp_path / "ran.txt").exists()
+
+
 def test_a_package_that_does_not_load_is_told_as_such(start, tmp_path, ct_path):
     """A file of the same name stands in the way of a package."""
     (tmp_path / "way").mkdir()

@@ -530,6 +530,66 @@ def test_a_second_run_over_all_frames_asks_about_edited_frames_and_can_keep_them
     assert voxelsOf(segmentations()[0], "LV", volume).sum() == 5 * 6 * 7
 
 
+def leftVentricles(volume):
+    """Return the voxels of the left ventricle in each frame, 0 where a frame has none."""
+    counts = []
+    for frame in range(FRAMES):
+        browserOf(volume).SetSelectedItemNumber(frame)
+        (shown,) = segmentations()
+        hasLV = "LV" in shown.GetSegmentation().GetSegmentIDs()
+        counts.append(int(voxelsOf(shown, "LV", volume).sum()) if hasLV else 0)
+    return counts
+
+
+def test_a_run_over_all_frames_can_be_undone_and_done_again(beat):
+    panel, volume = beat
+    assert not panel.ui.undoButton.visible, "the first run replaced nothing"
+    halveFrame(volume, 1)
+    settle(panel)
+    before, rows = leftVentricles(volume), functionRows(panel)
+    driving.click(panel.ui.segmentSequenceButton)
+    driving.click(panel.ui.replaceEditsButton)
+    waitUntilReady(panel)
+    after = leftVentricles(volume)
+    assert after != before and panel.ui.undoButton.visible
+    driving.click(panel.ui.undoButton)
+    settle(panel)
+    assert leftVentricles(volume) == before and "undone" in panel.ui.statusLabel.text
+    assert functionRows(panel) == rows and "Edited after the run: frame 2" in panel.ui.functionWarningsLabel.text
+    driving.click(panel.ui.undoButton)
+    settle(panel)
+    assert leftVentricles(volume) == after and panel.ui.undoButton.text == "Undo this run"
+    assert "Edited" not in panel.ui.functionWarningsLabel.text
+
+
+def test_undo_takes_frames_away_that_had_no_segmentation_before_the_run(panel, slicerApp, worker, tmp_path):
+    volume = addSequence()
+    worker(f"beat-until:{tmp_path / 'go'}")
+    driving.click(panel.ui.segmentSequenceButton)
+    waitForStage(panel, f"Frame 3 of {FRAMES}: Looking")
+    driving.click(panel.ui.segmentButton)
+    waitUntilReady(panel)
+    before = leftVentricles(volume)
+    worker("beat")
+    segmentAll(panel)
+    assert 0 not in leftVentricles(volume)
+    driving.click(panel.ui.undoButton)
+    settle(panel)
+    assert before[2:] == [0, 0, 0] and leftVentricles(volume) == before
+    assert "the run was cancelled before all frames" in panel.ui.functionWarningsLabel.text
+
+
+def test_nothing_is_undone_in_a_sequence_that_was_removed(beat):
+    import slicer
+
+    panel, volume = beat
+    segmentAll(panel)
+    assert panel.ui.undoButton.visible
+    slicer.mrmlScene.RemoveNode(browserOf(volume).GetSequenceNode(segmentations()[0]))
+    settle(panel)
+    assert not panel.ui.undoButton.visible
+
+
 def test_a_script_says_what_becomes_of_edited_frames(beat):
     from MKDSegmentationLib.parameters import RunOptions
 

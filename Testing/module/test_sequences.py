@@ -89,6 +89,16 @@ def test_all_frames_are_worked_on_by_the_same_worker(panel, sequence, worker):
     assert len(pids) == 1
 
 
+def test_the_orientation_of_the_first_frame_is_taken_for_those_that_follow(panel, sequence, worker):
+    worker("beat")
+    segmentAll(panel)
+    told = [
+        json.loads(framesOf(sequence).GetNthDataNode(frame).GetAttribute("MKDSegmentation.Report"))["options"]
+        for frame in range(FRAMES)
+    ]
+    assert [options["first_frame"] for options in told] == [None] + [["R P S", 0.75]] * (FRAMES - 1)
+
+
 def test_the_function_is_that_of_the_frames_computed_by_hand(panel, sequence, worker):
     worker("beat")
     segmentAll(panel)

@@ -280,7 +280,7 @@ def test_each_unsuitable_volume_is_refused_with_its_reason(scene, addVolume):
 
     assert "Load" in reasonVolumeCannotBeUsed(None)
     assert "no voxels" in reasonVolumeCannotBeUsed(scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode"))
-    assert "at least 8 are needed" in reasonVolumeCannotBeUsed(addVolume(np.zeros((1, 64, 64), np.int16)))
+    assert "at least 4 are needed" in reasonVolumeCannotBeUsed(addVolume(np.zeros((1, 64, 64), np.int16)))
     colours = slicer.util.addVolumeFromArray(
         np.zeros((9, 10, 11, 3), np.uint8), nodeClassName="vtkMRMLVectorVolumeNode"
     )

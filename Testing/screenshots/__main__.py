@@ -1,10 +1,11 @@
 """Pictures of the panel in each of its states, made by clicking through it in the stand-in GUI with the real worker.
 
-Usage: python -m Testing.screenshots [--out FOLDER] [--only STATE ...]
+Usage: python -m Testing.screenshots [--out FOLDER] [--only STATE ...] [--width 380] [--height 800]
 
 Writes one PNG per state: no volume, ready, a warning, running, done, not found, what is folded away, the dark theme,
 and a beating heart. Synthetic hearts are segmented with the weights that come with the extension, so nothing is needed
-from anywhere; it takes a few minutes.
+from anywhere; it takes a few minutes. With a height, what Slicer's window of that height shows of the panel is drawn
+instead of all of it, scroll bar included.
 """
 
 import argparse
@@ -14,7 +15,8 @@ from pathlib import Path
 TESTING = Path(__file__).resolve().parents[1]
 
 MODULE = TESTING.parent / "MKDSegmentation" / "MKDSegmentation.py"
-WIDTH = 380  # of the panel, as a user has it
+#: Of the panel, as a user has it; without a height, all of it is drawn.
+size = {"width": 380, "height": None}
 LONGEST_RUN_S = 600
 
 
@@ -25,7 +27,10 @@ def main() -> int:
         "--out", type=Path, default=TESTING.parent / "Resources" / "Screenshots", help="folder for the pictures"
     )
     parser.add_argument("--only", nargs="+", choices=list(STATES), help="only these states")
+    parser.add_argument("--width", type=int, default=size["width"], help="of the panel, in pixels")
+    parser.add_argument("--height", type=int, help="of the area that shows the panel; by default as high as the panel")
     arguments = parser.parse_args()
+    size.update(width=arguments.width, height=arguments.height)
     from Testing.harness import bootstrap, failures
 
     bootstrap.start()
@@ -150,7 +155,7 @@ def beatingHeart(panel):
 
     volume = beat.loadBeat()
     beat.segmentAllFrames(panel)
-    return beat.picture(panel, volume, WIDTH)
+    return beat.picture(panel, volume, **size)
 
 
 def batch(panel):
@@ -224,7 +229,7 @@ def panelImage(panel, palette=None):
     if palette is not None:
         raw.setPalette(palette)
         raw.setAutoFillBackground(True)
-    return views.panelImage(panel, WIDTH)
+    return views.panelImage(panel, **size)
 
 
 def withViews(panel, volume):
@@ -240,7 +245,7 @@ def withViews(panel, volume):
     bounds = np.zeros(6)
     segmentation.GetRASBounds(bounds)
     low, high = bounds[::2], bounds[1::2]
-    return views.windowImage(panel, point=tuple((low + high) / 2), field=float((high - low).max()) * 1.6, width=WIDTH)
+    return views.windowImage(panel, point=tuple((low + high) / 2), field=float((high - low).max()) * 1.6, **size)
 
 
 def darkPalette():

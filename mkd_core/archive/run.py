@@ -35,7 +35,7 @@ from distributed.system import MEMORY_LIMIT
 
 from mkd_core.archive import study
 from mkd_core.archive.ledger import Ledger, Outcome, Shard, Task, process_name
-from mkd_core.archive.progress import Progress, fix_settings, progress_of
+from mkd_core.archive.progress import Progress, enter_if_complete, fix_settings, progress_of, take_over_abandoned
 from mkd_core.archive.study import Settings
 from mkd_core.errors import DeviceError, InputError, MKDError
 from mkd_core.protocol import SegmentationOptions
@@ -190,15 +190,8 @@ class _Run:
     def let_go(self) -> None:
         """Enter what came to its end although we did not hear of it any more, and let the rest of our rows wait."""
         for identifier in self._ledger.leased(self._owner):
-            self._enter_if_complete(identifier, self._owner)
+            enter_if_complete(self._ledger, self._settings, identifier, self._owner)
         self._ledger.release(self._owner)
-
-    def _enter_if_complete(self, identifier: str, owner: str) -> bool:
-        """Whether a row came to its end although nobody heard of it; then its outcome is entered."""
-        outcome = study.complete(self._ledger.folder, identifier, self._settings)
-        if outcome is not None:
-            self._ledger.commit(owner, [outcome])
-        return outcome is not None
 
     def _progress(self) -> Progress:
         return progress_of(self._ledger, self._shard)
@@ -256,7 +249,7 @@ class _Run:
     def _worker_died(self, task: Task) -> None:
         """It is the study's fault only if the worker had begun with it, and not come to its end."""
         folder = self._ledger.folder
-        if not self._enter_if_complete(task.id, self._owner):
+        if not enter_if_complete(self._ledger, self._settings, task.id, self._owner):
             if study.was_started(folder, task.id):
                 self._ledger.count_crash(self._owner, task.id)
             else:
@@ -268,11 +261,7 @@ class _Run:
             return
         self._looked = time.monotonic()
         self._ledger.renew(self._owner)
-        folder = self._ledger.folder
-        for identifier, owner in self._ledger.abandoned():
-            if not self._enter_if_complete(identifier, owner):
-                self._ledger.take_over(identifier, owner, was_started=study.was_started(folder, identifier))
-            study.sweep(folder, identifier)
+        take_over_abandoned(self._ledger, self._settings)
 
 
 # ---- in the workers ----

@@ -76,6 +76,8 @@ class OrientedVolume:
 
     Args:
         image: 3-D image with scalar voxels.
+        direction: direction matrix to take in place of the image's own, (3, 3) as ITK has it; results still lie in the
+            world where the image lies.
 
     Attributes:
         image: the image itself.
@@ -89,9 +91,11 @@ class OrientedVolume:
         InputError: the direction matrix is sheared.
     """
 
-    def __init__(self, image: sitk.Image) -> None:
+    def __init__(self, image: sitk.Image, direction: np.ndarray | None = None) -> None:
         self.image = image
-        direction = np.array(image.GetDirection()).reshape(3, 3)
+        own = np.array(image.GetDirection()).reshape(3, 3)
+        self._to_world = np.eye(3) if direction is None else own @ direction.T
+        direction = own if direction is None else direction
         if not np.isfinite(direction).all() or np.abs(direction.T @ direction - np.eye(3)).max() > SHEAR_TOLERANCE:
             raise refusal(finding("sheared"))
         axes = max(
@@ -167,14 +171,17 @@ class OrientedVolume:
 
     def to_world(self, position: Sequence[float] | np.ndarray) -> list[float]:
         """Position (z, y, x) in the local frame as LPS coordinates (x, y, z) in the world, mm."""
-        x, y, z = self._world_origin + np.asarray(position)[::-1]
+        x, y, z = self._world_origin + self._to_world @ np.asarray(position)[::-1]
         return [float(x), float(y), float(z)]
 
     def grid_to_image(self, values: np.ndarray, grid: Grid) -> sitk.Image:
-        """Image of values on a grid, upright in the world, at its place."""
+        """Image of values on a grid, at its place in the world; upright there unless the volume's direction was
+        replaced.
+        """
         result = sitk.GetImageFromArray(values)
         result.SetSpacing(grid.steps[::-1].tolist())
         result.SetOrigin(self.to_world(grid.start))
+        result.SetDirection(self._to_world.ravel().tolist())
         return result
 
 

@@ -92,6 +92,35 @@ ORIENTATIONS = tuple(
 )
 
 
+def _short_axis_directions() -> tuple[np.ndarray, np.ndarray]:
+    towards_apex = np.array([0.62, -0.60, -0.50])  # of a usual heart; to the left, the front and the feet
+    to_lateral_wall = np.array([0.70, 0.65, -0.25])
+    columns = towards_apex / np.linalg.norm(towards_apex)
+    rows = to_lateral_wall - (to_lateral_wall @ columns) * columns
+    rows /= np.linalg.norm(rows)
+    base_first = np.stack([rows, np.cross(rows, columns), columns], axis=1)
+    return base_first, base_first @ np.diag((1.0, 1.0, -1.0))
+
+
+#: Direction matrices (LPS) of a stack in the standard short-axis plane (septum on the left of each image, anterior wall
+#: at its top), base first and apex first.  Kramer et al., "Standardized cardiovascular magnetic resonance imaging (CMR)
+#: protocols: 2020 update", J Cardiovasc Magn Reson 22:17, show the plane.
+SHORT_AXIS = _short_axis_directions()
+
+#: A volume whose slices are so much thicker than their pixels, mm and times, may be a short-axis stack.
+_STACK_MM, _STACK_TIMES = 4.0, 2.0
+
+
+def may_be_short_axis(volume: OrientedVolume, modality: str) -> bool:
+    """Whether a volume is a stack of thick slices, as they are taken along the heart's own axis in MR."""
+    longest, second = sorted(volume.image.GetSpacing(), reverse=True)[:2]
+    return (
+        modality == "MR"
+        and longest == volume.image.GetSpacing()[2]
+        and longest >= max(_STACK_MM, _STACK_TIMES * second)
+    )
+
+
 @dataclass(frozen=True)
 class Localisation:
     """What the localiser sees.

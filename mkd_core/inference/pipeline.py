@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,12 +29,14 @@ from mkd_core.inference.components import remove_small_components
 from mkd_core.inference.geometry import Grid, OrientedVolume, box_grid, overlap_slices
 from mkd_core.inference.image_check import validate_image
 from mkd_core.inference.localisation import (
+    SHORT_AXIS,
     Localisation,
     OrientationSearch,
     box_from_bounds,
     intensity_rules,
     known_structures,
     localise,
+    may_be_short_axis,
 )
 from mkd_core.inference.memory import release_memory
 from mkd_core.inference.normalisation import denormalise, normalise
@@ -44,7 +47,14 @@ from mkd_core.io.bundle_metadata import PARTS
 from mkd_core.measure import heart_evidence, plausibility, quantify
 from mkd_core.measure.agreement import agreement_limits
 from mkd_core.measure.messages import finding, refusal
-from mkd_core.measure.orientation import orientation_finding
+from mkd_core.measure.orientation import (
+    ALL_DIRECTIONS,
+    AS_GIVEN,
+    SHORT_AXIS_STACK,
+    directions,
+    frame_findings,
+    orientation_findings,
+)
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import Views, align_for_segmentors
 from mkd_core.protocol import SEGMENTORS, Finding, Report, SegmentationOptions, StructureReport, check_modality
@@ -60,6 +70,9 @@ _HUGE_BYTES = 10**9
 
 #: Size of the largest small component, in voxels of the networks' grid.
 _SMALL_COMPONENT_VOXELS = 2.0
+
+#: A frame that is recognised so much better or worse than the first one of its sequence may lie otherwise.
+_FRAME_DIFFERS = 0.1
 
 #: Label of each of the seven structures.
 _SEVEN = {structure.key: structure.label for structure in STRUCTURES}
@@ -132,7 +145,8 @@ def segment(
 
     with compute_settings(options.threads) as threads:
         found = _find_heart(run)
-        grid, prediction = found.grid, found.prediction
+        run = dataclasses.replace(run, volume=found.volume)
+        volume, grid, prediction = run.volume, found.grid, found.prediction
 
         clock.enter("restore", "Bringing the result to the volume's grid")
         labels, block = _restore(prediction, grid, volume, clock)
@@ -229,11 +243,13 @@ class _Prediction:
 class _Heart:
     """A box round a heart, segmented.
 
-    ``seen`` is what the localiser saw there, None if a user drew the box; ``agreement`` is the two segmentors' joint
-    one; ``structures`` are those of the labels; ``doubts`` and ``evidence``, which is ready for JSON, say what speaks
-    against a heart there, and for it.
+    ``volume`` is the one that the grid lies in, with the directions in which the heart was found; ``seen`` is what the
+    localiser saw there, None if a user drew the box; ``agreement`` is the two segmentors' joint one; ``structures`` are
+    those of the labels; ``doubts`` and ``evidence``, which is ready for JSON, say what speaks against a heart there and
+    for it.
     """
 
+    volume: OrientedVolume
     grid: Grid
     is_cut: bool
     image: torch.Tensor
@@ -293,11 +309,58 @@ def _find_heart(run: _Run) -> _Heart:
                 hearts.append(_segment_box(corners, seen, rule, run))
         if hearts and hearts[-1].is_confirmed:
             break
-    if not hearts:
-        most = max((look.volumes_ml for look in looks), key=np.sum)
-        raise _no_heart(heart_evidence.Evidence(most), run.modality)
-    best = max(hearts, key=lambda heart: (heart.is_confirmed, heart.agreement))
-    return _judged_in_drawn_box(best, run.volume) if best.seen is None else _judged(best, best.seen, run)
+    best = max(hearts, key=lambda heart: (heart.is_confirmed, heart.agreement), default=None)
+    if best is not None and best.seen is None:
+        return _judged_in_drawn_box(best, run.volume)
+    heart = _in_short_axis(best, run)
+    if heart is None:
+        if best is None or best.seen is None:
+            most = max((look.volumes_ml for look in looks), key=np.sum)
+            raise _no_heart(heart_evidence.Evidence(most), run.modality)
+        heart = _judged(best, best.seen, run)
+    first = run.options.first_frame and run.options.first_frame[0]
+    doubts = frame_findings(str(heart.evidence["orientation"]), first)
+    return dataclasses.replace(heart, doubts=(*heart.doubts, *doubts))
+
+
+def _in_short_axis(given: _Heart | None, run: _Run) -> _Heart | None:
+    """The heart with the volume taken for a stack of short-axis slices whose directions were lost, as formats that know
+    none lose them.
+
+    Args:
+        given: what was found with the directions that the volume has.
+        run: under way.
+
+    Returns:
+        None where the heart is not recognised better so, or the segmentors do not confirm it.
+    """
+    recognition = given.seen.recognition if given is not None and given.seen is not None else 0.0
+    first = run.options.first_frame and run.options.first_frame[0]
+    enough = heart_evidence.RECOGNISED if first is None else 0.0  # a frame may be darker than the first one was
+    is_sure = given is not None and given.is_confirmed and recognition >= enough and first != SHORT_AXIS_STACK
+    if is_sure or not may_be_short_axis(run.volume, run.modality):
+        return None
+    least = heart_evidence.LEAST_IN_SHORT_AXIS
+    if first != SHORT_AXIS_STACK:
+        least = max(least, recognition + heart_evidence.MORE_THAN_GIVEN)
+    turned = [dataclasses.replace(run, volume=OrientedVolume(run.volume.image, axes)) for axes in SHORT_AXIS]
+    for rule in intensity_rules(run.bundle.normalisation(run.modality)):
+        run.clock.enter("localise", "Looking for the heart")
+        looks = [(localise(one.volume, run.bundle, rule, run.executor, run.clock.poll), one) for one in turned]
+        for seen, one in sorted(looks, key=lambda look: -look[0].recognition):
+            if seen.recognition < least:
+                break
+            heart = _segment_box(seen.box(run.bundle.margin, run.bundle.min_heart_ml), seen, rule, one)
+            if heart.is_confirmed:
+                evidence: dict[str, float | str] = {
+                    "verdict": heart_evidence.Verdict.CONFIRMED.value,
+                    "recognition": round(seen.recognition, 4),
+                    "joint_agreement": round(float(heart.agreement), 4),
+                    "orientation": SHORT_AXIS_STACK,
+                }
+                doubts = [finding("short_axis"), *plausibility.second_heart_findings(seen.second_ml)]
+                return dataclasses.replace(heart, doubts=tuple(doubts), evidence=evidence)
+    return None
 
 
 def _judged(heart: _Heart, seen: Localisation, run: _Run) -> _Heart:
@@ -321,10 +384,24 @@ def _judged(heart: _Heart, seen: Localisation, run: _Run) -> _Heart:
     if verdict == heart_evidence.Verdict.COARSE:
         heart = dataclasses.replace(heart, prediction=_coarse_prediction(heart, seen))
         doubts.append(finding("coarse_outlines", mm=run.bundle.localiser_spacing))
+    orientation = _orientation(search, heart, seen, run.options.first_frame)
+    doubts += orientation_findings(orientation)
+    reported = {"verdict": verdict.value, **evidence.report(), "orientation": orientation}
+    return dataclasses.replace(heart, doubts=tuple(doubts), evidence=reported)
+
+
+def _orientation(
+    search: OrientationSearch, heart: _Heart, seen: Localisation, first_frame: tuple[str, float] | None
+) -> str:
+    """The directions in which the heart is recognised best: those of the first frame where this one is recognised as
+    well as that was.
+    """
+    if first_frame is not None:
+        known, recognition = first_frame
+        if known in ALL_DIRECTIONS and abs(seen.recognition - recognition) <= _FRAME_DIFFERS:
+            return known
     better = search.better(heart.agreement)
-    if better is not None:
-        doubts.append(orientation_finding(better))
-    return dataclasses.replace(heart, doubts=tuple(doubts), evidence={"verdict": verdict.value, **evidence.report()})
+    return AS_GIVEN if better is None else directions(better.orientation)
 
 
 def _no_heart(evidence: heart_evidence.Evidence, modality: str) -> MKDError:
@@ -389,7 +466,7 @@ def _segment_box(
 
     run.clock.enter("segment", "Segmenting")
     prediction, agreement = _predict(views, run)
-    return _Heart(grid, is_cut, image, views, prediction, agreement, seen, bundle.structures)
+    return _Heart(run.volume, grid, is_cut, image, views, prediction, agreement, seen, bundle.structures)
 
 
 def _align(image: torch.Tensor, run: _Run) -> Views:
@@ -519,5 +596,6 @@ def _aligned_image(
 
 
 def _world_box(volume: OrientedVolume, grid: Grid) -> dict[str, list[float]]:
-    low, high = (volume.to_world(corner) for corner in (grid.low, grid.high))
-    return {"low": [round(value, 3) for value in low], "high": [round(value, 3) for value in high]}
+    corners = [volume.to_world(corner) for corner in itertools.product(*zip(grid.low, grid.high))]
+    low, high = np.min(corners, axis=0), np.max(corners, axis=0)
+    return {"low": [round(float(value), 3) for value in low], "high": [round(float(value), 3) for value in high]}

@@ -34,9 +34,14 @@ _LEAST_TOTAL_ML = 60.0
 
 #: What the localiser must see to be believed alone: recognition, by so much more than that of the mirror image, and
 #: so many structures.
-_RECOGNISED = 0.6
+RECOGNISED = 0.6
 _MORE_THAN_MIRRORED = 0.05
 _STRUCTURES_SEEN = 6
+
+#: A stack of thick slices is taken for short-axis slices that lost their directions if the localiser recognises a heart
+#: so well that way, and better by so much than with the directions that the volume has; the segmentors must confirm it.
+LEAST_IN_SHORT_AXIS = 0.4
+MORE_THAN_GIVEN = 0.08
 
 #: The segmentors are not asked where the localiser sees less than this, ml.
 WORTH_A_LOOK_ML = 15.0
@@ -126,7 +131,7 @@ def judge(evidence: Evidence, least_heart_ml: float) -> Verdict:
         return Verdict.CONFIRMED
     volumes = np.asarray(evidence.localised_ml)[1:]
     if (
-        evidence.recognition >= _RECOGNISED
+        evidence.recognition >= RECOGNISED
         and evidence.recognition - evidence.mirrored_recognition >= _MORE_THAN_MIRRORED
         and np.count_nonzero(volumes >= _LEAST_PART_ML) >= min(_STRUCTURES_SEEN, evidence.known_structures)
         and volumes.sum() >= least_heart_ml

@@ -867,6 +867,22 @@ MESSAGES: Mapping[str, Message] = {
         ),
         _("Check the orientation. Do not use the labels as they are."),
     ),
+    "frame_differs": Message(
+        "amber",
+        _(
+            "The heart of this frame is recognised best with the directions {directions}, that of the first frame with "
+            "{first}: one of the two is wrong."
+        ),
+        _("Compare the frames before you use figures of the beat."),
+    ),
+    "short_axis": Message(
+        "amber",
+        _(
+            "The directions of this stack seem to be lost: it shows a heart only if its slices are taken for the usual "
+            "short-axis ones. It was segmented so."
+        ),
+        _("Check every structure. What the volume calls left, back and head is not."),
+    ),
     "coarse_outlines": Message(
         "red",
         _(

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from mkd_core.inference.localisation import MIRRORED, BetterOrientation, Orientation
+from mkd_core.inference.localisation import MIRRORED, ORIENTATIONS, Orientation
 from mkd_core.measure.messages import finding
 from mkd_core.protocol import Finding
 
 #: Letters of both directions of the axes z, y, x of an upright array: where the index grows, where it falls.
 _LETTERS = (("S", "I"), ("P", "A"), ("L", "R"))
 
-
-def orientation_finding(better: BetterOrientation) -> Finding:
-    """The finding for an orientation in which the heart is recognised better than in the given one."""
-    if better.orientation == MIRRORED:
-        return finding("mirrored")
-    return finding("turned", directions=directions(better.orientation))
+#: Stands for the directions of a stack that was taken for short-axis slices.
+SHORT_AXIS_STACK = "short axis"
 
 
 def directions(orientation: Orientation) -> str:
@@ -23,3 +19,29 @@ def directions(orientation: Orientation) -> str:
     for axis, (given, sign) in enumerate(zip(orientation.axes, orientation.signs)):
         letters[given] = _LETTERS[axis][0 if sign > 0 else 1]
     return " ".join(letters[axis] for axis in (2, 1, 0))
+
+
+#: What the directions L, P, S are called where nothing speaks against them, and all that they can become.
+AS_GIVEN = directions(Orientation())
+ALL_DIRECTIONS = frozenset(directions(one) for one in ORIENTATIONS)
+
+
+def orientation_findings(found: str) -> list[Finding]:
+    """What to say where the heart is recognised best with other directions than the given ones.
+
+    Args:
+        found: these directions, see `directions`.
+    """
+    if found == AS_GIVEN:
+        return []
+    return [finding("mirrored") if found == directions(MIRRORED) else finding("turned", directions=found)]
+
+
+def frame_findings(found: str, first: str | None) -> list[Finding]:
+    """What to say of a frame whose orientation is not found to be that of the first frame of its sequence.
+
+    Args:
+        found: directions in which the heart is recognised best, or `SHORT_AXIS_STACK`.
+        first: those of the first frame, None for a volume that is none of a sequence.
+    """
+    return [] if first in (None, found) else [finding("frame_differs", directions=found, first=first)]

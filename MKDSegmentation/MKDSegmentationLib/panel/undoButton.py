@@ -6,6 +6,7 @@ from slicer.i18n import tr as _
 
 from ..run.segmentationRun import RunOutcome
 from ..scene.runUndo import RunUndo
+from ..scene.sequenceUndo import SequenceUndo
 from .panelState import PanelState
 
 
@@ -18,10 +19,10 @@ class UndoButton:
 
     def __init__(self, ui, onToggled: Callable[[RunOutcome], None]) -> None:
         self._button, self._onToggled = ui.undoButton, onToggled
-        self._undo: RunUndo | None = None
+        self._undo: RunUndo | SequenceUndo | None = None
         ui.undoButton.connect("clicked(bool)", self._onClicked)
 
-    def offer(self, undo: RunUndo | None) -> None:
+    def offer(self, undo: RunUndo | SequenceUndo | None) -> None:
         """Offer to undo a run; None if it wrote into nothing that was there before."""
         self._undo = undo
 
@@ -32,6 +33,7 @@ class UndoButton:
         if node is None:
             self._undo = None
             return
+        self._button.enabled = not state.isRunning
         if self._undo.isUndone:
             self._button.text = _("Redo this run")
             self._button.toolTip = _("Bring back the segments that the run made.")

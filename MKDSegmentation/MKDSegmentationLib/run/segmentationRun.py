@@ -24,6 +24,7 @@ from ..scene.provenance import keepReport
 from ..scene.runUndo import RunUndo
 from ..scene.segmentationWriting import SegmentationBackup, reasonSegmentationCannotBeUsed, writeSegmentation
 from ..scene.segmentMeasurement import currentReport, editedNames, voxelState
+from ..scene.sequenceUndo import SequenceUndo
 from ..scene.transformHardening import isUnderNonLinearTransform
 from .contracts import Worker
 from .incrementalTask import IncrementalTask
@@ -39,7 +40,7 @@ class RunOutcome:
     segmentation - the segmentation node of a run that is done.
     table - the table node with its measurements.
     report - what the pipeline measured and doubts, if it is done.
-    undo - takes the run back, if it is done and wrote into a segmentation that was there before (see runUndo).
+    undo - takes the run back, if it wrote into a segmentation that was there before (see runUndo, sequenceUndo).
     """
 
     status: str
@@ -47,7 +48,7 @@ class RunOutcome:
     segmentation: object = None
     table: object = None
     report: dict = field(default_factory=dict)
-    undo: RunUndo | None = None
+    undo: RunUndo | SequenceUndo | None = None
 
 
 def reasonEditsForbid(edited: list) -> str:

@@ -15,6 +15,7 @@ from ..parameters import RunOptions
 from ..scene.frameSequence import FrameSequence
 from ..scene.functionNodes import writeFunctionNodes
 from ..scene.segmentMeasurement import voxelState
+from ..scene.sequenceUndo import SequenceUndo
 from .contracts import Worker
 from .segmentationRun import RunOutcome, SegmentationRun, reasonEditsForbid
 from .volumeTransfer import WorldGrid, linearToWorld, reasonVolumeCannotBeUsed
@@ -58,6 +59,8 @@ class SequenceRun(VTKObservationMixin):
         self._finishedFrames = 0
         self._kept = set()  # numbers of the frames with edits that stay as they are
         self._segmentsAtStart = {}  # what the segments of the frame were when its run began
+        self._earlier = {}  # index value -> copy of the segmentation that the run replaced, None where there was none
+        self._isFirst, self._wasCancelled = True, False  # whether there is no sequence of segmentations yet
         self._failures = {}  # frame number -> reason
         self._frameRun = None
         self._scratch = None  # a scene of its own for the segmentation of the frame under way
@@ -87,6 +90,8 @@ class SequenceRun(VTKObservationMixin):
         self._kept = set(edited) if self._edits == "keep" else set()
         if len(self._kept) == len(self._indexValues):
             raise ValueError(_("Every frame was edited since the last run: there is none to segment."))
+        self._isFirst = self._frames.segmentations() is None
+        self._wasCancelled = not self._isFirst and self._frames.wasCancelled
         self._startTime = time.monotonic()
         self._scratch = slicer.vtkMRMLScene()
         self._frame = -1
@@ -163,13 +168,23 @@ class SequenceRun(VTKObservationMixin):
         ):
             outcome = RunOutcome("failed", _("The frame was edited during the run, and its segments are kept."))
         if outcome.status == "done":
+            self._earlier[self._indexValues[frame]] = self._frames.copyOfFrame(self._indexValues[frame])
             self._frames.keep(outcome.segmentation, self._indexValues[frame], self._name())
+            self._carryOrientation(outcome.report)
             self._frames.measureSome()  # now, so that it need not be done for all frames at once
             self._finishedFrames += 1
         else:
             self._failures[frame] = outcome.message
         self._toNextFrame()
         self._nextTimer.start(0)
+
+    def _carryOrientation(self, report: Report) -> None:
+        """Let the frames that follow take the orientation of the first one, whose search takes long."""
+        evidence = report.get("evidence") or {}
+        if self._options.firstFrame is None and "orientation" in evidence:
+            self._options = dataclasses.replace(
+                self._options, firstFrame=(str(evidence["orientation"]), float(evidence["recognition"]))
+            )
 
     def _isHopeless(self) -> bool:
         return not self._finishedFrames and len(self._failures) >= _HOPELESS and len(set(self._failures.values())) == 1
@@ -219,15 +234,16 @@ class SequenceRun(VTKObservationMixin):
         frameRun, self._frameRun = self._frameRun, None
         if frameRun is not None:
             frameRun.abandon()
-        segmentation, report = None, {}
+        segmentation, report, undo = None, {}, None
         if givesResult and self._finishedFrames:
             segmentation = self._frames.segmentationNode()
             self._frames.markCancelled(status == "cancelled")
             function = writeFunctionNodes(self._frames)
             report = {"function": function.as_dict(), "frames": self._frames.reports()}
+            undo = None if self._isFirst else SequenceUndo(self._frames, self._earlier, self._wasCancelled)
         onFinished, self._onFinished, self._onProgress = self._onFinished, None, None
         if onFinished is not None:
-            onFinished(RunOutcome(status, message, segmentation=segmentation, report=report))
+            onFinished(RunOutcome(status, message, segmentation=segmentation, report=report, undo=undo))
 
 
 def _allSegments(segmentationNode) -> dict:

@@ -110,9 +110,14 @@ class FrameSequence:
         segmentations = self.segmentations()
         return (
             segmentations is not None
-            and segmentations.GetAttribute(_CANCELLED_ATTRIBUTE) is not None
+            and self.wasCancelled
             and not all(reportOf(self.segmentationOfFrame(value)) for value in self.indexValues())
         )
+
+    @property
+    def wasCancelled(self) -> bool:
+        """True if the run that made the segmentations was cancelled."""
+        return self.segmentations().GetAttribute(_CANCELLED_ATTRIBUTE) is not None
 
     def markCancelled(self, isCancelled: bool) -> None:
         """Remember with the scene whether the run that made the segmentations was cancelled."""
@@ -179,6 +184,24 @@ class FrameSequence:
         segmentations.SetNodeReferenceID(_VOLUMES_ROLE, self.volumes.GetID())
         segmentations.SetDataNodeAtValue(segmentationNode, indexValue)
         self._show(segmentations)
+
+    def copyOfFrame(self, indexValue: str):
+        """Return a copy of the segmentation kept for a frame, which belongs to no scene; None if there is none."""
+        kept = self.segmentationOfFrame(indexValue)
+        if kept is None:
+            return None
+        copy = slicer.vtkMRMLSegmentationNode()
+        copy.CopyContent(kept)
+        copy.SetName(kept.GetName())
+        return copy
+
+    def replaceFrame(self, segmentationNode, indexValue: str) -> None:
+        """Keep a copy of a segmentation as that of a frame, or none; the sequence must be there."""
+        segmentations = self.segmentations()
+        if segmentationNode is not None:
+            segmentations.SetDataNodeAtValue(segmentationNode, indexValue)
+        else:
+            segmentations.RemoveDataNodeAtValue(indexValue)
 
     def _show(self, segmentations) -> None:
         """Let the browser show the segmentation of the selected frame in a node of its own, under the transform of the

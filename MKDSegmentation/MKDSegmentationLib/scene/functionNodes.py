@@ -104,6 +104,12 @@ def nodesOfFunction(segmentations) -> list:
     return [node for node in nodes if node is not None]
 
 
+def removeFunctionNodes(segmentations) -> None:
+    """Remove the nodes that were made of a sequence of segmentations, of which none is left."""
+    for node in nodesOfFunction(segmentations):
+        slicer.mrmlScene.RemoveNode(node)
+
+
 def chartOf(frames: FrameSequence):
     """Return the chart node of volumes over time, or None."""
     segmentations = frames.segmentations()
