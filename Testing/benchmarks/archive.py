@@ -405,7 +405,10 @@ class Bench:
         measured = self.appended("alone", before, after)
         pipeline_alone = {name: float(np.mean([one[name] for one in measured])) for name in before}
         self.tell("pipeline alone", pipeline_alone)
-        archive = joined(self.appended("stretches", *([stretch] if stretch else [])))
+        stretches = self.appended("stretches", *([stretch] if stretch else []))
+        if not stretches:
+            return
+        archive = joined(stretches)
         self.tell("archive", archive)
         cpu = archive["CPU s a study"]
         self.tell("overhead", cpu / pipeline_alone["CPU s a study"] - 1)
@@ -416,21 +419,23 @@ class Bench:
         killed = self.appended("killed")
         count = min(self.chosen.killed, self.chosen.studies)
         while time.monotonic() < deadline:
-            unfinished = [run for run in self.folder.glob("disturbed-*[0-9]") if not (run / "equal").exists()]
-            left = self.chosen.kills - sum(sum(one.values()) for one in killed)
+            runs = sorted(self.folder.glob("disturbed-*[0-9]"))
+            unfinished = [run for run in runs if not (run / "equal").exists()]
+            left = self.chosen.kills - sum(one["worker"] + one["client"] + one["everything"] for one in killed)
             if left <= 0 and not unfinished:
                 return
-            made = len(list(self.folder.glob("disturbed-*[0-9]")))
-            run = unfinished[0] if unfinished else index_studies(self.folder, f"disturbed-{made}", count)
+            run = unfinished[0] if unfinished else index_studies(self.folder, f"disturbed-{len(runs)}", count)
             chance = random.Random(self.chosen.seed + len(killed))
             one = disturbed(run, self.chosen.workers, self.settings, left, chance, deadline)
-            killed = self.appended("killed", one)
-            self.tell("killed", {kind: sum(each[kind] for each in killed) for kind in one})
+            killed = self.appended("killed", {"run": run.name, **one})
             with Ledger(run) as ledger:
                 is_done = finished(ledger) == count
             if is_done:
                 rows, files = check_equal(self.undisturbed, run)
                 (run / "equal").touch()
+                equal = {run.name for run in self.folder.glob("disturbed-*[0-9]") if (run / "equal").exists()}
+                counted = [each for each in killed if each["run"] in equal]
+                self.tell("killed", {kind: sum(each[kind] for each in counted) for kind in one})
                 self.tell("equal rows", rows)
                 self.tell("equal files", files)
 

@@ -228,24 +228,30 @@ def test_the_number_of_fault_injection_trials_was_counted():
 
 def test_the_costs_of_an_archive_were_measured():
     measured, page = results("archive.json"), TEXTS[ROOT / "docs" / "archive.md"]
-    archive, ledger = measured["archive"], measured["ledger of 200000 rows, CPU s"]
-    alone = measured["pipeline alone"]["CPU s a study"]
+    archive, ledger, alone = (measured[name] for name in ("archive", "ledger, CPU s", "pipeline alone"))
+    assert f"| two workers, {archive['studies']} small" in page and f"| a ledger of {ledger['rows']:,} series" in page
     [study] = rows(page, "CPU time of a study")
-    assert study[1].startswith(f"{archive['CPU s a study']:.2f} s; ") and study[1].endswith(f" take {alone:.2f} s")
+    assert re.findall(r"[0-9.]+ s", study[1]) == [
+        f"{one:.2f} s" for one in (archive["CPU s a study"], alone["CPU s a study"], alone["with report and pictures"])
+    ]
+    [added] = rows(page, "so the archive adds")
+    over = [archive["CPU s a study"] / alone[name] - 1 for name in ("CPU s a study", "with report and pictures")]
+    assert re.findall(r"-?[0-9]+ %", added[1]) == [f"{100 * one:.0f} %" for one in over]
     [memory] = rows(page, "memory of a worker")
     early, late = (archive[f"MiB of a worker, {part} quarter"] for part in ("second", "last"))
     assert memory[1] == f"{early:.0f} MiB in the second quarter of the run, {late:.0f} MiB in the last"
-    [killed] = measured["killed, by run"]
+    killed = measured["killed"]
     assert (
         f"After {sum(killed.values())} kills ({killed['worker']} workers, {killed['client']} clients, "
         f"{killed['everything']} times everything) the {measured['equal rows']} rows of the table and all "
         f"{measured['equal files']} files were equal"
     ) in " ".join(page.split())
-    for first, name in (
-        ("index without", "index"),
-        ("lease and", "claim and commit"),
-        ("export as CSV", "export CSV"),
-        ("export as Parquet", "export Parquet"),
+    for first, name, digits in (
+        ("index without", "index", 1),
+        ("lease and", "claim and commit", 1),
+        ("status", "status", 2),
+        ("export as CSV", "export CSV", 1),
+        ("export as Parquet", "export Parquet", 1),
     ):
         [row] = rows(page, first)
-        assert row[1] == f"{ledger[name]:.1f} s"
+        assert row[1] == f"{ledger[name]:.{digits}f} s"

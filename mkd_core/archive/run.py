@@ -49,6 +49,9 @@ _LOOK_AFTER_LEASES_S = 60.0
 #: Seconds without news after which the progress is shown again.
 _TICK_S = 1.0
 
+#: Studies after which a worker returns the memory that it keeps; the next one has to ask for it anew.
+_RELEASE_EVERY = 50
+
 #: Memory that a worker needs for volumes of the usual size, bytes; there are no more workers by default than fit.
 _USUAL_BYTES = 3 << 30
 
@@ -271,6 +274,7 @@ def _process(task: Task) -> tuple[Outcome, str, int]:
     """Segment one series in a worker; returns the outcome, the worker's process and how often it has loaded weights."""
     prepared: _Prepared = get_worker().plugins[_PLUGIN]
     outcome = study.process(prepared.folder, task, prepared.settings, prepared.bundle, prepared.options)
+    prepared.release_now_and_then()
     if outcome.reason == "internal_error" and prepared.uses_gpu:
         os._exit(1)  # an error may leave a graphics card unusable for this process: try again in a new one
     return outcome, f"{platform.node()}:{os.getpid()}", prepared.loads
@@ -287,6 +291,7 @@ class _Prepared(WorkerPlugin):
 
     name = _PLUGIN
     loads = 0
+    studies = 0
 
     def __init__(self, settings: Settings, folder: Path, uses_gpu: bool | None) -> None:
         self.settings = settings
@@ -316,6 +321,14 @@ class _Prepared(WorkerPlugin):
         self.loads += 1
         pipeline.warm(self.bundle, self.options)
 
+    def release_now_and_then(self) -> None:
+        """Give back what is kept from the largest studies, before it breaks into pieces that fit no other."""
+        from mkd_core.inference.memory import release_memory
+
+        self.studies += 1
+        if self.studies % _RELEASE_EVERY == 0:
+            release_memory()
+
 
 # ---- the cluster ----
 
@@ -334,7 +347,7 @@ def _cluster(engine: Engine, settings: Settings, folder: Path) -> Iterator[Clien
             stack.enter_context(dask.config.set(_OWN_CLUSTER))
             specification = _specification(engine)
             try:
-                cluster = stack.enter_context(SpecCluster(silence_logs=logging.ERROR, **specification))
+                cluster = stack.enter_context(SpecCluster(silence_logs=logging.CRITICAL, **specification))
             except RuntimeError as error:  # one of them died on the way
                 raise MKDError("The workers do not start.", "Start the same command again.") from error
             client = stack.enter_context(Client(cluster))
@@ -371,7 +384,7 @@ _OWN_CLUSTER = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 1.0,
-    "distributed.worker.memory.monitor-interval": "500ms",
+    "distributed.worker.memory.monitor-interval": "1s",
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.tick.limit": "3600s",
     "distributed.admin.system-monitor.interval": "5s",
@@ -398,7 +411,7 @@ def _specification(engine: Engine) -> dict[str, Any]:
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
         "dashboard": False,
-        "silence_logs": logging.ERROR,
+        "silence_logs": logging.CRITICAL,
     }
     security = Security.temporary()  # whoever reached the port could run code as this user
     pages = {
