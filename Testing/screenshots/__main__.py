@@ -56,12 +56,23 @@ def main() -> int:
 
 
 def shrink(path: Path) -> None:
-    """Give a picture 256 colours of its own, which halves its file: noise in a CT takes most of it."""
+    """Give a picture 256 colours, which halves its file: noise in a CT takes most of it. The colours of the structures
+    and of the disagreement map are among them, though few pixels have them.
+    """
     from PIL import Image
 
+    from MKDSegmentationLib.scene.overlayVolumes import GRADES
+
+    from mkd_core.structures import STRUCTURES
+
+    kept = [structure.color for structure in STRUCTURES] + [color for _start, color in GRADES]
+    kept += [tuple(channel // 2 for channel in color) for color in kept]  # in shadow, or over black
     with Image.open(path) as image:
-        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    few.save(path, optimize=True)
+        colors = image.convert("RGB")
+    own = colors.quantize(256 - len(kept)).getpalette()[: 3 * (256 - len(kept))]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(own + [channel for color in kept for channel in color])
+    colors.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def noVolume(panel):
@@ -78,6 +89,25 @@ def ready(panel):
 def warning(panel):
     """An MR is taken for a CT: the panel asks."""
     addHeart("MR", "Heart MR")
+    return panelImage(panel)
+
+
+def choices(panel):
+    """What a run would leave out is told beside the button, and that the views show another volume."""
+    import slicer
+
+    from Testing.harness import driving
+
+    addHeart("MR", "Heart MR of March")
+    volume = addHeart("CT", "Heart CT")
+    driving.choose(panel.ui.inputSelector, "Heart CT")
+    driving.click(panel.ui.advancedCollapsibleButton)
+    for name in ("Right ventricle", "Left atrium", "Right atrium", "Left ventricular myocardium", "Pulmonary artery"):
+        driving.tick(panel.ui.structuresList, name, on=False)
+    driving.choose(panel.ui.segmentorComboBox, "S_real alone (trained on images as they are)")
+    driving.click(panel.ui.advancedCollapsibleButton)
+    slicer.util.setSliceViewerLayers(background=slicer.util.getNode("Heart MR of March"))
+    assert panel.ui.inputSelector.currentNode() is volume
     return panelImage(panel)
 
 
@@ -144,7 +174,10 @@ def weights(panel):
 
 def dark(panel):
     """The panel in a dark theme."""
+    from Testing.harness import driving
+
     addHeart("MR", "Heart MR")
+    driving.click(panel.ui.switchModalityButton)
     segment(panel)
     return panelImage(panel, darkPalette())
 
@@ -179,6 +212,7 @@ STATES = {
     "disabled": noVolume,
     "idle": ready,
     "warning": warning,
+    "choices": choices,
     "running": running,
     "done": done,
     "disagreement": disagreement,
