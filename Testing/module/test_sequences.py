@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import time
 
 import numpy as np
 import pytest
@@ -377,8 +379,11 @@ def test_a_script_can_segment_a_sequence_without_the_panel(panel, sequence, work
 
     worker("beat")
     logic, outcomes = MKDSegmentationLogic(), []
+    begun = time.monotonic()
     logic.startSequence(sequence, onFinished=outcomes.append)
     driving.waitUntil(lambda: outcomes, message="the outcome")
+    told = re.fullmatch(rf"All {FRAMES} frames are segmented \((\d+) s\)\.", outcomes[0].message)
+    assert 1 <= int(told[1]) <= time.monotonic() - begun + 1.0
     with pytest.raises(ValueError, match="does not belong to a sequence"):
         logic.startSequence(addVolume("Single"))
     logic.close()
