@@ -366,16 +366,18 @@ def _in_short_axis(given: _Heart | None, run: _Run) -> _Heart | None:
 def _judged(heart: _Heart, seen: Localisation, run: _Run) -> _Heart:
     """The heart with what there is to say of it, or an error if it is none."""
     search = OrientationSearch(seen, run.bundle, run.executor, run.clock.poll)
+    is_unsure_stack = may_be_short_axis(run.volume, run.modality) and seen.recognition < heart_evidence.RECOGNISED
     evidence = heart_evidence.Evidence(
         localised_ml=seen.volumes_ml,
         recognition=seen.recognition,
-        mirrored_recognition=0.0 if heart.is_confirmed else search.mirrored,
+        mirrored_recognition=0.0 if heart.is_confirmed and not is_unsure_stack else search.mirrored,
         touches_border=seen.touches_border,
         segmented_ml=heart.agreed_ml,
         joint_agreement=heart.agreement,
         blood=seen.blood(),
         known_parts=heart_evidence.known_parts(heart.structures),
         known_structures=known_structures(run.bundle),
+        is_unsure_stack=is_unsure_stack,
     )
     verdict = heart_evidence.judge(evidence, run.bundle.min_heart_ml)
     if verdict == heart_evidence.Verdict.NONE:
