@@ -889,6 +889,11 @@ MESSAGES: Mapping[str, Message] = {
         ),
         _("Check every structure. What the volume calls left, back and head is not."),
     ),
+    "coarse_differs": Message(
+        "amber",
+        _("The first, coarse look at the volume saw this structure otherwise: the two overlap by only {overlap:.0%}."),
+        _("Check its outline."),
+    ),
     "coarse_outlines": Message(
         "red",
         _(
