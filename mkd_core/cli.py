@@ -447,11 +447,16 @@ def _dicom(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             found.series.extend(dicomweb.Server(address).index(modality=chosen.modality))
     finally:
         show.clear()
-    best, reasons = None, {one.key: one.problem for one in found.series}
-    with contextlib.suppress(MKDError):  # every series then says itself why it is none
-        choice = dicom.choose(found.series, modality=chosen.modality)
-        best = choice.series
-        reasons = {one.key: why for one, why in choice.others}
+    patients: dict[str, list[dicom.Series]] = {}
+    for one in found.series:
+        patients.setdefault(one.patient, []).append(one)
+    best: list[dicom.Series] = []
+    reasons = {one.key: one.problem for one in found.series}
+    for its_series in patients.values():
+        with contextlib.suppress(MKDError):  # every series then says itself why it is none
+            choice = dicom.choose(its_series, modality=chosen.modality)
+            best.append(choice.series)
+            reasons |= {one.key: why for one, why in choice.others}
     if chosen.json:
         print(json.dumps(_dicom_table(found, best, reasons), indent=2))
         return
@@ -461,8 +466,9 @@ def _dicom(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         why = reasons.get(one.key)
         spacing = ", " + " x ".join(f"{step:.3g}" for step in one.spacing) + " mm" if one.spacing else ""
         size = f"{one.size[2]} files" if one.server else " x ".join(map(str, one.size))
-        text = "best" if one is best else describe(why) if why is not None else "can be segmented"
-        print(f"{number:3d}{'*' if one is best else ' '} {one.modality} {one.body_part} “{one.title}”".rstrip())
+        text = describe(why) if why is not None else "best" if len(best) == 1 else "best of this patient"
+        title = " ".join(filter(None, (one.modality, one.body_part, f"“{one.title}”")))
+        print(f"{number:3d}{'*' if one in best else ' '} {title}")
         print(f"     {size}{spacing}; {text}\n     {one.key}")
     kinds: dict[str, list[str]] = {}
     for entry in found.aside:
@@ -470,6 +476,8 @@ def _dicom(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     for text, names in sorted(kinds.items()):
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         print(f"Set aside: {', '.join(names[:3])}{more}. {text}")
+    if len(best) > 1:
+        print(f"There are series of {len(best)} patients: mkd segment takes one by --series, mkd archive takes all.")
 
 
 def _dicom_table(found, best, reasons: dict) -> dict:
@@ -480,7 +488,7 @@ def _dicom_table(found, best, reasons: dict) -> dict:
                 for name, value in one.to_dict().items()
                 if name not in ("frames", "places", "patient", "problem", "server")
             }
-            | {"key": one.key, "number_in_list": number, "is_best": one is best}
+            | {"key": one.key, "number_in_list": number, "is_best": one in best}
             | {"reason": None if (why := reasons.get(one.key)) is None else why.to_dict()}
             for number, one in enumerate(found.series, start=1)
         ],

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mkd_core import __version__
 from mkd_core.errors import Cancelled, MKDError, ProtocolError
-from mkd_core.inference.memory import retain_memory
+from mkd_core.inference.memory import importing, retain_memory
 from mkd_core.isolation import take_stdin
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import (
@@ -194,8 +194,9 @@ class Worker:
             self._reply_progress(request.id, stage, fraction, message)
 
         progress("check", 0.0, "Reading the volume")  # before imports that take a while
-        from mkd_core.inference import pipeline
-        from mkd_core.io.volumes import check_writable, read_with_doubts, write_volume
+        with importing("mkd_core.inference.pipeline"):
+            from mkd_core.inference import pipeline
+            from mkd_core.io.volumes import check_writable, read_with_doubts, write_volume
 
         target = Path(request.output)
         wanted = {DISAGREEMENT: request.disagreement, ALIGNED: request.aligned}
@@ -222,7 +223,8 @@ class Worker:
         return dict(result.report)
 
     def _warm(self, request: WarmRequest) -> dict[str, Any]:
-        from mkd_core.inference import pipeline
+        with importing("mkd_core.inference.pipeline"):
+            from mkd_core.inference import pipeline
 
         return pipeline.warm(self._bundles.get(_bundle_path(request.bundle)), request.options)
 
@@ -287,10 +289,11 @@ class BundleStore:
             BundleError: it cannot be used.
             DeviceError: torch is missing.
         """
-        from mkd_core.inference.pipeline import require_torch
-        from mkd_core.io.bundle import load_bundle
+        with importing("torch"):
+            from mkd_core.inference.pipeline import require_torch
+            from mkd_core.io.bundle import load_bundle
 
-        require_torch()
+            require_torch()
         status = path.stat() if path.is_file() else None
         key = (path, status and status.st_size, status and status.st_mtime_ns)
         if self._bundle is None or key != self._key:

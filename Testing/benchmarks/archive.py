@@ -15,7 +15,7 @@ Parts, all of them in this order if none is named:
 - ``ledger`` makes one of a million rows: CPU seconds for index, status, export and a claim.
 
 A part that is run again in the same folder goes on where it was, and its figures join those of the file.  After so many
-minutes ``archive`` is interrupted, and ``kills`` ends with one more kill of everything.
+minutes ``archive`` and ``kills`` end with one more kill.
 
 Linux only: CPU time and memory are read from /proc, by psutil.
 """
@@ -191,8 +191,7 @@ def watched(run: Path, workers: int, settings: Settings, deadline: float) -> dic
             if at_first is None and done >= 2 * workers:  # all are warm
                 at_first = done, sum(cpu.values()), time.monotonic()
             if time.monotonic() > deadline and at_first is not None and done > at_first[0]:
-                deadline = float("inf")
-                process.send_signal(signal.SIGINT)
+                kill(process, "client", random.Random())
         done = finished(ledger) - before
     if at_first is None or done == at_first[0]:
         return None
@@ -406,7 +405,10 @@ class Bench:
         measured = self.appended("alone", before, after)
         pipeline_alone = {name: float(np.mean([one[name] for one in measured])) for name in before}
         self.tell("pipeline alone", pipeline_alone)
-        archive = joined(self.appended("stretches", *([stretch] if stretch else [])))
+        stretches = self.appended("stretches", *([stretch] if stretch else []))
+        if not stretches:
+            return
+        archive = joined(stretches)
         self.tell("archive", archive)
         cpu = archive["CPU s a study"]
         self.tell("overhead", cpu / pipeline_alone["CPU s a study"] - 1)
@@ -417,21 +419,23 @@ class Bench:
         killed = self.appended("killed")
         count = min(self.chosen.killed, self.chosen.studies)
         while time.monotonic() < deadline:
-            unfinished = [run for run in self.folder.glob("disturbed-*[0-9]") if not (run / "equal").exists()]
-            left = self.chosen.kills - sum(sum(one.values()) for one in killed)
+            runs = sorted(self.folder.glob("disturbed-*[0-9]"))
+            unfinished = [run for run in runs if not (run / "equal").exists()]
+            left = self.chosen.kills - sum(one["worker"] + one["client"] + one["everything"] for one in killed)
             if left <= 0 and not unfinished:
                 return
-            made = len(list(self.folder.glob("disturbed-*[0-9]")))
-            run = unfinished[0] if unfinished else index_studies(self.folder, f"disturbed-{made}", count)
+            run = unfinished[0] if unfinished else index_studies(self.folder, f"disturbed-{len(runs)}", count)
             chance = random.Random(self.chosen.seed + len(killed))
             one = disturbed(run, self.chosen.workers, self.settings, left, chance, deadline)
-            killed = self.appended("killed", one)
-            self.tell("killed", {kind: sum(each[kind] for each in killed) for kind in one})
+            killed = self.appended("killed", {"run": run.name, **one})
             with Ledger(run) as ledger:
                 is_done = finished(ledger) == count
             if is_done:
                 rows, files = check_equal(self.undisturbed, run)
                 (run / "equal").touch()
+                equal = {run.name for run in self.folder.glob("disturbed-*[0-9]") if (run / "equal").exists()}
+                counted = [each for each in killed if each["run"] in equal]
+                self.tell("killed", {kind: sum(each[kind] for each in counted) for kind in one})
                 self.tell("equal rows", rows)
                 self.tell("equal files", files)
 

@@ -289,7 +289,10 @@ def test_no_table_page_or_result_names_a_patient_or_a_path_unless_asked(finished
         assert NAME.encode() not in content and str(finished.folder.parent).encode() not in content, file
         assert NAME not in str(file)
     write_csv(finished, tmp_path / "named.csv", with_paths=True)
-    assert NAME in (tmp_path / "named.csv").read_text()
+    with (tmp_path / "named.csv").open(newline="", encoding="utf-8") as file:
+        [detail] = [row["detail"] for row in csv.DictReader(file) if row["state"] == "failed"]
+    assert NAME in (tmp_path / "named.csv").read_text(encoding="utf-8")
+    assert f"“{NAME}-broken.mha”" in detail, "whoever asks for paths is told which file is broken"
 
 
 def test_a_study_whose_files_are_all_there_is_not_done_again(finished):
@@ -447,6 +450,40 @@ def test_index_status_retry_export_and_report_by_command(source, tmp_path, capsy
     assert "holds no archive run" in capsys.readouterr().err
 
 
+def test_progress_tells_rate_and_time_left():
+    from mkd_core.archive.commands import _progress_text
+    from mkd_core.archive.progress import Progress
+
+    assert _progress_text(Progress(400, 90, 10)) == "█████░░░░░░░░░░░░░░░  25%  100 of 400, 10 failed"
+    told = _progress_text(Progress(400, 90, 10, finished=50, seconds=100.0, dashboard="http://here"))
+    assert told.endswith("10 failed  1800 an hour, 10 min left  http://here")
+    assert "20 h left" in _progress_text(Progress(36_001, 1, finished=1, seconds=2.0))
+
+
+def test_a_run_keeps_what_its_first_start_named(source, tiny_bundle_path, tmp_path, capsys, monkeypatch):
+    from mkd_core.archive import commands
+    from mkd_core.archive.progress import Progress, fix_settings
+
+    run, kept = tmp_path / "run", []
+
+    def segment(ledger, settings, *_):
+        fix_settings(ledger, settings)
+        kept.append(settings)
+        return Progress(4, 3, 1)
+
+    monkeypatch.setattr(commands, "_segment", segment)
+    with Ledger(run, create=True) as ledger:
+        index(ledger, [str(source)], Pseudonyms(KEY))
+    command = ["archive", "run", str(run), "--here"]
+    named = ["--weights", str(tiny_bundle_path), "--modality", "MR", "--labels", "seg"]
+    assert main([*command, *named, "--stow", "https://me:secret@pacs/dicom-web"]) == 0
+    assert f"Reasons: mkd archive status {run}; once more: mkd archive retry {run}" in capsys.readouterr().out
+    assert main(command) == 0
+    assert kept[1] == Settings(kept[0].weights, kept[0].sha256, "MR", "seg", "https://pacs/dicom-web")
+    assert main([*command, "--labels", "nrrd", "--stow", ""]) == 1
+    assert "begun with other settings (labels, stow)" in capsys.readouterr().err
+
+
 # ---- DICOM ----
 
 
@@ -472,7 +509,9 @@ def test_of_a_dicom_study_the_best_series_is_segmented_and_stored_as_segmentatio
     run = tmp_path / "run"
     with Ledger(run, create=True) as ledger:
         summary = index(ledger, [str(source)], Pseudonyms(KEY))
-        assert summary.aside == {"dicom_pdf": 1}, "a DICOMDIR makes no copies of what it lists"
+        assert summary.aside == {("dicom_pdf", "It is a PDF document."): 1}, (
+            "a DICOMDIR makes no copies of what it lists"
+        )
         rows = {row["source"]["series"]["uid"]: row for row in ledger.rows(with_origin=True)}
         assert {uid: row["state"] for uid, row in rows.items()} == {
             "1.2.3.11.1": "aside",

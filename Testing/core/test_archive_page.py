@@ -184,3 +184,25 @@ def test_decisions_are_saved_in_a_file_that_enters_the_ledger(page, run, rows, t
     page.goto((run.parent / "alone" / "again.html").as_uri())
     page.wait_for_selector("body[data-ready]")
     assert page.inner_text("#reviewed").startswith("2 of "), "a new page shows what the ledger holds"
+
+
+def test_a_page_of_ten_thousand_studies_is_sorted_filtered_and_decided_on(browser, tmp_path):
+    count = 10_000
+    with Ledger(tmp_path / "run", create=True) as ledger:
+        synthetic_ledger.fill(ledger, count, kinds=500)
+        write_report(ledger, tmp_path / "report.html", pictures="none")
+        most = max(filter(None, map(lv, ledger.rows())))
+    context = browser.new_context(viewport={"width": 1680, "height": 1000}, offline=True)
+    page = context.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    page.wait_for_selector("body[data-ready]")
+    assert shown(page) == count and page.locator(".row").count() < 40
+    page.click("[data-sort=LV]")
+    assert column(page, 3)[0] == f"{most:.0f}"
+    page.fill("#least", f"{most - 0.01:.2f}")
+    sync_api.expect(page.locator("#shown")).to_have_text(f"{count // 500} of 10,000")
+    page.keyboard.press("Escape")
+    page.locator(".row").first.click()
+    page.keyboard.press("r")
+    sync_api.expect(page.locator(".row").first).to_contain_text("rejected")
+    context.close()

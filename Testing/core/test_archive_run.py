@@ -125,7 +125,8 @@ def test_whatever_dies_the_table_is_that_of_an_undisturbed_run(indexed, source, 
     with Ledger(disturbed) as ledger:
         counts = ledger.state_counts()
         before = list(ledger.rows(states=("done", "failed")))
-    assert counts["running"] >= 1 and before, counts
+    assert 1 <= counts["running"] <= 2, "one is worked on, and one more at most is handed out"
+    assert before, counts
 
     # The same command goes on; the study that takes too much memory is tried again and given up.
     monkeypatch.setattr(ledgers, "MAX_CRASHES", 2)
@@ -289,3 +290,32 @@ def test_the_dashboard_without_its_package_is_refused_in_words(indexed, capsys, 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bokeh" else found(name))
     assert main(["archive", "run", str(indexed("plain")), "--dashboard"]) == 1
     assert "pip install bokeh" in capsys.readouterr().err
+
+
+def test_a_worker_returns_what_it_keeps_of_large_studies_now_and_then(monkeypatch, tiny_bundle_path):
+    from mkd_core.archive.run import _RELEASE_EVERY, _Prepared
+    from mkd_core.inference import memory
+
+    released = []
+    monkeypatch.setattr(memory, "release_memory", lambda: released.append(prepared.studies))
+    prepared = _Prepared(Settings(str(tiny_bundle_path), ""), Path(), False)
+    for _ in range(2 * _RELEASE_EVERY + 1):
+        prepared.release_now_and_then()
+    assert released == [_RELEASE_EVERY, 2 * _RELEASE_EVERY]
+
+
+# ---- what the benchmark makes of its figures ----
+
+
+def test_figures_of_a_run_that_was_interrupted_are_those_of_all_its_stretches():
+    pytest.importorskip("pydicom")
+    from Testing.benchmarks.archive import joined
+
+    memory = [(done, 1000.0 + done) for done in range(41)]
+    short = {"studies": 10, "CPU s": 30.0, "s": 200.0, "CPU s to start": 20.0, "MiB": [(1, 2000.0)]}
+    long = {"studies": 40, "CPU s": 45.0, "s": 160.0, "CPU s to start": 10.0, "MiB": memory}
+    figures = joined([short, long])
+    assert (figures["studies"], figures["CPU s a study"], figures["studies an hour"]) == (50, 1.5, 500.0)
+    assert figures["CPU s to start"] == 15.0 and figures["MiB of a worker, most"] == 2000.0
+    quarters = [figures[f"MiB of a worker, {part} quarter"] for part in ("second", "last")]
+    assert quarters == [np.mean(range(1010, 1020)), np.mean(range(1030, 1041))], "workers of one stretch alone"

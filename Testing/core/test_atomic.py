@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -223,3 +224,56 @@ def test_the_longest_name_that_a_file_can_have_can_be_written(tmp_path):
     path = tmp_path / ("a" * 250 + ".json")
     write_bytes(path, b"{}")
     assert path.read_bytes() == b"{}"
+
+
+def test_on_windows_a_file_that_a_scanner_holds_is_moved_when_it_lets_go(tmp_path, monkeypatch):
+    held, moved = [None, None], os.replace
+
+    def replace(source, target):
+        if held:
+            held.pop()
+            raise PermissionError(13, "The process cannot access the file because it is being used by another process")
+        moved(source, target)
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(os, "replace", replace)
+    write_text(tmp_path / "a.json", "{}")
+    assert not held and names(tmp_path) == ["a.json"]
+
+    held += [None] * 1000
+    monkeypatch.setattr(atomic, "_HELD_S", 0.0)
+    with pytest.raises(PermissionError):
+        write_text(tmp_path / "a.json", "[]")
+    assert (tmp_path / "a.json").read_text() == "{}" and names(tmp_path) == ["a.json"]
+
+
+def test_elsewhere_what_cannot_be_moved_is_told_at_once(tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "replace", lambda *names: tried.append(names) or _forbid())
+    with pytest.raises(PermissionError):
+        write_text(tmp_path / "a.json", "{}")
+    assert len(tried) == 1
+
+
+def _forbid():
+    raise PermissionError(13, "Permission denied")
+
+
+def test_without_a_choice_to_follow_links_as_on_windows_an_earlier_file_comes_back_too(tmp_path, monkeypatch):
+    linked = os.link
+
+    def link(source, target, **how):
+        if how:
+            raise NotImplementedError("link: follow_symlinks unavailable on this platform")
+        linked(source, target)
+
+    monkeypatch.setattr(os, "link", link)
+    first, second = tmp_path / "a.json", tmp_path / "b.json"
+    write_text(first, "before")
+    moved = os.replace
+    monkeypatch.setattr(os, "replace", lambda source, target: _forbid() if target == second else moved(source, target))
+    with pytest.raises(InputError), OutputFiles(overwrite=True) as outputs:
+        outputs.write(first, lambda draft: draft.write_text("after"))
+        outputs.write(second, lambda draft: draft.write_text("after"))
+    assert first.read_text() == "before" and names(tmp_path) == ["a.json"]

@@ -352,7 +352,7 @@ def test_the_command_lists_what_is_in_a_folder(tmp_path, capsys):
     (tmp_path / "letter.pdf").write_bytes(b"%PDF-1.4")
     assert mkd("dicom", tmp_path) == 0
     text = capsys.readouterr().out
-    assert "  1* CT  “CTA 75%”" in text and "  2  CT  “CTA 40%”" in text and "letter.pdf. It is a PDF" in text
+    assert "  1* CT “CTA 75%”" in text and "  2  CT “CTA 40%”" in text and "letter.pdf. It is a PDF" in text
     assert "further from mid-diastole" in text and "22 x 26 x 12, 0.8 x 0.8 x 8 mm; best" in text
     assert mkd("dicom", tmp_path, "--json") == 0
     table = json.loads(capsys.readouterr().out)
@@ -361,5 +361,9 @@ def test_the_command_lists_what_is_in_a_folder(tmp_path, capsys):
         (False, "dicom_other_phase"),
     ]
     assert "P1" not in json.dumps(table)
+    write_export(image, tmp_path / "c", 5, study="2", PatientID="P2")
+    assert mkd("dicom", tmp_path) == 0
+    text = capsys.readouterr().out
+    assert text.count("mm; best of this patient\n") == 2 and "There are series of 2 patients" in text
     (tmp_path / "empty").mkdir()
     assert mkd("dicom", tmp_path / "empty") == 1

@@ -332,7 +332,7 @@ def test_a_heart_that_only_the_localiser_sees_is_outlined_coarsely_and_doubted(p
     image, truth = plain
     result = mkd_core.segment(image, KnownBundle(localiser=Handed(), segmentor_syn=Blind()), options=PLAIN)
     assert result.report["evidence"]["verdict"] == "coarse"
-    assert "coarse look (5 mm voxels)" in sentences(result.report)
+    assert "coarse (5 mm voxels)" in sentences(result.report)
     assert all(dice(result.labels, truth, label) > 0.7 for label in (1, 2, 3, 4, 6, 7))
     assert all(entry["agreement"] == 0.0 for entry in result.report["structures"].values())
 

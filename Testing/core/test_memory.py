@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,17 @@ def test_memory_is_used_again_without_page_faults_and_given_back_on_request():
     usual, kept, given_back_kib = map(int, done.stdout.split())
     assert kept < usual / 4
     assert given_back_kib > 20 * 1024
+
+
+def test_imports_are_not_searched_for_garbage_and_everything_else_is():
+    with memory.importing("a_module_that_is_not_there"):
+        assert not gc.isenabled()
+    assert gc.isenabled() and gc.get_freeze_count() > 0
+    gc.unfreeze()
+    with pytest.raises(ImportError), memory.importing("a_module_that_is_not_there"):
+        import a_module_that_is_not_there  # noqa: F401
+    assert gc.isenabled()
+    gc.unfreeze()
+    with memory.importing("subprocess"):  # there already
+        assert gc.isenabled()
+    assert gc.get_freeze_count() == 0

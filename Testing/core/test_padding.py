@@ -143,6 +143,19 @@ def test_a_circle_of_padding_is_the_edge_of_the_volume():
     assert labels_at_edges(labels, field, block) - {0} == {5}
 
 
+def test_padding_in_the_corners_of_all_slices_is_an_edge_whatever_shape_it_leaves():
+    voxels = np.random.default_rng(0).integers(-500, 500, (30, 60, 60)).astype(np.int16)
+    aside = (np.arange(60) < 14) | (np.arange(60) >= 46)
+    voxels[:, aside[:, None] & aside] = -3024  # leaves a cross, which is not convex
+    image = sitk.GetImageFromArray(voxels)
+    image.SetSpacing((4.0, 4.0, 4.0))
+    field = OrientedVolume(image)
+    assert not slanted_padding(voxels).any()
+    labels = np.zeros((30, 60, 60), np.uint8)
+    labels[15, 12, 14], labels[15, 30, 30] = 5, 6  # the first near a corner, the second in the middle
+    assert labels_at_edges(labels, field, tuple(slice(0, side) for side in field.size)) - {0} == {5}
+
+
 @pytest.mark.parametrize("corner", [(0, 0), (0, -1), (-1, 0), (-1, -1)])
 def test_padding_in_a_single_corner_of_all_slices_is_outside(corner):
     voxels = np.random.default_rng(0).integers(-500, 500, (30, 24, 24)).astype(np.int16)
@@ -215,6 +228,13 @@ def test_missing_and_misplaced_slices_are_told_by_the_image(kind):
     assert found.code == "jumps" and found.severity == "amber"
     if kind == "eight missing":
         assert (found.figures["from_slice"], found.figures["to_slice"], found.figures["count"]) == (30, 31, 1)
+
+
+def test_many_missing_slices_are_told_where_pixels_are_too_few_for_a_closer_look():
+    few = slices()[:, ::2, ::2]
+    assert find_jumps(few) == []
+    (found,) = find_jumps(few[spoilt(60)["eight missing"]])
+    assert found.code == "jumps" and found.figures["from_slice"] == 30
 
 
 def test_copies_of_slices_are_told_and_blank_slices_are_none():

@@ -89,7 +89,7 @@ def printFunction(panel, volume) -> None:
         print(f"{measured[0]:28}{measured[1]:>6}{expected[0]:>6}{measured[2]:>6}{expected[1]:>6}")
 
 
-def picture(panel, volume, width: int = 440):
+def picture(panel, volume, width: int = 440, height=None):
     """Return a picture of the panel, the plot, and one slice at end-diastole and at end-systole."""
     import slicer
     from PySide6 import QtGui
@@ -105,7 +105,7 @@ def picture(panel, volume, width: int = 440):
     for row, title in ((1, "End-systole"), (0, "End-diastole")):
         panel.ui.functionTable.cellClicked.emit(row, 0)
         slices[title] = views.sliceImage("Red", centre, (VIEW, VIEW), 190.0)
-    panelImage = views.panelImage(panel, width)
+    panelImage = views.panelImage(panel, width, height)
     canvas = QtGui.QImage(
         panelImage.width() + 8 + 2 * VIEW + 4, max(panelImage.height(), 2 * VIEW + 4), QtGui.QImage.Format.Format_RGB32
     )

@@ -10,6 +10,9 @@ from . import api, failures
 
 _connections = {}
 
+#: Signatures of signals by name, for every kind of object: each use of a member asks for them.
+_signals = {}
+
 
 def normalized(signature):
     """Return a signal signature without PythonQt's leading digit and with Qt's canonical spelling."""
@@ -24,12 +27,14 @@ def normalized(signature):
 def signalsNamed(raw, name):
     """Return the metaobject's signatures of the signals called `name`, in the order PythonQt finds them."""
     meta = raw.metaObject()
-    found = []
-    for index in range(meta.methodCount()):
-        method = meta.method(index)
-        if method.methodType() == QtCore.QMetaMethod.MethodType.Signal and bytes(method.name().data()).decode() == name:
-            found.append(bytes(method.methodSignature().data()).decode())
-    return found
+    kind = type(raw), meta.className(), meta.methodCount()
+    if kind not in _signals:
+        _signals[kind] = {}
+        for method in map(meta.method, range(meta.methodCount())):
+            if method.methodType() == QtCore.QMetaMethod.MethodType.Signal:
+                signatures = _signals[kind].setdefault(bytes(method.name().data()).decode(), [])
+                signatures.append(bytes(method.methodSignature().data()).decode())
+    return _signals[kind].get(name, [])
 
 
 def _inMetaObject(cppType):

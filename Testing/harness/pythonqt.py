@@ -7,6 +7,7 @@ and CTK (see api.py) follow the API table.
 """
 
 import enum
+import functools
 import weakref
 
 import shiboken6
@@ -338,13 +339,14 @@ def _propertyOf(raw, name):
     return declared.typeName(), declared.isWritable(), name
 
 
-def _isDeclaredInPython(raw, name):
-    return any(isinstance(vars(c).get(name), QtCore.Property) for c in type(raw).__mro__)
+@functools.cache
+def _isDeclaredInPython(rawClass, name):
+    return any(isinstance(vars(c).get(name), QtCore.Property) for c in rawClass.__mro__)
 
 
 def _readProperty(raw, name):
     name = _propertyOf(raw, name)[2]
-    if _isDeclaredInPython(raw, name):
+    if _isDeclaredInPython(type(raw), name):
         return wrap(getattr(raw, name))
     return wrap(raw.metaObject().property(raw.metaObject().indexOfProperty(name)).read(raw))
 
@@ -359,7 +361,7 @@ def _writeProperty(raw, name, value):
             f"property {name!r} of type {kind!r} does not accept an object of type {type(value).__name__} ({value!r})"
         )
     value = conversion.converted(kind, value)
-    if _isDeclaredInPython(raw, name):
+    if _isDeclaredInPython(type(raw), name):
         setattr(raw, name, value)
     elif not raw.setProperty(name, value):
         raise AttributeError(f"property {name!r} of type {kind!r} does not accept {value!r}")

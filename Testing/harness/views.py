@@ -85,10 +85,16 @@ def threeDImage(direction=(-0.35, 1.0, 0.25), size=(480, 480), zoom=1.15):
         return _render(window)
 
 
-def panelImage(widget, width=440):
-    """Return a QImage of a module's panel (the widget that `loadModule` returns) in `width` pixels."""
+def panelImage(widget, width=440, height=None):
+    """Return a QImage of a module's panel (the widget that `loadModule` returns) in `width` pixels.
+
+    With a height, it is what an area of that height shows, scroll bar included: one picture per position of the scroll
+    bar, side by side.
+    """
     raw = unwrap(widget.parent)
     area = raw.window()  # what it is shown in, with a scroll bar at its side
+    if height is not None:
+        return _pages(area, width, height)
     seen = []
     for _round in range(20):  # the height depends on the width, and layouts ask one by one
         beside = area.width() - area.viewport().width()
@@ -100,16 +106,38 @@ def panelImage(widget, width=440):
     return raw.grab().toImage()
 
 
+def _pages(area, width, height):
+    area.resize(width, height)
+    for _round in range(4):
+        driving.processEvents(0.05)
+    bar = area.verticalScrollBar()
+    pages = []
+    for position in range(0, bar.maximum() + area.viewport().height(), area.viewport().height()):
+        bar.setValue(position)
+        driving.processEvents(0.05)
+        pages.append(area.grab().toImage())
+        if bar.value() == bar.maximum():
+            break
+    bar.setValue(0)
+    canvas = QtGui.QImage(len(pages) * (width + 8) - 8, height, QtGui.QImage.Format.Format_RGB32)
+    canvas.fill(QtGui.QColor(60, 60, 60))
+    painter = QtGui.QPainter(canvas)
+    for number, page in enumerate(pages):
+        painter.drawImage(number * (width + 8), 0, page)
+    painter.end()
+    return canvas
+
+
 def screenshot(path, widget, point=None, field=None, view=None):
     """Write a PNG of :func:`windowImage`."""
     save(windowImage(widget, point, field, view), path)
 
 
-def windowImage(widget, point=None, field=None, view=None, width=440):
+def windowImage(widget, point=None, field=None, view=None, width=440, height=None):
     """Return a QImage laid out like Slicer's window: the panel on the left; axial, 3D, coronal and sagittal views on
     the right, as high as the panel together, within reason, if no size is given.
     """
-    panel = panelImage(widget, width)
+    panel = panelImage(widget, width, height)
     view = view or min(max(400, (panel.height() - 4) // 2), 640)
     images = (
         ("Red", sliceImage("Red", point, (view, view), field)),

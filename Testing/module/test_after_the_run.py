@@ -82,7 +82,7 @@ def test_edit_opens_the_segment_editor_on_the_structure_of_the_row(panel, volume
         assert editor.GetSelectedSegmentID() == key
         assert editor.GetSegmentationNode() is segmentations()[0] and editor.GetSourceVolumeNode() is volume
     assert opened == ["SegmentEditor"] * 3
-    assert "arrow to the left" in told[-1] and "Left ventricular myocardium" in told[-1]
+    assert "left arrow" in told[-1] and "Left ventricular myocardium" in told[-1]
 
 
 def test_from_the_segment_editor_one_comes_back_to_what_was_selected(panel, volume, worker, monkeypatch):

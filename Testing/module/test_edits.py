@@ -12,6 +12,7 @@ from Testing.support.fake_worker import blocks
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
+from Testing.support.dicom_volume import loadFromDatabase
 from Testing.support.panel_driving import (
     SHAPE,
     addVolume,
@@ -23,7 +24,7 @@ from Testing.support.panel_driving import (
     waitForStage,
     waitUntilReady,
 )
-from Testing.support.sequence_driving import FRAMES, addSequence, browserOf, nodesNamed, segmentAll
+from Testing.support.sequence_driving import FRAMES, addSequence, browserOf, framesOf, nodesNamed, segmentAll
 
 KEYS = [structure.key for structure in STRUCTURES]
 VOXEL_ML = 8 / 1000  # voxels of 2 mm
@@ -208,64 +209,161 @@ def test_figures_follow_the_voxels_of_the_volume_and_a_parent_transform_that_sca
     assert driving.tableTexts(result.ui.resultsTable)[0][1] == f"{2 * ml:.1f}"
 
 
-def test_after_twenty_random_edits_everything_equals_the_segments(result, volume):
-    """Paint, erase, islands, rename, delete, undo: table, CSV and node against a computation of their own."""
+class RandomEdits:
+    """Edits as the tools of the Segment Editor make them, which take what is painted from other segments and can be
+    undone.
+
+    :param seed: of the choices.
+    """
+
+    KINDS = ("paint", "erase", "islands", "rename", "delete", "undo")
+
+    def __init__(self, seed):
+        import slicer
+
+        self.random, self.done = np.random.default_rng(seed), []
+        self.history = slicer.vtkSegmentationHistory()
+
+    def edit(self, node, volume, mayDelete=True):
+        """Change the segments of a node at random; the first six edits are one of each kind."""
+        segmentation = node.GetSegmentation()
+        if self.history.GetSegmentation() is not segmentation:
+            self.history.SetSegmentation(segmentation)
+        count = len(self.done)
+        kind = self.KINDS[count] if count < len(self.KINDS) else str(self.random.choice(self.KINDS[:4] + ("undo",)))
+        self.done.append(kind)
+        if kind == "undo":
+            self.history.RestorePreviousState()
+            return
+        self.history.SaveState()
+        key = str(self.random.choice([key for key in KEYS if segmentation.GetSegment(key) is not None]))
+        mask = voxelsOf(node, key, volume)
+        middle = np.array([self.random.integers(2, size - 2) for size in SHAPE])
+        if mask.any() and kind == "paint":
+            middle = self.random.choice(np.argwhere(mask))
+        ball = np.linalg.norm(np.indices(SHAPE) - middle[:, None, None, None], axis=0) < 3
+        if kind == "paint":
+            for other in KEYS:
+                if other != key and segmentation.GetSegment(other) is not None:
+                    left = voxelsOf(node, other, volume)
+                    if (left & ball).any():
+                        paint(volume, other, left & ~ball, node)
+            paint(volume, key, mask | ball, node)
+        elif kind == "erase":
+            mask[tuple(np.argwhere(mask)[: mask.sum() // 3].T)] = False
+            paint(volume, key, mask, node)
+        elif kind == "islands":  # keep the part that the editor would call the largest: here all but the last slice
+            mask[np.flatnonzero(mask.any(axis=(1, 2)))[-1:]] = False
+            paint(volume, key, mask, node)
+        elif kind == "rename":
+            segmentation.GetSegment(key).SetName(f"{BY_KEY[key].name} {count}")
+        elif kind == "delete" and mayDelete:
+            segmentation.RemoveSegment(key)
+
+
+def rowsOfPage(path):
+    """Return the rows of the structures on the page of a report: name, state, ml, g, mean, agreement."""
+    import html
+    import re
+
+    source = path.read_text(encoding="utf-8")
+    table = source.split("<h2>Structures</h2>")[1].split("</table>")[0]
+    rows = []
+    for row in re.findall(r'<b class="swatch".*?</tr>', table):
+        name, state = re.search(r"</b>(.*?)(?: <i class=.state.>(.*?)</i>)?</th>", row).groups()
+        rows.append([html.unescape(name), state or "", *re.findall(r"<td>(.*?)</td>", row)])
+    return rows
+
+
+def groupsOfReport(path):
+    """Return the figures in a DICOM report by the names of the structures."""
+    import pydicom
+
+    found = {}
+    for item in pydicom.dcmread(path).ContentSequence:
+        if item.ConceptNameCodeSequence[0].CodeMeaning != "Imaging Measurements":
+            continue
+        for group in item.ContentSequence:
+            figures, name = {}, None
+            for one in group.ContentSequence:
+                meaning = one.ConceptNameCodeSequence[0].CodeMeaning
+                if one.ValueType == "NUM":
+                    figures[meaning] = float(one.MeasuredValueSequence[0].NumericValue)
+                elif meaning == "Tracking Identifier":
+                    name = one.TextValue
+            found[name] = figures
+    return found
+
+
+def number(value):
+    """Return a figure as it is shown: whole from ten on, else with one decimal, nothing for nothing."""
+    value = round(value, 1)
+    return "" if not value else f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def checkFiles(panel, now, folder, monkeypatch):
+    """Save page and DICOM report, and compare them with what the segments are.
+
+    :param now: name, ml, mean and whether it was edited for each structure, None for one that was deleted.
+    """
+    import qt
+
+    page, file = folder / "heart.html", folder / "heart.dcm"
+    folder.mkdir()
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_arguments: str(page))
+    driving.waitUntil(lambda: panel.ui.reportButton.enabled, message="the clinical figures")
+    driving.click(panel.ui.reportButton)
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_arguments: str(file))
+    driving.chooseInMenu(panel.ui.exportButton, "DICOM Segmentation ...")
+    rows, groups = rowsOfPage(page), groupsOfReport(file.with_suffix(".sr.dcm"))
+    for row, key in enumerate(KEYS):
+        name = BY_KEY[key].name
+        if now[key] is None:
+            assert rows[row][1:] == ["deleted", "", "", "", ""] and name not in groups
+            continue
+        called, ml, mean, isEdited = now[key]
+        mass = ml * 1.05 if key == "Myo" else 0.0
+        assert rows[row][:5] == [called, "edited" if isEdited else "", number(ml), number(mass), f"{mean:.0f}"]
+        assert (rows[row][5] == "") == isEdited == ("Dice overlap of the two segmentors" not in groups[name])
+        assert groups[name]["Volume"] == pytest.approx(ml, abs=1e-3)
+        assert groups[name]["Attenuation Coefficient"] == pytest.approx(mean, abs=1e-3)
+        assert groups[name].get("Mass", 0.0) == pytest.approx(mass, abs=1e-3)
+
+
+def test_after_each_of_twenty_random_edits_everything_equals_the_segments(panel, worker, tmp_path, monkeypatch):
+    """Table, clipboard and table node after each edit, and page and DICOM report after every other one, which take
+    longer, against a computation of their own on what would be saved.
+    """
     import slicer
 
-    random = np.random.default_rng(14)
-    segmentation = segmentations()[0].GetSegmentation()
-    written, history = {key: blocks(SHAPE) == BY_KEY[key].label for key in KEYS}, []
-    for _edit in range(20):
-        present = [key for key in KEYS if segmentation.GetSegment(key) is not None]
-        key = present[random.integers(len(present))]
-        mask = voxelsOf(segmentations()[0], key, volume)
-        history.append((key, mask.copy()))
-        kind = random.choice(
-            ["paint", "erase", "islands", "rename", "delete", "undo"], p=[0.3, 0.2, 0.2, 0.1, 0.05, 0.15]
-        )
-        k, j, i = (int(random.integers(2, size - 2)) for size in SHAPE)
-        ball = np.linalg.norm(np.indices(SHAPE) - np.array([k, j, i])[:, None, None, None], axis=0) < 3
-        if kind == "paint":
-            paint(volume, key, mask | ball)
-        elif kind == "erase":
-            points = np.argwhere(mask)
-            mask[points[: len(points) // 3, 0], points[: len(points) // 3, 1], points[: len(points) // 3, 2]] = False
-            paint(volume, key, mask)
-        elif kind == "islands":
-            mask[k, j, i] = True
-            paint(volume, key, mask)
-        elif kind == "rename":
-            segmentation.GetSegment(key).SetName(f"{BY_KEY[key].name} {_edit}")
-        elif kind == "delete" and len(present) > 4:
-            segmentation.RemoveSegment(key)
-        elif kind == "undo":
-            key, mask = history[random.integers(len(history))]
-            if segmentation.GetSegment(key) is not None:
-                paint(volume, key, mask)
-        settle(result)
-
-        shown, cells, csvRows = driving.tableTexts(result.ui.resultsTable), tableCells(measurements()), copied(result)
+    volume, _image = loadFromDatabase(tmp_path / "in")
+    worker("good")
+    segment(panel)
+    (node,) = segmentations()
+    edits, written = RandomEdits(14), {key: blocks(SHAPE) == BY_KEY[key].label for key in KEYS}
+    for count in range(20):
+        edits.edit(node, volume)
+        settle(panel)
+        shown, cells, csvRows = driving.tableTexts(panel.ui.resultsTable), tableCells(measurements()), copied(panel)
+        now = dict.fromkeys(KEYS)
         for row, key in enumerate(KEYS):
-            segmentNow = segmentation.GetSegment(key)
+            segmentNow = node.GetSegmentation().GetSegment(key)
             if segmentNow is None:
                 assert shown[row][1:4] == ["deleted", "", ""] and csvRows[row][1] == "" and cells[row][6] == "deleted"
                 continue
-            # the file that a user would save, not our own measuring
-            label = slicer.util.arrayFromSegmentBinaryLabelmap(segmentations()[0], key, volume) > 0
-            ml = label.sum() * VOXEL_ML
-            mean = volumeArray(volume)[label].mean() if label.any() else None
+            # what a user would save, not our own measuring
+            label = slicer.util.arrayFromSegmentBinaryLabelmap(node, key, volume) > 0
+            ml, mean = label.sum() * 4.5 / 1000, volumeArray(volume)[label].mean()
             isEdited = not np.array_equal(label, written[key])
+            now[key] = (segmentNow.GetName(), ml, mean, isEdited)
             assert shown[row][0] == cells[row][0] == csvRows[row][0] == segmentNow.GetName()
-            assert float(cells[row][1]) == float(csvRows[row][1]) == round(ml, 1)
-            if ml >= 10:
-                assert shown[row][1] == f"{ml:.0f}"
-            elif ml:
-                assert shown[row][1] == f"{ml:.1f}"
-            if mean is not None:
-                assert shown[row][2] == f"{mean:.0f}" and float(csvRows[row][3]) == round(mean)
-            assert (
-                (shown[row][3] == "edited") == isEdited == (csvRows[row][6] == "edited") == (cells[row][6] == "edited")
-            )
+            assert float(cells[row][1]) == float(csvRows[row][1]) == round(ml, 1) and shown[row][1] == number(ml)
+            assert shown[row][2] == f"{mean:.0f}" and float(csvRows[row][3]) == round(mean)
+            assert csvRows[row][6] == cells[row][6] == ("edited" if isEdited else "")
+            assert (shown[row][3] == "edited") == isEdited
+        if count % 2:
+            checkFiles(panel, now, tmp_path / str(count), monkeypatch)
+    assert set(edits.done) == set(edits.KINDS)
 
 
 # ---- a second run ----
@@ -490,6 +588,54 @@ def test_an_edit_of_a_frame_changes_volumes_ejection_fraction_and_curve(beat):
     browserOf(volume).SetSelectedItemNumber(0)
     settle(panel)
     assert functionRows(panel) == rows, "the edit belongs to the frame, not to what is shown"
+
+
+def test_after_each_of_twenty_random_edits_the_figures_of_a_beat_equal_those_of_its_frames(beat):
+    """Function, its node, volumes over time and their plot against the segments that the frames keep."""
+    panel, volume = beat
+    browser, edits = browserOf(volume), [RandomEdits(seed) for seed in range(FRAMES)]
+    for count in range(20):
+        frame = count % FRAMES
+        browser.SetSelectedItemNumber(frame)
+        (shown,) = segmentations()
+        edits[frame].edit(shown, volume, mayDelete=frame == 1)
+        settle(panel)
+        curves = {key: [] for key in ("LV", "RV", "Myo")}
+        sequence = framesOf(volume)
+        for index in range(FRAMES):
+            kept = sequence.GetNthDataNode(index)
+            for key, curve in curves.items():
+                curve.append(countedVoxels(kept, key) * VOXEL_ML or None)
+        known = [index for index, ml in enumerate(curves["LV"]) if ml is not None]
+        diastole, systole = max(known, key=curves["LV"].__getitem__), min(known, key=curves["LV"].__getitem__)
+        expected = [["", ""] for _row in range(5)]
+        for side, key in enumerate(("LV", "RV")):
+            edv, esv = curves[key][diastole], curves[key][systole]
+            if edv is not None and esv is not None:
+                for row, value in enumerate((edv, esv, edv - esv, 100 * (edv - esv) / edv)):
+                    expected[row][side] = f"{value:.0f}"
+        if curves["Myo"][diastole] is not None:
+            expected[4][0] = f"{1.05 * curves['Myo'][diastole]:.0f}"
+        told = driving.tableTexts(panel.ui.functionTable)
+        assert [row[1:] for row in told] == expected, edits[frame].done
+        (function,) = nodesNamed("Beat heart function")
+        assert tableCells(function)[:5] == told
+        (volumes,) = nodesNamed("Beat heart volumes")
+        for column, key in ((1, "LV"), (2, "RV"), (5, "Myo")):
+            drawn = [volumes.GetTable().GetValue(index, column).ToDouble() for index in range(FRAMES)]
+            assert np.allclose(drawn, [np.nan if ml is None else ml for ml in curves[key]], equal_nan=True)
+        (chart,) = nodesNamed("Beat heart volume-time curves")
+        assert chart.GetNthPlotSeriesNode(0).GetTableNode() is volumes
+
+
+def countedVoxels(segmentation, key):
+    """Return how many voxels a segment has in its label map; it may be in no scene."""
+    from vtk.util import numpy_support
+
+    segment = segmentation.GetSegmentation().GetSegment(key)
+    image = segment.GetRepresentation("Binary labelmap") if segment is not None else None
+    scalars = image.GetPointData().GetScalars() if image is not None else None
+    return int((numpy_support.vtk_to_numpy(scalars) == segment.GetLabelValue()).sum()) if scalars is not None else 0
 
 
 def test_an_edit_can_move_the_end_of_systole_to_another_frame(beat):

@@ -49,7 +49,7 @@ def test_what_is_left_out_is_told_while_the_choices_are_folded_away_and_can_be_t
     leaveOut(panel)
     label = panel.ui.choicesLabel
     assert label.visible and not panel.ui.structuresList.visible
-    assert "Structures: Left ventricle, Ascending aorta only. Output of S_real alone." in label.text
+    assert "Only these structures: Left ventricle, Ascending aorta. Only the output of S_real." in label.text
     driving.followLink(label)
     assert isEverything(panel)
 

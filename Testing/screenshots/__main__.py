@@ -1,10 +1,11 @@
 """Pictures of the panel in each of its states, made by clicking through it in the stand-in GUI with the real worker.
 
-Usage: python -m Testing.screenshots [--out FOLDER] [--only STATE ...]
+Usage: python -m Testing.screenshots [--out FOLDER] [--only STATE ...] [--width 380] [--height 800]
 
 Writes one PNG per state: no volume, ready, a warning, running, done, not found, what is folded away, the dark theme,
 and a beating heart. Synthetic hearts are segmented with the weights that come with the extension, so nothing is needed
-from anywhere; it takes a few minutes.
+from anywhere; it takes a few minutes. With a height, what Slicer's window of that height shows of the panel is drawn
+instead of all of it, scroll bar included.
 """
 
 import argparse
@@ -14,7 +15,8 @@ from pathlib import Path
 TESTING = Path(__file__).resolve().parents[1]
 
 MODULE = TESTING.parent / "MKDSegmentation" / "MKDSegmentation.py"
-WIDTH = 380  # of the panel, as a user has it
+#: Of the panel, as a user has it; without a height, all of it is drawn.
+size = {"width": 380, "height": None}
 LONGEST_RUN_S = 600
 
 
@@ -25,7 +27,10 @@ def main() -> int:
         "--out", type=Path, default=TESTING.parent / "Resources" / "Screenshots", help="folder for the pictures"
     )
     parser.add_argument("--only", nargs="+", choices=list(STATES), help="only these states")
+    parser.add_argument("--width", type=int, default=size["width"], help="of the panel, in pixels")
+    parser.add_argument("--height", type=int, help="of the area that shows the panel; by default as high as the panel")
     arguments = parser.parse_args()
+    size.update(width=arguments.width, height=arguments.height)
     from Testing.harness import bootstrap, failures
 
     bootstrap.start()
@@ -51,12 +56,23 @@ def main() -> int:
 
 
 def shrink(path: Path) -> None:
-    """Give a picture 256 colours of its own, which halves its file: noise in a CT takes most of it."""
+    """Give a picture 256 colours, which halves its file: noise in a CT takes most of it. The colours of the structures
+    and of the disagreement map are among them, though few pixels have them.
+    """
     from PIL import Image
 
+    from MKDSegmentationLib.scene.overlayVolumes import GRADES
+
+    from mkd_core.structures import STRUCTURES
+
+    kept = [structure.color for structure in STRUCTURES] + [color for _start, color in GRADES]
+    kept += [tuple(channel // 2 for channel in color) for color in kept]  # in shadow, or over black
     with Image.open(path) as image:
-        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    few.save(path, optimize=True)
+        colors = image.convert("RGB")
+    own = colors.quantize(256 - len(kept)).getpalette()[: 3 * (256 - len(kept))]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(own + [channel for color in kept for channel in color])
+    colors.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def noVolume(panel):
@@ -73,6 +89,25 @@ def ready(panel):
 def warning(panel):
     """An MR is taken for a CT: the panel asks."""
     addHeart("MR", "Heart MR")
+    return panelImage(panel)
+
+
+def choices(panel):
+    """What a run would leave out is told beside the button, and that the views show another volume."""
+    import slicer
+
+    from Testing.harness import driving
+
+    addHeart("MR", "Heart MR of March")
+    volume = addHeart("CT", "Heart CT")
+    driving.choose(panel.ui.inputSelector, "Heart CT")
+    driving.click(panel.ui.advancedCollapsibleButton)
+    for name in ("Right ventricle", "Left atrium", "Right atrium", "Left ventricular myocardium", "Pulmonary artery"):
+        driving.tick(panel.ui.structuresList, name, on=False)
+    driving.choose(panel.ui.segmentorComboBox, "S_real alone (trained on images as they are)")
+    driving.click(panel.ui.advancedCollapsibleButton)
+    slicer.util.setSliceViewerLayers(background=slicer.util.getNode("Heart MR of March"))
+    assert panel.ui.inputSelector.currentNode() is volume
     return panelImage(panel)
 
 
@@ -139,7 +174,10 @@ def weights(panel):
 
 def dark(panel):
     """The panel in a dark theme."""
+    from Testing.harness import driving
+
     addHeart("MR", "Heart MR")
+    driving.click(panel.ui.switchModalityButton)
     segment(panel)
     return panelImage(panel, darkPalette())
 
@@ -150,7 +188,7 @@ def beatingHeart(panel):
 
     volume = beat.loadBeat()
     beat.segmentAllFrames(panel)
-    return beat.picture(panel, volume, WIDTH)
+    return beat.picture(panel, volume, **size)
 
 
 def batch(panel):
@@ -174,6 +212,7 @@ STATES = {
     "disabled": noVolume,
     "idle": ready,
     "warning": warning,
+    "choices": choices,
     "running": running,
     "done": done,
     "disagreement": disagreement,
@@ -224,7 +263,7 @@ def panelImage(panel, palette=None):
     if palette is not None:
         raw.setPalette(palette)
         raw.setAutoFillBackground(True)
-    return views.panelImage(panel, WIDTH)
+    return views.panelImage(panel, **size)
 
 
 def withViews(panel, volume):
@@ -240,7 +279,7 @@ def withViews(panel, volume):
     bounds = np.zeros(6)
     segmentation.GetRASBounds(bounds)
     low, high = bounds[::2], bounds[1::2]
-    return views.windowImage(panel, point=tuple((low + high) / 2), field=float((high - low).max()) * 1.6, width=WIDTH)
+    return views.windowImage(panel, point=tuple((low + high) / 2), field=float((high - low).max()) * 1.6, **size)
 
 
 def darkPalette():

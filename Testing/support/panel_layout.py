@@ -20,8 +20,8 @@ def show(panel, width, height) -> None:
 
 
 def settle() -> None:
-    """Let Qt lay out what changed."""
-    for _round in range(3):
+    """Let Qt lay out what changed: a table that became higher moves what is below it in the next round."""
+    for _round in range(6):
         driving.processEvents()
 
 
@@ -91,8 +91,8 @@ def _clippedCells(table) -> list:
             option.rect = table.visualRect(index)
             needed = table.itemDelegateForIndex(index).sizeHint(option, index)
             longest = max(map(table.fontMetrics().horizontalAdvance, item.text().split()))
-            isWrapped = table.wordWrap() and needed.height() <= option.rect.height()
-            if longest > option.rect.width() or not (isWrapped or needed.width() <= option.rect.width()):
+            isCut = needed.height() > option.rect.height() if table.wordWrap() else needed.width() > option.rect.width()
+            if longest > option.rect.width() or isCut:
                 found.append(f"{_name(table)}: {item.text()!r} is cut")
     return found
 

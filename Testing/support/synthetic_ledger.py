@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -84,14 +85,17 @@ def outcome(number: int) -> Outcome:
     )
 
 
-def fill(ledger: Ledger, count: int) -> None:
-    """Index and finish so many studies."""
+def fill(ledger: Ledger, count: int, kinds: int | None = None) -> None:
+    """Index and finish so many studies; of so many kinds, to make up fewer, or all different."""
     owner = "nowhere|1|0.00|00"
+    outcomes = [outcome(number) for number in range(kinds or count)]
     for first in range(0, count, _BATCH):
         numbers = range(first, min(first + _BATCH, count))
         ledger.add(indexed(numbers))
         ledger.claim(owner, len(numbers))
-        ledger.commit(owner, [outcome(number) for number in numbers])
+        ledger.commit(
+            owner, [dataclasses.replace(outcomes[number % len(outcomes)], id=identifier(number)) for number in numbers]
+        )
 
 
 def give_pictures(ledger: Ledger, pictures: Sequence[Path]) -> None:

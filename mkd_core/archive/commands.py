@@ -70,12 +70,15 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         "--memory", type=_size, metavar="SIZE", help="limit of a worker, such as 4G (default: an even share)"
     )
     run.add_argument("--dashboard", action="store_true", help="show Dask's pages at http://127.0.0.1:8787")
-    run.add_argument("--weights", type=Path, help="weights bundle (default: the one that comes with this package)")
-    run.add_argument(
-        "--modality", choices=("auto", *MODALITIES), default="auto", help="default: what the files say, else CT"
+    kept = run.add_argument_group(
+        "what the run keeps", "Named at its first start; the next ones need not name it again."
     )
-    run.add_argument("--labels", choices=("nrrd", "seg"), default="nrrd", help="seg: DICOM SEG and SR for DICOM series")
-    run.add_argument("--stow", default="", metavar="URL", help="send SEG and SR to this DICOMweb server")
+    kept.add_argument("--weights", type=Path, help="weights bundle (default: the one that comes with this package)")
+    kept.add_argument("--modality", choices=("auto", *MODALITIES), help="default: auto, what the files say, else CT")
+    kept.add_argument(
+        "--labels", choices=("nrrd", "seg"), help="seg: DICOM SEG and SR for DICOM series (default: nrrd)"
+    )
+    kept.add_argument("--stow", metavar="URL", help="send SEG and SR to this DICOMweb server")
     run.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
     status = command("status", _status, "say how far a run is")
@@ -90,7 +93,11 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     _add_run(export)
     export.add_argument("--csv", type=Path, metavar="FILE", help="as comma-separated values")
     export.add_argument("--parquet", type=Path, metavar="FILE", help="as Parquet")
-    export.add_argument("--with-paths", action="store_true", help="with paths and identifiers of the sources")
+    export.add_argument(
+        "--with-paths",
+        action="store_true",
+        help="with paths and identifiers of the sources, and details of failures",
+    )
 
     report = command("report", _report, "make a page for quality control by eye")
     _add_run(report)
@@ -178,8 +185,8 @@ def _index(chosen: argparse.Namespace) -> None:
     print(
         f"{summary.new} new series, {summary.known} known; {counts['waiting']} to segment, {counts['aside']} set aside"
     )
-    if summary.aside:
-        print("Files that are no images: " + ", ".join(f"{n} {code}" for code, n in summary.aside.most_common()))
+    for (code, text), number in summary.aside.most_common():
+        print(_reason_line("file", number, code, text))
 
 
 def _run(chosen: argparse.Namespace) -> None:
@@ -198,12 +205,14 @@ def _run(chosen: argparse.Namespace) -> None:
 
     with Ledger(chosen.folder) as ledger:
         require_torch()
-        path = (chosen.weights or default_bundle_path()).absolute()
-        if chosen.stow and chosen.labels != "seg":
+        kept = ledger.get("settings") or {}
+        weights = chosen.weights or Path(kept.get("weights", ""))
+        path = (weights if chosen.weights or weights.is_file() else default_bundle_path()).absolute()
+        named = {name: value for name in ("modality", "labels", "stow") if (value := getattr(chosen, name)) is not None}
+        checked = {"weights": str(path), "sha256": load_bundle(path, self_test=False).sha256}
+        settings = Settings(**{**kept, **named, **checked})
+        if settings.stow and settings.labels != "seg":
             raise InputError("Only DICOM can be sent to a server.", "Say --labels seg as well.")
-        settings = Settings(
-            str(path), load_bundle(path, self_test=False).sha256, chosen.modality, chosen.labels, chosen.stow
-        )
         line = _Line(quiet=chosen.quiet)
         try:
             final = _segment(ledger, settings, chosen, lambda state: line.show(_progress_text(state)))
@@ -211,6 +220,8 @@ def _run(chosen: argparse.Namespace) -> None:
             line.clear()
     if not chosen.quiet:
         print(f"{final.done} of {final.total} done, {final.failed} failed; {final.finished} in this run")
+        if final.failed:
+            print(f"Reasons: mkd archive status {chosen.folder}; once more: mkd archive retry {chosen.folder}")
 
 
 def _segment(
@@ -261,7 +272,11 @@ def _status(chosen: argparse.Namespace) -> None:
     if counts.decisions:
         print("reviewed: " + ", ".join(f"{number} {decision}" for decision, number in counts.decisions.items()))
     for state, code, text, number in counts.reasons:
-        print(f"{state:<8}{number:>9}  {code:<24}{text}")
+        print(_reason_line(state, number, code, text))
+
+
+def _reason_line(what: str, number: int, code: str, text: str) -> str:
+    return f"{what:<8}{number:>9}  {code:<24}{text}"
 
 
 def _retry(chosen: argparse.Namespace) -> None:
@@ -286,7 +301,8 @@ def _report(chosen: argparse.Namespace) -> None:
     path = chosen.out or chosen.folder / "report.html"
     with Ledger(chosen.folder) as ledger:
         written = write_report(ledger, path, pictures=chosen.pictures)
-    print(f"{path}: {written} studies, {path.stat().st_size / 1e6:.1f} MB")
+    size = path.stat().st_size
+    print(f"{path}: {written} studies, " + (f"{size / 1e6:.1f} MB" if size > 1e6 else f"{size / 1e3:.0f} kB"))
 
 
 def _review(chosen: argparse.Namespace) -> None:

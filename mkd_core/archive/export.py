@@ -65,7 +65,7 @@ def columns(ledger: Ledger, *, with_paths: bool = False) -> dict[str, type]:
         for name in _FIGURES
         if name != "mass_g" or not BY_KEY[key].is_blood
     }
-    return _FIRST | figures | _LAST | ({"origin": str, "series": str} if with_paths else {})
+    return _FIRST | figures | _LAST | ({"origin": str, "series": str, "detail": str} if with_paths else {})
 
 
 def table(ledger: Ledger, *, with_paths: bool = False) -> Iterator[dict[str, Any]]:
@@ -73,7 +73,8 @@ def table(ledger: Ledger, *, with_paths: bool = False) -> Iterator[dict[str, Any
 
     Args:
         ledger: of the run.
-        with_paths: with the place of each series, and the identifier under which it is known there.
+        with_paths: with the place of each series, the identifier under which it is known there, and the details of a
+            failure.
     """
     for row in ledger.rows(with_origin=with_paths):
         summary: Mapping[str, Any] | None = row["summary"]
@@ -87,6 +88,8 @@ def table(ledger: Ledger, *, with_paths: bool = False) -> Iterator[dict[str, Any
             source = row["source"]
             values["origin"] = source.get("path", row["origin"])
             values["series"] = source.get("series", {}).get("uid", source.get("member", ""))
+            if row["detail"] is not None:
+                values["detail"] = row["detail"]
         yield values
 
 

@@ -35,12 +35,12 @@ class Summary:
     Attributes:
         new: series that were not in the ledger.
         known: series that were.
-        aside: files that are no images, by code of the reason.
+        aside: files that are no images, by code and sentence of the reason.
     """
 
     new: int = 0
     known: int = 0
-    aside: Counter[str] = field(default_factory=Counter)
+    aside: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 def index(
@@ -127,7 +127,7 @@ def _found_in(place: str, pseudonyms: Pseudonyms, every_series: bool, summary: S
             others.append(path)
     if others:
         listing = dicom.index(others)
-        summary.aside.update(aside.finding.code for aside in listing.aside)
+        summary.aside.update(_public_reason(aside.finding) for aside in listing.aside)
         yield from _studies(listing.series, place, pseudonyms, every_series, {"kind": "dicom"})
 
 

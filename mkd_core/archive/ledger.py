@@ -561,11 +561,12 @@ class Ledger:
         """All rows in the order in which they were found, with ``summary`` as plain values.
 
         Args:
-            with_origin: with the place where each was found, which may name a patient.
+            with_origin: with the place where each was found and the details of a failure, which may name a patient.
             states: only rows in one of these.
         """
         columns = "number, id, study, patient, modality, state, attempts, crashes, reason, reason_text, severity, doubt"
-        columns += ", summary, seconds, finished, decision, note, decided" + (", origin, source" if with_origin else "")
+        columns += ", summary, seconds, finished, decision, note, decided"
+        columns += ", detail, origin, source" if with_origin else ""
         marks = ", ".join("?" * len(states))
         cursor = self._connection.execute(
             f"SELECT {columns} FROM series WHERE state IN ({marks}) ORDER BY number", tuple(states)

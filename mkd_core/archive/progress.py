@@ -1,9 +1,12 @@
-"""How far a run is, and what it was begun with: the same for every way to run it."""
+"""How far a run is, what it was begun with, and what processes that are gone have left: the same for every way to run
+it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mkd_core.archive import study
 from mkd_core.archive.ledger import Ledger, Shard, State
 from mkd_core.archive.study import Settings
 from mkd_core.errors import InputError
@@ -64,3 +67,19 @@ def fix_settings(ledger: Ledger, settings: Settings) -> None:
             f"This run was begun with other settings ({', '.join(changed)}).",
             "Start it with those, or index into a new folder.",
         )
+
+
+def enter_if_complete(ledger: Ledger, settings: Settings, identifier: str, owner: str) -> bool:
+    """Whether a row came to its end although nobody heard of it; then its outcome is entered."""
+    outcome = study.complete(ledger.folder, identifier, settings)
+    if outcome is not None:
+        ledger.commit(owner, [outcome])
+    return outcome is not None
+
+
+def take_over_abandoned(ledger: Ledger, settings: Settings) -> None:
+    """Enter what processes that are gone have finished, and let the rest of their rows wait."""
+    for identifier, owner in ledger.abandoned():
+        if not enter_if_complete(ledger, settings, identifier, owner):
+            ledger.take_over(identifier, owner, was_started=study.was_started(ledger.folder, identifier))
+        study.sweep(ledger.folder, identifier)

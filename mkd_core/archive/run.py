@@ -35,7 +35,7 @@ from distributed.system import MEMORY_LIMIT
 
 from mkd_core.archive import study
 from mkd_core.archive.ledger import Ledger, Outcome, Shard, Task, process_name
-from mkd_core.archive.progress import Progress, fix_settings, progress_of
+from mkd_core.archive.progress import Progress, enter_if_complete, fix_settings, progress_of, take_over_abandoned
 from mkd_core.archive.study import Settings
 from mkd_core.errors import DeviceError, InputError, MKDError
 from mkd_core.protocol import SegmentationOptions
@@ -48,6 +48,9 @@ _LOOK_AFTER_LEASES_S = 60.0
 
 #: Seconds without news after which the progress is shown again.
 _TICK_S = 1.0
+
+#: Studies after which a worker returns the memory that it keeps; the next one has to ask for it anew.
+_RELEASE_EVERY = 50
 
 #: Memory that a worker needs for volumes of the usual size, bytes; there are no more workers by default than fit.
 _USUAL_BYTES = 3 << 30
@@ -190,15 +193,8 @@ class _Run:
     def let_go(self) -> None:
         """Enter what came to its end although we did not hear of it any more, and let the rest of our rows wait."""
         for identifier in self._ledger.leased(self._owner):
-            self._enter_if_complete(identifier, self._owner)
+            enter_if_complete(self._ledger, self._settings, identifier, self._owner)
         self._ledger.release(self._owner)
-
-    def _enter_if_complete(self, identifier: str, owner: str) -> bool:
-        """Whether a row came to its end although nobody heard of it; then its outcome is entered."""
-        outcome = study.complete(self._ledger.folder, identifier, self._settings)
-        if outcome is not None:
-            self._ledger.commit(owner, [outcome])
-        return outcome is not None
 
     def _progress(self) -> Progress:
         return progress_of(self._ledger, self._shard)
@@ -256,7 +252,7 @@ class _Run:
     def _worker_died(self, task: Task) -> None:
         """It is the study's fault only if the worker had begun with it, and not come to its end."""
         folder = self._ledger.folder
-        if not self._enter_if_complete(task.id, self._owner):
+        if not enter_if_complete(self._ledger, self._settings, task.id, self._owner):
             if study.was_started(folder, task.id):
                 self._ledger.count_crash(self._owner, task.id)
             else:
@@ -268,11 +264,7 @@ class _Run:
             return
         self._looked = time.monotonic()
         self._ledger.renew(self._owner)
-        folder = self._ledger.folder
-        for identifier, owner in self._ledger.abandoned():
-            if not self._enter_if_complete(identifier, owner):
-                self._ledger.take_over(identifier, owner, was_started=study.was_started(folder, identifier))
-            study.sweep(folder, identifier)
+        take_over_abandoned(self._ledger, self._settings)
 
 
 # ---- in the workers ----
@@ -282,6 +274,7 @@ def _process(task: Task) -> tuple[Outcome, str, int]:
     """Segment one series in a worker; returns the outcome, the worker's process and how often it has loaded weights."""
     prepared: _Prepared = get_worker().plugins[_PLUGIN]
     outcome = study.process(prepared.folder, task, prepared.settings, prepared.bundle, prepared.options)
+    prepared.release_now_and_then()
     if outcome.reason == "internal_error" and prepared.uses_gpu:
         os._exit(1)  # an error may leave a graphics card unusable for this process: try again in a new one
     return outcome, f"{platform.node()}:{os.getpid()}", prepared.loads
@@ -298,6 +291,7 @@ class _Prepared(WorkerPlugin):
 
     name = _PLUGIN
     loads = 0
+    studies = 0
 
     def __init__(self, settings: Settings, folder: Path, uses_gpu: bool | None) -> None:
         self.settings = settings
@@ -327,6 +321,14 @@ class _Prepared(WorkerPlugin):
         self.loads += 1
         pipeline.warm(self.bundle, self.options)
 
+    def release_now_and_then(self) -> None:
+        """Give back what is kept from the largest studies, before it breaks into pieces that fit no other."""
+        from mkd_core.inference.memory import release_memory
+
+        self.studies += 1
+        if self.studies % _RELEASE_EVERY == 0:
+            release_memory()
+
 
 # ---- the cluster ----
 
@@ -345,7 +347,7 @@ def _cluster(engine: Engine, settings: Settings, folder: Path) -> Iterator[Clien
             stack.enter_context(dask.config.set(_OWN_CLUSTER))
             specification = _specification(engine)
             try:
-                cluster = stack.enter_context(SpecCluster(silence_logs=logging.ERROR, **specification))
+                cluster = stack.enter_context(SpecCluster(silence_logs=logging.CRITICAL, **specification))
             except RuntimeError as error:  # one of them died on the way
                 raise MKDError("The workers do not start.", "Start the same command again.") from error
             client = stack.enter_context(Client(cluster))
@@ -382,7 +384,7 @@ _OWN_CLUSTER = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 1.0,
-    "distributed.worker.memory.monitor-interval": "500ms",
+    "distributed.worker.memory.monitor-interval": "1s",
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.tick.limit": "3600s",
     "distributed.admin.system-monitor.interval": "5s",
@@ -409,7 +411,7 @@ def _specification(engine: Engine) -> dict[str, Any]:
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
         "dashboard": False,
-        "silence_logs": logging.ERROR,
+        "silence_logs": logging.CRITICAL,
     }
     security = Security.temporary()  # whoever reached the port could run code as this user
     pages = {

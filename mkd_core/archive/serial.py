@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mkd_core.archive import study
 from mkd_core.archive.ledger import Ledger, Shard, process_name
-from mkd_core.archive.progress import Progress, fix_settings, progress_of
+from mkd_core.archive.progress import Progress, fix_settings, progress_of, take_over_abandoned
 from mkd_core.archive.study import Settings
 from mkd_core.errors import InputError, MKDError
 from mkd_core.protocol import SegmentationOptions
@@ -51,7 +51,7 @@ def run_here(
     owner = process_name()
     if with_parent:
         end_with_input(lambda: _release(ledger.folder, owner))
-    _take_over(ledger, settings)
+    take_over_abandoned(ledger, settings)
     state = progress_of(ledger, shard)
     bundle = load_bundle(Path(settings.weights))
     if bundle.identity["sha256"] != settings.sha256:
@@ -70,17 +70,6 @@ def run_here(
     finally:
         ledger.release(owner)
     return state
-
-
-def _take_over(ledger: Ledger, settings: Settings) -> None:
-    """Enter what processes that are gone have finished, and let the rest of their rows wait."""
-    for identifier, owner in ledger.abandoned():
-        outcome = study.complete(ledger.folder, identifier, settings)
-        if outcome is not None:
-            ledger.commit(owner, [outcome])
-        else:
-            ledger.take_over(identifier, owner, was_started=study.was_started(ledger.folder, identifier))
-        study.sweep(ledger.folder, identifier)
 
 
 def end_with_input(before: Callable[[], None] | None = None) -> None:

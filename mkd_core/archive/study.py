@@ -361,7 +361,7 @@ def failure(identifier: str, error: Exception, seconds: float = 0.0) -> Outcome:
         text = without_names(str(error) if error.finding is None else describe(anonymous(error.finding)))
         detail = str(error)
     else:
-        code, text = "internal_error", f"An error in the program ({type(error).__name__}); the ledger has the details."
+        code, text = "internal_error", f"An error in the program ({type(error).__name__})."
         detail = "".join(traceback.format_exception(error))
     return Outcome(
         identifier, "failed", reason=code, reason_text=text, detail=detail[-20_000:], seconds=round(seconds, 3)

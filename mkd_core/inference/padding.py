@@ -180,7 +180,7 @@ def slanted_padding(cells: np.ndarray) -> np.ndarray:
     """Which voxels have the value of a corner, lie in one piece with it, and are padding round a box: boolean, the
     shape of ``cells``.
     """
-    from scipy import ndimage, spatial
+    from scipy import ndimage
 
     outside: np.ndarray = np.zeros(cells.shape, bool)
     if min(cells.shape) < _FEWEST_CELLS:
@@ -196,6 +196,8 @@ def slanted_padding(cells: np.ndarray) -> np.ndarray:
             outside |= np.isin(pieces, list(large))
     if not outside.any() or outside.all():
         return np.zeros(cells.shape, bool)
+    from scipy import spatial  # takes its time to load
+
     image = ndimage.binary_opening(~outside)
     rim = image & ~ndimage.binary_erosion(image)
     points = np.argwhere(rim)

@@ -25,6 +25,8 @@ import os
 import re
 import secrets
 import stat
+import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +45,9 @@ _MARK = re.compile(re.escape(_TAG) + rb"([0-9a-f]{64})")
 
 #: Bytes at either end of a file in which its mark is looked for.
 _MARK_REACH = 1 << 16
+
+#: Seconds for which other programs hold a new file on Windows at most, as those do that look for viruses.
+_HELD_S = 3.0
 
 _BLOCK_BYTES = 1 << 22
 _LONGEST_ENDING = 16
@@ -162,13 +167,14 @@ class OutputFiles:
                 with _told_of(entry.path):
                     existed = os.path.lexists(entry.path)
                     placed.append((entry, _kept(entry.path) if existed else None, existed))
-                    os.replace(entry.draft, entry.path)
+                    replace(entry.draft, entry.path)
         except BaseException:
             for entry, backup, existed in reversed(placed):
                 with contextlib.suppress(OSError):
                     if backup is not None:
-                        os.replace(backup, entry.path)
-                        backup.unlink(missing_ok=True)  # is still there where both are names of one file
+                        if not _is_one_file(backup, entry.path):
+                            replace(backup, entry.path)
+                        backup.unlink(missing_ok=True)
                     elif not existed:
                         entry.path.unlink(missing_ok=True)
             raise
@@ -230,6 +236,23 @@ def write_bytes(path: Path | str, content: bytes, *, private: bool = False) -> N
 def write_text(path: Path | str, text: str, *, private: bool = False) -> None:
     """:func:`write_file` with this text in UTF-8, lines ending as they do in it."""
     write_bytes(path, text.encode("utf-8"), private=private)
+
+
+def replace(source: Path | str, target: Path | str) -> None:
+    """``os.replace``, tried again for a while on Windows, where nothing can be moved that another program has open.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    limit = time.monotonic() + _HELD_S
+    while True:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if sys.platform != "win32" or time.monotonic() > limit:
+                raise
+        time.sleep(0.05)
 
 
 def made_here(path: Path) -> bool:
@@ -338,10 +361,19 @@ def _kept(path: Path) -> Path | None:
     """A second name for a file that is about to be replaced; None where the disk knows no second names."""
     backup = path.with_name(f".mkd-{secrets.token_hex(8)}.old")
     try:
-        os.link(path, backup, follow_symlinks=False)
+        # Where the choice is not given, as on Windows, a link is not followed.
+        os.link(path, backup, **({"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}))
     except (OSError, NotImplementedError):
         return None
     return backup
+
+
+def _is_one_file(path: Path, other: Path) -> bool:
+    """Whether two names, neither of them followed where it is a link, belong to one file."""
+    try:
+        return os.path.samestat(os.lstat(path), os.lstat(other))
+    except FileNotFoundError:
+        return False
 
 
 def _sync(descriptor: int) -> None:

@@ -196,7 +196,8 @@ def load_bundle(path: Path | str, *, self_test: bool = True) -> Bundle:
     Args:
         path: the file.
         self_test: whether its networks must also prove themselves on the built-in phantom, see
-            `mkd_core.inference.self_test`; takes about half a second for the first load of a file by a process.
+            `mkd_core.inference.self_test`; takes about half a second for the first load of a file by a process,
+            unless it came with the package.
 
     Raises:
         BundleError: with the reason, whatever it is.

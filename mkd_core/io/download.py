@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from mkd_core.errors import BundleError, Cancelled, DownloadError
+from mkd_core.io.atomic import replace
 from mkd_core.io.bundle import read_description
 from mkd_core.io.bundle_refusals import named
 from mkd_core.measure.messages import finding, refusal
@@ -137,7 +138,7 @@ def download_bundle(
         _check_bundle(part, target)
         if _is_there(target, wanted):  # it came while this one was fetched
             return target
-        os.replace(part, target)
+        replace(part, target)
     except OSError as error:
         raise _cannot_keep(part.parent, error) from error
     finally:

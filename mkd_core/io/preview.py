@@ -236,7 +236,8 @@ def _paint(
     """Fill labels thinly, and draw the pixels of ``line`` fully in the colours of ``outlined``: the same labels if
     None.
     """
-    colours = np.zeros((len(structures) + 1, 3), np.float32)
+    largest = max((structure.label for structure in structures), default=0)
+    colours = np.zeros((largest + 1, 3), np.float32)
     for structure in structures:
         colours[structure.label] = structure.color
     pixels = _blend(np.repeat(grey[..., None], 3, axis=2), colours[filled], np.where(filled > 0, _OPACITY, 0.0))

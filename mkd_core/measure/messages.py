@@ -897,8 +897,8 @@ MESSAGES: Mapping[str, Message] = {
     "coarse_outlines": Message(
         "red",
         _(
-            "The two segmentors do not agree on the heart here. The outlines are those of the first, coarse look "
-            "({mm:.0f} mm voxels)."
+            "The two segmentors do not agree on the heart here. The outlines are those of the localiser, which are "
+            "coarse ({mm:.0f} mm voxels)."
         ),
         _("Check every structure."),
     ),

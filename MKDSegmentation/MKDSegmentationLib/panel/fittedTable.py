@@ -19,7 +19,11 @@ class FittedTable:
         header.minimumSectionSize = 20
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
-        header.connect("sectionResized(int,int,int)", lambda _section, _before, _now: self.fit())
+        self._timer = qt.QTimer(table)  # a header tells of a width before its columns have it
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(0)
+        self._timer.connect("timeout()", self.fit)
+        header.connect("sectionResized(int,int,int)", lambda _section, _before, _now: self._timer.start())
         rows = table.verticalHeader()
         rows.hide()
         rows.setDefaultSectionSize(table.fontMetrics().height() + 8)

@@ -108,9 +108,9 @@ class OutputChoices:
         chosen, sentences = self.structures, []
         if chosen:
             names = [structure.name for structure in self._structures if structure.key in chosen]
-            sentences.append(_("Structures: {names} only.").format(names=", ".join(names)))
+            sentences.append(_("Only these structures: {names}.").format(names=", ".join(names)))
         if segmentor != "ensemble":
-            sentences.append(_("Output of {segmentor} alone.").format(segmentor=_SEGMENTOR_NAMES[segmentor]))
+            sentences.append(_("Only the output of {segmentor}.").format(segmentor=_SEGMENTOR_NAMES[segmentor]))
         text = html.escape(" ".join(sentences))
         text += f' <a href="reset">{_("Reset")}</a>' if text else ""
         if self._label.text != text:

@@ -75,4 +75,4 @@ def _legendText() -> str:
         text = _("over {start} %") if end is None else _("{start} to {end} %")
         patch = f'<span style="background-color:#{bytes(color).hex()}">&nbsp;&nbsp;&nbsp;&nbsp;</span>'
         grades.append(f"{patch}&nbsp;" + text.format(start=round(100 * start), end=round(100 * (end or 1.0))))
-    return _("Share of probability on which the segmentors differ:") + "<br>" + "&nbsp; ".join(grades)
+    return _("Where the two segmentors differ (share of probability):") + "<br>" + "&nbsp; ".join(grades)

@@ -28,12 +28,12 @@ class SegmentExport:
         self._ofSegments = [
             menu.add(
                 _("Surfaces as STL ..."),
-                _("Save each structure as a surface in a file of its own: mm, LPS."),
+                _("Save each structure as a surface in its own file (mm, LPS)."),
                 lambda: self._onSurfaces(".stl"),
             ),
             menu.add(
                 _("Surfaces as OBJ ..."),
-                _("Save each structure as a surface in a file of its own: mm, LPS."),
+                _("Save each structure as a surface in its own file (mm, LPS)."),
                 lambda: self._onSurfaces(".obj"),
             ),
         ]

@@ -58,5 +58,5 @@ class StructureNavigation:
         prepareEditor(self._segmentation, segmentId, self._volume)
         slicer.util.selectModule("SegmentEditor")
         name = self._segmentation.GetSegmentation().GetSegment(segmentId).GetName()
-        text = _("Editing {structure}. The arrow to the left beside the list of modules leads back to the results.")
+        text = _("Editing {structure}. To come back, click the left arrow beside the module list.")
         slicer.util.showStatusMessage(text.format(structure=name), _MESSAGE_MS)

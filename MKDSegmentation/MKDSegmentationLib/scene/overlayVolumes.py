@@ -11,11 +11,11 @@ _ROLES = {DISAGREEMENT: "MKDSegmentation.Disagreement", ALIGNED: "MKDSegmentatio
 
 #: Grades of disagreement, from a share of the probability on, with their colours: none of them is the colour of a
 #: structure. What is below the first is not shown: it is everywhere.
-GRADES = ((0.1, (255, 176, 232)), (0.3, (255, 84, 205)), (0.6, (222, 0, 134)))
+GRADES = ((0.1, (255, 186, 236)), (0.3, (255, 112, 214)), (0.6, (255, 20, 190)))
 
 _COLORS_ATTRIBUTE = "MKDSegmentation.DisagreementColors"
 _COLORS = 101
-_OPACITY = {DISAGREEMENT: 0.5, ALIGNED: 0.6}  # half transparent: image and outlines stay readable
+_OPACITY = {DISAGREEMENT: 0.65, ALIGNED: 0.6}  # image and outlines stay readable
 
 
 def overlayOf(segmentationNode, kind: str):
@@ -89,6 +89,7 @@ def _disagreementColors():
     node.SetNumberOfColors(_COLORS)
     for index in range(_COLORS):
         share = index / (_COLORS - 1)
-        color = next((one for start, one in reversed(GRADES) if share >= start), GRADES[0][1])
-        node.SetColor(index, f"{share:.2f}", *(channel / 255.0 for channel in color), 1.0)
+        grade = max(0, sum(share >= start for start, _color in GRADES) - 1)
+        color = [channel / 255.0 for channel in GRADES[grade][1]]
+        node.SetColor(index, f"{share:.2f}", *color, 1.0)
     return node

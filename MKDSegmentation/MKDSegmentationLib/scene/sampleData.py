@@ -158,6 +158,8 @@ def _volumesMl(truth) -> dict:
 
 def _madeFolder(sample: Sample):
     """Return the folder with the sample's files, which are made if they are not there; None if the user cancelled."""
+    from mkd_core.io.atomic import replace
+
     folder = pathlib.Path(_cacheFolder(), sample.folderName)
     if folder.is_dir():
         return folder
@@ -169,7 +171,7 @@ def _madeFolder(sample: Sample):
     try:
         if not _make(sample, unfinished):
             return None
-        os.replace(unfinished, folder)  # so the cache never holds half a sample
+        replace(unfinished, folder)  # so the cache never holds half a sample
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
