@@ -47,7 +47,8 @@ test: $(READY)
 test-fast: $(READY)
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
-# The oldest PyTorch is taken from where it comes without CUDA; CPU_TORCH= takes pip's usual source. In Slicer on macOS it
+# The oldest PyTorch is taken from where it comes without CUDA; CPU_TORCH= takes pip's usual source: 5 GB, and the same
+# labels. In Slicer on macOS it
 # meets NumPy 2, for which it was not built: numpy2/ has today's NumPy and SciPy, to be put before the oldest.
 $(OLDEST_READY): Testing/requirements-oldest.txt pyproject.toml
 	$(PYTHON) -m venv $(OLDEST)

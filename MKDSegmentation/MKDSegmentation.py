@@ -91,6 +91,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNodeGuiTag = None
         self._shownInput = None
         self._outcome = None  # of the last run, as long as it is worth telling
+        self._isHeld = False  # True while changes follow each other, so that the panel is shown after the last one
         self._look = lib.VolumeLook()
         self._warmTimer = qt.QTimer()
         self._warmTimer.setSingleShot(True)
@@ -161,6 +162,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._shownVolume.close()
             self._batch.close()
             self._clinical.close()
+            self._reportButtons.close()
             self._wrappedLabels.close()
             self._keyboard.close()
             self._download.close()
@@ -250,9 +252,11 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._outcome = outcome
         if outcome.segmentation:
             self._undoButton.offer(outcome.undo)
+            self._isHeld = True  # the panel is shown once, when all is known
             # even if another module is shown meanwhile
             self.logic.getParameterNode().outputSegmentation = outcome.segmentation
             self._estimate.updateFromRun(outcome.report, self._computing.device)
+            self._isHeld = False
         self._updatePanel()
         if outcome.segmentation and self._parameterNode:
             lib.showHeart(outcome.segmentation)
@@ -362,7 +366,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._updatePanel()
 
     def _updatePanel(self, caller=None, event=None) -> None:
-        if self._parameterNode:
+        if self._parameterNode and not self._isHeld:
             self._show(self._currentState())
 
     def _currentState(self) -> lib.PanelState:

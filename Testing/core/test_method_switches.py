@@ -155,6 +155,8 @@ def test_accuracy_counts_real_and_made_scores_alike():
     real, made = torch.tensor([0.9, 0.4, 0.6, 0.7]), torch.tensor([0.1, 0.6])
     assert discriminator_accuracy(real, made).item() == pytest.approx((3 / 4 + 1 / 2) / 2)
     assert discriminator_accuracy(real, made, "cross-entropy").item() == pytest.approx((1 + 0) / 2)
+    about_zero = discriminator_accuracy(real - 0.5, made - 0.5, "cross-entropy")
+    assert about_zero.item() == pytest.approx((3 / 4 + 1 / 2) / 2)
 
 
 # Networks

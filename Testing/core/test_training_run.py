@@ -216,7 +216,7 @@ def _wait_for(condition, process, seconds=600):
     while not condition():
         assert process.poll() is None, "the run ended"
         assert time.monotonic() < end
-        time.sleep(0.02)
+        time.sleep(0.1)
 
 
 def _saved_step(out):

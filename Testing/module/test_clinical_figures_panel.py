@@ -176,7 +176,7 @@ def test_the_report_is_one_page_whose_figures_are_those_of_the_panel(heart, monk
     driving.typeText(panel.ui.personLineEdit, "Patient <17>")
     choosing(monkeypatch, tmp_path / "heart.html")
     driving.click(panel.ui.reportButton)
-    assert panel.ui.savedLabel.text == "Saved “heart.html”."
+    driving.waitUntil(lambda: panel.ui.savedLabel.text == "Saved “heart.html”.", message="the report")
     source = (tmp_path / "heart.html").read_text(encoding="utf-8")
     text = " ".join(re.sub(r"<style>.*?</style>|<title>.*?</title>|<[^>]+>", " ", source).split())
     assert "Patient &lt;17&gt;" in text and "Heart CT" in text and "Research use only" in text
@@ -202,7 +202,7 @@ def test_the_report_as_pdf_is_one_page_nothing_is_cut_and_every_number_is_that_o
     driving.typeText(panel.ui.personLineEdit, "Patient <17>")
     choosing(monkeypatch, path)
     driving.click(panel.ui.reportButton)
-    assert panel.ui.savedLabel.text == "Saved “heart.pdf”."
+    driving.waitUntil(lambda: panel.ui.savedLabel.text == "Saved “heart.pdf”.", message="the report")
     document = pdfium.PdfDocument(path)
     assert len(document) == 1
     page = document[0]
@@ -234,7 +234,21 @@ def test_a_pdf_that_cannot_be_written_is_told_and_nothing_is_left(heart, monkeyp
     monkeypatch.setattr(slicer.util, "warningDisplay", told.append)
     choosing(monkeypatch, tmp_path / "nowhere" / "heart.pdf")
     driving.click(heart.panel.ui.reportButton)
-    assert "could not be written" in told[0] and not list(tmp_path.rglob("*.pdf"))
+    driving.waitUntil(lambda: told, message="the warning")
+    assert "could not be written" in told[0] and heart.panel.ui.savedLabel.text == ""
+    assert not list(tmp_path.rglob("*.pdf"))
+
+
+def test_a_report_of_segments_that_are_edited_meanwhile_is_not_written(heart, monkeypatch, tmp_path):
+    import slicer
+
+    told = []
+    monkeypatch.setattr(slicer.util, "warningDisplay", told.append)
+    choosing(monkeypatch, tmp_path / "heart.html")
+    heart.panel.ui.reportButton.click()
+    segmentations()[0].GetSegmentation().RemoveSegment("PA")
+    driving.waitUntil(lambda: told, message="the warning")
+    assert "edited meanwhile" in told[0] and not list(tmp_path.glob("*.html"))
 
 
 def test_hearts_are_added_to_the_table_of_a_study_and_another_file_is_left_alone(heart, monkeypatch, tmp_path):

@@ -588,6 +588,11 @@ def test_an_edit_of_a_frame_changes_volumes_ejection_fraction_and_curve(beat):
     browserOf(volume).SetSelectedItemNumber(0)
     settle(panel)
     assert functionRows(panel) == rows, "the edit belongs to the frame, not to what is shown"
+    esv = halveFrame(volume, 2)
+    settle(panel)
+    (function,) = nodesNamed("Beat heart function")
+    again = ["Ejection fraction (%)", f"{100 * (edv - esv) / edv:.0f}", "60"]
+    assert again in tableCells(function), "and so does a second edit"
 
 
 def test_after_each_of_twenty_random_edits_the_figures_of_a_beat_equal_those_of_its_frames(beat):

@@ -7,7 +7,7 @@ write_text("report.html", report_html(page))
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from mkd_core.io.preview import filled_slices, png_bytes
 from mkd_core.measure.cardiac_function import CardiacFunction
-from mkd_core.measure.clinical_figures import clinical_figures, measure_geometry, untrusted
+from mkd_core.measure.clinical_figures import HeartGeometry, clinical_figures, measure_geometry, untrusted
 from mkd_core.measure.heart_grid import HeartGrid
 from mkd_core.measure.patient import CardiacPhase, Patient
 from mkd_core.measure.report_page import ReportPage
@@ -32,7 +32,18 @@ def affine_of(image: sitk.Image) -> np.ndarray:
     return affine
 
 
-def heart_page(
+def heart_page(image: sitk.Image, labels: sitk.Image, *arguments: Any, **more: Any) -> ReportPage:
+    """Measure a segmentation and put its page together, in one go; see :func:`page_steps`."""
+    steps = page_steps(image, labels, *arguments, **more)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            page: ReportPage = end.value
+            return page
+
+
+def page_steps(
     image: sitk.Image,
     labels: sitk.Image,
     report: Mapping[str, Any],
@@ -44,8 +55,9 @@ def heart_page(
     phase: CardiacPhase | None = None,
     function: CardiacFunction | None = None,
     curves: Mapping[str, Sequence[float | None]] | None = None,
-) -> ReportPage:
-    """Measure a segmentation and put its page together.
+    geometry: HeartGeometry | None = None,
+) -> Generator[None, None, ReportPage]:
+    """Measure a segmentation and put its page together, in steps for programs that must look at their events meanwhile.
 
     Args:
         image: the volume.
@@ -56,6 +68,7 @@ def heart_page(
         study: what the volume is: text by label.
         patient, phase: as far as they are known.
         function, curves: of a sequence, see :class:`mkd_core.measure.report_page.ReportPage`.
+        geometry: of these labels, if it is measured already.
     """
     patient, phase = patient or Patient(), phase or CardiacPhase()
     entries = report.get("structures") or {}
@@ -63,7 +76,9 @@ def heart_page(
     warnings = {key: findings(entry.get("warnings")) for key, entry in entries.items()}
     doubted = untrusted({None: findings(report.get("warnings")), **warnings})
     voxels = sitk.GetArrayViewFromImage(labels)
-    geometry = measure_geometry(HeartGrid.of(voxels, affine_of(labels), structures, at_edge))
+    if geometry is None:
+        geometry = measure_geometry(HeartGrid.of(voxels, affine_of(labels), structures, at_edge))
+        yield
     modality = str(report.get("modality", "CT"))
     figures = clinical_figures(
         {key: entry.get("volume_ml") or 0.0 for key, entry in entries.items()},
@@ -75,7 +90,13 @@ def heart_page(
         doubted,
     )
     wall = geometry.wall if isinstance(geometry.wall, WallThickness) and not {"Myo", "LV"} & doubted else None
-    slices = filled_slices(image, labels, modality, structures) if voxels.any() else {}
+    pictures: dict[str, bytes] = {}
+    if voxels.any():
+        yield
+        for name, pixels in filled_slices(image, labels, modality, structures).items():
+            yield
+            pictures[name.capitalize()] = png_bytes(pixels)
+    yield
     return ReportPage(
         person=person or "Not named",
         study=study or {},
@@ -84,7 +105,7 @@ def heart_page(
         patient=patient,
         phase=phase,
         wall=wall,
-        pictures={name.capitalize(): png_bytes(pixels) for name, pixels in slices.items()},
+        pictures=pictures,
         function=function,
         curves=curves or {},
         provenance=provenance(report),

@@ -8,7 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 
-from mkd_core.errors import MKDError
+from mkd_core.errors import InputError, MKDError
 from mkd_core.io.atomic import write_file, write_text
 from mkd_core.measure.messages import TRANSLATION_CONTEXT
 from mkd_core.measure.report_page import report_html
@@ -17,10 +17,11 @@ from mkd_core.measure.study_table import append_row, study_row
 from mkd_core.structures import BY_KEY
 
 from ..parameters import MachineSettings
+from ..run.incrementalTask import IncrementalTask
 from ..scene.findingTexts import errorText
 from ..scene.frameSequence import FrameSequence
 from ..scene.functionNodes import functionOfReports
-from ..scene.heartGeometry import imagesOf
+from ..scene.heartGeometry import imageSteps, stateOfHeart
 from ..scene.patientFacts import patientOf, phaseOf, studyDateOf
 from ..scene.segmentMeasurement import currentReport
 from .reportPdf import canDrawSvg, writePdf
@@ -37,6 +38,7 @@ class ReportButtons:
         self._ui, self._clinical = ui, clinical
         self._settings = MachineSettings()
         self._segmentation, self._volume = None, None
+        self._task = None  # of writing a report, under way
         ui.reportButton.connect("clicked(bool)", self._onReport)
         ui.studyButton.connect("clicked(bool)", self._onStudy)
 
@@ -48,56 +50,86 @@ class ReportButtons:
             self._ui.personLineEdit.text = ""
         self._segmentation, self._volume = state.segmentation, state.volume
 
+    def close(self) -> None:
+        """Leave a report that is being written."""
+        if self._task is not None:
+            self._task.stop()
+            self._task = None
+
     def _onReport(self) -> None:
+        if self._task is not None:
+            return
         kinds = _("PDF") + " (*.pdf);;" + _("Web page") + " (*.html)"
         path = self._pathFor(_("Save the report"), ".pdf", kinds)
         if path:
-            self._write(path, self._writeReport)
+            self._ui.savedLabel.text = _("Writing the report ...")
+            self._task = IncrementalTask(
+                self._reportSteps(Path(path), stateOfHeart(self._segmentation)),
+                lambda text: self._onReportWritten(path, text),
+                self._onReportError,
+            )
+
+    def _onReportWritten(self, path: str, text: str) -> None:
+        self._task = None
+        self._ui.savedLabel.text = text
+        self._settings.exportFolder = os.path.dirname(path)
+
+    def _onReportError(self, error: Exception) -> None:
+        self._task = None
+        self._ui.savedLabel.text = ""
+        if not isinstance(error, (MKDError, OSError)):
+            raise error
+        _tellOf(error)
 
     def _onStudy(self) -> None:
         path = self._pathFor(_("Add to the table of a study"), "", _("Table") + " (*.csv)", isAdded=True)
-        if path:
-            self._write(path, self._writeRow)
-
-    def _write(self, path: str, write) -> None:
+        if not path:
+            return
         try:
-            self._ui.savedLabel.text = write(Path(path))
+            self._ui.savedLabel.text = self._writeRow(Path(path))
         except (MKDError, OSError) as error:
-            reason = errorText(error) if isinstance(error, MKDError) else error.strerror or error
-            slicer.util.warningDisplay(_("The file could not be written ({reason}).").format(reason=reason))
+            _tellOf(error)
             return
         self._settings.exportFolder = os.path.dirname(path)
 
-    def _writeReport(self, path: Path) -> str:
-        from mkd_core.measure.heart_page import heart_page  # here, for it loads SimpleITK
+    def _reportSteps(self, path: Path, state: tuple):
+        """Write the report; a generator of short steps that returns what to say.
 
-        with slicer.util.WaitCursor():
-            image, labels, structures = imagesOf(self._segmentation, self._volume)
-            function, curves = self._function()
-            report = currentReport(self._segmentation, self._volume)
-            study = {
-                "Volume": self._volume.GetName(),
-                "Date": studyDateOf(self._volume),
-                "Modality": report.get("modality", ""),
-                "Voxel": " × ".join(f"{step:.2f}" for step in image.GetSpacing()) + " mm",
-            }
-            page = heart_page(
-                image,
-                labels,
-                report,
-                structures,
-                person=self._ui.personLineEdit.text.strip(),
-                study={name: text for name, text in study.items() if text},
-                patient=patientOf(self._volume),
-                phase=phaseOf(self._volume),
-                function=function,
-                curves=curves,
-            )
-            if path.suffix.lower() == ".pdf":
-                text = report_rich_text(page, _translated, draws_svg=canDrawSvg())
-                write_file(path, lambda draft: writePdf(str(draft), text))
-            else:
-                write_text(path, report_html(page, _translated))
+        :param state: of the segments that the report is on (see heartGeometry.stateOfHeart).
+        """
+        from mkd_core.measure.heart_page import page_steps  # here, for it loads SimpleITK
+
+        segmentation, volume, geometry = self._segmentation, self._volume, self._clinical.geometry
+        person = self._ui.personLineEdit.text.strip()
+        report, (function, curves) = currentReport(segmentation, volume), self._function()
+        yield
+        image, labels, structures = yield from imageSteps(segmentation, volume)
+        study = {
+            "Volume": volume.GetName(),
+            "Date": studyDateOf(volume),
+            "Modality": report.get("modality", ""),
+            "Voxel": " × ".join(f"{step:.2f}" for step in image.GetSpacing()) + " mm",
+        }
+        page = yield from page_steps(
+            image,
+            labels,
+            report,
+            structures,
+            person=person,
+            study={name: text for name, text in study.items() if text},
+            patient=patientOf(volume),
+            phase=phaseOf(volume),
+            function=function,
+            curves=curves,
+            geometry=geometry,
+        )
+        if stateOfHeart(segmentation) != state:
+            raise InputError(_("The segments were edited meanwhile. Save the report again."))
+        if path.suffix.lower() == ".pdf":
+            text = report_rich_text(page, _translated, draws_svg=canDrawSvg())
+            write_file(path, lambda draft: writePdf(str(draft), text))
+        else:
+            write_text(path, report_html(page, _translated))
         return _("Saved “{file}”.").format(file=path.name)
 
     def _writeRow(self, path: Path) -> str:
@@ -137,3 +169,8 @@ class ReportButtons:
 
 def _translated(text: str) -> str:
     return translate(TRANSLATION_CONTEXT, text)
+
+
+def _tellOf(error: Exception) -> None:
+    reason = errorText(error) if isinstance(error, MKDError) else error.strerror or error
+    slicer.util.warningDisplay(_("The file could not be written ({reason}).").format(reason=reason))

@@ -127,6 +127,7 @@ class TorchInstaller:
         """End without a word, when the application closes: a download at once, an installation when it is complete."""
         self._onFinished = self._onProgress = lambda *_arguments: None
         if self.isRunning and not self._canCancel:
+            logging.info("Waiting until the files of PyTorch are in their places.")
             self._process.waitForFinished(_LONGEST_INSTALLATION_MS)
         if self.isRunning:
             self._end("")

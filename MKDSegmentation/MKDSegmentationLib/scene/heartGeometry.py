@@ -10,7 +10,6 @@ from vtk.util import numpy_support
 
 from mkd_core.measure.clinical_figures import HeartGeometry, measure_geometry
 from mkd_core.measure.heart_grid import HeartGrid
-from mkd_core.measure.messages import finding, refusal
 from mkd_core.measure.vessel_diameter import VesselDiameter, vessel_diameter
 from mkd_core.measure.wall_thickness import wall_thickness
 from mkd_core.structures import BY_KEY, STRUCTURES
@@ -41,7 +40,9 @@ def geometrySteps(segmentationNode, atEdge: frozenset):
 
     :param atEdge: keys of structures that the edge of the volume cuts.
     """
-    found = None if isUnderNonLinearTransform(segmentationNode) else labelsOf(segmentationNode)
+    found = None
+    if not isUnderNonLinearTransform(segmentationNode):
+        found = yield from labelSteps(segmentationNode)
     yield
     if found is None:
         return measure_geometry(None)
@@ -56,9 +57,11 @@ def geometrySteps(segmentationNode, atEdge: frozenset):
     return HeartGeometry(aorta, pulmonaryArtery, wall_thickness(grid))
 
 
-def labelsOf(segmentationNode, isInWorld: bool = True):
-    """Return the labels of our segments as an array (k, j, i), the 4 x 4 matrix from its indices (i, j, k) to the
-    world, RAS mm, and what the labels mean; None where there are no voxels. Other labels in it are not ours.
+def labelSteps(segmentationNode, isInWorld: bool = True):
+    """Put the labels of our segments together; a generator of short steps.
+
+    It returns an array (k, j, i), the 4 x 4 matrix from its indices (i, j, k) to the world, RAS mm, and what the labels
+    mean; None where there are no voxels. Other labels in it are not ours.
 
     :param isInWorld: False for the matrix to the frame of the segmentation, without parent transforms.
     """
@@ -75,46 +78,36 @@ def labelsOf(segmentationNode, isInWorld: bool = True):
     if all(image is first for image, _value in images.values()):  # as a run leaves them: nothing is copied
         structures = [dataclasses.replace(BY_KEY[key], label=value) for key, (_image, value) in images.items()]
         return _voxels(first), toWorld @ _fromFirstVoxel(first), structures
-    labels, matrix = _merged(
-        {key: (_voxels(one) == value, _fromFirstVoxel(one)) for key, (one, value) in images.items()}
-    )
+    labels, matrix = yield from _merging(images)
     return labels, toWorld @ matrix, [BY_KEY[key] for key in images]
 
 
-def imagesOf(segmentationNode, volumeNode) -> tuple:
-    """Return the volume and the labels of our segments as images of SimpleITK in the world, LPS, and what the labels
-    mean; under a non-linear transform as they are stored.
+def imageSteps(segmentationNode, volumeNode):
+    """Make images of SimpleITK in the world, LPS, of a volume and the labels of our segments; under a non-linear
+    transform as they are stored. A generator of short steps that returns both, and what the labels mean.
     """
     isInWorld = not (isUnderNonLinearTransform(segmentationNode) or isUnderNonLinearTransform(volumeNode))
     toRas = ijkToRas(volumeNode)
     if isInWorld:
         toRas = transformToWorld(volumeNode.GetParentTransformNode()) @ toRas
     volume = imageFromArray(slicer.util.arrayFromVolume(volumeNode), toRas)
-    found = labelsOf(segmentationNode, isInWorld)
+    yield
+    found = yield from labelSteps(segmentationNode, isInWorld)
+    yield
     if found is None:
         return volume, imageFromArray(np.zeros(volume.GetSize()[::-1], np.uint8), toRas), []
     labels, toRas, structures = found
-    known = np.isin(labels, [structure.label for structure in structures])  # the user's may lie in the same array
-    return volume, imageFromArray(np.where(known, labels, 0).astype(np.uint8), toRas), structures
+    ours = np.zeros(256, np.uint8)  # the user's may lie in the same array
+    for structure in structures:
+        ours[structure.label] = structure.label
+    known = ours[labels.astype(np.uint8, copy=False)] if labels.max(initial=0) < ours.size else _ours(labels, ours)
+    yield
+    return volume, imageFromArray(known, toRas), structures
 
 
-def labelsOnVolume(segmentationNode, volumeNode, values: dict) -> np.ndarray:
-    """Return our segments as labels on the voxels of a volume, uint8 (k, j, i).
-
-    :param values: labels by the keys of structures; a structure that it lacks has its usual label.
-    :raises MKDError: structures overlap, or there is none.
-    """
-    merged = None
-    for key, segmentId in ourSegments(segmentationNode).items():
-        mask = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentId, volumeNode) > 0
-        if merged is None:
-            merged = np.zeros(mask.shape, np.uint8)
-        if merged[mask].any():
-            raise refusal(finding("dicom_overlap", structure=key))
-        merged[mask] = values.get(key, BY_KEY[key].label)
-    if merged is None:
-        raise refusal(finding("dicom_no_segments"))
-    return merged
+def _ours(labels: np.ndarray, ours: np.ndarray) -> np.ndarray:
+    """Return labels of which those beyond a table are none."""
+    return ours[np.where(labels < ours.size, labels, 0)]
 
 
 def imageFromArray(voxels: np.ndarray, toRas: np.ndarray):
@@ -142,22 +135,27 @@ def _fromFirstVoxel(image) -> np.ndarray:
     return matrix
 
 
-def _merged(masks: dict) -> tuple:
-    """Return labels of masks on grids of their own, and the matrix of their common grid: that of the first."""
+def _merging(images: dict):
+    """Merge segments on grids of their own, one at each step; a generator that returns their labels and the matrix of
+    their common grid: that of the first.
+
+    :param images: image and label value of each structure by its key.
+    """
     from scipy import ndimage
 
-    matrix = next(iter(masks.values()))[1]
+    matrix = _fromFirstVoxel(next(iter(images.values()))[0])
     shifts, low, high = {}, [], []
-    for key, (mask, own) in masks.items():
-        shifts[key] = np.linalg.inv(matrix) @ own
-        corners = np.array(np.meshgrid(*[(0, side - 1) for side in mask.shape[::-1]])).reshape(3, -1)
+    for key, (image, _value) in images.items():
+        shifts[key] = np.linalg.inv(matrix) @ _fromFirstVoxel(image)
+        corners = np.array(np.meshgrid(*[(0, side - 1) for side in image.GetDimensions()])).reshape(3, -1)
         places = shifts[key][:3, :3] @ corners + shifts[key][:3, 3:]
         low.append(np.floor(places.min(axis=1) + _ON_GRID))
         high.append(np.ceil(places.max(axis=1) - _ON_GRID))
     start, end = np.min(low, axis=0).astype(int), np.max(high, axis=0).astype(int)
     labels = np.zeros(tuple((end - start + 1)[::-1]), np.uint8)
-    for key, (mask, _own) in masks.items():
-        shift = shifts[key].copy()
+    for key, (image, value) in images.items():
+        yield
+        mask, shift = _voxels(image) == value, shifts[key].copy()
         shift[:3, 3] -= start
         where = np.round(shift[:3, 3]).astype(int)[::-1]
         if np.allclose(shift[:3, :3], np.eye(3), rtol=0.0, atol=_ON_GRID) and np.allclose(

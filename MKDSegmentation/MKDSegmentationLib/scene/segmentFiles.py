@@ -13,7 +13,7 @@ from ..run.volumeTransfer import ijkToRas
 from .heartGeometry import imageFromArray, labelsOnVolume
 from .ourSegments import ourSegments
 from .provenance import reportOf
-from .surfaces import hasSurfaces, surfaceOf, surfacesInSteps
+from .surfaces import surfacesInSteps
 
 #: Endings of files with surfaces.
 STL, OBJ = ".stl", ".obj"
@@ -72,17 +72,14 @@ def saveLabels(segmentationNode, volumeNode, path: Path) -> dict:
 
 
 def _surfaces(segmentationNode) -> dict:
-    """Return surfaces in the world, RAS, by the ids of the segments: those that are shown, or made for the purpose."""
-    if hasSurfaces(segmentationNode):
-        made = {one: surfaceOf(segmentationNode, one) for one in ourSegments(segmentationNode).values()}
-    else:
-        steps = surfacesInSteps(segmentationNode)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                made = end.value
-                break
+    """Return surfaces in the world, RAS, by the ids of the segments: of all voxels, as smooth as those shown."""
+    steps = surfacesInSteps(segmentationNode, isFine=True)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            made = end.value
+            break
     transformNode = segmentationNode.GetParentTransformNode()
     if transformNode is None:
         return made

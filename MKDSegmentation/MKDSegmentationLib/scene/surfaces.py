@@ -2,14 +2,20 @@
 clicked.
 """
 
+import numpy as np
 import slicer
 import vtk
 from vtk.util import numpy_support
 
 from .ourSegments import boundingBox
+from .segmentMeasurement import imageToWorld
 
 _BINARY = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
 _SURFACE = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
+
+#: Size of the voxels that surfaces are made of, mm: finer ones take several times as long, in which nothing can be
+#: clicked, and look the same.
+_VOXEL_MM = 1.0
 
 #: Conversion parameter of Slicer: 0 leaves the steps of the voxels, 1 is smoothest.
 _SMOOTHING = "Smoothing factor"
@@ -55,11 +61,6 @@ def removeSurfaces(segmentationNode) -> None:
     segmentationNode.GetSegmentation().RemoveRepresentation(_SURFACE)
 
 
-def surfaceOf(segmentationNode, segmentId: str):
-    """Return the surface of a segment that has one, vtkPolyData in the frame of the segmentation."""
-    return segmentationNode.GetSegmentation().GetSegment(segmentId).GetRepresentation(_SURFACE)
-
-
 def surfaceSteps(segmentationNode):
     """Make the surfaces of all segments and let the 3D views show them; a generator with a step for each segment.
 
@@ -79,9 +80,11 @@ def surfaceSteps(segmentationNode):
     segmentation.InvokeEvent(slicer.vtkSegmentation.ContainedRepresentationNamesModified)
 
 
-def surfacesInSteps(segmentationNode):
+def surfacesInSteps(segmentationNode, isFine: bool = False):
     """Make the surfaces of all segments, in the frame of the segmentation; a generator with a step for each segment
     that returns vtkPolyData by the ids of the segments. The segmentation does not change.
+
+    :param isFine: True makes them of all voxels, also where these are finer than a view needs.
     """
     states, made = {}, {}
     while True:
@@ -90,7 +93,7 @@ def surfacesInSteps(segmentationNode):
         if not waiting:
             return {segmentId: made[segmentId] for segmentId in ids}
         states[waiting[0]] = _stateOf(segmentationNode, waiting[0])
-        made[waiting[0]] = _made(segmentationNode, waiting[0])
+        made[waiting[0]] = _made(segmentationNode, waiting[0], isFine)
         yield
 
 
@@ -112,10 +115,10 @@ def _stateOf(segmentationNode, segmentId: str) -> tuple:
     )
 
 
-def _made(segmentationNode, segmentId: str):
+def _made(segmentationNode, segmentId: str, isFine: bool):
     """Return the surface that Slicer makes of a segment: of its own box alone, for a label map holds all segments."""
     source = segmentationNode.GetSegmentation()
-    image = _boxOf(source.GetSegment(segmentId))
+    image = _boxOf(source.GetSegment(segmentId), isFine)
     if image is None:
         return vtk.vtkPolyData()
     segment = slicer.vtkSegment()
@@ -129,7 +132,7 @@ def _made(segmentationNode, segmentId: str):
     return segment.GetRepresentation(_SURFACE) or vtk.vtkPolyData()
 
 
-def _boxOf(segment):
+def _boxOf(segment, isFine: bool):
     """Return the voxels of a segment as an image that ends where they end, None without voxels."""
     image = segment.GetRepresentation(_BINARY)
     scalars = image.GetPointData().GetScalars() if image is not None else None
@@ -140,15 +143,25 @@ def _boxOf(segment):
     box = boundingBox(mask)
     if box is None:
         return None
-    extent = image.GetExtent()
-    ends = []
-    for first, side in zip(extent[::2], reversed(box)):
-        ends += [first + side.start, first + side.stop - 1]
-    geometry = vtk.vtkMatrix4x4()
-    image.GetImageToWorldMatrix(geometry)
+    mask = mask[box]
+    steps = [1 if isFine else max(1, round(_VOXEL_MM / size)) for size in image.GetSpacing()]
+    first = [start + side.start for start, side in zip(image.GetExtent()[::2], reversed(box))]
+    toFirst = np.diag([*steps, 1.0])
+    toFirst[:3, 3] = [start + (step - 1) / 2 for start, step in zip(first, steps)]
+    if max(steps) > 1:
+        mask = _coarsened(mask, steps[::-1])
     inBox = slicer.vtkOrientedImageData()
-    inBox.SetExtent(ends)
+    inBox.SetDimensions(mask.shape[::-1])
     inBox.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
-    numpy_support.vtk_to_numpy(inBox.GetPointData().GetScalars())[:] = mask[box].ravel()
+    numpy_support.vtk_to_numpy(inBox.GetPointData().GetScalars())[:] = mask.ravel()
+    geometry = vtk.vtkMatrix4x4()
+    geometry.DeepCopy((imageToWorld(image) @ toFirst).ravel().tolist())
     inBox.SetGeometryFromImageToWorldMatrix(geometry)
     return inBox
+
+
+def _coarsened(mask: np.ndarray, steps: list) -> np.ndarray:
+    """Return a mask of blocks of voxels: those of which half are in it."""
+    padded = np.pad(mask, [(0, -size % step) for size, step in zip(mask.shape, steps)])
+    blocks = padded.reshape([part for size, step in zip(padded.shape, steps) for part in (size // step, step)])
+    return blocks.mean(axis=(1, 3, 5), dtype=np.float32) >= 0.5
