@@ -33,6 +33,9 @@ def changed(**values) -> Evidence:
         (changed(segmented_ml=(0, 120, 0, 0, 0, 0, 60, 50), recognition=0.3), Verdict.NONE),
         (changed(segmented_ml=(0, 40, 60, 0, 0, 90, 0, 0), recognition=0.3), Verdict.CONFIRMED),  # a short-axis stack
         (changed(segmented_ml=(0, 9, 9, 9, 9, 9, 9, 0), recognition=0.3), Verdict.NONE),
+        # a lump in a stack of thick slices, which looks the same in the mirror, and a heart, which does not
+        (changed(is_unsure_stack=True, recognition=0.4, mirrored_recognition=0.4), Verdict.NONE),
+        (changed(is_unsure_stack=True, recognition=0.4, mirrored_recognition=0.3), Verdict.CONFIRMED),
     ],
 )
 def test_the_segmentors_confirm_and_else_the_localiser_must_see_a_whole_heart_one_way_round(evidence, expected):

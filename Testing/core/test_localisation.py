@@ -299,6 +299,21 @@ def test_frames_of_one_stack_are_all_taken_for_short_axis_slices_or_none():
         assert report["evidence"]["orientation"] == expected and "first frame" not in sentences(report)
 
 
+# ---- a third opinion ----
+
+
+def test_a_structure_on_which_only_the_segmentors_agree_is_doubted(plain):
+    without_atrium = {LEVELS[label]: (0 if label == 3 else label) for label in LEVELS} | {-300.0: 0, BODY: 5}
+    for localiser, expected in ((ByIntensity(without_atrium), {"LA"}), (KnownBundle().network("localiser"), set())):
+        report = mkd_core.segment(plain[0], KnownBundle(localiser=localiser), options=PLAIN).report
+        doubted = {
+            key
+            for key, entry in report["structures"].items()
+            if "coarse_differs" in [one.code for one in findings(entry["warnings"])]
+        }
+        assert doubted == expected
+
+
 # ---- where the segmentors do not confirm ----
 
 

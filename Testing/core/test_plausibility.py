@@ -187,3 +187,20 @@ def test_a_blurred_heart_is_doubted_and_a_sharp_or_noisy_one_is_not(modality, la
     slightly = plausibility.blur_findings(ndimage.gaussian_filter(values, 1.4), labels, SPACING, modality)
     assert bool(slightly) == (modality == "CT"), "good CT is sharper than good MR"
     assert plausibility.blur_findings(np.zeros_like(values), labels, SPACING, modality) == []
+
+
+def test_a_structure_that_the_localiser_saw_otherwise_is_doubted(labels):
+    keys = [structure.key for structure in STRUCTURES]
+    atrium, muscle = BY_KEY["LA"].label, BY_KEY["Myo"].label
+    coarse = labels.copy()
+    middle = int(np.argwhere(labels == atrium)[:, 0].mean())
+    coarse[middle - 1 :][labels[middle - 1 :] == atrium] = 0  # less than half of it is left
+    coarse[labels == muscle] = 0
+
+    def found(known=keys, voxel_ml=SPACING**3 / 1000) -> list[str]:
+        return sorted(plausibility.coarse_findings(coarse, labels, voxel_ml, known))
+
+    assert plausibility.coarse_findings(labels, labels, SPACING**3 / 1000, keys) == {}
+    assert found() == ["LA"], "muscle is too thin for the localiser"
+    assert found([key for key in keys if key != "LA"]) == []
+    assert found(voxel_ml=1e-6) == [], "nothing is said of next to nothing"

@@ -238,6 +238,47 @@ def test_nrrd_with_directions_that_are_none_is_refused(tmp_path, directions):
     assert "does not say how large its voxels are" in refusal(tmp_path / "a.nrrd")
 
 
+def nrrd_file(path: Path, lines: str, more: bytes = b"") -> Path:
+    text = f"NRRD0005\ntype: int16\ndimension: 3\nsizes: 11 10 9\n{lines}endian: little\nencoding: raw\n\n"
+    path.write_bytes(text.encode() + sitk.GetArrayFromImage(noise()).tobytes() + more)
+    return path
+
+
+_DIRECTIONS = "space: LPS\nspace directions: (1,0,0) (0,1,0) (0,0,1)\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (_DIRECTIONS + "spacings: 1 1 2\n", "two voxel sizes, 1 x 1 x 2 and 1 x 1 x 1 mm"),
+        (_DIRECTIONS + "spacings: 2 2 2\n", "two voxel sizes"),
+        (_DIRECTIONS + 'space units: "mm" "mm" "cm"\n', "does not say how large its voxels are"),
+        (_DIRECTIONS + 'space units: "in" "in" "in"\n', "does not say how large its voxels are"),
+        ('spacings: 1 1 1\nunits: "m" "mm" "mm"\n', "does not say how large its voxels are"),
+        ("spacings: 1 1 1\nspacings: 1 1 2\n", "states “spacings” twice"),
+    ],
+)
+def test_nrrd_that_contradicts_itself_is_refused(tmp_path, lines, words):
+    assert words in refusal(nrrd_file(tmp_path / "a.nrrd", lines))
+
+
+def test_nrrd_that_says_the_same_twice_or_in_other_units_is_read(tmp_path):
+    same = nrrd_file(tmp_path / "a.nrrd", _DIRECTIONS + "spacings: 1 1 1\nspacings: 1 1 1\n")
+    assert read_volume(same).GetSpacing() == (1, 1, 1)
+    notes = nrrd_file(tmp_path / "b.nrrd", _DIRECTIONS + "a:=1\na:=2\n# note: 1\n# note: 2\n")
+    assert read_volume(notes).GetSpacing() == (1, 1, 1)
+    units = nrrd_file(tmp_path / "c.nrrd", 'spacings: 0.1 0.2 0.3\nunits: "cm" "cm" "cm"\n')
+    assert np.allclose(read_volume(units).GetSpacing(), (1, 2, 3))
+
+
+def test_more_slices_than_the_header_counts_are_a_doubt(tmp_path):
+    slice_bytes = 11 * 10 * 2
+    assert codes(nrrd_file(tmp_path / "a.nrrd", _DIRECTIONS, b"\0" * (slice_bytes - 1))) == []
+    path = nrrd_file(tmp_path / "b.nrrd", _DIRECTIONS, b"\0" * (3 * slice_bytes))
+    (doubt,) = read_with_doubts(path)[1]
+    assert (doubt.code, doubt.figures["slices"]) == ("file_longer", 3)
+
+
 def metaimage(path: Path, lines: str) -> Path:
     text = (
         f"ObjectType = Image\nNDims = 3\n{lines}DimSize = 11 10 9\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
@@ -251,6 +292,15 @@ def metaimage(path: Path, lines: str) -> Path:
 )
 def test_metaimage_without_a_voxel_size_is_refused(tmp_path, line):
     assert "does not say how large its voxels are" in refusal(metaimage(tmp_path / "a.mha", line))
+
+
+def test_metaimage_that_contradicts_itself_is_refused_and_its_units_count(tmp_path):
+    twice = metaimage(tmp_path / "a.mha", "ElementSpacing = 1 1 1\nElementSpacing = 2 2 2\n")
+    assert "states “elementspacing” twice" in refusal(twice)
+    unknown = metaimage(tmp_path / "b.mha", "DistanceUnits = inch\nElementSpacing = 1 1 1\n")
+    assert "does not say how large its voxels are" in refusal(unknown)
+    centimetres = metaimage(tmp_path / "c.mha", "DistanceUnits = cm\nElementSpacing = 0.1 0.1 0.2\n")
+    assert np.allclose(read_volume(centimetres).GetSpacing(), (1, 1, 2))
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])

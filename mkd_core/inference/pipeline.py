@@ -366,16 +366,22 @@ def _in_short_axis(given: _Heart | None, run: _Run) -> _Heart | None:
 def _judged(heart: _Heart, seen: Localisation, run: _Run) -> _Heart:
     """The heart with what there is to say of it, or an error if it is none."""
     search = OrientationSearch(seen, run.bundle, run.executor, run.clock.poll)
+    is_unsure_stack = (
+        run.options.first_frame is None
+        and may_be_short_axis(run.volume, run.modality)
+        and seen.recognition < heart_evidence.RECOGNISED
+    )
     evidence = heart_evidence.Evidence(
         localised_ml=seen.volumes_ml,
         recognition=seen.recognition,
-        mirrored_recognition=0.0 if heart.is_confirmed else search.mirrored,
+        mirrored_recognition=0.0 if heart.is_confirmed and not is_unsure_stack else search.mirrored,
         touches_border=seen.touches_border,
         segmented_ml=heart.agreed_ml,
         joint_agreement=heart.agreement,
         blood=seen.blood(),
         known_parts=heart_evidence.known_parts(heart.structures),
         known_structures=known_structures(run.bundle),
+        is_unsure_stack=is_unsure_stack,
     )
     verdict = heart_evidence.judge(evidence, run.bundle.min_heart_ml)
     if verdict == heart_evidence.Verdict.NONE:
@@ -516,6 +522,17 @@ def _restore(
     return labels, block
 
 
+def _coarse_doubts(heart: _Heart, bundle: Bundle) -> dict[str, list[Finding]]:
+    """What the localiser, a third network, saw otherwise than the two segmentors, by structure."""
+    if heart.seen is None:
+        return {}
+    coarse = as_array(ensemble.best_class(heart.seen.on_grid(heart.grid)))
+    known = set(labels_of_the_seven(bundle.localiser_structures))
+    keys = [structure.key for structure in STRUCTURES if structure.label in known]
+    found = plausibility.coarse_findings(coarse, heart.seven, heart.grid.voxel_ml, keys)
+    return {key: [one] for key, one in found.items()}
+
+
 def _measure(
     run: _Run, heart: _Heart, labels: np.ndarray, block: tuple[slice, slice, slice]
 ) -> tuple[dict[str, StructureReport], list[Finding]]:
@@ -539,12 +556,13 @@ def _measure(
     doubts, doubts_by_structure = plausibility.examine(
         quantify.with_all_seven(measured), heart.seven, as_array(heart.image[0, 0]), heart.grid, volume, modality
     )
+    coarse_doubts = _coarse_doubts(heart, bundle)
     of_structures = {
         structure.key: quantify.structure_report(
             structure,
             measured[structure.key],
             agreement_limits(modality, structure.key, bundle.metadata["quality"]),
-            doubts_by_structure.get(structure.key, ()),
+            (*doubts_by_structure.get(structure.key, ()), *coarse_doubts.get(structure.key, ())),
         )
         for structure in bundle.structures
     }

@@ -31,6 +31,9 @@ MOST_HEADER_BYTES = 1 << 20
 #: Directions this close to orthonormal are left as they are.
 _EXACT = 1e-6
 
+#: Two statements of a voxel size are the same if they differ by no more than this, as a share.
+_SAME_SIZE = 0.01
+
 #: Deflate packs at most so many bytes into one (https://zlib.net/zlib_tech.html).
 _MOST_PACKED = 1032
 
@@ -112,6 +115,15 @@ class StoredVolume:
         if needed > most * (1 if self.packing == "none" else _MOST_PACKED):
             raise cut_off(self.data)
         check_memory(self.path.name, needed)
+
+    def length_doubts(self) -> list[Finding]:
+        """A doubt where more slices follow than the header counts."""
+        x, y, _ = self.size
+        slice_bytes = x * y * self.components * self.dtype.itemsize
+        surplus = self.data.stat().st_size - self.start - self.voxel_bytes if self.packing == "none" else 0
+        if surplus < slice_bytes:
+            return []
+        return [finding("file_longer", file=self.path.name, slices=surplus // slice_bytes)]
 
     def slabs(self) -> Iterator[np.ndarray]:
         """The voxels in this computer's byte order, scaled, some slices at a time: ``(D, H, W)`` arrays, or ``(D, H, W,
@@ -252,10 +264,35 @@ def unpacked_start(path: Path) -> tuple[bytes, bool]:
         return content, True
 
 
-def text_fields(text: bytes, separator: str) -> dict[str, str]:
-    """Fields of a header of lines ``key separator value``, keys in lower case."""
-    lines = (line.partition(separator) for line in text.decode("utf-8", errors="replace").splitlines())
-    return {key.strip().lower(): value.strip() for key, _, value in lines if not key.startswith("#")}
+def text_fields(path: Path, text: bytes, separator: str) -> dict[str, str]:
+    """Fields of a header of lines ``key separator value``, keys in lower case.
+
+    Raises:
+        InputError: a field stands there twice with different values; notes may.
+    """
+    fields: dict[str, str] = {}
+    for line in text.decode("utf-8", errors="replace").splitlines():
+        key, _, value = (part.strip() for part in line.partition(separator))
+        key = key.lower()
+        is_note = key.startswith("#") or key == "comment" or value.startswith("=")
+        if not is_note and fields.get(key, value) != value:
+            raise refusal(finding("file_two_values", file=path.name, field=key[:40]))
+        if not key.startswith("#"):
+            fields[key] = value
+    return fields
+
+
+def check_same_size(path: Path, first: np.ndarray, second: np.ndarray) -> None:
+    """Refuse a header that states two voxel sizes, (3,) each, mm; one that is no number says nothing.
+
+    Raises:
+        InputError: they differ.
+    """
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        return
+    if (np.abs(np.abs(second) - np.abs(first)) > _SAME_SIZE * np.abs(first)).any():
+        first_mm, second_mm = (" x ".join(f"{abs(step):.4g}" for step in steps) for steps in (first, second))
+        raise refusal(finding("file_two_voxel_sizes", file=path.name, first_mm=first_mm, second_mm=second_mm))
 
 
 def detached(path: Path, name: str) -> Path:

@@ -31,6 +31,9 @@ _TYPES = {
     "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }
+#: Millimetres in a unit of length; unknown ones mean nothing else.
+_UNITS_MM = {"?": 1.0, "": 1.0, "mm": 1.0, "cm": 10.0, "um": 0.001}
+
 #: Place of the number of compressed bytes in a header that is written.
 SIZE_FIELD = b"?" * 20
 _NAMES = {code: name for name, code in _TYPES.items()}
@@ -55,7 +58,7 @@ def parse(path: Path, content: bytes) -> StoredVolume:
     at = content.find(b"ElementDataFile")
     end = content.find(b"\n", at)
     end = len(content) if end < 0 else end
-    fields = text_fields(content[:end], "=")
+    fields = text_fields(path, content[:end], "=")
     place = fields.get("elementdatafile", "")
     if (
         at < 0
@@ -113,7 +116,8 @@ def _geometry(
         direction = np.array(turned).reshape(count, count)[:3, :3].T  # a row is the direction of an axis
     else:
         doubts = (finding("no_orientation", file=path.name),)
-    return direction * steps[:3] if len(steps) == count else None, origin, doubts
+    unit = _UNITS_MM.get(fields.get("distanceunits", "?").lower(), float("nan"))
+    return direction * steps[:3] * unit if len(steps) == count else None, origin * unit, doubts
 
 
 def _numbers(text: str) -> list[float]:

@@ -15,6 +15,7 @@ import numpy as np
 from mkd_core.io.integrity import (
     MOST_HEADER_BYTES,
     StoredVolume,
+    check_same_size,
     colours,
     complex_numbers,
     cut_off,
@@ -44,9 +45,6 @@ _COMPLEX = (32, 1792, 2048)
 
 #: Millimetres in the unit of length by its code; where it is not given it is taken for millimetres.
 _UNITS_MM = {1: 1000.0, 2: 1.0, 3: 0.001}
-
-#: Header and matrix say the same if voxel sizes differ by no more than this, as a share.
-_SAME_SIZE = 0.01
 
 #: The two matrices say the same orientation if no entry of their directions differs by more.
 _SAME_DIRECTION = 0.01
@@ -183,10 +181,8 @@ def _geometry(path: Path, layout: _Layout, numbers) -> tuple[np.ndarray | None, 
         matrix = numbers("12f" if layout is _NIFTI_1 else "12d", layout.matrix_at).reshape(3, 4) * unit
         by_matrix = matrix[:, :3], matrix[:, 3]
         lengths = np.linalg.norm(matrix[:, :3], axis=0)
-        if has_steps and np.isfinite(lengths).all() and np.abs(lengths / steps - 1).max() > _SAME_SIZE:
-            raise refusal(
-                finding("file_two_voxel_sizes", file=path.name, first_mm=_sizes(steps), second_mm=_sizes(lengths))
-            )
+        if has_steps:
+            check_same_size(path, steps, lengths)
     doubts: tuple[Finding, ...] = ()
     if by_quaternion and by_matrix and by_quaternion[0] is not None:
         doubts = _contradictions(path, by_quaternion[0], by_matrix[0], steps)
@@ -216,10 +212,6 @@ def _contradictions(path: Path, first: np.ndarray, second: np.ndarray, steps: np
 
 def _nearest_axes(direction: np.ndarray) -> np.ndarray:
     return np.sign(direction) * (np.abs(direction) == np.abs(direction).max(axis=0))
-
-
-def _sizes(steps: np.ndarray) -> str:
-    return " x ".join(f"{step:.4g}" for step in steps)
 
 
 def _rotation(quaternion: np.ndarray, qfac: float) -> np.ndarray:

@@ -18,6 +18,7 @@ from mkd_core.io.integrity import (
     BLOCK_BYTES,
     MOST_HEADER_BYTES,
     StoredVolume,
+    check_same_size,
     complex_numbers,
     detached,
     text_fields,
@@ -58,7 +59,12 @@ _SPACES = {
 }
 
 #: Millimetres in a unit of length.
-_UNITS_MM = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 0.001, "µm": 0.001}
+_UNITS_MM = {
+    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
+    "cm": 10.0,
+    "m": 1000.0,
+    **dict.fromkeys(("um", "µm", "micron", "microns"), 0.001),
+}
 
 #: Kinds of an axis that counts places.
 _PLACES = ("domain", "space", "???", "")
@@ -75,7 +81,7 @@ def parse(path: Path, content: bytes) -> StoredVolume:
         InputError: the header makes no sense, or the file holds no volume.
     """
     text, start = _split(content)
-    fields = text_fields(text, ":")
+    fields = text_fields(path, text, ":")
     name = fields.get("data file", fields.get("datafile"))
     encoding = fields.get("encoding", "").lower()
     if (
@@ -162,22 +168,35 @@ def _geometry(
     stated = _vectors(fields.get("space origin", ""))
     if stated and stated[0] is not None and len(stated[0]) >= 3:
         origin = stated[0][:3] * signs
-    units = [word.strip('"') for word in fields.get("space units", fields.get("units", "")).split()]
-    unit = _UNITS_MM.get(units[0].lower(), 1.0) if units else 1.0
+    unit = _unit(places, fields)
+    words = fields.get("spacings", "").split()
+    steps = np.array([_number(words[axis]) if axis < len(words) else np.nan for axis in places])
     vectors = _vectors(fields.get("space directions", ""))
     if vectors:
         chosen = [vector[:3] for axis in places if (vector := vectors[axis]) is not None and len(vector) >= 3]
         if len(chosen) < len(places):
             raise unreadable(path)
         columns = np.stack(chosen, axis=1) * signs[:, None]
+        check_same_size(path, steps, np.linalg.norm(columns, axis=0))
         return columns * unit, origin * unit, doubts
-    words = fields.get("spacings", "").split()
-    doubts = (finding("no_orientation", file=path.name),)
+    return np.diag(steps) * unit, origin, (finding("no_orientation", file=path.name),)
+
+
+def _unit(places: list[int], fields: dict[str, str]) -> float:
+    """Millimetres in the unit of lengths; NaN where axes have different ones, or one that is none of length."""
+    words = [word.strip('"').lower() for word in fields.get("space units", "").split()][:3]
+    if not words:
+        of_axes = [word.strip('"').lower() for word in fields.get("units", "").split()]
+        words = [of_axes[axis] for axis in places if axis < len(of_axes)]
+    units = {1.0 if word in ("", "???", "none") else _UNITS_MM.get(word, float("nan")) for word in words}
+    return units.pop() if len(units) == 1 else float("nan") if units else 1.0
+
+
+def _number(word: str) -> float:
     try:
-        steps = [float(words[axis]) for axis in places]
-    except (ValueError, IndexError):
-        return None, origin, doubts
-    return np.diag(steps) * unit, origin, doubts
+        return float(word)
+    except ValueError:
+        return float("nan")
 
 
 def _words(text: str, count: int) -> list[str]:

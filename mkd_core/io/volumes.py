@@ -58,7 +58,7 @@ def read_with_doubts(path: Path | str) -> tuple[sitk.Image, list[Finding]]:
     image.SetSpacing(spacing.tolist())
     image.SetDirection(direction.ravel().tolist())
     image.SetOrigin(stored.origin.tolist())
-    return image, list(stored.doubts)
+    return image, [*stored.doubts, *stored.length_doubts()]
 
 
 @dataclass(frozen=True)

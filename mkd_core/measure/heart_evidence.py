@@ -78,6 +78,8 @@ class Evidence:
         blood: mean intensity of what was labelled blood, None where there is none.
         known_parts: how many of :data:`PARTS` the weights know.
         known_structures: how many of the seven structures the localiser knows.
+        is_unsure_stack: the volume is a stack of thick slices in which the localiser is not sure of a heart: both
+            segmentors take many a lump for ventricles there, so the mirror image decides.
     """
 
     localised_ml: Volumes = _NOTHING
@@ -89,6 +91,7 @@ class Evidence:
     blood: float | None = None
     known_parts: int = len(PARTS)
     known_structures: int = len(STRUCTURES)
+    is_unsure_stack: bool = False
 
     def report(self) -> dict[str, float]:
         """Figures, ready for JSON."""
@@ -127,12 +130,15 @@ def judge(evidence: Evidence, least_heart_ml: float) -> Verdict:
         evidence: of both stages.
         least_heart_ml: volume that the localiser must find to be believed alone, ml; the weights say it.
     """
-    if confirms(evidence.segmented_ml, evidence.joint_agreement, evidence.known_parts):
+    is_one_way_round = evidence.recognition - evidence.mirrored_recognition >= _MORE_THAN_MIRRORED
+    if confirms(evidence.segmented_ml, evidence.joint_agreement, evidence.known_parts) and (
+        is_one_way_round or not evidence.is_unsure_stack
+    ):
         return Verdict.CONFIRMED
     volumes = np.asarray(evidence.localised_ml)[1:]
     if (
         evidence.recognition >= RECOGNISED
-        and evidence.recognition - evidence.mirrored_recognition >= _MORE_THAN_MIRRORED
+        and is_one_way_round
         and np.count_nonzero(volumes >= _LEAST_PART_ML) >= min(_STRUCTURES_SEEN, evidence.known_structures)
         and volumes.sum() >= least_heart_ml
     ):

@@ -260,6 +260,7 @@ MESSAGES: Mapping[str, Message] = {
     "file_half": Message(
         "refusal", _("“{file}” is one half of a pair of files."), _("Save the volume as one file, .nii.gz or .nrrd.")
     ),
+    "file_two_values": Message("refusal", _("“{file}” states “{field}” twice and differently."), _CONVERT_AGAIN),
     "file_two_voxel_sizes": Message(
         "refusal", _("“{file}” states two voxel sizes, {first_mm} and {second_mm} mm."), _CONVERT_AGAIN
     ),
@@ -735,6 +736,11 @@ MESSAGES: Mapping[str, Message] = {
         _("The file does not say how the patient lies: left and right may be exchanged."),
         _("Compare it with the images of the scanner."),
     ),
+    "file_longer": Message(
+        "amber",
+        _("“{file}” holds more voxels than its header counts: {slices:.0f} slices more may be missing."),
+        _CONVERT_AGAIN,
+    ),
     "two_orientations": Message(
         "amber",
         _("The file states two orientations that differ by {degrees:.1f}°; the one of its matrix (sform) was used."),
@@ -882,6 +888,11 @@ MESSAGES: Mapping[str, Message] = {
             "short-axis ones. It was segmented so."
         ),
         _("Check every structure. What the volume calls left, back and head is not."),
+    ),
+    "coarse_differs": Message(
+        "amber",
+        _("The first, coarse look at the volume saw this structure otherwise: the two overlap by only {overlap:.0%}."),
+        _("Check its outline."),
     ),
     "coarse_outlines": Message(
         "red",
