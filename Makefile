@@ -14,7 +14,7 @@ CPU_TORCH ?= --index-url https://download.pytorch.org/whl/cpu
 CT ?=
 OUT ?= out/demo
 PYTEST_ARGS ?=
-# Tests of one file stay in one process.
+# Tests of one file stay in one process, and files are taken in order: those of the panel reload the package, so they come last.
 PROCESSES ?= 2
 
 BIN := $(VENV)/bin
@@ -42,10 +42,10 @@ demo: $(READY)
 	$(BIN)/python -m Testing.demo --out $(OUT) $(if $(CT),--ct $(CT))
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder -m "not slow" $(PYTEST_ARGS)
 
 # The oldest PyTorch is taken from where it comes without CUDA; CPU_TORCH= takes pip's usual source: 5 GB, and the same
 # labels. In Slicer on macOS it

@@ -258,7 +258,7 @@ def machine(threads: int) -> dict:
 
     names = [
         line.split(":")[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         if line.startswith("model name")
     ]
     return {
@@ -384,7 +384,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
         for route in routes.values():
             route.close()
     path = options.out / "speed.json"
-    kept = json.loads(path.read_text())["cases"] if path.exists() else {}
+    kept = json.loads(path.read_text(encoding="utf-8"))["cases"] if path.exists() else {}
     figures = {"cases": kept | measured, "start CPU s": start, "waiting": waiting()}
     print(f"start CPU s: {start}\nwaiting: {figures['waiting']}")
     write_text(path, json.dumps(figures, indent=1) + "\n")

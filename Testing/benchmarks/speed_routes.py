@@ -145,7 +145,7 @@ def _peak_mib(since: int) -> int:
     """Largest resident memory since it was last asked for, or of the whole process where the system keeps no such
     record.
     """
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) // 1024
     return since

@@ -74,7 +74,7 @@ def memory_of_tree(pid: int) -> int:
     total = 0
     for member in tree:
         try:
-            for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
+            for line in Path(f"/proc/{member}/smaps_rollup").read_text(encoding="utf-8").splitlines():
                 if line.startswith("Pss:"):
                     total += 1024 * int(line.split()[1])
         except OSError:  # it ended meanwhile

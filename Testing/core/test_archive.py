@@ -274,7 +274,7 @@ def test_studies_give_labels_figures_and_pictures_and_a_broken_one_costs_itself(
             with Image.open(folder / name) as picture:
                 assert picture.size == size
                 assert len(picture.convert("RGB").getcolors(1 << 24)) > 500, "nothing is drawn"
-        report = json.loads((folder / "report.json").read_text())
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         assert report["structures"]["LV"]["volume_ml"] == figures["LV"]["volume_ml"]
         assert row["doubt"] == study.doubt(row["summary"]) and row["severity"] == study.severity(row["summary"])
 

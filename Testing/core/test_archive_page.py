@@ -174,7 +174,7 @@ def test_decisions_are_saved_in_a_file_that_enters_the_ledger(page, run, rows, t
         page.click("#save")
     saved = tmp_path / "review.json"
     download.value.save_as(saved)
-    assert len(json.loads(saved.read_text())["reviews"]) == 3
+    assert len(json.loads(saved.read_text(encoding="utf-8"))["reviews"]) == 3
 
     assert main(["archive", "review", str(run), str(saved)]) == 0
     with Ledger(run) as ledger:

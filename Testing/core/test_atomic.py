@@ -61,7 +61,7 @@ def test_the_name_of_a_draft_cannot_be_guessed_and_a_link_in_its_place_is_not_fo
     (tmp_path / ".mkd-known.json").symlink_to(tmp_path / "victim")
     with pytest.raises(OSError):
         write_text(tmp_path / "a.json", "{}")
-    assert (tmp_path / "victim").read_text() == "precious"
+    assert (tmp_path / "victim").read_text(encoding="utf-8") == "precious"
 
 
 @posix
@@ -81,8 +81,8 @@ def test_a_link_is_replaced_and_not_followed(tmp_path):
     (tmp_path / "target").write_text("precious")
     (tmp_path / "link").symlink_to(tmp_path / "target")
     write_text(tmp_path / "link", "new")
-    assert (tmp_path / "target").read_text() == "precious"
-    assert (tmp_path / "link").read_text() == "new" and not (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text(encoding="utf-8") == "precious"
+    assert (tmp_path / "link").read_text(encoding="utf-8") == "new" and not (tmp_path / "link").is_symlink()
 
 
 def test_shares_that_refuse_to_change_modes_are_written_to(tmp_path, monkeypatch):
@@ -93,7 +93,7 @@ def test_shares_that_refuse_to_change_modes_are_written_to(tmp_path, monkeypatch
         monkeypatch.setattr(os, name, refuse, raising=False)
     monkeypatch.setattr(Path, "chmod", refuse)
     write_text(tmp_path / "a.json", "{}", private=True)
-    assert (tmp_path / "a.json").read_text() == "{}"
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == "{}"
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
@@ -113,7 +113,7 @@ def test_nothing_is_left_after_an_exception_or_an_interruption_and_the_earlier_f
 
         with pytest.raises(type(error)):
             write_file(tmp_path / "a.json", fail)
-        assert names(tmp_path) == ["a.json"] and (tmp_path / "a.json").read_text() == "earlier"
+        assert names(tmp_path) == ["a.json"] and (tmp_path / "a.json").read_text(encoding="utf-8") == "earlier"
 
 
 def test_files_of_one_run_appear_together_or_not_at_all(tmp_path, monkeypatch):
@@ -165,7 +165,7 @@ def test_a_foreign_file_is_replaced_only_if_the_user_says_so(tmp_path):
         OutputFiles().check(path)
     with pytest.raises(InputError, match="exists already"):
         write_marked(path)
-    assert path.read_text() == "drawn by hand"
+    assert path.read_text(encoding="utf-8") == "drawn by hand"
     write_marked(path, overwrite=True)
     assert made_here(path)
 
@@ -176,7 +176,7 @@ def test_a_file_that_appears_during_the_work_is_kept(tmp_path):
         outputs.check(path)
         outputs.write(path, marked)
         path.write_text("saved meanwhile")
-    assert path.read_text() == "saved meanwhile" and names(tmp_path) == ["heart.nrrd"]
+    assert path.read_text(encoding="utf-8") == "saved meanwhile" and names(tmp_path) == ["heart.nrrd"]
 
 
 def test_no_output_is_an_input_by_whatever_name_even_with_overwrite(tmp_path):
@@ -244,7 +244,7 @@ def test_on_windows_a_file_that_a_scanner_holds_is_moved_when_it_lets_go(tmp_pat
     monkeypatch.setattr(atomic, "_HELD_S", 0.0)
     with pytest.raises(PermissionError):
         write_text(tmp_path / "a.json", "[]")
-    assert (tmp_path / "a.json").read_text() == "{}" and names(tmp_path) == ["a.json"]
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == "{}" and names(tmp_path) == ["a.json"]
 
 
 def test_elsewhere_what_cannot_be_moved_is_told_at_once(tmp_path, monkeypatch):
@@ -276,4 +276,4 @@ def test_without_a_choice_to_follow_links_as_on_windows_an_earlier_file_comes_ba
     with pytest.raises(InputError), OutputFiles(overwrite=True) as outputs:
         outputs.write(first, lambda draft: draft.write_text("after"))
         outputs.write(second, lambda draft: draft.write_text("after"))
-    assert first.read_text() == "before" and names(tmp_path) == ["a.json"]
+    assert first.read_text(encoding="utf-8") == "before" and names(tmp_path) == ["a.json"]

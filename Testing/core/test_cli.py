@@ -69,7 +69,7 @@ def test_a_volume_is_segmented_with_report_picture_and_table(known_weights, ct, 
         sitk.ReadImage(str(ct)), KnownBundle(), options=pipeline.SegmentationOptions(device="cpu", threads=1)
     )
     assert np.array_equal(sitk.GetArrayViewFromImage(labels), sitk.GetArrayViewFromImage(expected.labels))
-    report = json.loads(paths["report.json"].read_text())
+    report = json.loads(paths["report.json"].read_text(encoding="utf-8"))
     assert report["structures"] == expected.report["structures"]
     for label in BALLS:
         assert BY_LABEL[label].name in printed.out
@@ -83,7 +83,7 @@ def test_a_run_can_be_repeated_from_its_report_alone(known_weights, ct, tmp_path
     assert (
         cli.main(["segment", str(ct), str(labels), "--report", str(report), "--structures", "LV", "RA", "--quiet"]) == 0
     )
-    run = json.loads(report.read_text())["run"]
+    run = json.loads(report.read_text(encoding="utf-8"))["run"]
     first = sitk.GetArrayFromImage(sitk.ReadImage(str(labels)))
     assert run["labels_sha256"] == hashlib.sha256(first).hexdigest()
     assert run["input_voxels_sha256"] == hashlib.sha256(sitk.GetArrayFromImage(sitk.ReadImage(str(ct)))).hexdigest()
@@ -91,7 +91,7 @@ def test_a_run_can_be_repeated_from_its_report_alone(known_weights, ct, tmp_path
     labels.unlink()
     assert cli.main([*run["command"][1:], "--report", str(report), "--quiet"]) == 0
     assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(labels))), first)
-    assert json.loads(report.read_text())["run"] == run
+    assert json.loads(report.read_text(encoding="utf-8"))["run"] == run
 
 
 def test_no_output_may_be_the_volume_or_another_output(known_weights, ct, tmp_path, capsys):
@@ -121,7 +121,7 @@ def test_an_earlier_result_stays_when_a_run_fails(known_weights, ct, tmp_path, c
         tmp_path / "p.png",
         "--overwrite",
     )
-    assert [(tmp_path / name).read_text() for name in ("o.nrrd", "r.json", "p.png")] == ["earlier"] * 3
+    assert [(tmp_path / name).read_text(encoding="utf-8") for name in ("o.nrrd", "r.json", "p.png")] == ["earlier"] * 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "o.nrrd", "p.png", "r.json"]
 
 
@@ -438,7 +438,7 @@ def test_a_volume_and_a_result_with_names_that_are_not_utf_8(ct, tmp_path):
     target, report = os.fsencode(tmp_path) + b"/c\xe9ur.nrrd", os.fsencode(tmp_path) + b"/\xe9.json"
     done = run("segment", source, target, "--report", report, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert json.loads(Path(os.fsdecode(report)).read_text())["structures"]["LV"]["volume_ml"] > 0
+    assert json.loads(Path(os.fsdecode(report)).read_text(encoding="utf-8"))["structures"]["LV"]["volume_ml"] > 0
     assert os.path.exists(target)
     done = run("segment", os.fsencode(tmp_path) + b"/\xe8.nrrd", target, capture_output=True)
     assert done.returncode == 1 and done.stderr.startswith(b"mkd: There is no file") and b"Traceback" not in done.stderr
@@ -536,4 +536,6 @@ def test_what_is_doubtful_about_a_file_is_in_the_report_and_printed(known_weight
         cli.main(["segment", str(tmp_path / "a.nrrd"), str(tmp_path / "o.nrrd"), "--report", str(tmp_path / "r")]) == 0
     )
     assert "does not say how the patient lies" in capsys.readouterr().out
-    assert "no_orientation" in [one["code"] for one in json.loads((tmp_path / "r").read_text())["warnings"]]
+    assert "no_orientation" in [
+        one["code"] for one in json.loads((tmp_path / "r").read_text(encoding="utf-8"))["warnings"]
+    ]

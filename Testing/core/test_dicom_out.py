@@ -308,7 +308,7 @@ def test_the_command_writes_both_files_and_replaces_only_its_own(known_weights, 
     labels = sitk.ReadImage(str(plain))
     images, _ = segments_by_dcmqi(out, tmp_path / "back")
     assert np.array_equal(labels_of(images, labels), sitk.GetArrayFromImage(labels))
-    codes = [one["code"] for one in json.loads(report.read_text())["warnings"]]
+    codes = [one["code"] for one in json.loads(report.read_text(encoding="utf-8"))["warnings"]]
     assert codes.count("dicom_chosen") == 1
 
     first = out.read_bytes()

@@ -271,7 +271,10 @@ def test_modality_and_split_choose_cases_and_modalities_are_summed_up_apart(know
     )
     assert evaluated(table, "--out", tmp_path / "both") == 0
     assert sitk.ReadImage(str(tmp_path / "both" / "evaluation.png")).GetWidth() == 3600  # a block for each
-    assert list(json.loads((tmp_path / "both" / "summary.json").read_text())["modalities"]) == ["CT", "MR"]
+    assert list(json.loads((tmp_path / "both" / "summary.json").read_text(encoding="utf-8"))["modalities"]) == [
+        "CT",
+        "MR",
+    ]
     for arguments, expected in ((["--modality", "CT"], {"ct_a"}), (["--split", "Test"], {"mr_b"})):
         assert evaluated(table, "--out", tmp_path / "some", "--no-figure", *arguments) == 0
         assert {case for case, _ in rows(tmp_path / "some")} == expected
@@ -447,7 +450,7 @@ def test_structures_that_a_case_does_not_label_are_left_out_of_its_scores(known_
     assert float(found["ct_train_1002", "LV"]["dice"]) > 0.98
     assert found["ct_train_1002", "RV"]["dice"] == found["ct_train_1002", "RV"]["truth_ml"] == ""
     assert found["ct_train_1001", "RV"]["dice"] != ""
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())["modalities"]["CT"]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["modalities"]["CT"]
     assert summary["structures"]["RV"]["dice"]["count"] == 1 and summary["structures"]["RV"]["dice"]["missing"] == 0
     assert summary["structures"]["RV"]["volume_ml"]["count"] == 1 and summary["structures"]["LV"]["dice"]["count"] == 2
     assert summary["mean"]["dice"]["mean"] > 0.98

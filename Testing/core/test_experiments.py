@@ -116,14 +116,14 @@ def test_rows_train_on_what_they_say_and_are_tested_with_every_prediction_they_c
 def test_finished_runs_are_kept_and_missing_ones_and_those_of_other_settings_carried_out(tiny, hearts):
     folder, chosen, results = tiny
     path = folder / "kept.json"
-    assert json.loads(path.read_text()) == results
+    assert json.loads(path.read_text(encoding="utf-8")) == results
     others = results[1:-1] + [results[-1] | {"settings": results[-1]["settings"] | {"tested": 99}}]
     path.write_text(json.dumps(others))
     said = []
     again = run_all(ScarceLabels(Cohort(hearts)), SCALES["tiny"], chosen, folder, path, device="cpu", say=said.append)
     assert said[0].endswith(f"{len(chosen)} runs, {len(chosen) - 2} of them done")
     assert [one["test"] for one in again] == [one["test"] for one in results]
-    assert len(json.loads(path.read_text())) == len(results) + 1  # results of other settings stay
+    assert len(json.loads(path.read_text(encoding="utf-8"))) == len(results) + 1  # results of other settings stay
 
 
 @pytest.mark.parametrize("content", ["", "[{}]", '{"runs": 1}', "[1, 2]", '[{"row": []}]'])
@@ -187,7 +187,7 @@ def test_the_table_compares_the_method_with_each_row_on_the_pairs_that_both_have
     assert all(one["p corrected"] >= one["p"] for one in found.values())
     text = report.write("one", results, tmp_path, KEYS)
     assert "| 4 | joint (20 assistants) | -2.00 |" in text and "says nothing of how runs differ" in text
-    assert json.loads((tmp_path / "one.json").read_text()) == summary
+    assert json.loads((tmp_path / "one.json").read_text(encoding="utf-8")) == summary
     pytest.importorskip("matplotlib")
     assert (tmp_path / "one.png").stat().st_size > 5000
 
@@ -240,7 +240,7 @@ def test_the_command_compares_rows_on_real_scans(stacks, tmp_path, capsys):
     arguments += ["--set", "method.distillation_dice=0.5", "--set", "networks.segmentor_norm=instance"]
     assert cli.main([*arguments, "--jobs", "1", "--device", "cpu", "--rows", "target only", "MKD"]) == 0
     (kept,) = (tmp_path / "out").glob("cine-lge-lge-runs.json")
-    results = json.loads(kept.read_text())
+    results = json.loads(kept.read_text(encoding="utf-8"))
     assert [one["row"] for one in results] == ["target only", "MKD", "MKD"]
     assert np.shape(results[0]["test"]["S_real"]) == np.shape(results[0]["test HD95"]["S_real"]) == (2, 2)
     assert results[0]["settings"]["networks"]["voxel"] == [6.0, 6.0, 10.0]

@@ -393,7 +393,9 @@ def test_a_run_ends_when_validation_has_not_improved_for_long_and_stays_ended(tm
     monkeypatch.setattr("mkd_core.training.mkd.discriminator_accuracy", lambda *_: torch.tensor(0.5))
     shown = io.StringIO()
     trainer.Trainer(config, stream=shown).run()
-    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    steps = [
+        json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert max(steps) == 4
     assert load_bundle(tmp_path / "run" / "best.safetensors", self_test=False).metadata["training"]["steps"] == 2
     assert "step 2: The accuracy of D_t is 0.50, which is chance" in shown.getvalue()

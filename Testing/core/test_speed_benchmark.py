@@ -21,7 +21,7 @@ def test_the_short_version_measures_both_ways_and_their_agreement(tmp_path, caps
     from Testing.benchmarks import speed
 
     speed.main(["--cases", "small", "--repeats", "1", "--monai-repeats", "1", "--out", str(tmp_path)])
-    figures = json.loads((tmp_path / "speed.json").read_text())
+    figures = json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))
     case = figures["cases"]["small"]
     for way in ("ours", "monai"):
         assert case[way]["CPU s"] == pytest.approx(sum(case[way]["stages CPU s"].values()), abs=0.1)

@@ -39,7 +39,7 @@ def start(folder: Path, program: str, *arguments: str, command: tuple[str, ...] 
 def is_alive(pid: int) -> bool:
     """Whether there is such a process, and not only its exit status."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
 

@@ -84,7 +84,7 @@ def _config(mmwhs, out, *, steps=4, **changes):
 
 
 def _log(out):
-    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def _losses(out):
@@ -402,7 +402,7 @@ def test_sigterm_to_every_process_at_once_ends_with_a_sentence_and_a_whole_check
         _command(config_file), cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     log = tmp_path / "run" / "log.jsonl"
-    _wait_for(lambda: log.exists() and log.read_text(), process)
+    _wait_for(lambda: log.exists() and log.read_text(encoding="utf-8"), process)
     for _ in range(2):  # a launcher may pass it on
         os.killpg(process.pid, signal.SIGTERM)
     _, errors = process.communicate(timeout=600)
@@ -417,7 +417,10 @@ def test_ctrl_c_leaves_a_bundle_and_the_same_command_goes_on(mmwhs, tmp_path):
     config_file = _write_config(tmp_path / "run.toml", mmwhs, steps=100000, checkpoint_minutes=60.0)
     process = subprocess.Popen(_command(config_file), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     _wait_for(
-        lambda: (tmp_path / "run" / "log.jsonl").exists() and (tmp_path / "run" / "log.jsonl").read_text(), process
+        lambda: (
+            (tmp_path / "run" / "log.jsonl").exists() and (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8")
+        ),
+        process,
     )
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=600)

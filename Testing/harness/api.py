@@ -9,7 +9,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-_table = json.loads(Path(__file__).with_name("api.json").read_text())
+_table = json.loads(Path(__file__).with_name("api.json").read_text(encoding="utf-8"))
 
 #: Names of all classes of Slicer's and CTK's API, made here or not.
 CLASS_NAMES = frozenset(_table["names"])

@@ -76,7 +76,7 @@ def reduceTable(table):
 
 
 if __name__ == "__main__":
-    reduced = reduceTable(json.loads(Path(sys.argv[1]).read_text()))
+    reduced = reduceTable(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     target = Path(__file__).with_name("api.json")
     target.write_text(json.dumps(reduced, sort_keys=True, separators=(",", ":")).replace('},"', '},\n"') + "\n")
     missing = [name for name in MADE if name not in reduced["classes"]]

@@ -80,5 +80,5 @@ def test_the_reduced_table_gets_decorated_methods_and_ancestors(monkeypatch):
 def test_the_stored_table_has_every_class_that_the_script_names():
     from Testing.harness import reduce_api
 
-    stored = json.loads(Path(reduce_api.__file__).with_name("api.json").read_text())
+    stored = json.loads(Path(reduce_api.__file__).with_name("api.json").read_text(encoding="utf-8"))
     assert set(reduce_api.MADE) <= set(stored["classes"])

@@ -114,7 +114,7 @@ def _use(loadModule, tmp_path, fileName=None, right="", wrong=""):
     folder = tmp_path / "sample"
     shutil.copytree(SAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     if fileName:
-        source = (folder / fileName).read_text()
+        source = (folder / fileName).read_text(encoding="utf-8")
         assert right in source
         (folder / fileName).write_text(source.replace(right, wrong, 1))
     _module, widget = loadModule(folder / "StandInSample.py")

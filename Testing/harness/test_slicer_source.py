@@ -37,7 +37,7 @@ def _publicNames(path):
     """
     names = set()
     for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-        for node in ast.parse(file.read_text()).body:
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
             members = node.body if isinstance(node, ast.ClassDef) else []
             for owner, item in [("", node), *[(node.name + ".", member) for member in members]]:
                 if isinstance(item, (ast.FunctionDef, ast.ClassDef)) and not item.name.startswith("_"):
@@ -57,12 +57,12 @@ def test_the_stand_in_of_the_parameter_node_wrapper_exports_nothing_that_slicer_
     exported = ast.literal_eval(
         next(
             node.value
-            for node in ast.parse((STAND_IN / "parameterNodeWrapper/__init__.py").read_text()).body
+            for node in ast.parse((STAND_IN / "parameterNodeWrapper/__init__.py").read_text(encoding="utf-8")).body
             if isinstance(node, ast.Assign)
         )
     )
     real = (source / "parameterNodeWrapper").glob("*.py")
-    text = "\n".join(path.read_text() for path in real)
+    text = "\n".join(path.read_text(encoding="utf-8") for path in real)
     assert [
         name
         for name in exported

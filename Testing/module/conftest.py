@@ -59,7 +59,7 @@ def workerProcesses(tmp_path):
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 command = (entry / "cmdline").read_bytes()
-                state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
+                state = (entry / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
             except (FileNotFoundError, ProcessLookupError):
                 continue
             if state != "Z" and int(entry.name) != os.getpid() and str(tmp_path).encode() in command:

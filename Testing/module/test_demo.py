@@ -42,7 +42,9 @@ def test_the_demo_makes_a_heart_and_leaves_segmentation_picture_and_report(demo,
         "report.json",
         "volume.nrrd",
     ]
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["structures"]["LV"]["volume_ml"] > 0
+    assert (
+        json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["structures"]["LV"]["volume_ml"] > 0
+    )
 
 
 def noise(path):

@@ -125,7 +125,7 @@ def test_files_that_are_there_are_replaced_only_when_the_user_says_so(result, tm
     mine.write_text("mine")
     told["answer"] = False
     export(result, STL, tmp_path)
-    assert mine.read_text() == "mine" and len(list(tmp_path.glob("CT heart*"))) == 1
+    assert mine.read_text(encoding="utf-8") == "mine" and len(list(tmp_path.glob("CT heart*"))) == 1
     assert len(told["texts"]) == 1 and "CT heart - Left ventricle.stl" in told["texts"][0]
     assert not result.ui.exportedLabel.visible
     told["answer"] = True

@@ -123,7 +123,7 @@ def test_a_table_that_cannot_be_written_whole_leaves_the_earlier_file(panel, vol
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert told == ["The file could not be written (File too large)."]
-    assert kept.read_text() == "measured last year" and not list(tmp_path.glob("*.part"))
+    assert kept.read_text(encoding="utf-8") == "measured last year" and not list(tmp_path.glob("*.part"))
     driving.answerFileDialog(kept)
     driving.chooseInMenu(panel.ui.exportButton, "Table as CSV ...")
     assert "Left ventricle" in kept.read_text(encoding="utf-8-sig")

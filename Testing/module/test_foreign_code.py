@@ -33,7 +33,7 @@ def dataFolder(tmp_path, monkeypatch):
 @pytest.fixture
 def whatRan(tmp_path):
     """Function that returns what of the data folder ran."""
-    return lambda: (tmp_path / "ran.txt").read_text() if (tmp_path / "ran.txt").exists() else ""
+    return lambda: (tmp_path / "ran.txt").read_text(encoding="utf-8") if (tmp_path / "ran.txt").exists() else ""
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_launcher_gets_the_options_and_an_environment_of_our_own(panel, dataFo
         segment(panel, 600)
     finally:
         os.environ["PATH"] = os.environ["PATH"].partition(os.pathsep)[2]
-    workingFolder, options, *environment = told.read_text().splitlines()
+    workingFolder, options, *environment = told.read_text(encoding="utf-8").splitlines()
     assert options == "-P -m mkd_core.worker" and Path(workingFolder) == ROOT
     assert f"PYTHONPATH={ROOT}" in environment and "PYTHONSAFEPATH=1" in environment
     assert not any(str(dataFolder) in line for line in environment if line.startswith("PYTHON"))

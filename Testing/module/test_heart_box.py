@@ -167,7 +167,7 @@ def test_a_box_is_kept_with_the_scene(panel, tmp_path):
     scene = str(tmp_path / "scene.mrml")
     slicer.mrmlScene.SetURL(scene)
     assert slicer.mrmlScene.Commit(scene)
-    xml = (tmp_path / "scene.mrml").read_text()
+    xml = (tmp_path / "scene.mrml").read_text(encoding="utf-8")
     assert "MKDSegmentation.Volume" in xml and "heartBox" in xml
 
 

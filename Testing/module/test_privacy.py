@@ -135,7 +135,7 @@ def test_a_run_with_the_real_pipeline_opens_no_socket_in_the_application_or_in_t
     driving.waitUntil(look, 300, "the end of the run")
     assert len(segmentations()) == 1, panel.ui.statusLabel.text
     assert noted.exists(), "the audit was at work"
-    assert noted.read_text() == "" and noSocketHere() == []
+    assert noted.read_text(encoding="utf-8") == "" and noSocketHere() == []
     assert links and not any(link.startswith("socket:") for link in links)
 
 

@@ -235,7 +235,9 @@ def test_the_new_segmentation_stands_beside_its_volume_in_the_subject_hierarchy(
 
 
 def test_the_terminology_file_says_what_the_table_of_structures_says():
-    assert json.loads(FILE.read_text()) == terminology(), "write it anew: python -m Testing.support.terminology"
+    assert json.loads(FILE.read_text(encoding="utf-8")) == terminology(), (
+        "write it anew: python -m Testing.support.terminology"
+    )
 
 
 def test_slicer_reads_our_terminology_and_each_segment_deserialises_to_its_code(scene, addVolume, labels, write):

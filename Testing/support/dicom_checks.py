@@ -31,7 +31,7 @@ def segments_by_dcmqi(path: Path, folder: Path) -> tuple[dict[int, sitk.Image], 
     dcmqi(
         "segimage2itkimage", "--inputDICOM", path, "--outputDirectory", folder, "--outputType", "nrrd", "--prefix", "s"
     )
-    described = json.loads((folder / "s-meta.json").read_text())["segmentAttributes"]
+    described = json.loads((folder / "s-meta.json").read_text(encoding="utf-8"))["segmentAttributes"]
     images = {int(file.stem.split("-")[1]): sitk.ReadImage(str(file)) for file in folder.glob("s-*.nrrd")}
     return images, [segment for group in described for segment in group]
 
@@ -40,7 +40,7 @@ def report_by_dcmqi(path: Path) -> list[dict]:
     """The measurement groups of a report."""
     out = path.with_suffix(".json")
     dcmqi("tid1500reader", "--inputDICOM", path, "--outputMetadata", out)
-    return json.loads(out.read_text())["Measurements"]
+    return json.loads(out.read_text(encoding="utf-8"))["Measurements"]
 
 
 def errors_by_dciodvfy(path: Path) -> list[str]:

@@ -44,7 +44,7 @@ def certificate(folder: Path) -> Path:
         check=True,
         capture_output=True,
     )
-    path.write_text(path.read_text() + key.read_text())
+    path.write_text(path.read_text(encoding="utf-8") + key.read_text(encoding="utf-8"))
     return path
 
 

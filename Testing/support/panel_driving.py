@@ -92,5 +92,5 @@ def childProcesses():
     children = []
     for task in Path(f"/proc/{os.getpid()}/task").iterdir():
         with contextlib.suppress(OSError):
-            children += [int(pid) for pid in (task / "children").read_text().split()]
+            children += [int(pid) for pid in (task / "children").read_text(encoding="utf-8").split()]
     return children

@@ -190,7 +190,7 @@ class Bench:
                 is_ours = (
                     str(self.folder).encode() in (entry / "cmdline").read_bytes() and int(entry.name) != os.getpid()
                 )
-                if is_ours and (entry / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+                if is_ours and (entry / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z":
                     alive.append(int(entry.name))
         return alive
 
@@ -717,4 +717,4 @@ def _usage(bench: Bench) -> Counter:
 
 
 def _megabytes() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * resource.getpagesize() / 1e6

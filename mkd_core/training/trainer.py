@@ -68,10 +68,11 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainingConfig, data: datasets.TrainingData | None = None, stream: TextIO = sys.stderr
+        self, config: TrainingConfig, data: datasets.TrainingData | None = None, stream: TextIO | None = None
     ) -> None:
         if not config.out:
             raise InputError("The run has no folder.", "Set “out” in the settings, or use --out.")
+        stream = sys.stderr if stream is None else stream
         self.config = config
         self.out = Path(config.out)
         if data is None:

@@ -9,13 +9,13 @@ from packaging.requirements import Requirement
 
 def load_requirements(path):
     """Return the Requirement objects of a requirements file; comments, empty lines and pip options are skipped."""
-    lines = (line.strip() for line in Path(path).read_text().splitlines())
+    lines = (line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines())
     return [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
 
 
 def load_pyproject_dependencies(path):
     """Return the Requirement objects of [project.dependencies]; raises KeyError without a [project] table."""
-    return [Requirement(text) for text in tomllib.loads(Path(path).read_text())["project"].get("dependencies", [])]
+    return [Requirement(text) for text in tomllib.loads(Path(path).read_text(encoding="utf-8"))["project"].get("dependencies", [])]
 
 
 def pip_check(req):
