@@ -16,7 +16,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from mkd_core.errors import InputError
+from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import MODALITIES, Finding
 from mkd_core.structures import BY_KEY
 
@@ -57,17 +57,15 @@ def read_key(path: Path) -> bytes:
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 file.write(secrets.token_hex(_KEY_BYTES) + "\n")
         if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise InputError(
-                f"Others can read the key “{path}”.", f"Say chmod 600 {path}, or choose another with --key."
-            )
+            raise refusal(finding("key_open", file=str(path)))
         text = path.read_text(encoding="ascii").strip()
         key = bytes.fromhex(text)
     except OSError as error:
-        raise InputError(f"The key “{path}” cannot be used ({error.strerror or error}).") from error
+        raise refusal(finding("key_unusable", file=str(path), reason=str(error.strerror or error))) from error
     except ValueError as error:
-        raise InputError(f"“{path}” holds no key.", "Choose another file with --key; a new one is filled.") from error
+        raise refusal(finding("key_none", file=str(path))) from error
     if len(key) != _KEY_BYTES:
-        raise InputError(f"“{path}” holds no key.", "Choose another file with --key; a new one is filled.")
+        raise refusal(finding("key_none", file=str(path)))
     return key
 
 

@@ -16,9 +16,8 @@ from typing import Any
 
 from mkd_core.archive.identity import Pseudonyms, anonymous, without_names
 from mkd_core.archive.ledger import LEDGER_NAME, Found, Ledger
-from mkd_core.errors import InputError
 from mkd_core.io import dicom, dicom_files, dicomweb
-from mkd_core.measure.messages import describe
+from mkd_core.measure.messages import describe, finding, refusal
 from mkd_core.protocol import Finding
 
 #: Endings of volumes that are no DICOM.
@@ -64,16 +63,13 @@ def index(
         InputError: a source is not there, or the key is not the ledger's.
     """
     if ledger.put_once("key", pseudonyms.check) != pseudonyms.check:
-        raise InputError("The ids of this run were made with another key.", "Name that one with --key.")
+        raise refusal(finding("archive_other_key"))
     for source in sources:
         if dicomweb.is_address(source):
             if "@" in source:
-                raise InputError(
-                    "The ledger keeps the address of the server, and must not keep a password.",
-                    "Put name and password into your .netrc file, and leave them out of the address.",
-                )
+                raise refusal(finding("archive_password"))
         elif not Path(source).exists():
-            raise InputError(f"There is no file or folder “{source}”.")
+            raise refusal(finding("archive_no_source", file=source))
     summary = Summary()
     batch: list[Found] = []
     for source in sources:

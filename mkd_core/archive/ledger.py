@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mkd_core.errors import InputError
+from mkd_core.measure.messages import finding, refusal
 
 State = Literal["waiting", "running", "done", "failed", "aside"]
 STATES: tuple[State, ...] = ("waiting", "running", "done", "failed", "aside")
@@ -167,7 +168,7 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.index <= self.count:
-            raise InputError(f"{self.index}/{self.count} is no shard.", "Choose i/n with i from 1 to n.")
+            raise refusal(finding("archive_shard", index=self.index, count=self.count))
 
 
 @dataclass(frozen=True)
@@ -282,9 +283,7 @@ class Ledger:
         self.folder = folder
         path = folder / LEDGER_NAME
         if not create and not path.is_file():
-            raise InputError(
-                f"“{folder}” holds no archive run.", "Make one with: mkd archive index SOURCE --out FOLDER"
-            )
+            raise refusal(finding("archive_missing", file=str(folder)))
         try:
             if create and not path.exists():
                 folder.mkdir(parents=True, exist_ok=True)
@@ -295,7 +294,7 @@ class Ledger:
         except sqlite3.Error as error:
             raise _unusable(path, error) from error
         except OSError as error:
-            raise InputError(f"“{path}” cannot be written ({error.strerror or error}).") from error
+            raise refusal(finding("archive_unusable", file=str(path), reason=str(error.strerror or error))) from error
 
     def _prepare(self, path: Path) -> None:
         self._connection.execute(f"PRAGMA journal_mode = {'DELETE' if _is_shared(path) else 'WAL'}")
@@ -308,7 +307,7 @@ class Ledger:
                 self._put("format", _FORMAT)
                 self._put("run", os.urandom(8).hex())
         if self.get("format") != _FORMAT:
-            raise InputError(f"“{path}” was made by another version of this software.")
+            raise refusal(finding("archive_other_version", file=str(path)))
 
     def close(self) -> None:
         """Close the file."""
@@ -643,4 +642,4 @@ def _is_shared(path: Path) -> bool:
 
 
 def _unusable(path: Path, error: sqlite3.Error) -> InputError:
-    return InputError(f"The ledger “{path}” cannot be used ({error}).", "Check the folder and the space on the disk.")
+    return refusal(finding("archive_unusable", file=str(path), reason=str(error)))

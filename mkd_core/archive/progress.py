@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from mkd_core.archive import study
 from mkd_core.archive.ledger import Ledger, Shard, State
 from mkd_core.archive.study import Settings
-from mkd_core.errors import InputError
+from mkd_core.measure.messages import finding, refusal
 
 
 @dataclass
@@ -63,10 +63,7 @@ def fix_settings(ledger: Ledger, settings: Settings) -> None:
     first = ledger.put_once("settings", settings.to_dict())
     if Settings(**first).digest != settings.digest:
         changed = [name for name, value in settings.to_dict().items() if first[name] != value and name != "weights"]
-        raise InputError(
-            f"This run was begun with other settings ({', '.join(changed)}).",
-            "Start it with those, or index into a new folder.",
-        )
+        raise refusal(finding("archive_other_settings", changed=", ".join(changed)))
 
 
 def enter_if_complete(ledger: Ledger, settings: Settings, identifier: str, owner: str) -> bool:

@@ -37,7 +37,8 @@ from mkd_core.archive import study
 from mkd_core.archive.ledger import Ledger, Outcome, Shard, Task, process_name
 from mkd_core.archive.progress import Progress, enter_if_complete, fix_settings, progress_of, take_over_abandoned
 from mkd_core.archive.study import Settings
-from mkd_core.errors import DeviceError, InputError, MKDError
+from mkd_core.errors import DeviceError, MKDError
+from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import SegmentationOptions
 
 #: Tasks that are handed out, per worker: one to work on, one to begin with at once.
@@ -317,7 +318,7 @@ class _Prepared(WorkerPlugin):
         self.options = SegmentationOptions(device="auto" if self.uses_gpu else "cpu", threads=1)
         self.bundle = load_bundle(self.settings.weights)
         if self.bundle.identity["sha256"] != self.settings.sha256:
-            raise InputError("The weights are not those that the run began with.")
+            raise refusal(finding("archive_other_weights"))
         self.loads += 1
         pipeline.warm(self.bundle, self.options)
 

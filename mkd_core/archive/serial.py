@@ -16,7 +16,8 @@ from mkd_core.archive import study
 from mkd_core.archive.ledger import Ledger, Shard, process_name
 from mkd_core.archive.progress import Progress, fix_settings, progress_of, take_over_abandoned
 from mkd_core.archive.study import Settings
-from mkd_core.errors import InputError, MKDError
+from mkd_core.errors import MKDError
+from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import SegmentationOptions
 
 
@@ -55,7 +56,7 @@ def run_here(
     state = progress_of(ledger, shard)
     bundle = load_bundle(Path(settings.weights))
     if bundle.identity["sha256"] != settings.sha256:
-        raise InputError("The weights are not those that the run began with.")
+        raise refusal(finding("archive_other_weights"))
     pipeline.warm(bundle, options)
     start = time.monotonic()
     try:

@@ -28,7 +28,7 @@ from mkd_core.archive.identity import anonymous, without_names
 from mkd_core.archive.ledger import Outcome, Task
 from mkd_core.errors import BundleError, DeviceError, InputError, MKDError
 from mkd_core.io.atomic import OutputFiles, write_text
-from mkd_core.measure.messages import describe
+from mkd_core.measure.messages import describe, finding, refusal
 from mkd_core.protocol import MODALITIES, Finding, SegmentationOptions, findings
 from mkd_core.structures import labelled
 
@@ -226,7 +226,7 @@ def _modality(task: Task, settings: Settings) -> str:
     if settings.modality != "auto":
         return settings.modality
     if task.modality and task.modality not in MODALITIES:
-        raise InputError(f"The series is {task.modality}, neither CT nor MR.")
+        raise refusal(finding("dicom_modality_unknown", said=task.modality))
     return task.modality or "CT"
 
 
@@ -290,10 +290,12 @@ def _extracted(archive: Path, member: str) -> Iterator[Path]:
         try:
             with zipfile.ZipFile(archive) as packed, packed.open(member) as stream, path.open("wb") as file:
                 if packed.getinfo(member).file_size > _LARGEST_MEMBER:
-                    raise InputError(f"“{member}” in “{archive.name}” is too large.", "Unpack it first.")
+                    raise refusal(finding("archive_member_large", member=member, file=archive.name))
                 shutil.copyfileobj(stream, file, 1 << 20)
         except (OSError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, EOFError) as error:
-            raise InputError(f"“{member}” cannot be taken out of “{archive.name}” ({type(error).__name__}).") from error
+            raise refusal(
+                finding("archive_member_damaged", member=member, file=archive.name, reason=type(error).__name__)
+            ) from error
         yield path
 
 

@@ -459,6 +459,43 @@ MESSAGES: Mapping[str, Message] = {
         _("The DICOMweb server {server} does not take “{file}” (reason {reason:.0f})."),
         _("Ask those who keep the server whether it stores segmentations and reports."),
     ),
+    # ---- runs over many series, and their ledger ----
+    "archive_missing": Message("refusal", _("“{file}” holds no archive run."), _("Make one with mkd archive index.")),
+    "archive_unusable": Message(
+        "refusal", _("The ledger “{file}” cannot be used ({reason})."), _("Check the folder and the space on the disk.")
+    ),
+    "archive_other_version": Message("refusal", _("“{file}” was made by another version of this software.")),
+    "archive_other_settings": Message(
+        "refusal",
+        _("This run was begun with other settings ({changed})."),
+        _("Start it with those, or index into a new folder."),
+    ),
+    "archive_other_weights": Message(
+        "refusal",
+        _("The weights are not those that the run began with."),
+        _("Start it with those, or index into a new folder."),
+    ),
+    "archive_shard": Message("refusal", _("{index:.0f}/{count:.0f} is no shard."), _("Choose i/n with i from 1 to n.")),
+    "archive_no_source": Message("refusal", _("There is no file or folder “{file}”.")),
+    "archive_password": Message(
+        "refusal",
+        _("The ledger keeps the address of the server, and must not keep a password."),
+        _("Put name and password into your .netrc file, and leave them out of the address."),
+    ),
+    "archive_other_key": Message(
+        "refusal", _("The ids of this run were made with another key."), _("Name that one with --key.")
+    ),
+    "archive_member_large": Message("refusal", _("“{member}” in “{file}” is too large."), _("Unpack it first.")),
+    "archive_member_damaged": Message("refusal", _("“{member}” cannot be taken out of “{file}” ({reason}).")),
+    "key_open": Message(
+        "refusal",
+        _("Others can read the key “{file}”."),
+        _("Say chmod 600 {file}, or choose another with --key."),
+    ),
+    "key_unusable": Message("refusal", _("The key “{file}” cannot be used ({reason}).")),
+    "key_none": Message(
+        "refusal", _("“{file}” holds no key."), _("Choose another file with --key; a new one is filled.")
+    ),
     # ---- why a DICOM series is not the one that is segmented, or a file none ----
     "dicom_other_modality": Message("info", _("It is of the other modality.")),
     "dicom_other_body_part": Message("info", _("Its files do not name the heart or the chest.")),
