@@ -225,7 +225,7 @@ def write_output(path: Path, write: Callable[[Path], object]) -> None:
     try:
         write_file(path, write)
     except OSError as error:
-        raise InputError(f"“{path}” cannot be written ({error.strerror or error}).") from error
+        raise refusal(finding("output_not_written", file=_shortened(path))) from error
 
 
 def write_bytes(path: Path | str, content: bytes, *, private: bool = False) -> None:
