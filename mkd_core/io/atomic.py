@@ -225,7 +225,7 @@ def write_output(path: Path, write: Callable[[Path], object]) -> None:
     try:
         write_file(path, write)
     except OSError as error:
-        raise refusal(finding("output_not_written", file=_shortened(path))) from error
+        raise _cannot_be_written(path) from error
 
 
 def write_bytes(path: Path | str, content: bytes, *, private: bool = False) -> None:
