@@ -313,6 +313,7 @@ def checkFiles(panel, now, folder, monkeypatch):
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_arguments: str(page))
     driving.waitUntil(lambda: panel.ui.reportButton.enabled, message="the clinical figures")
     driving.click(panel.ui.reportButton)
+    driving.waitUntil(page.is_file, message="the report")
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_arguments: str(file))
     driving.chooseInMenu(panel.ui.exportButton, "DICOM Segmentation ...")
     rows, groups = rowsOfPage(page), groupsOfReport(file.with_suffix(".sr.dcm"))

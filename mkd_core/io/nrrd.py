@@ -160,7 +160,7 @@ def _axes(path: Path, sizes: list[int], fields: dict[str, str]) -> tuple[list[in
 
 def _geometry(
     path: Path, places: list[int], fields: dict[str, str]
-) -> tuple[np.ndarray | None, np.ndarray, tuple[Finding, ...]]:
+) -> tuple[np.ndarray, np.ndarray, tuple[Finding, ...]]:
     space = fields.get("space", "").lower().removesuffix("-time")
     signs = np.array(_SPACES.get(space, (1, 1, 1)), float)
     origin = np.zeros(3)

@@ -10,6 +10,7 @@ from vtk.util import numpy_support
 
 from mkd_core.measure.clinical_figures import HeartGeometry, measure_geometry
 from mkd_core.measure.heart_grid import HeartGrid
+from mkd_core.measure.messages import finding, refusal
 from mkd_core.measure.vessel_diameter import VesselDiameter, vessel_diameter
 from mkd_core.measure.wall_thickness import wall_thickness
 from mkd_core.structures import BY_KEY, STRUCTURES
@@ -108,6 +109,25 @@ def imageSteps(segmentationNode, volumeNode):
 def _ours(labels: np.ndarray, ours: np.ndarray) -> np.ndarray:
     """Return labels of which those beyond a table are none."""
     return ours[np.where(labels < ours.size, labels, 0)]
+
+
+def labelsOnVolume(segmentationNode, volumeNode, values: dict) -> np.ndarray:
+    """Return our segments as labels on the voxels of a volume, uint8 (k, j, i).
+
+    :param values: labels by the keys of structures; a structure that it lacks has its usual label.
+    :raises MKDError: structures overlap, or there is none.
+    """
+    merged = None
+    for key, segmentId in ourSegments(segmentationNode).items():
+        mask = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentId, volumeNode) > 0
+        if merged is None:
+            merged = np.zeros(mask.shape, np.uint8)
+        if merged[mask].any():
+            raise refusal(finding("dicom_overlap", structure=key))
+        merged[mask] = values.get(key, BY_KEY[key].label)
+    if merged is None:
+        raise refusal(finding("dicom_no_segments"))
+    return merged
 
 
 def imageFromArray(voxels: np.ndarray, toRas: np.ndarray):
