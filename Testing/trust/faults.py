@@ -698,6 +698,8 @@ def _run_often(bench: Bench, runs: int) -> None:
 def _usage(bench: Bench) -> Counter:
     """How much there is of what could pile up, with a warm worker at rest."""
     bench.driving.processEvents(0.1)
+    bench.driving.waitUntil(lambda: not _isBusy(), message="figures and surfaces, which follow a run")
+    bench.driving.processEvents(0.1)
     gc.collect()
     kinds = Counter(
         type(thing).__name__
@@ -714,6 +716,11 @@ def _usage(bench: Bench) -> Counter:
             "processes": len(bench.workers()),
         }
     )
+
+
+def _isBusy() -> bool:
+    """Whether something is done in steps just now."""
+    return any(type(thing).__name__ == "IncrementalTask" and not thing.isOver for thing in gc.get_objects())
 
 
 def _megabytes() -> float:

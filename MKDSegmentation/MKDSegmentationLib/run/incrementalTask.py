@@ -36,9 +36,16 @@ class IncrementalTask:
             if self._onStep is not None:
                 self._onStep(value)
 
+    @property
+    def isOver(self) -> bool:
+        """True once it is done, has failed or was stopped."""
+        return self._timer is None
+
     def _end(self) -> None:
-        self._timer.stop()
-        self._timer.deleteLater()  # drops its connection to this object, which would keep both alive
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.deleteLater()  # drops its connection to this object, which would keep both alive
+            self._timer = None
 
     def _finish(self, callback, value) -> None:
         self._end()
