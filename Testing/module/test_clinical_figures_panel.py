@@ -273,3 +273,27 @@ def test_hearts_are_added_to_the_table_of_a_study_and_another_file_is_left_alone
     assert path.read_text(encoding="utf-8") == "something else"
     panel._parameterNode.inputVolume = None
     assert panel.ui.personLineEdit.text == ""
+
+
+def test_voxels_that_go_between_two_steps_do_no_harm(heart):
+    from MKDSegmentationLib.scene.heartGeometry import labelSteps
+    from MKDSegmentationLib.scene.ourSegments import ourSegments
+
+    (segmentation,) = segmentations()
+    segmentation.GetSegmentation().SeparateSegmentLabelmap(ourSegments(segmentation)["LV"])
+    (expected, _matrix, _structures) = finish(labelSteps(segmentation))
+    steps = labelSteps(segmentation)
+    next(steps)
+    for segmentId in ourSegments(segmentation).values():
+        segmentation.GetBinaryLabelmapInternalRepresentation(segmentId).Initialize()
+    labels, _matrix, _structures = finish(steps)
+    assert np.array_equal(labels, expected) and labels.any()
+
+
+def finish(steps):
+    """Return what a generator returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value

@@ -79,8 +79,15 @@ def labelSteps(segmentationNode, isInWorld: bool = True):
     if all(image is first for image, _value in images.values()):  # as a run leaves them: nothing is copied
         structures = [dataclasses.replace(BY_KEY[key], label=value) for key, (_image, value) in images.items()]
         return _voxels(first), toWorld @ _fromFirstVoxel(first), structures
-    labels, matrix = yield from _merging(images)
+    labels, matrix = yield from _merging({key: (_asItIs(image), value) for key, (image, value) in images.items()})
     return labels, toWorld @ matrix, [BY_KEY[key] for key in images]
+
+
+def _asItIs(image):
+    """Return an image that keeps its voxels when the segment gets others between two steps."""
+    copy = slicer.vtkOrientedImageData()
+    copy.ShallowCopy(image)
+    return copy
 
 
 def imageSteps(segmentationNode, volumeNode):
