@@ -140,14 +140,19 @@ def test_ctrl_return_starts_and_cancels_from_anywhere_in_the_panel_and_escape_cl
     assert not panel.ui.installFrame.visible
 
 
-def test_tab_reaches_every_control_once_round_and_is_never_caught(panel, window, worker, volume):
-    worker("good")
+def openEverything(panel):
+    """Unfold every section, and segment, so that the results are there as well."""
     for name in ("batchCollapsibleButton", "advancedCollapsibleButton", "weightsCollapsibleButton"):
         driving.click(getattr(panel.ui, name))
     driving.click(panel.ui.downloadCollapsibleButton)
     driving.click(panel.ui.logCollapsibleButton)
     driving.click(panel.ui.segmentButton)
     waitUntilReady(panel)
+
+
+def test_tab_reaches_every_control_once_round_and_is_never_caught(panel, window, worker, volume):
+    worker("good")
+    openEverything(panel)
     driving.waitUntil(lambda: panel._clinical.geometry is not None, message="the clinical figures")
     start(panel)
     order = tabbed(panel)
@@ -194,12 +199,7 @@ def names_of(raw):
 
 def test_everything_that_takes_the_keyboard_has_a_name(panel, window, worker, volume):
     worker("good")
-    for name in ("batchCollapsibleButton", "advancedCollapsibleButton", "weightsCollapsibleButton"):
-        driving.click(getattr(panel.ui, name))
-    driving.click(panel.ui.downloadCollapsibleButton)
-    driving.click(panel.ui.logCollapsibleButton)
-    driving.click(panel.ui.segmentButton)
-    waitUntilReady(panel)
+    openEverything(panel)
     start(panel)
     unnamed = []
     for _ in range(100):

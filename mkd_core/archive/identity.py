@@ -16,7 +16,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from mkd_core.measure.messages import finding, refusal
+from mkd_core.measure.messages import describe, finding, refusal
 from mkd_core.protocol import MODALITIES, Finding
 from mkd_core.structures import BY_KEY
 
@@ -98,6 +98,11 @@ def without_names(text: str) -> str:
     names.
     """
     return _QUOTED.sub("“…”", text)
+
+
+def public_text(finding: Finding) -> str:
+    """The sentence of a finding, without what could name a file, a series or a person."""
+    return without_names(describe(anonymous(finding)))
 
 
 def anonymous(finding: Finding) -> Finding:

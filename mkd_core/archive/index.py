@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mkd_core.archive.identity import Pseudonyms, anonymous, without_names
+from mkd_core.archive.identity import Pseudonyms, public_text
 from mkd_core.archive.ledger import LEDGER_NAME, Found, Ledger
 from mkd_core.io import dicom, dicom_files, dicomweb
-from mkd_core.measure.messages import describe, finding, refusal
+from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import Finding
 
 #: Endings of volumes that are no DICOM.
@@ -193,7 +193,7 @@ def _others_than_best(members: Sequence[dicom.Series]) -> dict[str, Finding]:
 
 
 def _public_reason(why: Finding) -> tuple[str, str]:
-    return why.code, without_names(describe(anonymous(why)))
+    return why.code, public_text(why)
 
 
 def _enter(

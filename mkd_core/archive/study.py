@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mkd_core.archive.identity import anonymous, without_names
+from mkd_core.archive.identity import anonymous, public_text, without_names
 from mkd_core.archive.ledger import Outcome, Task
 from mkd_core.errors import BundleError, DeviceError, InputError, MKDError
 from mkd_core.io.atomic import OutputFiles, write_text
-from mkd_core.measure.messages import describe, finding, refusal
+from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import MODALITIES, Finding, SegmentationOptions, findings
 from mkd_core.structures import labelled
 
@@ -360,7 +360,7 @@ def failure(identifier: str, error: Exception, seconds: float = 0.0) -> Outcome:
     """The outcome of a study that cannot be segmented."""
     if isinstance(error, MKDError):
         code = type(error).__name__ if error.finding is None else error.finding.code
-        text = without_names(str(error) if error.finding is None else describe(anonymous(error.finding)))
+        text = without_names(str(error)) if error.finding is None else public_text(error.finding)
         detail = str(error)
     else:
         code, text = "internal_error", f"An error in the program ({type(error).__name__})."

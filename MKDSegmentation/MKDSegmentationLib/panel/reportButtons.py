@@ -18,7 +18,7 @@ from mkd_core.structures import BY_KEY
 
 from ..parameters import MachineSettings
 from ..run.incrementalTask import IncrementalTask
-from ..scene.findingTexts import errorText
+from ..scene.findingTexts import notWrittenText
 from ..scene.frameSequence import FrameSequence
 from ..scene.functionNodes import functionOfReports
 from ..scene.heartGeometry import imageSteps, stateOfHeart
@@ -79,7 +79,7 @@ class ReportButtons:
         self._ui.savedLabel.text = ""
         if not isinstance(error, (MKDError, OSError)):
             raise error
-        _tellOf(error)
+        slicer.util.warningDisplay(notWrittenText(error))
 
     def _onStudy(self) -> None:
         path = self._pathFor(_("Add to the table of a study"), "", _("Table") + " (*.csv)", isAdded=True)
@@ -88,7 +88,7 @@ class ReportButtons:
         try:
             self._ui.savedLabel.text = self._writeRow(Path(path))
         except (MKDError, OSError) as error:
-            _tellOf(error)
+            slicer.util.warningDisplay(notWrittenText(error))
             return
         self._settings.exportFolder = os.path.dirname(path)
 
@@ -169,8 +169,3 @@ class ReportButtons:
 
 def _translated(text: str) -> str:
     return translate(TRANSLATION_CONTEXT, text)
-
-
-def _tellOf(error: Exception) -> None:
-    reason = errorText(error) if isinstance(error, MKDError) else error.strerror or error
-    slicer.util.warningDisplay(_("The file could not be written ({reason}).").format(reason=reason))

@@ -14,7 +14,7 @@ from mkd_core.protocol import Report, findings
 from mkd_core.structures import BY_KEY
 
 from ..parameters import MachineSettings
-from ..scene.findingTexts import findingText, researchUse
+from ..scene.findingTexts import findingText, notWrittenText, researchUse
 from ..scene.measurements import measurementRows, measurementsAsText, statusText
 from ..scene.provenance import provenanceDetails, provenanceText
 from ..scene.segmentMeasurement import DELETED, EDITED, currentReport
@@ -141,9 +141,7 @@ class ResultsTable:
             text = measurementsAsText(currentReport(self._segmentation, self._volume), ",")
             write_text(Path(path), "\ufeff" + text)  # with a mark that tells Excel that it is UTF-8
         except OSError as error:
-            slicer.util.warningDisplay(
-                _("The file could not be written ({reason}).").format(reason=error.strerror or error)
-            )
+            slicer.util.warningDisplay(notWrittenText(error))
             return
         self._settings.exportFolder = os.path.dirname(path)
 

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 from mkd_core.errors import MKDError
 
 from ..parameters import MachineSettings
-from ..scene.findingTexts import errorText
+from ..scene.findingTexts import notWrittenText
 from ..scene.ourSegments import ourSegments
 
 
@@ -101,8 +101,7 @@ class SegmentExport:
             with slicer.util.WaitCursor():
                 return write() or ()
         except (MKDError, OSError) as error:
-            reason = errorText(error) if isinstance(error, MKDError) else error.strerror or error
-            slicer.util.warningDisplay(_("The file could not be written ({reason}).").format(reason=reason))
+            slicer.util.warningDisplay(notWrittenText(error))
             return None
 
     def _say(self, text: str, toolTip: str = "") -> None:

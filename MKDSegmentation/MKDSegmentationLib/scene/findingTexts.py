@@ -1,5 +1,6 @@
 """Findings, errors and notes of the core in the language of the application."""
 
+from slicer.i18n import tr as _
 from slicer.i18n import translate
 
 from mkd_core.errors import MKDError
@@ -21,6 +22,12 @@ def errorText(error: Exception) -> str:
     """Return what an error says, translated if it is one of the core with a finding."""
     found = error.finding if isinstance(error, MKDError) else None
     return findingText(found) if found is not None else str(error)
+
+
+def notWrittenText(error: Exception) -> str:
+    """Return the sentence on an error of the core or the system that kept a file from being written."""
+    reason = errorText(error) if isinstance(error, MKDError) else error.strerror or error
+    return _("The file could not be written ({reason}).").format(reason=reason)
 
 
 def warningTexts(entry) -> list:
