@@ -8,6 +8,10 @@ this takes the folder away before anything else is imported.
 import os
 import sys
 
+TYPE_CHECKING = False  # as typing has it, which is not imported before the current folder is forgotten
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def forget_current_folder() -> None:
     """Remove the current folder from the search path: what ``python -m`` put first, and what a relative PYTHONPATH
@@ -37,3 +41,23 @@ def take_stdin() -> int:
     os.dup2(nothing, 0)
     os.close(nothing)
     return taken
+
+
+def when_stdin_ends(do: "Callable[[], object]") -> None:
+    """Call a function, in a thread of its own, as soon as whoever started this process closes its stdin or is gone.
+
+    From now on nobody else finds anything on stdin, see :func:`take_stdin`.
+    """
+    import threading
+
+    descriptor = take_stdin()
+
+    def wait() -> None:
+        try:
+            while os.read(descriptor, 4096):  # not sys.stdin, whose lock would stop this process on its way out
+                pass
+        except OSError:
+            pass
+        do()
+
+    threading.Thread(target=wait, name="stdin", daemon=True).start()

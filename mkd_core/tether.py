@@ -19,9 +19,8 @@ import runpy
 import signal
 import subprocess
 import sys
-import threading
 
-from mkd_core.isolation import take_stdin
+from mkd_core.isolation import when_stdin_ends
 
 
 def main() -> None:
@@ -30,16 +29,9 @@ def main() -> None:
         sys.exit("usage: python -P -m mkd_core.tether MODULE [ARGUMENT ...]")
     if sys.platform != "win32" and os.getpgrp() != os.getpid():
         os.setpgrp()  # so that a signal to the group reaches what the module starts, and nobody else
-    threading.Thread(target=_end_with, args=(take_stdin(),), name="tether", daemon=True).start()
+    when_stdin_ends(end_tree)
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-
-
-def _end_with(descriptor: int) -> None:
-    with contextlib.suppress(OSError):
-        while os.read(descriptor, 4096):
-            pass
-    end_tree()
 
 
 def end_tree() -> None:

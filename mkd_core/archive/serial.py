@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from mkd_core.archive.ledger import Ledger, Shard, process_name
 from mkd_core.archive.progress import Progress, fix_settings, progress_of, take_over_abandoned
 from mkd_core.archive.study import Settings
 from mkd_core.errors import MKDError
+from mkd_core.isolation import when_stdin_ends
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import SegmentationOptions
 
@@ -80,15 +80,12 @@ def end_with_input(before: Callable[[], None] | None = None) -> None:
         before: what to do first, in a thread of its own.
     """
 
-    def wait() -> None:
-        with contextlib.suppress(OSError):
-            while os.read(0, 4096):  # not sys.stdin, whose lock would stop this process on its way out
-                pass
+    def end() -> None:
         if before is not None:
             before()
         os._exit(0)
 
-    threading.Thread(target=wait, daemon=True).start()
+    when_stdin_ends(end)
 
 
 def _release(folder: Path, owner: str) -> None:

@@ -223,6 +223,11 @@ class _Run:
     executor: Executor
     clock: Clock
 
+    @property
+    def first_orientation(self) -> str | None:
+        """What the first frame of the sequence showed, None where there is none or it is this one."""
+        return None if self.options.first_frame is None else self.options.first_frame[0]
+
 
 @dataclass(frozen=True)
 class _Prediction:
@@ -318,8 +323,7 @@ def _find_heart(run: _Run) -> _Heart:
             most = max((look.volumes_ml for look in looks), key=np.sum)
             raise _no_heart(heart_evidence.Evidence(most), run.modality)
         heart = _judged(best, best.seen, run)
-    first = run.options.first_frame and run.options.first_frame[0]
-    doubts = frame_findings(str(heart.evidence["orientation"]), first)
+    doubts = frame_findings(str(heart.evidence["orientation"]), run.first_orientation)
     return dataclasses.replace(heart, doubts=(*heart.doubts, *doubts))
 
 
@@ -335,7 +339,7 @@ def _in_short_axis(given: _Heart | None, run: _Run) -> _Heart | None:
         None where the heart is not recognised better so, or the segmentors do not confirm it.
     """
     recognition = given.seen.recognition if given is not None and given.seen is not None else 0.0
-    first = run.options.first_frame and run.options.first_frame[0]
+    first = run.first_orientation
     enough = heart_evidence.RECOGNISED if first is None else 0.0  # a frame may be darker than the first one was
     is_sure = given is not None and given.is_confirmed and recognition >= enough and first != SHORT_AXIS_STACK
     if is_sure or not may_be_short_axis(run.volume, run.modality):
