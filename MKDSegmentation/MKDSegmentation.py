@@ -253,10 +253,12 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if outcome.segmentation:
             self._undoButton.offer(outcome.undo)
             self._isHeld = True  # the panel is shown once, when all is known
-            # even if another module is shown meanwhile
-            self.logic.getParameterNode().outputSegmentation = outcome.segmentation
-            self._estimate.updateFromRun(outcome.report, self._computing.device)
-            self._isHeld = False
+            try:
+                # even if another module is shown meanwhile
+                self.logic.getParameterNode().outputSegmentation = outcome.segmentation
+                self._estimate.updateFromRun(outcome.report, self._computing.device)
+            finally:
+                self._isHeld = False
         self._updatePanel()
         if outcome.segmentation and self._parameterNode:
             lib.showHeart(outcome.segmentation)
