@@ -385,6 +385,11 @@ MESSAGES: Mapping[str, Message] = {
         ),
         _EXPORT_AGAIN,
     ),
+    "dicom_rescale": Message(
+        "refusal",
+        _("The DICOM file “{file}” does not say in numbers how what it stores becomes intensities."),
+        _("Export the series anew."),
+    ),
     "dicom_compression": Message(
         "refusal",
         _("The voxels are compressed in a way that cannot be read here ({compression})."),
@@ -534,6 +539,16 @@ MESSAGES: Mapping[str, Message] = {
         "amber",
         _("The DICOM files do not say how their numbers become HU."),
         _("Check the intensities; export the series anew."),
+    ),
+    "dicom_not_hu": Message(
+        "amber",
+        _("The DICOM files say that their numbers are not HU but {said}."),
+        _("Choose the series of plain CT images."),
+    ),
+    "dicom_inverted": Message(
+        "amber",
+        _("The DICOM files say that their images are shown with bright and dark exchanged."),
+        _("Check that blood is brighter than lung."),
     ),
     # ---- options ----
     "option_unknown": Message("refusal", _("There is no option “{option}”.")),
