@@ -724,6 +724,12 @@ MESSAGES: Mapping[str, Message] = {
             "phantom for the {second}."
         )
     ),
+    "weights_inverted": _of_self_test(
+        _(
+            "These weights give wrong structures on the self-test: the {part} takes the {first} of the built-in "
+            "phantom for what lies round the heart."
+        )
+    ),
     "weights_no_numbers": Message(
         "refusal", _("These weights give no numbers for this volume."), _("Choose other weights.")
     ),
@@ -1023,6 +1029,11 @@ MESSAGES: Mapping[str, Message] = {
     ),
     "second_heart": Message(
         "amber", _("There is a second heart of {ml:.0f} ml in the volume, which was not segmented.")
+    ),
+    "one_segmentor": Message(
+        "amber",
+        _("The two segmentors of these weights are the same network, so their agreement says nothing."),
+        _("Check each structure by eye, or choose other weights."),
     ),
     "weights_untried": Message(
         "amber", _("These weights could not be tried on the built-in phantom, so nothing shows that they know hearts.")
