@@ -448,7 +448,11 @@ def _judged_in_drawn_box(heart: _Heart) -> _Heart:
     """The same in a box that a user drew, where only nothing at all is refused."""
     if heart.volumes_ml.sum() == 0:
         raise refusal(finding("box_empty"), NoHeartError)
-    evidence = {"verdict": "drawn", "joint_agreement": round(heart.agreement, 4)} | heart.evidence
+    evidence: dict[str, float | str] = {
+        "verdict": "drawn",
+        "joint_agreement": round(heart.agreement, 4),
+        **heart.evidence,
+    }
     doubts = [] if heart.is_confirmed else [finding("unconfirmed_in_box")]
     if _reaches_edge(heart):
         doubts.append(finding("box_cuts"))
