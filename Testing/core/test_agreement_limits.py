@@ -41,6 +41,7 @@ def test_weights_may_bring_their_own_and_nonsense_is_ignored():
         {"agreement": {"CT": {"LV": {"low": "0.6", "very_low": 0.4}}}},
         {"agreement": {"CT": {"LV": {"low": 0.4, "very_low": 0.6}}}},
         {"agreement": {"CT": {"LV": {"low": 7.0, "very_low": 0.4}}}},
+        {"agreement": {"CT": {"LV": {"low": 0.01, "very_low": 0.0}}}},  # would never doubt anything
     ):
         assert agreement_limits("CT", "LV", nonsense) == agreement_limits("CT", "LV")
 

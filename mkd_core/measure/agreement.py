@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+#: Thresholds below this would silence every doubt: two segmentors that overlap less do not see the same thing.
+_LEAST = 0.3
+
 _TABLE = Path(__file__).with_name("agreement.json")
 
 
@@ -52,7 +55,7 @@ def _entry(table: Any, modality: str, key: str) -> AgreementLimits | None:
     if not isinstance(table, Mapping):
         return None
     low, very_low = table.get("low"), table.get("very_low")
-    if isinstance(low, float) and isinstance(very_low, float) and 0.0 <= very_low <= low <= 1.0:
+    if isinstance(low, float) and isinstance(very_low, float) and _LEAST <= very_low <= low <= 1.0:
         return AgreementLimits(low, very_low)
     return None
 
