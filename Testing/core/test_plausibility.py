@@ -189,6 +189,18 @@ def test_a_blurred_heart_is_doubted_and_a_sharp_or_noisy_one_is_not(modality, la
     assert plausibility.blur_findings(np.zeros_like(values), labels, SPACING, modality) == []
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.001], ids=["HU", "normalised"])
+def test_noise_is_doubted_where_it_is_not_small_beside_what_blood_and_muscle_differ_by(scale, labels):
+    values = draw_phantom("CT", SPACING, (64, 48, 64))[0] * scale
+    contrast = abs(np.median(values[labels == BY_KEY["LV"].label]) - np.median(values[labels == BY_KEY["Myo"].label]))
+    assert plausibility.noise_findings(values, labels) == []
+    noise = np.random.default_rng(1).standard_normal(values.shape)
+    (found,) = plausibility.noise_findings(values + 0.3 * contrast * noise, labels)
+    assert found.code == "noisy" and found.figures["ratio"] == pytest.approx(0.3, abs=0.05)
+    assert plausibility.noise_findings(np.zeros_like(values), labels) == []
+    assert plausibility.noise_findings(values, np.zeros_like(labels)) == []
+
+
 def test_a_structure_that_the_localiser_saw_otherwise_is_doubted(labels):
     keys = [structure.key for structure in STRUCTURES]
     atrium, muscle = BY_KEY["LA"].label, BY_KEY["Myo"].label

@@ -1035,6 +1035,11 @@ MESSAGES: Mapping[str, Message] = {
         _("The sharpest edges of the heart are {mm:.0f} mm wide: the image is blurred, by motion or smoothing."),
         _("Check the outlines, above all of thin walls."),
     ),
+    "noisy": Message(
+        "amber",
+        _("The noise of the image is {ratio:.0%} of what blood and muscle differ by."),
+        _("Check the outlines, above all between chambers and of thin walls."),
+    ),
     "second_heart": Message(
         "amber", _("There is a second heart of {ml:.0f} ml in the volume, which was not segmented.")
     ),
