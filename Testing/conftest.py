@@ -31,9 +31,9 @@ def pytest_collection_modifyitems(items):
     collected = set()
     for item in items:
         file = item.path.relative_to(ROOT).as_posix()
-        test = f"{file}::{getattr(item, 'originalname', item.name)}"
-        collected |= {file, test}
-        if listed & {file, test}:
+        names = {file, f"{file}::{getattr(item, 'originalname', item.name)}", f"{file}::{item.name}"}
+        collected |= names
+        if listed & names:
             item.add_marker(pytest.mark.slow)
     # A test that was renamed would be fast again unnoticed; a part of the tests may be all that was asked for.
     gone = [name for name in listed - collected if "::" in name and name.split("::")[0] in collected]
