@@ -23,7 +23,7 @@ from mkd_core.archive import study
 from mkd_core.archive.export import table, write_csv, write_parquet
 from mkd_core.archive.identity import Pseudonyms, anonymous, default_key_path, read_key, without_names
 from mkd_core.archive.index import index
-from mkd_core.archive.ledger import Found, Ledger, Outcome, Review, Shard
+from mkd_core.archive.ledger import LEDGER_NAME, Found, Ledger, Outcome, Review, Shard
 from mkd_core.archive.report import modified_z_scores_exceed, read_reviews, write_report
 from mkd_core.archive.study import Settings
 from mkd_core.cli import main
@@ -293,6 +293,24 @@ def test_no_table_page_or_result_names_a_patient_or_a_path_unless_asked(finished
         [detail] = [row["detail"] for row in csv.DictReader(file) if row["state"] == "failed"]
     assert NAME in (tmp_path / "named.csv").read_text(encoding="utf-8")
     assert f"“{NAME}-broken.mha”" in detail, "whoever asks for paths is told which file is broken"
+
+
+@pytest.mark.parametrize("write, name", [(write_csv, "t.csv"), (write_parquet, "t.parquet"), (write_report, "t.html")])
+def test_tables_and_pages_replace_those_of_the_run_but_no_foreign_file_and_never_the_ledger(
+    finished, tmp_path, write, name
+):
+    path = tmp_path / name
+    write(finished, path)
+    write(finished, path)  # what the run has made itself
+    path.write_bytes(b"edited by hand")
+    with pytest.raises(InputError) as caught:
+        write(finished, path)
+    assert caught.value.finding.code == "output_exists" and path.read_bytes() == b"edited by hand"
+    write(finished, path, overwrite=True)
+    assert path.read_bytes() != b"edited by hand"
+    with pytest.raises(InputError) as caught:
+        write(finished, finished.folder / LEDGER_NAME, overwrite=True)
+    assert caught.value.finding.code == "output_is_input" and list(finished.rows())
 
 
 def test_a_study_whose_files_are_all_there_is_not_done_again(finished):

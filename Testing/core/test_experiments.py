@@ -250,3 +250,11 @@ def test_the_command_compares_rows_on_real_scans(stacks, tmp_path, capsys):
     for wrong in (["experiment", "cine-lge"], [*arguments, "--rows", "MKT"]):
         with pytest.raises(SystemExit):
             cli.main(wrong)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_runs_on_a_graphics_card_are_scored_there(hearts, tmp_path):
+    benchmark, scale = ScarceLabels(Cohort(hearts)), SCALES["tiny"]
+    [run] = runs_of(scale, ["target only"])
+    [result] = run_all(benchmark, scale, [run], tmp_path, tmp_path / "kept.json", device="cuda")
+    assert len(result["test"]["S_real"]) == scale.tested

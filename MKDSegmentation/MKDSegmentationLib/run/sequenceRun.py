@@ -273,8 +273,8 @@ class _FrameRun(SegmentationRun):
         self._onFinished = None
         self.cancel()
 
-    def _writeResult(self, labels, report: Report) -> RunOutcome:
+    def _writeResult(self, labels, figures: dict, report: Report) -> RunOutcome:
         if labels is None:
             return RunOutcome("failed", _("No heart was found in this volume."))
-        segmentation, report = self._writeSegments(labels, report)
+        segmentation, report = self._writeSegments(labels, figures, report)
         return RunOutcome("done", "", segmentation=segmentation, report=report)

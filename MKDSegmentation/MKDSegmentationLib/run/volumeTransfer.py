@@ -24,6 +24,7 @@ from mkd_core.protocol import MIN_SIDE, SHEAR_TOLERANCE
 from mkd_core.structures import STRUCTURES
 
 from ..scene.findingTexts import findingText
+from ..steps import allAtOnce
 from .privateFolder import PrivateFolder, openPrivate
 
 PIECE_BYTES = 8 * 1024 * 1024  # written or read in one step; takes a hundredth of a second or two
@@ -238,12 +239,7 @@ class VolumeTransfer:
 
     def readLabels(self, volumeNode) -> LabelBlock | None:
         """Read the label map in one go; see :meth:`readLabelsInPieces`."""
-        reading = self.readLabelsInPieces(volumeNode)
-        while True:
-            try:
-                next(reading)
-            except StopIteration as end:
-                return end.value
+        return allAtOnce(self.readLabelsInPieces(volumeNode))
 
     def readLabelsInPieces(self, volumeNode, largestLabel: int = len(STRUCTURES)):
         """Read the worker's label map and cut it to its labels.

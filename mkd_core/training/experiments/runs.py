@@ -326,11 +326,11 @@ def _carry_out(benchmark: Benchmark, run: Run, scale: Scale, out: Path, threads:
         ]
         for kind, count in wanted.items()
     }
-    precision = choose_precision("auto", torch.device("cpu"))
 
     def measure(
         parts: dict[str, nn.Module], aligns: bool, kind: Kind, *measures: Measure
     ) -> dict[Measure, dict[str, Scores]]:
+        precision = choose_precision("auto", next(parts["segmentor_real"].parameters()).device)
         return score(parts, tested[kind], scale.stage.spacing, aligns, precision, margin_mm, structures, measures)
 
     def train(config: TrainingConfig) -> tuple[dict[str, nn.Module], bool, list[dict[str, Any]]]:
@@ -341,7 +341,7 @@ def _carry_out(benchmark: Benchmark, run: Run, scale: Scale, out: Path, threads:
                 for name, rows in measure(parts, aligns, "validation", "dice")["dice"].items()
             }
             bundle = load_bundle(trainer.run(), self_test=False)
-        parts = {name: bundle.network(name) for name in trainer.method.parts()}
+        parts = {name: bundle.network(name).to(trainer.device) for name in trainer.method.parts()}
         # Of a point that a stopped run passed twice the later one holds.
         curve = {(point := json.loads(line))["step"]: point for line in (trainer.out / "curve.jsonl").open()}
         return parts, translates(config, config.steps), list(curve.values())

@@ -43,7 +43,7 @@ def score(
     """Segment test volumes.
 
     Args:
-        parts: networks as a bundle holds them.
+        parts: networks as a bundle holds them; they compute on the device where they are.
         volumes: test volumes of the target modality on the training grid.
         spacing: of the grid.
         aligns: whether the generators were trained; without, every segmentor sees the volume itself.
@@ -59,10 +59,11 @@ def score(
     for network in parts.values():
         network.eval()
     stride = max(getattr(network, "stride", 1) for network in parts.values())
+    device = next(parts["segmentor_real"].parameters()).device
     rows: dict[Measure, dict[str, Scores]] = {measure: {} for measure in measures}
     for volume in volumes:
         image, truth = _heart_box(volume, spacing, stride, margin_mm)
-        for name, labels in _answers(parts, image, aligns, precision, structures).items():
+        for name, labels in _answers(parts, image.to(device), aligns, precision, structures).items():
             for measure in measures:
                 if measure == "dice":
                     found = dice_of_labels(labels, truth, structures)
@@ -111,13 +112,13 @@ def _answers(
         key = (part, id(given))
         if key not in known:
             select_stream(parts[part], stream)
-            with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            with torch.autocast(given.device.type, precision, enabled=precision != torch.float32):
                 known[key] = parts[part](given).float()
             kept.append(given)  # an id is good as long as its tensor lives
         return known[key]
 
     def labels(probabilities: torch.Tensor) -> np.ndarray:
-        return ensemble.best_class(ensemble.keep_main_components(probabilities.clone(), structures)).numpy()
+        return ensemble.best_class(ensemble.keep_main_components(probabilities.cpu().clone(), structures)).numpy()
 
     found: dict[str, np.ndarray] = {}
     for policy in TARGET_POLICIES if aligns else ("none",):
