@@ -25,7 +25,9 @@ from mkd_core.evaluation.cases import Case
 from mkd_core.inference.execution import choose_precision
 from mkd_core.io.atomic import write_text
 from mkd_core.io.bundle import load_bundle
+from mkd_core.io.preview import write_png
 from mkd_core.protocol import Modality
+from mkd_core.structures import Structure
 from mkd_core.training.bundling import box_margin_mm
 from mkd_core.training.config import (
     AugmentationConfig,
@@ -39,10 +41,11 @@ from mkd_core.training.config import (
 )
 from mkd_core.training.datasets import LabelledData
 from mkd_core.training.experiments.scoring import Measure, Scores, score
-from mkd_core.training.labelled_volumes import prepare_volume
+from mkd_core.training.labelled_volumes import PreparedVolume, prepare_volume
 from mkd_core.training.pairs import Pairs
 from mkd_core.training.schedule import translates
 from mkd_core.training.trainer import Trainer
+from mkd_core.training.validation import panel
 
 #: Settings that decide a result; others only say where and how fast.
 _TABLES = ("networks", "method", "stages", "phases", "augmentation", "data")
@@ -371,9 +374,40 @@ def _carry_out(benchmark: Benchmark, run: Run, scale: Scale, out: Path, threads:
         "cpu_seconds": round(time.process_time() - begun, 1),
         "curve": curve,
     }
+    if aligns and run.pair == 0:
+        assistant = next(case for case in cases if case.modality != benchmark.target)
+        shown = [
+            tested["test"][0],
+            prepare_volume(
+                assistant, scale.stage.spacing, rules[assistant.modality], out / "prepared", margin_mm, structures
+            ),
+        ]
+        _draw(parts, *shown, scale.stage.patch_size, structures, Path(config.out) / "panel.png")
     result |= {"validation": measure(parts, aligns, "validation", "dice")["dice"]}
     on_test = measure(parts, aligns, "test", "dice", "hd95")
     return result | {"test": on_test["dice"], "test HD95": on_test["hd95"]}
+
+
+def _draw(
+    parts: dict[str, nn.Module],
+    target: PreparedVolume,
+    assistant: PreparedVolume,
+    size: tuple[int, int, int],
+    structures: Sequence[Structure],
+    path: Path,
+) -> None:
+    """Picture of what the networks make of a person of the test and of one of the assistants."""
+    device = next(parts["segmentor_real"].parameters()).device
+    given: list[torch.Tensor] = []
+    for volume in (target, assistant):
+        image, labels = np.load(volume.image), np.load(volume.labels)
+        middle = [(low + high) // 2 for low, high in zip(volume.heart_low, volume.heart_high)]
+        near = [place - side // 2 + np.arange(side) for place, side in zip(middle, size)]
+        box = np.ix_(*[np.clip(places, 0, length - 1) for places, length in zip(near, image.shape)])
+        given.append(torch.from_numpy(image[box].astype(np.float32))[None, None].to(device))
+        given.append(torch.from_numpy(labels[box])[None].to(device))
+    pixels = panel(parts, *given, structures)
+    write_png(pixels.repeat(4, axis=0).repeat(4, axis=1), path)
 
 
 def mean_dice(rows: Scores) -> float:
