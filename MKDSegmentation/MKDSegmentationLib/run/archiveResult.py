@@ -15,6 +15,7 @@ from mkd_core.structures import labelled
 
 from ..scene.measurements import writeMeasurementsTable
 from ..scene.ourSegments import boundingBox
+from ..scene.overlayVolumes import HEART_WINDOW
 from ..scene.provenance import keepReport
 from ..scene.segmentationWriting import writeSegmentation
 from ..scene.segmentMeasurement import currentReport, figuresInSteps
@@ -30,10 +31,12 @@ class _Files:
     """What is read of a result.
 
     voxels, ijkToRas - of the volume: array (k, j, i), and 4 x 4 matrix from (i, j, k) to RAS in mm.
+    window - values of the volume that are shown black and white.
     """
 
     voxels: np.ndarray
     ijkToRas: np.ndarray
+    window: tuple
     labels: LabelBlock
     report: Report
 
@@ -56,11 +59,26 @@ def openingSteps(results: str, row: BatchRow):
     figures = yield from figuresInSteps(files.labels, structures, volume)
     volume.SetName(slicer.mrmlScene.GenerateUniqueName(row.name))
     slicer.mrmlScene.AddNode(volume)
-    volume.CreateDefaultDisplayNodes()
+    _addDisplay(volume, files.window)
     segmentation = writeSegmentation(files.labels, volume, None, f"MKDSegmentation {coreVersion}", structures, figures)
     keepReport(segmentation, files.report)
     writeMeasurementsTable(currentReport(segmentation, volume), segmentation)
     row.volume, row.segmentation = volume, segmentation
+
+
+def _addDisplay(volume, window: tuple) -> None:
+    """Let a volume be shown in a window that is known; to find one, Slicer looks at all voxels twice."""
+    display = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevelMinMax(*window)
+    display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
+    volume.SetAndObserveDisplayNodeID(display.GetID())
+
+
+def _windowOf(voxels: np.ndarray, modality: str) -> tuple:
+    if modality == "CT":
+        return HEART_WINDOW
+    return tuple(float(value) for value in np.percentile(voxels[::4, ::4, ::4], (1.0, 99.5)))
 
 
 def _read(results: Path, source: dict) -> _Files:
@@ -76,9 +94,12 @@ def _read(results: Path, source: dict) -> _Files:
         if image.GetSize() != labels.GetSize():
             raise ValueError(_("The volume is no longer the one that was segmented."))
         voxels, ijkToRas = voxelsAndGrid(image)
+    window = _windowOf(voxels, report.get("modality", "CT"))
     array = sitk.GetArrayViewFromImage(labels)
     box = boundingBox(array > 0) or tuple(slice(0, 1) for _axis in range(3))
-    return _Files(voxels, ijkToRas, LabelBlock(array[box].astype(np.uint8), tuple(side.start for side in box)), report)
+    return _Files(
+        voxels, ijkToRas, window, LabelBlock(array[box].astype(np.uint8), tuple(side.start for side in box)), report
+    )
 
 
 def _inThread(function):
