@@ -487,7 +487,9 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
         self.measurements = lib.LiveMeasurements()
 
     def getParameterNode(self) -> lib.MKDSegmentationParameterNode:
-        return lib.MKDSegmentationParameterNode(super().getParameterNode())
+        node = super().getParameterNode()
+        lib.forgetUnknownChoices(node)
+        return lib.MKDSegmentationParameterNode(node)
 
     @property
     def isRunning(self) -> bool:

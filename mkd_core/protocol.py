@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NotRequired, TypedDict, TypeVar, cast
@@ -538,9 +539,13 @@ def parse_request(value: Any) -> Request:
 
 
 def _path(value: Any, name: str) -> str:
-    if not isinstance(value, str) or not value or "\0" in value:
+    try:
+        is_path = isinstance(value, str) and value and b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:  # half a character
+        is_path = False
+    if not is_path:
         raise ProtocolError(f"The request names no proper path for “{name}”.")
-    return value
+    return str(value)
 
 
 def _text_of_request(value: Any, name: str) -> str:

@@ -17,6 +17,7 @@ if __name__ == "__main__":  # before any other import
     forget_current_folder()
 
 import dataclasses
+import functools
 import json
 import os
 import queue
@@ -196,17 +197,20 @@ class Worker:
         progress("check", 0.0, "Reading the volume")  # before imports that take a while
         with importing("mkd_core.inference.pipeline"):
             from mkd_core.inference import pipeline
-            from mkd_core.io.volumes import check_writable, read_with_doubts, write_volume
+            from mkd_core.io.atomic import OutputFiles
+            from mkd_core.io.volumes import check_writable, input_files, read_with_doubts, store_volume
 
-        target = Path(request.output)
+        source, target, bundle = Path(request.input), Path(request.output), _bundle_path(request.bundle)
         wanted = {DISAGREEMENT: request.disagreement, ALIGNED: request.aligned}
         extras = {name: Path(path) for name, path in wanted.items() if path is not None}
         for path in (target, *extras.values()):
             check_writable(path)
-        image, doubts = read_with_doubts(Path(request.input))
+        outputs = OutputFiles(inputs=[*input_files(source), bundle], private=True)
+        outputs.check(target, *extras.values())
+        image, doubts = read_with_doubts(source)
         result = pipeline.segment(
             image,
-            self._bundles.get(_bundle_path(request.bundle)),
+            self._bundles.get(bundle),
             modality=request.modality,
             options=dataclasses.replace(
                 request.options, with_disagreement=DISAGREEMENT in extras, with_aligned=ALIGNED in extras
@@ -214,11 +218,11 @@ class Worker:
             progress=progress,
             cancelled=self._cancels[request.id].is_set,
         )
-        for name, path in extras.items():
-            extra = getattr(result, name)
-            if extra is not None:
-                write_volume(extra, path, compress=False, private=True)
-        write_volume(result.labels, target, compress=False, private=True)
+        images = {path: getattr(result, name) for name, path in extras.items()} | {target: result.labels}
+        with outputs:
+            for path, written in images.items():
+                if written is not None:
+                    outputs.write(path, functools.partial(store_volume, written, compress=False))
         result.report["warnings"][:0] = [doubt.to_dict() for doubt in doubts]
         return dict(result.report)
 

@@ -36,7 +36,7 @@ _NAMES_OF_FILES = {
     "panel.weightsDownload": ("WeightsDownload",),
     "panel.weightsSettings": ("WeightsSettings",),
     "panel.wrappedLabels": ("WrappedLabels",),
-    "parameters": ("MKDSegmentationParameterNode", "RunOptions"),
+    "parameters": ("MKDSegmentationParameterNode", "RunOptions", "forgetUnknownChoices"),
     "run.archiveRun": ("ArchiveRun",),
     "run.batchRun": ("DONE", "RUNNING", "BatchRow", "BatchRun", "rowsOfScene"),
     "run.contracts": ("Logic", "Worker"),

@@ -36,6 +36,16 @@ class MKDSegmentationParameterNode:
     withAligned: bool = False
 
 
+def forgetUnknownChoices(node) -> None:
+    """Remove from the node of a scene what another version chose and this one does not know: the default comes back.
+
+    :param node: the vtkMRMLScriptedModuleNode under the parameter node.
+    """
+    for name, choices in (("modality", MODALITIES), ("segmentor", SEGMENTORS)):
+        if node.GetParameter(name) not in ("", *choices):
+            node.UnsetParameter(name)
+
+
 def _storedText(key: str, default: str) -> str:
     """Return a text of the application settings; a file edited by hand may hold something else there."""
     value = qt.QSettings().value(key, "")

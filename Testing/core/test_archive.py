@@ -23,7 +23,7 @@ from mkd_core.archive import study
 from mkd_core.archive.export import table, write_csv, write_parquet
 from mkd_core.archive.identity import Pseudonyms, anonymous, default_key_path, read_key, without_names
 from mkd_core.archive.index import index
-from mkd_core.archive.ledger import Found, Ledger, Outcome, Review, Shard
+from mkd_core.archive.ledger import LEDGER_NAME, Found, Ledger, Outcome, Review, Shard
 from mkd_core.archive.report import modified_z_scores_exceed, read_reviews, write_report
 from mkd_core.archive.study import Settings
 from mkd_core.cli import main
@@ -295,6 +295,24 @@ def test_no_table_page_or_result_names_a_patient_or_a_path_unless_asked(finished
     assert f"“{NAME}-broken.mha”" in detail, "whoever asks for paths is told which file is broken"
 
 
+@pytest.mark.parametrize("write, name", [(write_csv, "t.csv"), (write_parquet, "t.parquet"), (write_report, "t.html")])
+def test_tables_and_pages_replace_those_of_the_run_but_no_foreign_file_and_never_the_ledger(
+    finished, tmp_path, write, name
+):
+    path = tmp_path / name
+    write(finished, path)
+    write(finished, path)  # what the run has made itself
+    path.write_bytes(b"edited by hand")
+    with pytest.raises(InputError) as caught:
+        write(finished, path)
+    assert caught.value.finding.code == "output_exists" and path.read_bytes() == b"edited by hand"
+    write(finished, path, overwrite=True)
+    assert path.read_bytes() != b"edited by hand"
+    with pytest.raises(InputError) as caught:
+        write(finished, finished.folder / LEDGER_NAME, overwrite=True)
+    assert caught.value.finding.code == "output_is_input" and list(finished.rows())
+
+
 def test_a_study_whose_files_are_all_there_is_not_done_again(finished):
     settings = Settings(**finished.get("settings"))
     [row, *_] = finished.rows(states=("done",))
@@ -545,6 +563,24 @@ def test_of_a_dicom_study_the_best_series_is_segmented_and_stored_as_segmentatio
     stored = pydicom.dcmread(folder / "segmentation.dcm")
     assert stored.ReferencedSeriesSequence[0].SeriesInstanceUID == "1.2.3.11.2"
     assert len(stored.SegmentSequence) == 7
+
+
+def test_a_zip_may_hold_dicom_and_other_volumes(tmp_path):
+    pytest.importorskip("pydicom")
+    from Testing.support.dicom_exports import write_export
+
+    heart, _ = known_volume((24, 20, 20), (8.0, 8.0, 8.0))
+    write_volume(heart, tmp_path / "ct.nii.gz")
+    with zipfile.ZipFile(tmp_path / "both.zip", "w") as packed:
+        packed.write(tmp_path / "ct.nii.gz", "ct.nii.gz")
+        packed.writestr("readme.txt", "burned by")
+        for path in write_export(heart, tmp_path / "slices"):
+            packed.write(path, f"slices/{path.name}")
+    with Ledger(tmp_path / "run", create=True) as ledger:
+        summary = index(ledger, [str(tmp_path / "both.zip")], Pseudonyms(KEY))
+        kinds = {row["source"]["kind"]: row["state"] for row in ledger.rows(with_origin=True)}
+    assert kinds == {"member": "waiting", "dicom": "waiting"}
+    assert [code for code, _ in summary.aside.elements()] == ["dicom_not_dicom"], "of the text alone"
 
 
 def test_an_index_of_every_series_sets_none_aside_that_can_be_segmented(tmp_path):

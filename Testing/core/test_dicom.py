@@ -132,6 +132,88 @@ def test_a_ct_that_does_not_say_how_numbers_become_hu_is_doubted(tmp_path):
     assert dicom.read(chosen(tmp_path / "b").series)[1] == []
 
 
+def changed(folder: Path, change) -> Path:
+    """A series of 12 slices after ``change(tags, number)`` of each file."""
+    for number, path in enumerate(write_export(noise((11, 10, 12)), folder)):
+        file = pydicom.dcmread(path)
+        change(file, number)
+        file.save_as(path)
+    return folder
+
+
+@pytest.mark.parametrize("text", [b"nan ", b"inf ", b"abc ", b"0 ", b"1e300 ", b"1\\2 "])
+@pytest.mark.parametrize("number", [0, 7])
+def test_a_scale_that_is_none_is_refused_in_whichever_slice_it_stands(tmp_path, text, number):
+    def change(tags, at):
+        if at == number:
+            slope = pydicom.dataelem.RawDataElement(
+                pydicom.tag.Tag("RescaleSlope"), "DS", len(text), text, 0, False, True
+            )
+            tags[slope.tag] = slope
+
+    assert refusal(changed(tmp_path, change)) == "dicom_rescale"
+
+
+@pytest.mark.parametrize(
+    "tags, code",
+    [
+        ({"RescaleType": "MGML"}, "dicom_not_hu"),
+        ({"RescaleType": "HU"}, None),
+        ({"RescaleType": "US"}, None),
+        ({"RescaleType": "MGML", "Modality": "MR"}, None),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "dicom_inverted"),
+        ({"PhotometricInterpretation": "MONOCHROME1", "Modality": "MR"}, "dicom_inverted"),
+    ],
+)
+def test_numbers_that_are_said_to_be_no_plain_intensities_are_doubted(tmp_path, tags, code):
+    write_export(noise(), tmp_path, **tags)
+    assert [one.code for one in dicom.read(chosen(tmp_path).series)[1]] == ([] if code is None else [code])
+
+
+def test_colours_of_a_palette_are_no_intensities(tmp_path):
+    write_export(noise(), tmp_path, PhotometricInterpretation="PALETTE COLOR")
+    assert refusal(tmp_path) == "not_scalar"
+
+
+@pytest.mark.parametrize(
+    "name, values",
+    [
+        ("PatientID", "AB"),
+        ("FrameOfReferenceUID", ("1.2.1", "1.2.2")),
+        ("Modality", ("CT", "MR")),
+        ("ConvolutionKernel", ("B30f", "B70f")),
+        ("NominalPercentageOfCardiacPhase", (40.0, 70.0)),
+        ("EchoTime", ("1.2", "2.4")),
+    ],
+)
+def test_slices_of_two_volumes_that_lie_between_each_other_are_not_taken_for_one(tmp_path, name, values):
+    """At even distances, as one volume's are: nothing but the tag tells."""
+    changed(tmp_path, lambda tags, at: setattr(tags, name, values[at % 2]))
+    series = dicom.index([tmp_path]).series
+    assert [(one.size[2], one.spacing and one.spacing[2], one.problem) for one in series] == [(6, 4.0, None)] * 2
+
+
+@pytest.mark.parametrize("name", ["PatientID", "FrameOfReferenceUID"])
+def test_slices_of_two_patients_or_spaces_one_above_the_other_are_no_volume(tmp_path, name):
+    changed(tmp_path, lambda tags, at: setattr(tags, name, ("1.1", "1.2")[at >= 9]))
+    assert [one.size[2] for one in dicom.index([tmp_path]).series] == [9, 3]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tags, at: setattr(tags, "AcquisitionNumber", 1 + at % 2),  # taken in two passes
+        lambda tags, at: setattr(tags, "TriggerTime", 300 + at),
+        lambda tags, at: setattr(tags, "NominalPercentageOfCardiacPhase", (40.0, 70.0)[at >= 6]),  # slab above slab
+        lambda tags, at: setattr(tags, "EchoTime", 1.2 + 0.01 * (at % 3)),
+        lambda tags, at: setattr(tags, "FrameOfReferenceUID", f"1.2.{at}"),  # as a program made them that removes names
+    ],
+)
+def test_slices_of_one_volume_may_differ_in_this(tmp_path, change):
+    changed(tmp_path, change)
+    assert_same(read_volume(tmp_path), noise((11, 10, 12)))
+
+
 def test_a_series_keeps_what_the_scanner_calls_it(tmp_path):
     write_export(noise(), tmp_path, Modality="MR")
     assert read_volume(tmp_path).GetMetaData(MODALITY_TAG) == "MR"

@@ -13,6 +13,7 @@ import torch
 from mkd_core.errors import BundleError
 from mkd_core.inference import execution, self_test
 from mkd_core.io.bundle import default_bundle_path, load_bundle, save_bundle
+from mkd_core.measure.plausibility import weights_findings
 from mkd_core.method import networks
 from mkd_core.structures import BY_KEY, STRUCTURES
 from Testing.support.tiny_bundles import random_state_dicts, tiny_description
@@ -74,6 +75,30 @@ def test_swapped_classes_are_refused_by_name(shipped, tmp_path, first, second):
     name, other = (BY_KEY[key].name.lower() for key in (first, second))
     with pytest.raises(BundleError, match=f"takes the {name} of the built-in phantom for the {other}"):
         load_bundle(path)
+
+
+@pytest.mark.parametrize("part", HEADS)
+def test_a_structure_swapped_with_what_is_none_is_refused(shipped, tmp_path, part):
+    bundle, states = shipped
+    wrong = states()
+    order = [BY_KEY["LV"].label, 0, *range(2, 8)]
+    for name in ("head.weight", "head.bias"):
+        wrong[part][name] = wrong[part][name][order]
+    path = tmp_path / "inverted.safetensors"
+    save_bundle(path, bundle.metadata, wrong)
+    with pytest.raises(BundleError, match="left ventricle of the built-in phantom for what lies round the heart"):
+        load_bundle(path)
+
+
+def test_weights_with_one_segmentor_under_two_names_say_that_its_agreement_means_nothing(shipped, tmp_path):
+    bundle, states = shipped
+    wrong = states()
+    wrong["segmentor_syn"] = wrong["segmentor_real"]
+    path = tmp_path / "one.safetensors"
+    save_bundle(path, bundle.metadata, wrong)
+    found = weights_findings(load_bundle(path).self_test)
+    assert [one.code for one in found] == ["one_segmentor"]
+    assert weights_findings(self_test.examine_weights(bundle)) == []
 
 
 @pytest.mark.parametrize("part", HEADS)
@@ -163,6 +188,6 @@ def test_classes_have_the_names_of_the_list_that_their_network_was_trained_with(
     logits[0, 1, 0, 0, 0] = logits[0, 2, 0, 0, 1] = 9.0  # the first class here, the second there
     bundle = SimpleNamespace(localiser_structures=(left, right), structures=(right, left))
     executor = SimpleNamespace(bundle=bundle, run=lambda part, view, stream: logits)
-    at = np.ix_(*[[left.label - 1, right.label - 1]] * 2)
+    at = np.ix_(*[[left.label, right.label]] * 2)
     for part, expected in (("localiser", [[1, 0], [0, 1]]), ("segmentor_real", [[0, 1], [1, 0]])):
         assert self_test._overlaps(executor, part, [logits], truth)[at].tolist() == expected, part

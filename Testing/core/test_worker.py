@@ -215,6 +215,25 @@ def test_errors_have_a_kind_a_sentence_and_advice_and_the_worker_goes_on(known, 
             assert not output.exists()
 
 
+def test_no_output_of_a_request_is_its_volume_its_weights_another_output_or_a_foreign_file(known, ct_path, tmp_path):
+    weights, foreign = tmp_path / "weights.nrrd", tmp_path / "mine.nrrd"
+    for path in (weights, foreign):
+        path.write_bytes(b"not to be lost")
+    before = ct_path.read_bytes()
+    requests = [
+        ({"output": str(ct_path)}, "output_is_input"),
+        ({"output": str(tmp_path / "out.nrrd"), "aligned": str(ct_path)}, "output_is_input"),
+        ({"output": str(weights), "bundle": str(weights)}, "output_is_input"),
+        ({"output": str(tmp_path / "out.nrrd"), "disagreement": str(tmp_path / "out.nrrd")}, "output_twice"),
+        ({"output": str(foreign)}, "output_exists"),
+    ]
+    for number, (change, code) in enumerate(requests):
+        known.send(**{"op": "segment", "id": number, "input": str(ct_path), "options": {"threads": 1}} | change)
+        assert known.reply(number)["finding"]["code"] == code
+    assert ct_path.read_bytes() == before and not (tmp_path / "out.nrrd").exists()
+    assert {path.read_bytes() for path in (weights, foreign)} == {b"not to be lost"}
+
+
 def test_a_volume_without_a_heart_gives_an_error_and_no_file(known, tmp_path):
     noise = sitk.GetImageFromArray(np.random.default_rng(0).integers(-1000, -400, (40, 40, 40)).astype(np.int16))
     noise.SetSpacing((4, 4, 4))

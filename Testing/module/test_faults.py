@@ -129,6 +129,23 @@ def test_a_table_that_cannot_be_written_whole_leaves_the_earlier_file(panel, vol
     assert "Left ventricle" in kept.read_text(encoding="utf-8-sig")
 
 
+def test_choices_that_only_another_version_knows_do_not_keep_the_panel_from_opening(slicerApp, loadModule):
+    import slicer
+
+    from Testing.support.panel_driving import MODULE, addVolume
+
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")
+    node.SetSingletonTag("MKDSegmentation")
+    node.SetModuleName("MKDSegmentation")
+    for name, value in (("modality", "PET"), ("segmentor", "third"), ("withAligned", "maybe")):
+        node.SetParameter(name, value)
+    _module, panel = loadModule(MODULE)
+    addVolume()
+    driving.processEvents()
+    parameters = panel.logic.getParameterNode()
+    assert (parameters.modality, parameters.segmentor) == ("CT", "ensemble") and panel.ui.segmentButton.enabled
+
+
 def test_settings_that_somebody_spoilt_do_not_keep_the_panel_from_opening(slicerApp, loadModule):
     from Testing.support.panel_driving import MODULE, addVolume
 

@@ -98,6 +98,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with paths and identifiers of the sources, and details of failures",
     )
+    _add_overwrite(export)
 
     report = command("report", _report, "make a page for quality control by eye")
     _add_run(report)
@@ -108,6 +109,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         default="small",
         help="pictures inside the page, about 5 or 25 kB a study (default: small)",
     )
+    _add_overwrite(report)
 
     review = command("review", _review, "enter the decisions that the page has saved")
     _add_run(review)
@@ -116,6 +118,10 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", type=Path, metavar="RUN", help="folder of the run")
+
+
+def _add_overwrite(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--overwrite", action="store_true", help="replace a file that this run did not make")
 
 
 def _add_with_parent(command: argparse.ArgumentParser) -> None:
@@ -292,7 +298,8 @@ def _export(chosen: argparse.Namespace) -> None:
     with Ledger(chosen.folder) as ledger:
         for path, write in ((chosen.csv, write_csv), (chosen.parquet, write_parquet)):
             if path is not None:
-                print(f"{path}: {write(ledger, path, with_paths=chosen.with_paths)} rows")
+                rows = write(ledger, path, with_paths=chosen.with_paths, overwrite=chosen.overwrite)
+                print(f"{path}: {rows} rows")
 
 
 def _report(chosen: argparse.Namespace) -> None:
@@ -300,7 +307,7 @@ def _report(chosen: argparse.Namespace) -> None:
 
     path = chosen.out or chosen.folder / "report.html"
     with Ledger(chosen.folder) as ledger:
-        written = write_report(ledger, path, pictures=chosen.pictures)
+        written = write_report(ledger, path, pictures=chosen.pictures, overwrite=chosen.overwrite)
     size = path.stat().st_size
     print(f"{path}: {written} studies, " + (f"{size / 1e6:.1f} MB" if size > 1e6 else f"{size / 1e3:.0f} kB"))
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from mkd_core.archive.ledger import Ledger
 from mkd_core.errors import InputError
-from mkd_core.io import atomic
 from mkd_core.measure.study_table import no_formula
 from mkd_core.structures import BY_KEY
 
@@ -110,11 +109,12 @@ def _flat(summary: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def write_csv(ledger: Ledger, path: Path, *, with_paths: bool = False) -> int:
+def write_csv(ledger: Ledger, path: Path, *, with_paths: bool = False, overwrite: bool = False) -> int:
     """Write the table as comma-separated values, UTF-8, with a header; returns the number of rows.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: it cannot be written, or would replace a file that the run did not make, which only ``overwrite``
+            allows.
     """
     count = 0
 
@@ -127,15 +127,15 @@ def write_csv(ledger: Ledger, path: Path, *, with_paths: bool = False) -> int:
                 writer.writerow({k: no_formula(v) if isinstance(v, str) else v for k, v in row.items()})
                 count += 1
 
-    atomic.write_output(path, write)
+    ledger.write_output(path, write, overwrite=overwrite)
     return count
 
 
-def write_parquet(ledger: Ledger, path: Path, *, with_paths: bool = False) -> int:
+def write_parquet(ledger: Ledger, path: Path, *, with_paths: bool = False, overwrite: bool = False) -> int:
     """Write the table as Parquet; returns the number of rows.
 
     Raises:
-        InputError: pyarrow is missing, or it cannot be written.
+        InputError: pyarrow is missing, or what :func:`write_csv` raises.
     """
     try:
         import pyarrow
@@ -155,7 +155,7 @@ def write_parquet(ledger: Ledger, path: Path, *, with_paths: bool = False) -> in
                 writer.write_table(_arrow_table(rows, schema))
                 count += len(rows)
 
-    atomic.write_output(path, write)
+    ledger.write_output(path, write, overwrite=overwrite)
     return count
 
 

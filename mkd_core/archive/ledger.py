@@ -20,12 +20,13 @@ import platform
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from mkd_core.errors import InputError
+from mkd_core.io.atomic import write_output
 from mkd_core.measure.messages import finding, refusal
 
 State = Literal["waiting", "running", "done", "failed", "aside"]
@@ -348,6 +349,20 @@ class Ledger:
 
     def _put(self, name: str, value: Any) -> None:
         self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
+
+    def write_output(self, path: Path, write: Callable[[Path], object], *, overwrite: bool = False) -> None:
+        """Write a file of the whole run for a user, and remember it: the next one may replace it.
+
+        Raises:
+            InputError: it cannot be written, or it would replace the ledger or, without ``overwrite``, a file that this
+                run did not make.
+        """
+        place = f"wrote {path.resolve()}"
+        digest = write_output(
+            path, write, inputs=[self.folder / LEDGER_NAME], overwrite=overwrite, earlier=self.get(place)
+        )
+        with self._writing():
+            self._put(place, digest)
 
     # ---- indexing ----
 

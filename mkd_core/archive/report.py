@@ -18,7 +18,6 @@ import numpy as np
 from mkd_core.archive.ledger import DECISIONS, Ledger, Review
 from mkd_core.archive.study import POINTS, result_folder
 from mkd_core.errors import InputError
-from mkd_core.io import atomic
 from mkd_core.measure.messages import describe
 from mkd_core.protocol import Finding
 from mkd_core.structures import BY_KEY
@@ -45,7 +44,7 @@ _BLOCK = 250
 _PAGE = Path(__file__).parent / "page"
 
 
-def write_report(ledger: Ledger, path: Path, *, pictures: str = "small") -> int:
+def write_report(ledger: Ledger, path: Path, *, pictures: str = "small", overwrite: bool = False) -> int:
     """Write the page.
 
     Args:
@@ -53,6 +52,7 @@ def write_report(ledger: Ledger, path: Path, *, pictures: str = "small") -> int:
         path: of the page.
         pictures: those inside it: "small", "large" or "none".  Where the page lies in the folder of the run it shows
             the large ones beside it in any case.
+        overwrite: whether a file that the run did not make may be replaced.
 
     Returns:
         How many studies it shows.
@@ -93,7 +93,7 @@ def write_report(ledger: Ledger, path: Path, *, pictures: str = "small") -> int:
             _write_pictures(file, files, places)
             file.write(after)
 
-    atomic.write_output(path, write)
+    ledger.write_output(path, write, overwrite=overwrite)
     return len(rows)
 
 

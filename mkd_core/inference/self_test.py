@@ -16,7 +16,7 @@ import functools
 import itertools
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,11 +78,13 @@ class SelfTest:
         known: structures of the phantom that the weights can tell.
         cycle_error: mean absolute difference in [-1, 1] between the phantom and its reconstruction; None where the
             bundle does not use it.
+        one_segmentor: S_real and S_syn are the same network, so that their agreement says nothing.
     """
 
     found: int | None = None
     known: int = len(STRUCTURES)
     cycle_error: float | None = None
+    one_segmentor: bool = False
 
     @property
     def passed(self) -> bool:
@@ -126,13 +128,14 @@ def _examine(bundle: Bundle) -> SelfTest:
     executor = execution.Executor(bundle, device, execution.choose_precision("auto", device))
     assistant = bundle.metadata["assistant"]
     localised = _localised(executor)
+    untried = SelfTest(one_segmentor=_are_alike(bundle, "segmentor_real", "segmentor_syn"))
     spacing = bundle.spacing
     if not isinstance(spacing, float):  # the segmentors' phantom is drawn on cubic voxels
         _refuse_confusion("localiser", localised)
-        return SelfTest()
+        return untried
     shape = _shape(spacing, bundle.stride)
     if np.prod(shape, dtype=float) > _MOST_VOXELS:
-        return SelfTest()
+        return untried
 
     image, truth = _normalised(bundle, bundle.target, spacing, shape)
     heart = as_tensor(truth > 0)
@@ -174,7 +177,15 @@ def _examine(bundle: Bundle) -> SelfTest:
             raise refused("weights_generator_idle")
         if _count_found(localised) == 0:
             raise refused("weights_localiser")
-    return SelfTest(found, known, cycle_error)
+    return replace(untried, found=found, known=known, cycle_error=cycle_error)
+
+
+def _are_alike(bundle: Bundle, first: str, second: str) -> bool:
+    """Whether two networks have the same weights."""
+    import torch
+
+    one, other = (bundle.network(part).state_dict() for part in (first, second))
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def _localised(executor: Executor) -> np.ndarray:
@@ -186,7 +197,16 @@ def _localised(executor: Executor) -> np.ndarray:
 
 
 def _refuse_confusion(part: str, overlaps: np.ndarray) -> None:
-    """Refuse a network that finds a structure well, under the label of another."""
+    """Refuse a network that finds a structure well, under the label of another.
+
+    Args:
+        part: the network.
+        overlaps: ``(8, 8)``, see :func:`_overlaps`.
+    """
+    for label in range(1, CLASS_COUNT):
+        if min(overlaps[0, label], overlaps[label, 0]) >= _FOUND:
+            raise refused("weights_inverted", part=part, first=STRUCTURES[label - 1].key)
+    overlaps = overlaps[1:, 1:]
     suspects = (overlaps >= _FOUND) & (np.diag(overlaps) < _MISSED)[:, None]
     np.fill_diagonal(suspects, False)
     if not suspects.any():
@@ -201,7 +221,7 @@ def _refuse_confusion(part: str, overlaps: np.ndarray) -> None:
 
 
 def _count_found(overlaps: np.ndarray) -> int:
-    return int(np.count_nonzero(np.diag(overlaps) >= _FOUND))
+    return int(np.count_nonzero(np.diag(overlaps)[1:] >= _FOUND))
 
 
 def _overlaps(
@@ -211,7 +231,7 @@ def _overlaps(
     truth: np.ndarray,
     stream_of: Callable[[torch.Tensor], Stream] = lambda _view: "target",
 ) -> np.ndarray:
-    """Dice overlap of every drawn structure with every predicted one, ``(7, 7)``."""
+    """Dice overlap of every drawn label with every predicted one, ``(8, 8)``; 0 is what is no structure."""
     import torch
 
     from mkd_core.method.ensemble import best_class
@@ -226,7 +246,7 @@ def _overlaps(
     common = np.bincount(pairs, minlength=CLASS_COUNT**2).reshape(CLASS_COUNT, CLASS_COUNT)
     sizes = common.sum(axis=1)[:, None] + common.sum(axis=0)[None]
     overlaps: np.ndarray = 2.0 * common / np.maximum(sizes, 1)
-    return overlaps[1:, 1:]
+    return overlaps
 
 
 def _normalised(

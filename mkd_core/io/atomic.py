@@ -215,17 +215,35 @@ def write_file(path: Path | str, write: Callable[[Path], object], *, private: bo
         raise OSError(errno.EINVAL, error.message, str(path)) from error
 
 
-def write_output(path: Path, write: Callable[[Path], object]) -> None:
-    """:func:`write_file`, for a file that a user has named.
+def write_output(
+    path: Path,
+    write: Callable[[Path], object],
+    *,
+    inputs: Iterable[Path] = (),
+    overwrite: bool = False,
+    earlier: str | None = None,
+) -> str:
+    """Write one file that a user has named, in a format that has no place for our mark.
+
+    Args:
+        path: the file.
+        write: called with the path of an empty draft to fill.
+        inputs: files that are read; none of them is ever written over.
+        overwrite: whether a file that this package did not make may be replaced.
+        earlier: SHA-256 of what an earlier run has written there, which may be replaced; None if none has.
+
+    Returns:
+        SHA-256 of the file, for ``earlier`` of the next run.
 
     Raises:
         InputError: it cannot be written, with the reason.
     """
-    check_folder(path)
-    try:
-        write_file(path, write)
-    except OSError as error:
-        raise _cannot_be_written(path) from error
+    is_ours = earlier is not None and path.is_file() and _whole_digest(path) == earlier
+    outputs = OutputFiles(inputs=inputs, overwrite=overwrite or is_ours)
+    outputs.check(path)
+    with outputs:
+        outputs.write(path, write)
+    return _whole_digest(path)
 
 
 def write_bytes(path: Path | str, content: bytes, *, private: bool = False) -> None:
@@ -345,6 +363,11 @@ def _digest(path: Path, mark: int) -> str:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _whole_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_part(path: Path, source: Path) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -63,11 +64,21 @@ _ASIDE_MM, _ASIDE_SHARE = 0.05, 2e-3
 #: A gantry is tilted by less than this; slices further aside are none of one volume, degrees.
 _MOST_TILT = 45.0
 
+#: What one volume has one value of.  Where slices with several values lie between each other, they are of several
+#: volumes; where they lie one after the other, they are slabs of one.
+_ONE_VALUE = ("NominalPercentageOfCardiacPhase", "EchoTime", "DiffusionBValue", "ConvolutionKernel")
+
+#: Numbers of these tags are the same value if they differ by no more than this, as a share.
+_SAME_VALUE = 0.04
+
 #: A heart is at least this high, mm.
 _LEAST_HEIGHT = 80.0
 
 #: The phase of the heart's cycle that is preferred, in percent of the cycle: in mid-diastole it moves least.
 _BEST_PHASE = 75.0
+
+#: Photometric interpretations of intensities; others are colours, a palette's numbers among them.
+_PLAIN = ("", "MONOCHROME1", "MONOCHROME2")
 
 #: Words for the parts of the body that a heart is in.
 _HEART_WORDS = ("HEART", "CARD", "CORON", "CHEST", "THORA", "AORTA")
@@ -326,9 +337,14 @@ def _without_copies(headers: list[Header]) -> tuple[list[Header], list[Aside]]:
 
 def _volumes(headers: list[Header], broken: list[Aside]) -> list[Series]:
     """The volumes in one DICOM series."""
-    frames = [frame for header in headers for frame in header.frames]
     by_file = {header.file: header for header in headers}
-    stacks = [stack for direction in _by_direction(frames) for stack in _by_phase(direction)]
+    stacks = [
+        stack
+        for frames in _by_owner(headers)
+        for direction in _by_direction(frames)
+        for mixed in _unmixed(direction)
+        for stack in _by_phase(mixed)
+    ]
     return [
         _volume(by_file, stack, part, len(stacks), broken)
         for part, stack in enumerate(sorted(stacks, key=_order_of_stack), start=1)
@@ -338,6 +354,57 @@ def _volumes(headers: list[Header], broken: list[Aside]) -> list[Series]:
 def _order_of_stack(stack: list[Frame]) -> tuple[Any, ...]:
     values = [stack[0].values.get(name) for name in SPLITTING_TAGS]
     return (-len(stack), *[(isinstance(value, str), value is not None, value or 0) for value in values])
+
+
+def _by_owner(headers: list[Header]) -> list[list[Frame]]:
+    """Frames apart by patient, modality and frame of reference: programs that remove names have given several series
+    one UID.
+
+    The frame of reference does not count where every file has one of its own, as other such programs leave it.
+    """
+    spaces = {header.text("FrameOfReferenceUID") for header in headers}
+    groups: dict[tuple[str, ...], list[Frame]] = {}
+    for header in headers:
+        owner = [header.text("PatientID") or header.text("PatientName"), header.text("Modality").upper()]
+        if len(spaces) < len(headers):
+            owner.append(header.text("FrameOfReferenceUID"))
+        groups.setdefault(tuple(owner), []).extend(header.frames)
+    return list(groups.values())
+
+
+def _unmixed(frames: list[Frame]) -> list[list[Frame]]:
+    """Frames apart by each tag of :data:`_ONE_VALUE` of which frames with several values lie between each other."""
+    if any(frame.position is None or frame.directions is None or frame.spacing is None for frame in frames):
+        return [frames]
+    stacks = [frames]
+    for name in _ONE_VALUE:
+        stacks = [part for stack in stacks for part in _apart(stack, name)]
+    return stacks
+
+
+def _apart(frames: list[Frame], name: str) -> list[list[Frame]]:
+    groups: dict[Any, list[Frame]] = {}
+    representative = _representatives({frame.values.get(name) for frame in frames})
+    for frame in frames:
+        groups.setdefault(representative[frame.values.get(name)], []).append(frame)
+    normal = np.cross(*frames[0].geometry[1])
+    ranges = []
+    for group in groups.values():
+        heights = [float(frame.geometry[0] @ normal) for frame in group]
+        ranges.append((min(heights), max(heights)))
+    ranges.sort()
+    is_mixed = any(low < high - _SAME_PLACE for (_, high), (low, _) in itertools.pairwise(ranges))
+    return list(groups.values()) if is_mixed else [frames]
+
+
+def _representatives(values: set[Any]) -> dict[Any, Any]:
+    """For every value of a tag the one that stands for it and for the numbers that are the same but for rounding."""
+    found = {value: value for value in values}
+    numbers = sorted(value for value in values if isinstance(value, float))
+    for lower, higher in itertools.pairwise(numbers):
+        if higher - lower <= _SAME_VALUE * abs(higher):
+            found[higher] = found[lower]
+    return found
 
 
 def _by_direction(frames: list[Frame]) -> list[list[Frame]]:
@@ -428,7 +495,7 @@ def _phase(frame: Frame, description: str, comments: str) -> float | None:
 def _not_an_image(header: Header, modality: str) -> Finding | None:
     if modality not in MODALITIES:
         return finding("dicom_modality_unknown", said=modality or "—")
-    if header.text("SamplesPerPixel") not in ("", "1"):
+    if header.text("SamplesPerPixel") not in ("", "1") or header.text("PhotometricInterpretation") not in _PLAIN:
         return finding("not_scalar")
     if "LOCALIZER" in header.text("ImageType").upper():
         return finding("dicom_scout")
@@ -629,8 +696,8 @@ def read(series: Series) -> tuple[sitk.Image, list[Finding]]:
                     raise refusal(finding("file_damaged", file=file.name))
                 volume = volume.astype(np.result_type(volume, voxels), copy=False)
                 volume[places[file, number]] = voxels
-            if series.modality == "CT" and not findings and not dicom_pixels.is_rescaled(tags, numbers[0]):
-                findings.append(finding("dicom_no_rescale", file=file.name))
+            if not findings:
+                findings += dicom_pixels.scale_findings(file, tags, numbers[0], series.modality)
     stack = _stack_of(series, frames)
     origin = stack.origin
     if stack.aside is not None:

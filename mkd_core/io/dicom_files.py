@@ -61,6 +61,7 @@ _TAGS = (
     "PatientID",
     "PatientName",
     "PerFrameFunctionalGroupsSequence",
+    "PhotometricInterpretation",
     "PixelSpacing",
     "ProtocolName",
     "Rows",

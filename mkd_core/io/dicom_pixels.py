@@ -20,6 +20,7 @@ import SimpleITK as sitk
 
 from mkd_core.io.dicom_files import FileReference, Opener, functional_group, require_pydicom
 from mkd_core.measure.messages import finding, refusal
+from mkd_core.protocol import Finding
 
 #: What GDCM decodes: JPEG, JPEG-LS, JPEG 2000, RLE (DICOM PS3.6, table A-1).
 _KNOWN_TO_GDCM = tuple(
@@ -40,6 +41,13 @@ _PIXEL_TAGS = (
     "PixelRepresentation",
     "NumberOfFrames",
 )
+
+
+#: Rescale types of Hounsfield units; "US" is "unspecified" (DICOM PS3.3, C.11.1.1.2).
+_HU = ("", "HU", "HU_MOD", "US")
+
+#: Larger slopes and intercepts mean nothing.
+_MOST_SCALE = 1e6
 
 
 class Decoder:
@@ -93,7 +101,7 @@ class Decoder:
             at = number or 0
             if at >= len(stored):
                 raise refusal(finding("file_damaged", file=file.name))
-            yield number, _scaled(stored[at], tags, number)
+            yield number, _scaled(stored[at], _scale(file, tags, number) or (1.0, 0.0))
 
     def _stored(self, file: FileReference, tags: Any) -> np.ndarray:
         syntax = tags.file_meta.get("TransferSyntaxUID") if hasattr(tags, "file_meta") else None
@@ -143,21 +151,47 @@ class Decoder:
         return voxels
 
 
-def is_rescaled(tags: Any, number: int | None) -> bool:
-    """Whether a file says how the numbers stored become intensities."""
-    return _scale(tags, number) is not None
+def scale_findings(file: FileReference, tags: Any, number: int | None, modality: str) -> list[Finding]:
+    """What is doubtful about how the numbers stored in a file become intensities."""
+    found = []
+    if modality == "CT":
+        unit = str(_transformation(tags, number).get("RescaleType") or "").strip()
+        if _scale(file, tags, number) is None:
+            found.append(finding("dicom_no_rescale", file=file.name))
+        elif unit.upper() not in _HU:
+            found.append(finding("dicom_not_hu", file=file.name, said=unit))
+    if tags.get("PhotometricInterpretation") == "MONOCHROME1":
+        found.append(finding("dicom_inverted", file=file.name))
+    return found
 
 
-def _scale(tags: Any, number: int | None) -> tuple[float, float] | None:
-    group = tags
+def _transformation(tags: Any, number: int | None) -> Any:
+    """The tags that say how stored numbers become intensities."""
     if number is not None and "PerFrameFunctionalGroupsSequence" in tags:
-        group = functional_group(tags, number, "PixelValueTransformationSequence")
-    slope, intercept = group.get("RescaleSlope"), group.get("RescaleIntercept")
-    return None if slope is None or intercept is None else (float(slope), float(intercept))
+        return functional_group(tags, number, "PixelValueTransformationSequence")
+    return tags
 
 
-def _scaled(stored: np.ndarray, tags: Any, number: int | None) -> np.ndarray:
-    scale = _scale(tags, number) or (1.0, 0.0)
+def _scale(file: FileReference, tags: Any, number: int | None) -> tuple[float, float] | None:
+    """Slope and intercept, None where one is not stated.
+
+    Raises:
+        InputError: they are no numbers by which anything could be scaled.
+    """
+    try:
+        group = _transformation(tags, number)
+        slope, intercept = group.get("RescaleSlope"), group.get("RescaleIntercept")
+        if slope is None or intercept is None:
+            return None
+        scale = float(slope), float(intercept)
+    except (TypeError, ValueError) as error:
+        raise refusal(finding("dicom_rescale", file=file.name)) from error
+    if not all(abs(value) <= _MOST_SCALE for value in scale) or scale[0] == 0:  # False for what is no number, too
+        raise refusal(finding("dicom_rescale", file=file.name))
+    return scale
+
+
+def _scaled(stored: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
     if all(value == round(value) for value in scale) and np.issubdtype(stored.dtype, np.integer):
         wide = stored.astype(np.int64) * int(scale[0]) + int(scale[1])
         return wide.astype(np.int16 if wide.min() >= -32768 and wide.max() <= 32767 else np.int32)

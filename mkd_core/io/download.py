@@ -8,6 +8,7 @@ plain words, without any character that could mark up a text.  Nothing else in t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -177,9 +178,9 @@ def fetch_bytes(
     check_address(url)
     limits = _Limits(cancelled or (lambda: False), max_bytes, max_seconds)
     whole = bytearray()
-    with _opened(url.strip(), open_url or _open, limits) as response:
-        limits.check(max(_length(response), 0))
-        for chunk in _pieces(response):
+    with _receiving(url.strip(), open_url or _open, limits) as (expected, pieces):
+        limits.check(max(expected, 0))
+        for chunk in pieces:
             whole += chunk
             limits.check(len(whole))
     return bytes(whole)
@@ -240,12 +241,11 @@ def _fetch(url: str, part: Path, progress: Callable, limits: _Limits, open_url: 
     """Write what comes to ``part`` and return its SHA-256."""
     progress(0.0, "Connecting")
     digest, done = hashlib.sha256(), 0
-    with _opened(url, open_url, limits) as response, part.open("wb") as file:
-        expected = _length(response)
+    with _receiving(url, open_url, limits) as (expected, pieces), part.open("wb") as file:
         limits.check(max(expected, 0))
         if shutil.disk_usage(part.parent).free < expected + (64 << 20):
             raise _refused("download_no_space")
-        for chunk in _pieces(response):
+        for chunk in pieces:
             done += len(chunk)
             limits.check(done)
             file.write(chunk)
@@ -259,27 +259,52 @@ def _fetch(url: str, part: Path, progress: Callable, limits: _Limits, open_url: 
     return digest.hexdigest()
 
 
-def _opened(url: str, open_url: Callable, limits: _Limits):
-    """The response; a server that takes its time for the headers does not keep a cancel from being heard."""
-    answers: queue.Queue = queue.Queue()
+@contextlib.contextmanager
+def _receiving(url: str, open_url: Callable, limits: _Limits) -> Iterator[tuple[int, Iterator[bytes]]]:
+    """The length of what an address holds, -1 where it is untold, and its bytes as they come.
 
-    def ask() -> None:
-        try:
-            answers.put((open_url(url), None))
-        except Exception as error:
-            answers.put((None, error))
+    A thread waits for the server, so that a cancel and the limit of time are heard whatever the server does.
+    """
+    came: queue.Queue = queue.Queue(maxsize=1)
+    is_over = threading.Event()
 
-    threading.Thread(target=ask, name="download", daemon=True).start()
-    while True:
+    def give(item: object) -> None:
+        while not is_over.is_set():
+            with contextlib.suppress(queue.Full):
+                came.put(item, timeout=0.1)
+                return
+        raise Cancelled()
+
+    def receive() -> None:
         try:
-            response, failure = answers.get(timeout=0.1)
-            break
-        except queue.Empty:
+            with _opened(url, open_url) as response:
+                give(_length(response))
+                for piece in _pieces(response):
+                    give(piece)
+            give(None)
+        except BaseException as error:
+            with contextlib.suppress(Cancelled):
+                give(error)
+
+    def take() -> Any:
+        while True:
             limits.check()
+            with contextlib.suppress(queue.Empty):
+                item = came.get(timeout=0.1)
+                if isinstance(item, BaseException):
+                    raise item
+                return item
+
+    threading.Thread(target=receive, name="download", daemon=True).start()
     try:
-        if failure is not None:
-            raise failure
-        return response
+        yield take(), iter(take, None)
+    finally:
+        is_over.set()
+
+
+def _opened(url: str, open_url: Callable) -> Any:
+    try:
+        return open_url(url)
     except urllib.error.HTTPError as error:
         raise _refused("download_refused", status=error.code, reason=_plain(error.reason)) from error
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:

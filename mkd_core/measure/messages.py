@@ -385,6 +385,11 @@ MESSAGES: Mapping[str, Message] = {
         ),
         _EXPORT_AGAIN,
     ),
+    "dicom_rescale": Message(
+        "refusal",
+        _("The DICOM file “{file}” does not say in numbers how what it stores becomes intensities."),
+        _("Export the series anew."),
+    ),
     "dicom_compression": Message(
         "refusal",
         _("The voxels are compressed in a way that cannot be read here ({compression})."),
@@ -534,6 +539,16 @@ MESSAGES: Mapping[str, Message] = {
         "amber",
         _("The DICOM files do not say how their numbers become HU."),
         _("Check the intensities; export the series anew."),
+    ),
+    "dicom_not_hu": Message(
+        "amber",
+        _("The DICOM files say that their numbers are not HU but {said}."),
+        _("Choose the series of plain CT images."),
+    ),
+    "dicom_inverted": Message(
+        "amber",
+        _("The DICOM files say that their images are shown with bright and dark exchanged."),
+        _("Check that blood is brighter than lung."),
     ),
     # ---- options ----
     "option_unknown": Message("refusal", _("There is no option “{option}”.")),
@@ -707,6 +722,12 @@ MESSAGES: Mapping[str, Message] = {
         _(
             "These weights give wrong structures on the self-test: the {part} takes the {first} of the built-in "
             "phantom for the {second}."
+        )
+    ),
+    "weights_inverted": _of_self_test(
+        _(
+            "These weights give wrong structures on the self-test: the {part} takes the {first} of the built-in "
+            "phantom for what lies round the heart."
         )
     ),
     "weights_no_numbers": Message(
@@ -926,6 +947,14 @@ MESSAGES: Mapping[str, Message] = {
         ),
         _("Check every structure. What the volume calls left, back and head is not."),
     ),
+    "short_axis_in_box": Message(
+        "amber",
+        _(
+            "The directions of this stack seem to be lost: the segmentors agree on more of what is in the box if its "
+            "slices are taken for the usual short-axis ones. It was segmented so."
+        ),
+        _("Check every structure. What the volume calls left, back and head is not."),
+    ),
     "coarse_differs": Message(
         "amber",
         _("The first, coarse look at the volume saw this structure otherwise: the two overlap by only {overlap:.0%}."),
@@ -1008,6 +1037,11 @@ MESSAGES: Mapping[str, Message] = {
     ),
     "second_heart": Message(
         "amber", _("There is a second heart of {ml:.0f} ml in the volume, which was not segmented.")
+    ),
+    "one_segmentor": Message(
+        "amber",
+        _("The two segmentors of these weights are the same network, so their agreement says nothing."),
+        _("Check each structure by eye, or choose other weights."),
     ),
     "weights_untried": Message(
         "amber", _("These weights could not be tried on the built-in phantom, so nothing shows that they know hearts.")

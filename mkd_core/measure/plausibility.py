@@ -412,12 +412,17 @@ def body_width_at(volume: OrientedVolume, height_mm: float) -> float | None:
 
 
 def weights_findings(self_test: SelfTest | None) -> list[Finding]:
-    """A finding for weights that did not recognise the phantom or could not be tried on it; none for the others."""
-    if self_test is None or self_test.passed:
+    """Findings for weights that did not recognise the phantom or could not be tried on it, and for those whose two
+    segmentors are one; none for the others.
+    """
+    if self_test is None:
         return []
+    found = [finding("one_segmentor")] if self_test.one_segmentor else []
     if self_test.found is None:
-        return [finding("weights_untried")]
-    return [finding("weights_unproven", found=self_test.found, known=self_test.known)]
+        found.append(finding("weights_untried"))
+    elif not self_test.passed:
+        found.append(finding("weights_unproven", found=self_test.found, known=self_test.known))
+    return found
 
 
 def second_heart_findings(millilitres: float) -> list[Finding]:
