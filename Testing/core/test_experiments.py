@@ -249,6 +249,8 @@ def test_the_command_compares_rows_on_real_scans(stacks, tmp_path, capsys):
     assert results[0]["settings"]["networks"]["segmentor_norm"] == "instance"  # what a row names goes before it
     assert results[1]["settings"]["method"]["distillation_dice"] == 0.5
     assert "| 2 | target only (2 assistants) |" in capsys.readouterr().out
+    pictures = list((tmp_path / "out" / "runs").glob("*/panel.png"))
+    assert {picture.parent.name for picture in pictures} == {"02_02_MKD_0", "02_01_MKD_0"}
     for wrong in (["experiment", "cine-lge"], [*arguments, "--rows", "MKT"]):
         with pytest.raises(SystemExit):
             cli.main(wrong)

@@ -57,6 +57,9 @@ QUICK = MethodConfig(segmentor_lr=5e-3, generator_lr=4e-4)
 TINY_NETWORKS = NetworksConfig((4, 8, 8), generator=2, generator_blocks=1, discriminator=2)
 SMALL_NETWORKS = NetworksConfig((8, 16, 32, 64), generator=4, generator_blocks=2, discriminator=8)
 
+#: Pixels of a voxel in pictures.
+_PICTURE_ZOOM = 4
+
 #: Seeds of a second network and of the first are so far apart.
 _TWIN_SEED = 1000
 
@@ -375,39 +378,38 @@ def _carry_out(benchmark: Benchmark, run: Run, scale: Scale, out: Path, threads:
         "curve": curve,
     }
     if aligns and run.pair == 0:
-        assistant = next(case for case in cases if case.modality != benchmark.target)
-        shown = [
-            tested["test"][0],
-            prepare_volume(
-                assistant, scale.stage.spacing, rules[assistant.modality], out / "prepared", margin_mm, structures
-            ),
-        ]
-        _draw(parts, *shown, scale.stage.patch_size, structures, Path(config.out) / "panel.png")
+        case = next(case for case in cases if case.modality != benchmark.target)
+        rule = rules[case.modality]
+        assistant = prepare_volume(case, scale.stage.spacing, rule, out / "prepared", margin_mm, structures)
+        size, path = scale.stage.patch_size, Path(config.out) / "panel.png"
+        _draw(parts, _centre(tested["test"][0], size), _centre(assistant, size), structures, path)
     result |= {"validation": measure(parts, aligns, "validation", "dice")["dice"]}
     on_test = measure(parts, aligns, "test", "dice", "hd95")
     return result | {"test": on_test["dice"], "test HD95": on_test["hd95"]}
 
 
+#: Image ``(1, 1, D, H, W)`` and labels ``(1, D, H, W)``.
+_Shown = tuple[torch.Tensor, torch.Tensor]
+
+
+def _centre(volume: PreparedVolume, size: tuple[int, int, int]) -> _Shown:
+    """The middle of a heart."""
+    image, labels = np.load(volume.image, mmap_mode="r"), np.load(volume.labels, mmap_mode="r")
+    index = []
+    for low, high, side, length in zip(volume.heart_low, volume.heart_high, size, image.shape):
+        index.append(np.clip((low + high - side) // 2 + np.arange(side), 0, length - 1))
+    box = np.ix_(*index)
+    return torch.from_numpy(image[box].astype(np.float32))[None, None], torch.from_numpy(np.array(labels[box]))[None]
+
+
 def _draw(
-    parts: dict[str, nn.Module],
-    target: PreparedVolume,
-    assistant: PreparedVolume,
-    size: tuple[int, int, int],
-    structures: Sequence[Structure],
-    path: Path,
+    parts: dict[str, nn.Module], target: _Shown, assistant: _Shown, structures: Sequence[Structure], path: Path
 ) -> None:
     """Picture of what the networks make of a person of the test and of one of the assistants."""
     device = next(parts["segmentor_real"].parameters()).device
-    given: list[torch.Tensor] = []
-    for volume in (target, assistant):
-        image, labels = np.load(volume.image), np.load(volume.labels)
-        middle = [(low + high) // 2 for low, high in zip(volume.heart_low, volume.heart_high)]
-        near = [place - side // 2 + np.arange(side) for place, side in zip(middle, size)]
-        box = np.ix_(*[np.clip(places, 0, length - 1) for places, length in zip(near, image.shape)])
-        given.append(torch.from_numpy(image[box].astype(np.float32))[None, None].to(device))
-        given.append(torch.from_numpy(labels[box])[None].to(device))
-    pixels = panel(parts, *given, structures)
-    write_png(pixels.repeat(4, axis=0).repeat(4, axis=1), path)
+    (x_t, y_t), (x_a, y_a) = ((image.to(device), labels.to(device)) for image, labels in (target, assistant))
+    pixels = panel(parts, x_t, y_t, x_a, y_a, structures)
+    write_png(pixels.repeat(_PICTURE_ZOOM, axis=0).repeat(_PICTURE_ZOOM, axis=1), path)
 
 
 def mean_dice(rows: Scores) -> float:
