@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -252,18 +253,29 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._outcome = outcome
         if outcome.segmentation:
             self._undoButton.offer(outcome.undo)
-            self._isHeld = True  # the panel is shown once, when all is known
-            try:
+            with self._held():
                 # even if another module is shown meanwhile
                 self.logic.getParameterNode().outputSegmentation = outcome.segmentation
                 self._estimate.updateFromRun(outcome.report, self._computing.device)
-            finally:
-                self._isHeld = False
         self._updatePanel()
         if outcome.segmentation and self._parameterNode:
-            lib.showHeart(outcome.segmentation)
+            self._showHeart(outcome.segmentation)
             self._surfaces.showNew(outcome.segmentation, self._parameterNode.inputVolume)
             self._overlay.showFirst()
+
+    def _showHeart(self, segmentation) -> None:
+        """Bring the views to a segmentation; how it is shown there changes nothing in the panel."""
+        with self._held():
+            lib.showHeart(segmentation)
+
+    @contextlib.contextmanager
+    def _held(self):
+        """Show nothing of changes that follow each other: one alone may be a volume with another one's segmentation."""
+        wasHeld, self._isHeld = self._isHeld, True
+        try:
+            yield
+        finally:
+            self._isHeld = wasHeld
 
     def onBatchRow(self, row: lib.BatchRow) -> None:
         """Keep what the views show while a batch segments other volumes; take the result of the selected one."""
@@ -277,10 +289,12 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onShowBatchRow(self, row: lib.BatchRow) -> None:
         """Show a finished volume of a batch and its segmentation."""
         if self._parameterNode:
-            self._parameterNode.inputVolume = row.volume
-            self._parameterNode.outputSegmentation = row.segmentation
-            lib.showHeart(row.segmentation)
-            self._surfaces.showNew(row.segmentation, row.volume)
+            with self._held():
+                self._parameterNode.inputVolume = row.volume
+                self._parameterNode.outputSegmentation = row.segmentation
+            self._updatePanel()
+            self._showHeart(row.segmentation)
+            self._surfaces.showNew(row.segmentation, row.volume, isAsked=True)
 
     def _secondsFor(self, volume) -> float:
         if lib.reasonVolumeCannotBeUsed(volume):
@@ -315,25 +329,26 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Follow the selected volume: its own segmentation is the output, so that a run never overwrites that of
         another volume.
         """
-        volume, box = self._parameterNode.inputVolume, self._parameterNode.heartBox
-        if volume is not self._shownInput:
-            if lib.isBoxOfAnother(box, volume):
-                box = self._parameterNode.heartBox = None
-            wasRemoved = self._shownInput and not slicer.mrmlScene.IsNodePresent(self._shownInput)
-            if self._outcome and not (wasRemoved and self._outcome.status == "cancelled"):
-                self._outcome = None  # but that a run was cancelled because its volume was removed stays
-            self._shownInput = volume
-            self._runButtons.takeQuestionBack()
-            lib.showOnlyThoseOf(volume)
-            self._warmTimer.start()
-            if not self.logic.isRunning or self._batch.isActive:
-                self._parameterNode.outputSegmentation = lib.segmentationOf(
-                    volume, self._parameterNode.outputSegmentation
-                )
-        lib.keepForVolume(box, volume)
-        self._choices.followVolume(volume)
-        self._choices.show(self._parameterNode)
-        self._observeSelectedNodes()
+        with self._held():
+            volume, box = self._parameterNode.inputVolume, self._parameterNode.heartBox
+            if volume is not self._shownInput:
+                if lib.isBoxOfAnother(box, volume):
+                    box = self._parameterNode.heartBox = None
+                wasRemoved = self._shownInput and not slicer.mrmlScene.IsNodePresent(self._shownInput)
+                if self._outcome and not (wasRemoved and self._outcome.status == "cancelled"):
+                    self._outcome = None  # but that a run was cancelled because its volume was removed stays
+                self._shownInput = volume
+                self._runButtons.takeQuestionBack()
+                lib.showOnlyThoseOf(volume)
+                self._warmTimer.start()
+                if not self.logic.isRunning or self._batch.isActive:
+                    self._parameterNode.outputSegmentation = lib.segmentationOf(
+                        volume, self._parameterNode.outputSegmentation
+                    )
+            lib.keepForVolume(box, volume)
+            self._choices.followVolume(volume)
+            self._choices.show(self._parameterNode)
+            self._observeSelectedNodes()
         self._updatePanel()
 
     def _observeSelectedNodes(self) -> None:

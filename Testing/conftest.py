@@ -1,8 +1,15 @@
 """Fixtures of the stand-in GUI, for the tests that ask for them. Tests of mkd_core alone import nothing of it."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
+
+# Processes that test side by side share the processors: threads that wait for one another would take twice the time.
+# Before any library is loaded that asks for it.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 
 import pytest
 from hypothesis import settings
@@ -24,9 +31,9 @@ def pytest_collection_modifyitems(items):
     collected = set()
     for item in items:
         file = item.path.relative_to(ROOT).as_posix()
-        test = f"{file}::{getattr(item, 'originalname', item.name)}"
-        collected |= {file, test}
-        if listed & {file, test}:
+        names = {file, f"{file}::{getattr(item, 'originalname', item.name)}", f"{file}::{item.name}"}
+        collected |= names
+        if listed & names:
             item.add_marker(pytest.mark.slow)
     # A test that was renamed would be fast again unnoticed; a part of the tests may be all that was asked for.
     gone = [name for name in listed - collected if "::" in name and name.split("::")[0] in collected]

@@ -35,7 +35,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -179,13 +179,13 @@ def watched(run: Path, workers: int, settings: Settings, deadline: float) -> dic
         client = psutil.Process(process.pid)
         cpu: dict[int, float] = {}
         at_first: tuple[int, float, float] | None = None
-        memory: list[tuple[int, float]] = []
+        memory: list[tuple[int, int, float]] = []
         while process.poll() is None:
             time.sleep(0.5)
             done = finished(ledger) - before
             try:
                 cpu |= {one.pid: sum(one.cpu_times()[:2]) for one in (client, *client.children(recursive=True))}
-                memory += [(done, one.memory_info().rss / 2**20) for one in workers_of(client)]
+                memory += [(done, one.pid, one.memory_info().rss / 2**20) for one in workers_of(client)]
             except psutil.Error:
                 continue
             if at_first is None and done >= 2 * workers:  # all are warm
@@ -215,8 +215,12 @@ def joined(stretches: list[dict[str, Any]]) -> dict[str, float]:
     """Figures of all stretches of a run; memory of the longest, because each has workers of its own."""
     longest = max(stretches, key=lambda one: one["studies"])
     most = longest["MiB"][-1][0]
-    early = [size for at, size in longest["MiB"] if most // 4 <= at < most // 2]
-    late = [size for at, size in longest["MiB"] if at >= 3 * most // 4]
+    early = [size for at, _, size in longest["MiB"] if most // 4 <= at < most // 2]
+    late = [size for at, _, size in longest["MiB"] if at >= 3 * most // 4]
+    # Those that died on the way, or replaced others, do not tell how memory grows.
+    workers = sorted(
+        {pid for at, pid, _ in longest["MiB"] if at <= most // 4} & {pid for _, pid, _ in longest["MiB"][-20:]}
+    )
     total = {name: sum(one[name] for one in stretches) for name in ("studies", "CPU s", "s")}
     return {
         "studies": total["studies"],
@@ -226,7 +230,21 @@ def joined(stretches: list[dict[str, Any]]) -> dict[str, float]:
         "studies in which memory was watched": longest["studies"],
         "MiB of a worker, second quarter": float(np.mean(early)),
         "MiB of a worker, last quarter": float(np.mean(late)),
-        "MiB of a worker, most": max(size for one in stretches for _, size in one["MiB"]),
+        "MiB of a worker, most": max(size for one in stretches for *_, size in one["MiB"]),
+        "workers": [growth(longest["MiB"], worker, most) for worker in workers],
+    }
+
+
+def growth(memory: Sequence[tuple[int, int, float]], worker: int, most: int) -> dict[str, Any]:
+    """Memory of one worker over a run of so many studies: means of its tenths, and how fast it grows after the first
+    quarter, by least squares.
+    """
+    seen = np.array([(at, size) for at, pid, size in memory if pid == worker])
+    tenths = [seen[(seen[:, 0] >= most * n / 10) & (seen[:, 0] <= most * (n + 1) / 10), 1] for n in range(10)]
+    warm = seen[seen[:, 0] >= most / 4]
+    return {
+        "MiB in tenths of the run": [round(float(part.mean()), 1) if len(part) else None for part in tenths],
+        "MiB more with 100 studies": round(100 * float(np.polyfit(warm[:, 0], warm[:, 1], 1)[0]), 1),
     }
 
 

@@ -565,6 +565,24 @@ def test_of_a_dicom_study_the_best_series_is_segmented_and_stored_as_segmentatio
     assert len(stored.SegmentSequence) == 7
 
 
+def test_a_zip_may_hold_dicom_and_other_volumes(tmp_path):
+    pytest.importorskip("pydicom")
+    from Testing.support.dicom_exports import write_export
+
+    heart, _ = known_volume((24, 20, 20), (8.0, 8.0, 8.0))
+    write_volume(heart, tmp_path / "ct.nii.gz")
+    with zipfile.ZipFile(tmp_path / "both.zip", "w") as packed:
+        packed.write(tmp_path / "ct.nii.gz", "ct.nii.gz")
+        packed.writestr("readme.txt", "burned by")
+        for path in write_export(heart, tmp_path / "slices"):
+            packed.write(path, f"slices/{path.name}")
+    with Ledger(tmp_path / "run", create=True) as ledger:
+        summary = index(ledger, [str(tmp_path / "both.zip")], Pseudonyms(KEY))
+        kinds = {row["source"]["kind"]: row["state"] for row in ledger.rows(with_origin=True)}
+    assert kinds == {"member": "waiting", "dicom": "waiting"}
+    assert [code for code, _ in summary.aside.elements()] == ["dicom_not_dicom"], "of the text alone"
+
+
 def test_an_index_of_every_series_sets_none_aside_that_can_be_segmented(tmp_path):
     pytest.importorskip("pydicom")
     from Testing.support.dicom_exports import write_export

@@ -21,6 +21,9 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium (D
 
 STUDIES = 1200
 
+#: Limit of a wait for the browser, ms: the machine may be busy.
+PATIENCE_MS = 300_000
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
@@ -47,7 +50,7 @@ def rows(run) -> dict[str, dict]:
 def browser():
     with sync_api.sync_playwright() as playwright:
         # Without a sandbox of its own the browser also starts in containers; it opens nothing but our page.
-        started = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        started = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"], timeout=PATIENCE_MS)
         yield started
         started.close()
 
@@ -59,6 +62,7 @@ def page(browser, run):
     alone.mkdir(exist_ok=True)
     shutil.copy(run / "report.html", alone / "report.html")
     context = browser.new_context(viewport={"width": 1680, "height": 1000}, accept_downloads=True, offline=True)
+    context.set_default_timeout(PATIENCE_MS)
     opened = context.new_page()
     faults, requests = [], []
     opened.on("pageerror", lambda error: faults.append(str(error)))
@@ -193,6 +197,7 @@ def test_a_page_of_ten_thousand_studies_is_sorted_filtered_and_decided_on(browse
         write_report(ledger, tmp_path / "report.html", pictures="none")
         most = max(filter(None, map(lv, ledger.rows())))
     context = browser.new_context(viewport={"width": 1680, "height": 1000}, offline=True)
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.goto((tmp_path / "report.html").as_uri())
     page.wait_for_selector("body[data-ready]")

@@ -311,12 +311,15 @@ def test_figures_of_a_run_that_was_interrupted_are_those_of_all_its_stretches():
     pytest.importorskip("pydicom")
     from Testing.benchmarks.archive import alone_beside, joined
 
-    memory = [(done, 1000.0 + done) for done in range(41)]
-    short = {"studies": 10, "CPU s": 30.0, "s": 200.0, "CPU s to start": 20.0, "MiB": [(1, 2000.0)]}
+    memory = [(done, worker, 1000.0 + worker * done) for done in range(41) for worker in (0, 2)]
+    memory[:0] = [(done, 1, 1000.0 + done) for done in range(20)]  # it died
+    short = {"studies": 10, "CPU s": 30.0, "s": 200.0, "CPU s to start": 20.0, "MiB": [(1, 1, 6000.0)]}
     long = {"studies": 40, "CPU s": 45.0, "s": 160.0, "CPU s to start": 10.0, "MiB": memory}
     figures = joined([short, long])
     assert (figures["studies"], figures["CPU s a study"], figures["studies an hour"]) == (50, 1.5, 500.0)
-    assert figures["CPU s to start"] == 15.0 and figures["MiB of a worker, most"] == 2000.0
+    assert figures["CPU s to start"] == 15.0 and figures["MiB of a worker, most"] == 6000.0
     quarters = [figures[f"MiB of a worker, {part} quarter"] for part in ("second", "last")]
-    assert quarters == [np.mean(range(1010, 1020)), np.mean(range(1030, 1041))], "workers of one stretch alone"
+    assert quarters == [np.mean(range(1010, 1020)), np.mean(range(1030, 1041))]
+    assert [one["MiB more with 100 studies"] for one in figures["workers"]] == [0.0, 200.0], "workers of one stretch"
+    assert figures["workers"][1]["MiB in tenths of the run"][0] == 1000.0 + 2 * 2
     assert alone_beside([short | {"alone": {"s": 2.0}}, long | {"alone": {"s": 1.0}}]) == {"s": 1.2}, "by their studies"

@@ -121,15 +121,15 @@ def test_networks_go_with_the_bundle_they_were_made_of():
 
 def test_threads_are_set_inside_the_block_only():
     before = torch.get_num_threads()
-    with execution.compute_settings(1) as threads:
-        assert threads == torch.get_num_threads() == 1
+    with execution.compute_settings(before + 1) as threads:
+        assert threads == torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
 
 
 def test_overlapping_runs_have_their_own_number_of_threads_and_leave_the_hosts_behind():
     before, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
     inside, others_done = threading.Barrier(2, timeout=600), threading.Event()
-    counts = {}
+    counts, few, many = {}, before + 1, before + 2
 
     def run(wanted, ends_last):
         with execution.compute_settings(wanted) as threads:
@@ -137,16 +137,16 @@ def test_overlapping_runs_have_their_own_number_of_threads_and_leave_the_hosts_b
             counts[wanted] = (threads, torch.get_num_threads())
             inside.wait()
             if ends_last:
-                others_done.wait(60)
+                others_done.wait(600)
         if not ends_last:
             others_done.set()
 
-    runs = [threading.Thread(target=run, args=given) for given in ((1, False), (3, True))]
+    runs = [threading.Thread(target=run, args=given) for given in ((few, False), (many, True))]
     for one in runs:
         one.start()
     for one in runs:
         one.join()
-    assert counts == {1: (1, 1), 3: (3, 3)}
+    assert counts == {few: (few, few), many: (many, many)}
     found = []
     later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
     later.start()

@@ -114,3 +114,41 @@ def test_double_contours_show_a_fainter_second_heart_nearby(rng):
     outside = ghost[image == 0]
     assert 0.05 < outside.max() <= 0.4 + 1e-6
     assert not ghost[:9].any() and not ghost[31:].any()
+
+
+def test_an_effusion_lies_behind_the_lungs_or_round_the_heart_and_changes_no_label(canvas):
+    found = []
+    for seed in range(2):
+        tissues = canvas.tissues.copy()
+        findings.paint_effusion(tissues, canvas.spacing, np.random.default_rng(seed))
+        fluid = (tissues == T.FLUID) & (canvas.tissues != T.FLUID)
+        assert np.array_equal(TARGET_OF[tissues], TARGET_OF[canvas.tissues])
+        assert set(np.unique(canvas.tissues[fluid])) <= {T.LUNG, T.LUNG_VESSEL, T.MEDIASTINAL_FAT}
+        lung = canvas.tissues == T.LUNG
+        rows = np.broadcast_to(np.arange(tissues.shape[1]).reshape(1, -1, 1), tissues.shape)[lung]
+        found.append((fluid[lung][rows > np.percentile(rows, 95)].mean(), fluid[lung][rows < np.median(rows)].mean()))
+    behind, before = np.mean(found, axis=0)
+    assert behind > 0.2 and behind > 2 * before
+
+
+def test_a_stack_is_constant_over_a_slice_and_repeats_the_edge_of_its_field_of_view():
+    image = np.tile(np.arange(40, dtype=np.float32).reshape(-1, 1, 1), (1, 24, 24))
+    reach = np.array([12.0, 8.0, 8.0])
+    seen, outside = artefacts.as_stack(image, np.eye(3), 8.0, np.zeros(3), reach, 1.0)
+    inside = ~outside
+    assert inside.any() and inside[:, 12, 12].sum() == 24  # three slices of 8 mm
+    assert np.allclose(seen[12:28, 12, 12], image[12:28, 12, 12], atol=0.01)  # linear, so means and slopes stay
+    assert np.allclose(seen[:11], seen[0]) and np.allclose(seen[-11:], seen[-1])
+    step = (image > 19.5).astype(np.float32)
+    blurred, _ = artefacts.as_stack(step, np.eye(3), 8.0, np.zeros(3), reach, 1.0)
+    assert np.count_nonzero((blurred[:, 12, 12] > 0.02) & (blurred[:, 12, 12] < 0.98)) >= 12
+
+
+def test_a_stack_in_any_plane_leaves_an_even_image_as_it_is(rng):
+    frame = artefacts.long_axis_frame(rng)
+    assert np.allclose(frame.T @ frame, np.eye(3), atol=1e-6)
+    assert frame[:, 0] @ [-0.5, -0.6, 0.62] > 0.7
+    seen, outside = artefacts.as_stack(
+        np.full((20, 20, 20), 2.0, np.float32), frame, 9.0, np.ones(3), np.full(3, 15.0), 2.0
+    )
+    assert np.allclose(seen, 2.0, atol=1e-4) and outside.any() and not outside.all()

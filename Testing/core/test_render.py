@@ -147,3 +147,75 @@ def test_every_tissue_has_a_look_of_its_own_in_ct():
     look = appearance.draw("CT", np.random.default_rng(1))
     unset = [t.name for t in T if look.mean[t] == 0 and t not in (T.OUTSIDE,)]
     assert unset in ([], ["SKIN"])
+
+
+def _borders(fat_sign):
+    """Signal along a line from fat to blood where the border lies in the middle of a voxel."""
+    tissues = np.full((12, 12, 13), T.FAT, np.uint8)
+    tissues[:, :, 7:] = T.LV
+    look = appearance.Appearance("MR")
+    look.mean[T.FAT], look.mean[T.LV] = fat_sign * 1.0, 1.0
+    canvas = render.Canvas(tissues, 1.0, (0, 0, 0), (12, 12, 12))
+    axes = [np.arange(6) * 2.0 + 0.5] * 3
+    image, _ = render.render_grid(canvas, look, np.random.default_rng(0), axes, 2.0, np.zeros(3), noise=False)
+    return image[3, 3]
+
+
+def test_opposed_fat_and_water_leave_a_black_line_between_them():
+    assert np.allclose(_borders(1), 1.0)
+    opposed = _borders(-1)
+    assert opposed.min() < 0.1 and np.count_nonzero(opposed > 0.9) == len(opposed) - 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_balanced_mr_shows_bright_blood_and_late_enhancement_bright_scars(seed):
+    balanced = appearance.balanced_mr(np.random.default_rng(seed))
+    assert balanced.mean[T.MYOCARDIUM] < 0.98 * balanced.mean[T.LV]
+    assert balanced.mean[T.AIR] < 0.05
+    late = appearance.late_enhancement(np.random.default_rng(seed))
+    assert late.mean[T.MYOCARDIUM] < 1.05 and late.bands == 0 and late.voids == 0
+    assert late.scar == 0 or late.scar >= 0.8
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_ct_without_contrast_agent_shows_blood_and_muscle_alike_and_fat_darker(seed):
+    look = appearance.plain_ct(np.random.default_rng(seed))
+    blood = look.mean[[T.LV, T.RV, T.LA, T.RA, T.ASCENDING_AORTA, T.PULMONARY_ARTERY]]
+    assert blood.min() > 15 and blood.max() < 70 and np.ptp(blood) < 20
+    assert -15 < look.mean[T.MYOCARDIUM] - blood.mean() < 30
+    assert look.mean[T.FAT] < -60
+
+
+def test_varied_draws_have_the_shares_that_they_are_said_to_have():
+    plain = np.mean([appearance.draw_varied("CT", np.random.default_rng(seed)).mean[T.LV] < 70 for seed in range(300)])
+    assert abs(plain - appearance.SHARE_PLAIN) < 0.09  # the usual draw has a few such, too
+    opposed = np.mean(
+        [appearance.draw_varied("MR", np.random.default_rng(seed)).mean[T.FAT] < 0 for seed in range(300)]
+    )
+    assert abs(opposed - 0.7 * appearance.SHARE_BALANCED) < 0.08
+
+
+def test_scars_voids_bands_and_coils_do_to_the_image_what_they_say(canvas):
+    centre = (np.array(canvas.heart_low) + canvas.heart_high) / 2
+    axes = [(np.arange(40) - 19.5) * 3.0] * 3
+    plain = appearance.Appearance("MR")
+    plain.mean[:] = 1.0
+
+    def rendered(**changes):
+        look = appearance.Appearance("MR", plain.mean.copy(), **changes)
+        return render.render_grid(canvas, look, np.random.default_rng(1), axes, 3.0, centre, noise=False)
+
+    for change, where in (({"scar": 3.0}, [T.MYOCARDIUM]), ({"voids": 0.8}, list(appearance.BLOOD))):
+        image, tissues = rendered(**change)
+        changed = ~np.isclose(image, 1.0)
+        assert changed.any() and np.isin(tissues[changed], where).all()
+    image, _ = rendered(bands=0.9)
+    assert image.min() < 0.3 and np.median(image) > 0.9
+    image, _ = rendered(coil=1.0)
+    assert max(image[:, 0].mean(), image[:, -1].mean()) > 1.2 and np.ptp(image, axis=0).max() < 1e-5
+
+
+def test_examples_show_hearts_from_a_childs_to_a_giants():
+    sizes = [1 / render.draw_size(np.random.default_rng(seed)) for seed in range(400)]
+    assert 0.59 < min(sizes) < 0.65 and 1.25 < max(sizes) < 1.31
+    assert 0.06 < np.mean(np.array(sizes) < 0.86) < 0.19

@@ -43,11 +43,10 @@ def waitUntil(condition, seconds=WAIT_S, message="the condition"):
         time.sleep(0.005)
 
 
-def click(widget):
-    """Click a button with the mouse, as a user can: it must be enabled and visible, now or within a few
-    seconds."""
+def click(widget, seconds=WAIT_S):
+    """Click a button with the mouse, as a user can: it must be enabled and visible, now or within so many seconds."""
     raw = unwrap(widget)
-    end = time.monotonic() + 5.0
+    end = time.monotonic() + seconds
     while not (raw.isVisible() and raw.isEnabled()) and time.monotonic() < end:
         processEvents(0.02)
     if not raw.isVisible() or not raw.isEnabled():

@@ -121,7 +121,7 @@ def _use(loadModule, tmp_path, fileName=None, right="", wrong=""):
     slicer.util.addVolumeFromArray(numpy.arange(24).reshape(2, 3, 4).astype("int16"), name="ct")
     driving.choose(widget.ui.inputSelector, "ct")
     driving.click(widget.ui.applyButton)
-    driving.waitUntil(lambda: widget.ui.statusLabel.text == "13 voxels", seconds=1)
+    driving.waitUntil(lambda: widget.ui.statusLabel.text == "13 voxels")
 
 
 def _mustFail(reason, *arguments):

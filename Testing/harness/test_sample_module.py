@@ -43,7 +43,7 @@ def test_a_disabled_button_cannot_be_clicked(sample):
     from Testing.harness import driving
 
     with pytest.raises(AssertionError, match="disabled"):
-        driving.click(sample[1].ui.applyButton)
+        driving.click(sample[1].ui.applyButton, seconds=0)
 
 
 def test_gui_and_parameter_node_follow_each_other(sample):

@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import addVolume, driving, segment, segmentations
+from Testing.support.panel_driving import addVolume, driving, segment, segmentations, waitUntilReady
 
 
 @pytest.fixture(autouse=True)
@@ -253,6 +253,60 @@ def test_a_segmentation_that_goes_while_its_surfaces_are_made_is_no_error(panel,
     panel.ui.show3DCheckBox.click()
     slicer.mrmlScene.RemoveNode(segmentations()[0])
     driving.waitUntil(lambda: panel._surfaces._task is None, message="the end of the work")
+
+
+@pytest.fixture
+def surfaceTurns(panel, monkeypatch):
+    """Surfaces that are never finished: grows by an entry with each step of making them."""
+    from MKDSegmentationLib.panel import surfaceView
+
+    turns = []
+
+    def steps(_segmentationNode):
+        while True:
+            turns.append(True)
+            yield
+
+    monkeypatch.setattr(surfaceView, "surfaceSteps", steps)
+    return turns
+
+
+def waitForTurn(turns):
+    """Wait until surfaces are being made: after the figures."""
+    before = len(turns)
+    driving.waitUntil(lambda: len(turns) > before, message="a step of the surfaces")
+
+
+def test_surfaces_that_nobody_asked_for_wait_for_the_end_of_a_run(panel, volume, worker, surfaceTurns):
+    worker("good")
+    segment(panel)
+    waitForTurn(surfaceTurns)
+    worker("stubborn")
+    panel.logic._worker.stop()
+    driving.waitUntil(lambda: panel.ui.segmentButton.enabled, message="the next click")
+    driving.click(panel.ui.segmentButton)
+    driving.waitUntil(lambda: panel.logic._worker.isBusy, message="the request")
+    before = len(surfaceTurns)
+    driving.processEvents(0.2)
+    assert len(surfaceTurns) == before
+    driving.waitUntil(lambda: panel.ui.segmentButton.enabled, message="the next click")
+    driving.click(panel.ui.segmentButton)
+    waitUntilReady(panel)
+    waitForTurn(surfaceTurns)  # of the result that stayed
+
+
+def test_surfaces_of_a_result_that_the_user_clicks_on_are_made_during_a_run_too(panel, volume, worker, surfaceTurns):
+    worker("good")
+    segment(panel)
+    worker("stubborn")
+    panel.logic._worker.stop()
+    driving.waitUntil(lambda: panel.ui.segmentButton.enabled, message="the next click")
+    driving.click(panel.ui.segmentButton)
+    driving.waitUntil(lambda: panel.logic._worker.isBusy, message="the request")
+    panel._surfaces.showNew(segmentations()[0], volume, isAsked=True)
+    waitForTurn(surfaceTurns)
+    panel._updatePanel()
+    waitForTurn(surfaceTurns)
 
 
 # ---- the volume that the views show ----

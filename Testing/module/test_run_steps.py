@@ -65,7 +65,7 @@ def begun(panel, volume):
     from MKDSegmentation import MKDSegmentationLogic
 
     worker, outcomes = PassiveWorker(), []
-    logic = MKDSegmentationLogic(worker)
+    worker.logic = logic = MKDSegmentationLogic(worker)
     logic.start(volume, onFinished=outcomes.append)
     driving.waitUntil(lambda: worker.requests, WAIT_S, "the request")
     yield worker, outcomes
@@ -182,3 +182,221 @@ def test_the_request_names_weights_by_an_absolute_path_because_the_worker_has_an
     driving.waitUntil(lambda: worker.requests, WAIT_S, "the request")
     assert worker.requests[0].bundle == str(tmp_path / "mine.safetensors")
     logic.close()
+
+
+# ---- what happens between two steps of putting the result into the scene ----
+
+
+def atStep(monkeypatch, isReached, action):
+    """Let something happen once, after the first step of a task after which a condition holds."""
+    from MKDSegmentationLib.run.incrementalTask import IncrementalTask
+
+    takeStep, happened = IncrementalTask.step, []
+
+    def step(task):
+        takeStep(task)
+        if not happened and isReached():
+            happened.append(True)
+            action()
+
+    monkeypatch.setattr(IncrementalTask, "step", step)
+    return happened
+
+
+def measuring(monkeypatch):
+    """Return a function that tells whether structures are being measured before they are in the scene."""
+    from MKDSegmentationLib.run import segmentationRun
+
+    begun, measure = [], segmentationRun.figuresInSteps
+
+    def steps(*arguments):
+        begun.append(True)
+        return measure(*arguments)
+
+    monkeypatch.setattr(segmentationRun, "figuresInSteps", steps)
+    return lambda: bool(begun) and not segmentations()
+
+
+def results():
+    import slicer
+
+    return [*segmentations(), *slicer.util.getNodesByClass("vtkMRMLTableNode")]
+
+
+INTERRUPTIONS = {
+    "cancel": "The scene is as it was",
+    "scene closed": "the scene was closed",
+    "volume removed": "the volume was removed",
+    "module reloaded": "The scene is as it was",
+}
+
+
+def interruption(name, logic, volume):
+    import slicer
+
+    return {
+        "cancel": logic.cancel,
+        "scene closed": lambda: slicer.mrmlScene.Clear(),
+        "volume removed": lambda: slicer.mrmlScene.RemoveNode(volume),
+        "module reloaded": logic.close,  # what reloading does first
+    }[name]
+
+
+@pytest.mark.parametrize("name, words", INTERRUPTIONS.items())
+@pytest.mark.parametrize("stage", ["structures are measured", "the result is in the scene"])
+def test_what_ends_a_run_between_two_steps_leaves_nothing_of_it(begun, volume, monkeypatch, stage, name, words):
+    worker, outcomes = begun
+    before = sceneContent()
+    reached = measuring(monkeypatch) if stage == "structures are measured" else results
+    happened = atStep(monkeypatch, reached, interruption(name, worker.logic, volume))
+    worker.succeed(volume)
+    driving.waitUntil(lambda: outcomes, WAIT_S, "the outcome")
+    driving.processEvents(0.05)
+    assert happened and len(outcomes) == 1
+    assert outcomes[0].status == "cancelled" and words in outcomes[0].message and outcomes[0].segmentation is None
+    assert results() == []
+    if name in ("cancel", "module reloaded"):
+        assert sceneContent() == before
+
+
+def test_a_result_that_is_removed_before_its_outcome_is_told_is_no_result(begun, volume, monkeypatch):
+    import slicer
+
+    worker, outcomes = begun
+    atStep(monkeypatch, segmentations, lambda: slicer.mrmlScene.RemoveNode(segmentations()[0]))
+    worker.succeed(volume)
+    driving.waitUntil(lambda: outcomes, WAIT_S, "the outcome")
+    driving.processEvents(0.3)  # the table goes in the next look at the figures
+    assert outcomes[0].status == "cancelled" and "segmentation was removed" in outcomes[0].message
+    assert results() == []
+
+
+def test_a_second_result_that_is_taken_back_leaves_the_first_one(panel, volume, monkeypatch):
+    import slicer
+
+    from MKDSegmentation import MKDSegmentationLogic
+
+    worker, outcomes = PassiveWorker(), []
+    logic = MKDSegmentationLogic(worker)
+    logic.start(volume, onFinished=outcomes.append)
+    driving.waitUntil(lambda: worker.requests, WAIT_S, "the request")
+    worker.succeed(volume)
+    driving.waitUntil(lambda: outcomes, WAIT_S, "the outcome")
+    node, before = outcomes[0].segmentation, sceneContent()
+    node.GetSegmentation().GetSegment("LV").SetName("My ventricle")
+    report = node.GetAttribute("MKDSegmentation.Report")
+    logic.start(volume, node, onFinished=outcomes.append)
+    driving.waitUntil(lambda: len(worker.requests) == 2, WAIT_S, "the second request")
+
+    def isWritten():
+        return node.GetSegmentation().GetSegment("LV").GetName() != "My ventricle"
+
+    assert atStep(monkeypatch, isWritten, logic.cancel) == []
+    worker.succeed(volume)
+    driving.waitUntil(lambda: len(outcomes) == 2, WAIT_S, "the second outcome")
+    assert outcomes[1].status == "cancelled" and sceneContent() == before
+    assert node.GetSegmentation().GetSegment("LV").GetName() == "My ventricle"
+    assert node.GetAttribute("MKDSegmentation.Report") == report
+    assert slicer.util.arrayFromSegmentBinaryLabelmap(node, "LV", volume).any()
+    logic.close()
+
+
+def test_segments_that_are_edited_in_the_last_moment_stay_and_a_failure_takes_none_back(
+    panel, volume, monkeypatch, expectedErrors
+):
+    import slicer
+
+    from MKDSegmentation import MKDSegmentationLogic
+    from MKDSegmentationLib.run import segmentationRun
+
+    worker, outcomes = PassiveWorker(), []
+    logic = MKDSegmentationLogic(worker)
+    logic.start(volume, onFinished=outcomes.append)
+    driving.waitUntil(lambda: worker.requests, WAIT_S, "the request")
+    worker.succeed(volume)
+    driving.waitUntil(lambda: outcomes, WAIT_S, "the outcome")
+    node = outcomes[0].segmentation
+    logic.start(volume, node, onFinished=outcomes.append)
+    driving.waitUntil(lambda: len(worker.requests) == 2, WAIT_S, "the second request")
+    kept, backups = [], segmentationRun.SegmentationBackup
+
+    def backup(segmentation):
+        kept.append(True)
+        return backups(segmentation)
+
+    def erase():
+        mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, "LV", volume)
+        mask[: len(mask) // 3] = 0
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, "LV", volume)
+        kept.append(mask.sum())
+
+    monkeypatch.setattr(segmentationRun, "SegmentationBackup", backup)
+    monkeypatch.setattr(segmentationRun, "writeMeasurementsTable", lambda *_arguments: 1 / 0)
+    atStep(monkeypatch, lambda: bool(kept), erase)
+    worker.succeed(volume)
+    with expectedErrors("could not be put into the scene"):
+        driving.waitUntil(lambda: len(outcomes) == 2, WAIT_S, "the second outcome")
+    assert outcomes[1].status == "failed"
+    assert slicer.util.arrayFromSegmentBinaryLabelmap(node, "LV", volume).sum() == kept[1], "the edit is still there"
+    assert segmentations() == [node]
+    logic.close()
+
+
+def test_tasks_share_the_turns_and_what_nobody_waits_for_comes_last(panel):
+    from MKDSegmentationLib.run.incrementalTask import IncrementalTask
+
+    taken = []
+
+    def steps(name):
+        for _ in range(3):
+            taken.append(name)
+            yield
+
+    def failed(error):
+        raise error
+
+    tasks = [IncrementalTask(steps("surfaces"), taken.append, failed, isUrgent=False)]
+    tasks += [IncrementalTask(steps(name), taken.append, failed) for name in ("figures", "report")]
+    paused = IncrementalTask(steps("paused"), taken.append, failed)
+    paused.isPaused = True
+    driving.waitUntil(lambda: all(task.isOver for task in tasks), WAIT_S, "the end of the work")
+    assert [name for name in taken if name] == ["figures", "report"] * 3 + ["surfaces"] * 3
+    paused.isPaused = False
+    driving.waitUntil(lambda: paused.isOver, WAIT_S, "the end of the work")
+    assert taken.count("paused") == 3
+
+
+@pytest.mark.parametrize("what", ["scene closed", "segmentation removed", "module reloaded"])
+def test_a_sequence_that_ends_between_its_last_frame_and_its_outcome_ends_quietly(panel, monkeypatch, what):
+    import slicer
+
+    from MKDSegmentation import MKDSegmentationLogic
+    from MKDSegmentationLib.scene.functionNodes import nodesOfFunction
+
+    volume = addSequence(frames=2)
+    worker, outcomes = PassiveWorker(), []
+    logic = MKDSegmentationLogic(worker)
+    logic.startSequence(volume, onFinished=outcomes.append)
+    for count in (1, 2):
+        driving.waitUntil(lambda count=count: len(worker.requests) == count, WAIT_S, "the next frame")
+        if count == 2:
+
+            def isWritten():
+                return any(nodesOfFunction(node) for node in slicer.util.getNodesByClass("vtkMRMLSequenceNode"))
+
+            actions = {
+                "scene closed": lambda: slicer.mrmlScene.Clear(),
+                "segmentation removed": lambda: slicer.mrmlScene.RemoveNode(segmentations()[0]),
+                "module reloaded": logic.close,
+            }
+            happened = atStep(monkeypatch, isWritten, actions[what])
+        worker.succeed(volume)
+    driving.waitUntil(lambda: outcomes, WAIT_S, "the outcome")
+    driving.processEvents(0.05)
+    assert happened and len(outcomes) == 1 and outcomes[0].status == "cancelled"
+    if what == "module reloaded":
+        assert "Cancelled after 2 of 2 frames" in outcomes[0].message and outcomes[0].report["function"]
+    else:
+        assert outcomes[0].segmentation is None
+    if what == "scene closed":
+        assert segmentations() == []

@@ -477,7 +477,7 @@ def test_a_short_card_takes_no_more_room_than_its_text(open_weights):
     driving.click(open_weights.ui.useDefaultWeightsButton)
     long = open_weights.ui.modelLabel.height
     driving.typeText(open_weights.ui.weightsPathLineEdit, "/x/weights.pt")
-    driving.waitUntil(lambda: open_weights.ui.modelLabel.height < long / 2, 60, "a lower card")
+    driving.waitUntil(lambda: open_weights.ui.modelLabel.height < long / 2, message="a lower card")
 
 
 def offer(monkeypatch, address, **entry):

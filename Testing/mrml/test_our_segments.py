@@ -318,3 +318,44 @@ def test_only_the_segmentation_of_the_volume_that_is_looked_at_is_shown(result, 
     assert not first.GetDisplayNode().GetVisibility()
     showOnlyThoseOf(None)
     assert json.loads(first.GetAttribute("MKDSegmentation.Report"))["modality"] == "CT"
+
+
+def test_figures_that_are_kept_from_the_writing_are_those_that_are_measured(addVolume, labels, write, monkeypatch):  # noqa: F811
+    from MKDSegmentationLib.scene import segmentMeasurement
+
+    grid = np.diag([-0.5, 0.7, 0.8, 1.0])
+    grid[:3, :3] = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]]) @ grid[:3, :3]
+    grid[:3, 3] = 11.3, -7.9, 104.2
+    atBorder = labels.copy()
+    atBorder[:, :, -1] = 6
+    volume = addVolume(np.random.default_rng(3).integers(-1000, 1000, labels.shape).astype(np.int16), grid)
+    measure, measured = segmentMeasurement._measure, []
+    segmentation = write(volume, atBorder)
+    monkeypatch.setattr(segmentMeasurement, "_measure", lambda *one: measured.append(one) or measure(*one))
+    kept = {key: segmentMeasurement.measureSegment(segmentation, key, volume) for key in KEYS}
+    withoutIntensities = segmentMeasurement.measureSegment(segmentation, "LV")
+    assert not measured, "nothing is measured twice"
+    segmentMeasurement._measured.clear()
+    for key in KEYS:
+        again = segmentMeasurement.measureSegment(segmentation, key, volume)
+        assert kept[key].fingerprint.matches(again.fingerprint) and kept[key].touchesBorder == again.touchesBorder
+        assert kept[key].volumeMl == pytest.approx(again.volumeMl) and kept[key].middle == pytest.approx(again.middle)
+        assert kept[key].meanIntensity == again.meanIntensity
+    assert kept["AA"].touchesBorder and not kept["LV"].touchesBorder and len(measured) == len(KEYS)
+    assert withoutIntensities.meanIntensity is None and withoutIntensities.volumeMl == kept["LV"].volumeMl
+
+
+@pytest.mark.parametrize("shape", [(9, 8, 7), (1, 5, 6), (5, 1, 1)])
+def test_the_box_of_a_label_is_found_wherever_it_lies(scene, shape):
+    from MKDSegmentationLib.scene.ourSegments import boundingBox, maskOfLabel
+
+    random = np.random.default_rng(1)
+    for count in (1, 2, 5, 40):
+        array = np.zeros(shape, np.uint8)
+        array.ravel()[random.integers(0, array.size, count)] = 3
+        array.ravel()[random.integers(0, array.size, count)] = 2
+        box, mask = maskOfLabel(array, 3)
+        expected = boundingBox(array == 3)
+        assert box == expected
+        assert expected is None or np.array_equal(mask, (array == 3)[expected])
+    assert maskOfLabel(np.zeros(shape, np.uint8), 3) == (None, None)

@@ -107,23 +107,22 @@ def _found_in(place: str, pseudonyms: Pseudonyms, every_series: bool, summary: S
         listed = dicomweb.Server(place).index()
         yield from _studies(listed, place, pseudonyms, every_series, {"kind": "dicomweb"})
         return
-    others = []
+    others: list[Path] = []
+    volumes: set[tuple[Path, str]] = set()
     for path in _files(Path(place), whole=not place.endswith(os.sep)):
         name = path.name.lower()
         if name.endswith(VOLUME_ENDINGS):
             yield _volume(pseudonyms, str(path), {"kind": "file", "path": str(path)})
-        elif name.endswith(".zip"):
-            members = _volume_members(path)
-            for member in members:
-                identifier = f"{path}{os.sep}{member}"
-                yield _volume(pseudonyms, identifier, {"kind": "member", "path": str(path), "member": member})
-            if not members:
-                others.append(path)
-        else:
-            others.append(path)
+            continue
+        others.append(path)
+        for member in _volume_members(path) if name.endswith(".zip") else ():
+            identifier = f"{path}{os.sep}{member}"
+            yield _volume(pseudonyms, identifier, {"kind": "member", "path": str(path), "member": member})
+            volumes.add((path, member))
     if others:
         listing = dicom.index(others)
-        summary.aside.update(_public_reason(aside.finding) for aside in listing.aside)
+        aside = [one for one in listing.aside if (one.file.path, one.file.member) not in volumes]
+        summary.aside.update(_public_reason(one.finding) for one in aside)
         yield from _studies(listing.series, place, pseudonyms, every_series, {"kind": "dicom"})
 
 

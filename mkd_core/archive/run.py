@@ -47,6 +47,9 @@ _WINDOW_PER_WORKER = 2
 #: Seconds between two looks at leases: ours are renewed, those of the dead are taken over.
 _LOOK_AFTER_LEASES_S = 60.0
 
+#: Seconds after which the workers of a cluster are counted again, which may get more.
+_COUNT_WORKERS_EVERY_S = 5.0
+
 #: Seconds without news after which the progress is shown again.
 _TICK_S = 1.0
 
@@ -172,8 +175,11 @@ class _Run:
         """Segment what waits; False if workers have died for good before that was done."""
         start = time.monotonic() - progress.seconds
         complete_at = time.monotonic()
+        counted_at = -math.inf
         while True:
-            progress.workers = len(client.nthreads())
+            if time.monotonic() - counted_at > _COUNT_WORKERS_EVERY_S:
+                counted_at = time.monotonic()
+                progress.workers = len(client.nthreads())
             self._hand_out(client, max(1, progress.workers) * _WINDOW_PER_WORKER)
             if not self._handed_out:
                 return True
@@ -348,7 +354,9 @@ def _cluster(engine: Engine, settings: Settings, folder: Path) -> Iterator[Clien
             stack.enter_context(dask.config.set(_OWN_CLUSTER))
             specification = _specification(engine)
             try:
-                cluster = stack.enter_context(SpecCluster(silence_logs=logging.CRITICAL, **specification))
+                cluster = stack.enter_context(
+                    SpecCluster(silence_logs=logging.CRITICAL, scheduler_sync_interval=60, **specification)
+                )
             except RuntimeError as error:  # one of them died on the way
                 raise MKDError("The workers do not start.", "Start the same command again.") from error
             client = stack.enter_context(Client(cluster))
@@ -388,7 +396,8 @@ _OWN_CLUSTER = {
     "distributed.worker.memory.monitor-interval": "1s",
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.tick.limit": "3600s",
-    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.admin.system-monitor.interval": "60s",
+    "distributed.client.scheduler-info-interval": "60s",
     "distributed.comm.timeouts.connect": "120s",
 }
 

@@ -56,6 +56,10 @@ class Appearance:
         noise_mm: correlation length of the noise.
         bias: strength of the multiplicative bias field (MR), 0 for none.
         streaks: amplitude of streaks from dense contrast in the SVC, HU.
+        scar: signal of infarcted muscle; 0 for none.
+        voids: share of the signal that blood loses where its flow is turbulent.
+        bands: share of the signal that is lost where the field is off resonance by half a cycle per repetition.
+        coil: how much surface coils brighten what lies before and behind the heart, exponent at 100 mm.
     """
 
     modality: str
@@ -68,6 +72,10 @@ class Appearance:
     noise_mm: float = 0.0
     bias: float = 0.0
     streaks: float = 0.0
+    scar: float = 0.0
+    voids: float = 0.0
+    bands: float = 0.0
+    coil: float = 0.0
 
 
 def _fill(look: Appearance, table: dict[int, tuple[float, float, float]]) -> None:
@@ -240,6 +248,131 @@ def mr(rng: np.random.Generator) -> Appearance:
     return look
 
 
+#: Tissues of fat, whose protons precess more slowly than water's.
+FATS = (T.FAT, T.MEDIASTINAL_FAT, T.SUBCUTANEOUS_FAT, T.ABDOMINAL_FAT)
+
+#: Walls that are thin and take up contrast agent after ablation or with age.
+_THIN_WALLS = (T.LA_WALL, T.RA_WALL, T.AORTIC_WALL, T.PULMONARY_ARTERY_WALL)
+
+#: Shares of the varied draws; the rest is drawn as usual.
+SHARE_BALANCED, SHARE_LATE, SHARE_PLAIN = 0.32, 0.22, 0.22
+
+
+def _relative(look: Appearance, muscle: float, fat: float, rng: np.random.Generator) -> None:
+    """Muscle and fat in relation to blood, which stays about 1; walls go with muscle."""
+    for tissue in (T.MYOCARDIUM, T.PAPILLARY_MUSCLE, T.RV_WALL, *_THIN_WALLS):
+        look.mean[tissue] = max(0.02, muscle + rng.normal(0, 0.05))
+    for tissue, share in zip(FATS, (1.0, rng.uniform(0.5, 1.0), rng.uniform(1.0, 1.8), 1.0)):
+        look.mean[tissue] = fat * share
+        look.fine[tissue], look.coarse[tissue] = 0.08 * fat, 0.12 * fat
+
+
+def balanced_mr(rng: np.random.Generator) -> Appearance:
+    """Draw a balanced steady-state MR, as whole-heart and cine protocols use it.
+
+    Its signal goes with 1 / (1 + T1 / T2) at the best flip angle (Scheffler and Lehnhardt, "Principles and applications
+    of balanced SSFP techniques", Eur Radiol 13:2409, 2003): with blood at 1, muscle is 0.3 and fat 1.7.  Small flip
+    angles and blood that is not renewed, as in 3-D slabs, bring muscle up to 0.85; surface coils add to the fat of the
+    chest wall.  In most draws fat and water are opposed, so that their border is a black line, and signal is lost where
+    the field is off resonance by half a cycle per repetition.
+    """
+    u, look = rng.uniform, mr(rng)
+    for tissue in BLOOD:
+        look.mean[tissue] = 1.0 + rng.normal(0, 0.06)
+    look.mean[T.LUNG_VESSEL], look.mean[T.CORONARY_SINUS] = u(0.2, 1.0), u(0.7, 1.05)
+    look.mean[T.LUNG], look.mean[T.OUTSIDE] = (u(0.0, 0.12),) * 2
+    _relative(look, u(0.25, 0.85), u(1.2, 3.2) if rng.random() < 0.75 else u(0.1, 0.6), rng)
+    if rng.random() < 0.3:  # a septum between the atria that does not show
+        for tissue in (T.LA_WALL, T.RA_WALL):
+            look.mean[tissue] = u(0.7, 1.0)
+    look.mean[T.MUSCLE], look.mean[T.LIVER] = u(0.15, 0.6), u(0.25, 0.9)
+    look.mean[T.FLUID], look.mean[T.SPINAL_CANAL] = u(1.0, 2.6), u(1.0, 3.0)
+    look.mean[T.SPONGY_BONE] = u(0.05, 1.2)
+    if rng.random() < 0.7:
+        for tissue in FATS:  # opposed to water: what is left of a mixture is the difference
+            look.mean[tissue] *= -1
+    look.voids = u(0.2, 0.9) if rng.random() < 0.5 else 0.0
+    look.bands = u(0.3, 0.95) if rng.random() < 0.35 else 0.0
+    look.coil = u(0.2, 1.2) if rng.random() < 0.7 else 0.0
+    look.blur_mm = u(0.4, 1.4)
+    return look
+
+
+def late_enhancement(rng: np.random.Generator) -> Appearance:
+    """Draw a late-enhancement MR: muscle nulled by inversion, blood and what holds the contrast agent bright.
+
+    An infarct is as bright as blood or brighter (Kellman and Arai, "Cardiac imaging techniques for physicians: late
+    enhancement", J Magn Reson Imaging 36:529, 2012); in atria and old aortas the wall is what shines.  Some time after
+    the injection blood is hardly brighter than the rest, and 3-D scans of atria are noisy.
+    """
+    u, look = rng.uniform, balanced_mr(rng)
+    _relative(
+        look, u(0.02, 0.5) if rng.random() < 0.7 else u(0.5, 0.9), u(0.1, 0.8) if rng.random() < 0.5 else u(1, 2.5), rng
+    )
+    look.mean[T.MUSCLE], look.mean[T.LIVER] = u(0.1, 0.8), u(0.3, 1.1)
+    look.mean[T.FLUID] = u(0.0, 0.6)
+    if rng.random() < 0.6:
+        shine = u(1.1, 2.2)
+        for tissue in (*_THIN_WALLS, T.OESOPHAGUS):
+            look.mean[tissue], look.fine[tissue], look.coarse[tissue] = shine * u(0.6, 1.1), 0.15, 0.25
+    if rng.random() < 0.5:
+        look.scar = u(0.8, 1.5)
+    mottled = float(rng.gamma(2.0, 0.06))
+    for tissue in BLOOD:
+        look.coarse[tissue] = mottled
+    look.voids, look.bands = 0.0, 0.0
+    look.noise, look.noise_mm = float(rng.gamma(2.0, 0.05)), u(0.5, 2.0)
+    return look
+
+
+def plain_ct(rng: np.random.Generator) -> Appearance:
+    """Draw a CT without contrast agent.
+
+    The attenuation of blood rises with its haematocrit (New and Aronow, "Attenuation measurements of whole blood and
+    blood fractions in computed tomography", Radiology 121:635, 1976): 28 to 55 HU from anaemia to health.  Muscle has
+    about as much or a little more.  Slices are mostly thick.  Screening and localising scans are noisy.
+    """
+    u, look = rng.uniform, ct(rng)
+    blood = u(28, 55)
+    for tissue in (*BLOOD, T.LA_APPENDAGE):
+        look.mean[tissue] = blood + rng.normal(0, 2)
+        look.fine[tissue], look.coarse[tissue] = u(1, 4), u(0, 4)
+    look.mean[T.LUNG_VESSEL] = blood
+    muscle = blood + u(-3, 14)
+    for tissue in (T.MYOCARDIUM, T.PAPILLARY_MUSCLE, T.RV_WALL, *_THIN_WALLS):
+        look.mean[tissue] = muscle + rng.normal(0, 3)
+        look.fine[tissue], look.coarse[tissue] = u(1, 5), u(0, 4)
+    look.mean[T.LIVER], look.mean[T.SPLEEN], look.mean[T.KIDNEY] = u(20, 70), u(38, 58), u(25, 45)
+    look.mean[T.HEPATIC_VEIN] = blood
+    look.mean[T.FLUID] = u(-5, 30)
+    look.noise = float(rng.gamma(2.0, 10.0)) if rng.random() < 0.85 else u(50, 160)
+    look.slice_mm = u(3.0, 5.5) if rng.random() < 0.65 else u(0.8, 3.0)
+    look.streaks = 0.0
+    return look
+
+
+def _one_vein(look: Appearance) -> Appearance:
+    """The look with stubs of the pulmonary veins as the rest of them: nothing in an image shows where a stub ends."""
+    for values in (look.mean, look.fine, look.coarse):
+        values[T.PULMONARY_VEIN_STUB] = values[T.PULMONARY_VEINS]
+    return look
+
+
+def draw_varied(modality: str, rng: np.random.Generator) -> Appearance:
+    """Draw the appearance of one training image: as :func:`draw`, or one of the kinds that it has not, balanced MR,
+    late enhancement, CT without contrast agent, in the shares above.
+
+    Raises:
+        ValueError: ``modality`` is neither ``"CT"`` nor ``"MR"``.
+    """
+    kind = rng.random()
+    if modality == "CT" and kind < SHARE_PLAIN:
+        return _one_vein(plain_ct(rng))
+    if modality == "MR" and kind < SHARE_BALANCED + SHARE_LATE:
+        return _one_vein(balanced_mr(rng) if kind < SHARE_BALANCED else late_enhancement(rng))
+    return draw(modality, rng)
+
+
 def draw(modality: str, rng: np.random.Generator) -> Appearance:
     """Draw the appearance of one image.
 
@@ -248,7 +381,4 @@ def draw(modality: str, rng: np.random.Generator) -> Appearance:
     """
     if modality not in MODALITIES:
         raise ValueError(f"modality must be {' or '.join(MODALITIES)}, not {modality!r}")
-    look = ct(rng) if modality == "CT" else mr(rng)
-    for values in (look.mean, look.fine, look.coarse):  # nothing in an image shows where a stub ends
-        values[T.PULMONARY_VEIN_STUB] = values[T.PULMONARY_VEINS]
-    return look
+    return _one_vein(ct(rng) if modality == "CT" else mr(rng))

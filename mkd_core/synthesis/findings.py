@@ -1,4 +1,5 @@
-"""What patients bring into the scanner beside their anatomy: calcium in vessel walls, the leads of a pacemaker.
+"""What patients bring into the scanner beside their anatomy: calcium in vessel walls, the leads of a pacemaker,
+fluid round lungs and heart.
 
 Painted onto tissue maps ``(Z, Y, X)`` of hearts in bodies, in place.
 """
@@ -61,6 +62,31 @@ def paint_lead(tissues: np.ndarray, spacing: float, rng: np.random.Generator) ->
     for tissue, lead in _LEAD_IN.items():
         met[met == tissue] = lead
     tissues[index] = met
+
+
+def paint_effusion(tissues: np.ndarray, spacing: float, rng: np.random.Generator) -> None:
+    """Fluid behind one lung or both, as far up as it stands in somebody who lies on the back, and at times round the
+    heart.
+    """
+    lung = np.argwhere(tissues[::4, ::4, ::4] == T.LUNG) * 4
+    heart = np.isin(tissues, (T.LV, T.RV, T.RA, T.LA, T.MYOCARDIUM, T.RV_WALL, T.RA_WALL, T.LA_WALL, T.FAT))
+    if len(lung) < 20 or not heart.any():
+        return
+    middle = np.argwhere(heart[::4, ::4, ::4]).mean(axis=0)[2] * 4
+    front, back = np.percentile(lung[:, 1], (2, 98))
+    rows = np.arange(tissues.shape[1]).reshape(1, -1, 1)
+    columns = np.arange(tissues.shape[2])
+    for side in rng.permutation((-1, 1))[: 1 + int(rng.random() < 0.4)]:
+        level = back - (back - front) * rng.uniform(0.1, 0.6)
+        slope = rng.uniform(0.0, 0.3) * (np.arange(tissues.shape[0]) - tissues.shape[0] / 2).reshape(-1, 1, 1)
+        fluid = np.isin(tissues, (T.LUNG, T.LUNG_VESSEL)) & (rows > level + slope) & ((columns - middle) * side > 0)
+        tissues[fluid] = T.FLUID
+    if rng.random() < 0.4:
+        step = max(1, round(2.0 / spacing))
+        near = ndimage.distance_transform_edt(~heart[::step, ::step, ::step]) * step * spacing < rng.uniform(4, 18)
+        near = near.repeat(step, 0).repeat(step, 1).repeat(step, 2)
+        near = near[tuple(slice(n) for n in tissues.shape)]
+        tissues[near & np.isin(tissues, (T.LUNG, T.LUNG_VESSEL, T.MEDIASTINAL_FAT))] = T.FLUID
 
 
 def _nearest(points: np.ndarray, to: np.ndarray, share: float) -> np.ndarray:

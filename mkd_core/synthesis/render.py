@@ -170,6 +170,12 @@ def render_grid(
     image += look.fine[tissues] * bank.cut(rng, shape, 1.5 / spacing)
     if look.coarse.any():
         image += look.coarse[tissues] * bank.cut(rng, shape, 5.0 / spacing)
+    if look.scar:
+        patchy = bank.cut(rng, shape, 5.0 / spacing) > rng.uniform(0.6, 1.6)
+        image[patchy & (tissues == T.MYOCARDIUM)] = look.scar
+    if look.voids:
+        jets = np.clip(bank.cut(rng, shape, 5.0 / spacing) - rng.uniform(0.5, 1.5), 0, 1)
+        image *= 1 - look.voids * jets * np.isin(tissues, appearance.BLOOD)
     if look.streaks:
         artefacts.add_streaks(image, tissues == T.SVC, look.streaks, rng, spacing)
     sigma = [
@@ -181,6 +187,12 @@ def render_grid(
         image = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=2.5)
     if look.bias:
         image *= np.exp(look.bias * _upsample(rng.standard_normal((4, 4, 4)).astype(np.float32), shape))
+    if look.bands:  # a zero of the balanced steady state, half a cycle off resonance
+        off = 0.35 * _upsample(rng.standard_normal((4, 4, 4)).astype(np.float32), shape)
+        image *= 1 - look.bands * np.exp(-(((np.abs(off) - 0.5) / 0.06) ** 2))
+    if look.coil:
+        depth = (np.asarray(axes[1], np.float32) - rng.uniform(-40, 40)) / 100
+        image *= np.exp(look.coil * np.minimum(depth**2, 1.5)).reshape(1, -1, 1)
     if noise and look.noise:
         grain = look.noise * bank.cut(rng, shape, look.noise_mm / spacing)
         if look.modality == "MR":
@@ -189,6 +201,8 @@ def render_grid(
             image += grain
     if look.modality == "CT":
         np.maximum(image, -1024, out=image)
+    else:
+        np.abs(image, out=image)
     return image.astype(np.float32, copy=False), tissues
 
 
@@ -260,6 +274,92 @@ def _spoil(
     return image
 
 
+@dataclass(frozen=True)
+class View:
+    """What a training example shows of a canvas.
+
+    Attributes:
+        axes, centre, matrix, bend: as for :func:`render_grid`.
+        outside: voxels beyond the field of view, ``(Z, Y, X)``.
+    """
+
+    axes: list[np.ndarray]
+    centre: np.ndarray
+    matrix: np.ndarray
+    bend: np.ndarray | None
+    outside: np.ndarray
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Thick slices in some plane: arguments of :func:`mkd_core.synthesis.artefacts.as_stack`."""
+
+    frame: np.ndarray
+    thickness_mm: float
+    centre_mm: np.ndarray
+    reach_mm: np.ndarray
+
+
+#: Shares of the training examples that show a child's heart or a very large one, and of those of MR that were recorded
+#: as a stack of thick slices, most of them along the short axis.
+_SHARE_CHILD, _SHARE_GIANT, _SHARE_STACK = 0.12, 0.06, 0.2
+
+
+def draw_size(rng: np.random.Generator) -> float:
+    """Scale of a view, grid mm to canvas mm: mostly adults, at times a child (down to 0.6) or a giant (up to 1.3)."""
+    kind = rng.random()
+    if kind < _SHARE_CHILD:
+        return float(rng.uniform(1.16, 1.67))
+    if kind < _SHARE_CHILD + _SHARE_GIANT:
+        return float(rng.uniform(0.77, 0.86))
+    return float(rng.uniform(0.86, 1.16))
+
+
+def draw_stack(modality: str, rng: np.random.Generator) -> Stack | None:
+    """Whether and how an image was recorded as a stack of thick slices; cropped, as many are."""
+    if modality != "MR" or rng.random() >= _SHARE_STACK:
+        return None
+    frame = artefacts.long_axis_frame(rng)
+    if rng.random() < 0.3:
+        frame = rotation(rng.normal(0, 12, 3)) @ np.eye(3)[rng.permutation(3)].T
+    reach = np.array([rng.uniform(30, 75), rng.uniform(60, 150), 0.0])
+    reach[2] = reach[1] * rng.uniform(0.8, 1.2)
+    return Stack(frame, rng.uniform(4.0, 10.5), rng.normal(0, 12, 3), reach)
+
+
+def draw_view(
+    canvas: Canvas, rng: np.random.Generator, shape: tuple[int, ...], spacing: float, heart_bias: float = 0.85
+) -> View:
+    """Draw what a training example of ``shape`` voxels (z, y, x) of ``spacing`` mm shows: a turned, scaled, bent piece
+    of a canvas; ``heart_bias`` as for :func:`random_patch`.
+    """
+    matrix = rotation(rng.normal(0, 18 if rng.random() < 0.35 else 8, 3)) @ np.diag(
+        draw_size(rng) * rng.uniform(0.94, 1.06, 3)
+    )
+    low, high = np.array(canvas.heart_low), np.array(canvas.heart_high)
+    if rng.random() < heart_bias:
+        centre = low + (high - low) * rng.beta(2, 2, 3)
+    else:
+        centre = rng.uniform(0, np.array(canvas.tissues.shape))
+    bend = None
+    if rng.random() < 0.6:
+        bend = rng.normal(0, rng.uniform(1, 4), (3, 6, 6, 6)).astype(np.float32)
+    axes = [(np.arange(n) - (n - 1) / 2) * spacing for n in shape]
+    outside = np.zeros(shape, bool)
+    if rng.random() < 0.25:  # a field of view that ends inside the patch
+        for axis in rng.choice(3, rng.integers(1, 4), replace=False):
+            cut = int(rng.uniform(0.05, 0.35) * shape[axis])
+            index = [slice(None)] * 3
+            if rng.random() < 0.5:
+                axes[axis] = np.maximum(axes[axis], axes[axis][cut])
+                index[axis] = slice(0, cut)
+            else:
+                axes[axis] = np.minimum(axes[axis], axes[axis][-cut - 1])
+                index[axis] = slice(shape[axis] - cut, None)
+            outside[tuple(index)] = True
+    return View(axes, centre, matrix, bend, outside)
+
+
 def random_patch(
     canvas: Canvas,
     modality: str,
@@ -286,33 +386,17 @@ def random_patch(
         (image, target): float32 in HU or MR units; uint8, labels or :data:`IGNORE`.
     """
     shape = (size,) * 3 if isinstance(size, int) else tuple(size)
-    look = appearance.draw(modality, rng)
-    matrix = rotation(rng.normal(0, 18 if rng.random() < 0.35 else 8, 3)) @ np.diag(
-        rng.uniform(0.86, 1.16) * rng.uniform(0.94, 1.06, 3)
-    )
-    low, high = np.array(canvas.heart_low), np.array(canvas.heart_high)
-    if rng.random() < heart_bias:
-        centre = low + (high - low) * rng.beta(2, 2, 3)
-    else:
-        centre = rng.uniform(0, np.array(canvas.tissues.shape))
-    bend = None
-    if rng.random() < 0.6:
-        bend = rng.normal(0, rng.uniform(1, 4), (3, 6, 6, 6)).astype(np.float32)
-    axes = [(np.arange(n) - (n - 1) / 2) * spacing for n in shape]
-    outside = np.zeros(shape, bool)
-    if rng.random() < 0.2:  # a field of view that ends inside the patch
-        for axis in rng.choice(3, rng.integers(1, 3), replace=False):
-            cut = int(rng.uniform(0.05, 0.35) * shape[axis])
-            index = [slice(None)] * 3
-            if rng.random() < 0.5:
-                axes[axis] = np.maximum(axes[axis], axes[axis][cut])
-                index[axis] = slice(0, cut)
-            else:
-                axes[axis] = np.minimum(axes[axis], axes[axis][-cut - 1])
-                index[axis] = slice(shape[axis] - cut, None)
-            outside[tuple(index)] = True
-    image, tissues = render_grid(canvas, look, rng, axes, spacing, centre, matrix, bend)
+    look = appearance.draw_varied(modality, rng)
+    view = draw_view(canvas, rng, shape, spacing, heart_bias)
+    image, tissues = render_grid(canvas, look, rng, view.axes, spacing, view.centre, view.matrix, view.bend)
     image = _spoil(image, tissues, look, rng, spacing)
+    outside = view.outside
+    stack = draw_stack(modality, rng)
+    if stack is not None:
+        image, beyond = artefacts.as_stack(
+            image, stack.frame, stack.thickness_mm, stack.centre_mm, stack.reach_mm, spacing
+        )
+        outside = outside | beyond
     target = targets_of(structures)[tissues]
     if soft_cuts:
         _soft_cuts(tissues, target, spacing, structures)

@@ -21,7 +21,7 @@ from mkd_core.io.atomic import write_file
 from mkd_core.method.losses import segmentation_loss
 from mkd_core.method.networks import build
 from mkd_core.structures import IGNORE, STRUCTURES
-from mkd_core.synthesis import appearance, render
+from mkd_core.synthesis import appearance, artefacts, render
 from mkd_core.training.config import DataConfig, class_weights
 from mkd_core.training.rendered_hearts import normalise, open_canvas, prepare_canvases, training_hearts
 
@@ -74,37 +74,52 @@ class TorsoSource(torch.utils.data.IterableDataset):
     def _example(self, size: int, tight: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         canvas = open_canvas(self.canvases[rng.integers(len(self.canvases))], "torso")
         modality = "CT" if rng.random() < 0.5 else "MR"
-        look = appearance.draw(modality, rng)
-        low, high = np.array(canvas.heart_low), np.array(canvas.heart_high)
-        shape = np.array(canvas.tissues.shape)
-        centre = (low + high) / 2
-        half = (high - low) / 2 * canvas.spacing  # mm
-        if tight:  # a heart scan: little beyond the heart, or less than the heart
-            reach = half * rng.uniform(0.55, 1.5, 3)
-            centre = centre + rng.uniform(-0.35, 0.35, 3) * half / canvas.spacing
-        elif rng.random() < 0.65:  # thorax or whole torso
-            reach = rng.uniform(100, 260, 3)
-            centre = centre + rng.uniform(-60, 60, 3) / canvas.spacing
-        else:  # abdomen or neck: the heart at most touches the view
-            reach = np.array([rng.uniform(50, 140), rng.uniform(100, 220), rng.uniform(120, 230)])
-            down = rng.random() < 0.8
-            edge = low[0] * canvas.spacing - reach[0] if down else high[0] * canvas.spacing + reach[0] + 30
-            centre = np.array(
-                [(edge - rng.uniform(-15, 60) * (1 if down else -1)) / canvas.spacing, shape[1] / 2, shape[2] / 2]
+        look = appearance.draw_varied(modality, rng)
+        view = draw_view(canvas, rng, size, tight)
+        image, tissues = render.render_grid(canvas, look, rng, view.axes, SPACING, view.centre, view.matrix)
+        outside = view.outside
+        stack = render.draw_stack(modality, rng) if tight else None
+        if stack is not None:
+            image, beyond = artefacts.as_stack(
+                image, stack.frame, stack.thickness_mm, stack.centre_mm, stack.reach_mm, SPACING
             )
-        matrix = render.rotation(rng.normal(0, 7, 3)) @ np.diag(rng.uniform(0.85, 1.2) * rng.uniform(0.95, 1.05, 3))
-        axes, outside = [], np.zeros((size,) * 3, bool)
-        for axis in range(3):
-            position = (np.arange(size) - (size - 1) / 2) * SPACING
-            index = [slice(None)] * 3
-            index[axis] = np.abs(position) > reach[axis]
-            outside[tuple(index)] = True
-            axes.append(np.clip(position, -reach[axis], reach[axis]))
-        image, tissues = render.render_grid(canvas, look, rng, axes, SPACING, centre, matrix)
+            outside = outside | beyond
         target = render.TARGET_OF[tissues]
         target[outside] = IGNORE
         # Padding repeats the edge; a whole volume at inference has none, so percentiles are taken inside only.
         return normalise(image, NORMALISATION[modality], image[~outside])[None], target
+
+
+def draw_view(canvas: render.Canvas, rng: np.random.Generator, size: int, tight: bool) -> render.View:
+    """Draw what one example of ``size`` voxels per side shows: a heart scan if ``tight``, else a thorax, a torso, or a
+    part of the body beside the heart.
+    """
+    low, high = np.array(canvas.heart_low), np.array(canvas.heart_high)
+    shape = np.array(canvas.tissues.shape)
+    centre = (low + high) / 2
+    half = (high - low) / 2 * canvas.spacing  # mm
+    if tight:  # a heart scan: little beyond the heart, or less than the heart
+        reach = half * rng.uniform(0.45, 1.5, 3)
+        centre = centre + rng.uniform(-0.35, 0.35, 3) * half / canvas.spacing
+    elif rng.random() < 0.65:  # thorax or whole torso
+        reach = rng.uniform(100, 260, 3)
+        centre = centre + rng.uniform(-60, 60, 3) / canvas.spacing
+    else:  # abdomen or neck: the heart at most touches the view
+        reach = np.array([rng.uniform(50, 140), rng.uniform(100, 220), rng.uniform(120, 230)])
+        down = rng.random() < 0.8
+        edge = low[0] * canvas.spacing - reach[0] if down else high[0] * canvas.spacing + reach[0] + 30
+        centre = np.array(
+            [(edge - rng.uniform(-15, 60) * (1 if down else -1)) / canvas.spacing, shape[1] / 2, shape[2] / 2]
+        )
+    matrix = render.rotation(rng.normal(0, 7, 3)) @ np.diag(render.draw_size(rng) * rng.uniform(0.95, 1.05, 3))
+    axes, outside = [], np.zeros((size,) * 3, bool)
+    for axis in range(3):
+        position = (np.arange(size) - (size - 1) / 2) * SPACING
+        index: list[slice | np.ndarray] = [slice(None)] * 3
+        index[axis] = np.abs(position) > reach[axis]
+        outside[tuple(index)] = True
+        axes.append(np.clip(position, -reach[axis], reach[axis]))
+    return render.View(axes, centre, matrix, None, outside)
 
 
 def train(canvases: Sequence[Path], out: Path, minutes: float, seed: int = 0) -> torch.nn.Module:

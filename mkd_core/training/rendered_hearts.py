@@ -52,7 +52,7 @@ def prepare_canvases(hearts: Sequence[Path], cache: Path, bodies: int = 1) -> li
         hearts: tissue maps of hearts, at end-diastole.
         cache: folder for ``NAME_bB.npy`` (chest, the heart's own voxel size) and ``NAME_bB_torso.npy`` (3 mm).
         bodies: different bodies per heart.  The first is of a patient without findings; in the others the heart is
-            anywhere in its beat, and there may be calcium or a pacemaker's lead.
+            anywhere in its beat, and there may be calcium, a pacemaker's lead or an effusion.
 
     Returns:
         Description files (``.json``) of the canvases, one per heart and body.
@@ -70,12 +70,11 @@ def prepare_canvases(hearts: Sequence[Path], cache: Path, bodies: int = 1) -> li
             heart = sitk.ReadImage(str(path))
             seed = int.from_bytes(name.encode()[-8:], "little") % (2**31)
             chest = _canvas(render.body_canvas(heart, seed, body.chest_extent(heart)))
-            chest = _with_findings(chest, seed) if number else chest
+            torso = _canvas(body.surround(heart, seed, 3.0, body.torso_extent(heart)))
+            if number:
+                chest, torso = _with_findings(chest, seed), _with_findings(torso, seed)
             render.mark_vein_stubs(chest.tissues, chest.spacing)
-            canvases = {
-                "chest": Canvas.from_array(chest.tissues, chest.spacing),
-                "torso": _canvas(body.surround(heart, seed, 3.0, body.torso_extent(heart))),
-            }
+            canvases = {"chest": Canvas.from_array(chest.tissues, chest.spacing), "torso": torso}
             for kind, canvas in canvases.items():
                 write_array(cache / f"{name}_{kind}.npy", canvas.tissues)
             entry: dict[str, Any] = {
@@ -101,6 +100,8 @@ def _with_findings(canvas: Canvas, seed: int) -> Canvas:
         findings.paint_calcium(canvas.tissues, canvas.spacing, rng)
     if rng.random() < 0.15:
         findings.paint_lead(canvas.tissues, canvas.spacing, rng)
+    if rng.random() < 0.25:
+        findings.paint_effusion(canvas.tissues, canvas.spacing, rng)
     return canvas
 
 

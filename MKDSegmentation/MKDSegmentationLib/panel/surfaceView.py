@@ -19,7 +19,8 @@ from ..scene.surfaces import (
 
 
 class SurfaceView(VTKObservationMixin):
-    """Shows and hides the surfaces of the result. They are made in the background, one structure after the other.
+    """Shows and hides the surfaces of the result. They are made in the background, one structure after the other; those
+    that nobody asked for wait for the figures, and for the end of a run that has begun meanwhile.
 
     :param ui: the panel's widgets: show3DCheckBox, smoothingLabel and smoothingSlider, 0 to 20 for none to strongest.
     """
@@ -31,6 +32,7 @@ class SurfaceView(VTKObservationMixin):
         self._segmentation, self._frame = None, None
         self._isOn = False  # surfaces of the segmentation are there, or on their way
         self._task, self._onMade = None, None
+        self._isAsked = False  # somebody waits for the surfaces that are being made
         self._checkBox.connect("clicked(bool)", self._onClicked)
         self._slider.connect("valueChanged(int)", self._onSmoothing)
 
@@ -41,14 +43,19 @@ class SurfaceView(VTKObservationMixin):
 
     def show(self, state) -> None:
         """Follow the segmentation in the state of the panel."""
+        if self._task is not None:
+            self._task.isPaused = state.isRunning and not self._isAsked
         if not state.isRunning:  # what a run writes is shown when it is there
             self._follow(state.segmentation, state.volume)
 
-    def showNew(self, segmentationNode, volumeNode) -> None:
-        """Show the surfaces of a new result, in the middle of the 3D views, unless the user has switched that off."""
+    def showNew(self, segmentationNode, volumeNode, isAsked: bool = False) -> None:
+        """Show the surfaces of a new result, in the middle of the 3D views, unless the user has switched that off.
+
+        :param isAsked: the user asked for this result just now.
+        """
         self._follow(segmentationNode, volumeNode)
         if self._settings.show3D and is3DViewShown():
-            self._apply(True, slicer.util.resetThreeDViews)
+            self._apply(True, slicer.util.resetThreeDViews, isAsked)
         self._refresh()
 
     def _follow(self, segmentationNode, volumeNode) -> None:
@@ -67,7 +74,7 @@ class SurfaceView(VTKObservationMixin):
                 self.addObserver(segmentationNode, event, self._refresh)
         if isNextFrame and canHaveSurfaces(segmentationNode):
             self._takeSmoothing()
-            self._apply(self._isOn)
+            self._apply(self._isOn, isAsked=True)
         self._refresh()
 
     def _takeSmoothing(self) -> None:
@@ -78,19 +85,21 @@ class SurfaceView(VTKObservationMixin):
     def _valueOf(self, segmentationNode) -> int:
         return round(self._slider.maximum * smoothingOf(segmentationNode))
 
-    def _apply(self, isOn: bool, onMade=None) -> None:
+    def _apply(self, isOn: bool, onMade=None, isAsked: bool = False) -> None:
         self._stop()
         if not canHaveSurfaces(self._segmentation):
             return
         if isOn and not hasSurfaces(self._segmentation):
-            self._make(onMade)
+            self._make(onMade, isAsked)
         elif not isOn and hasSurfaces(self._segmentation):
             removeSurfaces(self._segmentation)
 
-    def _make(self, onMade=None) -> None:
+    def _make(self, onMade=None, isAsked: bool = True) -> None:
         self._stop()
-        self._onMade = onMade
-        self._task = IncrementalTask(surfaceSteps(self._segmentation), self._onDone, self._onError, self._onStep)
+        self._onMade, self._isAsked = onMade, isAsked
+        self._task = IncrementalTask(
+            surfaceSteps(self._segmentation), self._onDone, self._onError, self._onStep, isUrgent=isAsked
+        )
 
     def _onStep(self, _value) -> None:
         if not slicer.mrmlScene.IsNodePresent(self._segmentation):
@@ -126,7 +135,7 @@ class SurfaceView(VTKObservationMixin):
 
     def _onClicked(self, isOn: bool) -> None:
         self._settings.show3D = isOn
-        self._apply(isOn)
+        self._apply(isOn, isAsked=True)
         if isOn and not is3DViewShown():
             slicer.util.showStatusMessage(
                 _("The layout has no 3D view. Choose one that has, for example “Four-Up”."), 5000

@@ -13,7 +13,7 @@ from slicer.util import VTKObservationMixin
 from mkd_core import __version__ as coreVersion
 from mkd_core.errors import ProtocolError
 from mkd_core.measure.messages import finding
-from mkd_core.protocol import ALIGNED, DISAGREEMENT, Report, SegmentRequest, parse_report
+from mkd_core.protocol import ALIGNED, DISAGREEMENT, Report, SegmentRequest, WarmRequest, parse_report
 from mkd_core.structures import labelled
 
 from ..parameters import RunOptions
@@ -23,7 +23,7 @@ from ..scene.overlayVolumes import removeOverlay, writeOverlay
 from ..scene.provenance import keepReport
 from ..scene.runUndo import RunUndo
 from ..scene.segmentationWriting import SegmentationBackup, reasonSegmentationCannotBeUsed, writeSegmentation
-from ..scene.segmentMeasurement import currentReport, editedNames, voxelState
+from ..scene.segmentMeasurement import currentReport, editedNames, figuresInSteps, voxelState
 from ..scene.sequenceUndo import SequenceUndo
 from ..scene.transformHardening import isUnderNonLinearTransform
 from .contracts import Worker
@@ -77,8 +77,9 @@ def progressText(stage: str, message: str) -> str:
 class SegmentationRun(VTKObservationMixin):
     """Send a volume to the worker and put what comes back into the scene.
 
-    The scene is touched once, when the whole result is there. Until then the run can end at any time, through
-    :meth:`cancel`, a closed scene, a removed node or a dead worker, and leaves nothing behind.
+    The scene is touched once, in one turn of the event loop, when the whole result is there and measured. The outcome
+    is told in the next turn. Until then the run can end at any time, through :meth:`cancel`, a closed scene, a removed
+    node or a dead worker, and leaves nothing behind.
 
     :param worker: a worker that is not busy.
     :param inputVolume: volume node to segment.
@@ -108,6 +109,7 @@ class SegmentationRun(VTKObservationMixin):
         self._grid = None  # of the volume in the world, as it was handed over
         self._steps = None  # of writing or reading a file, under way
         self._backup = None  # of the output, while the result is put into the scene
+        self._made = None  # nodes of the result, once it is in the scene
         self._stateAtStart = None
         self._segmentsAtStart = {}  # what our segments in the output were
         self._startTime = 0.0
@@ -138,7 +140,8 @@ class SegmentationRun(VTKObservationMixin):
             self._stateAtStart = self._inputState()
             self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneStartClose)
             self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved)
-            self._worker.start()
+            # PyTorch is loaded while the volume is written
+            self._worker.warm(WarmRequest(bundle=self._options.bundlePath, options=self._options.forWarming()))
         except Exception:
             self._release()
             raise
@@ -149,6 +152,7 @@ class SegmentationRun(VTKObservationMixin):
     def cancel(self, message: str = "") -> None:
         """End the run now; the worker winds down in the background."""
         self._stopSteps()
+        self._takeBack()
         transfer, self._transfer = self._transfer, None
         self._worker.cancel(whenGone=transfer.remove if transfer else None)
         self._finish(RunOutcome("cancelled", message or _("Cancelled. The scene is as it was.")))
@@ -233,33 +237,36 @@ class SegmentationRun(VTKObservationMixin):
             return
         report = _withTrueVolumes(report, self._grid.volumeFactor)
         self._steps = IncrementalTask(
-            self._readLabels(len(report["labels"])),
-            lambda labels: self._onLabelsRead(labels, report),
+            self._resultSteps(labelled(report["labels"])),
+            lambda result: self._onResultRead(*result, report),
             self._onResultError,
         )
 
-    def _readLabels(self, largestLabel: int):
-        """Read the labels in steps; the last step, on its own because it takes a moment, keeps what the output holds
-        now.
+    def _resultSteps(self, structures):
+        """Read the labels and measure them, in steps; the last step, on its own because it takes a moment, keeps what
+        the output holds now.
         """
-        labels = yield from self._transfer.readLabelsInPieces(self._inputVolume, largestLabel)
+        labels = yield from self._transfer.readLabelsInPieces(self._inputVolume, len(structures))
+        figures = {}
+        if labels is not None:
+            figures = yield from figuresInSteps(labels, structures, self._inputVolume)
         self._backup = SegmentationBackup(self._outputSegmentation)
         yield
-        return labels
+        return labels, figures
 
-    def _onLabelsRead(self, labels, report: Report) -> None:
+    def _onResultRead(self, labels, figures: dict, report: Report) -> None:
         self._steps = None
         if self._failIfChanged():
             return
         try:
-            outcome = self._writeResult(labels, report)
+            outcome = self._writeResult(labels, figures, report)
         except Exception as error:
-            self._backup.restore()
+            self._takeBack()
             self._onResultError(error)
         else:
-            self._finish(outcome)
+            self._steps = IncrementalTask((_ for _ in ()), lambda _none: self._finish(outcome), self._onResultError)
 
-    def _writeResult(self, labels, report: Report) -> RunOutcome:
+    def _writeResult(self, labels, figures: dict, report: Report) -> RunOutcome:
         reason = reasonSegmentationCannotBeUsed(self._outputSegmentation, self._inputVolume)
         if reason:
             return RunOutcome("failed", reason)
@@ -267,16 +274,14 @@ class SegmentationRun(VTKObservationMixin):
             return RunOutcome("failed", _("No heart was found in this volume."))
         wasEdited = self._segmentsNow() != self._segmentsAtStart
         if wasEdited:  # during the run: nobody was asked about these edits
-            self._outputSegmentation = None
+            self._outputSegmentation = self._backup = None
         overlays = self._readOverlays()  # what cannot be read must fail before the scene is touched
         report = {**report, "warnings": report["warnings"] + self._warningsOnTransform()}
-        before = _nodesOfScene()
+        before, self._made = _nodesOfScene(), set()
         try:
-            segmentation, table, report = self._writeNodes(labels, overlays, report)
-        except Exception:
-            for node in _nodesOfScene() - before:
-                slicer.mrmlScene.RemoveNode(node)
-            raise
+            segmentation, table, report = self._writeNodes(labels, figures, overlays, report)
+        finally:
+            self._made = _nodesOfScene() - before
         seconds, device = time.monotonic() - self._startTime, str(report.get("device", "")).upper()
         bundle = report.get("bundle") or {}
         logging.info(
@@ -294,10 +299,23 @@ class SegmentationRun(VTKObservationMixin):
         undo = RunUndo(self._backup) if self._outputSegmentation is not None else None
         return RunOutcome("done", message, segmentation, table, report, undo)
 
+    def _takeBack(self) -> None:
+        """Bring the scene to what it was before the result, if that is in it."""
+        made, self._made = self._made, None
+        if made is None or slicer.mrmlScene.IsClosing():
+            return
+        for node in made:
+            if slicer.mrmlScene.IsNodePresent(node):
+                slicer.mrmlScene.RemoveNode(node)
+        if self._backup is not None:
+            self._backup.restore()
+        for kind in (DISAGREEMENT, ALIGNED):
+            removeOverlay(kind, self._outputSegmentation)  # it belongs to the result that is taken back
+
     def _segmentsNow(self) -> dict:
         return voxelState(self._outputSegmentation, ourSegments(self._outputSegmentation).values())
 
-    def _writeSegments(self, labels, report: Report) -> tuple:
+    def _writeSegments(self, labels, figures: dict, report: Report) -> tuple:
         """Put the segments into the scene; return the segmentation node and the report as it was stored with it."""
         segmentation = writeSegmentation(
             labels,
@@ -305,12 +323,13 @@ class SegmentationRun(VTKObservationMixin):
             self._outputSegmentation,
             f"MKDSegmentation {coreVersion}",
             labelled(report["labels"]),
+            figures,
         )
         return segmentation, keepReport(segmentation, report)
 
-    def _writeNodes(self, labels, overlays: dict, report: Report) -> tuple:
+    def _writeNodes(self, labels, figures: dict, overlays: dict, report: Report) -> tuple:
         """Put the result into the scene; return segmentation node, table node and the report as it was stored."""
-        segmentation, report = self._writeSegments(labels, report)
+        segmentation, report = self._writeSegments(labels, figures, report)
         table = writeMeasurementsTable(currentReport(segmentation, self._inputVolume), segmentation)
         for kind in (DISAGREEMENT, ALIGNED):
             if kind in overlays:
@@ -350,9 +369,12 @@ class SegmentationRun(VTKObservationMixin):
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeAboutToBeRemoved(self, caller, event, node) -> None:
+        isOfResult = self._made is not None and node in self._made
+        if isOfResult:
+            self._made.discard(node)  # it goes by itself
         if node is self._inputVolume:
             self.cancel(_("Cancelled, because the volume was removed."))
-        elif node is self._outputSegmentation:
+        elif node is self._outputSegmentation or (isOfResult and node.IsA("vtkMRMLSegmentationNode")):
             self.cancel(_("Cancelled, because the output segmentation was removed."))
 
     def _stopSteps(self) -> None:

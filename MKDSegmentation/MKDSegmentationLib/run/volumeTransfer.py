@@ -24,6 +24,7 @@ from mkd_core.protocol import MIN_SIDE, SHEAR_TOLERANCE
 from mkd_core.structures import STRUCTURES
 
 from ..scene.findingTexts import findingText
+from ..steps import allAtOnce
 from .privateFolder import PrivateFolder, openPrivate
 
 PIECE_BYTES = 8 * 1024 * 1024  # written or read in one step; takes a hundredth of a second or two
@@ -155,13 +156,18 @@ def _shear(matrix: np.ndarray) -> float:
 
 def setVolumeFromImage(volumeNode, image) -> None:
     """Give a volume node the voxels and the grid of a SimpleITK image (LPS)."""
+    setVolume(volumeNode, *voxelsAndGrid(image))
+
+
+def voxelsAndGrid(image) -> tuple:
+    """Return the voxels (k, j, i) of a SimpleITK image (LPS) and the 4 x 4 matrix from (i, j, k) to RAS in mm."""
     import SimpleITK as sitk  # here, because it takes a while and Slicer loads this file at its start
 
     matrix = np.eye(4)
     matrix[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     matrix[:3, 3] = image.GetOrigin()
     matrix[:3] *= _RAS_TO_LPS[:, np.newaxis]
-    setVolume(volumeNode, sitk.GetArrayFromImage(image), matrix)
+    return sitk.GetArrayFromImage(image), matrix
 
 
 def setVolume(volumeNode, voxels: np.ndarray, ijkToRasArray: np.ndarray) -> None:
@@ -238,12 +244,7 @@ class VolumeTransfer:
 
     def readLabels(self, volumeNode) -> LabelBlock | None:
         """Read the label map in one go; see :meth:`readLabelsInPieces`."""
-        reading = self.readLabelsInPieces(volumeNode)
-        while True:
-            try:
-                next(reading)
-            except StopIteration as end:
-                return end.value
+        return allAtOnce(self.readLabelsInPieces(volumeNode))
 
     def readLabelsInPieces(self, volumeNode, largestLabel: int = len(STRUCTURES)):
         """Read the worker's label map and cut it to its labels.

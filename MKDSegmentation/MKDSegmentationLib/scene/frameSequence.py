@@ -4,9 +4,9 @@ import slicer
 
 from mkd_core.protocol import Report
 
+from .nodeSelection import placeBeside
 from .provenance import reportOf
-from .segmentationWriting import placeBeside
-from .segmentMeasurement import currentReport, editedStructures, voxelsToMeasure
+from .segmentMeasurement import currentReport, editedStructures, takeFigures, voxelsToMeasure
 from .transformHardening import volumeScale
 
 #: Role by which a sequence of segmentations refers to the sequence of volumes it was made of.
@@ -173,6 +173,7 @@ class FrameSequence:
         segmentations = self.segmentations()
         if segmentations is not None:
             segmentations.SetDataNodeAtValue(segmentationNode, indexValue)
+            takeFigures(self.segmentationOfFrame(indexValue), segmentationNode)
             return
         segmentations = slicer.mrmlScene.AddNewNodeByClass(
             "vtkMRMLSequenceNode", slicer.mrmlScene.GenerateUniqueName(name)
@@ -184,6 +185,7 @@ class FrameSequence:
         segmentations.SetNodeReferenceID(_VOLUMES_ROLE, self.volumes.GetID())
         segmentations.SetDataNodeAtValue(segmentationNode, indexValue)
         self._show(segmentations)
+        takeFigures(self.segmentationOfFrame(indexValue), segmentationNode)
 
     def copyOfFrame(self, indexValue: str):
         """Return a copy of the segmentation kept for a frame, which belongs to no scene; None if there is none."""

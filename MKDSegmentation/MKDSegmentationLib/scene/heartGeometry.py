@@ -16,7 +16,7 @@ from mkd_core.measure.wall_thickness import wall_thickness
 from mkd_core.structures import BY_KEY, STRUCTURES
 
 from ..run.volumeTransfer import ijkToRas
-from .ourSegments import ourSegments
+from .ourSegments import maskOfLabel, ourSegments
 from .segmentMeasurement import imageToWorld, labelmapOf, transformToWorld, voxelState
 from .transformHardening import isUnderNonLinearTransform
 
@@ -55,7 +55,9 @@ def geometrySteps(segmentationNode, atEdge: frozenset):
     yield
     pulmonaryArtery = vessel_diameter(grid, "PA")
     yield
-    return HeartGeometry(aorta, pulmonaryArtery, wall_thickness(grid))
+    wall = wall_thickness(grid)
+    yield  # what follows shows it, which takes a moment too
+    return HeartGeometry(aorta, pulmonaryArtery, wall)
 
 
 def labelSteps(segmentationNode, isInWorld: bool = True):
@@ -164,25 +166,35 @@ def _fromFirstVoxel(image) -> np.ndarray:
 
 def _merging(images: dict):
     """Merge segments on grids of their own, one at each step; a generator that returns their labels and the matrix of
-    their common grid: that of the first.
+    their common grid: that of the first, as far as there are segments.
 
     :param images: image and label value of each structure by its key.
     """
     from scipy import ndimage
 
-    matrix = _fromFirstVoxel(next(iter(images.values()))[0])
+    pieces = {}
+    for key, (image, value) in images.items():
+        box, mask = maskOfLabel(_voxels(image), value)
+        if box is not None:
+            matrix = _fromFirstVoxel(image)
+            matrix[:3, 3] += matrix[:3, :3] @ [side.start for side in reversed(box)]
+            pieces[key] = (mask, matrix)
+        yield
+    if not pieces:
+        return np.zeros((1, 1, 1), np.uint8), np.eye(4)
+    matrix = next(iter(pieces.values()))[1].copy()
     shifts, low, high = {}, [], []
-    for key, (image, _value) in images.items():
-        shifts[key] = np.linalg.inv(matrix) @ _fromFirstVoxel(image)
-        corners = np.array(np.meshgrid(*[(0, side - 1) for side in image.GetDimensions()])).reshape(3, -1)
+    for key, (mask, place) in pieces.items():
+        shifts[key] = np.linalg.inv(matrix) @ place
+        corners = np.array(np.meshgrid(*[(0, side - 1) for side in mask.shape[::-1]])).reshape(3, -1)
         places = shifts[key][:3, :3] @ corners + shifts[key][:3, 3:]
         low.append(np.floor(places.min(axis=1) + _ON_GRID))
         high.append(np.ceil(places.max(axis=1) - _ON_GRID))
     start, end = np.min(low, axis=0).astype(int), np.max(high, axis=0).astype(int)
     labels = np.zeros(tuple((end - start + 1)[::-1]), np.uint8)
-    for key, (image, value) in images.items():
+    for key, (mask, _place) in pieces.items():
         yield
-        mask, shift = _voxels(image) == value, shifts[key].copy()
+        shift = shifts[key]
         shift[:3, 3] -= start
         where = np.round(shift[:3, 3]).astype(int)[::-1]
         if np.allclose(shift[:3, :3], np.eye(3), rtol=0.0, atol=_ON_GRID) and np.allclose(
@@ -196,8 +208,7 @@ def _merging(images: dict):
                 mask.astype(np.uint8), back[2::-1, 2::-1], back[2::-1, 3], labels.shape, order=0, mode="constant"
             )
             labels[turned > 0] = BY_KEY[key].label
-    matrix = matrix.copy()
-    matrix[:3, 3] = matrix[:3, :3] @ start + matrix[:3, 3]
+    matrix[:3, 3] += matrix[:3, :3] @ start
     return labels, matrix
 
 

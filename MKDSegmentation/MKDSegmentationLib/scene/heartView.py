@@ -4,6 +4,7 @@ import slicer
 
 from .nodeSelection import volumeOf
 from .ourSegments import ourSegments
+from .segmentMeasurement import measureSegment
 
 #: Attribute of a segmentation that was shown once: how the user shows it afterwards stays.
 _SHOWN_ATTRIBUTE = "MKDSegmentation.WasShown"
@@ -59,10 +60,12 @@ def _compositesInLayout() -> list:
 
 def jumpToHeart(segmentationNode) -> None:
     """Bring the slice views to the middle of our segments."""
-    centers = [segmentationNode.GetSegmentCenterRAS(segmentId) for segmentId in ourSegments(segmentationNode).values()]
-    centers = [center for center in centers if center is not None]  # an empty segment has none
-    if centers:
-        jumpTo(tuple(sum(values) / len(centers) for values in zip(*centers)))
+    figures = [measureSegment(segmentationNode, segmentId) for segmentId in ourSegments(segmentationNode).values()]
+    middles = [one.middle for one in figures if one is not None and one.middle is not None]
+    if middles:
+        world = [0.0, 0.0, 0.0]
+        segmentationNode.TransformPointToWorld([sum(values) / len(middles) for values in zip(*middles)], world)
+        jumpTo(world)
 
 
 def jumpToStructure(segmentationNode, key: str) -> None:

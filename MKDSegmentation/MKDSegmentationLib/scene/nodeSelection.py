@@ -1,5 +1,7 @@
 """Which nodes belong together: what the panel proposes, and what is shown over the slices of a volume."""
 
+import logging
+
 import slicer
 
 from .provenance import hasReport, reportOf
@@ -57,3 +59,16 @@ def showOnlyThoseOf(volumeNode) -> None:
         elif volume is volumeNode and node.GetAttribute(_HIDDEN_ATTRIBUTE):
             display.SetVisibility(True)
             node.RemoveAttribute(_HIDDEN_ATTRIBUTE)
+
+
+def placeBeside(volumeNode, segmentationNode) -> None:
+    """Put a segmentation into the folder of the subject hierarchy that its volume is in."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    if hierarchy is None:
+        return
+    volumeItem = hierarchy.GetItemByDataNode(volumeNode)
+    segmentationItem = hierarchy.GetItemByDataNode(segmentationNode)
+    if volumeItem and segmentationItem:
+        hierarchy.SetItemParent(segmentationItem, hierarchy.GetItemParent(volumeItem))
+    else:
+        logging.debug("The subject hierarchy has no item for the volume or its segmentation.")

@@ -10,6 +10,7 @@ from mkd_core.measure.messages import finding, refusal
 from mkd_core.structures import BY_KEY
 
 from ..run.volumeTransfer import ijkToRas
+from ..steps import allAtOnce
 from .heartGeometry import imageFromArray, labelsOnVolume
 from .ourSegments import ourSegments
 from .provenance import reportOf
@@ -73,13 +74,7 @@ def saveLabels(segmentationNode, volumeNode, path: Path) -> dict:
 
 def _surfaces(segmentationNode) -> dict:
     """Return surfaces in the world, RAS, by the ids of the segments: of all voxels, as smooth as those shown."""
-    steps = surfacesInSteps(segmentationNode, isFine=True)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            made = end.value
-            break
+    made = allAtOnce(surfacesInSteps(segmentationNode, isFine=True))
     transformNode = segmentationNode.GetParentTransformNode()
     if transformNode is None:
         return made

@@ -14,7 +14,8 @@ from vtk.util import numpy_support
 from mkd_core.protocol import Report
 from mkd_core.structures import BY_KEY, MYOCARDIUM_DENSITY
 
-from .ourSegments import Fingerprint, boundingBox, isEdited, ourSegments
+from ..run.volumeTransfer import LabelBlock, ijkToRas
+from .ourSegments import Fingerprint, isEdited, maskOfLabel, ourSegments
 from .provenance import reportOf
 from .transformHardening import isUnderNonLinearTransform, volumeScale
 
@@ -23,7 +24,7 @@ EDITED, DELETED = "edited", "deleted"
 
 _BINARY = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
 _ON_GRID = 1e-3  # voxels; grids that differ by less are the same
-_CACHED = 300  # measurements of segments that are kept: seven of each of some forty frames
+_CACHED = 2000  # measurements of segments that are kept: seven of each of some forty frames, as written and as shown
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,17 @@ class SegmentFigures:
     meanIntensity - of the volume's voxels in it; None where there are none, or no volume.
     touchesBorder - it reaches the outermost voxels of the volume, so part of it may be cut off.
     fingerprint - of its voxels.
+    middle - of the box that holds it, in mm in the frame of the segmentation; None where there are no voxels.
     """
 
     volumeMl: float
     meanIntensity: float | None
     touchesBorder: bool
     fingerprint: Fingerprint
+    middle: tuple | None = None
+
+
+_NOTHING = SegmentFigures(0.0, None, False, Fingerprint(0, 0, (0.0, 0.0, 0.0)))
 
 
 _measured: dict = {}  # what a segment and a volume were when they were measured -> figures
@@ -56,20 +62,64 @@ def measureSegment(segmentationNode, segmentId: str, volumeNode=None) -> Segment
         return None
     image = labelmapOf(segmentationNode, segmentId)
     if image is None:
-        return SegmentFigures(0.0, None, False, Fingerprint(0, 0, (0.0, 0.0, 0.0)))
+        return _NOTHING
     toVolume = _matrixToVolume(segmentationNode, image, volumeNode)
     labelValue = segmentationNode.GetSegmentation().GetSegment(segmentId).GetLabelValue()
     state = _state(image, labelValue, volumeNode, toVolume)
     if state not in _measured:
-        figures = _measure(image, labelValue, volumeNode, toVolume)
-        _keep(state, figures)
-        if toVolume is not None:  # the same without intensities, which is asked for when edits are looked for
-            _keep(
-                _state(image, labelValue, None, None),
-                replace(figures, meanIntensity=None, touchesBorder=False),
-            )
+        extent, voxels = image.GetExtent(), slicer.util.arrayFromVolume(volumeNode) if toVolume is not None else None
+        labels = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
+        start = (extent[4], extent[2], extent[0])
+        figures = _measure(labels, labelValue, start, imageToWorld(image), voxels, toVolume)
+        _keepAll(image, labelValue, volumeNode, toVolume, figures)
         return figures
     return _measured[state]
+
+
+def figuresInSteps(labels: LabelBlock, structures, volumeNode):
+    """Measure structures before they are segments; a generator with a step for each that returns their figures by
+    label, without those that have no voxels.
+
+    :param labels: block of the volume's grid.
+    :param structures: what the label values mean, see mkd_core.structures.
+    """
+    figures = {}
+    for structure in structures:
+        measured = _measure(
+            labels.values,
+            structure.label,
+            labels.start,
+            ijkToRas(volumeNode),
+            slicer.util.arrayFromVolume(volumeNode),
+            np.eye(4),
+        )
+        if measured.fingerprint.count:
+            figures[structure.label] = measured
+        yield
+    return figures
+
+
+def keepFigures(segmentationNode, segmentId: str, volumeNode, figures: SegmentFigures) -> None:
+    """Remember the figures of a segment that was made of voxels whose figures are known."""
+    image = labelmapOf(segmentationNode, segmentId)
+    labelValue = segmentationNode.GetSegmentation().GetSegment(segmentId).GetLabelValue()
+    toVolume = _matrixToVolume(segmentationNode, image, volumeNode)
+    _keepAll(image, labelValue, volumeNode, toVolume, figures)
+
+
+def takeFigures(segmentationNode, other) -> None:
+    """Remember for a copy of a segmentation what is known of the voxels of the other one."""
+    for segmentId in ourSegments(other).values():
+        figures = measureSegment(other, segmentId)
+        if figures is not None and figures.fingerprint.count:
+            keepFigures(segmentationNode, segmentId, None, figures)
+
+
+def _keepAll(image, labelValue: int, volumeNode, toVolume, figures: SegmentFigures) -> None:
+    """Keep figures, and the same without intensities, which is asked for when edits are looked for."""
+    if toVolume is not None:
+        _keep(_state(image, labelValue, volumeNode, toVolume), figures)
+    _keep(_state(image, labelValue, None, None), replace(figures, meanIntensity=None, touchesBorder=False))
 
 
 def _keep(state: tuple, figures: SegmentFigures) -> None:
@@ -187,23 +237,28 @@ def _missing(reported: dict) -> dict:
     return {"volume_ml": None, "mean_intensity": None, "agreement": None, "warnings": [], "state": DELETED}
 
 
-def _measure(image, labelValue: int, volumeNode, toVolume) -> SegmentFigures:
-    matrix = imageToWorld(image)
-    extent = image.GetExtent()
-    start = (extent[4], extent[2], extent[0])
-    labels = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
-    mask = labels.reshape(image.GetDimensions()[::-1]) == labelValue
-    box = boundingBox(mask)
+def _measure(labels: np.ndarray, label: int, start: tuple, toWorld: np.ndarray, voxels, toVolume) -> SegmentFigures:
+    """Measure a label.
+
+    :param labels: array (k, j, i).
+    :param start: index (k, j, i) of its first voxel.
+    :param toWorld: 4 x 4 matrix from indices (i, j, k) to mm in the frame of the segmentation.
+    :param voxels: array (k, j, i) of the volume that gives the intensities, or None.
+    :param toVolume: 4 x 4 matrix from indices (i, j, k) to those of that volume, or None.
+    """
+    box, mask = maskOfLabel(labels, label)
     if box is None:
-        return SegmentFigures(0.0, None, False, Fingerprint(0, 0, (0.0, 0.0, 0.0)))
-    mask = mask[box]
+        return _NOTHING
     start = tuple(side.start + offset for side, offset in zip(box, start))
-    fingerprint = Fingerprint.of(mask, start, matrix)
-    voxelMl = abs(float(np.linalg.det(matrix[:3, :3]))) / 1000.0
+    fingerprint = Fingerprint.of(mask, start, toWorld)
+    voxelMl = abs(float(np.linalg.det(toWorld[:3, :3]))) / 1000.0
     mean, touchesBorder = None, False
     if toVolume is not None:
-        mean, touchesBorder = _inVolume(mask, start, slicer.util.arrayFromVolume(volumeNode), toVolume)
-    return SegmentFigures(fingerprint.count * voxelMl, mean, touchesBorder, fingerprint)
+        mean, touchesBorder = _inVolume(mask, start, voxels, toVolume)
+    middle = toWorld @ [*(np.array(start) + (np.array(mask.shape) - 1) / 2)[::-1], 1.0]
+    return SegmentFigures(
+        fingerprint.count * voxelMl, mean, touchesBorder, fingerprint, tuple(float(value) for value in middle[:3])
+    )
 
 
 def _inVolume(mask: np.ndarray, start: tuple, voxels: np.ndarray, toVolume: np.ndarray) -> tuple:

@@ -1,7 +1,5 @@
 """From a block of labels to a segmentation node with the structures of the heart, each in a segment of its own."""
 
-import logging
-
 import numpy as np
 import slicer
 import vtk
@@ -11,8 +9,10 @@ from vtk.util import numpy_support
 from mkd_core.structures import ANATOMICAL_STRUCTURE, STRUCTURES, Structure
 
 from ..run.volumeTransfer import LabelBlock, ijkToRas
-from .nodeSelection import showOnlyThoseOf
-from .ourSegments import Fingerprint, freeSegmentId, markAsOurs, ourSegments, segmentsOfOthers
+from ..steps import allAtOnce
+from .nodeSelection import placeBeside, showOnlyThoseOf
+from .ourSegments import freeSegmentId, markAsOurs, ourSegments, segmentsOfOthers
+from .segmentMeasurement import figuresInSteps, keepFigures
 
 #: Name of our terminology context, see Resources/MKDSegmentation.term.json.
 TERMINOLOGY_CONTEXT = "MKDSegmentation whole heart"
@@ -96,25 +96,29 @@ def writeSegmentation(
     segmentationNode=None,
     algorithmName: str = "MKDSegmentation",
     structures=STRUCTURES,
+    figures: dict | None = None,
 ):
     """Put the labels into segments, one for each structure, and return the segmentation node.
 
-    :param labels: block of the volume's grid .
+    :param labels: block of the volume's grid.
     :param volumeNode: the volume that was segmented; gives geometry, parent transform and place in the subject
         hierarchy.
     :param segmentationNode: receives the segments, replacing ours from an earlier run and no others; None makes a new
         node.
     :param algorithmName: recorded in each segment, and from there in DICOM.
     :param structures: what the label values mean, see mkd_core.structures.
+    :param figures: of the structures (see figuresInSteps) if they are measured already; measuring takes most of the
+        time.
     :raises RuntimeError: if Slicer does not take the labels; a node made here is removed again.
     """
+    figures = allAtOnce(figuresInSteps(labels, structures, volumeNode)) if figures is None else figures
     isNew = segmentationNode is None
     if isNew:
         name = slicer.mrmlScene.GenerateUniqueName(_("{volume} heart").format(volume=volumeNode.GetName()))
         segmentationNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     try:
         with slicer.util.NodeModify(segmentationNode):
-            _fill(segmentationNode, labels, volumeNode, algorithmName, structures)
+            _fill(segmentationNode, labels, volumeNode, algorithmName, structures, figures)
     except Exception:
         if isNew:
             slicer.mrmlScene.RemoveNode(segmentationNode)
@@ -125,7 +129,7 @@ def writeSegmentation(
     return segmentationNode
 
 
-def _fill(segmentationNode, labels: LabelBlock, volumeNode, algorithmName: str, structures) -> None:
+def _fill(segmentationNode, labels: LabelBlock, volumeNode, algorithmName: str, structures, figures: dict) -> None:
     segmentation = segmentationNode.GetSegmentation()
     if segmentation.GetSourceRepresentationName() == _BINARY:
         segmentation.RemoveRepresentation(_SURFACE)  # of what is replaced; making others here would take seconds
@@ -140,7 +144,6 @@ def _fill(segmentationNode, labels: LabelBlock, volumeNode, algorithmName: str, 
     if not segmentationNode.GetDisplayNode():
         segmentationNode.CreateDefaultDisplayNodes()
 
-    present = np.bincount(labels.values.ravel(), minlength=len(structures) + 1)
     earlier, written = ourSegments(segmentationNode), {}
     known = {structure.key for structure in structures}
     for key, segmentId in earlier.items():
@@ -149,7 +152,7 @@ def _fill(segmentationNode, labels: LabelBlock, volumeNode, algorithmName: str, 
     ids = vtk.vtkStringArray()  # the n-th id receives label n; an empty one is passed over
     for structure in structures:
         segmentId = earlier.get(structure.key)
-        if present[structure.label]:
+        if structure.label in figures:
             written[structure] = segmentId or freeSegmentId(segmentationNode, structure.key)
         elif segmentId:
             segmentation.RemoveSegment(segmentId)
@@ -157,11 +160,10 @@ def _fill(segmentationNode, labels: LabelBlock, volumeNode, algorithmName: str, 
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     if not logic.ImportLabelmapToSegmentationNode(_orientedImage(labels, volumeNode), segmentationNode, ids):
         raise RuntimeError("The labels could not be imported into the segmentation.")
-    geometry = ijkToRas(volumeNode)
     for structure, segmentId in written.items():
         _describe(segmentation.GetSegment(segmentId), structure, algorithmName)
-        fingerprint = Fingerprint.of(labels.values == structure.label, labels.start, geometry)
-        markAsOurs(segmentationNode, segmentId, structure.key, fingerprint)
+        markAsOurs(segmentationNode, segmentId, structure.key, figures[structure.label].fingerprint)
+        keepFigures(segmentationNode, segmentId, volumeNode, figures[structure.label])
     _show(segmentationNode, list(written.values()))
 
 
@@ -213,16 +215,3 @@ def _sharesGrid(segmentationNode, volumeNode) -> bool:
     geometry = np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
     sameSize = reference.GetDimensions() == volumeNode.GetImageData().GetDimensions()
     return sameSize and np.allclose(geometry, ijkToRas(volumeNode), atol=1e-3)
-
-
-def placeBeside(volumeNode, segmentationNode) -> None:
-    """Put a segmentation into the folder of the subject hierarchy that its volume is in."""
-    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
-    if hierarchy is None:
-        return
-    volumeItem = hierarchy.GetItemByDataNode(volumeNode)
-    segmentationItem = hierarchy.GetItemByDataNode(segmentationNode)
-    if volumeItem and segmentationItem:
-        hierarchy.SetItemParent(segmentationItem, hierarchy.GetItemParent(volumeItem))
-    else:
-        logging.debug("The subject hierarchy has no item for the volume or its segmentation.")

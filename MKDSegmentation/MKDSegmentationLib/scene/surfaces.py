@@ -7,7 +7,7 @@ import slicer
 import vtk
 from vtk.util import numpy_support
 
-from .ourSegments import boundingBox
+from .ourSegments import maskOfLabel
 from .segmentMeasurement import imageToWorld
 
 _BINARY = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
@@ -15,7 +15,7 @@ _SURFACE = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
 
 #: Size of the voxels that surfaces are made of, mm: finer ones take several times as long, in which nothing can be
 #: clicked, and look the same.
-_VOXEL_MM = 1.0
+_VOXEL_MM = 1.25
 
 #: Conversion parameter of Slicer: 0 leaves the steps of the voxels, 1 is smoothest.
 _SMOOTHING = "Smoothing factor"
@@ -139,11 +139,9 @@ def _boxOf(segment, isFine: bool):
     if scalars is None or image.GetNumberOfPoints() == 0:
         return None
     labels = numpy_support.vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1])
-    mask = labels == segment.GetLabelValue()
-    box = boundingBox(mask)
+    box, mask = maskOfLabel(labels, segment.GetLabelValue())
     if box is None:
         return None
-    mask = mask[box]
     steps = [1 if isFine else max(1, round(_VOXEL_MM / size)) for size in image.GetSpacing()]
     first = [start + side.start for start, side in zip(image.GetExtent()[::2], reversed(box))]
     toFirst = np.diag([*steps, 1.0])
@@ -162,6 +160,8 @@ def _boxOf(segment, isFine: bool):
 
 def _coarsened(mask: np.ndarray, steps: list) -> np.ndarray:
     """Return a mask of blocks of voxels: those of which half are in it."""
-    padded = np.pad(mask, [(0, -size % step) for size, step in zip(mask.shape, steps)])
-    blocks = padded.reshape([part for size, step in zip(padded.shape, steps) for part in (size // step, step)])
-    return blocks.mean(axis=(1, 3, 5), dtype=np.float32) >= 0.5
+    counts = np.pad(mask, [(0, -size % step) for size, step in zip(mask.shape, steps)]).astype(np.uint16)
+    for axis, step in enumerate(steps):  # plane to plane: several times as fast as the mean of a reshaped array
+        along = np.moveaxis(counts, axis, 0)
+        counts = np.moveaxis(sum((along[start::step] for start in range(1, step)), along[::step]), 0, axis)
+    return 2 * counts.astype(np.uint32) >= np.prod(steps)

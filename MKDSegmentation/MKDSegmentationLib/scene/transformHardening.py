@@ -7,7 +7,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from .segmentationWriting import placeBeside
+from .nodeSelection import placeBeside
 
 
 def isUnderNonLinearTransform(volumeNode) -> bool:
