@@ -7,17 +7,19 @@ without: the real abdomens, what remains of the chest CTs below, above and besid
 legs, a head, bright lumps with and without a shell, of many sizes.  Prints for each what both stages saw and what came
 of it, then false refusals and false acceptances, and how far from the rule's limits the nearest volumes lie.
 ``--unseen`` looks at a random half of the short-axis stacks of other people instead (cine and late enhancement), by
-which nothing was chosen; a stack of fewer than eight slices is refused before anything looks for a heart in it.
+which nothing was chosen.  ``--json`` writes the file after each volume; volumes that stand in it already are not looked
+at again, so that a run that was broken off goes on.
 ``FOLDER`` is the data folder (environment variable MKD_DATA, else ../shared/data beside the checkout).
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +49,8 @@ class Case:
 class Found:
     """What came of a volume: whether it was segmented, and the evidence."""
 
-    case: Case
+    name: str
+    holds_heart: bool
     segmented: bool
     verdict: str
     recognition: float
@@ -56,7 +59,7 @@ class Found:
     @property
     def right(self) -> bool:
         """Segmented exactly if there is a heart."""
-        return self.segmented == self.case.holds_heart
+        return self.segmented == self.holds_heart
 
 
 def _read(path: Path) -> sitk.Image:
@@ -282,11 +285,40 @@ def look(case: Case) -> Found:
     except NoHeartError as error:
         code = error.finding.code if error.finding is not None else "no_heart"
         seen = error.evidence
-        return Found(case, False, code, seen.get("recognition", 0.0), seen.get("joint_agreement", 0.0))
+        return Found(
+            case.name, case.holds_heart, False, code, seen.get("recognition", 0.0), seen.get("joint_agreement", 0.0)
+        )
     except InputError as error:
-        return Found(case, False, error.finding.code if error.finding is not None else "unusable", 0.0, 0.0)
+        code = error.finding.code if error.finding is not None else "unusable"
+        return Found(case.name, case.holds_heart, False, code, 0.0, 0.0)
     evidence = report["evidence"]
-    return Found(case, True, evidence["verdict"], evidence["recognition"], evidence["joint_agreement"])
+    return Found(
+        case.name, case.holds_heart, True, evidence["verdict"], evidence["recognition"], evidence["joint_agreement"]
+    )
+
+
+def summary(found: Sequence[Found]) -> dict[str, float | None]:
+    """The counts, and how far from the rule's limit the nearest volumes lie."""
+    hearts = [one for one in found if one.holds_heart]
+    others = [one for one in found if not one.holds_heart]
+    return {
+        "with a heart": len(hearts),
+        "false refusals": sum(not one.right for one in hearts),
+        "without a heart": len(others),
+        "false acceptances": sum(not one.right for one in others),
+        "least joint agreement of a confirmed heart": min(
+            (one.joint_agreement for one in hearts if one.verdict == "confirmed"), default=None
+        ),
+        "greatest joint agreement without a heart": max((one.joint_agreement for one in others), default=None),
+        "limit": heart_evidence.CONFIRMED,
+    }
+
+
+def _known(path: Path | None) -> dict[str, Found]:
+    """What a run that was broken off had found, by the names of the volumes."""
+    if path is None or not path.exists():
+        return {}
+    return {row["name"]: Found(**row) for row in json.loads(path.read_text(encoding="utf-8"))["volumes"]}
 
 
 def main() -> int:
@@ -301,37 +333,23 @@ def main() -> int:
         cases = list(unseen(chosen.data))
     else:
         cases = list(phantoms()) if chosen.quick else [*with_heart(chosen.data), *without_heart(chosen.data)]
+    known = _known(chosen.json)
     found = []
     print(f"{'':<40}{'recognised':>11}{'agreed':>8}  outcome")
     for case in cases:
-        found.append(look(case))
-        last = found[-1]
+        last = known.get(case.name) or look(case)
+        found.append(last)
         print(
-            f"{case.name:<40}{last.recognition:>11.2f}{last.joint_agreement:>8.2f}  {last.verdict}"
+            f"{last.name:<40}{last.recognition:>11.2f}{last.joint_agreement:>8.2f}  {last.verdict}"
             f"{'' if last.right else '   WRONG'}",
             flush=True,
         )
-    hearts = [one for one in found if one.case.holds_heart]
-    others = [one for one in found if not one.case.holds_heart]
-    summary = {
-        "with a heart": len(hearts),
-        "false refusals": sum(not one.right for one in hearts),
-        "refused for too few slices": sum(one.verdict == "too_few_voxels" for one in hearts),
-        "without a heart": len(others),
-        "false acceptances": sum(not one.right for one in others),
-        "least joint agreement of a confirmed heart": min(
-            (one.joint_agreement for one in hearts if one.verdict == "confirmed"), default=None
-        ),
-        "greatest joint agreement without a heart": max((one.joint_agreement for one in others), default=None),
-        "limit": heart_evidence.CONFIRMED,
-    }
-    print(*(f"{name}: {value}" for name, value in summary.items()), sep="\n")
-    if chosen.json is not None:
-        rows = [
-            {"name": one.case.name, "outcome": one.verdict, "right": one.right, "agreed": one.joint_agreement}
-            for one in found
-        ]
-        chosen.json.write_text(json.dumps({"summary": summary, "volumes": rows}, indent=2) + "\n", encoding="utf-8")
+        if chosen.json is not None and case.name not in known:
+            rows = [dataclasses.asdict(one) for one in found]
+            chosen.json.write_text(
+                json.dumps({"summary": summary(found), "volumes": rows}, indent=1) + "\n", encoding="utf-8"
+            )
+    print(*(f"{name}: {value}" for name, value in summary(found).items()), sep="\n")
     return 0 if all(one.right for one in found) else 1
 
 

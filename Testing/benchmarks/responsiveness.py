@@ -5,8 +5,8 @@ CTs of 512 x 512 x 300 voxels.
 
 Prints for each thing that a user does the longest pause in ms of the processor's time, so that other programs do not
 count, from the click to the last figure: a run, edits of a segment while figures follow, a report as PDF and as web
-page, a row for a study, a batch over two volumes, and a click on a finished row.  Exits with 1 if one is longer than
-200 ms.
+page, a row for a study, a batch over two volumes, a click on a finished row, a batch over a folder, a click on a row
+whose volume is then loaded, and a run over the two frames of a sequence.  Exits with 1 if one is longer than 200 ms.
 """
 
 from __future__ import annotations
@@ -125,6 +125,13 @@ def main() -> int:
     driving.click(ui.batchButton)
     watch.measure("batch", lambda: None, is_ready)
     watch.measure("click on a finished row", lambda: _show(panel, 1), has_figures)
+    with tempfile.TemporaryDirectory() as folder:
+        _measure_folder(panel, image, Path(folder), watch, has_figures)
+    volume = _sequence_of(image, 2)
+    driving.choose(ui.inputSelector, volume.GetName())
+    watch.measure("run over a sequence", lambda: driving.click(ui.segmentSequenceButton), has_figures)
+    if not ui.functionTable.visible:
+        sys.exit(f"Not segmented: {ui.statusLabel.text}")
     watch.close()
     figures = {"size": list(size), "longest pause ms": watch.pauses, "limit ms": LIMIT_MS}
     if options.json:
@@ -136,6 +143,45 @@ def main() -> int:
     over = {name: pause for name, pause in watch.pauses.items() if pause > LIMIT_MS}
     print("longer than the limit: " + ", ".join(over) if over else f"nothing takes longer than {LIMIT_MS} ms")
     return 1 if over else 0
+
+
+def _measure_folder(panel: Any, image: Any, folder: Path, watch: Watch, has_figures: Callable[[], bool]) -> None:
+    """Segment the volumes of a folder and load one of them."""
+    from mkd_core.io.volumes import write_volume
+    from Testing.harness import driving
+
+    ui, source = panel.ui, folder / "volumes"
+    source.mkdir()
+    write_volume(image, source / "Heart.nrrd", compress=False)
+    driving.choose(ui.batchSourceComboBox, "Volumes in a folder")
+    driving.typeText(ui.batchFolderLineEdit, str(source))
+
+    def is_ready() -> bool:
+        return bool(ui.segmentButton.text == "Segment")
+
+    watch.measure("batch over a folder", lambda: driving.click(ui.batchButton), is_ready)
+    before = panel._parameterNode.inputVolume
+
+    def is_shown() -> bool:
+        return panel._parameterNode.inputVolume is not before and has_figures()
+
+    watch.measure("click on a row of a folder", lambda: _show(panel, 0), is_shown)
+
+
+def _sequence_of(image: Any, frames: int) -> Any:
+    """A sequence in the scene, all of whose frames are the same volume; the node that shows the selected frame."""
+    import slicer
+
+    from MKDSegmentationLib.run.volumeTransfer import setVolumeFromImage
+
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Beat")
+    volume = slicer.vtkMRMLScalarVolumeNode()
+    setVolumeFromImage(volume, image)
+    for frame in range(frames):
+        sequence.SetDataNodeAtValue(volume, str(frame))
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "Beat browser")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    return browser.GetProxyNode(sequence)
 
 
 def _show(panel: Any, row: int) -> None:

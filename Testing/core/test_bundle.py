@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+import os
 import pickle
 import struct
 from pathlib import Path
@@ -173,6 +175,42 @@ def test_an_entry_that_does_not_fit_is_refused(tiny_bundle_path, change, reason)
     change(header["segmentor_real/up.0.weight"])
     rewrite(tiny_bundle_path, header, data)
     assert reason in refusal(tiny_bundle_path)
+
+
+def test_header_and_tensors_are_those_of_one_file_though_another_takes_its_place_meanwhile(tmp_path, monkeypatch):
+    path, other = tmp_path / "weights.safetensors", tmp_path / "other.safetensors"
+    bundles.save_bundle(path, tiny_description(), random_state_dicts(tiny_description()))
+    whole = bundles.load_bundle(path, self_test=False)
+    bundles.save_bundle(other, tiny_description(), random_state_dicts(tiny_description(), seed=9))
+    read_header = tensor_file._read_header
+
+    def read_and_disturb(file):
+        found = read_header(file)
+        other.replace(path)
+        return found
+
+    monkeypatch.setattr(tensor_file, "_read_header", read_and_disturb)
+    bundle = bundles.load_bundle(path, self_test=False)
+    assert bundle.sha256 == whole.sha256 != hashlib.sha256(path.read_bytes()).hexdigest()
+    for part in PARTS:
+        found, expected = (one.network(part).state_dict() for one in (bundle, whole))
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_file_that_gets_shorter_while_it_is_read_is_refused(tiny_bundle_path, tmp_path, monkeypatch):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(tiny_bundle_path.read_bytes())
+    read_header = tensor_file._read_header
+
+    def read_and_cut(file):
+        found = read_header(file)
+        os.truncate(path, path.stat().st_size - 100)
+        return found
+
+    monkeypatch.setattr(tensor_file, "_read_header", read_and_cut)
+    with pytest.raises(BundleError) as caught:
+        bundles.load_bundle(path, self_test=False)
+    assert caught.value.finding.code == "bundle_changed"
 
 
 def test_missing_and_surplus_tensors_are_refused(tiny_bundle_path):

@@ -2,6 +2,9 @@
 nothing else changes.
 """
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -106,3 +109,26 @@ def test_an_array_that_is_a_view_of_a_larger_one_is_changed_in_place():
 def test_an_even_volume_is_left_alone(value):
     labels = np.full((4, 5, 6), value, np.uint8)
     assert components.remove_small_components(labels, 10) == 0 and (labels == value).all()
+
+
+@pytest.mark.parametrize("edges", [0, 1, 30, 60, 300])
+def test_connected_nodes_are_those_of_a_library_and_numbered_in_their_order(edges):
+    from scipy import sparse
+    from scipy.sparse import csgraph
+
+    rng = np.random.default_rng(edges)
+    for _ in range(20):
+        first, second = rng.integers(0, 60, (2, edges))
+        graph = sparse.coo_matrix((np.ones(edges), (first, second)), shape=(60, 60))
+        expected = csgraph.connected_components(graph, directed=False)[1]
+        assert np.array_equal(components._connected(first, second, 60), expected)
+    chain = np.roll(rng.permutation(60), 1)
+    assert not components._connected(chain[1:], chain[:-1], 60).any()
+
+
+def test_looking_for_pieces_loads_no_graph_library():
+    script = (
+        "import sys, numpy as np; from mkd_core.inference.components import remove_small_components;"
+        "remove_small_components(np.ones((3, 4, 5), np.uint8), 2); assert 'scipy.sparse' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

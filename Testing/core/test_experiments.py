@@ -13,6 +13,7 @@ for package in ("monai", "lightning_fabric", "tensorboard", "tqdm"):
 
 from mkd_core import cli
 from mkd_core.errors import InputError
+from mkd_core.method.networks.segmentor import StreamNorm
 from mkd_core.structures import STRUCTURES
 from mkd_core.synthesis.anatomy import make_heart
 from mkd_core.training.experiments import cine_lge, people, report, runs
@@ -20,6 +21,7 @@ from mkd_core.training.experiments.comparison import difference, holm
 from mkd_core.training.experiments.people import GROUPS, Cohort, coverage, render_person
 from mkd_core.training.experiments.runs import ROWS, run_all, runs_of
 from mkd_core.training.experiments.scarce_labels import SCALES, ScarceLabels
+from mkd_core.training.validation import panel
 
 KEYS = [structure.key for structure in STRUCTURES]
 
@@ -244,9 +246,11 @@ def test_the_command_compares_rows_on_real_scans(stacks, tmp_path, capsys):
     assert [one["row"] for one in results] == ["target only", "MKD", "MKD"]
     assert np.shape(results[0]["test"]["S_real"]) == np.shape(results[0]["test HD95"]["S_real"]) == (2, 2)
     assert results[0]["settings"]["networks"]["voxel"] == [6.0, 6.0, 10.0]
-    assert results[1]["settings"]["networks"]["segmentor_norm"] == "instance"
+    assert results[0]["settings"]["networks"]["segmentor_norm"] == "instance"  # what a row names goes before it
     assert results[1]["settings"]["method"]["distillation_dice"] == 0.5
     assert "| 2 | target only (2 assistants) |" in capsys.readouterr().out
+    pictures = list((tmp_path / "out" / "runs").glob("*/panel.png"))
+    assert {picture.parent.name for picture in pictures} == {"02_02_MKD_0", "02_01_MKD_0"}
     for wrong in (["experiment", "cine-lge"], [*arguments, "--rows", "MKT"]):
         with pytest.raises(SystemExit):
             cli.main(wrong)
@@ -258,3 +262,26 @@ def test_runs_on_a_graphics_card_are_scored_there(hearts, tmp_path):
     [run] = runs_of(scale, ["target only"])
     [result] = run_all(benchmark, scale, [run], tmp_path, tmp_path / "kept.json", device="cuda")
     assert len(result["test"]["S_real"]) == scale.tested
+
+
+def test_pictures_normalise_every_image_as_its_stream():
+    streams = []
+
+    class Segments(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = StreamNorm(1)
+
+        def forward(self, image):
+            streams.append(self.norm.stream)
+            return torch.cat([image, -image], dim=1)
+
+    class Shifts(torch.nn.Module):
+        def forward(self, image):
+            return image + 0.1
+
+    parts = {name: Shifts() for name in ("generator_a2t", "generator_t2a")}
+    parts |= {name: Segments() for name in ("segmentor_real", "segmentor_syn")}
+    image, labels = torch.zeros(1, 1, 4, 4, 4), torch.zeros(1, 4, 4, 4, dtype=torch.uint8)
+    assert panel(parts, image, labels, image.clone(), labels).shape == (8, 24, 3)
+    assert streams == ["translated", "translated", "target", "translated"]

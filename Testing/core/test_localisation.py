@@ -456,6 +456,40 @@ def test_in_a_drawn_box_an_unconfirmed_heart_is_doubted_and_only_nothing_is_refu
         mkd_core.segment(plain[0], KnownBundle(segmentor_syn=Blind(), segmentor_real=Blind()), options=options)
 
 
+class Upright(nn.Module):
+    """A segmentor that finds nothing where the pulmonary artery is not above and to the left of the right atrium."""
+
+    stride = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = KnownBundle().network("segmentor_real")
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits = self.base(image)
+        labels = logits[0].argmax(dim=0)
+        atrium, artery = (torch.argwhere(labels == label).float().mean(dim=0) for label in (4, 7))
+        away = artery - atrium  # as in Handed
+        return logits if away[0] > 0 and away[1] < 0 and away[2] > away[0] > -away[1] else Blind()(image)
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["base first", "apex first"])
+def test_a_drawn_box_in_a_stack_that_lost_its_directions_is_segmented_as_short_axis_slices(number):
+    image, truth = short_axis_stack(number, keeps_directions=False)
+    inside = np.argwhere(sitk.GetArrayViewFromImage(truth) > 0)[:, ::-1]
+    corners = np.array([image.TransformIndexToPhysicalPoint(index.tolist()) for index in inside[::20]])
+    box = tuple(float(v) for v in np.stack([corners.min(axis=0) - 8, corners.max(axis=0) + 8], axis=1).ravel())
+    options = dataclasses.replace(PLAIN, box_mm=box)
+    bundle = handed_in_mr()
+    networks = {"localiser": Unasked(), "segmentor_real": Upright(), "segmentor_syn": Upright()}
+    found = KnownBundle(**networks)
+    found.metadata.update(bundle.metadata)
+    result = mkd_core.segment(image, found, modality="MR", options=options)
+    assert "agree on more of what is in the box" in sentences(result.report)
+    assert result.report["evidence"]["orientation"] == "short axis"
+    assert all(dice(result.labels, truth, label) > 0.8 for label in BALLS)
+
+
 def test_boxes_that_cannot_hold_a_heart_are_refused(plain):
     volume = OrientedVolume(plain[0])
     with pytest.raises(InputError, match="outside the volume"):

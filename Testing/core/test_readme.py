@@ -9,6 +9,7 @@ import tomllib
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -205,15 +206,32 @@ def test_the_speed_that_is_shown_was_measured():
     assert f"takes {huge['CPU s']:.1f} s and {huge['peak GB']:.1f} GB" in " ".join(BENCHMARKS.split())
 
 
-def test_the_table_of_few_labels_was_measured():
-    found = {row["row"]: row for row in results("scarce-labels-300-steps.json")["rows"]}
-    table = BENCHMARKS.split("| trained |")[1].split("\n\n")[0].splitlines()[2:]
+@pytest.mark.parametrize(("place", "file"), [(0, "scarce-labels.json"), (1, "cine-lge.json")])
+def test_the_tables_of_few_labels_were_measured(place, file):
+    measured = results(file)
+    found = {(row["row"], row["labelled"]): row for row in measured["rows"]}
+    over = {(one["over"], one["labelled"]): one for one in measured["comparisons"]}
+    table = BENCHMARKS.split("| trained |")[place + 1].split("\n\n")[0].splitlines()[2:]
+    assert len(table) == len(found)
+    for line in table:
+        name, labelled, steps, *cells, distance, difference = [cell.strip() for cell in line.strip("|").split("|")]
+        row = found[name, int(labelled)]
+        means = [np.mean(row[kind]) for kind in ("S_real", "S_syn", "ensemble")]
+        assert [float(cell) for cell in cells] == pytest.approx(means, abs=0.00051)
+        assert int(steps) == row["steps"] and float(distance) == pytest.approx(row["HD95 (mm)"], abs=0.051)
+        if name != "MKD":
+            one = over[name, int(labelled)]
+            mean, low, high = (100 * one[key] for key in ("mean", "low", "high"))
+            assert difference == f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def test_the_table_of_variants_was_measured():
+    found = {one["variant"]: one["scarce-labels"] + one["cine-lge"] for one in results("method-variants.json")}
+    table = BENCHMARKS.split("| variant |")[1].split("\n\n")[0].splitlines()[2:]
     assert {line.split("|")[1].strip() for line in table} == set(found)
     for line in table:
-        name, *cells, seconds = [cell.strip() for cell in line.strip("|").split("|")]
-        measured = [found[name][kind][0] for kind in ("S_real", "S_syn", "ensemble")]
-        assert [float(cell) for cell in cells] == pytest.approx(measured, abs=0.00051)
-        assert int(seconds) == found[name]["cpu_seconds"]
+        name, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert [float(value) for cell in cells for value in cell.split(", ")] == pytest.approx(found[name], abs=0.00051)
 
 
 def test_the_number_of_fault_injection_trials_was_counted():

@@ -268,7 +268,7 @@ def folder(tmp_path, monkeypatch, slicerApp):
     return source
 
 
-def test_a_folder_is_segmented_through_the_archives_ledger_and_goes_on_where_it_ended(folder, batch):
+def test_a_folder_is_segmented_through_the_archives_ledger_and_goes_on_where_it_ended(folder, batch, caplog):
     import slicer
 
     from mkd_core.archive.ledger import Ledger
@@ -305,15 +305,35 @@ def test_a_folder_is_segmented_through_the_archives_ledger_and_goes_on_where_it_
         assert [row["attempts"] for row in ledger.rows(states=("done",))] in ([1, 1], [1, 2])
     assert sceneContent() == before, "nothing is loaded before it is asked for"
 
-    clickRow(batch, next(row for row, name in enumerate(names(batch)) if name.startswith("holding")))
+    def clickHolding():
+        clickRow(batch, next(row for row, name in enumerate(names(batch)) if name.startswith("holding")))
+
+    clickHolding()
+    assert batch.ui.batchLabel.text == "Loading “holding.nrrd” ..." and sceneContent() == before
+    slicer.mrmlScene.Clear()
+    driving.processEvents(0.2)
+    assert segmentations() == [] and "2 done" in batch.ui.batchLabel.text, (
+        "what a closed scene was to get is not loaded"
+    )
+    clickHolding()
+    clickHolding()
+    driving.waitUntil(segmentations, message="the volume that is loaded")
     (segmentation,) = segmentations()
     volume = batch._parameterNode.inputVolume
     assert volume.GetName() == "holding.nrrd" and batch._parameterNode.outputSegmentation is segmentation
     assert volume.GetSpacing()[0] == pytest.approx(3.02)
     assert segmentation.GetSegmentation().GetNumberOfSegments() == 7 and batch.ui.resultsTable.visible
+    driving.waitUntil(lambda: "2 done" in batch.ui.batchLabel.text, message="the end of the loading")
     count = slicer.mrmlScene.GetNumberOfNodes()
-    clickRow(batch, next(row for row, name in enumerate(names(batch)) if name.startswith("holding")))
+    clickHolding()
+    driving.processEvents(0.2)
     assert slicer.mrmlScene.GetNumberOfNodes() == count, "it was loaded twice"
+
+    (folder / "a.nrrd").unlink()
+    clickRow(batch, next(row for row, name in enumerate(names(batch)) if name.startswith("a.nrrd")))
+    driving.waitUntil(lambda: "Loading" not in batch.ui.batchLabel.text, message="the end of the loading")
+    assert "The result could not be loaded (There is no file" in caplog.text
+    assert slicer.mrmlScene.GetNumberOfNodes() == count
 
 
 def test_a_folder_without_volumes_is_told_in_words(folder, batch, tmp_path):

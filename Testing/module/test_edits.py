@@ -491,6 +491,29 @@ def test_undo_takes_our_segments_out_of_a_segmentation_that_had_none(panel, volu
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 0
 
 
+def test_undo_and_redo_leave_segments_of_the_user_as_they_are(result, volume):
+    (segmentation,) = segmentations()
+    inner = segmentation.GetSegmentation()
+    drawn, later = np.zeros((2, *SHAPE), bool)
+    drawn[1:4, 1:4, 1:4], later[2:6, 1:4, 1:4] = True, True
+    for segmentId in ("early", "gone"):
+        inner.AddEmptySegment(segmentId, segmentId)
+        paint(volume, segmentId, drawn)
+    segment(result)
+    inner.RemoveSegment("gone")
+    paint(volume, "early", later)
+    inner.AddEmptySegment("tumour", "Drawn in 3 h")
+    paint(volume, "tumour", drawn)
+    for _click in range(2):
+        driving.click(result.ui.undoButton)
+        settle(result)
+        assert set(inner.GetSegmentIDs()) == {*KEYS, "early", "tumour"}
+        assert np.array_equal(voxelsOf(segmentation, "tumour", volume), drawn)
+        assert np.array_equal(voxelsOf(segmentation, "early", volume), later)
+        for label, key in enumerate(KEYS, start=1):
+            assert np.array_equal(voxelsOf(segmentation, key, volume), blocks(SHAPE) == label), key
+
+
 # ---- what is gone, hidden or of another volume ----
 
 
@@ -724,6 +747,26 @@ def test_undo_takes_frames_away_that_had_no_segmentation_before_the_run(panel, s
     settle(panel)
     assert before[2:] == [0, 0, 0] and leftVentricles(volume) == before
     assert "the run was cancelled before all frames" in panel.ui.functionWarningsLabel.text
+
+
+def test_undo_of_all_frames_leaves_segments_of_the_user_as_they_are(beat):
+    panel, volume = beat
+    before = leftVentricles(volume)
+    segmentAll(panel)
+    browserOf(volume).SetSelectedItemNumber(1)
+    (shown,) = segmentations()
+    drawn = np.zeros(SHAPE, bool)
+    drawn[1:4, 1:4, 1:4] = True
+    shown.GetSegmentation().AddEmptySegment("tumour", "Drawn in 3 h")
+    paint(volume, "tumour", drawn, shown)
+    for _click in range(2):
+        driving.click(panel.ui.undoButton)
+        settle(panel)
+        assert leftVentricles(volume) == before
+        browserOf(volume).SetSelectedItemNumber(1)
+        assert np.array_equal(voxelsOf(segmentations()[0], "tumour", volume), drawn)
+        browserOf(volume).SetSelectedItemNumber(0)
+        assert "tumour" not in segmentations()[0].GetSegmentation().GetSegmentIDs()
 
 
 def test_nothing_is_undone_in_a_sequence_that_was_removed(beat):

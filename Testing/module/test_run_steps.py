@@ -364,3 +364,39 @@ def test_tasks_share_the_turns_and_what_nobody_waits_for_comes_last(panel):
     paused.isPaused = False
     driving.waitUntil(lambda: paused.isOver, WAIT_S, "the end of the work")
     assert taken.count("paused") == 3
+
+
+@pytest.mark.parametrize("what", ["scene closed", "segmentation removed", "module reloaded"])
+def test_a_sequence_that_ends_between_its_last_frame_and_its_outcome_ends_quietly(panel, monkeypatch, what):
+    import slicer
+
+    from MKDSegmentation import MKDSegmentationLogic
+    from MKDSegmentationLib.scene.functionNodes import nodesOfFunction
+
+    volume = addSequence(frames=2)
+    worker, outcomes = PassiveWorker(), []
+    logic = MKDSegmentationLogic(worker)
+    logic.startSequence(volume, onFinished=outcomes.append)
+    for count in (1, 2):
+        driving.waitUntil(lambda count=count: len(worker.requests) == count, WAIT_S, "the next frame")
+        if count == 2:
+
+            def isWritten():
+                return any(nodesOfFunction(node) for node in slicer.util.getNodesByClass("vtkMRMLSequenceNode"))
+
+            actions = {
+                "scene closed": lambda: slicer.mrmlScene.Clear(),
+                "segmentation removed": lambda: slicer.mrmlScene.RemoveNode(segmentations()[0]),
+                "module reloaded": logic.close,
+            }
+            happened = atStep(monkeypatch, isWritten, actions[what])
+        worker.succeed(volume)
+    driving.waitUntil(lambda: outcomes, WAIT_S, "the outcome")
+    driving.processEvents(0.05)
+    assert happened and len(outcomes) == 1 and outcomes[0].status == "cancelled"
+    if what == "module reloaded":
+        assert "Cancelled after 2 of 2 frames" in outcomes[0].message and outcomes[0].report["function"]
+    else:
+        assert outcomes[0].segmentation is None
+    if what == "scene closed":
+        assert segmentations() == []

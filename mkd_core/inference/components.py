@@ -42,9 +42,6 @@ def _pieces(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     """Runs of equal structure along the last axis: first voxel and one past the last (flat), label, and number of the
     face-connected piece.
     """
-    from scipy import sparse
-    from scipy.sparse import csgraph
-
     depth, height, width = labels.shape
     begins, found = [], []
     for number, plane in enumerate(
@@ -66,8 +63,34 @@ def _pieces(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
         _touching(starts, ends, names, width * height, row < (depth - 1) * height),
     ]
     first, second = (np.concatenate(side) for side in zip(*pairs))
-    graph = sparse.coo_matrix((np.ones(len(first), np.int8), (first, second)), shape=(len(starts),) * 2)
-    return starts, ends, names, csgraph.connected_components(graph, directed=False)[1]
+    return starts, ends, names, _connected(first, second, len(starts))
+
+
+def _connected(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
+    """Number of the connected component of each of ``count`` nodes, from 0 in the order of their first nodes.
+
+    Every node points to one with a smaller number, at last to the smallest of its component (Shiloach and Vishkin 1982:
+    hooking and pointer jumping).  scipy.sparse.csgraph does the same, but importing it takes longer than all of this.
+
+    Args:
+        first, second: nodes ``(n,)`` that edges connect.
+    """
+    parent = np.arange(count)
+    while True:
+        one, other = parent[first], parent[second]
+        apart = one != other
+        if not apart.any():
+            break
+        first, second, one, other = first[apart], second[apart], one[apart], other[apart]
+        np.minimum.at(parent, np.maximum(one, other), np.minimum(one, other))
+        while True:
+            grandparent = parent[parent]
+            if np.array_equal(grandparent, parent):
+                break
+            parent = grandparent
+    is_first = parent == np.arange(count)
+    numbers: np.ndarray = (np.cumsum(is_first) - 1)[parent]
+    return numbers
 
 
 def _touching(

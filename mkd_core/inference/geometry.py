@@ -174,6 +174,11 @@ class OrientedVolume:
         x, y, z = self._world_origin + self._to_world @ np.asarray(position)[::-1]
         return [float(x), float(y), float(z)]
 
+    def from_world(self, positions: np.ndarray) -> np.ndarray:
+        """Positions (..., z, y, x) in the local frame of LPS coordinates (..., x, y, z) in the world, mm."""
+        local: np.ndarray = ((positions - self._world_origin) @ self._to_world)[..., ::-1]
+        return local
+
     def grid_to_image(self, values: np.ndarray, grid: Grid) -> sitk.Image:
         """Image of values on a grid, at its place in the world; upright there unless the volume's direction was
         replaced.

@@ -387,7 +387,8 @@ def _surroundings(seen: Localisation, stride: int) -> tuple[slice, ...]:
 
 
 def box_from_bounds(bounds: Sequence[float], field: OrientedVolume) -> tuple[np.ndarray, np.ndarray]:
-    """Corners (z, y, x) in the local frame, mm, of a box that a user drew.
+    """Corners (z, y, x) in the local frame, mm, of a box that a user drew; where the directions of the volume were
+    replaced, of the smallest one round it.
 
     Args:
         bounds: (x0, x1, y0, y1, z0, z1), LPS mm in the world.
@@ -396,9 +397,8 @@ def box_from_bounds(bounds: Sequence[float], field: OrientedVolume) -> tuple[np.
     Raises:
         InputError: the box lies outside the volume, or is too small to hold a heart.
     """
-    origin = np.array(field.to_world((0.0, 0.0, 0.0)))
-    corners = (np.asarray(bounds, float).reshape(3, 2) - origin[:, None])[::-1]
-    low, high = corners.min(axis=1), corners.max(axis=1)
+    corners = field.from_world(np.array(list(itertools.product(*np.asarray(bounds, float).reshape(3, 2)))))
+    low, high = corners.min(axis=0), corners.max(axis=0)
     bound_low, bound_high = field.bounds()
     low, high = np.maximum(low, bound_low), np.minimum(high, bound_high)
     if (high <= low).any():

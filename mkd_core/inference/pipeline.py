@@ -316,7 +316,7 @@ def _find_heart(run: _Run) -> _Heart:
             break
     best = max(hearts, key=lambda heart: (heart.is_confirmed, heart.agreement), default=None)
     if best is not None and best.seen is None:
-        return _judged_in_drawn_box(best, run.volume)
+        return _judged_in_drawn_box(_better_in_short_axis(best, run))
     heart = _in_short_axis(best, run)
     if heart is None:
         if best is None or best.seen is None:
@@ -365,6 +365,29 @@ def _in_short_axis(given: _Heart | None, run: _Run) -> _Heart | None:
                 doubts = [finding("short_axis"), *plausibility.second_heart_findings(seen.second_ml)]
                 return dataclasses.replace(heart, doubts=tuple(doubts), evidence=evidence)
     return None
+
+
+def _better_in_short_axis(drawn: _Heart, run: _Run) -> _Heart:
+    """What is in a drawn box, or the same with the volume taken for a stack of short-axis slices where the segmentors
+    agree on more of a heart so.
+
+    Args:
+        drawn: with the directions that the volume has.
+        run: under way.
+    """
+    assert run.options.box_mm is not None
+    best = drawn
+    if best.is_confirmed or not may_be_short_axis(run.volume, run.modality):
+        return best
+    for axes in SHORT_AXIS:
+        turned = dataclasses.replace(run, volume=OrientedVolume(run.volume.image, axes))
+        for rule in intensity_rules(run.bundle.normalisation(run.modality)):
+            heart = _segment_box(box_from_bounds(run.options.box_mm, turned.volume), None, rule, turned)
+            if heart.agreement * heart.agreed_ml.sum() > best.agreement * best.agreed_ml.sum():
+                best = heart
+    if best is drawn:
+        return best
+    return dataclasses.replace(best, doubts=(finding("short_axis_in_box"),), evidence={"orientation": SHORT_AXIS_STACK})
 
 
 def _judged(heart: _Heart, seen: Localisation, run: _Run) -> _Heart:
@@ -421,20 +444,24 @@ def _no_heart(evidence: heart_evidence.Evidence, modality: str) -> MKDError:
     return error
 
 
-def _judged_in_drawn_box(heart: _Heart, volume: OrientedVolume) -> _Heart:
+def _judged_in_drawn_box(heart: _Heart) -> _Heart:
     """The same in a box that a user drew, where only nothing at all is refused."""
     if heart.volumes_ml.sum() == 0:
         raise refusal(finding("box_empty"), NoHeartError)
-    evidence: dict[str, float | str] = {"verdict": "drawn", "joint_agreement": round(heart.agreement, 4)}
+    evidence: dict[str, float | str] = {
+        "verdict": "drawn",
+        "joint_agreement": round(heart.agreement, 4),
+        **heart.evidence,
+    }
     doubts = [] if heart.is_confirmed else [finding("unconfirmed_in_box")]
-    if _reaches_edge(heart, volume):
+    if _reaches_edge(heart):
         doubts.append(finding("box_cuts"))
-    return dataclasses.replace(heart, doubts=tuple(doubts), evidence=evidence)
+    return dataclasses.replace(heart, doubts=(*heart.doubts, *doubts), evidence=evidence)
 
 
-def _reaches_edge(heart: _Heart, volume: OrientedVolume) -> bool:
+def _reaches_edge(heart: _Heart) -> bool:
     """Whether structures reach an edge of the box beyond which there is more of the volume."""
-    low, high = volume.bounds()
+    low, high = heart.volume.bounds()
     grid = heart.grid
     return any(
         bool(heart.seven.take(end, axis).any()) and is_within

@@ -947,6 +947,14 @@ MESSAGES: Mapping[str, Message] = {
         ),
         _("Check every structure. What the volume calls left, back and head is not."),
     ),
+    "short_axis_in_box": Message(
+        "amber",
+        _(
+            "The directions of this stack seem to be lost: the segmentors agree on more of what is in the box if its "
+            "slices are taken for the usual short-axis ones. It was segmented so."
+        ),
+        _("Check every structure. What the volume calls left, back and head is not."),
+    ),
     "coarse_differs": Message(
         "amber",
         _("The first, coarse look at the volume saw this structure otherwise: the two overlap by only {overlap:.0%}."),

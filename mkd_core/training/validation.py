@@ -14,6 +14,7 @@ from mkd_core.evaluation.cases import Case, read_case
 from mkd_core.inference.pipeline import segment
 from mkd_core.io.bundle import Bundle
 from mkd_core.method.ensemble import agreement, best_class
+from mkd_core.method.networks import select_stream
 from mkd_core.protocol import SegmentationOptions
 from mkd_core.structures import STRUCTURES, Structure
 
@@ -95,7 +96,11 @@ def panel(
             "segmentor_real": image if is_target else translated,
             "segmentor_syn": cycled if is_target else translated,
         }
-        labels = [best_class(parts[name](shown)[0]) for name, shown in seen.items()] + [truth[0]]
+        labels = []
+        for name, shown in seen.items():
+            select_stream(parts[name], "target" if shown is x_t else "translated")
+            labels.append(best_class(parts[name](shown)[0]))
+        labels.append(truth[0])
         middle = image.shape[2] // 2
         greys = [_grey(shown[0, 0, middle]) for shown in (image, translated, cycled)]
         rows.append(

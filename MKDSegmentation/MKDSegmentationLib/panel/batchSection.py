@@ -10,9 +10,11 @@ from slicer.util import VTKObservationMixin
 
 from mkd_core.errors import MKDError
 
-from ..run.archiveRun import openRow, rowsOfArchive
+from ..run.archiveResult import openingSteps
+from ..run.archiveRun import rowsOfArchive
 from ..run.batchRun import DONE, LEFT_OUT, REFUSED, RUNNING, WAITING, BatchRow, rowsOfScene
 from ..run.contracts import Logic
+from ..run.incrementalTask import IncrementalTask
 from ..scene.findingTexts import errorText
 from .fittedTable import FittedTable
 from .lights import LIGHTS
@@ -58,13 +60,16 @@ class BatchSection(VTKObservationMixin):
         self._lookTimer.setSingleShot(True)
         self._lookTimer.setInterval(0)
         self._lookTimer.connect("timeout()", self._lookAgain)
+        self._opening, self._openingTask = None, None  # row that is being loaded into the scene
         scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, lambda _caller, _event: self._stopOpening())
         for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent):
             self.addObserver(scene, event, lambda _caller, _event: self._lookTimer.start())
         self._showSource()
 
     def close(self) -> None:
         """Stop following the scene."""
+        self._stopOpening()
         self._lookTimer.stop()
         self.removeObservers()
 
@@ -231,6 +236,8 @@ class BatchSection(VTKObservationMixin):
         counts = {state: sum(row.state == state for row in self._rows) for state in (WAITING, RUNNING, DONE, REFUSED)}
         if not self._rows:
             return reason
+        if self._opening is not None:
+            return _("Loading “{volume}” ...").format(volume=self._opening.name)
         text = _("{done} done, {refused} refused, {left} to do.").format(
             done=counts[DONE], refused=counts[REFUSED], left=counts[WAITING] + counts[RUNNING]
         )
@@ -267,15 +274,39 @@ class BatchSection(VTKObservationMixin):
         one = self._rows[row] if row < len(self._rows) else None
         if one is None or one.state != DONE:
             return
-        try:
-            if one.source is not None and not _isThere(one.volume):
-                with slicer.util.WaitCursor():
-                    openRow(self.resultsFolder, one)
-        except (MKDError, OSError, ValueError) as error:
-            slicer.util.warningDisplay(_("The result could not be loaded ({reason}).").format(reason=errorText(error)))
-            return
-        if _isThere(one.volume) and _isThere(one.segmentation):
-            self._onShow(one)
+        self._stopOpening()  # the user wants another one now
+        if one.source is not None and not _isThere(one.volume):
+            self._opening = one
+            self._openingTask = IncrementalTask(
+                openingSteps(self.resultsFolder, one), lambda _none: self._onOpened(one), self._onOpeningError
+            )
+            self._showButtons()
+        else:
+            self._bringIntoView(one)
+
+    def _stopOpening(self) -> None:
+        if self._openingTask is not None:
+            self._openingTask.stop()
+        self._opening = self._openingTask = None
+
+    def _onOpened(self, opened: BatchRow) -> None:
+        self._stopOpening()
+        for row in self._rows:  # the ledger may have been read again meanwhile
+            if row.source is not None and row.source["id"] == opened.source["id"]:
+                row.volume, row.segmentation = opened.volume, opened.segmentation
+        self._showButtons()
+        self._bringIntoView(opened)
+
+    def _onOpeningError(self, error: Exception) -> None:
+        self._stopOpening()
+        self._showButtons()
+        if not isinstance(error, (MKDError, OSError, ValueError)):
+            raise error
+        slicer.util.warningDisplay(_("The result could not be loaded ({reason}).").format(reason=errorText(error)))
+
+    def _bringIntoView(self, row: BatchRow) -> None:
+        if _isThere(row.volume) and _isThere(row.segmentation):
+            self._onShow(row)
 
 
 def _isThere(node) -> bool:

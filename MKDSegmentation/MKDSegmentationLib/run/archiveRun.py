@@ -9,10 +9,8 @@ import time
 from pathlib import Path
 
 import qt
-import slicer
 from slicer.i18n import tr as _
 
-from mkd_core import __version__ as coreVersion
 from mkd_core.archive.ledger import LEDGER_NAME, rows_seen
 from mkd_core.errors import InputError
 
@@ -20,7 +18,6 @@ from ..parameters import RunOptions
 from .batchRun import DONE, REFUSED, RUNNING, WAITING, BatchRow, doubtOf
 from .lineBuffer import LineBuffer
 from .segmentationRun import RunOutcome
-from .volumeTransfer import LabelBlock, setVolumeFromImage
 from .workerProcess import GRACE_MS, prepare, pythonCommand
 
 _LOOK_MS = 1000  # time between two looks at the ledger
@@ -62,48 +59,6 @@ def _nameOf(source: dict) -> str:
 
     series = Series.from_dict(source["series"])
     return ", ".join(text for text in (series.patient, series.title) if text)
-
-
-def openRow(results: str, row: BatchRow) -> None:
-    """Load the volume of a finished row and its segmentation into the scene.
-
-    :param results: folder of the run.
-    :raises MKDError: if one of them cannot be read.
-    :raises OSError: if one of them is not there.
-    :raises ValueError: if the label map is not that of the volume.
-    """
-    import json
-
-    import numpy as np
-    import SimpleITK as sitk
-
-    from mkd_core.archive.study import opened_volume, result_folder
-    from mkd_core.io.volumes import read_volume
-    from mkd_core.protocol import parse_report
-    from mkd_core.structures import labelled
-
-    from ..scene.measurements import writeMeasurementsTable
-    from ..scene.provenance import keepReport
-    from ..scene.segmentationWriting import writeSegmentation
-    from ..scene.segmentMeasurement import currentReport
-
-    folder = result_folder(Path(results), row.source["id"])
-    report = parse_report(json.loads((folder / "report.json").read_text(encoding="utf-8")))
-    labels = read_volume(folder / "labels.nrrd")
-    with opened_volume(row.source["source"]) as image:
-        if image.GetSize() != labels.GetSize():
-            raise ValueError(_("The volume is no longer the one that was segmented."))
-        name = slicer.mrmlScene.GenerateUniqueName(row.name)
-        volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-        setVolumeFromImage(volume, image)
-        volume.CreateDefaultDisplayNodes()
-    array = sitk.GetArrayFromImage(labels).astype(np.uint8)
-    segmentation = writeSegmentation(
-        LabelBlock(array, (0, 0, 0)), volume, None, f"MKDSegmentation {coreVersion}", labelled(report["labels"])
-    )
-    keepReport(segmentation, report)
-    writeMeasurementsTable(currentReport(segmentation, volume), segmentation)
-    row.volume, row.segmentation = volume, segmentation
 
 
 class ArchiveRun:

@@ -13,7 +13,7 @@ from slicer.util import VTKObservationMixin
 from mkd_core import __version__ as coreVersion
 from mkd_core.errors import ProtocolError
 from mkd_core.measure.messages import finding
-from mkd_core.protocol import ALIGNED, DISAGREEMENT, Report, SegmentRequest, parse_report
+from mkd_core.protocol import ALIGNED, DISAGREEMENT, Report, SegmentRequest, WarmRequest, parse_report
 from mkd_core.structures import labelled
 
 from ..parameters import RunOptions
@@ -140,7 +140,8 @@ class SegmentationRun(VTKObservationMixin):
             self._stateAtStart = self._inputState()
             self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneStartClose)
             self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved)
-            self._worker.start()
+            # PyTorch is loaded while the volume is written
+            self._worker.warm(WarmRequest(bundle=self._options.bundlePath, options=self._options.forWarming()))
         except Exception:
             self._release()
             raise

@@ -14,9 +14,11 @@ from mkd_core.protocol import Report
 from ..parameters import RunOptions
 from ..scene.frameSequence import FrameSequence
 from ..scene.functionNodes import writeFunctionNodes
-from ..scene.segmentMeasurement import voxelState
+from ..scene.ourSegments import ourSegments
+from ..scene.segmentMeasurement import measureSegment, voxelState
 from ..scene.sequenceUndo import SequenceUndo
 from .contracts import Worker
+from .incrementalTask import IncrementalTask
 from .segmentationRun import RunOutcome, SegmentationRun, reasonEditsForbid
 from .volumeTransfer import WorldGrid, linearToWorld, reasonVolumeCannotBeUsed
 
@@ -64,6 +66,7 @@ class SequenceRun(VTKObservationMixin):
         self._failures = {}  # frame number -> reason
         self._frameRun = None
         self._scratch = None  # a scene of its own for the segmentation of the frame under way
+        self._completing, self._function = None, None  # task that writes the function, and what it wrote
         self._startTime = 0.0
         self._nextTimer = qt.QTimer()
         self._nextTimer.setSingleShot(True)
@@ -143,7 +146,7 @@ class SequenceRun(VTKObservationMixin):
         a row.
         """
         if self._frame >= len(self._indexValues) or self._isHopeless():
-            self._complete()
+            self._completing = IncrementalTask(self._completionSteps(), self._complete, self._onCompletionError)
             return
         self._onFrameProgress(self._frame, _("Reading the volume"), 0.0)
         try:
@@ -189,7 +192,28 @@ class SequenceRun(VTKObservationMixin):
     def _isHopeless(self) -> bool:
         return not self._finishedFrames and len(self._failures) >= _HOPELESS and len(set(self._failures.values())) == 1
 
-    def _complete(self) -> None:
+    def _completionSteps(self):
+        """Write the function and measure the frame that is shown, in steps: all at once the panel would wait for
+        both.
+        """
+        if not self._finishedFrames:
+            return None
+        function = writeFunctionNodes(self._frames)
+        node = self._frames.segmentationNode()
+        for segmentId in ourSegments(node).values():
+            yield
+            measureSegment(node, segmentId, self._frames.browser.GetProxyNode(self._frames.volumes))
+        yield
+        return function
+
+    def _onCompletionError(self, error: Exception) -> None:
+        self._end(
+            "failed", _("The function of the heart could not be measured; the frames are kept."), givesResult=False
+        )
+        raise error
+
+    def _complete(self, function) -> None:
+        self._function = function
         count, seconds = len(self._indexValues), max(1, round(time.monotonic() - self._startTime))
         if not self._finishedFrames:
             self._end("failed", next(iter(self._failures.values())))
@@ -231,6 +255,8 @@ class SequenceRun(VTKObservationMixin):
         self._nextTimer.stop()
         self._nextTimer.deleteLater()  # drops its connection to this object, which would keep both alive
         self._scratch = None
+        if self._completing is not None:
+            self._completing.stop()
         frameRun, self._frameRun = self._frameRun, None
         if frameRun is not None:
             frameRun.abandon()
@@ -238,7 +264,7 @@ class SequenceRun(VTKObservationMixin):
         if givesResult and self._finishedFrames:
             segmentation = self._frames.segmentationNode()
             self._frames.markCancelled(status == "cancelled")
-            function = writeFunctionNodes(self._frames)
+            function = self._function or writeFunctionNodes(self._frames)
             report = {"function": function.as_dict(), "frames": self._frames.reports()}
             undo = None if self._isFirst else SequenceUndo(self._frames, self._earlier, self._wasCancelled)
         onFinished, self._onFinished, self._onProgress = self._onFinished, None, None

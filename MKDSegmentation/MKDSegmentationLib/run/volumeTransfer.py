@@ -156,13 +156,18 @@ def _shear(matrix: np.ndarray) -> float:
 
 def setVolumeFromImage(volumeNode, image) -> None:
     """Give a volume node the voxels and the grid of a SimpleITK image (LPS)."""
+    setVolume(volumeNode, *voxelsAndGrid(image))
+
+
+def voxelsAndGrid(image) -> tuple:
+    """Return the voxels (k, j, i) of a SimpleITK image (LPS) and the 4 x 4 matrix from (i, j, k) to RAS in mm."""
     import SimpleITK as sitk  # here, because it takes a while and Slicer loads this file at its start
 
     matrix = np.eye(4)
     matrix[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     matrix[:3, 3] = image.GetOrigin()
     matrix[:3] *= _RAS_TO_LPS[:, np.newaxis]
-    setVolume(volumeNode, sitk.GetArrayFromImage(image), matrix)
+    return sitk.GetArrayFromImage(image), matrix
 
 
 def setVolume(volumeNode, voxels: np.ndarray, ijkToRasArray: np.ndarray) -> None:

@@ -145,6 +145,22 @@ def segmentsOfOthers(segmentationNode) -> list:
     return [segmentId for segmentId in ids if segmentId not in ours]
 
 
+def takeSegmentsOfOthers(segmentationNode, source, segmentIds: list) -> None:
+    """Give a segmentation, in place of the segments in it that are not ours, those of another one; ours stay.
+
+    :param source: the other vtkSegmentation.
+    :param segmentIds: ids of its segments that are not ours.
+    """
+    segmentation = segmentationNode.GetSegmentation()
+    order = [segmentation.GetNthSegmentID(index) for index in range(segmentation.GetNumberOfSegments())]
+    for segmentId in segmentsOfOthers(segmentationNode):
+        segmentation.RemoveSegment(segmentId)
+    for segmentId in segmentIds:
+        segmentation.CopySegmentFromSegmentation(source, segmentId)
+    for index, segmentId in enumerate(one for one in order if segmentation.GetSegment(one) is not None):
+        segmentation.SetSegmentIndex(segmentId, index)
+
+
 def markAsOurs(segmentationNode, segmentId: str, key: str, fingerprint: Fingerprint) -> None:
     """Put our tags on a segment that was just written."""
     token = segmentationNode.GetAttribute(_TOKEN_ATTRIBUTE)

@@ -13,6 +13,9 @@ _ROLES = {DISAGREEMENT: "MKDSegmentation.Disagreement", ALIGNED: "MKDSegmentatio
 #: structure. What is below the first is not shown: it is everywhere.
 GRADES = ((0.1, (255, 186, 236)), (0.3, (255, 112, 214)), (0.6, (255, 20, 190)))
 
+#: Values of a CT of the heart that are shown black and white, HU.
+HEART_WINDOW = (-300.0, 700.0)
+
 _COLORS_ATTRIBUTE = "MKDSegmentation.DisagreementColors"
 _COLORS = 101
 _OPACITY = {DISAGREEMENT: 0.65, ALIGNED: 0.6}  # image and outlines stay readable
@@ -73,7 +76,7 @@ def _setDisplay(kind: str, display, modality: str) -> None:
         display.SetApplyThreshold(True)
     elif modality == "CT":
         display.SetAutoWindowLevel(False)
-        display.SetWindowLevelMinMax(-300.0, 700.0)
+        display.SetWindowLevelMinMax(*HEART_WINDOW)
 
 
 def _disagreementColors():

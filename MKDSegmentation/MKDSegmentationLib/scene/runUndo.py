@@ -1,9 +1,13 @@
-"""Takes back what a run wrote into a segmentation that was there before, and brings it again."""
+"""Takes back what a run wrote into a segmentation that was there before, and brings it again.
+
+Segments of the user stay as they are now: what was drawn since the run is not of the run.
+"""
 
 import slicer
 
 from .measurements import removeMeasurementsTable, writeMeasurementsTable
 from .nodeSelection import volumeOf
+from .ourSegments import segmentsOfOthers, takeSegmentsOfOthers
 from .overlayVolumes import ALIGNED, DISAGREEMENT, removeOverlay
 from .provenance import hasReport
 from .segmentationWriting import SegmentationBackup
@@ -27,10 +31,11 @@ class RunUndo:
         return node if node is not None and slicer.mrmlScene.IsNodePresent(node) else None
 
     def toggle(self) -> None:
-        """Undo the run; the second time, do it again. What was edited meanwhile comes back with it."""
+        """Undo the run; the second time, do it again. What was edited of ours meanwhile comes back with it."""
         node = self.segmentation
-        now = SegmentationBackup(node)
+        now, theirs = SegmentationBackup(node), segmentsOfOthers(node)
         self._other.restore()
+        takeSegmentsOfOthers(node, now.content, theirs)
         self._other, self.isUndone = now, not self.isUndone
         for kind in (DISAGREEMENT, ALIGNED):
             removeOverlay(kind, node)  # it belongs to the run that is undone

@@ -24,7 +24,7 @@ EDITED, DELETED = "edited", "deleted"
 
 _BINARY = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
 _ON_GRID = 1e-3  # voxels; grids that differ by less are the same
-_CACHED = 300  # measurements of segments that are kept: seven of each of some forty frames
+_CACHED = 2000  # measurements of segments that are kept: seven of each of some forty frames, as written and as shown
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,11 @@ class SegmentationBackup:
         """The segmentation node that the backup is of, or None."""
         return self._node
 
+    @property
+    def content(self):
+        """The vtkSegmentation as it was."""
+        return self._content
+
     def restore(self) -> None:
         """Bring segments, their look, the parent transform and the attributes back."""
         node = self._node
