@@ -466,6 +466,9 @@ def test_index_status_retry_export_and_report_by_command(source, tmp_path, capsy
     capsys.readouterr()
     assert main(["archive", "status", str(tmp_path)]) == 1
     assert "holds no archive run" in capsys.readouterr().err
+    mistyped = [str(source.with_name("sauce")), "--out", str(tmp_path / "other"), "--key", str(key)]
+    assert main(["archive", "index", *mistyped]) == 1
+    assert "no file or folder" in capsys.readouterr().err and not (tmp_path / "other").exists()
 
 
 def test_progress_tells_rate_and_time_left():

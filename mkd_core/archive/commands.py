@@ -170,12 +170,13 @@ def _size(text: str) -> int:
 
 def _index(chosen: argparse.Namespace) -> None:
     from mkd_core.archive.identity import Pseudonyms, default_key_path, read_key
-    from mkd_core.archive.index import index
+    from mkd_core.archive.index import check_sources, index
 
     if chosen.with_parent:
         from mkd_core.archive.serial import end_with_input
 
         end_with_input()
+    check_sources(chosen.sources)  # a name that was mistyped leaves no run behind
     line = _Line()
     pseudonyms = Pseudonyms(read_key(chosen.key or default_key_path()))
     with Ledger(chosen.out, create=True) as ledger:

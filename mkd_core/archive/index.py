@@ -62,14 +62,9 @@ def index(
     Raises:
         InputError: a source is not there, or the key is not the ledger's.
     """
+    check_sources(sources)
     if ledger.put_once("key", pseudonyms.check) != pseudonyms.check:
         raise refusal(finding("archive_other_key"))
-    for source in sources:
-        if dicomweb.is_address(source):
-            if "@" in source:
-                raise refusal(finding("archive_password"))
-        elif not Path(source).exists():
-            raise refusal(finding("archive_no_source", file=source))
     summary = Summary()
     batch: list[Found] = []
     for source in sources:
@@ -83,6 +78,20 @@ def index(
                 batch = []
     _enter(ledger, batch, pseudonyms, every_series, summary)
     return summary
+
+
+def check_sources(sources: Sequence[str]) -> None:
+    """See that all sources can be looked for.
+
+    Raises:
+        InputError: a folder or file is not there, or an address holds a password.
+    """
+    for source in sources:
+        if dicomweb.is_address(source):
+            if "@" in source:
+                raise refusal(finding("archive_password"))
+        elif not Path(source).exists():
+            raise refusal(finding("archive_no_source", file=source))
 
 
 def _entries(source: Path) -> Iterator[str]:
