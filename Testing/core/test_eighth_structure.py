@@ -127,7 +127,7 @@ def test_tissues_of_drawn_hearts_follow_the_list():
     heart = make_heart(1)
     canvas = Canvas.from_array(sitk.GetArrayFromImage(heart), heart.GetSpacing()[0])
     patches = [
-        random_patch(canvas, "CT", np.random.default_rng(3), 48, 3.0, structures=structures)
+        random_patch(canvas, "CT", np.random.default_rng(0), 48, 3.0, structures=structures)
         for structures in (STRUCTURES, labelled(EIGHT))
     ]
     (image, seven), (same_image, target) = patches
