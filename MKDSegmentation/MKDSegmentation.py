@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import logging
 import os
 import sys
 import time
@@ -702,7 +703,7 @@ class MKDSegmentationTest(ScriptedLoadableModuleTest):
     def runTest(self):
         """Run all tests for "Reload and Test", which knows no skipping: go on after one, and say at the end which."""
         names = unittest.defaultTestLoader.getTestCaseNames(type(self))
-        skipped = []
+        skipped, start = [], time.monotonic()
         for name in names:
             slicer.app.processEvents()
             self.setUp()
@@ -712,6 +713,7 @@ class MKDSegmentationTest(ScriptedLoadableModuleTest):
                 skipped.append(f"{name}: {reason}")
             finally:
                 self.tearDown()
+        logging.info("MKDSegmentation: %d tests in %.0f s", len(names), time.monotonic() - start)
         if skipped:
             slicer.util.warningDisplay(
                 _("{skipped} of {all} tests were skipped, the others passed.").format(
