@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -323,3 +324,16 @@ def test_figures_of_a_run_that_was_interrupted_are_those_of_all_its_stretches():
     assert [one["MiB more with 100 studies"] for one in figures["workers"]] == [0.0, 200.0], "workers of one stretch"
     assert figures["workers"][1]["MiB in tenths of the run"][0] == 1000.0 + 2 * 2
     assert alone_beside([short | {"alone": {"s": 2.0}}, long | {"alone": {"s": 1.0}}]) == {"s": 1.2}, "by their studies"
+
+
+@pytest.mark.parametrize(
+    ("specified", "alive", "dead"),
+    [(2, [True, True], False), (2, [True, False], True), (2, [True], True), (1, [], True)],
+)
+def test_a_worker_that_dask_has_given_up_is_missed(specified, alive, dead):
+    from mkd_core.archive.run import _has_dead_workers
+
+    nannies = {number: SimpleNamespace(is_alive=lambda one=one: one) for number, one in enumerate(alive)}
+    cluster = SimpleNamespace(workers=nannies, worker_spec=dict.fromkeys(range(specified)))
+    assert _has_dead_workers(SimpleNamespace(cluster=cluster)) == dead
+    assert not _has_dead_workers(SimpleNamespace(cluster=None))

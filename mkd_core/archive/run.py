@@ -371,9 +371,12 @@ def _cluster(engine: Engine, settings: Settings, folder: Path) -> Iterator[Clien
 
 def _has_dead_workers(client: Client) -> bool:
     """Whether processes of our own cluster are gone.  Dask starts them again, but not those that died while they were
-    starting.
+    starting, and it forgets those that it has given up.
     """
-    return client.cluster is not None and not all(nanny.is_alive() for nanny in client.cluster.workers.values())
+    if client.cluster is None:
+        return False
+    nannies = client.cluster.workers.values()
+    return len(nannies) < len(client.cluster.worker_spec) or not all(nanny.is_alive() for nanny in nannies)
 
 
 #: A dead worker fails its tasks at once: whether a study is tried again is for the ledger to say.  Tasks are few, long
@@ -383,6 +386,7 @@ def _has_dead_workers(client: Client) -> bool:
 #: Memory comes from one arena, because those that glibc gives to threads cannot hold the features of a network: each
 #: would be asked of the system anew.
 _OWN_CLUSTER = {
+    "distributed.deploy.lost-worker-timeout": "10 minutes",  # a busy computer takes its time to start one again
     "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.worker-saturation": 1.0,
