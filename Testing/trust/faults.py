@@ -700,6 +700,7 @@ def _usage(bench: Bench) -> Counter:
     bench.driving.processEvents(0.1)
     bench.driving.waitUntil(lambda: not _isBusy(), message="figures and surfaces, which follow a run")
     bench.driving.processEvents(0.1)
+    sys.modules["MKDSegmentationLib.scene.segmentMeasurement"]._measured.clear()  # its size is limited
     gc.collect()
     kinds = Counter(
         type(thing).__name__

@@ -245,14 +245,14 @@ def read_with_doubts(path):
     return _read_with_doubts(path)
 
 
-def write_volume(image, path, **options):
-    """In place of mkd_core.io.volumes.write_volume: passes a place, with half the file written."""
+def store_volume(image, path, **options):
+    """In place of mkd_core.io.volumes.store_volume: passes a place, with half the file written."""
     draft = Path(path).parent / ".mkd-0123456789abcdef.nrrd"
     draft.write_bytes(b"NRRD0004\n")
     visit("write")
     draft.unlink(missing_ok=True)
     try:
-        _write_volume(image, path, **options)
+        _store_volume(image, path, **options)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, LIMITS)
 
@@ -275,8 +275,8 @@ def no_graphics_memory() -> None:
 
 
 if __name__ == "__main__":
-    _read_with_doubts, _write_volume = volume_files.read_with_doubts, volume_files.write_volume
-    volume_files.read_with_doubts, volume_files.write_volume = read_with_doubts, write_volume
+    _read_with_doubts, _store_volume = volume_files.read_with_doubts, volume_files.store_volume
+    volume_files.read_with_doubts, volume_files.store_volume = read_with_doubts, store_volume
     visit("start")
     requests, REPLIES = worker.protocol_streams()
     if "--real" in sys.argv:
