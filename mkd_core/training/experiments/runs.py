@@ -22,7 +22,6 @@ import torch
 from torch import nn
 
 from mkd_core.evaluation.cases import Case
-from mkd_core.inference.execution import choose_precision
 from mkd_core.io.atomic import write_text
 from mkd_core.io.bundle import load_bundle
 from mkd_core.io.preview import write_png
@@ -40,7 +39,7 @@ from mkd_core.training.config import (
     TrainingConfig,
 )
 from mkd_core.training.datasets import LabelledData
-from mkd_core.training.experiments.scoring import Measure, Scores, score
+from mkd_core.training.experiments.scoring import Measure, Scores, device_of, heart_crop, score
 from mkd_core.training.labelled_volumes import PreparedVolume, prepare_volume
 from mkd_core.training.pairs import Pairs
 from mkd_core.training.schedule import translates
@@ -350,8 +349,7 @@ def _carry_out(benchmark: Benchmark, run: Run, scale: Scale, out: Path, threads:
     def measure(
         parts: dict[str, nn.Module], aligns: bool, kind: Kind, *measures: Measure
     ) -> dict[Measure, dict[str, Scores]]:
-        precision = choose_precision("auto", next(parts["segmentor_real"].parameters()).device)
-        return score(parts, tested[kind], scale.stage.spacing, aligns, precision, margin_mm, structures, measures)
+        return score(parts, tested[kind], scale.stage.spacing, aligns, margin_mm, structures, measures)
 
     def train(config: TrainingConfig) -> tuple[dict[str, nn.Module], bool, list[dict[str, Any]]]:
         with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
@@ -381,34 +379,26 @@ def _carry_out(benchmark: Benchmark, run: Run, scale: Scale, out: Path, threads:
         case = next(case for case in cases if case.modality != benchmark.target)
         rule = rules[case.modality]
         assistant = prepare_volume(case, scale.stage.spacing, rule, out / "prepared", margin_mm, structures)
-        size, path = scale.stage.patch_size, Path(config.out) / "panel.png"
-        _draw(parts, _centre(tested["test"][0], size), _centre(assistant, size), structures, path)
+        _draw(parts, tested["test"][0], assistant, scale.stage.patch_size, structures, Path(config.out) / "panel.png")
     result |= {"validation": measure(parts, aligns, "validation", "dice")["dice"]}
     on_test = measure(parts, aligns, "test", "dice", "hd95")
     return result | {"test": on_test["dice"], "test HD95": on_test["hd95"]}
 
 
-#: Image ``(1, 1, D, H, W)`` and labels ``(1, D, H, W)``.
-_Shown = tuple[torch.Tensor, torch.Tensor]
-
-
-def _centre(volume: PreparedVolume, size: tuple[int, int, int]) -> _Shown:
-    """The middle of a heart."""
-    image, labels = np.load(volume.image, mmap_mode="r"), np.load(volume.labels, mmap_mode="r")
-    index = []
-    for low, high, side, length in zip(volume.heart_low, volume.heart_high, size, image.shape):
-        index.append(np.clip((low + high - side) // 2 + np.arange(side), 0, length - 1))
-    box = np.ix_(*index)
-    return torch.from_numpy(image[box].astype(np.float32))[None, None], torch.from_numpy(np.array(labels[box]))[None]
-
-
 def _draw(
-    parts: dict[str, nn.Module], target: _Shown, assistant: _Shown, structures: Sequence[Structure], path: Path
+    parts: dict[str, nn.Module],
+    target: PreparedVolume,
+    assistant: PreparedVolume,
+    size: tuple[int, int, int],
+    structures: Sequence[Structure],
+    path: Path,
 ) -> None:
     """Picture of what the networks make of a person of the test and of one of the assistants."""
-    device = next(parts["segmentor_real"].parameters()).device
-    (x_t, y_t), (x_a, y_a) = ((image.to(device), labels.to(device)) for image, labels in (target, assistant))
-    pixels = panel(parts, x_t, y_t, x_a, y_a, structures)
+    device = device_of(parts)
+    (x_t, y_t), (x_a, y_a) = (heart_crop(volume, size) for volume in (target, assistant))
+    seen = [x_t, torch.from_numpy(y_t)[None], x_a, torch.from_numpy(y_a)[None]]
+    x_t, of_t, x_a, of_a = (values.to(device) for values in seen)
+    pixels = panel(parts, x_t, of_t, x_a, of_a, structures)
     write_png(pixels.repeat(_PICTURE_ZOOM, axis=0).repeat(_PICTURE_ZOOM, axis=1), path)
 
 

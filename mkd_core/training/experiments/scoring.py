@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from mkd_core.evaluation.measures import measure_case
+from mkd_core.inference.execution import choose_precision
 from mkd_core.inference.geometry import Spacing, steps_of
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import align_for_segmentors
@@ -35,7 +36,6 @@ def score(
     volumes: Sequence[PreparedVolume],
     spacing: Spacing,
     aligns: bool,
-    precision: torch.dtype,
     margin_mm: float,
     structures: Sequence[Structure] = STRUCTURES,
     measures: Sequence[Measure] = ("dice",),
@@ -47,7 +47,6 @@ def score(
         volumes: test volumes of the target modality on the training grid.
         spacing: of the grid.
         aligns: whether the generators were trained; without, every segmentor sees the volume itself.
-        precision: number format.
         margin_mm: left round the heart, as the bundle's box does, mm.
         structures: what the labels mean.
         measures: Dice, and HD95 in mm on the training grid, see :func:`mkd_core.evaluation.measures.hd95`.
@@ -59,7 +58,8 @@ def score(
     for network in parts.values():
         network.eval()
     stride = max(getattr(network, "stride", 1) for network in parts.values())
-    device = next(parts["segmentor_real"].parameters()).device
+    device = device_of(parts)
+    precision = choose_precision("auto", device)
     rows: dict[Measure, dict[str, Scores]] = {measure: {} for measure in measures}
     for volume in volumes:
         image, truth = _heart_box(volume, spacing, stride, margin_mm)
@@ -84,17 +84,31 @@ def _hd95(
     return {key: float("nan") if one.hd95_mm is None else one.hd95_mm for key, one in measured.items()}
 
 
+def device_of(parts: Mapping[str, nn.Module]) -> torch.device:
+    """Where the networks of a bundle compute."""
+    return next(parts["segmentor_real"].parameters()).device
+
+
+def heart_crop(volume: PreparedVolume, size: Sequence[int]) -> tuple[torch.Tensor, np.ndarray]:
+    """The middle of a heart: image ``(1, 1, D, H, W)`` and labels ``(D, H, W)`` of ``size`` voxels (z, y, x); beyond
+    the volume its edge again.
+    """
+    image, labels = np.load(volume.image, mmap_mode="r"), np.load(volume.labels, mmap_mode="r")
+    index = [
+        np.clip((low + high - side) // 2 + np.arange(side), 0, length - 1)
+        for low, high, side, length in zip(volume.heart_low, volume.heart_high, size, image.shape)
+    ]
+    box = np.ix_(*index)
+    return torch.from_numpy(image[box].astype(np.float32))[None, None], np.array(labels[box])
+
+
 def _heart_box(
     volume: PreparedVolume, spacing: Spacing, stride: int, margin_mm: float
 ) -> tuple[torch.Tensor, np.ndarray]:
-    image, labels = np.load(volume.image, mmap_mode="r"), np.load(volume.labels, mmap_mode="r")
+    """The heart with a margin round it, in as many voxels as the networks take."""
     margins = np.rint(margin_mm / steps_of(spacing)).astype(int)
-    index = []
-    for low, high, length, margin in zip(volume.heart_low, volume.heart_high, image.shape, margins):
-        side = -(-(high - low + 2 * margin) // stride) * stride
-        index.append(np.clip((low + high - side) // 2 + np.arange(side), 0, length - 1))
-    box = np.ix_(*index)
-    return torch.from_numpy(image[box].astype(np.float32))[None, None], np.array(labels[box])
+    sides = zip(volume.heart_low, volume.heart_high, margins)
+    return heart_crop(volume, [-(-(high - low + 2 * margin) // stride) * stride for low, high, margin in sides])
 
 
 @torch.inference_mode()
