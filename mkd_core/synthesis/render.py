@@ -299,6 +299,11 @@ class Stack:
     centre_mm: np.ndarray
     reach_mm: np.ndarray
 
+    def record(self, image: np.ndarray, outside: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
+        """The image as it is recorded, and which voxels lie beyond its field of view or in ``outside`` already."""
+        image, beyond = artefacts.as_stack(image, self.frame, self.thickness_mm, self.centre_mm, self.reach_mm, spacing)
+        return image, outside | beyond
+
 
 #: Shares of the training examples that show a child's heart or a very large one, and of those of MR that were recorded
 #: as a stack of thick slices, most of them along the short axis.
@@ -393,10 +398,7 @@ def random_patch(
     outside = view.outside
     stack = draw_stack(modality, rng)
     if stack is not None:
-        image, beyond = artefacts.as_stack(
-            image, stack.frame, stack.thickness_mm, stack.centre_mm, stack.reach_mm, spacing
-        )
-        outside = outside | beyond
+        image, outside = stack.record(image, outside, spacing)
     target = targets_of(structures)[tissues]
     if soft_cuts:
         _soft_cuts(tissues, target, spacing, structures)

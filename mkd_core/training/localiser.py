@@ -21,7 +21,7 @@ from mkd_core.io.atomic import write_file
 from mkd_core.method.losses import segmentation_loss
 from mkd_core.method.networks import build
 from mkd_core.structures import IGNORE, STRUCTURES
-from mkd_core.synthesis import appearance, artefacts, render
+from mkd_core.synthesis import appearance, render
 from mkd_core.training.config import DataConfig, class_weights
 from mkd_core.training.rendered_hearts import normalise, open_canvas, prepare_canvases, training_hearts
 
@@ -80,10 +80,7 @@ class TorsoSource(torch.utils.data.IterableDataset):
         outside = view.outside
         stack = render.draw_stack(modality, rng) if tight else None
         if stack is not None:
-            image, beyond = artefacts.as_stack(
-                image, stack.frame, stack.thickness_mm, stack.centre_mm, stack.reach_mm, SPACING
-            )
-            outside = outside | beyond
+            image, outside = stack.record(image, outside, SPACING)
         target = render.TARGET_OF[tissues]
         target[outside] = IGNORE
         # Padding repeats the edge; a whole volume at inference has none, so percentiles are taken inside only.
