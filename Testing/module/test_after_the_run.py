@@ -277,15 +277,20 @@ def waitForTurn(turns):
     driving.waitUntil(lambda: len(turns) > before, message="a step of the surfaces")
 
 
-def test_surfaces_that_nobody_asked_for_wait_for_the_end_of_a_run(panel, volume, worker, surfaceTurns):
-    worker("good")
-    segment(panel)
-    waitForTurn(surfaceTurns)
+def beginRunThatStays(panel, worker):
+    """Begin a run whose worker never comes to an end."""
     worker("stubborn")
     panel.logic._worker.stop()
     driving.waitUntil(lambda: panel.ui.segmentButton.enabled, message="the next click")
     driving.click(panel.ui.segmentButton)
     driving.waitUntil(lambda: panel.logic._worker.isBusy, message="the request")
+
+
+def test_surfaces_that_nobody_asked_for_wait_for_the_end_of_a_run(panel, volume, worker, surfaceTurns):
+    worker("good")
+    segment(panel)
+    waitForTurn(surfaceTurns)
+    beginRunThatStays(panel, worker)
     before = len(surfaceTurns)
     driving.processEvents(0.2)
     assert len(surfaceTurns) == before
@@ -298,11 +303,7 @@ def test_surfaces_that_nobody_asked_for_wait_for_the_end_of_a_run(panel, volume,
 def test_surfaces_of_a_result_that_the_user_clicks_on_are_made_during_a_run_too(panel, volume, worker, surfaceTurns):
     worker("good")
     segment(panel)
-    worker("stubborn")
-    panel.logic._worker.stop()
-    driving.waitUntil(lambda: panel.ui.segmentButton.enabled, message="the next click")
-    driving.click(panel.ui.segmentButton)
-    driving.waitUntil(lambda: panel.logic._worker.isBusy, message="the request")
+    beginRunThatStays(panel, worker)
     panel._surfaces.showNew(segmentations()[0], volume, isAsked=True)
     waitForTurn(surfaceTurns)
     panel._updatePanel()

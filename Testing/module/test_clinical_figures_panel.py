@@ -278,22 +278,14 @@ def test_hearts_are_added_to_the_table_of_a_study_and_another_file_is_left_alone
 def test_voxels_that_go_between_two_steps_do_no_harm(heart):
     from MKDSegmentationLib.scene.heartGeometry import labelSteps
     from MKDSegmentationLib.scene.ourSegments import ourSegments
+    from MKDSegmentationLib.steps import allAtOnce
 
     (segmentation,) = segmentations()
     segmentation.GetSegmentation().SeparateSegmentLabelmap(ourSegments(segmentation)["LV"])
-    (expected, _matrix, _structures) = finish(labelSteps(segmentation))
+    (expected, _matrix, _structures) = allAtOnce(labelSteps(segmentation))
     steps = labelSteps(segmentation)
     next(steps)
     for segmentId in ourSegments(segmentation).values():
         segmentation.GetBinaryLabelmapInternalRepresentation(segmentId).Initialize()
-    labels, _matrix, _structures = finish(steps)
+    labels, _matrix, _structures = allAtOnce(steps)
     assert np.array_equal(labels, expected) and labels.any()
-
-
-def finish(steps):
-    """Return what a generator returns."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value

@@ -271,53 +271,48 @@ def test_a_result_that_is_removed_before_its_outcome_is_told_is_no_result(begun,
     assert results() == []
 
 
-def test_a_second_result_that_is_taken_back_leaves_the_first_one(panel, volume, monkeypatch):
+def beginAgain(begun, volume, segmentation):
+    """Begin a second run into the result of the first one."""
+    worker, outcomes = begun
+    worker.logic.start(volume, segmentation, onFinished=outcomes.append)
+    driving.waitUntil(lambda: len(worker.requests) == 2, WAIT_S, "the second request")
+
+
+def test_a_second_result_that_is_taken_back_leaves_the_first_one(begun, volume, monkeypatch):
     import slicer
 
-    from MKDSegmentation import MKDSegmentationLogic
-
-    worker, outcomes = PassiveWorker(), []
-    logic = MKDSegmentationLogic(worker)
-    logic.start(volume, onFinished=outcomes.append)
-    driving.waitUntil(lambda: worker.requests, WAIT_S, "the request")
+    worker, outcomes = begun
     worker.succeed(volume)
     driving.waitUntil(lambda: outcomes, WAIT_S, "the outcome")
     node, before = outcomes[0].segmentation, sceneContent()
     node.GetSegmentation().GetSegment("LV").SetName("My ventricle")
     report = node.GetAttribute("MKDSegmentation.Report")
-    logic.start(volume, node, onFinished=outcomes.append)
-    driving.waitUntil(lambda: len(worker.requests) == 2, WAIT_S, "the second request")
+    beginAgain(begun, volume, node)
 
     def isWritten():
         return node.GetSegmentation().GetSegment("LV").GetName() != "My ventricle"
 
-    assert atStep(monkeypatch, isWritten, logic.cancel) == []
+    assert atStep(monkeypatch, isWritten, worker.logic.cancel) == []
     worker.succeed(volume)
     driving.waitUntil(lambda: len(outcomes) == 2, WAIT_S, "the second outcome")
     assert outcomes[1].status == "cancelled" and sceneContent() == before
     assert node.GetSegmentation().GetSegment("LV").GetName() == "My ventricle"
     assert node.GetAttribute("MKDSegmentation.Report") == report
     assert slicer.util.arrayFromSegmentBinaryLabelmap(node, "LV", volume).any()
-    logic.close()
 
 
 def test_segments_that_are_edited_in_the_last_moment_stay_and_a_failure_takes_none_back(
-    panel, volume, monkeypatch, expectedErrors
+    begun, volume, monkeypatch, expectedErrors
 ):
     import slicer
 
-    from MKDSegmentation import MKDSegmentationLogic
     from MKDSegmentationLib.run import segmentationRun
 
-    worker, outcomes = PassiveWorker(), []
-    logic = MKDSegmentationLogic(worker)
-    logic.start(volume, onFinished=outcomes.append)
-    driving.waitUntil(lambda: worker.requests, WAIT_S, "the request")
+    worker, outcomes = begun
     worker.succeed(volume)
     driving.waitUntil(lambda: outcomes, WAIT_S, "the outcome")
     node = outcomes[0].segmentation
-    logic.start(volume, node, onFinished=outcomes.append)
-    driving.waitUntil(lambda: len(worker.requests) == 2, WAIT_S, "the second request")
+    beginAgain(begun, volume, node)
     kept, backups = [], segmentationRun.SegmentationBackup
 
     def backup(segmentation):
@@ -339,7 +334,6 @@ def test_segments_that_are_edited_in_the_last_moment_stay_and_a_failure_takes_no
     assert outcomes[1].status == "failed"
     assert slicer.util.arrayFromSegmentBinaryLabelmap(node, "LV", volume).sum() == kept[1], "the edit is still there"
     assert segmentations() == [node]
-    logic.close()
 
 
 def test_tasks_share_the_turns_and_what_nobody_waits_for_comes_last(panel):

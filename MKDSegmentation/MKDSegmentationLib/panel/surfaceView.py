@@ -32,7 +32,6 @@ class SurfaceView(VTKObservationMixin):
         self._segmentation, self._frame = None, None
         self._isOn = False  # surfaces of the segmentation are there, or on their way
         self._task, self._onMade = None, None
-        self._isAsked = False  # somebody waits for the surfaces that are being made
         self._checkBox.connect("clicked(bool)", self._onClicked)
         self._slider.connect("valueChanged(int)", self._onSmoothing)
 
@@ -44,7 +43,7 @@ class SurfaceView(VTKObservationMixin):
     def show(self, state) -> None:
         """Follow the segmentation in the state of the panel."""
         if self._task is not None:
-            self._task.isPaused = state.isRunning and not self._isAsked
+            self._task.isPaused = state.isRunning and not self._task.isUrgent
         if not state.isRunning:  # what a run writes is shown when it is there
             self._follow(state.segmentation, state.volume)
 
@@ -96,7 +95,7 @@ class SurfaceView(VTKObservationMixin):
 
     def _make(self, onMade=None, isAsked: bool = True) -> None:
         self._stop()
-        self._onMade, self._isAsked = onMade, isAsked
+        self._onMade = onMade
         self._task = IncrementalTask(
             surfaceSteps(self._segmentation), self._onDone, self._onError, self._onStep, isUrgent=isAsked
         )
