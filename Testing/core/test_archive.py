@@ -786,7 +786,12 @@ def test_a_pacs_is_a_source_and_gets_results_only_where_stow_names_it(tmp_path, 
     bundle = KnownBundle()
     with running_orthanc(tmp_path / "orthanc") as with_password:
         server = Server(with_password)
-        server.store(write_export(heart, tmp_path / "files", 1, ContrastBolusAgent="x"))
+        # The scout comes first, as from a scanner; of what servers tell of series nothing says that it is one.
+        server.store(
+            write_export(heart[:, :, :5], tmp_path / "scout", 0, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+        )
+        server.store(write_export(heart, tmp_path / "plain", 1, SliceThickness=5.0))
+        server.store(write_export(heart, tmp_path / "files", 2, ContrastBolusAgent="x"))
         (tmp_path / "netrc").write_text("machine 127.0.0.1 login tester password secret\n")
         monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
         for stow, stored in (("", {"CT"}), (with_password, {"CT", "SEG", "SR"}), (with_password, {"CT", "SEG", "SR"})):
@@ -795,11 +800,13 @@ def test_a_pacs_is_a_source_and_gets_results_only_where_stow_names_it(tmp_path, 
             with Ledger(run, create=True) as ledger:
                 index(ledger, [server.address], Pseudonyms(KEY))
                 ledger.put_once("settings", settings.to_dict())
+                reasons = {row["source"]["series"]["number"]: row["reason"] for row in ledger.rows(with_origin=True)}
+                assert {number: reasons[number] for number in range(3)} == {0: "dicom_scout", 1: "dicom_plain", 2: None}
                 tasks = ledger.claim("a", 9)
                 outcomes = [study.process(run, task, settings, bundle, ONE_THREAD) for task in tasks]
                 assert [one.state for one in outcomes] in (["done"], []), [one.detail for one in outcomes]
                 ledger.commit("a", outcomes)
             found = server.index()
-            assert {one.modality for one in found} == stored and len(found) == len(stored)
+            assert {one.modality for one in found} == stored and len(found) == len(stored) + 2
     assert list(tmp_path.glob("run*/results/*/*/segmentation.dcm"))
     assert not any(b"secret" in path.read_bytes() for path in tmp_path.glob("run*/archive.sqlite*"))
