@@ -302,7 +302,7 @@ class _Prepared(WorkerPlugin):
 
     name = _PLUGIN
     loads = 0
-    most_kept = _USUAL_BYTES
+    most_kept = 0
 
     def __init__(self, settings: Settings, folder: Path, uses_gpu: bool | None) -> None:
         self.settings = settings
@@ -318,8 +318,6 @@ class _Prepared(WorkerPlugin):
         from mkd_core.inference.memory import retain_memory
         from mkd_core.io.bundle import load_bundle
 
-        if worker.memory_manager.memory_limit:
-            self.most_kept = min(_USUAL_BYTES, int(_KEPT_SHARE * worker.memory_manager.memory_limit))
         retain_memory()
         torch.set_num_threads(1)
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
@@ -333,17 +331,25 @@ class _Prepared(WorkerPlugin):
             raise refusal(finding("archive_other_weights"))
         self.loads += 1
         pipeline.warm(self.bundle, self.options)
+        self.most_kept = _resident() + _USUAL_BYTES
+        if limit := worker.memory_manager.memory_limit:
+            self.most_kept = min(self.most_kept, int(_KEPT_SHARE * limit))
 
     def release_what_is_too_much(self) -> None:
         """Give back what an unusually large study has left.
 
         What studies of the usual size leave is used again by the next ones.  In the first twenty it breaks into pieces
-        of which not all fit, so that half as much again is kept; then that is enough, and memory stays as it is.
+        of which not all fit, so that about a third more is kept; then memory stays as it is.
         """
         from mkd_core.inference.memory import release_memory
 
-        if psutil.Process().memory_info().rss > self.most_kept:
+        if _resident() > self.most_kept:
             release_memory()
+
+
+def _resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(psutil.Process().memory_info().rss)
 
 
 # ---- the cluster ----
