@@ -18,6 +18,7 @@ from Testing.support.panel_driving import (
     waitUntilReady,
 )
 
+
 @pytest.fixture
 def started(panel, volume, worker):
     """Function started(mode): a run under way in a worker of this mode; returns the content of the scene before."""
