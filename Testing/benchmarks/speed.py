@@ -10,9 +10,9 @@ seconds are compared because they do not depend on what else the computer does. 
 
 Agreement is measured inside the box that our pipeline chose, between its labels and those of the plain way through the
 same box: float32, networks as the weights file has them, all eight class probabilities interpolated linearly to every
-voxel by SimpleITK, the best of them; islands removed as ours does. So it shows what lower precision, folding, tiles and
-slabs change.  MONAI's way sees other windows and resamples without averaging; its overlap with ours is given for
-information.
+voxel by SimpleITK, the best of them; small components removed as ours does. So it shows what lower precision, folding,
+tiles and slabs change.  MONAI's way sees other windows and resamples without averaging; its overlap with ours is given
+for information.
 """
 
 from __future__ import annotations
