@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mkd_core.io.atomic import write_new
-from mkd_core.measure.messages import describe, finding, refusal
+from mkd_core.measure.messages import MESSAGES, describe, figures_of, finding, refusal
 from mkd_core.protocol import MODALITIES, Finding
 from mkd_core.structures import BY_KEY
 
@@ -102,10 +102,14 @@ def public_text(finding: Finding) -> str:
 
 
 def anonymous(finding: Finding) -> Finding:
-    """A finding without figures that could name a file, a series or a person."""
+    """A finding without figures that could name a file, a series or a person; where its sentence has a place for one,
+    there is an ellipsis.
+    """
+    message = MESSAGES.get(finding.code)
+    is_file_said = message is not None and "file" in figures_of(message)
     figures: Mapping[str, float | str] = {
-        name: value if not isinstance(value, str) or _HARMLESS.fullmatch(value) else "…"
+        name: value if not isinstance(value, str) or (_HARMLESS.fullmatch(value) and name != "file") else "…"
         for name, value in finding.figures.items()
-        if name != "file"
+        if name != "file" or is_file_said
     }
     return dataclasses.replace(finding, figures=figures)
