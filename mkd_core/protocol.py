@@ -38,8 +38,8 @@ DEVICE_KINDS = ("auto", "cpu", "cuda", "mps")
 #: Number formats of the networks; "auto" takes bfloat16 where the device computes in it.
 PRECISIONS = ("auto", "float32", "bfloat16")
 
-#: What the segmentor of translated images sees of a target volume: the volume rendered there and back, the volume
-#: itself, or both, averaged.
+#: What the segmentor of translated images sees of a target volume: its reconstruction (cycle), the volume itself,
+#: or both, averaged.
 TARGET_POLICIES = ("cycle", "none", "mean")
 
 #: What both segmentors see of an assistant volume: its translation, or the volume itself.

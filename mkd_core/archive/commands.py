@@ -14,13 +14,14 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mkd_core.archive.ledger import Ledger, Shard
+from mkd_core.archive.ledger import Ledger, Shard, unusable
 from mkd_core.errors import InputError
 from mkd_core.protocol import MODALITIES
 
@@ -41,7 +42,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
     def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
         added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text.capitalize() + ".")
-        added.set_defaults(run=lambda chosen, _: run(chosen))
+        added.set_defaults(run=lambda chosen, _: _with_ledger(run, chosen))
         return added
 
     index = command("index", _index, "find all series, without reading a voxel")
@@ -166,6 +167,14 @@ def _size(text: str) -> int:
 
 
 # ---- commands ----
+
+
+def _with_ledger(run: Callable[[argparse.Namespace], None], chosen: argparse.Namespace) -> None:
+    """Call a command; a ledger that breaks under it is told in words."""
+    try:
+        run(chosen)
+    except sqlite3.Error as error:
+        raise unusable(getattr(chosen, "folder", None) or chosen.out, error) from error
 
 
 def _index(chosen: argparse.Namespace) -> None:

@@ -237,7 +237,7 @@ class _Prediction:
     """What the segmentors say about the box.
 
     (C, D, H, W) probabilities, (D, H, W) labels and disagreement; per label, the agreement of the two and the voxels of
-    left-out islands.
+    parts that were left out.
     """
 
     probabilities: torch.Tensor

@@ -522,6 +522,8 @@ MESSAGES: Mapping[str, Message] = {
     "dicom_other_object": Message("info", _("It is a DICOM object that is no image of a scanner.")),
     "dicom_copy": Message("info", _("It is a copy of another file.")),
     "dicom_damaged": Message("amber", _("It is cut off or damaged.")),
+    "dicom_closed": Message("amber", _("It is a folder that cannot be read.")),
+    "dicom_gone": Message("amber", _("It is a link that leads nowhere, or has just been removed.")),
     "dicom_encrypted": Message("amber", _("It is encrypted.")),
     "dicom_archive_within": Message("amber", _("It is an archive within an archive, which is not opened.")),
     "dicom_archive_damaged": Message("amber", _("It is a damaged archive.")),

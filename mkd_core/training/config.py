@@ -379,7 +379,7 @@ class BundleConfig:
     data: str = _setting("", "training data in words")
     alignment: Literal["measured", "cycle", "none", "mean"] = _setting(
         "measured",
-        "what S_syn sees of a target volume: its rendering there and back, itself, or both; measured takes what "
+        "what S_syn sees of a target volume: its reconstruction, itself, or both; measured takes what "
         "validates best (cycle, unless another gains 0.001 Dice)",
     )
     ensemble: Literal["mean", "measured"] = _setting(
