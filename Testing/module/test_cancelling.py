@@ -14,6 +14,7 @@ from Testing.support.panel_driving import (
     sceneContent,
     segment,
     segmentations,
+    stayCold,
     waitForStage,
     waitUntilReady,
 )
@@ -214,6 +215,7 @@ def test_reloading_the_module_during_a_run_gives_a_working_panel_with_new_code(p
     assert sys.modules["MKDSegmentationLib.run.workerProcess"] is not library
     reloaded = slicer.modules.MKDSegmentationWidget
     assert reloaded is not panel
+    stayCold(reloaded)
     driving.processEvents()
     worker("good")
     segment(reloaded)
