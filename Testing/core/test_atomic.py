@@ -11,7 +11,17 @@ import pytest
 
 from mkd_core.errors import InputError
 from mkd_core.io import atomic
-from mkd_core.io.atomic import MARK_PLACEHOLDER, OutputFiles, made_here, write_bytes, write_file, write_text
+from mkd_core.io.atomic import (
+    MARK_PLACEHOLDER,
+    OutputFiles,
+    made_here,
+    remove_drafts,
+    write_bytes,
+    write_file,
+    write_new,
+    write_text,
+)
+from mkd_core.protocol import DRAFT_NAME
 
 posix = pytest.mark.skipif(os.name != "posix", reason="modes and links as on POSIX")
 
@@ -49,12 +59,51 @@ def test_a_file_gets_the_mode_that_the_umask_leaves_and_0600_if_it_is_private(tm
     assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == mode
 
 
+@pytest.mark.parametrize("has_links", [True, False])
+def test_of_two_that_write_a_new_file_at_once_the_first_one_wins(tmp_path, monkeypatch, has_links):
+    path, link = tmp_path / "key", os.link
+
+    def overtaken(draft, target, **how):
+        path.write_text("first")
+        if not has_links:
+            raise OSError("no second names here")
+        link(draft, target, **how)
+
+    monkeypatch.setattr(os, "link", overtaken)
+    assert not write_new(path, b"second") and path.read_text(encoding="utf-8") == "first"
+    assert names(tmp_path) == ["key"]
+
+
+@posix
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_new_file_is_whole_and_stays(tmp_path, monkeypatch, has_links):
+    if not has_links:
+        monkeypatch.setattr(os, "link", lambda *names, **how: (_ for _ in ()).throw(OSError("no second names here")))
+    path = tmp_path / "key"
+    assert write_new(path, b"whole", private=True) and not write_new(path, b"other")
+    assert path.read_bytes() == b"whole" and stat.S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(OSError):
+        write_new(tmp_path / "nowhere" / "key", b"whole")
+    assert names(tmp_path) == ["key"]
+
+
+def test_drafts_of_a_killed_run_are_removed_and_nothing_else(tmp_path):
+    draft = tmp_path / ".mkd-0123456789abcdef.mkd"
+    others = [tmp_path / ".mkd-notes", tmp_path / "last.safetensors", tmp_path / ".hidden"]
+    for path in (draft, *others):
+        path.write_bytes(b"")
+    remove_drafts(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(others)
+    remove_drafts(tmp_path / "nowhere")
+
+
 @posix
 def test_the_name_of_a_draft_cannot_be_guessed_and_a_link_in_its_place_is_not_followed(tmp_path, monkeypatch):
     drafts = []
     for _ in range(2):
         write_file(tmp_path / "a.nii.gz", lambda draft: drafts.append(draft.name))
     assert drafts[0] != drafts[1] and all(name.endswith(".nii.gz") and len(name) > 20 for name in drafts)
+    assert all(DRAFT_NAME.fullmatch(name) for name in drafts), "they could not be cleared away after a crash"
 
     (tmp_path / "victim").write_text("precious")
     monkeypatch.setattr(atomic.secrets, "token_hex", lambda count: "known")

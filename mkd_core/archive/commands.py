@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from mkd_core.archive.ledger import Ledger, Shard, unusable
 from mkd_core.errors import InputError
-from mkd_core.protocol import MODALITIES
+from mkd_core.protocol import DEVICES_IN_WORDS, MODALITIES
 
 if TYPE_CHECKING:
     from mkd_core.archive.progress import Progress
@@ -63,7 +63,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     place.add_argument("--gpus", type=_cards, metavar="all|N", help="one process for each graphics card")
     place.add_argument("--scheduler", default="", metavar="ADDRESS", help="workers of this Dask scheduler")
     place.add_argument("--here", action="store_true", help="one series after the other in this process; needs no Dask")
-    run.add_argument("--device", default="auto", help="with --here: auto, cpu, cuda, cuda:1 or mps")
+    run.add_argument("--device", default="auto", help=f"with --here: {DEVICES_IN_WORDS}")
     run.add_argument("--threads", type=_count, metavar="N", help="with --here: processor threads (default: all cores)")
     _add_with_parent(run)
     run.add_argument("--shard", type=_shard, metavar="I/N", help="only part I of N, for job arrays")

@@ -16,6 +16,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from mkd_core.io.atomic import write_new
 from mkd_core.measure.messages import MESSAGES, describe, figures_of, finding, refusal
 from mkd_core.protocol import MODALITIES, Finding
 from mkd_core.structures import BY_KEY
@@ -49,13 +50,8 @@ def read_key(path: Path) -> bytes:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        except FileExistsError:
-            pass
-        else:
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(secrets.token_hex(_KEY_BYTES) + "\n")
+        if not path.exists():
+            write_new(path, (secrets.token_hex(_KEY_BYTES) + "\n").encode("ascii"), private=True)
         if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise refusal(finding("key_open", file=str(path)))
         text = path.read_text(encoding="ascii").strip()

@@ -34,6 +34,7 @@ from types import TracebackType
 
 from mkd_core.errors import InputError
 from mkd_core.measure.messages import finding, refusal
+from mkd_core.protocol import DRAFT_NAME
 
 _TAG = b"mkd sha256:"
 
@@ -215,6 +216,35 @@ def write_file(path: Path | str, write: Callable[[Path], object], *, private: bo
         raise OSError(errno.EINVAL, error.message, str(path)) from error
 
 
+def write_new(path: Path | str, content: bytes, *, private: bool = False) -> bool:
+    """Write one file of our own unless there is one: of several processes that do so at once, the first one wins.
+
+    Returns:
+        Whether it was written.
+
+    Raises:
+        OSError: it cannot be written; nothing is left of it then.
+    """
+    path = Path(path)
+    outputs = OutputFiles(private=private)
+    try:
+        draft = outputs._new_draft(path)
+        draft.write_bytes(content)
+        _complete(outputs._drafts[0])
+        try:
+            os.link(draft, path)  # which, unlike os.replace, never takes the place of another file
+        except FileExistsError:
+            return False
+        except (OSError, NotImplementedError):  # a disk that knows no second names
+            if os.path.lexists(path):
+                return False
+            replace(draft, path)
+        _sync_folder(path.parent)
+        return True
+    finally:
+        outputs._discard()
+
+
 def write_output(
     path: Path,
     write: Callable[[Path], object],
@@ -273,6 +303,13 @@ def replace(source: Path | str, target: Path | str) -> None:
         time.sleep(0.05)
 
 
+def remove_drafts(folder: Path) -> None:
+    """Remove what a process that was killed left half written in a folder that is ours."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if DRAFT_NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
+
+
 def made_here(path: Path) -> bool:
     """Whether this package wrote a file and nobody has changed a byte of it since."""
     try:
@@ -300,7 +337,7 @@ def check_folder(path: Path | str) -> None:
         os.path.lexists(path)
         _refuse_name(path)
     except (OSError, ValueError) as error:
-        raise refusal(finding("file_name", file=_shortened(path))) from error
+        raise refusal(finding("file_name", file=shortened(path))) from error
 
 
 def _refuse_name(path: Path) -> None:
@@ -309,7 +346,8 @@ def _refuse_name(path: Path) -> None:
         os.lstat(path)
 
 
-def _shortened(path: Path) -> str:
+def shortened(path: Path) -> str:
+    """A path in a length that a sentence can hold."""
     text = str(path)
     return text if len(text) <= 120 else text[:60] + "…" + text[-40:]
 
@@ -426,4 +464,4 @@ def _told_of(path: Path):
 
 
 def _cannot_be_written(path: Path) -> InputError:
-    return refusal(finding("output_not_written", file=_shortened(path)))
+    return refusal(finding("output_not_written", file=shortened(path)))

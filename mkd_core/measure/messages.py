@@ -291,7 +291,7 @@ MESSAGES: Mapping[str, Message] = {
     "output_exists": Message(
         "refusal",
         _("“{file}” exists already and is not an unchanged result of an earlier run."),
-        _("Choose another name, or say --overwrite."),
+        _("Choose another name, or use --overwrite."),
     ),
     "folder_missing": Message("refusal", _("There is no folder “{file}”.")),
     "folder_name": Message("refusal", _("“{file}” is not a name that a folder can have.")),
@@ -495,7 +495,7 @@ MESSAGES: Mapping[str, Message] = {
     "key_open": Message(
         "refusal",
         _("Others can read the key “{file}”."),
-        _("Say chmod 600 {file}, or choose another with --key."),
+        _("Run chmod 600 {file}, or choose another with --key."),
     ),
     "key_unusable": Message("refusal", _("The key “{file}” cannot be used ({reason}).")),
     "key_none": Message(
