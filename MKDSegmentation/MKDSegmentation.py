@@ -94,6 +94,10 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._shownInput = None
         self._outcome = None  # of the last run, as long as it is worth telling
         self._isHeld = False  # True while changes follow each other, so that the panel is shown after the last one
+        self._updateTimer = qt.QTimer()  # many changes within a turn of the event loop are shown once
+        self._updateTimer.setSingleShot(True)
+        self._updateTimer.setInterval(0)
+        self._updateTimer.connect("timeout()", self._onChangesOver)
         self._look = lib.VolumeLook()
         self._warmTimer = qt.QTimer()
         self._warmTimer.setSingleShot(True)
@@ -171,6 +175,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._newerWeights.close()
             self._runButtons.close()
         self._warmTimer.stop()
+        self._updateTimer.stop()
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -215,7 +220,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
             self._choices.setParameterNode(None)
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
-            self.removeObservers(self._updatePanel)
+            self.removeObservers(self._onSelectedNodeModified)
         self._parameterNode = parameterNode
         if self._parameterNode:
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
@@ -356,11 +361,11 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Notice voxels that come after their node, transforms, and segments of the user: each may allow or forbid a
         run.
         """
-        self.removeObservers(self._updatePanel)
+        self.removeObservers(self._onSelectedNodeModified)
         volume, segmentation = self._parameterNode.inputVolume, self._parameterNode.outputSegmentation
         if volume:
             for event in (vtk.vtkCommand.ModifiedEvent, volume.ImageDataModifiedEvent, volume.TransformModifiedEvent):
-                self.addObserver(volume, event, self._updatePanel)
+                self.addObserver(volume, event, self._onSelectedNodeModified)
         if segmentation:
             for event in (
                 vtk.vtkCommand.ModifiedEvent,
@@ -368,11 +373,11 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 slicer.vtkSegmentation.SegmentAdded,
                 slicer.vtkSegmentation.SegmentRemoved,
             ):
-                self.addObserver(segmentation, event, self._updatePanel)
+                self.addObserver(segmentation, event, self._onSelectedNodeModified)
         box = self._parameterNode.heartBox
         if box:  # its name and whether it is drawn
             for event in (vtk.vtkCommand.ModifiedEvent, box.PointPositionDefinedEvent, box.PointRemovedEvent):
-                self.addObserver(box, event, self._updatePanel)
+                self.addObserver(box, event, self._onSelectedNodeModified)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeAboutToBeRemoved(self, caller, event, node) -> None:
@@ -383,7 +388,18 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._choices.offer(self._weights.structures)
         self._updatePanel()
 
-    def _updatePanel(self, caller=None, event=None) -> None:
+    def _onSelectedNodeModified(self, caller=None, event=None) -> None:
+        if not self._isHeld and not self._updateTimer.active:
+            self._updateTimer.start()
+
+    def _onChangesOver(self) -> None:
+        """Show what changed; segments that are not measured yet wait for their figures, which take longer."""
+        if self._parameterNode and self.logic.measurements.isWaitingFor(self._parameterNode.outputSegmentation):
+            return
+        self._updatePanel()
+
+    def _updatePanel(self) -> None:
+        self._updateTimer.stop()
         if self._parameterNode and not self._isHeld:
             self._show(self._currentState())
 

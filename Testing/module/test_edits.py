@@ -33,7 +33,7 @@ VOXEL_ML = 8 / 1000  # voxels of 2 mm
 def settle(panel):
     """Wait until every change is followed."""
     driving.waitUntil(
-        lambda: not panel.logic.measurements._timer.active and not panel.logic.measurements._changed,
+        lambda: not panel.logic.measurements.isBusy,
         message="the figures",
     )
 

@@ -264,7 +264,14 @@ class SegmentationRun(VTKObservationMixin):
             self._takeBack()
             self._onResultError(error)
         else:
-            self._steps = IncrementalTask((_ for _ in ()), lambda _none: self._finish(outcome), self._onResultError)
+            self._steps = IncrementalTask(
+                self._tidyingSteps(), lambda _none: self._finish(outcome), self._onResultError
+            )
+
+    def _tidyingSteps(self):
+        """Delete the files, which takes a moment, before what follows shows the result."""
+        self._transfer.remove()
+        yield
 
     def _writeResult(self, labels, figures: dict, report: Report) -> RunOutcome:
         reason = reasonSegmentationCannotBeUsed(self._outputSegmentation, self._inputVolume)
