@@ -116,7 +116,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._createSections()
         self._wrappedLabels = lib.WrappedLabels(uiWidget)
         self._keyboard = lib.KeyboardAccess(uiWidget, self.ui.segmentButton, self._runButtons.takeQuestionBack)
-        self.logic.measurements.onMeasured = self._updatePanel
+        self.logic.measurements.onMeasured = self._onChangesOver
 
         scene = slicer.mrmlScene
         for event in (scene.StartCloseEvent, scene.StartImportEvent):

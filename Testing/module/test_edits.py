@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -74,6 +75,48 @@ def result(panel, volume, worker):
     worker("good")
     segment(panel)
     return panel
+
+
+def test_after_an_edit_one_segment_is_measured_at_a_step(result, volume, monkeypatch):
+    """A step is as long as the application waits: all seven at once take too long on a large volume."""
+    from MKDSegmentationLib.run import incrementalTask
+    from MKDSegmentationLib.scene import segmentMeasurement
+
+    settle(result)
+    numbers, current, measured = itertools.count(1), [0], []
+
+    def step(self, real=incrementalTask.IncrementalTask.step):
+        current.append(next(numbers))
+        real(self)
+        current.append(0)  # outside of a step
+
+    def measure(*arguments, real=segmentMeasurement._measure):
+        measured.append(current[-1])
+        return real(*arguments)
+
+    monkeypatch.setattr(incrementalTask.IncrementalTask, "step", step)
+    monkeypatch.setattr(segmentMeasurement, "_measure", measure)
+    half = blocks(SHAPE) == 1
+    half[7:] = False
+    paint(volume, "LV", half)
+    segmentations()[0].Modified()
+    settle(result)
+    assert driving.tableTexts(result.ui.resultsTable)[0][3] == "edited"
+    assert measured and 0 not in measured, "outside of a step"
+    assert len(set(measured)) == len(measured)
+
+
+def test_many_changes_of_the_selected_nodes_are_shown_once(result, volume, monkeypatch):
+    settle(result)
+    shown = []
+    monkeypatch.setattr(result, "_show", lambda state, real=result._show: (shown.append(state), real(state)))
+    for _change in range(20):
+        volume.Modified()
+        segmentations()[0].Modified()
+    assert not shown
+    settle(result)
+    driving.processEvents()
+    assert 1 <= len(shown) <= 2, "once, and once with the figures"
 
 
 def test_figures_follow_an_edit_and_say_so(result, volume):
