@@ -142,6 +142,12 @@ def test_an_edited_structure_shows_no_agreement_and_no_light_of_ours():
     assert "Right atrium edited 99 310 ○" in shown and "Right atrium: edited after the run." in shown
 
 
+def test_a_deleted_structure_is_told_where_nothing_else_is():
+    gone = {"volume_ml": None, "mean_intensity": None, "agreement": None, "warnings": [], "state": "deleted"}
+    shown = _Text(report_html(page(report=report(RA=gone)))).text
+    assert "Right atrium: deleted after the run." in shown and "No sign of a failed segmentation." not in shown
+
+
 def test_the_page_of_a_sequence_has_its_function_and_curve():
     frames = [report(LV=entry("LV", volume_ml=volume)) for volume in (150.0, 90.0, 60.0, 120.0)]
     function = cardiac_function(frames)
