@@ -94,7 +94,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._shownInput = None
         self._outcome = None  # of the last run, as long as it is worth telling
         self._isHeld = False  # True while changes follow each other, so that the panel is shown after the last one
-        self._updateTimer = qt.QTimer()  # many changes within a turn of the event loop are shown once
+        self._updateTimer = qt.QTimer()  # what a run changes within a turn of the event loop is shown once
         self._updateTimer.setSingleShot(True)
         self._updateTimer.setInterval(0)
         self._updateTimer.connect("timeout()", self._onChangesOver)
@@ -389,8 +389,12 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._updatePanel()
 
     def _onSelectedNodeModified(self, caller=None, event=None) -> None:
-        if not self._isHeld and not self._updateTimer.active:
+        if self._isHeld:
+            return
+        if self.logic.isRunning:  # which changes nodes many times within a turn
             self._updateTimer.start()
+        else:
+            self._onChangesOver()
 
     def _onChangesOver(self) -> None:
         """Show what changed; segments that are not measured yet wait for their figures, which take longer."""

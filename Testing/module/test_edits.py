@@ -106,17 +106,21 @@ def test_after_an_edit_one_segment_is_measured_at_a_step(result, volume, monkeyp
     assert len(set(measured)) == len(measured)
 
 
-def test_many_changes_of_the_selected_nodes_are_shown_once(result, volume, monkeypatch):
-    settle(result)
+def test_what_a_run_changes_within_a_turn_is_shown_once(panel, volume, worker, monkeypatch):
+    worker("slow")
+    driving.click(panel.ui.segmentButton)
+    waitForStage(panel, "Looking for the heart")
     shown = []
-    monkeypatch.setattr(result, "_show", lambda state, real=result._show: (shown.append(state), real(state)))
-    for _change in range(20):
-        volume.Modified()
-        segmentations()[0].Modified()
-    assert not shown
-    settle(result)
-    driving.processEvents()
-    assert 1 <= len(shown) <= 2, "once, and once with the figures"
+    with monkeypatch.context() as patched:
+        patched.setattr(panel, "_show", shown.append)
+        for _change in range(20):
+            volume.Modified()
+        assert not shown
+        driving.waitUntil(lambda: shown, message="the panel")
+        driving.processEvents(0.05)
+    assert len(shown) == 1
+    driving.click(panel.ui.segmentButton)
+    waitUntilReady(panel)
 
 
 def test_figures_follow_an_edit_and_say_so(result, volume):

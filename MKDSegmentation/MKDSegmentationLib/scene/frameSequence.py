@@ -122,7 +122,8 @@ class FrameSequence:
 
     def markCancelled(self, isCancelled: bool) -> None:
         """Remember with the scene whether the run that made the segmentations was cancelled."""
-        self.segmentations().SetAttribute(_CANCELLED_ATTRIBUTE, "true" if isCancelled else None)
+        if isCancelled != self.wasCancelled:  # each change of a sequence lets its browser copy the whole volume
+            self.segmentations().SetAttribute(_CANCELLED_ATTRIBUTE, "true" if isCancelled else None)
 
     def reportOfFrame(self, indexValue: str) -> Report | None:
         """Return the current report of a frame (see segmentMeasurement), without intensities; None if it has none."""
