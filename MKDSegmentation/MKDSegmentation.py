@@ -91,7 +91,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic: lib.Logic | None = None
         self._parameterNode = None
         self._parameterNodeGuiTag = None
-        self._shownInput = None
+        self._shownInput, self._shownFrame = None, None
         self._outcome = None  # of the last run, as long as it is worth telling
         self._isHeld = False  # True while changes follow each other, so that the panel is shown after the last one
         self._updateTimer = qt.QTimer()  # what a run changes within a turn of the event loop is shown once
@@ -397,14 +397,25 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._onChangesOver()
 
     def _onChangesOver(self) -> None:
-        """Show what changed; segments that are not measured yet wait for their figures, which take longer."""
-        if self._parameterNode and self.logic.measurements.isWaitingFor(self._parameterNode.outputSegmentation):
-            return
-        self._updatePanel()
+        """Show what changed; edited segments wait for their figures, which take longer. A frame of a sequence that
+        comes into view does not: it must not stand beside the figures of another one.
+        """
+        if self._parameterNode and self._selectedFrame() == self._shownFrame:
+            isWaiting = self.logic.measurements.isWaitingFor(self._parameterNode.outputSegmentation)
+        else:
+            isWaiting = False
+        if not isWaiting:
+            self._updatePanel()
+
+    def _selectedFrame(self) -> int | None:
+        """Return the number of the frame that the selected volume shows, None if it is none of a sequence."""
+        frames = lib.FrameSequence.of(self._parameterNode.inputVolume)
+        return frames.browser.GetSelectedItemNumber() if frames is not None else None
 
     def _updatePanel(self) -> None:
         self._updateTimer.stop()
         if self._parameterNode and not self._isHeld:
+            self._shownFrame = self._selectedFrame()
             self._show(self._currentState())
 
     def _currentState(self) -> lib.PanelState:
