@@ -47,9 +47,9 @@ test: $(READY)
 test-fast: $(READY)
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder -m "not slow" $(PYTEST_ARGS)
 
-# The oldest PyTorch is taken from where it comes without CUDA; CPU_TORCH= takes pip's usual source: 5 GB, and the same
-# labels. In Slicer on macOS it
-# meets NumPy 2, for which it was not built: numpy2/ has today's NumPy and SciPy, to be put before the oldest.
+# The oldest PyTorch comes from where it has no CUDA; CPU_TORCH= takes pip's usual source: 5 GB, and the same labels.
+# In Slicer on macOS it meets NumPy 2, for which it was not built: numpy2/ has today's NumPy and SciPy, which go before
+# the oldest on the search path.
 $(OLDEST_READY): Testing/requirements-oldest.txt pyproject.toml
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet $(CPU_TORCH) "$$(grep '^torch==' Testing/requirements-oldest.txt)"

@@ -1,9 +1,8 @@
 """NumPy arrays as tensors and tensors as NumPy arrays, on the same memory.
 
 ``torch.from_numpy`` and ``Tensor.numpy`` work only where PyTorch was built for the generation of NumPy that is
-installed.
-The last PyTorch for Slicer on macOS (2.2.2, Intel) was built for NumPy 1, while Slicer comes with NumPy 2. The buffer
-protocol and NumPy's array interface do not depend on how either was built.
+installed.  The last PyTorch for Slicer on macOS (2.2.2, Intel) was built for NumPy 1, while Slicer comes with NumPy 2.
+The buffer protocol and NumPy's array interface do not depend on how either was built.
 """
 
 from __future__ import annotations

@@ -37,7 +37,17 @@ from mkd_core import __version__
 from mkd_core.errors import MKDError
 from mkd_core.inference.memory import retain_memory
 from mkd_core.measure.messages import describe, finding, refusal
-from mkd_core.protocol import MODALITIES, PRECISIONS, SEGMENTORS, Report, SegmentationOptions, findings
+from mkd_core.protocol import (
+    ASSISTANT_POLICIES,
+    DEVICES_IN_WORDS,
+    MODALITIES,
+    PRECISIONS,
+    SEGMENTORS,
+    TARGET_POLICIES,
+    Report,
+    SegmentationOptions,
+    findings,
+)
 from mkd_core.structures import BY_KEY, STRUCTURES, labelled
 
 
@@ -323,7 +333,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     experiment.add_argument("--jobs", type=int, default=2, help="runs at a time")
     experiment.add_argument("--threads", type=int, default=1, help="CPU threads of each run")
-    experiment.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    experiment.add_argument("--device", default="auto", help=DEVICES_IN_WORDS)
     experiment.set_defaults(run=_experiment)
 
     from mkd_core.archive.commands import add_commands
@@ -341,12 +351,12 @@ def _add_overwrite(command: argparse.ArgumentParser) -> None:
 
 
 def _add_computing(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    command.add_argument("--device", default="auto", help=DEVICES_IN_WORDS)
     command.add_argument("--precision", default="auto", choices=PRECISIONS)
     command.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     command.add_argument(
         "--alignment",
-        choices=("cycle", "none", "mean", "translate"),
+        choices=tuple(dict.fromkeys((*TARGET_POLICIES, *ASSISTANT_POLICIES))),
         help="what the segmentors see (default: as the weights say)",
     )
 

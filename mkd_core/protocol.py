@@ -35,12 +35,17 @@ SEGMENTORS: tuple[Segmentor, ...] = ("ensemble", "real", "synthetic")
 #: Kinds of computing devices; "cuda" may be followed by a number, as in "cuda:1".
 DEVICE_KINDS = ("auto", "cpu", "cuda", "mps")
 
-#: Number formats of the networks; "auto" takes bfloat16 where the device computes in it.
-PRECISIONS = ("auto", "float32", "bfloat16")
+#: The same in words, for help texts.
+DEVICES_IN_WORDS = "auto, cpu, cuda, cuda:N or mps"
 
-#: What the segmentor of translated images sees of a target volume: the volume rendered there and back, the volume
-#: itself, or both, averaged.
-TARGET_POLICIES = ("cycle", "none", "mean")
+#: Number formats of the networks; "auto" takes bfloat16 where the device computes in it.
+Precision = Literal["auto", "float32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "bfloat16")
+
+#: What the segmentor of translated images sees of a target volume: its reconstruction (cycle), the volume itself,
+#: or both, averaged.
+TargetPolicy = Literal["cycle", "none", "mean"]
+TARGET_POLICIES: tuple[str, ...] = ("cycle", "none", "mean")
 
 #: What both segmentors see of an assistant volume: its translation, or the volume itself.
 ASSISTANT_POLICIES = ("translate", "none")
@@ -71,6 +76,12 @@ MAX_EXTENT = 2500.0
 
 #: Directions of a volume's axes further than this from orthogonal (largest entry of ``D^T D - I``) are refused.
 SHEAR_TOLERANCE = 1e-3
+
+#: Voxel sizes that the segmentors' grid can have, mm.
+GRID_SPACING_RANGE = (0.3, 10.0)
+
+#: Sides that the largest box round a heart can have, mm.
+BOX_SIDE_RANGE = (50.0, 1000.0)
 
 #: Most CPU threads that can be asked for.
 MAX_THREADS = 1024

@@ -48,7 +48,7 @@ class Structure:
         is_blood: True for blood pools, False for muscle.
         tissues: tissues of drawn hearts that belong to it, by their names in
             :class:`mkd_core.synthesis.tissues.Tissue`; one that several structures name belongs to the last of them in
-            the catalogue.
+            the catalogue.  Empty for what is not drawn.
         loss_weight: weight of its cross-entropy in training, chosen by hand so that small and thin structures are
             found early; no measurement prefers these values to their neighbours.
         branches: it may come in several large parts, where slices between them are thin.
@@ -65,7 +65,7 @@ class Structure:
     code: tuple[str, str, str]
     color: tuple[int, int, int]
     plausible_ml: tuple[float, float]
-    tissues: tuple[str, ...]
+    tissues: tuple[str, ...] = ()
     loss_weight: float = 1.0
     is_blood: bool = True
     branches: bool = False

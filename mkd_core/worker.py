@@ -5,8 +5,9 @@
 One JSON object per line, UTF-8; :mod:`mkd_core.protocol` says what requests and replies hold.  Anything that is not
 such a line, on stdout or stderr, is log.
 
-Requests are worked on one after the other; "cancel" is heard while one runs.  Weights stay loaded between them and are
-read anew when the file changes.
+Requests are worked on one after the other; "cancel" is heard while one runs.  Only while "warm" loads PyTorch and the
+weights, a volume to segment is read and checked already.  Weights stay loaded between requests and are read anew when
+the file changes.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ class Worker:
         self._waiting: queue.Queue[Work | None] = queue.Queue()
         self._cancels: dict[RequestId, threading.Event] = {}
         self._leaving = threading.Event()
+        self._warming: threading.Thread | None = None
         self._bundles = bundles or BundleStore()
 
     def serve(self) -> None:
@@ -102,7 +104,19 @@ class Worker:
         self._reply(ReadyReply(os.getpid(), __version__))
         threading.Thread(target=self._read, name="requests", daemon=True).start()
         while (request := self._waiting.get()) is not None and not self._leaving.is_set():
-            self._work(request)
+            if not isinstance(request, SegmentRequest):  # which reads and checks its volume, then waits for the weights
+                self._finish_warming()
+            if isinstance(request, WarmRequest):
+                self._warming = threading.Thread(target=self._work, args=(request,), name="warming", daemon=True)
+                self._warming.start()
+            else:
+                self._work(request)
+        self._finish_warming()
+
+    def _finish_warming(self) -> None:
+        if self._warming is not None:
+            self._warming.join()
+            self._warming = None
 
     # ---- the reading thread: cancel and shutdown must be heard while a request runs ----
 
@@ -210,7 +224,7 @@ class Worker:
         image, doubts = read_with_doubts(source)
         result = pipeline.segment(
             image,
-            self._bundles.get(bundle),
+            functools.partial(self._bundles.get, bundle),
             modality=request.modality,
             options=dataclasses.replace(
                 request.options, with_disagreement=DISAGREEMENT in extras, with_aligned=ALIGNED in extras
@@ -280,9 +294,10 @@ class Worker:
 
 
 class BundleStore:
-    """The bundle of the last request, read anew when another one is wanted or its file changed."""
+    """The bundle of the last request, read anew when another one is wanted or its file changed; for any thread."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._key: tuple[object, ...] | None = None
         self._bundle: Bundle | None = None
 
@@ -293,18 +308,19 @@ class BundleStore:
             BundleError: it cannot be used.
             DeviceError: torch is missing.
         """
-        with importing("torch"):
-            from mkd_core.inference.pipeline import require_torch
-            from mkd_core.io.bundle import load_bundle
+        with self._lock:
+            with importing("torch"):
+                from mkd_core.inference.pipeline import require_torch
+                from mkd_core.io.bundle import load_bundle
 
-            require_torch()
-        status = path.stat() if path.is_file() else None
-        key = (path, status and status.st_size, status and status.st_mtime_ns)
-        if self._bundle is None or key != self._key:
-            self._bundle = self._key = None  # frees the old one before the new one comes
-            self._bundle = load_bundle(path)
-            self._key = key
-        return self._bundle
+                require_torch()
+            status = path.stat() if path.is_file() else None
+            key = (path, status and status.st_size, status and status.st_mtime_ns)
+            if self._bundle is None or key != self._key:
+                self._bundle = self._key = None  # frees the old one before the new one comes
+                self._bundle = load_bundle(path)
+                self._key = key
+            return self._bundle
 
 
 def _error(number: RequestId | None, kind: str, error: MKDError) -> ErrorReply:

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 import mkd_core
 from mkd_core.errors import MKDError
+from mkd_core.evaluation import measures
 from mkd_core.io import preview
 from mkd_core.io.atomic import write_text
 from mkd_core.protocol import SEGMENTORS, SegmentationOptions
@@ -41,8 +42,8 @@ def data_folder() -> Path:
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
     """Dice of two boolean arrays; 1 where both are empty."""
-    total = np.count_nonzero(a) + np.count_nonzero(b)
-    return 2.0 * np.count_nonzero(a & b) / total if total else 1.0
+    overlap = measures.dice(a, b)
+    return 1.0 if overlap is None else overlap
 
 
 def _within(mask: np.ndarray, spacing: Sequence[float], millimetres: float) -> np.ndarray:

@@ -30,6 +30,7 @@ import SimpleITK as sitk
 
 import mkd_core
 from mkd_core.errors import MKDError
+from mkd_core.io.atomic import write_text
 from mkd_core.structures import BY_KEY, STRUCTURES
 from mkd_core.synthesis import synthesize
 from Testing.benchmarks.accuracy import ROOT, data_folder, dice
@@ -264,9 +265,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures = {"bundle": bundle.identity, "bad_below": BAD, "mr_optimism": round(too_much, 3), "thresholds": table}
     if options.json:
         everything = figures | {"samples": [vars(one) for one in [*samples, *real]]}
-        options.json.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
+        write_text(options.json, json.dumps(everything, indent=1) + "\n")
     if options.write:
-        TABLE.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        write_text(TABLE, json.dumps(figures, indent=1) + "\n")
     return 0
 
 

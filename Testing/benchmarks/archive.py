@@ -52,6 +52,7 @@ from mkd_core.archive.study import Settings
 from mkd_core.inference import pipeline
 from mkd_core.inference.memory import retain_memory
 from mkd_core.io import dicom
+from mkd_core.io.atomic import write_text
 from mkd_core.io.bundle import default_bundle_path, load_bundle
 from mkd_core.io.volumes import write_volume
 from mkd_core.protocol import SegmentationOptions
@@ -405,13 +406,13 @@ class Bench:
         self.results[name] = value
         print(f"{name}: {json.dumps(value)}", flush=True)
         if self.chosen.json is not None:
-            self.chosen.json.write_text(json.dumps(self.results, indent=1) + "\n", encoding="utf-8")
+            write_text(self.chosen.json, json.dumps(self.results, indent=1) + "\n")
 
     def appended(self, name: str, *values: Any) -> list[Any]:
         """All values that were kept under a name in the folder, by this call and those before."""
         path = self.folder / f"{name}.json"
         kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        path.write_text(json.dumps([*kept, *values]), encoding="utf-8")
+        write_text(path, json.dumps([*kept, *values]))
         return [*kept, *values]
 
     def studies(self) -> None:

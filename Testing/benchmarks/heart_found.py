@@ -30,6 +30,7 @@ from scipy import ndimage
 import mkd_core
 from mkd_core.errors import InputError, NoHeartError
 from mkd_core.inference.geometry import OrientedVolume
+from mkd_core.io.atomic import write_text
 from mkd_core.measure import heart_evidence
 from mkd_core.protocol import MIN_SIDE
 from Testing.benchmarks.accuracy import data_folder
@@ -346,9 +347,7 @@ def main() -> int:
         )
         if chosen.json is not None and case.name not in known:
             rows = [dataclasses.asdict(one) for one in found]
-            chosen.json.write_text(
-                json.dumps({"summary": summary(found), "volumes": rows}, indent=1) + "\n", encoding="utf-8"
-            )
+            write_text(chosen.json, json.dumps({"summary": summary(found), "volumes": rows}, indent=1) + "\n")
     print(*(f"{name}: {value}" for name, value in summary(found).items()), sep="\n")
     return 0 if all(one.right for one in found) else 1
 

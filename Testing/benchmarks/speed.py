@@ -10,9 +10,9 @@ seconds are compared because they do not depend on what else the computer does. 
 
 Agreement is measured inside the box that our pipeline chose, between its labels and those of the plain way through the
 same box: float32, networks as the weights file has them, all eight class probabilities interpolated linearly to every
-voxel by SimpleITK, the best of them; islands removed as ours does. So it shows what lower precision, folding, tiles and
-slabs change.  MONAI's way sees other windows and resamples without averaging; its overlap with ours is given for
-information.
+voxel by SimpleITK, the best of them; small components removed as ours does. So it shows what lower precision, folding,
+tiles and slabs change.  MONAI's way sees other windows and resamples without averaging; its overlap with ours is given
+for information.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 from mkd_core.io.atomic import write_file, write_text
 from mkd_core.io.bundle import default_bundle_path, load_bundle
 from mkd_core.structures import STRUCTURES
+from Testing.benchmarks.accuracy import dice
 from Testing.benchmarks.click import heart_ct, with_voxels
 
 RESULTS = Path(__file__).with_name("results")
@@ -166,8 +167,7 @@ def agreement(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     """Share of equal voxels, and Dice of every structure, of two label arrays."""
     figures = {"equal voxels": float((first == second).mean())}
     for structure in STRUCTURES:
-        a, b = first == structure.label, second == structure.label
-        figures[structure.key] = 2.0 * np.count_nonzero(a & b) / max(1, np.count_nonzero(a) + np.count_nonzero(b))
+        figures[structure.key] = dice(first == structure.label, second == structure.label)
     return {key: round(float(value), 5) for key, value in figures.items()}
 
 

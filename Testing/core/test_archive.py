@@ -21,7 +21,14 @@ from mkd_core.archive import ledger as ledgers
 from mkd_core.archive import report as reports
 from mkd_core.archive import study
 from mkd_core.archive.export import table, write_csv, write_parquet
-from mkd_core.archive.identity import Pseudonyms, anonymous, default_key_path, read_key, without_names
+from mkd_core.archive.identity import (
+    Pseudonyms,
+    anonymous,
+    default_key_path,
+    public_text,
+    read_key,
+    without_names,
+)
 from mkd_core.archive.index import index
 from mkd_core.archive.ledger import LEDGER_NAME, Found, Ledger, Outcome, Review, Shard
 from mkd_core.archive.report import modified_z_scores_exceed, read_reviews, write_report
@@ -96,6 +103,8 @@ def test_no_name_passes_from_messages_into_tables():
     assert without_names(f"“{NAME}.nii.gz” is empty. See “x”.") == "“…” is empty. See “…”."
     told = anonymous(finding("no_orientation", file=f"{NAME}.nrrd"))
     assert dict(told.figures) == {}
+    lost = finding("dicom_slices_missing", file=NAME, count=2, from_slice=3, to_slice=4, mm=6.0, usual_mm=2.0)
+    assert "about 2 in all" in public_text(lost) and NAME not in public_text(lost) and "{" not in public_text(lost)
     kept = anonymous(finding("left_of", first="RA", second="LV"))
     assert dict(kept.figures) == {"first": "RA", "second": "LV"}
     assert anonymous(finding("too_few_voxels", size="4 x 512 x 512", needed=4)).figures["size"] == "4 x 512 x 512"
@@ -233,6 +242,75 @@ def test_volumes_are_found_once_and_the_run_may_lie_among_them(source):
         index(ledger, [str(source / "nowhere")], Pseudonyms(KEY))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="such names and pipes are of other systems")
+def test_what_lies_beside_the_volumes_of_an_archive_never_ends_its_index(source, tmp_path):
+    place = os.fsencode(source) + b"/M\xfcller"  # Latin-1, as old disks have it
+    try:
+        os.mkdir(place)
+    except OSError:
+        pytest.skip("this disk takes UTF-8 only")
+    (source / f"{NAME}.nrrd").rename(os.fsdecode(place) + "/broken.nrrd")
+    (source / NAME / "slice").symlink_to(source / "nowhere")
+    (source / "gone").symlink_to(source / "nowhere")
+    os.mkfifo(source / NAME / "pipe")
+    packed = (source / "more.zip").read_bytes()
+    (source / "names.zip").write_bytes(packed.replace(NAME[:6].encode(), "Mül".encode("latin-1").ljust(6, b"\xfc")))
+    with zipfile.ZipFile(source / "utf8.zip", "w") as archive:
+        archive.writestr("Müller/ct.nrrd", b"")
+    (source / "utf8.zip").write_bytes((source / "utf8.zip").read_bytes().replace("ü".encode(), b"\xfc\xfc"))
+    with Ledger(tmp_path / "run", create=True) as ledger:
+        summary = index(ledger, [str(source)], Pseudonyms(KEY))
+        assert summary.new == 5
+        assert {code: number for (code, _), number in summary.aside.items()} == {
+            "dicom_gone": 2,
+            "dicom_not_dicom": 3,  # the pipe, and the notes in the archives
+            "dicom_archive_damaged": 1,
+        }
+        [task] = [task for task in ledger.claim("a", 9) if task.source["path"].endswith("/broken.nrrd")]
+        with study.opened_volume(task.source) as image:
+            assert image.GetSize() == (48, 40, 40)
+        error = InputError(f"“{task.source['path']}” is empty.")
+        ledger.commit("a", [study.failure(task.id, error)])
+        for name, write in {"t.csv": write_csv, "t.parquet": write_parquet}.items():
+            write(ledger, tmp_path / name, with_paths=True)
+        assert index(ledger, [str(source)], Pseudonyms(KEY)).new == 0
+    assert r"/M\udcfcller/broken.nrrd" in (tmp_path / "t.csv").read_text(encoding="utf-8")
+
+
+def test_a_folder_that_cannot_be_read_is_told_and_the_others_are_found(source, tmp_path, monkeypatch):
+    (source / "closed" / "deep").mkdir(parents=True)
+    scan = os.scandir
+
+    def closed(path="."):
+        if "closed" in os.fsdecode(path):
+            raise PermissionError(13, os.strerror(13), os.fsdecode(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with Ledger(tmp_path / "run", create=True) as ledger:
+        summary = index(ledger, [str(source)], Pseudonyms(KEY))
+    assert summary.new == 4 and summary.aside[("dicom_closed", "It is a folder that cannot be read.")] == 1
+
+
+def test_large_folders_are_looked_at_folder_by_folder_and_runs_and_hidden_ones_never(tmp_path, monkeypatch):
+    from mkd_core.archive import index as module
+
+    monkeypatch.setattr(module, "_MOST_FILES", 3)
+    root = tmp_path / "disk"
+    files = ["w/a/1.nrrd", "w/a/2.nrrd", "w/b/1.nrrd", "w/b/c/2.nrrd", "w/0.nrrd", "w/run/results/x/labels.nrrd"]
+    for name in [*files, *(f"w/run/results/{number}" for number in range(4)), "w/run/archive.sqlite", "w/.x/1.nrrd"]:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    assert list(module._entries(root)) == [
+        f"{root}/w/".replace("/", os.sep),
+        str(root / "w" / "a"),
+        str(root / "w" / "b"),
+    ]
+    with Ledger(tmp_path / "ledger", create=True) as ledger:
+        assert index(ledger, [str(root)], Pseudonyms(KEY)).new == 5
+        assert index(ledger, [str(root / "w" / "run")], Pseudonyms(KEY)).new == 0
+
+
 # ---- single studies, tables ----
 
 
@@ -356,6 +434,80 @@ def test_a_full_disk_stops_the_run_and_blames_no_study(source, tmp_path, monkeyp
     with pytest.raises(study.ResultsUnwritable, match="disk is full"):
         study.process(run, task, Settings("known", bundle.sha256), bundle, ONE_THREAD)
     assert not study.was_started(run, task.id) and list(run.rglob(".mkd-*")) == []
+
+
+def test_a_disk_that_is_full_of_temporary_files_blames_no_study_either(source, tmp_path, monkeypatch):
+    bundle, run = KnownBundle(), tmp_path / "full"
+    with Ledger(run, create=True) as ledger:
+        index(ledger, [str(source / "more.zip")], Pseudonyms(KEY))
+        [task] = ledger.claim("a", 1)
+
+    def full(*_):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(study.ResultsUnwritable, match="temporary files"):
+        study.process(run, task, Settings("known", bundle.sha256), bundle, ONE_THREAD)
+    assert not study.was_started(run, task.id)
+
+
+def test_a_volume_whose_archive_was_damaged_since_fails_with_that_word(source, tmp_path):
+    bundle, run = KnownBundle(), tmp_path / "run"
+    with zipfile.ZipFile(source / "more.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.write(source / f"{NAME}.nrrd", "ct.nrrd")
+    with Ledger(run, create=True) as ledger:
+        index(ledger, [str(source / "more.zip")], Pseudonyms(KEY))
+        [task] = ledger.claim("a", 1)
+    content = bytearray((source / "more.zip").read_bytes())
+    content[len("ct.nrrd") + 30] |= 0x06  # a kind of block that deflate does not have
+    (source / "more.zip").write_bytes(content)
+    outcome = study.process(run, task, Settings("known", bundle.sha256), bundle, ONE_THREAD)
+    assert (outcome.state, outcome.reason) == ("failed", "archive_member_damaged")
+
+
+def test_a_ledger_on_a_full_disk_is_told_in_words_and_stays_as_it_was(ledger, tmp_path, capsys, monkeypatch):
+    ledger.add(map(found, range(3)))
+    [pages] = ledger._connection.execute("PRAGMA page_count").fetchone()
+    ledger._connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(InputError, match="disk is full"):
+        ledger.add(map(found, range(3, 5000)))
+    assert states(ledger) == 3 * ["waiting"]
+    ledger._connection.execute(f"PRAGMA max_page_count = {pages + 100}")
+    assert ledger.add([found(3)]) == 1, "it can be used again"
+
+    def broken(_):
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    monkeypatch.setattr(Ledger, "counts", broken)
+    assert main(["archive", "status", str(ledger.folder)]) == 1
+    assert f"{LEDGER_NAME}” cannot be used (database disk image is malformed)" in capsys.readouterr().err
+
+
+def test_a_run_that_may_only_be_read_can_be_looked_at(tmp_path, capsys, monkeypatch):
+    run = tmp_path / "run"
+    with Ledger(run, create=True) as ledger:
+        synthetic_ledger.fill(ledger, 3)
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path) not in (run, run / LEDGER_NAME) and access(path, mode)
+    )
+    before = sorted(path.name for path in run.iterdir())
+    assert main(["archive", "status", str(run)]) == 0
+    assert main(["archive", "export", str(run), "--csv", str(tmp_path / "t.csv")]) == 0
+    assert main(["archive", "report", str(run), "--out", str(tmp_path / "r.html")]) == 0
+    assert sorted(path.name for path in run.iterdir()) == before, "SQLite has left nothing"
+    capsys.readouterr()
+    assert main(["archive", "retry", str(run)]) == 1
+    assert "readonly" in capsys.readouterr().err
+    # What a process that was killed has left in the log counts.
+    monkeypatch.setattr(os, "access", access)
+    with Ledger(run) as ledger:
+        ledger.add([found(1000)])
+        for path in run.glob(f"{LEDGER_NAME}*"):
+            shutil.copy(path, tmp_path / path.name)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with Ledger(tmp_path) as ledger:
+        assert ledger.state_counts()["waiting"] == 1
 
 
 def test_the_table_is_the_same_as_csv_and_parquet(tmp_path):
@@ -599,6 +751,31 @@ def test_an_index_of_every_series_sets_none_aside_that_can_be_segmented(tmp_path
             assert ledger.state_counts()["waiting"] == waiting
 
 
+def test_of_a_study_whose_series_lie_apart_the_best_is_segmented_too(tmp_path):
+    pytest.importorskip("pydicom")
+    from Testing.support.dicom_exports import write_export
+
+    heart, _ = known_volume((24, 20, 20), (8.0, 8.0, 8.0))
+    for number, agent in enumerate((None, "x", None), start=1):
+        write_export(heart, tmp_path / "pacs" / f"series {number}", number, ContrastBolusAgent=agent)
+    with Ledger(tmp_path / "run", create=True) as ledger:
+        # One after the other, as from several disks; the second is better than the first.
+        for folder in sorted((tmp_path / "pacs").iterdir()):
+            index(ledger, [str(folder)], Pseudonyms(KEY))
+        rows = list(ledger.rows())
+        assert [(row["state"], row["reason"]) for row in rows] == [
+            ("aside", "dicom_plain"),
+            ("waiting", None),
+            ("aside", "dicom_plain"),
+        ]
+        index(ledger, [str(tmp_path / "pacs")], Pseudonyms(KEY))
+        assert list(ledger.rows()) == rows
+    with Ledger(tmp_path / "every", create=True) as ledger:
+        index(ledger, [str(tmp_path / "pacs")], Pseudonyms(KEY), every_series=True)
+        index(ledger, [str(tmp_path / "pacs")], Pseudonyms(KEY))
+        assert ledger.state_counts()["waiting"] == 3
+
+
 def test_a_pacs_is_a_source_and_gets_results_only_where_stow_names_it(tmp_path, monkeypatch):
     pytest.importorskip("dicomweb_client")
     from mkd_core.io.dicomweb import Server
@@ -609,7 +786,12 @@ def test_a_pacs_is_a_source_and_gets_results_only_where_stow_names_it(tmp_path, 
     bundle = KnownBundle()
     with running_orthanc(tmp_path / "orthanc") as with_password:
         server = Server(with_password)
-        server.store(write_export(heart, tmp_path / "files", 1, ContrastBolusAgent="x"))
+        # The scout comes first, as from a scanner; of what servers tell of series nothing says that it is one.
+        server.store(
+            write_export(heart[:, :, :5], tmp_path / "scout", 0, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+        )
+        server.store(write_export(heart, tmp_path / "plain", 1, SliceThickness=5.0))
+        server.store(write_export(heart, tmp_path / "files", 2, ContrastBolusAgent="x"))
         (tmp_path / "netrc").write_text("machine 127.0.0.1 login tester password secret\n")
         monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
         for stow, stored in (("", {"CT"}), (with_password, {"CT", "SEG", "SR"}), (with_password, {"CT", "SEG", "SR"})):
@@ -618,11 +800,13 @@ def test_a_pacs_is_a_source_and_gets_results_only_where_stow_names_it(tmp_path, 
             with Ledger(run, create=True) as ledger:
                 index(ledger, [server.address], Pseudonyms(KEY))
                 ledger.put_once("settings", settings.to_dict())
+                reasons = {row["source"]["series"]["number"]: row["reason"] for row in ledger.rows(with_origin=True)}
+                assert {number: reasons[number] for number in range(3)} == {0: "dicom_scout", 1: "dicom_plain", 2: None}
                 tasks = ledger.claim("a", 9)
                 outcomes = [study.process(run, task, settings, bundle, ONE_THREAD) for task in tasks]
                 assert [one.state for one in outcomes] in (["done"], []), [one.detail for one in outcomes]
                 ledger.commit("a", outcomes)
             found = server.index()
-            assert {one.modality for one in found} == stored and len(found) == len(stored)
+            assert {one.modality for one in found} == stored and len(found) == len(stored) + 2
     assert list(tmp_path.glob("run*/results/*/*/segmentation.dcm"))
     assert not any(b"secret" in path.read_bytes() for path in tmp_path.glob("run*/archive.sqlite*"))

@@ -11,7 +11,7 @@ import pytest
 
 from mkd_core.errors import InputError
 from mkd_core.io import atomic
-from mkd_core.io.atomic import MARK_PLACEHOLDER, OutputFiles, made_here, write_bytes, write_file, write_text
+from mkd_core.io.atomic import MARK_PLACEHOLDER, OutputFiles, made_here, write_bytes, write_file, write_new, write_text
 
 posix = pytest.mark.skipif(os.name != "posix", reason="modes and links as on POSIX")
 
@@ -47,6 +47,34 @@ def test_a_file_gets_the_mode_that_the_umask_leaves_and_0600_if_it_is_private(tm
     umask(mask)
     write_text(tmp_path / "a.json", "{}", private=private)
     assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_of_two_that_write_a_new_file_at_once_the_first_one_wins(tmp_path, monkeypatch, has_links):
+    path, link = tmp_path / "key", os.link
+
+    def overtaken(draft, target, **how):
+        path.write_text("first")
+        if not has_links:
+            raise OSError("no second names here")
+        link(draft, target, **how)
+
+    monkeypatch.setattr(os, "link", overtaken)
+    assert not write_new(path, b"second") and path.read_text(encoding="utf-8") == "first"
+    assert names(tmp_path) == ["key"]
+
+
+@posix
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_new_file_is_whole_and_stays(tmp_path, monkeypatch, has_links):
+    if not has_links:
+        monkeypatch.setattr(os, "link", lambda *names, **how: (_ for _ in ()).throw(OSError("no second names here")))
+    path = tmp_path / "key"
+    assert write_new(path, b"whole", private=True) and not write_new(path, b"other")
+    assert path.read_bytes() == b"whole" and stat.S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(OSError):
+        write_new(tmp_path / "nowhere" / "key", b"whole")
+    assert names(tmp_path) == ["key"]
 
 
 @posix

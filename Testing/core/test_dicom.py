@@ -5,6 +5,7 @@ Testing/trust/volumes.py).
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import random
 import struct
@@ -330,6 +331,22 @@ def test_a_slice_that_was_not_copied_is_told_though_it_is_the_last(tmp_path, nam
     assert read_volume(tmp_path).GetSize() == (11, 10, 8)
 
 
+def test_a_slice_behind_a_link_that_leads_nowhere_is_told_and_a_pipe_is_never_opened(tmp_path):
+    last = write_export(noise(), tmp_path)[-1]
+    last.unlink()
+    try:
+        last.symlink_to(tmp_path / "nowhere")
+    except OSError:
+        pytest.skip("no links here")
+    assert [entry.finding.code for entry in dicom.index([tmp_path]).aside] == ["dicom_gone"]
+    assert refusal(tmp_path) == "file_damaged"
+    last.rename(tmp_path / "notes.txt")
+    assert read_volume(tmp_path).GetSize() == (11, 10, 8)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        assert {entry.finding.code for entry in dicom.index([tmp_path]).aside} == {"dicom_gone", "dicom_not_dicom"}
+
+
 def test_an_enhanced_file_that_is_cut_off_is_told(tmp_path):
     path = write_enhanced(noise(), tmp_path / "enhanced.dcm")
     path.write_bytes(path.read_bytes()[:-300])
@@ -642,6 +659,20 @@ def test_a_damaged_member_is_told(tmp_path):
     content[info.header_offset + 200 : info.header_offset + 210] = bytes(10)
     path.write_bytes(content)
     assert refusal(path) == "file_damaged"
+
+
+def test_a_member_that_was_damaged_since_it_was_listed_is_told(tmp_path):
+    write_export(noise(), tmp_path / "a")
+    path = zipped(tmp_path / "a", tmp_path / "a.zip")
+    [series] = dicom.index([path]).series
+    with zipfile.ZipFile(path) as archive:
+        info = archive.infolist()[4]
+    content = bytearray(path.read_bytes())
+    content[info.header_offset + 30 + len(info.filename)] |= 0x06  # a kind of block that deflate does not have
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        dicom.read(series)
+    assert caught.value.finding.code == "file_damaged"
 
 
 def test_no_bytes_make_more_than_an_entry(tmp_path):

@@ -21,7 +21,7 @@ from mkd_core.synthesis.anatomy import make_heart
 from mkd_core.synthesis.render import Canvas, random_patch
 from mkd_core.synthesis.tissues import TARGET_OF, Tissue, targets_of
 from Testing.support.known_heart import BODY, LEVELS, ByIntensity, dice, known_volume
-from Testing.support.terminology import FILE
+from Testing.support.terminology import FILE, terminology
 
 EIGHT = ("LV", "RV", "LA", "RA", "Myo", "AA", "PA", "LAA")
 
@@ -155,7 +155,9 @@ def test_a_class_that_may_be_the_best_is_never_left_out(classes):
 
 
 def test_the_terminology_offers_every_structure_of_the_catalogue():
-    (category,) = json.loads(FILE.read_text(encoding="utf-8"))["SegmentationCodes"]["Category"]
+    stored = json.loads(FILE.read_text(encoding="utf-8"))
+    assert stored == terminology(), "python -m Testing.support.terminology writes it anew"
+    (category,) = stored["SegmentationCodes"]["Category"]
     listed = {
         kind["3dSlicerLabel"]: (kind["CodeValue"], kind["recommendedDisplayRGBValue"]) for kind in category["Type"]
     }

@@ -1,4 +1,4 @@
-"""The ensemble of the two segmentors: mean, disagreement, agreement, islands."""
+"""The ensemble of the two segmentors: mean, disagreement, agreement, separate parts."""
 
 from __future__ import annotations
 

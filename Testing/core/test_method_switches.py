@@ -46,7 +46,7 @@ TEACHER, STUDENT = ((3.0, 0.0), (0.0, 1.0)), ((0.0, 0.0), (0.5, 0.0))
 P, Q = [_softmax(*one) for one in TEACHER], [_softmax(*one) for one in STUDENT]
 
 
-def test_a_voxel_counts_in_a_lesson_by_the_teachers_certainty_that_it_is_a_structure():
+def test_a_voxel_counts_in_distillation_by_the_teachers_certainty_that_it_is_a_structure():
     weights = [1 + 4 * p[1] for p in P]
     expected = sum(w * _divergence(p, q) for w, p, q in zip(weights, P, Q)) / sum(weights)
     found = distillation_loss(_logits(*TEACHER), _logits(*STUDENT), 1.0, foreground_weight=5.0)
@@ -63,7 +63,7 @@ def test_voxels_of_which_the_teacher_is_unsure_teach_nothing():
     assert distillation_loss(_logits(*TEACHER), _logits(*STUDENT), 1.0, least_confidence=1.0).item() == 0
 
 
-def test_the_dice_term_of_a_lesson_is_nothing_where_both_agree_and_takes_no_temperature():
+def test_the_dice_term_of_distillation_is_nothing_where_both_agree_and_takes_no_temperature():
     plain = distillation_loss(_logits(*TEACHER), _logits(*STUDENT), 2.0)
     found = distillation_loss(_logits(*TEACHER), _logits(*STUDENT), 2.0, dice_weight=0.5)
     overlap, sizes = sum(p[1] * q[1] for p, q in zip(P, Q)), sum(p[1] ** 2 + q[1] ** 2 for p, q in zip(P, Q))
@@ -72,7 +72,7 @@ def test_the_dice_term_of_a_lesson_is_nothing_where_both_agree_and_takes_no_temp
     assert distillation_loss(_logits(*TEACHER), _logits(*TEACHER), 1.0, dice_weight=1.0).item() == pytest.approx(0)
 
 
-def test_the_settings_of_lessons_reach_both_of_them(make):  # noqa: F811
+def test_the_settings_of_distillation_reach_both_terms(make):  # noqa: F811
     form = {"distillation_dice": 0.7, "distillation_foreground": 3.0, "distillation_confidence": 0.2}
     model = make(**form)
     terms, images = model.losses(*_fake_pair())

@@ -96,7 +96,7 @@ def test_each_direction_of_distillation_can_be_switched_off(direction, terms):
     assert set(found) - {"adversarial", "cycle", "real", "syn"} == terms
 
 
-def test_both_streams_teach_with_the_mean_of_their_lessons():
+def test_both_streams_teach_with_the_mean_of_their_distillation_terms():
     distillations = {
         stream: _model(distillation_images=stream).losses(*_pair())[0]
         for stream in ("teacher-stream", "student-stream", "both")

@@ -89,7 +89,7 @@ def _pair():
     return x_t, y_t, x_a, y_a
 
 
-def _expected(model, plan=StepPlan(), lessons=(("syn", "real", "a2t"), ("real", "syn", "t"))):  # noqa: B008
+def _expected(model, plan=StepPlan(), distillations=(("syn", "real", "a2t"), ("real", "syn", "t"))):  # noqa: B008
     """The paper's terms."""
     x_t, y_t, x_a, y_a = _pair()
     g_a2t, g_t2a = model.generator_a2t, model.generator_t2a
@@ -107,7 +107,7 @@ def _expected(model, plan=StepPlan(), lessons=(("syn", "real", "a2t"), ("real", 
         "real": segmentation_loss(model.segmentor_real(x_t), y_t, weights),
         "syn": segmentation_loss(model.segmentor_syn(g_a2t(x_a)), y_a, weights),
     }
-    for teacher, student, stream in lessons:
+    for teacher, student, stream in distillations:
         image = seen[stream] if student == "syn" else seen[stream].detach()  # what S_real learns is not G_a2t's
         loss = distillation_loss(segmentors[teacher](image), segmentors[student](image), 3.0)
         terms[f"{teacher} to {student}"] = 0.9 * loss
@@ -127,17 +127,19 @@ def test_every_term_is_the_papers(make):
 
 
 @pytest.mark.parametrize(
-    ("settings", "lessons"),
+    ("settings", "distillations"),
     [
         ({"distillation": "syn-to-real"}, [("syn", "real", "a2t")]),
         ({"distillation": "real-to-syn"}, [("real", "syn", "t")]),
         ({"distillation_images": "student-stream"}, [("syn", "real", "t"), ("real", "syn", "a2t")]),
     ],
 )
-def test_who_teaches_whom_on_which_images_is_as_the_settings_say(make, settings, lessons):
+def test_who_teaches_whom_on_which_images_is_as_the_settings_say(make, settings, distillations):
     model = make(**settings)
     terms, _ = model.losses(*_pair())
-    assert {name: value.item() for name, value in terms.items()} == _values(_expected(model, lessons=lessons))
+    assert {name: value.item() for name, value in terms.items()} == _values(
+        _expected(model, distillations=distillations)
+    )
 
 
 def test_the_power_of_a_plan_reaches_the_class_weights(make):

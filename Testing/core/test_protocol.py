@@ -283,6 +283,19 @@ def test_parts_of_the_method_are_named_in_the_language_of_the_reader():
     assert describe(one, lambda text: german.get(text, text)).startswith("“b”: Es fehlt: Generator.")
 
 
+def test_every_table_by_modality_has_them_all():
+    modalities = set(protocol.MODALITIES)
+    incomplete = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno} lacks {', '.join(sorted(modalities - keys))}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Dict)
+        and (keys := {key.value for key in node.keys if isinstance(key, ast.Constant)}) & modalities
+        and not keys >= modalities
+    ]
+    assert incomplete == []
+
+
 #: What a click can meet raises its errors from codes; these say why they do not.
 _WITHOUT_CODES = {
     "errors.py": "defines them",

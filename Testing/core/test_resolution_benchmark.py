@@ -1,4 +1,4 @@
-"""The benchmark of the grid's fineness: a finer grid allows more, and nothing is lost on the way there and back."""
+"""The benchmark of the grid's fineness: a finer grid allows more, and nothing is lost in resampling."""
 
 from __future__ import annotations
 

@@ -35,6 +35,8 @@ def test_every_setting_says_what_it_means():
         ({"target": "PET"}, ["“target”", "'CT', 'MR'"]),
         ({"method": {"distillation": "no"}}, ["“method.distillation”", "'real-to-syn'"]),
         ({"stages": [{"steps": 100}, {"steps": -1}]}, ["“stages[1].steps”", "at least 1 steps", "-1"]),
+        # what its bundle could not say
+        ({"bundle": {"box_mm": [256, 40, 320]}}, ["“bundle.box_mm[1]”", "from 50 to 1000 mm", "40"]),
         ({"stages": [{"spacing_mm": 40}]}, ["“stages[0].spacing_mm”", "0.3 to 10 mm", "40"]),
         ({"stages": [{"patch": 40}]}, ["“stages[0].patch”", "multiple of 16"]),
         ({"stages": {"steps": 5}}, ["“stages”", "list"]),

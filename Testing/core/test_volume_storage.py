@@ -4,9 +4,11 @@ whole, or does not say where its voxels are, is refused (more refusals: Testing/
 
 from __future__ import annotations
 
+import ast
 import gzip
 import itertools
 import os
+import re
 import struct
 from pathlib import Path
 
@@ -430,6 +432,21 @@ def test_itk_is_given_no_path_of_a_volume_file(tmp_path, monkeypatch):
     for ending in WRITABLE:
         write_volume(noise(), tmp_path / f"a{ending}")
         assert_same(read_volume(tmp_path / f"a{ending}"), noise())
+
+
+def test_nothing_that_slicer_gets_has_itk_open_a_file_of_the_users():
+    root = Path(__file__).resolve().parents[2]
+    sources = [*(root / "MKDSegmentation").rglob("*.py"), *(root / "mkd_core").rglob("*.py")]
+    callers = set()
+    for path in sources:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and re.search(
+                r"\b(ReadImage|WriteImage|ImageFileReader|ImageFileWriter|ImageSeriesReader)$", ast.unparse(node.func)
+            ):
+                callers.add(path.relative_to(root).as_posix())
+    outside = {path for path in callers if path.startswith("mkd_core/training/")}  # of mkd_core, Slicer gets the rest
+    # which writes a copy of its own, in a folder with a plain name
+    assert callers - outside == {"mkd_core/io/dicom_pixels.py"}
 
 
 def test_the_files_that_a_volume_is_read_from_are_known(tmp_path):

@@ -17,8 +17,9 @@ import pytest
 import SimpleITK as sitk
 
 import mkd_core
+from mkd_core.errors import MKDError
 from mkd_core.io.bundle import save_bundle
-from mkd_core.worker import Worker
+from mkd_core.worker import BundleStore, Worker
 from Testing.support.known_heart import known_volume
 from Testing.support.tiny_bundles import random_state_dicts, tiny_description
 
@@ -465,6 +466,51 @@ def test_a_request_during_warming_waits_for_it_and_is_answered(start, tiny_bundl
     assert worker.reply("ahead")["event"] == "result"
     assert worker.next("progress")["id"] == 1
     assert worker.reply(1)["event"] in ("result", "error")  # random weights may find no heart
+
+
+def test_a_volume_is_checked_while_the_weights_are_loaded(tmp_path):
+    class Replies(io.BytesIO):
+        """Keeps whole lines, and lets the weights go on when the volume has been refused."""
+
+        def __init__(self):
+            super().__init__()
+            self.lines = []
+
+        def write(self, line):
+            self.lines.append(json.loads(line))
+            if self.lines[-1].get("id") == "run" and self.lines[-1]["event"] == "error":
+                refused.set()
+            return len(line)
+
+    class Store(BundleStore):
+        """Has weights that take until then, or for ever."""
+
+        def get(self, path):
+            refused.wait(PATIENCE)
+            raise MKDError("no weights")
+
+    refused = threading.Event()
+    image = sitk.Image(32, 32, 32, sitk.sitkInt16)
+    sitk.WriteImage(image, str(tmp_path / "constant.nrrd"))
+    requests = [
+        {"op": "warm", "id": "ahead"},
+        {"op": "segment", "id": "run", "input": str(tmp_path / "constant.nrrd"), "output": str(tmp_path / "out.nrrd")},
+        {"op": "warm", "id": "again"},
+    ]
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as stream:
+        stream.write(b"".join(json.dumps(request).encode() + b"\n" for request in requests))
+        stream.flush()
+        replies = Replies()
+        worker = Worker(os.fdopen(reading, "rb"), replies, Store(), end_process=lambda code: None)
+        serving = threading.Thread(target=worker.serve, daemon=True)
+        serving.start()
+        while not any(reply.get("id") == "again" for reply in replies.lines) and serving.is_alive():
+            serving.join(0.01)
+    ended = [(reply["id"], reply["message"]) for reply in replies.lines if reply["event"] == "error"]
+    assert [number for number, _ in ended] == ["run", "ahead", "again"] and "same" in ended[0][1]
+    serving.join(PATIENCE)
+    assert not serving.is_alive()
 
 
 def test_a_worker_that_warms_leaves_at_once(start, tiny_bundle_path):

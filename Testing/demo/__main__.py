@@ -131,6 +131,7 @@ def printVolumes(report: dict, segmentation, volume, truth) -> None:
 
     from MKDSegmentationLib.scene.findingTexts import warningTexts
 
+    from mkd_core.evaluation.measures import dice
     from mkd_core.structures import STRUCTURES
 
     voxelMl = float(np.prod(volume.GetSpacing())) / 1000.0
@@ -144,8 +145,7 @@ def printVolumes(report: dict, segmentation, volume, truth) -> None:
             mask = np.zeros_like(true)
             if structure.key in found:
                 mask = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, structure.key, volume) > 0
-            overlap = 2.0 * np.count_nonzero(mask & true) / max(1, np.count_nonzero(mask) + np.count_nonzero(true))
-            line += f"{np.count_nonzero(true) * voxelMl:10.1f}{overlap:8.3f}"
+            line += f"{np.count_nonzero(true) * voxelMl:10.1f}{dice(mask, true) or 0.0:8.3f}"
         print(line)
     warnings = warningTexts(report)
     for structure in STRUCTURES:

@@ -43,6 +43,19 @@ def waitUntil(condition, seconds=WAIT_S, message="the condition"):
         time.sleep(0.005)
 
 
+def waitAside(condition, seconds=WAIT_S, message="the condition"):
+    """Wait until `condition()` is true while the application stands still, as after its end; returns its value.
+
+    Raises TimeoutError after `seconds`.
+    """
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"{message} did not come true in {seconds} s")
+        time.sleep(0.005)
+    return value
+
+
 def click(widget, seconds=WAIT_S):
     """Click a button with the mouse, as a user can: it must be enabled and visible, now or within so many seconds."""
     raw = unwrap(widget)

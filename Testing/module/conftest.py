@@ -31,6 +31,19 @@ def worker(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def loadModule(loadModule):
+    """The same; our panel starts no worker before the click unless the test lets it."""
+    from Testing.support.panel_driving import stayCold
+
+    def load(path):
+        module, widget = loadModule(path)
+        stayCold(widget)
+        return module, widget
+
+    return load
+
+
+@pytest.fixture
 def panel(loadModule, slicerApp, tiny_bundle_path):
     """The module's widget, shown in the stand-in GUI, with tiny weights remembered from an earlier day."""
     from Testing.support.panel_driving import MODULE

@@ -14,11 +14,10 @@ from Testing.support.panel_driving import (
     sceneContent,
     segment,
     segmentations,
+    stayCold,
     waitForStage,
     waitUntilReady,
 )
-
-#: Patience with a busy computer; nothing waits this long when all is well.
 
 
 @pytest.fixture
@@ -200,7 +199,7 @@ def test_unloading_the_module_during_a_run_leaves_no_process(panel, started, wor
 
     before = started("stubborn")
     bootstrap.unloadModule("MKDSegmentation")
-    assert workerProcesses() == []
+    driving.waitAside(lambda: not workerProcesses(), message="the end of the worker")
     assert sceneContent() == before
 
 
@@ -212,10 +211,11 @@ def test_reloading_the_module_during_a_run_gives_a_working_panel_with_new_code(p
     started("stubborn")
     library = sys.modules["MKDSegmentationLib.run.workerProcess"]
     panel.onReload()
-    assert workerProcesses() == []
+    driving.waitAside(lambda: not workerProcesses(), message="the end of the worker")
     assert sys.modules["MKDSegmentationLib.run.workerProcess"] is not library
     reloaded = slicer.modules.MKDSegmentationWidget
     assert reloaded is not panel
+    stayCold(reloaded)
     driving.processEvents()
     worker("good")
     segment(reloaded)
@@ -229,7 +229,7 @@ def test_a_warm_worker_ends_with_the_module(panel, volume, worker, workerProcess
     segment(panel)
     assert workerProcesses()
     bootstrap.unloadModule("MKDSegmentation")
-    assert workerProcesses() == []
+    driving.waitAside(lambda: not workerProcesses(), message="the end of the worker")
 
 
 def test_a_worker_without_work_gives_its_memory_back_after_a_while(panel, volume, worker, workerProcesses, monkeypatch):

@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.metadata
+import logging
 import os
 import pathlib
 import shutil
@@ -51,10 +52,11 @@ print("Successfully installed torch-2.9.1 torchvision-0.24.1", flush=True)
 
 
 @pytest.fixture
-def pytorchExtension(monkeypatch):
+def pytorchExtension(monkeypatch, tmp_path):
     """pytorchExtension(program, *arguments): the extension PyTorch with its light-the-torch, which a Python program
     stands in for; returns the command lines that were run.
     """
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # nobody else's folders are there
 
     def install(program, *arguments):
         commands = []
@@ -131,7 +133,8 @@ def test_a_download_of_pytorch_can_be_cancelled_and_leaves_nothing(
     driving.click(panel.ui.cancelInstallButton)
     assert panel.ui.statusLabel.text == "The installation of PyTorch was cancelled."
     assert panel.ui.segmentButton.enabled and not panel.ui.installFrame.visible
-    assert workerProcesses() == [] and sceneContent() == before and temporaryFolders() == folders
+    driving.waitAside(lambda: not workerProcesses(), message="the end of pip")
+    assert sceneContent() == before and temporaryFolders() == folders
 
 
 def test_cancelling_ends_what_slicers_launcher_has_started(
@@ -155,21 +158,33 @@ def test_cancelling_ends_what_slicers_launcher_has_started(
     driving.waitUntil(lambda: workerProcesses() == [], message="their end")
 
 
-def test_slicer_closes_when_files_are_in_their_places(panel, volume, installed, pytorchExtension, tmp_path):
+#: Puts files in their places when it is told to, and ends with its input as mkd_core.tether does.
+PLACING = """
+import os, pathlib, sys, time
+from mkd_core.isolation import when_stdin_ends
+when_stdin_ends(lambda: os._exit(1))
+print("Installing collected packages: torch, torchvision", flush=True)
+while not pathlib.Path(sys.argv[1]).exists():
+    time.sleep(0.2)
+pathlib.Path(sys.argv[2]).touch()
+"""
+
+
+def test_slicer_closes_when_files_are_in_their_places(
+    panel, volume, installed, pytorchExtension, tmp_path, monkeypatch
+):
     from Testing.harness import bootstrap
 
     installed["torch"] = None
-    placed = tmp_path / "placed"
-    pytorchExtension(
-        "import pathlib, sys, time\n"
-        "print('Installing collected packages: torch, torchvision', flush=True)\n"
-        "time.sleep(1)\n"
-        "pathlib.Path(sys.argv[1]).touch()\n",
-        placed,
-    )
+    go, placed = tmp_path / "go", tmp_path / "placed"
+    pytorchExtension(PLACING, go, placed)
     driving.click(panel.ui.segmentButton)
     driving.click(panel.ui.installButton)
     driving.waitUntil(lambda: not panel.ui.cancelInstallButton.enabled)
+    usual = logging.info
+    monkeypatch.setattr(
+        logging, "info", lambda text, *more: (go.touch() if text.startswith("Waiting") else None, usual(text, *more))
+    )
     bootstrap.unloadModule("MKDSegmentation")
     assert placed.exists()
 

@@ -15,8 +15,9 @@ Key = QtCore.Qt.Key
 
 
 @pytest.fixture
-def window(panel):
+def window(panel, monkeypatch):
     """The area that shows the panel, with the keyboard."""
+    monkeypatch.setattr("MKDSegmentationLib.panel.keyboardAccess._MOMENT_S", driving.WAIT_S)  # on any machine
     panel_layout.show(panel, 400, 900)
     area = panel_layout.areaOf(panel)
     area.activateWindow()

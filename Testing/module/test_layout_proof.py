@@ -154,6 +154,8 @@ def lengthen(panel, factor=1.4):
             extra = " und so weiter" * max(1, round((factor - 1) * len(widget.text()) / len(" und so weiter")))
             short = widget.text()[:-1] + "en:" if widget.text().endswith(":") and len(widget.text()) < 25 else None
             widget.setText(short or widget.text() + extra)
+        elif isinstance(widget, QtWidgets.QAbstractButton) and len(widget.text()) > 3:
+            widget.setText(widget.text() + "en und weiter"[: round((factor - 1) * len(widget.text()))])
 
 
 def everyFault(panel, widths=WIDTHS, heights=HEIGHTS):

@@ -10,8 +10,6 @@ pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 from Testing.support.panel_driving import addVolume, driving, segment, segmentations, waitForStage, waitUntilReady
 
-#: Patience with a busy computer; nothing waits this long when all is well.
-
 
 def test_stage_fraction_and_times_are_shown_and_go_away_with_the_run(panel, volume, worker, tmp_path):
     worker(f"waits-for:{tmp_path / 'go'}")

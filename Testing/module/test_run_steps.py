@@ -266,9 +266,8 @@ def test_a_result_that_is_removed_before_its_outcome_is_told_is_no_result(begun,
     atStep(monkeypatch, segmentations, lambda: slicer.mrmlScene.RemoveNode(segmentations()[0]))
     worker.succeed(volume)
     driving.waitUntil(lambda: outcomes, WAIT_S, "the outcome")
-    driving.processEvents(0.3)  # the table goes in the next look at the figures
     assert outcomes[0].status == "cancelled" and "segmentation was removed" in outcomes[0].message
-    assert results() == []
+    driving.waitUntil(lambda: not results(), message="the end of the table, in the next look at the figures")
 
 
 def beginAgain(begun, volume, segmentation):

@@ -20,7 +20,7 @@ def dcmqi(name: str, *arguments: object) -> str:
     except PackageNotFoundError:
         pytest.skip("dcmqi is not installed (pip install dcmqi)")
     program = next(Path(str(file.locate())) for file in files if Path(str(file)).stem == name and "bin" in file.parts)
-    run = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    run = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout + run.stderr
 
@@ -48,7 +48,7 @@ def errors_by_dciodvfy(path: Path) -> list[str]:
     program = shutil.which("dciodvfy")
     if program is None:
         pytest.skip("dciodvfy is not installed (apt-get install dicom3tools)")
-    run = subprocess.run([program, str(path)], capture_output=True, text=True, errors="replace", timeout=120)
+    run = subprocess.run([program, str(path)], capture_output=True, text=True, errors="replace", timeout=600)
     return [line for line in (run.stdout + run.stderr).splitlines() if line.startswith("Error")]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from mkd_core.io.atomic import write_text
 from mkd_core.structures import ANATOMICAL_STRUCTURE, CATALOGUE
 
 FILE = Path(__file__).resolve().parents[2] / "MKDSegmentation" / "Resources" / "MKDSegmentation.term.json"
@@ -45,7 +46,7 @@ def terminology() -> dict:
 
 def main() -> None:
     """Write the file."""
-    FILE.write_text(json.dumps(terminology(), indent=2) + "\n", encoding="utf-8")
+    write_text(FILE, json.dumps(terminology(), indent=2) + "\n")
 
 
 if __name__ == "__main__":

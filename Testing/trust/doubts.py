@@ -26,7 +26,7 @@ from mkd_core.errors import BundleError, MKDError
 from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle, save_bundle
 from mkd_core.structures import BY_KEY, STRUCTURES
 from mkd_core.synthesis import synthesize
-from Testing.benchmarks.accuracy import data_folder
+from Testing.benchmarks.accuracy import data_folder, dice
 from Testing.trust import distortions
 from Testing.trust.distortions import UNDISTORTED, Distortion
 from Testing.trust.outcome import Outcome
@@ -107,10 +107,9 @@ def judge(bundle: Bundle, image: sitk.Image, truth: sitk.Image, modality: str, *
 
 
 def _is_wrong(found: np.ndarray, true: np.ndarray, voxel_ml: float) -> bool:
-    sizes = np.count_nonzero(found) + np.count_nonzero(true)
     if not true.any():
-        return sizes * voxel_ml >= _WRONG_ML
-    return 2.0 * np.count_nonzero(found & true) / sizes < _WRONG_DICE
+        return np.count_nonzero(found) * voxel_ml >= _WRONG_ML
+    return dice(found, true) < _WRONG_DICE
 
 
 def swapped_weights(bundle: Bundle, first: str, second: str, path: Path) -> None:

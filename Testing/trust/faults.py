@@ -98,7 +98,7 @@ class Bench:
         bootstrap.clear()
         _module, self.panel = bootstrap.loadModule(panel_driving.MODULE)
         self.panel._runButtons.doubleClickTimer.setInterval(1)  # nobody here clicks twice by mistake
-        self.panel._warmTimer.setInterval(10**8)  # a worker that warms itself would meet the fault before the click
+        panel_driving.stayCold(self.panel)  # a worker that warms itself would meet the fault before the click
         from MKDSegmentationLib.run import volumeTransfer
 
         self._transfer, self._piece_bytes = volumeTransfer, volumeTransfer.PIECE_BYTES
@@ -670,7 +670,9 @@ def _try_endurance(bench: Bench, runs: int) -> Outcome:
             _run_often(bench, runs // 4)  # what is made once is made by then
             first, first_megabytes = _usage(bench), _megabytes()
             _run_often(bench, runs - runs // 4)
-            grown = {kind: f"{first[kind]} to {count}" for kind, count in _usage(bench).items() if count > first[kind]}
+            with contextlib.suppress(TimeoutError):  # what only takes its time to end is no leak
+                bench.wait_for(lambda: not _grown(first, _usage(bench)), "the end of what has grown")
+            grown = _grown(first, _usage(bench))
             megabytes = _megabytes() - first_megabytes
             _recover(bench, before)
     except Exception as error:
@@ -678,7 +680,12 @@ def _try_endurance(bench: Bench, runs: int) -> Outcome:
         return Outcome(GROUP, name, False, runs, note=_note(error))
     if megabytes > MOST_MEGABYTES:
         grown["memory"] = f"by {megabytes:.0f} MB"
-    return Outcome(GROUP, name, not grown, runs, note=f"grown: {grown}" if grown else "")
+    note = f"grown: {grown}; files: {_open_files()}; threads: {_threads()}" if grown else ""
+    return Outcome(GROUP, name, not grown, runs, note=note)
+
+
+def _grown(first: Counter, now: Counter) -> dict[str, str]:
+    return {kind: f"{first[kind]} to {count}" for kind, count in now.items() if count > first[kind]}
 
 
 def _run_often(bench: Bench, runs: int) -> None:
@@ -710,13 +717,31 @@ def _usage(bench: Bench) -> Counter:
     )
     return kinds + Counter(
         {
-            "files open": len(os.listdir("/proc/self/fd")),
-            "threads": len(os.listdir("/proc/self/task")),
+            "files open": len(_open_files()),
+            "threads": len(_threads()),
             "nodes": len(bench.scene_content()),
             "temporary files": len(list(bench.temporary.iterdir())),
             "processes": len(bench.workers()),
         }
     )
+
+
+def _open_files() -> list[str]:
+    """What this process has open: paths, pipes, sockets."""
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # that of this look itself
+            found.append(os.readlink(entry))
+    return sorted(found)
+
+
+def _threads() -> list[str]:
+    """Names of the threads of this process."""
+    found = []
+    for entry in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            found.append((entry / "comm").read_text(encoding="utf-8").strip())
+    return sorted(found)
 
 
 def _isBusy() -> bool:

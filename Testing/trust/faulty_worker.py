@@ -230,6 +230,7 @@ def quick_segment(image, bundle, *, modality, options, progress, cancelled):
     """In place of mkd_core.inference.pipeline.segment: its stages, and seven blocks."""
     import SimpleITK as sitk
 
+    bundle()
     for stage, fraction in STAGES.items():
         if cancelled():
             raise Cancelled()

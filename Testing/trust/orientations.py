@@ -24,7 +24,7 @@ from mkd_core.errors import NoHeartError
 from mkd_core.measure.messages import describe
 from mkd_core.protocol import findings
 from mkd_core.structures import STRUCTURES
-from Testing.benchmarks.accuracy import data_folder
+from Testing.benchmarks.accuracy import data_folder, dice
 from Testing.trust.outcome import Outcome
 
 _GROUP = "orientations"
@@ -101,7 +101,7 @@ def examine(known: Known, orientations: Sequence[tuple], report=lambda line: Non
         told = any("orientation" in sentence for sentence in on_whole)
         truth = sitk.GetArrayFromImage(turned(known.truth, axes, signs))
         found = sitk.GetArrayFromImage(result.labels)
-        wrong = [structure.key for structure in STRUCTURES if _dice(found, truth, structure.label) < _RIGHT_DICE]
+        wrong = [one.key for one in STRUCTURES if dice(found == one.label, truth == one.label) < _RIGHT_DICE]
         silent = [key for key in wrong if not on_whole and not result.report["structures"][key]["warnings"]]
         report(f"  {axes} {signs} {'told' if told else 'NOT TOLD'}: wrong {wrong}, silent {silent}")
         if (axes, signs) == RIGHT:
@@ -112,12 +112,6 @@ def examine(known: Known, orientations: Sequence[tuple], report=lambda line: Non
         tally.wrong += len(wrong)
         tally.silent += len(silent)
     return tally
-
-
-def _dice(found: np.ndarray, truth: np.ndarray, label: int) -> float:
-    a, b = found == label, truth == label
-    total = np.count_nonzero(a) + np.count_nonzero(b)
-    return 2.0 * np.count_nonzero(a & b) / total if total else 1.0
 
 
 def rendered(seed: int, modality: str, spacing: float) -> Known:

@@ -14,15 +14,16 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mkd_core.archive.ledger import Ledger, Shard
+from mkd_core.archive.ledger import Ledger, Shard, unusable
 from mkd_core.errors import InputError
-from mkd_core.protocol import MODALITIES
+from mkd_core.protocol import DEVICES_IN_WORDS, MODALITIES
 
 if TYPE_CHECKING:
     from mkd_core.archive.progress import Progress
@@ -41,7 +42,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
     def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
         added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text.capitalize() + ".")
-        added.set_defaults(run=lambda chosen, _: run(chosen))
+        added.set_defaults(run=lambda chosen, _: _with_ledger(run, chosen))
         return added
 
     index = command("index", _index, "find all series, without reading a voxel")
@@ -62,7 +63,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     place.add_argument("--gpus", type=_cards, metavar="all|N", help="one process for each graphics card")
     place.add_argument("--scheduler", default="", metavar="ADDRESS", help="workers of this Dask scheduler")
     place.add_argument("--here", action="store_true", help="one series after the other in this process; needs no Dask")
-    run.add_argument("--device", default="auto", help="with --here: auto, cpu, cuda, cuda:1 or mps")
+    run.add_argument("--device", default="auto", help=f"with --here: {DEVICES_IN_WORDS}")
     run.add_argument("--threads", type=_count, metavar="N", help="with --here: processor threads (default: all cores)")
     _add_with_parent(run)
     run.add_argument("--shard", type=_shard, metavar="I/N", help="only part I of N, for job arrays")
@@ -166,6 +167,14 @@ def _size(text: str) -> int:
 
 
 # ---- commands ----
+
+
+def _with_ledger(run: Callable[[argparse.Namespace], None], chosen: argparse.Namespace) -> None:
+    """Call a command; a ledger that breaks under it is told in words."""
+    try:
+        run(chosen)
+    except sqlite3.Error as error:
+        raise unusable(getattr(chosen, "folder", None) or chosen.out, error) from error
 
 
 def _index(chosen: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mkd_core.archive.ledger import Ledger
+from mkd_core.archive.ledger import Ledger, storable
 from mkd_core.errors import InputError
 from mkd_core.measure.study_table import no_formula
 from mkd_core.structures import BY_KEY
@@ -85,8 +85,8 @@ def table(ledger: Ledger, *, with_paths: bool = False) -> Iterator[dict[str, Any
             values |= _flat(summary)
         if with_paths:
             source = row["source"]
-            values["origin"] = source.get("path", row["origin"])
-            values["series"] = source.get("series", {}).get("uid", source.get("member", ""))
+            values["origin"] = storable(source.get("path", row["origin"]))
+            values["series"] = storable(source.get("series", {}).get("uid", source.get("member", "")))
             if row["detail"] is not None:
                 values["detail"] = row["detail"]
         yield values

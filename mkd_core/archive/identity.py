@@ -16,7 +16,8 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from mkd_core.measure.messages import describe, finding, refusal
+from mkd_core.io.atomic import write_new
+from mkd_core.measure.messages import MESSAGES, describe, figures_of, finding, refusal
 from mkd_core.protocol import MODALITIES, Finding
 from mkd_core.structures import BY_KEY
 
@@ -49,13 +50,8 @@ def read_key(path: Path) -> bytes:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        except FileExistsError:
-            pass
-        else:
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(secrets.token_hex(_KEY_BYTES) + "\n")
+        if not path.exists():
+            write_new(path, (secrets.token_hex(_KEY_BYTES) + "\n").encode("ascii"), private=True)
         if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise refusal(finding("key_open", file=str(path)))
         text = path.read_text(encoding="ascii").strip()
@@ -106,10 +102,14 @@ def public_text(finding: Finding) -> str:
 
 
 def anonymous(finding: Finding) -> Finding:
-    """A finding without figures that could name a file, a series or a person."""
+    """A finding without figures that could name a file, a series or a person; where its sentence has a place for one,
+    there is an ellipsis.
+    """
+    message = MESSAGES.get(finding.code)
+    is_file_said = message is not None and "file" in figures_of(message)
     figures: Mapping[str, float | str] = {
-        name: value if not isinstance(value, str) or _HARMLESS.fullmatch(value) else "…"
+        name: value if not isinstance(value, str) or (_HARMLESS.fullmatch(value) and name != "file") else "…"
         for name, value in finding.figures.items()
-        if name != "file"
+        if name != "file" or is_file_said
     }
     return dataclasses.replace(finding, figures=figures)

@@ -1,11 +1,13 @@
 """Find every volume in folders, .zip files and on DICOMweb servers, and enter it in the ledger.
 
-Headers are read, voxels are not.  What lies in a source folder is looked at entry by entry, so that memory stays small
-however large the archive is; a series whose files lie under several entries is put together again.
+Headers are read, voxels are not.  What lies in a source is looked at entry by entry, so that memory stays small however
+large the archive is.  A series whose files lie under several entries is put together again, and of a study whose series
+do the best is chosen in the end.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import zipfile
 from collections import Counter
@@ -17,6 +19,7 @@ from typing import Any
 from mkd_core.archive.identity import Pseudonyms, public_text
 from mkd_core.archive.ledger import LEDGER_NAME, Found, Ledger
 from mkd_core.io import dicom, dicom_files, dicomweb
+from mkd_core.io.dicom_files import UNPACKING_ERRORS, FileReference
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import Finding
 
@@ -25,6 +28,9 @@ VOLUME_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 #: Rows that enter the ledger together.
 _BATCH = 1000
+
+#: A folder with more files below it is looked at folder by folder; a header takes about 4 kB of memory.
+_MOST_FILES = 20_000
 
 
 @dataclass
@@ -71,12 +77,15 @@ def index(
         for place in [source] if dicomweb.is_address(source) else _entries(Path(source)):
             if progress is not None:
                 progress(summary, place)
-            for found in _found_in(place, pseudonyms, every_series, summary):
-                batch.append(found)
+            try:
+                batch += _found_in(place, pseudonyms, every_series, summary)
+            except OSError as error:  # of this place; the others are to be found all the same
+                _tell_closed(summary, error)
             if len(batch) >= _BATCH:
                 _enter(ledger, batch, pseudonyms, every_series, summary)
                 batch = []
     _enter(ledger, batch, pseudonyms, every_series, summary)
+    _set_aside_others(ledger)
     return summary
 
 
@@ -96,7 +105,7 @@ def check_sources(sources: Sequence[str]) -> None:
 
 def _entries(source: Path) -> Iterator[str]:
     """The entries of a source: its own files, as one entry whose name ends in a separator, and every folder in it with
-    all below.
+    all below, or the entries of that folder where these are too many.
     """
     source = source.absolute()
     if not source.is_dir():
@@ -104,10 +113,27 @@ def _entries(source: Path) -> Iterator[str]:
         return
     with os.scandir(source) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
-    folders = [entry.path for entry in listed if entry.is_dir()]
-    if any(entry.is_file() for entry in listed):
+    if any(entry.name == LEDGER_NAME for entry in listed):  # a run, whose labels are no volumes to segment
+        return
+    folders = [entry for entry in listed if entry.is_dir()]
+    if len(folders) < len(listed):
         yield str(source) + os.sep  # its own files, without its folders
-    yield from folders
+    for folder in folders:
+        if folder.name.startswith("."):
+            continue
+        if not folder.is_symlink() and _is_large(folder.path):
+            yield from _entries(Path(folder.path))
+        else:
+            yield folder.path
+
+
+def _is_large(folder: str) -> bool:
+    count = 0
+    for _, _, names in os.walk(folder):
+        count += len(names)
+        if count > _MOST_FILES:
+            return True
+    return False
 
 
 def _found_in(place: str, pseudonyms: Pseudonyms, every_series: bool, summary: Summary) -> Iterator[Found]:
@@ -118,7 +144,7 @@ def _found_in(place: str, pseudonyms: Pseudonyms, every_series: bool, summary: S
         return
     others: list[Path] = []
     volumes: set[tuple[Path, str]] = set()
-    for path in _files(Path(place), whole=not place.endswith(os.sep)):
+    for path in _files(Path(place), whole=not place.endswith(os.sep), failed=functools.partial(_tell_closed, summary)):
         name = path.name.lower()
         if name.endswith(VOLUME_ENDINGS):
             yield _volume(pseudonyms, str(path), {"kind": "file", "path": str(path)})
@@ -129,21 +155,26 @@ def _found_in(place: str, pseudonyms: Pseudonyms, every_series: bool, summary: S
             yield _volume(pseudonyms, identifier, {"kind": "member", "path": str(path), "member": member})
             volumes.add((path, member))
     if others:
-        listing = dicom.index(others)
+        listing = dicom.index(map(FileReference, others))
         aside = [one for one in listing.aside if (one.file.path, one.file.member) not in volumes]
         summary.aside.update(_public_reason(one.finding) for one in aside)
         yield from _studies(listing.series, place, pseudonyms, every_series, {"kind": "dicom"})
 
 
-def _files(place: Path, *, whole: bool) -> Iterator[Path]:
+def _files(place: Path, *, whole: bool, failed: Callable[[OSError], None] | None = None) -> Iterator[Path]:
     """The files of an entry in a fixed order, without hidden ones; links to folders are not followed.
 
     A DICOMDIR stands for all files below it, which are found anyway.
+
+    Args:
+        place: folder or file.
+        whole: with all folders below.
+        failed: called with the error of a folder that cannot be read; its files are passed over.
     """
-    if place.is_file():
+    if not place.is_dir():
         yield place
         return
-    for folder, folders, names in os.walk(place):
+    for folder, folders, names in os.walk(place, onerror=failed):
         if LEDGER_NAME in names:  # a run, whose labels are no volumes to segment
             folders.clear()
             continue
@@ -160,7 +191,7 @@ def _volume_members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as packed:
             names = [info.filename for info in packed.infolist() if not info.is_dir()]
-    except (OSError, zipfile.BadZipFile, NotImplementedError):
+    except UNPACKING_ERRORS:
         return []  # the DICOM index says what is wrong with it
     packs = (".nii", ".nii.gz", ".nrrd", ".mha")  # those whose voxels lie in the same file
     return sorted(name for name in names if name.lower().endswith(packs) and not Path(name).name.startswith("."))
@@ -186,10 +217,24 @@ def _studies(
                 pseudonyms.of("study", series.study),
                 pseudonyms.of("patient", series.patient),
                 place,
-                {**source, "series": series.to_dict()},
+                {**source, "series": series.to_dict(), "every": every_series},
                 series.modality,
                 None if why is None else _public_reason(why),
             )
+
+
+def _set_aside_others(ledger: Ledger) -> None:
+    """Of every study leave the best series alone, though they were found under several entries."""
+    for rows in ledger.studies_of_several():
+        members = [dicom.Series.from_dict(row.source["series"]) for row in rows]
+        reasons = _others_than_best(members)
+        ledger.set_aside(
+            [
+                (row.id, _public_reason(reasons[series.key]))
+                for row, series in zip(rows, members)
+                if series.key in reasons and not row.source.get("every")
+            ]
+        )
 
 
 def _others_than_best(members: Sequence[dicom.Series]) -> dict[str, Finding]:
@@ -198,6 +243,10 @@ def _others_than_best(members: Sequence[dicom.Series]) -> dict[str, Finding]:
     if len({series.patient for series in usable}) != 1:  # none, or a study that is mixed up: all of it is to be seen
         return {}
     return {series.key: why for series, why in dicom.choose(usable).others}
+
+
+def _tell_closed(summary: Summary, error: OSError) -> None:
+    summary.aside[_public_reason(finding("dicom_closed"))] += 1
 
 
 def _public_reason(why: Finding) -> tuple[str, str]:
@@ -216,7 +265,7 @@ def _enter(
         return
     for places in sorted({tuple(sorted({one.origin, place})) for one, place in _elsewhere(ledger, batch)}):
         listing = dicom.index(
-            [path for place in places for path in _files(Path(place), whole=not place.endswith(os.sep))]
+            [FileReference(path) for place in places for path in _files(Path(place), whole=not place.endswith(os.sep))]
         )
         for found in _studies(listing.series, places[0], pseudonyms, every_series, {"kind": "dicom"}):
             ledger.replace_source(found)

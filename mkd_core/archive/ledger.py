@@ -14,6 +14,7 @@ counts for the process that holds its lease and for no other, so a result comes 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -258,7 +259,7 @@ def rows_seen(folder: Path, most: int) -> list[dict[str, Any]]:
     except sqlite3.OperationalError as error:  # locked, or made just now and without its tables
         raise BlockingIOError(str(error)) from error
     except sqlite3.Error as error:
-        raise _unusable(path, error) from error
+        raise unusable(folder, error) from error
     return [
         dict(row)
         | {
@@ -270,7 +271,7 @@ def rows_seen(folder: Path, most: int) -> list[dict[str, Any]]:
 
 
 class Ledger:
-    """The ledger in a folder.
+    """The ledger in a folder.  In one that may only be read it can be looked at, and every change is refused.
 
     Args:
         folder: of the run.
@@ -282,6 +283,7 @@ class Ledger:
 
     def __init__(self, folder: Path, *, create: bool = False) -> None:
         self.folder = folder
+        self._is_read_only = False
         path = folder / LEDGER_NAME
         if not create and not path.is_file():
             raise refusal(finding("archive_missing", file=str(folder)))
@@ -289,11 +291,20 @@ class Ledger:
             if create and not path.exists():
                 folder.mkdir(parents=True, exist_ok=True)
                 os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # holds paths: for this user alone
-            self._connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+            self._is_read_only = not (os.access(folder, os.W_OK) and os.access(path, os.W_OK))
+            self._connection = sqlite3.connect(
+                _read_only_address(path) if self._is_read_only else path,
+                timeout=_BUSY_S,
+                isolation_level=None,
+                uri=self._is_read_only,
+            )
             self._connection.row_factory = sqlite3.Row
-            self._prepare(path)
+            if not self._is_read_only:
+                self._prepare(path)
+            if self.get("format") != _FORMAT:
+                raise refusal(finding("archive_other_version", file=str(path)))
         except sqlite3.Error as error:
-            raise _unusable(path, error) from error
+            raise unusable(folder, error) from error
         except OSError as error:
             raise refusal(finding("archive_unusable", file=str(path), reason=str(error.strerror or error))) from error
 
@@ -307,8 +318,6 @@ class Ledger:
                     self._connection.execute(statement)
                 self._put("format", _FORMAT)
                 self._put("run", os.urandom(8).hex())
-        if self.get("format") != _FORMAT:
-            raise refusal(finding("archive_other_version", file=str(path)))
 
     def close(self) -> None:
         """Close the file."""
@@ -322,14 +331,22 @@ class Ledger:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """A transaction: all of it or nothing."""
-        self._connection.execute("BEGIN IMMEDIATE")
+        """A transaction: all of it or nothing.
+
+        Raises:
+            InputError: the disk is full, or may not be written.
+        """
         try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # SQLite has not taken it back itself
+                    self._connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise unusable(self.folder, error) from error
 
     # ---- what holds for the whole run ----
 
@@ -361,8 +378,9 @@ class Ledger:
         digest = write_output(
             path, write, inputs=[self.folder / LEDGER_NAME], overwrite=overwrite, earlier=self.get(place)
         )
-        with self._writing():
-            self._put(place, digest)
+        if not self._is_read_only:
+            with self._writing():
+                self._put(place, digest)
 
     # ---- indexing ----
 
@@ -398,7 +416,36 @@ class Ledger:
     def origin_of(self, identifier: str) -> str | None:
         """Where a series was found; None if it is not in the ledger."""
         row = self._connection.execute("SELECT origin FROM series WHERE id = ?", (identifier,)).fetchone()
-        return None if row is None else row[0]
+        return None if row is None else os.fsdecode(row[0])
+
+    def studies_of_several(self) -> Iterator[list[Found]]:
+        """For every study of which several series are to be segmented, or were, these series; one of them waits."""
+        rows = self._connection.execute(
+            "SELECT id, study, patient, origin, source, modality FROM series WHERE study IN ("
+            "SELECT study FROM series WHERE state != 'aside' AND study != '' "
+            "GROUP BY study HAVING COUNT(*) > 1 AND SUM(state = 'waiting') > 0"
+            ") AND state != 'aside' ORDER BY study, number"
+        ).fetchall()
+        for _, group in itertools.groupby(rows, lambda row: row["study"]):
+            yield [
+                Found(
+                    row["id"],
+                    row["study"],
+                    row["patient"],
+                    os.fsdecode(row["origin"]),
+                    _unpacked(row["source"]),
+                    row["modality"],
+                )
+                for row in group
+            ]
+
+    def set_aside(self, reasons: Iterable[tuple[str, tuple[str, str]]]) -> None:
+        """Let no process run what waits, for a reason: id, and its code and sentence."""
+        with self._writing():
+            self._connection.executemany(
+                "UPDATE series SET state = 'aside', reason = ?, reason_text = ? WHERE id = ? AND state = 'waiting'",
+                [(code, text, identifier) for identifier, (code, text) in reasons],
+            )
 
     # ---- running ----
 
@@ -443,8 +490,8 @@ class Ledger:
                     (
                         one.state,
                         one.reason,
-                        one.reason_text,
-                        one.detail,
+                        storable(one.reason_text),
+                        storable(one.detail),
                         one.severity,
                         one.doubt,
                         None if one.summary is None else json.dumps(one.summary, separators=(",", ":")),
@@ -590,7 +637,7 @@ class Ledger:
             if values["summary"] is not None:
                 values["summary"] = json.loads(values["summary"])
             if with_origin:
-                values["source"] = _unpacked(values["source"])
+                values["origin"], values["source"] = os.fsdecode(values["origin"]), _unpacked(values["source"])
             yield values
 
     # ---- reviewing ----
@@ -610,7 +657,7 @@ class Ledger:
                 elif row["decided"] is None or row["decided"] < one.when:
                     self._connection.execute(
                         "UPDATE series SET decision = ?, note = ?, decided = ? WHERE id = ?",
-                        (one.decision, one.note or None, one.when, one.id),
+                        (one.decision, storable(one.note) or None, one.when, one.id),
                     )
                     changed += 1
         return changed, unknown
@@ -623,13 +670,23 @@ def _values_of(found: Found) -> tuple[Any, ...]:
         found.id,
         found.study,
         found.patient,
-        found.origin,
+        found.origin if _is_storable(found.origin) else os.fsencode(found.origin),
         _packed(found.source),
         found.modality,
         state,
         code,
         text,
     )
+
+
+def _is_storable(text: str) -> bool:
+    """Whether a text has characters only; names of files may hold bytes that are none."""
+    return text.isascii() or storable(text) == text
+
+
+def storable(text: str | None) -> str | None:
+    """A text in which bytes that are no characters stand as ``\\udcfc``."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _packed(source: Mapping[str, Any]) -> bytes:
@@ -640,6 +697,14 @@ def _packed(source: Mapping[str, Any]) -> bytes:
 def _unpacked(content: bytes) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(zlib.decompress(content))
     return values
+
+
+def _read_only_address(path: Path) -> str:
+    """Address of a ledger on a disk that cannot be written.  SQLite wants to write beside it even to read, unless it is
+    told that nobody else can either; a log that was left there must be read all the same.
+    """
+    has_log = path.with_name(f"{path.name}-wal").exists()
+    return f"{path.absolute().as_uri()}?mode=ro" + ("" if has_log else "&immutable=1")
 
 
 def _is_shared(path: Path) -> bool:
@@ -656,5 +721,6 @@ def _is_shared(path: Path) -> bool:
     return kind.startswith(_SHARED_DISKS)
 
 
-def _unusable(path: Path, error: sqlite3.Error) -> InputError:
-    return refusal(finding("archive_unusable", file=str(path), reason=str(error)))
+def unusable(folder: Path, error: sqlite3.Error) -> InputError:
+    """The error of a ledger in a folder that SQLite cannot use."""
+    return refusal(finding("archive_unusable", file=str(folder / LEDGER_NAME), reason=str(error)))

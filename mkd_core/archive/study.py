@@ -28,6 +28,7 @@ from mkd_core.archive.identity import anonymous, public_text, without_names
 from mkd_core.archive.ledger import Outcome, Task
 from mkd_core.errors import BundleError, DeviceError, InputError, MKDError
 from mkd_core.io.atomic import OutputFiles, write_text
+from mkd_core.io.dicom_files import UNPACKING_ERRORS
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import MODALITIES, Finding, SegmentationOptions, findings
 from mkd_core.structures import labelled
@@ -45,6 +46,11 @@ POINTS = {"red": 10.0, "amber": 3.0, "disagreement": 20.0}
 _LARGEST_MEMBER = 8 << 30
 
 _DRAFTS = ".mkd-*"
+
+#: Numbers of the errors of a disk that is full, or of which a user has had a share.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+_GO_ON = "Start the same command again when that is mended."
 
 #: Name and password in an address.
 _PASSWORD = re.compile("//[^/]*@")
@@ -105,9 +111,12 @@ def process(run: Path, task: Task, settings: Settings, bundle: Bundle, options: 
             summary = _segment_and_write(folder, task, settings, bundle, options)
         except (ResultsUnwritable, DeviceError, BundleError):
             raise
-        except MKDError as error:
-            return failure(task.id, error, time.perf_counter() - start)
         except Exception as error:  # whatever it is, it costs this study alone
+            if _is_of_a_full_disk(error):
+                temporary = tempfile.gettempdir()
+                raise ResultsUnwritable(
+                    f"The disk is full: that of “{run}”, or that of temporary files, “{temporary}”.", _GO_ON
+                ) from error
             return failure(task.id, error, time.perf_counter() - start)
         return _outcome(task.id, summary, time.perf_counter() - start)
 
@@ -206,17 +215,24 @@ def _writing(folder: Path) -> Iterator[None]:
         cause = error if isinstance(error, OSError) else error.__cause__
         if not isinstance(cause, OSError) or not _is_of_the_results(cause, folder):
             raise
-        reason = "the disk is full" if cause.errno in (errno.ENOSPC, errno.EDQUOT) else cause.strerror or str(cause)
-        raise ResultsUnwritable(
-            f"Results cannot be written to “{folder}” ({reason}).", "Start the same command again when that is mended."
-        ) from error
+        reason = "the disk is full" if cause.errno in _FULL else cause.strerror or str(cause)
+        raise ResultsUnwritable(f"Results cannot be written to “{folder}” ({reason}).", _GO_ON) from error
 
 
 def _is_of_the_results(error: OSError, folder: Path) -> bool:
     """Whether it is not the source that cannot be used, which is read once more for DICOM results."""
     if error.filename is None:
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+        return error.errno in (*_FULL, errno.EROFS, errno.EIO)
     return Path(os.fsdecode(error.filename)).is_relative_to(folder)
+
+
+def _is_of_a_full_disk(error: BaseException | None) -> bool:
+    """Whether an error comes from a full disk; nothing that is only read gives such a one."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 # ---- reading ----
@@ -292,7 +308,7 @@ def _extracted(archive: Path, member: str) -> Iterator[Path]:
                 if packed.getinfo(member).file_size > _LARGEST_MEMBER:
                     raise refusal(finding("archive_member_large", member=member, file=archive.name))
                 shutil.copyfileobj(stream, file, 1 << 20)
-        except (OSError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, EOFError) as error:
+        except (*UNPACKING_ERRORS, KeyError) as error:
             raise refusal(
                 finding("archive_member_damaged", member=member, file=archive.name, reason=type(error).__name__)
             ) from error

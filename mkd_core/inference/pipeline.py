@@ -98,7 +98,7 @@ class SegmentationResult:
 
 def segment(
     image: sitk.Image,
-    bundle: Bundle | Path | str | None = None,
+    bundle: Bundle | Path | str | Callable[[], Bundle] | None = None,
     *,
     modality: str = "CT",
     options: SegmentationOptions | None = None,
@@ -109,7 +109,8 @@ def segment(
 
     Args:
         image: 3-D volume; HU for CT.
-        bundle: weights, or the file that holds them; None for the bundle that comes with this package.
+        bundle: weights, the file that holds them, or a function that loads them and is called when the volume has been
+            checked; None for the bundle that comes with this package.
         modality: "CT" or "MR".
         options: device, precision and what else to return.
         progress: called as ``progress(stage, fraction, message)``; ``fraction`` of the whole, 0 to 1, never falls.
@@ -135,7 +136,9 @@ def segment(
     require_torch()  # after everything that can be refused without it
     from mkd_core.inference.execution import compute_settings
 
-    if not isinstance(bundle, Bundle):
+    if callable(bundle):
+        bundle = bundle()
+    elif not isinstance(bundle, Bundle):
         bundle = load_bundle(bundle or default_bundle_path())
     structures = bundle.structures
     options.check(modality, bundle.target, [structure.key for structure in structures])
@@ -234,7 +237,7 @@ class _Prediction:
     """What the segmentors say about the box.
 
     (C, D, H, W) probabilities, (D, H, W) labels and disagreement; per label, the agreement of the two and the voxels of
-    left-out islands.
+    parts that were left out.
     """
 
     probabilities: torch.Tensor

@@ -215,6 +215,35 @@ def write_file(path: Path | str, write: Callable[[Path], object], *, private: bo
         raise OSError(errno.EINVAL, error.message, str(path)) from error
 
 
+def write_new(path: Path | str, content: bytes, *, private: bool = False) -> bool:
+    """Write one file of our own unless there is one: of several processes that do so at once, the first one wins.
+
+    Returns:
+        Whether it was written.
+
+    Raises:
+        OSError: it cannot be written; nothing is left of it then.
+    """
+    path = Path(path)
+    outputs = OutputFiles(private=private)
+    try:
+        draft = outputs._new_draft(path)
+        draft.write_bytes(content)
+        _complete(outputs._drafts[0])
+        try:
+            os.link(draft, path)  # which, unlike os.replace, never takes the place of another file
+        except FileExistsError:
+            return False
+        except (OSError, NotImplementedError):  # a disk that knows no second names
+            if os.path.lexists(path):
+                return False
+            replace(draft, path)
+        _sync_folder(path.parent)
+        return True
+    finally:
+        outputs._discard()
+
+
 def write_output(
     path: Path,
     write: Callable[[Path], object],
@@ -300,7 +329,7 @@ def check_folder(path: Path | str) -> None:
         os.path.lexists(path)
         _refuse_name(path)
     except (OSError, ValueError) as error:
-        raise refusal(finding("file_name", file=_shortened(path))) from error
+        raise refusal(finding("file_name", file=shortened(path))) from error
 
 
 def _refuse_name(path: Path) -> None:
@@ -309,7 +338,8 @@ def _refuse_name(path: Path) -> None:
         os.lstat(path)
 
 
-def _shortened(path: Path) -> str:
+def shortened(path: Path) -> str:
+    """A path in a length that a sentence can hold."""
     text = str(path)
     return text if len(text) <= 120 else text[:60] + "…" + text[-40:]
 
@@ -426,4 +456,4 @@ def _told_of(path: Path):
 
 
 def _cannot_be_written(path: Path) -> InputError:
-    return refusal(finding("output_not_written", file=_shortened(path)))
+    return refusal(finding("output_not_written", file=shortened(path)))

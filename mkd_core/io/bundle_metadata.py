@@ -41,7 +41,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mkd_core.io.bundle_refusals import refused
-from mkd_core.protocol import ASSISTANT_POLICIES, MODALITIES, TARGET_POLICIES
+from mkd_core.protocol import ASSISTANT_POLICIES, BOX_SIDE_RANGE, GRID_SPACING_RANGE, MODALITIES, TARGET_POLICIES
 from mkd_core.structures import BY_KEY, MAX_STRUCTURES, STRUCTURES
 
 #: Version of the description that is written.
@@ -61,12 +61,6 @@ _DEEPEST, _LONGEST_TEXT = 12, 10_000
 
 #: Largest intensity that a modality can have.
 _LARGEST_INTENSITY = 1e6
-
-#: Least and largest side of a voxel of the segmentors' grid, mm.
-_SPACINGS = (0.3, 10.0)
-
-#: Shortest and longest side of a largest box, mm.
-_BOX_SIDES = (50.0, 1000.0)
 
 _TEXT_KEYS = ("name", "version", "created", "licence", "intended_use")
 
@@ -121,15 +115,15 @@ def check_metadata(metadata: Any) -> None:
     _check_number(localiser, "localiser", "margin_mm", 0.0, 100.0)
     sides = segmentor.get("spacing_mm")
     for side in sides if isinstance(sides, list) and len(sides) == 3 else [sides]:
-        _check_number({"spacing_mm": side}, "segmentor", "spacing_mm", *_SPACINGS)
+        _check_number({"spacing_mm": side}, "segmentor", "spacing_mm", *GRID_SPACING_RANGE)
     box = segmentor.get("max_box_mm")
     _require(
         isinstance(box, list)
         and len(box) == 3
-        and all(_is_number(side) and _BOX_SIDES[0] <= side <= _BOX_SIDES[1] for side in box),
+        and all(_is_number(side) and BOX_SIDE_RANGE[0] <= side <= BOX_SIDE_RANGE[1] for side in box),
         "bundle_box",
-        low=_BOX_SIDES[0],
-        high=_BOX_SIDES[1],
+        low=BOX_SIDE_RANGE[0],
+        high=BOX_SIDE_RANGE[1],
     )
     shares = metadata.get("ensemble", {})
     _require(isinstance(shares, dict), "bundle_no_table", key="ensemble")

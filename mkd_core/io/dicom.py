@@ -191,11 +191,11 @@ class Choice:
     findings: list[Finding]
 
 
-def index(paths: Iterable[Path | str], *, progress: Callable[[int], object] | None = None) -> Index:
+def index(paths: Iterable[Path | str | FileReference], *, progress: Callable[[int], object] | None = None) -> Index:
     """All image series in folders, in those below, in ``.zip`` archives and files; only headers are read.
 
     Args:
-        paths: folders, archives, files.
+        paths: folders, archives, files, as :func:`mkd_core.io.dicom_files.files_in` takes them.
         progress: called with the number of files looked at so far.
 
     Raises:

@@ -15,6 +15,7 @@ import os
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -97,6 +98,9 @@ _MOST_MEMBERS, _MOST_MEMBER_BYTES, _MOST_UNPACKED, _FREE_BYTES = 2_000_000, 8 <<
 
 #: Ends of names of files that should be DICOM.
 _SUFFIXES = (".dcm", ".dicom", ".ima")
+
+#: What opening and unpacking a damaged archive raises, beside KeyError for a file that is not in it.
+UNPACKING_ERRORS = (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 #: Bytes at the start of a file in an archive in which its header usually ends.
 _USUAL_HEADER_BYTES = 1 << 17
@@ -207,7 +211,7 @@ class Opener:
         """An archive.
 
         Raises:
-            zipfile.BadZipFile, OSError: it cannot be read.
+            one of :data:`UNPACKING_ERRORS`: it cannot be read.
         """
         if path not in self._archives:
             self._archives[path] = self._stack.enter_context(zipfile.ZipFile(path))
@@ -218,7 +222,7 @@ class Opener:
         """A file, or at least its ``first`` bytes.
 
         Raises:
-            OSError, RuntimeError, zipfile.BadZipFile: it cannot be read.
+            one of :data:`UNPACKING_ERRORS`: it cannot be read.
         """
         if not file.member:
             with file.path.open("rb") as stream:
@@ -228,13 +232,19 @@ class Opener:
             yield io.BytesIO(packed.read(_MOST_MEMBER_BYTES if first is None else first))
 
 
-def files_in(paths: Iterable[Path | str], opener: Opener) -> Iterator[FileReference | Aside]:
+def files_in(paths: Iterable[Path | str | FileReference], opener: Opener) -> Iterator[FileReference | Aside]:
     """All files in folders, in those below, and in archives, in a fixed order; those that need no look set aside.
+
+    A file that is given as a reference comes from a listing, and may have gone since.
 
     Raises:
         InputError: a path is missing, or a folder cannot be read.
     """
-    for path in map(Path, paths):
+    for given in paths:
+        if isinstance(given, FileReference):
+            yield from _file_or_archive(given.path, opener)
+            continue
+        path = Path(given)
         if path.is_dir():
             yield from _files_below(path, opener)
         elif path.name.upper() == DICOMDIR:
@@ -258,7 +268,7 @@ def _files_below(folder: Path, opener: Opener) -> Iterator[FileReference | Aside
             path = Path(parent, name)
             if _is_hidden(name):
                 yield Aside(FileReference(path), finding("dicom_hidden"))
-            elif path.is_file():
+            else:
                 yield from _file_or_archive(path, opener)
 
 
@@ -272,7 +282,7 @@ def _file_or_archive(path: Path, opener: Opener) -> Iterator[FileReference | Asi
         return
     try:
         members = opener.archive(path).infolist()
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+    except UNPACKING_ERRORS:
         yield Aside(FileReference(path), finding("dicom_archive_damaged"))
         return
     unpacked = sum(member.file_size for member in members)
@@ -315,6 +325,10 @@ def read_header(file: FileReference, opener: Opener) -> Header | Aside:
 def _read_header(pydicom: ModuleType, file: FileReference, opener: Opener) -> Header | Aside:
     if file.name.upper() == DICOMDIR:
         return Aside(file, finding("dicom_directory"))
+    if not file.member and not file.path.is_file():  # a pipe would never come to its end
+        if file.path.exists():
+            return Aside(file, finding("dicom_not_dicom"))
+        return Aside(file, finding("dicom_gone"), is_damaged_image=file.path.suffix.lower() in ("", *_SUFFIXES))
     first = _USUAL_HEADER_BYTES if file.member else None
     with opener.open(file, first) as stream:
         start = stream.read(2048)
@@ -456,12 +470,12 @@ def _plain(value: Any) -> str | float | None:
 
 
 def read_all(
-    paths: Iterable[Path | str], progress: Callable[[int], object] | None = None
+    paths: Iterable[Path | str | FileReference], progress: Callable[[int], object] | None = None
 ) -> tuple[list[Header], list[Aside]]:
     """The headers of all images in folders, archives and files, and what else there is.
 
     Args:
-        paths: folders, ``.zip`` archives and files.
+        paths: folders, ``.zip`` archives and files, as :func:`files_in` takes them.
         progress: called with the number of files looked at so far.
 
     Raises:

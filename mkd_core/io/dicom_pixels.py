@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from mkd_core.io.dicom_files import FileReference, Opener, functional_group, require_pydicom
+from mkd_core.io.dicom_files import UNPACKING_ERRORS, FileReference, Opener, functional_group, require_pydicom
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import Finding
 
@@ -79,7 +78,7 @@ class Decoder:
                 tags = self._pydicom.dcmread(stream, stop_before_pixels=not with_voxels, force=True)
         except FileNotFoundError as error:
             raise refusal(finding("file_missing", file=str(file))) from error
-        except (OSError, RuntimeError, ValueError, zipfile.BadZipFile, self._pydicom.errors.InvalidDicomError) as error:
+        except (*UNPACKING_ERRORS, KeyError, self._pydicom.errors.InvalidDicomError) as error:
             raise refusal(finding("file_damaged", file=file.name)) from error
         if "Rows" not in tags or (with_voxels and "PixelData" not in tags):
             raise refusal(finding("file_damaged", file=file.name))

@@ -14,9 +14,11 @@ Example:
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import urllib.parse
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,8 @@ from mkd_core.io import dicom
 from mkd_core.io.dicom import Series
 from mkd_core.io.dicom_files import require_pydicom
 from mkd_core.measure.messages import finding, refusal
-from mkd_core.protocol import MODALITIES
+from mkd_core.measure.patient import phase_percent
+from mkd_core.protocol import MIN_SIDE, MODALITIES
 
 #: Longest wait for an answer, and for the next piece of one, s.
 _PATIENCE = (30.0, 300.0)
@@ -44,6 +47,21 @@ _TAGS = {
     "number": "00200011",
     "date": "00080020",
     "slices": "00201209",
+}
+
+
+#: Tags that say what a series is and that QIDO-RS gives of instances only.
+_INSTANCE_TAGS = {
+    "ImageType": "00080008",
+    "ContrastBolusAgent": "00180010",
+    "SliceThickness": "00180050",
+    "SpacingBetweenSlices": "00180088",
+    "NominalPercentageOfCardiacPhase": "00209241",
+    "ImageComments": "00204000",
+    "NumberOfFrames": "00280008",
+    "Rows": "00280010",
+    "Columns": "00280011",
+    "PixelSpacing": "00280030",
 }
 
 
@@ -93,8 +111,8 @@ class Server:
     def index(self, *, study: str | None = None, modality: str | None = None) -> list[Series]:
         """All series, or those of a study or a modality, in the order of :func:`mkd_core.io.dicom.index`.
 
-        A server tells little of a series: its size, its spacing and most of what is wrong with it show only when it is
-        fetched.
+        Of a study with several series that may be segmented one image of each is asked for what the choice depends on.
+        Most of what is wrong with a series shows only when it is fetched.
 
         Raises:
             InputError: the server cannot be reached, or refuses.
@@ -113,6 +131,10 @@ class Server:
                 found += [self._series(tags, study or "") for tags in page]
                 if len(page) < _PAGE:
                     break
+            candidates = Counter(one.study for one in found if one.problem is None)
+            found = [
+                self._looked_into(one) if one.problem is None and candidates[one.study] > 1 else one for one in found
+            ]
         return sorted(found, key=dicom.order_in_list)
 
     def retrieve(self, series: Series, folder: Path) -> Series:
@@ -164,12 +186,54 @@ class Server:
             date=text("date"),
             is_original=True,
             has_contrast=False,
-            phase=None,
+            phase=phase_percent((text("description"),)),
             size=(0, 0, int(count) if re.fullmatch(r"\d{1,9}", count) else 0),
             spacing=None,
             problem=None if modality in MODALITIES else finding("dicom_modality_unknown", said=modality or "—"),
             frames=(),
             server=self.address,
+        )
+
+    def _looked_into(self, series: Series) -> Series:
+        """A series with what one of its images says of it; as it is where the server tells nothing of images."""
+        import requests
+
+        try:
+            [tags, *_] = self._client.search_for_instances(
+                series.study, series.uid, fields=list(_INSTANCE_TAGS), limit=1
+            )
+        except (requests.exceptions.HTTPError, ValueError):
+            return series
+
+        def values(name: str) -> list[Any]:
+            return tags.get(_INSTANCE_TAGS[name], {}).get("Value") or []
+
+        def number(name: str, at: int = 0) -> float:
+            try:
+                return float(values(name)[at])
+            except (IndexError, TypeError, ValueError):
+                return 0.0
+
+        image_type = "\\".join(map(str, values("ImageType"))).upper()
+        count = int(series.size[2] * max(1.0, number("NumberOfFrames")))
+        steps = (number("PixelSpacing", 1), number("PixelSpacing"), number("SpacingBetweenSlices"))
+        steps = (*steps[:2], steps[2] if steps[2] > 0 else number("SliceThickness"))
+        stated = values("NominalPercentageOfCardiacPhase")
+        problem = None
+        if "LOCALIZER" in image_type:
+            problem = finding("dicom_scout")
+        elif 0 < count < MIN_SIDE:
+            problem = finding("dicom_few_slices", count=count, needed=MIN_SIDE)
+        return dataclasses.replace(
+            series,
+            is_original=not image_type or image_type.startswith("ORIGINAL"),
+            has_contrast=bool(str(next(iter(values("ContrastBolusAgent")), "")).strip()),
+            phase=number("NominalPercentageOfCardiacPhase")
+            if stated
+            else phase_percent((series.description, *map(str, values("ImageComments")))),
+            size=(int(number("Columns")), int(number("Rows")), count),
+            spacing=steps if min(steps) > 0 else None,
+            problem=problem,
         )
 
     @contextlib.contextmanager

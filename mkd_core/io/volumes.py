@@ -18,6 +18,7 @@ import SimpleITK as sitk
 
 from mkd_core.errors import InputError
 from mkd_core.io import atomic, metaimage, nifti, nrrd
+from mkd_core.io.atomic import shortened
 from mkd_core.io.integrity import StoredVolume, unpacked_start, unreadable
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import Finding
@@ -135,8 +136,8 @@ def _told_of(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not path.exists():
-            raise refusal(finding("file_missing", file=_shown(path))) from error
-        raise refusal(finding("file_unreadable", file=_shown(path), reason=str(error.strerror or error))) from error
+            raise refusal(finding("file_missing", file=shortened(path))) from error
+        raise refusal(finding("file_unreadable", file=shortened(path), reason=str(error.strerror or error))) from error
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
             raise refusal(finding("file_too_large", file=path.name)) from error
@@ -151,7 +152,7 @@ def _stored(path: Path) -> StoredVolume:
     """
     if not path.is_file():  # a pipe or a device would make us wait
         os.lstat(path)
-        raise refusal(finding("file_not_regular", file=_shown(path)))
+        raise refusal(finding("file_not_regular", file=shortened(path)))
     if path.stat().st_size == 0:
         raise refusal(finding("file_empty", file=path.name))
     content, is_packed = unpacked_start(path)
@@ -188,11 +189,6 @@ def _with(first: np.ndarray, others: Iterator[np.ndarray]) -> Iterator[np.ndarra
     yield from others
 
 
-def _shown(path: Path) -> str:
-    text = str(path)
-    return text if len(text) <= 120 else text[:60] + "…" + text[-40:]
-
-
 def check_writable(path: Path | str) -> None:
     """Refuse an output path before the work is done for it.
 
@@ -201,7 +197,7 @@ def check_writable(path: Path | str) -> None:
     """
     path = Path(path)
     if not path.name.lower().endswith(WRITABLE):
-        raise refusal(finding("output_format", file=_shown(path), choices=", ".join(WRITABLE)))
+        raise refusal(finding("output_format", file=shortened(path), choices=", ".join(WRITABLE)))
     atomic.check_folder(path)
 
 
@@ -215,7 +211,7 @@ def check_output_folder(path: Path | str) -> None:
     try:
         nearest = next(folder for folder in (path, *path.parents) if folder.exists())
     except (OSError, ValueError) as error:
-        raise refusal(finding("folder_name", file=_shown(path))) from error
+        raise refusal(finding("folder_name", file=shortened(path))) from error
     if not nearest.is_dir():
         raise refusal(finding("folder_is_file", file=str(nearest)))
     if not os.access(nearest, os.W_OK):
@@ -238,7 +234,7 @@ def write_volume(image: sitk.Image, path: Path | str, *, compress: bool = True, 
     try:
         atomic.write_file(path, lambda draft: store_volume(image, draft, compress=compress), private=private)
     except (RuntimeError, OSError) as error:
-        raise refusal(finding("output_not_written", file=_shown(path))) from error
+        raise refusal(finding("output_not_written", file=shortened(path))) from error
 
 
 def store_volume(image: sitk.Image, draft: Path, *, compress: bool = True) -> None:

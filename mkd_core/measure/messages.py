@@ -291,7 +291,7 @@ MESSAGES: Mapping[str, Message] = {
     "output_exists": Message(
         "refusal",
         _("“{file}” exists already and is not an unchanged result of an earlier run."),
-        _("Choose another name, or say --overwrite."),
+        _("Choose another name, or use --overwrite."),
     ),
     "folder_missing": Message("refusal", _("There is no folder “{file}”.")),
     "folder_name": Message("refusal", _("“{file}” is not a name that a folder can have.")),
@@ -495,7 +495,7 @@ MESSAGES: Mapping[str, Message] = {
     "key_open": Message(
         "refusal",
         _("Others can read the key “{file}”."),
-        _("Say chmod 600 {file}, or choose another with --key."),
+        _("Run chmod 600 {file}, or choose another with --key."),
     ),
     "key_unusable": Message("refusal", _("The key “{file}” cannot be used ({reason}).")),
     "key_none": Message(
@@ -522,6 +522,8 @@ MESSAGES: Mapping[str, Message] = {
     "dicom_other_object": Message("info", _("It is a DICOM object that is no image of a scanner.")),
     "dicom_copy": Message("info", _("It is a copy of another file.")),
     "dicom_damaged": Message("amber", _("It is cut off or damaged.")),
+    "dicom_closed": Message("amber", _("It is a folder that cannot be read.")),
+    "dicom_gone": Message("amber", _("It is a link that leads nowhere, or has just been removed.")),
     "dicom_encrypted": Message("amber", _("It is encrypted.")),
     "dicom_archive_within": Message("amber", _("It is an archive within an archive, which is not opened.")),
     "dicom_archive_damaged": Message("amber", _("It is a damaged archive.")),

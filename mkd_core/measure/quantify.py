@@ -16,7 +16,7 @@ from mkd_core.method.ensemble import boxes, parts
 from mkd_core.protocol import Finding, StructureReport
 from mkd_core.structures import MYOCARDIUM_DENSITY, STRUCTURES, Structure
 
-#: Islands that were left out are worth a warning from this share of the structure and from so many ml on.
+#: Parts that were left out are worth a warning from this share of the structure and from so many ml on.
 _REMOVED_FRACTION = 0.1
 _REMOVED_ML = 2.0
 
@@ -39,7 +39,7 @@ class Measurement:
             off.
         components: connected parts at the segmentors' resolution.
         agreement: Dice overlap of the two segmentors' predictions, None where neither found it.
-        removed_ml: volume of islands of it that were left out, ml.
+        removed_ml: volume of its parts that were left out, ml.
         centre: (z, y, x) in the local frame, mm; None where the structure is empty.
     """
 
@@ -72,7 +72,7 @@ def measure(
         coarse: labels on the segmentors' grid.
         grid: the segmentors' grid.
         agreements: of the two segmentors, per label.
-        removed: voxels of left-out islands on the segmentors' grid, per label.
+        removed: voxels of parts that were left out on the segmentors' grid, per label.
     """
     counts = _count(labels, structures)
     means = _mean_intensities(labels, field.voxels[block], len(structures) + 1)

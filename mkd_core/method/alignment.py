@@ -44,7 +44,7 @@ def align_for_segmentors(
 
     Args:
         image: normalised image, ``(1, 1, D, H, W)``.
-        policy: for a target volume "cycle" (S_syn sees it rendered there and back, G_a2t(G_t2a(x))), "none" (both see
+        policy: for a target volume "cycle" (S_syn sees its reconstruction, G_a2t(G_t2a(x))), "none" (both see
             x) or "mean" (S_syn sees both); for an assistant volume "translate" (both see G_a2t(x)) or "none".
         run: applies the network of that name to an image.
         is_target: whether it is a target volume.

@@ -101,8 +101,8 @@ def joint_agreement(first: np.ndarray, second: np.ndarray) -> float:
 def keep_main_components(probabilities: torch.Tensor, structures: Sequence[Structure] = STRUCTURES) -> torch.Tensor:
     """Keep one connected part of every structure, of those that branch all large parts.
 
-    An island first goes to its second-best class, as where two chambers are mistaken for each other; what is still an
-    island then becomes background.
+    What lies apart first goes to its second-best class, as where two chambers are mistaken for each other; what still
+    lies apart then becomes background.
 
     Args:
         probabilities: ``(C, D, H, W)``, adding up to 1; changed in place.

@@ -31,7 +31,15 @@ from typing import Any, Literal, NamedTuple
 from mkd_core.errors import InputError
 from mkd_core.inference.geometry import Spacing
 from mkd_core.method.strides import level_strides, total
-from mkd_core.protocol import Modality
+from mkd_core.protocol import (
+    BOX_SIDE_RANGE,
+    DEVICES_IN_WORDS,
+    GRID_SPACING_RANGE,
+    MAX_THREADS,
+    Modality,
+    Precision,
+    TargetPolicy,
+)
 from mkd_core.structures import BY_KEY, STRUCTURES, Structure, labelled
 
 #: What the generators do in a phase.
@@ -245,7 +253,7 @@ class Stage:
 
     steps: int = _setting(6000, "length", "steps", least=1)
     spacing_mm: float | tuple[float, float, float] = _setting(
-        2.0, "voxel size; three numbers (x, y, z) where slices are thick", "mm", least=0.3, most=10.0
+        2.0, "voxel size; three numbers (x, y, z) where slices are thick", "mm", *GRID_SPACING_RANGE
     )
     patch: int | tuple[int, int, int] = _setting(
         64,
@@ -348,10 +356,10 @@ class RunConfig:
     """How the run is carried out."""
 
     seed: int = _setting(0, "decides weights, patches and augmentation", least=0)
-    device: str = _setting("auto", "auto, cpu, cuda, cuda:N or mps")
-    precision: Literal["auto", "float32", "bfloat16"] = _setting("auto", "number format of the networks' arithmetic")
+    device: str = _setting("auto", DEVICES_IN_WORDS)
+    precision: Precision = _setting("auto", "number format of the networks' arithmetic")
     processes: int = _setting(1, "training processes on this machine; under torchrun its own count", least=1, most=64)
-    threads: int = _setting(0, "CPU threads of each process; 0 shares all cores", "threads", least=0, most=1024)
+    threads: int = _setting(0, "CPU threads of each process; 0 shares all cores", "threads", least=0, most=MAX_THREADS)
     num_workers: int = _setting(1, "processes that cut or render patches for each training process", least=0, most=64)
     average_decay: float = _setting(
         0.999, "decay of the exponential moving average of weights", least=0.0, most=0.99999
@@ -377,9 +385,9 @@ class BundleConfig:
     version: str = _setting("1.0", "version of the weights")
     licence: str = _setting("not stated", "licence of the weights")
     data: str = _setting("", "training data in words")
-    alignment: Literal["measured", "cycle", "none", "mean"] = _setting(
+    alignment: Literal["measured", TargetPolicy] = _setting(
         "measured",
-        "what S_syn sees of a target volume: its rendering there and back, itself, or both; measured takes what "
+        "what S_syn sees of a target volume: its reconstruction, itself, or both; measured takes what "
         "validates best (cycle, unless another gains 0.001 Dice)",
     )
     ensemble: Literal["mean", "measured"] = _setting(
@@ -391,7 +399,7 @@ class BundleConfig:
         "Research. Not a medical device; not for clinical decisions.", "what the weights are for"
     )
     box_mm: tuple[float, float, float] = _setting(
-        (256.0, 256.0, 320.0), "largest box that is segmented (x, y, z)", "mm", least=32.0, most=1000.0
+        (256.0, 256.0, 320.0), "largest box that is segmented (x, y, z)", "mm", *BOX_SIDE_RANGE
     )
 
 

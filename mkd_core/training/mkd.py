@@ -72,7 +72,7 @@ class Images:
         return {"t": self.t, "a2t": self.a2t}[name]
 
 
-class _Lesson(NamedTuple):
+class _Distillation(NamedTuple):
     """One distillation term: who teaches whom on which stream of images."""
 
     teacher: str
@@ -235,8 +235,8 @@ class MutualDistillation(nn.Module):
     ) -> Terms:
         """L_real and L_syn: supervision of each segmentor on its own stream, and what they teach each other."""
         config = self.config
-        lessons = self._lessons() if plan.distillation is not None else []
-        logits = self._segment(images, lessons, both_streams=plan.cross_supervision > 0)
+        distillations = self._distillations() if plan.distillation is not None else []
+        logits = self._segment(images, distillations, both_streams=plan.cross_supervision > 0)
         weights = self.class_weights**plan.class_weight_power
         truth = {"t": (y_t, labelled.t), "a2t": (y_a, labelled.a)}
 
@@ -256,10 +256,10 @@ class MutualDistillation(nn.Module):
             total=sum_over_processes,
         )
         distillation_weight = config.distillation_weight * (plan.distillation or 0.0)
-        for teacher, student, stream in lessons:
+        for teacher, student, stream in distillations:
             name = f"{teacher} to {student}"
             loss = learn(logits[teacher, stream][0], logits[student, stream][0])
-            count = sum((teacher, student) == lesson[:2] for lesson in lessons)
+            count = sum((teacher, student) == one[:2] for one in distillations)
             terms[name] = terms.get(name, 0.0) + distillation_weight * loss / count
         return terms
 
@@ -278,11 +278,11 @@ class MutualDistillation(nn.Module):
         }
         return discriminator_loss(*scores_t, gan) + discriminator_loss(*scores_a, gan), accuracies
 
-    def _lessons(self) -> list[_Lesson]:
+    def _distillations(self) -> list[_Distillation]:
         """Distillation terms that the settings ask for."""
         if not self.config.distillation_weight or self.segmentor_real is self.segmentor_syn:
             return []
-        lessons = []
+        distillations = []
         for teacher, student in (("syn", "real"), ("real", "syn")):
             streams = {
                 "teacher-stream": (_OWN_STREAM[teacher],),
@@ -290,18 +290,18 @@ class MutualDistillation(nn.Module):
                 "both": ("t", "a2t"),
             }[self.config.distillation_images]
             if self.config.distillation in ("both", f"{teacher}-to-{student}"):
-                lessons += [_Lesson(teacher, student, stream) for stream in streams]
-        return lessons
+                distillations += [_Distillation(teacher, student, stream) for stream in streams]
+        return distillations
 
     def _segment(
-        self, images: Images, lessons: list[_Lesson], both_streams: bool = False
+        self, images: Images, distillations: list[_Distillation], both_streams: bool = False
     ) -> dict[tuple[str, str], list[torch.Tensor]]:
         """Logits ``(N, C, D, H, W)`` by (segmentor, stream), of every segmentor on its own stream and on those of the
-        lessons that it takes part in, or on both; those of coarser levels follow them.
+        distillation terms that it takes part in, or on both; those of coarser levels follow them.
         """
         logits = {}
         for name, network in (("real", self.segmentor_real), ("syn", self.segmentor_syn)):
-            others = [lesson.stream for lesson in lessons if name in (lesson.teacher, lesson.student)]
+            others = [one.stream for one in distillations if name in (one.teacher, one.student)]
             streams = dict.fromkeys([_OWN_STREAM[name], *others, *(_NORM_STREAM if both_streams else ())])
             for stream in streams:
                 image = images.stream(stream)

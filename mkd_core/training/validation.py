@@ -60,7 +60,7 @@ def validate(
 
 
 #: Columns of :func:`panel`.
-PANEL_COLUMNS = ("image", "translated", "there and back", "S_real", "S_syn", "truth")
+PANEL_COLUMNS = ("image", "translation", "reconstruction", "S_real", "S_syn", "truth")
 
 
 @torch.no_grad()

@@ -27,10 +27,10 @@ class EditsQuestion:
         :param onAnswer: called with REPLACE or KEEP, unless the user cancels.
         """
         self._open(
-            _("Edited since the last run: {segments}. A new run would replace these edits.").format(
-                segments=", ".join(edited)
-            ),
-            _("Keep my edits, use a new segmentation"),
+            _(
+                "Edited since the last run: {segments}. A new run would replace these edits; to keep them, it makes a "
+                "new segmentation."
+            ).format(segments=", ".join(edited)),
             _("Segment again into a new segmentation. The edited one stays as it is."),
             onAnswer,
         )
@@ -42,10 +42,10 @@ class EditsQuestion:
         :param onAnswer: called with REPLACE or KEEP, unless the user cancels.
         """
         self._open(
-            _("Edited since the last run: frame {frames}. A new run would replace these edits.").format(
-                frames=", ".join(str(frame + 1) for frame in edited)
-            ),
-            _("Keep my edits, segment the other frames"),
+            _(
+                "Edited since the last run: frame {frames}. A new run would replace these edits; to keep them, it "
+                "leaves these frames out."
+            ).format(frames=", ".join(str(frame + 1) for frame in edited)),
             _("Segment the other frames again. The edited ones stay as they are."),
             onAnswer,
         )
@@ -55,9 +55,8 @@ class EditsQuestion:
         self._onAnswer = None
         self._frame.visible = False
 
-    def _open(self, text: str, keepText: str, keepTip: str, onAnswer) -> None:
-        self._label.text = text
-        self._keepButton.text, self._keepButton.toolTip = keepText, keepTip
+    def _open(self, text: str, keepTip: str, onAnswer) -> None:
+        self._label.text, self._keepButton.toolTip = text, keepTip
         self._onAnswer = onAnswer
         self._frame.visible = True
 

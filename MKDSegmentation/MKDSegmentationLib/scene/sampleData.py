@@ -100,15 +100,15 @@ def loadSample(sample: Sample):
     :return: the volume node; of a beat the one that shows the selected frame. None if the user cancelled.
     :raises SampleError: if it could not be made.
     """
-    import SimpleITK as sitk
+    from mkd_core.io.volumes import read_volume  # ITK cannot open a path outside the code page of Windows
 
     from .phantom import addSequence, addVolume
 
     folder = _madeFolder(sample)
     if folder is None:
         return None
-    images = [sitk.ReadImage(str(path)) for path in sorted(folder.glob("image*.nrrd"))]
-    truths = [_volumesMl(sitk.ReadImage(str(path))) for path in sorted(folder.glob("truth*.nrrd"))]
+    images = [read_volume(path) for path in sorted(folder.glob("image*.nrrd"))]
+    truths = [_volumesMl(read_volume(path)) for path in sorted(folder.glob("truth*.nrrd"))]
     if sample.frames:
         from mkd_core.synthesis.heartbeat import BEAT_MS
 
