@@ -264,13 +264,14 @@ def _warnings(page: ReportPage, translate: Callable[[str], str]) -> str:
             f'<li class="amber"><span>{MARKS["amber"]}</span>{_e(describe(one, translate))}</li>'
             for one in page.function.warnings
         ]
-    edited = [
-        _e(entry.get("name") or BY_KEY[key].name)
-        for key, entry in (page.report.get("structures") or {}).items()
-        if entry.get("state") == "edited"
-    ]
-    if edited:
-        lines.append(f'<li class="none"><span>○</span><b>{", ".join(edited)}:</b> edited after the run.</li>')
+    for state in ("edited", "deleted"):
+        changed = [
+            _e(entry.get("name") or BY_KEY[key].name)
+            for key, entry in (page.report.get("structures") or {}).items()
+            if entry.get("state") == state
+        ]
+        if changed:
+            lines.append(f'<li class="none"><span>○</span><b>{", ".join(changed)}:</b> {state} after the run.</li>')
     if not lines:
         return "<h2>Warnings</h2><p>No sign of a failed segmentation. This says nothing about the patient.</p>"
     more = len(lines) - _MOST_WARNINGS

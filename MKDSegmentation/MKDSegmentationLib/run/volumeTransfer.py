@@ -9,6 +9,7 @@ parent transform, so they lie on exactly the volume's own grid. A non-linear tra
 one the volume's own geometry is handed over.
 """
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from ..steps import allAtOnce
 from .privateFolder import PrivateFolder, openPrivate
 
 PIECE_BYTES = 8 * 1024 * 1024  # written or read in one step; takes a hundredth of a second or two
+_FREED_BYTES = 4 * PIECE_BYTES  # of a file, in one step
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 _SCALE_TOLERANCE = 1e-3
 
@@ -298,6 +300,18 @@ class VolumeTransfer:
         return _("The temporary folder {folder} was cleared during the segmentation. Click Segment again.").format(
             folder=os.path.dirname(self.folder)
         )
+
+    def removeInSteps(self):
+        """Delete the folder with all that is in it; a generator, for to give back at once what a large file holds takes
+        a moment. The files must have been read.
+        """
+        for path in (self.volumePath, self.labelPath):
+            with contextlib.suppress(OSError):  # what is left goes with the folder
+                for size in range(os.path.getsize(path), 0, -_FREED_BYTES):
+                    os.truncate(path, max(0, size - _FREED_BYTES))
+                    yield
+        self.remove()
+        yield
 
     def remove(self) -> None:
         """Delete the folder with all that is in it."""

@@ -128,12 +128,15 @@ def _keep(state: tuple, figures: SegmentFigures) -> None:
     _measured[state] = figures
 
 
-def voxelsToMeasure(segmentationNode) -> int:
-    """Return how many voxels must be looked at to measure our segments without intensities: none if that was done."""
+def voxelsToMeasure(segmentationNode, segmentIds=None) -> int:
+    """Return how many voxels must be looked at to measure segments without intensities: none if that was done.
+
+    :param segmentIds: of the segments; None for all of ours.
+    """
     if segmentationNode is None or segmentationNode.GetSegmentation().GetSourceRepresentationName() != _BINARY:
         return 0
     count = 0
-    for segmentId in ourSegments(segmentationNode).values():
+    for segmentId in ourSegments(segmentationNode).values() if segmentIds is None else segmentIds:
         image = labelmapOf(segmentationNode, segmentId)
         labelValue = segmentationNode.GetSegmentation().GetSegment(segmentId).GetLabelValue()
         if image is not None and _state(image, labelValue, None, None) not in _measured:
