@@ -25,7 +25,15 @@ from Testing.support.panel_driving import (
     waitForStage,
     waitUntilReady,
 )
-from Testing.support.sequence_driving import FRAMES, addSequence, browserOf, framesOf, nodesNamed, segmentAll
+from Testing.support.sequence_driving import (
+    FRAMES,
+    addSequence,
+    browserOf,
+    framesOf,
+    functionRows,
+    nodesNamed,
+    segmentAll,
+)
 
 KEYS = [structure.key for structure in STRUCTURES]
 VOXEL_ML = 8 / 1000  # voxels of 2 mm
@@ -626,10 +634,6 @@ def beat(panel, slicerApp, worker):
     worker("beat")
     segmentAll(panel)
     return panel, volume
-
-
-def functionRows(panel):
-    return {row[0]: row[1:] for row in driving.tableTexts(panel.ui.functionTable)}
 
 
 def halveFrame(volume, frame, key="LV"):

@@ -262,6 +262,7 @@ def addHeart(modality: str, name: str, part: slice = slice(None)):
 
     from MKDSegmentationLib.scene.phantom import addVolume
 
+    from mkd_core.protocol import SHOWN_HU
     from mkd_core.synthesis import synthesize
     from Testing.harness import driving
 
@@ -269,7 +270,7 @@ def addHeart(modality: str, name: str, part: slice = slice(None)):
     volume = addVolume(image[:, :, part], name)
     if modality == "CT":
         volume.GetDisplayNode().SetAutoWindowLevel(False)
-        volume.GetDisplayNode().SetWindowLevel(900, 150)
+        volume.GetDisplayNode().SetWindowLevelMinMax(*SHOWN_HU)
     slicer.util.setSliceViewerLayers(background=volume)
     driving.processEvents()
     return volume

@@ -87,7 +87,7 @@ def ijkToRas(volumeNode) -> np.ndarray:
     """Return the 4 x 4 matrix from voxel indices (i, j, k) to the volume's own RAS frame in mm."""
     matrix = vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(matrix)
-    return _asArray(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
 
 
 def linearToWorld(volumeNode) -> np.ndarray:
@@ -99,7 +99,7 @@ def linearToWorld(volumeNode) -> np.ndarray:
         return np.eye(4)
     matrix = vtk.vtkMatrix4x4()
     transform.GetMatrixTransformToWorld(matrix)
-    return _asArray(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
 
 
 @dataclass(frozen=True)
@@ -141,10 +141,6 @@ class WorldGrid:
     def spacing(self) -> np.ndarray:
         """Voxel size along i, j, k in mm."""
         return np.linalg.norm(self.ijkToRas[:3, :3], axis=0)
-
-
-def _asArray(matrix) -> np.ndarray:
-    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
 
 
 def _isInvertible(matrix: np.ndarray) -> bool:
