@@ -164,13 +164,30 @@ def _length(low: float, high: float) -> Callable[[str], float]:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from mkd_core.archive.commands import add_commands
+
     parser = argparse.ArgumentParser(prog="mkd", description="Whole-heart segmentation of cardiac CT and MR.")
     parser.add_argument("--version", action="version", version=f"mkd {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_segment(commands)
+    _add_evaluate(commands)
+    _add_info(commands)
+    _add_dicom(commands)
+    _add_synthesize(commands)
+    _add_train(commands)
+    _add_experiment(commands)
+    add_commands(commands.add_parser("archive", help="segment a whole archive, and look at the results"))
+    return parser
 
-    segment = commands.add_parser("segment", help="segment the heart in a volume")
-    segment.add_argument("input", type=Path, help="volume (NRRD, NIfTI, MetaImage), or folder or .zip with DICOM")
-    segment.add_argument(
+
+#: The place for commands in a parser.
+_Commands = argparse._SubParsersAction
+
+
+def _add_segment(commands: _Commands) -> None:
+    command = commands.add_parser("segment", help="segment the heart in a volume")
+    command.add_argument("input", type=Path, help="volume (NRRD, NIfTI, MetaImage), or folder or .zip with DICOM")
+    command.add_argument(
         "output",
         type=Path,
         help="label map to write (.nii.gz, .nrrd, .mha): "
@@ -178,110 +195,120 @@ def _parser() -> argparse.ArgumentParser:
         + ", unless the weights say otherwise (mkd info); or, of a DICOM series, NAME.dcm: a DICOM Segmentation, and "
         "the measurements as DICOM SR in NAME.sr.dcm",
     )
-    segment.add_argument(
+    command.add_argument(
         "--series",
         metavar="UID|N",
         help="DICOM series to segment, by its number in the list of mkd dicom or its UID, instead of the best one",
     )
-    segment.add_argument(
+    command.add_argument(
         "--seg-type",
         choices=("binary", "labelmap"),
         default="binary",
         help="how a DICOM Segmentation stores its segments: labelmap is smaller, and not yet read by every viewer",
     )
-    segment.add_argument("--weights", type=Path, help="weights bundle (default: the one that comes with this package)")
-    segment.add_argument("--modality", choices=MODALITIES, default="CT")
-    _add_computing(segment)
-    segment.add_argument(
+    command.add_argument("--weights", type=Path, help="weights bundle (default: the one that comes with this package)")
+    command.add_argument("--modality", choices=MODALITIES, default="CT")
+    _add_computing(command)
+    command.add_argument(
         "--box",
         nargs=6,
         type=float,
         metavar=("X0", "X1", "Y0", "Y1", "Z0", "Z1"),
         help="segment this box round the heart, LPS mm, instead of looking for the heart",
     )
-    segment.add_argument("--structures", nargs="+", metavar="KEY", help="only these structures")
-    segment.add_argument(
+    command.add_argument("--structures", nargs="+", metavar="KEY", help="only these structures")
+    command.add_argument(
         "--segmentor",
         choices=SEGMENTORS,
         default="ensemble",
         help="whose prediction counts: both together, S_real's or S_syn's",
     )
-    segment.add_argument("--report", type=Path, help="figures, warnings and provenance as JSON")
-    segment.add_argument("--preview", type=Path, help="picture of slices through the heart (.png)")
-    segment.add_argument("--disagreement", type=Path, help="map of where the two segmentors differ, 0 to 1")
-    segment.add_argument("--aligned", type=Path, help="the volume as the generators rendered it")
-    _add_overwrite(segment)
-    segment.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    segment.set_defaults(run=_segment)
+    command.add_argument("--report", type=Path, help="figures, warnings and provenance as JSON")
+    command.add_argument("--preview", type=Path, help="picture of slices through the heart (.png)")
+    command.add_argument("--disagreement", type=Path, help="map of where the two segmentors differ, 0 to 1")
+    command.add_argument("--aligned", type=Path, help="the volume as the generators rendered it")
+    _add_overwrite(command)
+    command.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    command.set_defaults(run=_segment)
 
-    evaluate = commands.add_parser("evaluate", help="measure how good a weights bundle is on labelled volumes")
-    evaluate.add_argument(
+
+def _add_evaluate(commands: _Commands) -> None:
+    command = commands.add_parser("evaluate", help="measure how good a weights bundle is on labelled volumes")
+    command.add_argument(
         "bundle", type=Path, help="weights bundle, or the word “default” for the one that comes with this package"
     )
-    evaluate.add_argument(
+    command.add_argument(
         "data",
         type=Path,
         help="MM-WHS folder as downloaded, or CSV file with the columns image, label, modality, split, structures",
     )
-    evaluate.add_argument(
+    command.add_argument(
         "--out",
         type=Path,
         default=Path("evaluation"),
         metavar="FOLDER",
         help="folder for results (default: evaluation); the same command continues there after a stop",
     )
-    evaluate.add_argument("--modality", choices=MODALITIES, help="only cases of this modality (default: both)")
-    evaluate.add_argument("--split", help="only cases of this split, such as test (default: all)")
-    evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N cases")
-    _add_computing(evaluate)
-    _add_overwrite(evaluate)
-    evaluate.add_argument("--no-figure", action="store_true", help="draw no figure; matplotlib is then not needed")
-    evaluate.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    evaluate.set_defaults(run=_evaluate)
+    command.add_argument("--modality", choices=MODALITIES, help="only cases of this modality (default: both)")
+    command.add_argument("--split", help="only cases of this split, such as test (default: all)")
+    command.add_argument("--limit", type=int, metavar="N", help="only the first N cases")
+    _add_computing(command)
+    _add_overwrite(command)
+    command.add_argument("--no-figure", action="store_true", help="draw no figure; matplotlib is then not needed")
+    command.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    command.set_defaults(run=_evaluate)
 
-    info = commands.add_parser("info", help="say what a weights bundle is")
-    info.add_argument(
+
+def _add_info(commands: _Commands) -> None:
+    command = commands.add_parser("info", help="say what a weights bundle is")
+    command.add_argument(
         "bundle", type=Path, nargs="?", help="weights bundle (default: the one that comes with this package)"
     )
-    info.add_argument("--json", action="store_true", help="the whole description as JSON")
-    info.set_defaults(run=_info)
+    command.add_argument("--json", action="store_true", help="the whole description as JSON")
+    command.set_defaults(run=_info)
 
-    dicom = commands.add_parser("dicom", help="list the DICOM series in folders and archives, and which one is best")
-    dicom.add_argument(
+
+def _add_dicom(commands: _Commands) -> None:
+    command = commands.add_parser("dicom", help="list the DICOM series in folders and archives, and which one is best")
+    command.add_argument(
         "paths",
         nargs="+",
         metavar="FOLDER",
         help="folder, .zip archive or DICOMDIR; or the address of a DICOMweb server",
     )
-    dicom.add_argument("--modality", choices=MODALITIES, default="CT", help="modality that is looked for")
-    dicom.add_argument("--json", action="store_true", help="everything as JSON")
-    dicom.set_defaults(run=_dicom)
+    command.add_argument("--modality", choices=MODALITIES, default="CT", help="modality that is looked for")
+    command.add_argument("--json", action="store_true", help="everything as JSON")
+    command.set_defaults(run=_dicom)
 
-    synthesize = commands.add_parser("synthesize", help="make a synthetic heart CT or MR with its truth")
-    synthesize.add_argument(
+
+def _add_synthesize(commands: _Commands) -> None:
+    command = commands.add_parser("synthesize", help="make a synthetic heart CT or MR with its truth")
+    command.add_argument(
         "paths",
         type=Path,
         nargs="+",
         metavar="[LABELMAP] IMAGE [TRUTH]",
         help="tissue label map to render (default: a heart drawn from the seed), image to write, truth to write",
     )
-    synthesize.add_argument("--modality", choices=MODALITIES, default="CT")
-    synthesize.add_argument("--seed", type=_whole_number(0, 2**63 - 1), default=0)
-    synthesize.add_argument("--spacing", type=_length(0.3, 20.0), default=1.0, help="voxel size, mm (0.3 to 20)")
-    _add_overwrite(synthesize)
-    synthesize.add_argument(
+    command.add_argument("--modality", choices=MODALITIES, default="CT")
+    command.add_argument("--seed", type=_whole_number(0, 2**63 - 1), default=0)
+    command.add_argument("--spacing", type=_length(0.3, 20.0), default=1.0, help="voxel size, mm (0.3 to 20)")
+    _add_overwrite(command)
+    command.add_argument(
         "--frames",
         type=_whole_number(1, 1000),
         help="make the frames of one heartbeat, end-diastole first: IMAGE_00, IMAGE_01 and so on",
     )
-    synthesize.set_defaults(run=_synthesize)
+    command.set_defaults(run=_synthesize)
 
-    train = commands.add_parser(
+
+def _add_train(commands: _Commands) -> None:
+    command = commands.add_parser(
         "train", help="train weights on labelled CT and unpaired labelled MR, or on rendered hearts"
     )
-    train.add_argument("config", type=Path, nargs="?", help="settings of the run (.toml)")
-    train.add_argument("--out", type=Path, help="folder of the run, instead of the one that the settings name")
-    train.add_argument(
+    command.add_argument("config", type=Path, nargs="?", help="settings of the run (.toml)")
+    command.add_argument("--out", type=Path, help="folder of the run, instead of the one that the settings name")
+    command.add_argument(
         "--set",
         dest="changes",
         action="append",
@@ -289,35 +316,35 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="a setting instead of the file's, such as data.hearts=FOLDER or run.device=cpu; may be repeated",
     )
-    train.add_argument(
+    command.add_argument(
         "--settings",
         action="store_true",
         help="print all settings with their defaults and units, as a file to start from",
     )
-    train.set_defaults(run=_train)
+    command.set_defaults(run=_train)
 
-    experiment = commands.add_parser("experiment", help="compare the method with others where labels are scarce")
-    experiment.add_argument("name", choices=("scarce-labels", "cine-lge"))
-    experiment.add_argument(
+
+def _add_experiment(commands: _Commands) -> None:
+    command = commands.add_parser("experiment", help="compare the method with others where labels are scarce")
+    command.add_argument("name", choices=("scarce-labels", "cine-lge"))
+    command.add_argument(
         "--hearts",
         type=Path,
         help="for scarce-labels: folder of tissue maps NAME_NUMBER.nii.gz, 1 to 240 (default: drawn from formulas)",
     )
-    experiment.add_argument("--data", type=Path, help="for cine-lge: folder with cine and lge")
-    experiment.add_argument(
+    command.add_argument("--data", type=Path, help="for cine-lge: folder with cine and lge")
+    command.add_argument(
         "--target", choices=("lge", "cine"), default="lge", help="for cine-lge: what is segmented (default: lge)"
     )
-    experiment.add_argument("--out", type=Path, help="folder for volumes, runs and results (default: runs/NAME)")
-    experiment.add_argument(
+    command.add_argument("--out", type=Path, help="folder for volumes, runs and results (default: runs/NAME)")
+    command.add_argument(
         "--results", type=Path, help="folder for table, figure and what every run gave (default: the folder --out)"
     )
-    experiment.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows of the table")
-    experiment.add_argument("--pairs", type=int, help="only so many pairs of draw and seed")
-    experiment.add_argument(
-        "--labelled", type=int, nargs="+", metavar="N", help="only these numbers of labelled people"
-    )
-    experiment.add_argument("--steps", type=int, help="length of a run instead of the scale's")
-    experiment.add_argument(
+    command.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows of the table")
+    command.add_argument("--pairs", type=int, help="only so many pairs of draw and seed")
+    command.add_argument("--labelled", type=int, nargs="+", metavar="N", help="only these numbers of labelled people")
+    command.add_argument("--steps", type=int, help="length of a run instead of the scale's")
+    command.add_argument(
         "--set",
         action="append",
         default=[],
@@ -325,21 +352,16 @@ def _parser() -> argparse.ArgumentParser:
         help="a setting of all rows that do not have their own, such as method.temperature=3 or "
         "networks.segmentor_norm=instance; may be repeated",
     )
-    experiment.add_argument(
+    command.add_argument(
         "--scale",
         choices=("tiny", "small", "full"),
         default="small",
         help="tiny: minutes, shows that it works; small: hours on two cores; full: for a graphics card",
     )
-    experiment.add_argument("--jobs", type=int, default=2, help="runs at a time")
-    experiment.add_argument("--threads", type=int, default=1, help="CPU threads of each run")
-    experiment.add_argument("--device", default="auto", help=DEVICES_IN_WORDS)
-    experiment.set_defaults(run=_experiment)
-
-    from mkd_core.archive.commands import add_commands
-
-    add_commands(commands.add_parser("archive", help="segment a whole archive, and look at the results"))
-    return parser
+    command.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    command.add_argument("--threads", type=int, default=1, help="CPU threads of each run")
+    command.add_argument("--device", default="auto", help=DEVICES_IN_WORDS)
+    command.set_defaults(run=_experiment)
 
 
 def _add_overwrite(command: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NotRequired, TypedDict, TypeVar, cast
@@ -97,6 +98,11 @@ _MAX_QUOTE = 100
 
 #: Largest magnitude of a figure in a report.
 _MAX_FIGURE = 1e15
+
+# ---- files ----
+
+#: What files are called while they are written, see :mod:`mkd_core.io.atomic`.
+DRAFT_NAME = re.compile(r"\.mkd-[0-9a-f]{16}(\.\w+)*")
 
 # ---- options ----
 

@@ -11,7 +11,17 @@ import pytest
 
 from mkd_core.errors import InputError
 from mkd_core.io import atomic
-from mkd_core.io.atomic import MARK_PLACEHOLDER, OutputFiles, made_here, write_bytes, write_file, write_new, write_text
+from mkd_core.io.atomic import (
+    MARK_PLACEHOLDER,
+    OutputFiles,
+    made_here,
+    remove_drafts,
+    write_bytes,
+    write_file,
+    write_new,
+    write_text,
+)
+from mkd_core.protocol import DRAFT_NAME
 
 posix = pytest.mark.skipif(os.name != "posix", reason="modes and links as on POSIX")
 
@@ -77,12 +87,23 @@ def test_a_new_file_is_whole_and_stays(tmp_path, monkeypatch, has_links):
     assert names(tmp_path) == ["key"]
 
 
+def test_drafts_of_a_killed_run_are_removed_and_nothing_else(tmp_path):
+    draft = tmp_path / ".mkd-0123456789abcdef.mkd"
+    others = [tmp_path / ".mkd-notes", tmp_path / "last.safetensors", tmp_path / ".hidden"]
+    for path in (draft, *others):
+        path.write_bytes(b"")
+    remove_drafts(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(others)
+    remove_drafts(tmp_path / "nowhere")
+
+
 @posix
 def test_the_name_of_a_draft_cannot_be_guessed_and_a_link_in_its_place_is_not_followed(tmp_path, monkeypatch):
     drafts = []
     for _ in range(2):
         write_file(tmp_path / "a.nii.gz", lambda draft: drafts.append(draft.name))
     assert drafts[0] != drafts[1] and all(name.endswith(".nii.gz") and len(name) > 20 for name in drafts)
+    assert all(DRAFT_NAME.fullmatch(name) for name in drafts), "they could not be cleared away after a crash"
 
     (tmp_path / "victim").write_text("precious")
     monkeypatch.setattr(atomic.secrets, "token_hex", lambda count: "known")

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from mkd_core.errors import InputError
-from mkd_core.training.checkpoint import NAMES, Checkpoints, DamagedError, decode, encode, remove_drafts
+from mkd_core.training.checkpoint import NAMES, Checkpoints, DamagedError, decode, encode
 
 
 def _content(step=1):
@@ -144,13 +144,3 @@ def test_file_and_folder_are_brought_to_the_disk_and_the_name_comes_between(tmp_
     monkeypatch.setattr(os, "replace", seen_replace)
     Checkpoints(tmp_path).save({"step": 1})
     assert done == ["file", "name", "folder"]
-
-
-def test_drafts_of_a_killed_run_are_removed_and_nothing_else(tmp_path):
-    draft = tmp_path / ".mkd-0123456789abcdef.mkd"
-    others = [tmp_path / ".mkd-notes", tmp_path / "last.safetensors", tmp_path / ".hidden"]
-    for path in (draft, *others):
-        path.write_bytes(b"")
-    remove_drafts(tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted(others)
-    remove_drafts(tmp_path / "nowhere")

@@ -670,7 +670,7 @@ def _try_endurance(bench: Bench, runs: int) -> Outcome:
             _run_often(bench, runs // 4)  # what is made once is made by then
             first, first_megabytes = _usage(bench), _megabytes()
             _run_often(bench, runs - runs // 4)
-            with contextlib.suppress(TimeoutError):  # what only takes its time to end is no leak
+            with contextlib.suppress(TimeoutError):  # threads that Qt keeps for half a minute are no leak
                 bench.wait_for(lambda: not _grown(first, _usage(bench)), "the end of what has grown")
             grown = _grown(first, _usage(bench))
             megabytes = _megabytes() - first_megabytes

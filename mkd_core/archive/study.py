@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from mkd_core.archive.identity import anonymous, public_text, without_names
 from mkd_core.archive.ledger import Outcome, Task
 from mkd_core.errors import BundleError, DeviceError, InputError, MKDError
-from mkd_core.io.atomic import OutputFiles, write_text
+from mkd_core.io.atomic import OutputFiles, remove_drafts, write_text
 from mkd_core.io.dicom_files import UNPACKING_ERRORS
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import MODALITIES, Finding, SegmentationOptions, findings
@@ -44,8 +44,6 @@ POINTS = {"red": 10.0, "amber": 3.0, "disagreement": 20.0}
 
 #: The largest volume that is taken out of a .zip, bytes.
 _LARGEST_MEMBER = 8 << 30
-
-_DRAFTS = ".mkd-*"
 
 #: Numbers of the errors of a disk that is full, or of which a user has had a share.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -183,8 +181,7 @@ def was_started(run: Path, identifier: str) -> bool:
 
 def sweep(run: Path, identifier: str) -> None:
     """Remove what a dead worker left of a series: drafts of files, and the sign that it had begun."""
-    for draft in result_folder(run, identifier).glob(_DRAFTS):
-        draft.unlink(missing_ok=True)
+    remove_drafts(result_folder(run, identifier))
     _mark(run, identifier).unlink(missing_ok=True)
 
 

@@ -34,6 +34,7 @@ from types import TracebackType
 
 from mkd_core.errors import InputError
 from mkd_core.measure.messages import finding, refusal
+from mkd_core.protocol import DRAFT_NAME
 
 _TAG = b"mkd sha256:"
 
@@ -300,6 +301,13 @@ def replace(source: Path | str, target: Path | str) -> None:
             if sys.platform != "win32" or time.monotonic() > limit:
                 raise
         time.sleep(0.05)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove what a process that was killed left half written in a folder that is ours."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if DRAFT_NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
 
 
 def made_here(path: Path) -> bool:

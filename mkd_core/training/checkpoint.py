@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -43,19 +42,9 @@ _DTYPES = {
 #: Files of the two generations.
 NAMES = ("checkpoint-a.mkd", "checkpoint-b.mkd")
 
-#: Names under which files are written before they get their own, see :mod:`mkd_core.io.atomic`.
-_DRAFT = re.compile(r"\.mkd-[0-9a-f]{16}(\..*)?")
-
 
 class DamagedError(ValueError):
     """The bytes are not what was written; the text says how, as the end of a sentence."""
-
-
-def remove_drafts(folder: Path) -> None:
-    """Remove what a killed run left half written in its folder."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if _DRAFT.fullmatch(path.name) and path.is_file() and not path.is_symlink():
-            path.unlink(missing_ok=True)
 
 
 class Checkpoints:

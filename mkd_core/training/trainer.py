@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from mkd_core.errors import InputError
 from mkd_core.inference.execution import choose_precision
+from mkd_core.io.atomic import remove_drafts
 from mkd_core.io.bundle import Bundle, load_bundle
 from mkd_core.method.networks import TRAINING_ONLY
 from mkd_core.protocol import SegmentationOptions
@@ -140,8 +141,8 @@ class Trainer:
 
     def _on_run_start(self) -> None:
         if self.is_first:
-            checkpoint.remove_drafts(self.out)
-            checkpoint.remove_drafts(self.out / "prepared")
+            remove_drafts(self.out)
+            remove_drafts(self.out / "prepared")
         notes = self._resume()
         self.out.mkdir(parents=True, exist_ok=True)
         self.fabric.barrier()

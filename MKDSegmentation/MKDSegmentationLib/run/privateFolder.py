@@ -16,6 +16,8 @@ import stat
 import sys
 import tempfile
 
+from mkd_core.protocol import DRAFT_NAME
+
 PREFIX = "MKDSegmentation-"
 _FOLDER_NAME = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")  # as tempfile.mkdtemp makes it
 _LOCK_NAME = "in-use"
@@ -23,8 +25,6 @@ _ATTEMPTS = 3
 
 #: Names of the files that a run or a download makes.
 FILE_NAMES = ("volume.nrrd", "labels.nrrd", "disagreement.nrrd", "aligned.nrrd", "weights.part")
-#: Name of a file of mkd_core that is still being written; see mkd_core.io.atomic.
-_DRAFT_NAME = re.compile(r"\.mkd-[0-9a-f]{16}(\.\w+)*")
 
 
 class PrivateFolder:
@@ -113,7 +113,7 @@ def _isOurs(entry: os.DirEntry) -> bool:
 
 
 def _isOurName(name: str) -> bool:
-    return name in (_LOCK_NAME, *FILE_NAMES) or _DRAFT_NAME.fullmatch(name) is not None
+    return name in (_LOCK_NAME, *FILE_NAMES) or DRAFT_NAME.fullmatch(name) is not None
 
 
 def _newLock(folder: str) -> int | None:
