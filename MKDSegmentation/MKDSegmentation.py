@@ -91,9 +91,13 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic: lib.Logic | None = None
         self._parameterNode = None
         self._parameterNodeGuiTag = None
-        self._shownInput = None
+        self._shownInput, self._shownFrame = None, None
         self._outcome = None  # of the last run, as long as it is worth telling
         self._isHeld = False  # True while changes follow each other, so that the panel is shown after the last one
+        self._updateTimer = qt.QTimer()  # what a run changes within a turn of the event loop is shown once
+        self._updateTimer.setSingleShot(True)
+        self._updateTimer.setInterval(0)
+        self._updateTimer.connect("timeout()", self._onChangesOver)
         self._look = lib.VolumeLook()
         self._warmTimer = qt.QTimer()
         self._warmTimer.setSingleShot(True)
@@ -112,7 +116,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._createSections()
         self._wrappedLabels = lib.WrappedLabels(uiWidget)
         self._keyboard = lib.KeyboardAccess(uiWidget, self.ui.segmentButton, self._runButtons.takeQuestionBack)
-        self.logic.measurements.onMeasured = self._updatePanel
+        self.logic.measurements.onMeasured = self._onChangesOver
 
         scene = slicer.mrmlScene
         for event in (scene.StartCloseEvent, scene.StartImportEvent):
@@ -171,6 +175,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._newerWeights.close()
             self._runButtons.close()
         self._warmTimer.stop()
+        self._updateTimer.stop()
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -215,7 +220,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
             self._choices.setParameterNode(None)
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
-            self.removeObservers(self._updatePanel)
+            self.removeObservers(self._onSelectedNodeModified)
         self._parameterNode = parameterNode
         if self._parameterNode:
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
@@ -356,11 +361,11 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Notice voxels that come after their node, transforms, and segments of the user: each may allow or forbid a
         run.
         """
-        self.removeObservers(self._updatePanel)
+        self.removeObservers(self._onSelectedNodeModified)
         volume, segmentation = self._parameterNode.inputVolume, self._parameterNode.outputSegmentation
         if volume:
             for event in (vtk.vtkCommand.ModifiedEvent, volume.ImageDataModifiedEvent, volume.TransformModifiedEvent):
-                self.addObserver(volume, event, self._updatePanel)
+                self.addObserver(volume, event, self._onSelectedNodeModified)
         if segmentation:
             for event in (
                 vtk.vtkCommand.ModifiedEvent,
@@ -368,11 +373,11 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 slicer.vtkSegmentation.SegmentAdded,
                 slicer.vtkSegmentation.SegmentRemoved,
             ):
-                self.addObserver(segmentation, event, self._updatePanel)
+                self.addObserver(segmentation, event, self._onSelectedNodeModified)
         box = self._parameterNode.heartBox
         if box:  # its name and whether it is drawn
             for event in (vtk.vtkCommand.ModifiedEvent, box.PointPositionDefinedEvent, box.PointRemovedEvent):
-                self.addObserver(box, event, self._updatePanel)
+                self.addObserver(box, event, self._onSelectedNodeModified)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeAboutToBeRemoved(self, caller, event, node) -> None:
@@ -383,8 +388,34 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._choices.offer(self._weights.structures)
         self._updatePanel()
 
-    def _updatePanel(self, caller=None, event=None) -> None:
+    def _onSelectedNodeModified(self, caller=None, event=None) -> None:
+        if self._isHeld:
+            return
+        if self.logic.isRunning:  # which changes nodes many times within a turn
+            self._updateTimer.start()
+        else:
+            self._onChangesOver()
+
+    def _onChangesOver(self) -> None:
+        """Show what changed; edited segments wait for their figures, which take longer. A frame of a sequence that
+        comes into view does not: it must not stand beside the figures of another one.
+        """
+        if self._parameterNode and self._selectedFrame() == self._shownFrame:
+            isWaiting = self.logic.measurements.isWaitingFor(self._parameterNode.outputSegmentation)
+        else:
+            isWaiting = False
+        if not isWaiting:
+            self._updatePanel()
+
+    def _selectedFrame(self) -> int | None:
+        """Return the number of the frame that the selected volume shows, None if it is none of a sequence."""
+        frames = lib.FrameSequence.of(self._parameterNode.inputVolume)
+        return frames.browser.GetSelectedItemNumber() if frames is not None else None
+
+    def _updatePanel(self) -> None:
+        self._updateTimer.stop()
         if self._parameterNode and not self._isHeld:
+            self._shownFrame = self._selectedFrame()
             self._show(self._currentState())
 
     def _currentState(self) -> lib.PanelState:

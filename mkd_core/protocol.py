@@ -99,6 +99,12 @@ _MAX_QUOTE = 100
 #: Largest magnitude of a figure in a report.
 _MAX_FIGURE = 1e15
 
+# ---- pictures ----
+
+#: Values that are shown black and white: of a CT in HU, from fat to dense contrast agent; percentiles of others.
+SHOWN_HU = (-250.0, 650.0)
+SHOWN_PERCENTILES = (1.0, 99.5)
+
 # ---- files ----
 
 #: What files are called while they are written, see :mod:`mkd_core.io.atomic`.

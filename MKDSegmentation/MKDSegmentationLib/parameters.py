@@ -17,7 +17,7 @@ class MKDSegmentationParameterNode:
     """Choices saved with the scene.
 
     inputVolume - the CT or MR volume to segment.
-    outputSegmentation - the node that receives the seven segments; none means that a new one is made.
+    outputSegmentation - the node that receives the structures; none means that a new one is made.
     modality - what kind of image the input volume is.
     heartBox - box round the heart that the user drew; none means that the heart is found automatically.
     excludedStructures - keys of the structures that are not wanted, separated by blanks.

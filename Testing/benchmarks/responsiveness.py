@@ -82,7 +82,7 @@ def main() -> int:
     watch = Watch()
 
     def is_ready() -> bool:
-        return ui.segmentButton.text == "Segment" and not panel.logic.measurements._timer.active
+        return ui.segmentButton.text == "Segment" and not panel.logic.measurements.isBusy
 
     def has_figures() -> bool:
         return is_ready() and panel._clinical.geometry is not None

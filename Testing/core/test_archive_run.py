@@ -293,16 +293,32 @@ def test_the_dashboard_without_its_package_is_refused_in_words(indexed, capsys, 
     assert "pip install bokeh" in capsys.readouterr().err
 
 
-def test_a_worker_returns_what_it_keeps_of_large_studies_now_and_then(monkeypatch, tiny_bundle_path):
-    from mkd_core.archive.run import _RELEASE_EVERY, _Prepared
-    from mkd_core.inference import memory
+@pytest.mark.parametrize("limit, most", [(None, 4 << 30), (2 << 30, 3 << 29), (64 << 30, 4 << 30)])
+def test_a_worker_returns_what_a_large_study_leaves_and_keeps_what_the_next_one_needs(
+    monkeypatch, tiny_bundle_path, limit, most
+):
+    import torch
 
+    from mkd_core.archive import run
+    from mkd_core.inference import memory, pipeline
+    from mkd_core.io import bundle
+    from Testing.support.archive_faults import known_bundle
+
+    monkeypatch.setattr(bundle, "load_bundle", known_bundle)
+    monkeypatch.setattr(pipeline, "warm", lambda *_: None)
+    # This process stays as it is.
+    monkeypatch.setattr(memory, "retain_memory", lambda: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(sitk.ProcessObject, "SetGlobalDefaultNumberOfThreads", lambda _: None)
+    monkeypatch.setattr(run, "_resident", lambda: 1 << 30)
+    prepared = run._Prepared(Settings(str(tiny_bundle_path), known_bundle(tiny_bundle_path).sha256), Path(), False)
+    prepared.setup(SimpleNamespace(memory_manager=SimpleNamespace(memory_limit=limit)))
     released = []
-    monkeypatch.setattr(memory, "release_memory", lambda: released.append(prepared.studies))
-    prepared = _Prepared(Settings(str(tiny_bundle_path), ""), Path(), False)
-    for _ in range(2 * _RELEASE_EVERY + 1):
-        prepared.release_now_and_then()
-    assert released == [_RELEASE_EVERY, 2 * _RELEASE_EVERY]
+    monkeypatch.setattr(memory, "release_memory", lambda: released.append(True))
+    for held, count in ((most, 0), (most + 1, 1), (most // 2, 1)):
+        monkeypatch.setattr(run, "_resident", lambda held=held: held)
+        prepared.release_what_is_too_much()
+        assert len(released) == count
 
 
 # ---- what the benchmark makes of its figures ----

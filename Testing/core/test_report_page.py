@@ -142,6 +142,12 @@ def test_an_edited_structure_shows_no_agreement_and_no_light_of_ours():
     assert "Right atrium edited 99 310 ○" in shown and "Right atrium: edited after the run." in shown
 
 
+def test_a_deleted_structure_is_told_where_nothing_else_is():
+    gone = {"volume_ml": None, "mean_intensity": None, "agreement": None, "warnings": [], "state": "deleted"}
+    shown = _Text(report_html(page(report=report(RA=gone)))).text
+    assert "Right atrium: deleted after the run." in shown and "No sign of a failed segmentation." not in shown
+
+
 def test_the_page_of_a_sequence_has_its_function_and_curve():
     frames = [report(LV=entry("LV", volume_ml=volume)) for volume in (150.0, 90.0, 60.0, 120.0)]
     function = cardiac_function(frames)
@@ -171,6 +177,38 @@ def test_the_bulls_eye_has_each_segment_where_the_american_heart_association_put
     assert places[2.0][1] < 0 < places[3.0][1] and places[6.0][1] < 0 < places[5.0][1]
     assert places[17.0] == (0.0, 0.0)
     assert "not measured" in bullseye_svg({})
+
+
+def test_the_bulls_eye_is_legible_on_white_paper_and_on_a_dark_panel():
+    for ink, behind in ((None, (255, 255, 255)), ("#eeeeee", (50, 50, 50))):
+        source = bullseye_svg({}, **({} if ink is None else {"ink": ink}))
+        captions = re.search(r"\.side\{[^}]*fill:([^}]+)\}", source).group(1)
+        assert contrast(rgb(captions), behind) >= 7.0
+        lines = [rgb(colour) for colour in re.findall(r'<g fill="none" stroke="([^"]+)"', source)]
+        for beside in (behind, *(colour_of(float(mm)) for mm in range(4, 17))):
+            assert max(contrast(line, beside) for line in lines) >= 3.0
+    for mm in range(4, 17):
+        fill, ink = re.search(
+            r'<circle r="12" fill="rgb\(([^)]+)\)">.*?fill="([^"]+)"', bullseye_svg({17: mm})
+        ).groups()
+        assert contrast(rgb(ink), tuple(map(int, fill.split(",")))) >= 3.9
+
+
+def rgb(css: str) -> tuple[int, ...]:
+    """Channels 0 to 255 of a colour as #rgb or #rrggbb."""
+    digits = css[1:] if len(css) == 7 else "".join(2 * digit for digit in css[1:])
+    return tuple(bytes.fromhex(digits))
+
+
+def contrast(one: tuple[int, ...], other: tuple[int, ...]) -> float:
+    """Contrast ratio of two sRGB colours as the Web Content Accessibility Guidelines 2.2 define it, 1 to 21."""
+
+    def luminance(colour):
+        linear = [c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
 
 
 def test_thicker_is_darker():

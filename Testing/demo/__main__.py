@@ -111,12 +111,13 @@ def takePicture(panel, volume, segmentation, path: Path) -> None:
     """Write one picture of the panel, three slices through the middle of the heart and the surfaces."""
     import slicer
 
+    from mkd_core.protocol import SHOWN_HU
     from Testing.harness import views
 
     display = volume.GetDisplayNode()
     if display is not None and slicer.util.arrayFromVolume(volume).min() < -500:  # CT: show blood, muscle and fat
         display.SetAutoWindowLevel(False)
-        display.SetWindowLevel(900, 150)
+        display.SetWindowLevelMinMax(*SHOWN_HU)
     slicer.util.setSliceViewerLayers(background=volume)
     bounds = np.zeros(6)
     segmentation.GetRASBounds(bounds)

@@ -100,7 +100,7 @@ def test_from_the_segment_editor_one_comes_back_to_what_was_selected(panel, volu
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentations()[0], "LA", volume)
     slicer.util.setSliceViewerLayers(background=other)  # what one looks at there decides nothing here
     panel.parent.enter()
-    driving.waitUntil(lambda: not panel.logic.measurements._timer.active, message="the figures")
+    driving.waitUntil(lambda: not panel.logic.measurements.isBusy, message="the figures")
     assert panel.ui.inputSelector.currentNode() is volume
     assert panel.ui.outputSelector.currentNode() is segmentations()[0]
     assert panel.ui.resultsTable.currentRow() == 2 and panel.ui.resultsTable.selectedItems()
@@ -111,7 +111,7 @@ def test_a_deleted_structure_cannot_be_edited(panel, volume, worker):
     worker("good")
     segment(panel)
     segmentations()[0].GetSegmentation().RemoveSegment("RA")
-    driving.waitUntil(lambda: not panel.logic.measurements._timer.active, message="the figures")
+    driving.waitUntil(lambda: not panel.logic.measurements.isBusy, message="the figures")
     panel.ui.resultsTable.selectRow(3)
     assert not panel.ui.editButton.enabled
     panel.ui.resultsTable.selectRow(4)
@@ -317,16 +317,19 @@ def test_the_panel_says_when_the_views_show_another_volume(panel, volume):
     import slicer
 
     label = panel.ui.shownVolumeLabel
-    assert "No slice view shows this volume." in label.text and label.visible
+    assert "No slice view shows “CT”, which is selected." in label.text and label.visible
     slicer.util.setSliceViewerLayers(background=volume)
     assert not label.visible
     other = addVolume("Other <b>", seed=1)
     slicer.util.setSliceViewerLayers(background=other)
-    assert "“Other &lt;b&gt;”, not this volume" in label.text and label.visible
+    assert "“Other &lt;b&gt;”, not “CT”, which is selected" in label.text and label.visible
+    driving.click(panel.ui.inputCollapsibleButton)
+    assert label.visible, "the sentence stands by the button that segments"
     driving.followLink(label)
     assert backgrounds() == {volume.GetID()} and not label.visible
+    driving.click(panel.ui.inputCollapsibleButton)
     driving.choose(panel.ui.inputSelector, "Other <b>")
-    assert "“CT”, not this volume" in label.text
+    assert "“CT”, not “Other &lt;b&gt;”" in label.text
     slicer.util.setSliceViewerLayers(foreground=other, foregroundOpacity=0.5)
     assert not label.visible, "it lies over the other one"
     slicer.util.setSliceViewerLayers(foregroundOpacity=0.0)
@@ -343,4 +346,4 @@ def test_views_that_the_layout_does_not_have_show_nothing(panel, volume):
     assert not label.visible, "two views show it"
     for name in ("Yellow", "Green"):
         slicer.mrmlScene.GetNodeByID(f"vtkMRMLSliceNode{name}").SetMappedInLayout(0)
-    assert "“Other”, not this volume" in label.text and label.visible
+    assert "“Other”, not “CT”" in label.text and label.visible

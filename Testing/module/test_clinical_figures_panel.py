@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 from mkd_core.structures import BY_KEY
+from Testing.harness.pythonqt import unwrap
 from Testing.support.panel_driving import addSolidHeart, draw, driving, segment, segmentations
 from Testing.support.solid_heart import AORTA_MM, TRUNK_MM, WALL_MM
 
@@ -31,7 +32,7 @@ def settle(panel):
     """Wait until everything is measured."""
     driving.waitUntil(
         lambda: (
-            not panel.logic.measurements._timer.active
+            not panel.logic.measurements.isBusy
             and not panel.logic.measurements._changed
             and panel._clinical.geometry is not None
         ),
@@ -74,6 +75,23 @@ def test_figures_are_those_of_the_drawn_heart_and_follow_height_weight_and_sex(h
     assert millimetres(figures["LV volume index"][0]) == pytest.approx(float(volume) / 2.0, abs=1.0)
     assert figures["Ascending aorta"][1] == "26–42"
     assert "Rogers" in panel.ui.clinicalNotesLabel.text and "2.00 m²" in panel.ui.clinicalNotesLabel.text
+
+
+def test_captions_of_the_bulls_eye_have_the_ink_of_the_theme(heart):
+    from PySide6 import QtGui
+
+    panel = heart.panel
+    label = unwrap(panel.ui.bullseyeLabel)
+    seen = []
+    for ink in ("#000000", "#eeeeee"):
+        palette = QtGui.QPalette(label.palette())
+        palette.setColor(QtGui.QPalette.ColorRole.WindowText, QtGui.QColor(ink))
+        unwrap(panel.parent).setPalette(palette)
+        panel._updatePanel()
+        picture = label.pixmap().toImage()
+        above = [picture.pixelColor(x, y) for x in range(90, 160) for y in range(8, 24)]  # where "Anterior" stands
+        seen.append([colour.lightness() for colour in above if colour.alpha() > 230])
+    assert seen[0] and max(seen[0]) < 60 and seen[1] and min(seen[1]) > 180
 
 
 def test_what_was_typed_stays_with_its_volume(heart):

@@ -44,7 +44,7 @@ def test_the_segments_as_they_are_now_are_saved_and_come_into_the_database(panel
     edited[12:15, 15:20, 4:9] = True
     slicer.util.updateSegmentBinaryLabelmapFromArray(edited.astype(np.uint8), node, "LV", volume)
     node.GetSegmentation().RemoveSegment("PA")
-    driving.waitUntil(lambda: not panel.logic.measurements._timer.active, message="the figures")
+    driving.waitUntil(lambda: not panel.logic.measurements.isBusy, message="the figures")
 
     path = tmp_path / "heart.dcm"
     save(panel, path)

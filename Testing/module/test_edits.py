@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -24,7 +25,15 @@ from Testing.support.panel_driving import (
     waitForStage,
     waitUntilReady,
 )
-from Testing.support.sequence_driving import FRAMES, addSequence, browserOf, framesOf, nodesNamed, segmentAll
+from Testing.support.sequence_driving import (
+    FRAMES,
+    addSequence,
+    browserOf,
+    framesOf,
+    functionRows,
+    nodesNamed,
+    segmentAll,
+)
 
 KEYS = [structure.key for structure in STRUCTURES]
 VOXEL_ML = 8 / 1000  # voxels of 2 mm
@@ -33,7 +42,7 @@ VOXEL_ML = 8 / 1000  # voxels of 2 mm
 def settle(panel):
     """Wait until every change is followed."""
     driving.waitUntil(
-        lambda: not panel.logic.measurements._timer.active and not panel.logic.measurements._changed,
+        lambda: not panel.logic.measurements.isBusy,
         message="the figures",
     )
 
@@ -74,6 +83,52 @@ def result(panel, volume, worker):
     worker("good")
     segment(panel)
     return panel
+
+
+def test_after_an_edit_one_segment_is_measured_at_a_step(result, volume, monkeypatch):
+    """A step is as long as the application waits: all seven at once take too long on a large volume."""
+    from MKDSegmentationLib.run import incrementalTask
+    from MKDSegmentationLib.scene import segmentMeasurement
+
+    settle(result)
+    numbers, current, measured = itertools.count(1), [0], []
+
+    def step(self, real=incrementalTask.IncrementalTask.step):
+        current.append(next(numbers))
+        real(self)
+        current.append(0)  # outside of a step
+
+    def measure(*arguments, real=segmentMeasurement._measure):
+        measured.append(current[-1])
+        return real(*arguments)
+
+    monkeypatch.setattr(incrementalTask.IncrementalTask, "step", step)
+    monkeypatch.setattr(segmentMeasurement, "_measure", measure)
+    half = blocks(SHAPE) == 1
+    half[7:] = False
+    paint(volume, "LV", half)
+    segmentations()[0].Modified()
+    settle(result)
+    assert driving.tableTexts(result.ui.resultsTable)[0][3] == "edited"
+    assert measured and 0 not in measured, "outside of a step"
+    assert len(set(measured)) == len(measured)
+
+
+def test_what_a_run_changes_within_a_turn_is_shown_once(panel, volume, worker, monkeypatch):
+    worker("slow")
+    driving.click(panel.ui.segmentButton)
+    waitForStage(panel, "Looking for the heart")
+    shown = []
+    with monkeypatch.context() as patched:
+        patched.setattr(panel, "_show", shown.append)
+        for _change in range(20):
+            volume.Modified()
+        assert not shown
+        driving.waitUntil(lambda: shown, message="the panel")
+        driving.processEvents(0.05)
+    assert len(shown) == 1
+    driving.click(panel.ui.segmentButton)
+    waitUntilReady(panel)
 
 
 def test_figures_follow_an_edit_and_say_so(result, volume):
@@ -579,10 +634,6 @@ def beat(panel, slicerApp, worker):
     worker("beat")
     segmentAll(panel)
     return panel, volume
-
-
-def functionRows(panel):
-    return {row[0]: row[1:] for row in driving.tableTexts(panel.ui.functionTable)}
 
 
 def halveFrame(volume, frame, key="LV"):

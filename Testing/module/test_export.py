@@ -194,6 +194,6 @@ def test_the_menu_offers_what_the_result_allows(result):
     }
     for structure in STRUCTURES:
         segmentations()[0].GetSegmentation().RemoveSegment(structure.key)
-    driving.waitUntil(lambda: not result.logic.measurements._timer.active, message="the figures")
+    driving.waitUntil(lambda: not result.logic.measurements.isBusy, message="the figures")
     entries = menuEntries(result.ui.exportButton)
     assert entries["Table as CSV ..."] and not entries[STL] and not entries[NIFTI]

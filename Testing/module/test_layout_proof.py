@@ -73,7 +73,7 @@ def edited(panel, worker, tmp_path):
     mask[:7] = False
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype("uint8"), node, "LV", volume)
     node.GetSegmentation().RemoveSegment("RA")
-    driving.waitUntil(lambda: not panel.logic.measurements._timer.active, message="the figures")
+    driving.waitUntil(lambda: not panel.logic.measurements.isBusy, message="the figures")
     driving.waitUntil(lambda: panel._clinical.geometry is not None, message="the clinical figures")
     driving.click(panel.ui.segmentButton)
 
@@ -87,7 +87,7 @@ def figures(panel, worker, tmp_path):
     panel.ui.heightSpinBox.value, panel.ui.weightSpinBox.value = 170, 70
     panel.ui.sexComboBox.currentIndex = 1
     driving.waitUntil(
-        lambda: not panel.logic.measurements._timer.active and panel._clinical.geometry is not None,
+        lambda: not panel.logic.measurements.isBusy and panel._clinical.geometry is not None,
         message="the figures",
     )
     assert panel.ui.bullseyeLabel.visible and panel.ui.clinicalTable.rowCount > 8

@@ -20,18 +20,21 @@ from Testing.support.panel_driving import (
     waitForStage,
     waitUntilReady,
 )
-from Testing.support.sequence_driving import FRAMES, addSequence, browserOf, framesOf, nodesNamed, segmentAll
+from Testing.support.sequence_driving import (
+    FRAMES,
+    addSequence,
+    browserOf,
+    framesOf,
+    functionRows,
+    nodesNamed,
+    segmentAll,
+)
 
 
 @pytest.fixture
 def sequence(slicerApp):
     """The volume node that shows a sequence of frames which differ."""
     return addSequence()
-
-
-def functionRows(panel):
-    """Return what the function table shows, by the first column."""
-    return {row[0]: row[1:] for row in driving.tableTexts(panel.ui.functionTable)}
 
 
 def test_a_single_volume_has_no_4d_section(panel, volume):

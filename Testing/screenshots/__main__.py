@@ -9,6 +9,7 @@ instead of all of it, scroll bar included.
 """
 
 import argparse
+import hashlib
 import sys
 from pathlib import Path
 
@@ -56,17 +57,20 @@ def main() -> int:
 
 
 def shrink(path: Path) -> None:
-    """Give a picture 256 colours, which halves its file: noise in a CT takes most of it. The colours of the structures
-    and of the disagreement map are among them, though few pixels have them.
+    """Give a picture 256 colours, which halves its file: noise in a CT takes most of it. The colours of the structures,
+    of the disagreement map and of the bull's-eye are among them, though few pixels have them.
     """
     from PIL import Image
 
     from MKDSegmentationLib.scene.overlayVolumes import GRADES
 
+    from mkd_core.measure.svg import SCALE_MM, colour_of
     from mkd_core.structures import STRUCTURES
 
     kept = [structure.color for structure in STRUCTURES] + [color for _start, color in GRADES]
     kept += [tuple(channel // 2 for channel in color) for color in kept]  # in shadow, or over black
+    thin, thick = SCALE_MM
+    kept += [colour_of(thin + 0.25 * step) for step in range(round(4 * (thick - thin)) + 1)]
     with Image.open(path) as image:
         colors = image.convert("RGB")
     own = colors.quantize(256 - len(kept)).getpalette()[: 3 * (256 - len(kept))]
@@ -128,7 +132,25 @@ def done(panel):
     """A heart is segmented: numbers, warnings, slices and surfaces."""
     volume = addHeart("CT", "Heart CT")
     segment(panel)
+    ui = panel.ui
+    ui.heightSpinBox.value, ui.weightSpinBox.value, ui.sexComboBox.currentText = 178, 81, "male"
     return withViews(panel, volume)
+
+
+def edited(panel):
+    """A quarter of the left ventricle was erased: the figures have followed, and the table says so."""
+    import numpy as np
+    import slicer
+
+    volume = addHeart("CT", "Heart CT")
+    segment(panel)
+    segmentation = panel.ui.outputSelector.currentNode()
+    voxels = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "LV", volume)
+    planes = np.flatnonzero(voxels.any(axis=(1, 2)))
+    voxels[planes[: len(planes) // 4]] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, segmentation, "LV", volume)
+    waitForFigures(panel)
+    return panelImage(panel)
 
 
 def disagreement(panel):
@@ -167,19 +189,24 @@ def weights(panel):
 
     driving.click(panel.ui.weightsCollapsibleButton)
     driving.click(panel.ui.downloadCollapsibleButton)
-    driving.typeText(panel.ui.urlLineEdit, "https://example.org/weights/heart.safetensors")
+    driving.typeText(panel.ui.urlLineEdit, "https://example.org/heart-1.0.safetensors")
+    driving.typeText(panel.ui.sha256LineEdit, hashlib.sha256(b"heart").hexdigest())
     driving.typeText(panel.ui.folderLineEdit, "/home/me/MKDSegmentation")
+    panel.ui.sha256LineEdit.cursorPosition = 0
     return panelImage(panel)
 
 
 def dark(panel):
     """The panel in a dark theme."""
     from Testing.harness import driving
+    from Testing.harness.pythonqt import unwrap
 
+    unwrap(panel.parent).setPalette(darkPalette())
+    unwrap(panel.parent).setAutoFillBackground(True)
     addHeart("MR", "Heart MR")
     driving.click(panel.ui.switchModalityButton)
     segment(panel)
-    return panelImage(panel, darkPalette())
+    return panelImage(panel)
 
 
 def beatingHeart(panel):
@@ -193,12 +220,15 @@ def beatingHeart(panel):
 
 def batch(panel):
     """A batch over the volumes of the scene: some are done, one is refused, one runs."""
+    import slicer
+
     from Testing.harness import driving
 
-    addHeart("CT", "Heart CT, patient 1")
+    first = addHeart("CT", "Heart CT, patient 1")
     addHeart("MR", "Heart MR, patient 2")
     addHeart("CT", "Upper abdomen", part=slice(0, 30))
     addHeart("CT", "Heart CT, patient 3")
+    slicer.util.setSliceViewerLayers(background=first)
     driving.click(panel.ui.batchCollapsibleButton)
     driving.click(panel.ui.batchButton)
     states = panel.ui.batchTable
@@ -215,6 +245,7 @@ STATES = {
     "choices": choices,
     "running": running,
     "done": done,
+    "edited": edited,
     "disagreement": disagreement,
     "failed": failed,
     "advanced": advanced,
@@ -231,6 +262,7 @@ def addHeart(modality: str, name: str, part: slice = slice(None)):
 
     from MKDSegmentationLib.scene.phantom import addVolume
 
+    from mkd_core.protocol import SHOWN_HU
     from mkd_core.synthesis import synthesize
     from Testing.harness import driving
 
@@ -238,7 +270,7 @@ def addHeart(modality: str, name: str, part: slice = slice(None)):
     volume = addVolume(image[:, :, part], name)
     if modality == "CT":
         volume.GetDisplayNode().SetAutoWindowLevel(False)
-        volume.GetDisplayNode().SetWindowLevel(900, 150)
+        volume.GetDisplayNode().SetWindowLevelMinMax(*SHOWN_HU)
     slicer.util.setSliceViewerLayers(background=volume)
     driving.processEvents()
     return volume
@@ -251,18 +283,24 @@ def segment(panel) -> None:
     driving.click(panel.ui.segmentButton)
     driving.waitUntil(lambda: panel.ui.segmentButton.text == "Segment", LONGEST_RUN_S, "the end of the run")
     if panel.ui.clinicalCollapsibleButton.visible:
-        driving.waitUntil(lambda: panel.ui.reportButton.enabled, LONGEST_RUN_S, "the clinical figures")
+        waitForFigures(panel)
 
 
-def panelImage(panel, palette=None):
+def waitForFigures(panel) -> None:
+    """Wait until all that is shown of the segments is measured."""
+    from Testing.harness import driving
+
+    driving.waitUntil(
+        lambda: not panel.logic.measurements.isBusy and panel._clinical.geometry is not None,
+        LONGEST_RUN_S,
+        "the figures",
+    )
+
+
+def panelImage(panel):
     """Return a picture of the panel."""
     from Testing.harness import views
-    from Testing.harness.pythonqt import unwrap
 
-    raw = unwrap(panel.parent)
-    if palette is not None:
-        raw.setPalette(palette)
-        raw.setAutoFillBackground(True)
     return views.panelImage(panel, **size)
 
 

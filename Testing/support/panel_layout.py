@@ -31,7 +31,7 @@ def faults(panel) -> list:
     widgets = [widget for widget in raw.findChildren(QtWidgets.QWidget) if widget.isVisible() and _isOurs(widget)]
     found = []
     for widget in widgets:
-        found += _cut(widget)
+        found += _cut(widget) + _roomy(widget)
         if isinstance(widget, QtWidgets.QTableWidget):
             found += _clippedCells(widget)
         if isinstance(widget, QtWidgets.QListWidget):
@@ -53,6 +53,19 @@ def _isOurs(widget) -> bool:
 
 def _name(widget) -> str:
     return widget.objectName() or type(widget).__name__
+
+
+def _roomy(widget) -> list:
+    """Tell of a word-wrapped label that keeps room for more than its text, as one that was narrower may."""
+    if not isinstance(widget, QtWidgets.QLabel) or not widget.wordWrap() or not widget.text():
+        return []
+    alike = QtWidgets.QLabel(widget.text())
+    alike.setWordWrap(True)
+    alike.setFont(widget.font())
+    alike.setTextFormat(widget.textFormat())
+    alike.setMinimumWidth(widget.minimumWidth())
+    spare = widget.minimumHeight() - alike.heightForWidth(widget.width())
+    return [f"{_name(widget)} keeps {spare} pixels too many"] if spare > 2 else []
 
 
 def _cut(widget) -> list:

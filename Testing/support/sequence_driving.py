@@ -52,3 +52,8 @@ def segmentAll(panel, seconds=driving.WAIT_S):
     """Click "Segment all frames" and wait until the panel is ready again."""
     driving.click(panel.ui.segmentSequenceButton)
     waitUntilReady(panel, seconds)
+
+
+def functionRows(panel):
+    """Return the figures of the heart's function that the panel shows, by their titles."""
+    return {row[0]: row[1:] for row in driving.tableTexts(panel.ui.functionTable)}

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import psutil
 from distributed import (
     Client,
     Future,
@@ -53,11 +54,11 @@ _COUNT_WORKERS_EVERY_S = 5.0
 #: Seconds without news after which the progress is shown again.
 _TICK_S = 1.0
 
-#: Studies after which a worker returns the memory that it keeps; the next one has to ask for it anew.
-_RELEASE_EVERY = 50
-
 #: Memory that a worker needs for volumes of the usual size, bytes; there are no more workers by default than fit.
 _USUAL_BYTES = 3 << 30
+
+#: Share of its limit that a worker keeps between two studies at most.
+_KEPT_SHARE = 0.75
 
 #: Seconds in which Dask replaces a dead worker, if it does; we start anew after that.
 _COMES_BACK_WITHIN_S = 20.0
@@ -281,7 +282,7 @@ def _process(task: Task) -> tuple[Outcome, str, int]:
     """Segment one series in a worker; returns the outcome, the worker's process and how often it has loaded weights."""
     prepared: _Prepared = get_worker().plugins[_PLUGIN]
     outcome = study.process(prepared.folder, task, prepared.settings, prepared.bundle, prepared.options)
-    prepared.release_now_and_then()
+    prepared.release_what_is_too_much()
     if outcome.reason == "internal_error" and prepared.uses_gpu:
         os._exit(1)  # an error may leave a graphics card unusable for this process: try again in a new one
     return outcome, f"{platform.node()}:{os.getpid()}", prepared.loads
@@ -294,11 +295,14 @@ class _Prepared(WorkerPlugin):
         settings: of the run.
         folder: of the run, where the worker sees it too.
         uses_gpu: None for what the worker finds.
+
+    Attributes:
+        most_kept: memory that the worker keeps between two studies at most, bytes.
     """
 
     name = _PLUGIN
     loads = 0
-    studies = 0
+    most_kept = 0
 
     def __init__(self, settings: Settings, folder: Path, uses_gpu: bool | None) -> None:
         self.settings = settings
@@ -327,14 +331,25 @@ class _Prepared(WorkerPlugin):
             raise refusal(finding("archive_other_weights"))
         self.loads += 1
         pipeline.warm(self.bundle, self.options)
+        self.most_kept = _resident() + _USUAL_BYTES
+        if limit := worker.memory_manager.memory_limit:
+            self.most_kept = min(self.most_kept, int(_KEPT_SHARE * limit))
 
-    def release_now_and_then(self) -> None:
-        """Give back what is kept from the largest studies, before it breaks into pieces that fit no other."""
+    def release_what_is_too_much(self) -> None:
+        """Give back what an unusually large study has left.
+
+        What studies of the usual size leave is used again by the next ones.  In the first twenty it breaks into pieces
+        of which not all fit, so that about a third more is kept; then memory stays as it is.
+        """
         from mkd_core.inference.memory import release_memory
 
-        self.studies += 1
-        if self.studies % _RELEASE_EVERY == 0:
+        if _resident() > self.most_kept:
             release_memory()
+
+
+def _resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(psutil.Process().memory_info().rss)
 
 
 # ---- the cluster ----

@@ -13,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from mkd_core.io import atomic
+from mkd_core.protocol import SHOWN_HU, SHOWN_PERCENTILES
 from mkd_core.structures import STRUCTURES, Structure
 
 #: Size of a pixel, mm; pictures stay readable from whole-body down to small-field volumes.
@@ -25,9 +26,6 @@ _GAP = 6
 
 #: Share of a structure's colour inside its outline.
 _OPACITY = 0.35
-
-#: Grey values of CT, HU.
-_CT_WINDOW = (-250.0, 650.0)
 
 # Per slice: its name, the axes of LPS that run to the right and down in the picture, and the sign of each.  As
 # radiologists look: the patient's left is on the right, the back below in axial slices, the head above in the others.
@@ -183,9 +181,9 @@ def _slices(
     """
     low, high, middle = extent(labels)
     grey_range = (
-        _CT_WINDOW
+        SHOWN_HU
         if modality == "CT"
-        else tuple(np.percentile(sitk.GetArrayViewFromImage(image)[::4, ::4, ::4], (1, 99.5)))
+        else tuple(np.percentile(sitk.GetArrayViewFromImage(image)[::4, ::4, ::4], SHOWN_PERCENTILES))
     )
     for name, axes, signs in _VIEWS:
         grid = _slice_grid(axes, signs, low, high, middle, side)

@@ -47,7 +47,7 @@ MORE_THAN_GIVEN = 0.08
 WORTH_A_LOOK_ML = 15.0
 
 #: Blood darker than this holds no contrast agent, HU.
-_UNENHANCED = 100.0
+UNENHANCED = 100.0
 
 #: Volumes in ml by label; index 0 does not count.
 Volumes = Sequence[float] | np.ndarray
@@ -152,7 +152,7 @@ def no_heart(evidence: Evidence, modality: str) -> Finding:
     total = float(volumes.sum())
     if total < WORTH_A_LOOK_ML:
         return finding("no_heart")
-    if modality == "CT" and evidence.blood is not None and evidence.blood < _UNENHANCED:
+    if modality == "CT" and evidence.blood is not None and evidence.blood < UNENHANCED:
         return finding("no_heart_no_contrast", hu=evidence.blood)
     if evidence.touches_border:
         return finding("no_heart_cut", ml=total)

@@ -58,11 +58,17 @@ class Patient:
         """
         sex = tags.get(SEX_TAG, "").strip().upper()
         return cls(
-            height_m=_within(_number(tags.get(SIZE_TAG)), HEIGHT_M),
-            weight_kg=_within(_number(tags.get(WEIGHT_TAG)), WEIGHT_KG),
+            height_m=number_within(tags.get(SIZE_TAG), HEIGHT_M),
+            weight_kg=number_within(tags.get(WEIGHT_TAG), WEIGHT_KG),
             sex="M" if sex == "M" else "F" if sex == "F" else None,
             age_years=_age(tags.get(AGE_TAG, "")),
         )
+
+
+def number_within(text: str | None, limits: tuple[float, float]) -> float | None:
+    """The number that a text is, None if it is none or beyond the limits."""
+    value = _number(text)
+    return value if value is not None and limits[0] <= value <= limits[1] else None
 
 
 def _number(text: str | None) -> float | None:
@@ -71,10 +77,6 @@ def _number(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-
-def _within(value: float | None, limits: tuple[float, float]) -> float | None:
-    return value if value is not None and limits[0] <= value <= limits[1] else None
 
 
 def _age(text: str) -> float | None:
@@ -123,8 +125,8 @@ class CardiacPhase:
         """The phase that DICOM tags state: a percentage, a delay with the length of the beat, or a percentage in the
         series' description; "unknown" where they do not.
         """
-        percent = _within(_number(tags.get(PERCENT_TAG)), (0.0, 100.0))
-        delay, interval = _number(tags.get(TRIGGER_TAG)), _within(_number(tags.get(INTERVAL_TAG)), (250.0, 3000.0))
+        percent = number_within(tags.get(PERCENT_TAG), (0.0, 100.0))
+        delay, interval = _number(tags.get(TRIGGER_TAG)), number_within(tags.get(INTERVAL_TAG), (250.0, 3000.0))
         if percent is None and delay is not None and interval is not None and 0.0 <= delay <= interval:
             percent = 100.0 * delay / interval
         if percent is None:

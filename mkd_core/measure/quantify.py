@@ -11,6 +11,7 @@ import numpy as np
 from mkd_core.inference.geometry import Grid, OrientedVolume
 from mkd_core.inference.padding import labels_at_edges
 from mkd_core.measure.agreement import AgreementLimits
+from mkd_core.measure.heart_evidence import UNENHANCED
 from mkd_core.measure.messages import finding
 from mkd_core.method.ensemble import boxes, parts
 from mkd_core.protocol import Finding, StructureReport
@@ -22,9 +23,6 @@ _REMOVED_ML = 2.0
 
 #: Voxels of a block that are enough to say how bright its structures are.
 _ENOUGH_VOXELS = 1_500_000
-
-#: Blood darker than this in all of LV, LA and AA has no contrast agent in it, HU.
-_UNENHANCED = 100.0
 
 
 @dataclass(frozen=True)
@@ -197,7 +195,7 @@ def global_warnings(measured: Mapping[str, Measurement], modality: str) -> list[
         for key in ("LV", "LA", "AA")
         if key in measured and (intensity := measured[key].mean_intensity) is not None
     ]
-    if modality == "CT" and blood and max(blood) < _UNENHANCED:
+    if modality == "CT" and blood and max(blood) < UNENHANCED:
         found.append(finding("no_contrast_agent", hu=max(blood)))
     return found
 

@@ -20,7 +20,7 @@ from mkd_core.measure.clinical_figures import ClinicalFigure, name_of, phase_tex
 from mkd_core.measure.messages import RESEARCH_USE, describe
 from mkd_core.measure.patient import BSA_FORMULA, CardiacPhase, Patient
 from mkd_core.measure.svg import SCALE_MM, bullseye_svg, colour_of, curve_svg, range_svg
-from mkd_core.measure.trust import light_of, shared_findings, trust_of
+from mkd_core.measure.trust import MARKS, light_of, shared_findings, trust_of
 from mkd_core.measure.wall_thickness import WallThickness
 from mkd_core.protocol import findings
 from mkd_core.structures import BY_KEY
@@ -133,9 +133,9 @@ def _pictures(page: ReportPage) -> str:
 
 
 _LIGHTS = {
-    "green": ("●", "no sign of a failed segmentation"),
-    "amber": ("▲", "check the outline"),
-    "red": ("■", "likely to be wrong"),
+    "green": (MARKS["green"], "no sign of a failed segmentation"),
+    "amber": (MARKS["amber"], "check the outline"),
+    "red": (MARKS["red"], "likely to be wrong"),
     "none": ("○", "no statement"),
 }
 
@@ -261,15 +261,17 @@ def _warnings(page: ReportPage, translate: Callable[[str], str]) -> str:
         lines.append(f'<li class="{_e(severity)}"><span>{mark}</span>{text}</li>')
     if page.function is not None:
         lines += [
-            f'<li class="amber"><span>▲</span>{_e(describe(one, translate))}</li>' for one in page.function.warnings
+            f'<li class="amber"><span>{MARKS["amber"]}</span>{_e(describe(one, translate))}</li>'
+            for one in page.function.warnings
         ]
-    edited = [
-        _e(entry.get("name") or BY_KEY[key].name)
-        for key, entry in (page.report.get("structures") or {}).items()
-        if entry.get("state") == "edited"
-    ]
-    if edited:
-        lines.append(f'<li class="none"><span>○</span><b>{", ".join(edited)}:</b> edited after the run.</li>')
+    for state in ("edited", "deleted"):
+        changed = [
+            _e(entry.get("name") or BY_KEY[key].name)
+            for key, entry in (page.report.get("structures") or {}).items()
+            if entry.get("state") == state
+        ]
+        if changed:
+            lines.append(f'<li class="none"><span>○</span><b>{", ".join(changed)}:</b> {state} after the run.</li>')
     if not lines:
         return "<h2>Warnings</h2><p>No sign of a failed segmentation. This says nothing about the patient.</p>"
     more = len(lines) - _MOST_WARNINGS

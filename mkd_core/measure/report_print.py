@@ -20,7 +20,7 @@ WIDTH = 703.0
 #: Pictures are drawn so many times finer than they are shown, for print.
 _FINER = 4
 
-_PICTURE_HEIGHT = 212
+_PICTURE_HEIGHT = 228
 
 #: Pictures lower than this stand in a line of text.
 _IN_LINE = 20

@@ -20,18 +20,24 @@ SCALE_MM = (4.0, 16.0)
 _COLOURS = ((236, 244, 251), (158, 196, 226), (66, 128, 184), (12, 52, 96))
 
 _NO_VALUE = "#e8e8e8"
+
+#: Colour and width of the lines between segments: dark on light, so that they are seen on thin and thick walls, on
+#: white paper and on a dark panel.
+_LINES = (("#fff", 2.2), ("#33414e", 0.8))
 _RINGS = ((60.0, 90.0), (32.0, 60.0), (12.0, 32.0))  # inner and outer radius of basal, mid and apical segments
 
 
-def bullseye_svg(segments: Mapping[int, float], size: int = 230) -> str:
+def bullseye_svg(segments: Mapping[int, float], size: int = 230, ink: str = "#444") -> str:
     """The 17 segments with their thickness in mm.
 
     Args:
         segments: thickness in mm by the segment's number, 1 to 17; missing ones are left grey.
         size: width and height in pixels.
+        ink: colour of the captions around them, as CSS writes it; it must be seen on what lies behind the picture.
     """
     parts = [_wedge(number, segments.get(number)) for number in range(1, 17)]
     parts.append(_apex(segments.get(17)))
+    parts += [f'<g fill="none" stroke="{colour}" stroke-width="{width}">{_BORDERS}</g>' for colour, width in _LINES]
     for text, x, y in (("Anterior", 0, -97), ("Inferior", 0, 104), ("Septal", -99, 2), ("Lateral", 99, 2)):
         turn = "" if x == 0 else f' transform="rotate({-90 if x < 0 else 90} {x} 0)"'
         parts.append(f'<text x="{x}" y="{y if x == 0 else 3}" class="side"{turn}>{text}</text>')
@@ -39,7 +45,7 @@ def bullseye_svg(segments: Mapping[int, float], size: int = 230) -> str:
         f'<svg class="bullseye" viewBox="-112 -112 224 224" width="{size}" height="{size}" role="img">'
         "<title>Wall thickness in mm in the 17 segments of the American Heart Association</title>"
         "<style>.bullseye text{font:8.5px sans-serif;text-anchor:middle;dominant-baseline:central}"
-        ".bullseye .side{font-size:8px;fill:#666}</style>" + "".join(parts) + "</svg>"
+        f".bullseye .side{{font-size:8px;fill:{ink}}}</style>" + "".join(parts) + "</svg>"
     )
 
 
@@ -56,9 +62,9 @@ def colour_of(millimetres: float) -> tuple[int, int, int]:
 def _fill(value: float | None) -> tuple[str, str]:
     """Colour of a segment, and of the text on it."""
     if value is None:
-        return _NO_VALUE, "#666"
+        return _NO_VALUE, "#555"
     red, green, blue = colour_of(value)
-    is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
+    is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < 118
     return f"rgb({red},{green},{blue})", "#fff" if is_dark else "#123"
 
 
@@ -74,14 +80,12 @@ def _wedge(number: int, value: float | None) -> str:
     fill, ink = _fill(value)
     x, y = _point((inner + outer) / 2, middle)
     path = f"M{ax} {ay}A{outer} {outer} 0 0 0 {bx} {by}L{cx} {cy}A{inner} {inner} 0 0 1 {dx} {dy}Z"
-    return _segment(
-        f'<path d="{path}" fill="{fill}" stroke="#fff" stroke-width="1.2">', "path", number, value, ink, x, y
-    )
+    return _segment(f'<path d="{path}" fill="{fill}">', "path", number, value, ink, x, y)
 
 
 def _apex(value: float | None) -> str:
     fill, ink = _fill(value)
-    return _segment(f'<circle r="12" fill="{fill}" stroke="#fff" stroke-width="1.2">', "circle", 17, value, ink, 0, 0)
+    return _segment(f'<circle r="12" fill="{fill}">', "circle", 17, value, ink, 0, 0)
 
 
 def _segment(shape: str, tag: str, number: int, value: float | None, ink: str, x: float, y: float) -> str:
@@ -96,6 +100,17 @@ def _segment(shape: str, tag: str, number: int, value: float | None, ink: str, x
 def _point(radius: float, degrees: float) -> tuple[float, float]:
     angle = math.radians(degrees)
     return round(radius * math.cos(angle), 2), round(-radius * math.sin(angle), 2)
+
+
+def _borders() -> str:
+    """Rings and rays between the segments, as shapes without a colour."""
+    rays = [(60.0 * n, 32.0, 90.0) for n in range(6)] + [(45.0 + 90.0 * n, 12.0, 32.0) for n in range(4)]
+    ends = [(_point(inner, degrees), _point(outer, degrees)) for degrees, inner, outer in rays]
+    path = "".join(f"M{ax} {ay}L{bx} {by}" for (ax, ay), (bx, by) in ends)
+    return "".join(f'<circle r="{radius}"/>' for radius in (90, 60, 32, 12)) + f'<path d="{path}"/>'
+
+
+_BORDERS = _borders()
 
 
 def range_svg(figure: ClinicalFigure, width: int = 92) -> str:

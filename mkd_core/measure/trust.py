@@ -16,6 +16,13 @@ from mkd_core.protocol import SEVERITIES, Finding, Severity, findings
 #: as of what a person outlined.
 Light = Literal["green", "amber", "red", "none"]
 
+#: Marks of the lights, which differ in shape for those who do not see the colours; "none" has none of its own.
+MARKS = {
+    "green": "\N{BLACK CIRCLE}",
+    "amber": "\N{BLACK UP-POINTING TRIANGLE}",
+    "red": "\N{BLACK SQUARE}",
+}
+
 
 def light_of(severity: Severity) -> Light:
     """The light that a finding of this severity turns on; "none" where it turns on none."""

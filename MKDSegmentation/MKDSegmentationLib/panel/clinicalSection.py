@@ -50,7 +50,7 @@ class ClinicalSection:
         self._figures, self._phase, self._report = [], None, {}
         self._fitted = FittedTable(ui.clinicalTable)
         self._isShowing = False
-        self._drawnWall, self._isDrawn = None, False  # what the bull's-eye shows, and whether Qt could draw it
+        self._drawn, self._isDrawn = (), False  # wall and ink of the bull's-eye, and whether Qt could draw it
         ui.sexComboBox.addItems([_("unknown"), _("female"), _("male")])
         ui.heightSpinBox.connect("valueChanged(int)", self._onHeight)
         ui.weightSpinBox.connect("valueChanged(int)", self._onWeight)
@@ -234,10 +234,11 @@ class ClinicalSection:
         wall, label = self.geometry.wall, self._ui.bullseyeLabel
         isGiven = isinstance(wall, WallThickness) and wall.segments
         isGiven = isGiven and any(one.key == "wall_mean" and one.value is not None for one in self._figures)
-        if isGiven and wall is not self._drawnWall:
-            self._drawnWall = wall
+        ink = label.palette.color(qt.QPalette.WindowText).name()  # of the theme, dark or light
+        if isGiven and (wall, ink) != self._drawn:
+            self._drawn = (wall, ink)
             pixmap = qt.QPixmap()
-            pixmap.loadFromData(bullseye_svg(wall.segments, _BULLSEYE_PX).encode())
+            pixmap.loadFromData(bullseye_svg(wall.segments, _BULLSEYE_PX, ink).encode())
             self._isDrawn = not pixmap.isNull()
             label.setPixmap(pixmap)
             label.setToolTip(_("Mean wall thickness in mm in the 17 segments of the American Heart Association."))

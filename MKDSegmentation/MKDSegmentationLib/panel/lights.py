@@ -1,9 +1,11 @@
-"""Marks of the trust lights; they differ in shape too, for those who do not see the colours."""
+"""Marks of the trust lights with their colours."""
+
+from mkd_core.measure.trust import MARKS
 
 #: Mark of each light and its colour.
 LIGHTS = {
-    "green": ("\N{BLACK CIRCLE}", (46, 125, 79)),
-    "amber": ("\N{BLACK UP-POINTING TRIANGLE}", (183, 116, 0)),
-    "red": ("\N{BLACK SQUARE}", (214, 64, 48)),
+    "green": (MARKS["green"], (46, 125, 79)),
+    "amber": (MARKS["amber"], (183, 116, 0)),
+    "red": (MARKS["red"], (214, 64, 48)),
     "none": ("", (123, 135, 148)),
 }

@@ -51,12 +51,11 @@ class ShownVolume(VTKObservationMixin):
     def _refresh(self, caller=None, event=None) -> None:
         text = ""
         if self._volume is not None and not isInView(self._volume):
-            shown = backgroundsInView()
+            shown = ", ".join(map(_quoted, backgroundsInView()))
+            text = _("No slice view shows {volume}, which is selected.")
             if shown:
-                names = ", ".join(f"“{html.escape(node.GetName())}”" for node in shown)
-                text = _("The slice views show {names}, not this volume.").format(names=names)
-            else:
-                text = _("No slice view shows this volume.")
+                text = _("The slice views show {names}, not {volume}, which is selected.")
+            text = text.format(names=shown, volume=_quoted(self._volume))
             text += f' <a href="show">{_("Show it")}</a>'
         if self._label.text != text:
             self._label.text = text
@@ -64,3 +63,7 @@ class ShownVolume(VTKObservationMixin):
 
     def _onLink(self, _link: str) -> None:
         slicer.util.setSliceViewerLayers(background=self._volume, fit=True)
+
+
+def _quoted(node) -> str:
+    return f"“{html.escape(node.GetName())}”"

@@ -16,7 +16,7 @@ class WrappedLabels(qt.QObject):
     def __init__(self, panel) -> None:
         super().__init__()
         self._watched = []
-        self._texts = {}  # label -> text that its height is for
+        self._fitted = {}  # label -> text and width that its height is for
         self._events = (qt.QEvent.Resize, qt.QEvent.Show, qt.QEvent.FontChange, qt.QEvent.LayoutRequest)
         self._labels = [label for label in panel.findChildren("QLabel") if label.wordWrap]
         for label in self._labels:
@@ -31,19 +31,22 @@ class WrappedLabels(qt.QObject):
         """Let the labels be."""
         for widget in self._watched:
             widget.removeEventFilter(self)
-        self._watched, self._labels, self._texts = [], [], {}
+        self._watched, self._labels, self._fitted = [], [], {}
 
     def eventFilter(self, watched, event) -> bool:
         """Called by Qt for each event of a label and of the widgets around the labels."""
         if event.type() in self._events:
+            if event.type() == qt.QEvent.FontChange:
+                self._fitted.clear()
             for label in self._labels:
                 self._fit(label)
         return False
 
     def _fit(self, label) -> None:
-        if self._texts.get(label) != label.text:
-            self._texts[label] = label.text
+        text, width = label.text, label.width
+        if self._fitted.get(label) != (text, width):
+            self._fitted[label] = (text, width)
             label.minimumHeight = 0  # a label never asks for less than its minimum
-        height = max(0, label.heightForWidth(label.width)) if label.text else 0
+        height = max(0, label.heightForWidth(width)) if text else 0
         if label.minimumHeight != height:
             label.minimumHeight = height

@@ -10,12 +10,11 @@ import slicer
 from slicer.i18n import tr as _
 
 from mkd_core import __version__ as coreVersion
-from mkd_core.protocol import Report, parse_report
+from mkd_core.protocol import SHOWN_HU, SHOWN_PERCENTILES, Report, parse_report
 from mkd_core.structures import labelled
 
 from ..scene.measurements import writeMeasurementsTable
 from ..scene.ourSegments import boundingBox
-from ..scene.overlayVolumes import HEART_WINDOW
 from ..scene.provenance import keepReport
 from ..scene.segmentationWriting import writeSegmentation
 from ..scene.segmentMeasurement import currentReport, figuresInSteps
@@ -77,8 +76,8 @@ def _addDisplay(volume, window: tuple) -> None:
 
 def _windowOf(voxels: np.ndarray, modality: str) -> tuple:
     if modality == "CT":
-        return HEART_WINDOW
-    return tuple(float(value) for value in np.percentile(voxels[::4, ::4, ::4], (1.0, 99.5)))
+        return SHOWN_HU
+    return tuple(float(value) for value in np.percentile(voxels[::4, ::4, ::4], SHOWN_PERCENTILES))
 
 
 def _read(results: Path, source: dict) -> _Files:

@@ -125,7 +125,7 @@ class SegmentationRun(VTKObservationMixin):
         )
         if reason:
             raise ValueError(reason)
-        edited = editedNames(self._outputSegmentation)
+        edited = editedNames(self._outputSegmentation) if self._options.edits != "replace" else []
         if self._options.edits == "refuse" and edited:
             raise ValueError(reasonEditsForbid(edited))
         if self._options.edits == "keep" and edited:
@@ -250,9 +250,12 @@ class SegmentationRun(VTKObservationMixin):
         figures = {}
         if labels is not None:
             figures = yield from figuresInSteps(labels, structures, self._inputVolume)
-        self._backup = SegmentationBackup(self._outputSegmentation)
+        self._makeBackup()
         yield
         return labels, figures
+
+    def _makeBackup(self) -> None:
+        self._backup = SegmentationBackup(self._outputSegmentation)
 
     def _onResultRead(self, labels, figures: dict, report: Report) -> None:
         self._steps = None
@@ -264,7 +267,9 @@ class SegmentationRun(VTKObservationMixin):
             self._takeBack()
             self._onResultError(error)
         else:
-            self._steps = IncrementalTask((_ for _ in ()), lambda _none: self._finish(outcome), self._onResultError)
+            self._steps = IncrementalTask(
+                self._transfer.removeInSteps(), lambda _none: self._finish(outcome), self._onResultError
+            )
 
     def _writeResult(self, labels, figures: dict, report: Report) -> RunOutcome:
         reason = reasonSegmentationCannotBeUsed(self._outputSegmentation, self._inputVolume)

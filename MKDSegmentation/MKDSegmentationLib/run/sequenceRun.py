@@ -15,7 +15,7 @@ from ..parameters import RunOptions
 from ..scene.frameSequence import FrameSequence
 from ..scene.functionNodes import writeFunctionNodes
 from ..scene.ourSegments import ourSegments
-from ..scene.segmentMeasurement import measureSegment, voxelState
+from ..scene.segmentMeasurement import measureSegment, takeFigures, voxelState
 from ..scene.sequenceUndo import SequenceUndo
 from .contracts import Worker
 from .incrementalTask import IncrementalTask
@@ -66,6 +66,7 @@ class SequenceRun(VTKObservationMixin):
         self._failures = {}  # frame number -> reason
         self._frameRun = None
         self._scratch = None  # a scene of its own for the segmentation of the frame under way
+        self._keeping = None  # task that keeps a finished frame
         self._completing, self._function = None, None  # task that writes the function, and what it wrote
         self._startTime = 0.0
         self._nextTimer = qt.QTimer()
@@ -127,6 +128,7 @@ class SequenceRun(VTKObservationMixin):
         self._segmentsAtStart = _allSegments(earlier)
         if earlier is not None:
             segmentation.CopyContent(earlier)  # segments of the user are kept
+            takeFigures(segmentation, earlier)
         segmentation.SetName(self._name())
         self._frameRun = _FrameRun(
             self._worker,
@@ -166,20 +168,37 @@ class SequenceRun(VTKObservationMixin):
         if outcome.status == "cancelled":
             self.cancel(outcome.message)
             return
-        if outcome.status == "done" and self._segmentsAtStart != _allSegments(
-            self._frames.segmentationOfFrame(self._indexValues[frame])
-        ):
-            outcome = RunOutcome("failed", _("The frame was edited during the run, and its segments are kept."))
+        self._keeping = IncrementalTask(self._keepingSteps(frame, outcome), self._onKept, self._onKeepingError)
+
+    def _keepingSteps(self, frame: int, outcome: RunOutcome):
+        """Keep the result of a frame, in steps: a segmentation is copied twice."""
+        value = self._indexValues[frame]
         if outcome.status == "done":
-            self._earlier[self._indexValues[frame]] = self._frames.copyOfFrame(self._indexValues[frame])
-            self._frames.keep(outcome.segmentation, self._indexValues[frame], self._name())
+            earlier = self._frames.copyOfFrame(value)
+            yield
+            if self._segmentsAtStart == _allSegments(self._frames.segmentationOfFrame(value)):
+                self._earlier[value] = earlier
+                self._frames.keep(outcome.segmentation, value, self._name())
+            else:
+                outcome = RunOutcome("failed", _("The frame was edited during the run, and its segments are kept."))
+        if outcome.status == "done":
             self._carryOrientation(outcome.report)
-            self._frames.measureSome()  # now, so that it need not be done for all frames at once
             self._finishedFrames += 1
+            while not self._frames.measureSome():  # now, so that it need not be done for all frames at once
+                yield
         else:
             self._failures[frame] = outcome.message
+        yield
+
+    def _onKept(self, _value) -> None:
+        self._keeping = None
         self._toNextFrame()
         self._nextTimer.start(0)
+
+    def _onKeepingError(self, error: Exception) -> None:
+        self._keeping = None
+        self._end("failed", _("The result could not be put into the scene. Click Segment again."))
+        raise error
 
     def _carryOrientation(self, report: Report) -> None:
         """Let the frames that follow take the orientation of the first one, whose search takes long."""
@@ -255,8 +274,9 @@ class SequenceRun(VTKObservationMixin):
         self._nextTimer.stop()
         self._nextTimer.deleteLater()  # drops its connection to this object, which would keep both alive
         self._scratch = None
-        if self._completing is not None:
-            self._completing.stop()
+        for task in (self._keeping, self._completing):
+            if task is not None:
+                task.stop()
         frameRun, self._frameRun = self._frameRun, None
         if frameRun is not None:
             frameRun.abandon()
@@ -298,6 +318,9 @@ class _FrameRun(SegmentationRun):
         """End the run without a word."""
         self._onFinished = None
         self.cancel()
+
+    def _makeBackup(self) -> None:
+        """The segmentation is a copy itself."""
 
     def _writeResult(self, labels, figures: dict, report: Report) -> RunOutcome:
         if labels is None:

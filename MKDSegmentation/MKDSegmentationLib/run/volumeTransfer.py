@@ -9,6 +9,7 @@ parent transform, so they lie on exactly the volume's own grid. A non-linear tra
 one the volume's own geometry is handed over.
 """
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from ..steps import allAtOnce
 from .privateFolder import PrivateFolder, openPrivate
 
 PIECE_BYTES = 8 * 1024 * 1024  # written or read in one step; takes a hundredth of a second or two
+_FREED_BYTES = 4 * PIECE_BYTES  # of a file, in one step
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 _SCALE_TOLERANCE = 1e-3
 
@@ -85,7 +87,7 @@ def ijkToRas(volumeNode) -> np.ndarray:
     """Return the 4 x 4 matrix from voxel indices (i, j, k) to the volume's own RAS frame in mm."""
     matrix = vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(matrix)
-    return _asArray(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
 
 
 def linearToWorld(volumeNode) -> np.ndarray:
@@ -97,7 +99,7 @@ def linearToWorld(volumeNode) -> np.ndarray:
         return np.eye(4)
     matrix = vtk.vtkMatrix4x4()
     transform.GetMatrixTransformToWorld(matrix)
-    return _asArray(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
 
 
 @dataclass(frozen=True)
@@ -139,10 +141,6 @@ class WorldGrid:
     def spacing(self) -> np.ndarray:
         """Voxel size along i, j, k in mm."""
         return np.linalg.norm(self.ijkToRas[:3, :3], axis=0)
-
-
-def _asArray(matrix) -> np.ndarray:
-    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
 
 
 def _isInvertible(matrix: np.ndarray) -> bool:
@@ -302,6 +300,18 @@ class VolumeTransfer:
         return _("The temporary folder {folder} was cleared during the segmentation. Click Segment again.").format(
             folder=os.path.dirname(self.folder)
         )
+
+    def removeInSteps(self):
+        """Delete the folder with all that is in it; a generator, for to give back at once what a large file holds takes
+        a moment. The files must have been read.
+        """
+        for path in (self.volumePath, self.labelPath):
+            with contextlib.suppress(OSError):  # what is left goes with the folder
+                for size in range(os.path.getsize(path), 0, -_FREED_BYTES):
+                    os.truncate(path, max(0, size - _FREED_BYTES))
+                    yield
+        self.remove()
+        yield
 
     def remove(self) -> None:
         """Delete the folder with all that is in it."""

@@ -1,6 +1,7 @@
 """Diameters and wall thickness of our segments as they are now, and the lines that show the diameters in the views."""
 
 import dataclasses
+import importlib
 
 import numpy as np
 import slicer
@@ -23,6 +24,17 @@ from .transformHardening import isUnderNonLinearTransform
 #: Roles under which a segmentation refers to the lines of its diameters.
 LINE_ROLES = {"AA": "MKDSegmentation.AortaDiameter", "PA": "MKDSegmentation.PulmonaryArteryDiameter"}
 
+#: What measuring uses, in parts that each take a moment to import the first time.
+_LIBRARIES = (
+    "numpy.random",
+    "numpy.testing",
+    "scipy.special",
+    "scipy.ndimage",
+    "scipy.sparse.linalg",
+    "scipy.sparse.csgraph",
+    "scipy.spatial",
+)
+
 _ON_GRID = 1e-3  # voxels; grids that differ by less are the same
 _SEVEN = tuple(structure.key for structure in STRUCTURES)
 
@@ -41,6 +53,9 @@ def geometrySteps(segmentationNode, atEdge: frozenset):
 
     :param atEdge: keys of structures that the edge of the volume cuts.
     """
+    for library in _LIBRARIES:
+        importlib.import_module(library)
+        yield
     found = None
     if not isUnderNonLinearTransform(segmentationNode):
         found = yield from labelSteps(segmentationNode)

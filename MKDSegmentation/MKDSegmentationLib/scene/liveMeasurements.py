@@ -5,6 +5,7 @@ import slicer
 import vtk
 from slicer.util import VTKObservationMixin
 
+from ..run.incrementalTask import IncrementalTask
 from .frameSequence import FrameSequence, isSequenceOfSegmentations
 from .functionNodes import nodesOfFunction, writeFunctionNodes
 from .heartGeometry import linesOf
@@ -13,7 +14,7 @@ from .nodeSelection import volumeOf
 from .ourSegments import declareAlgorithm, ourSegments
 from .overlayVolumes import ALIGNED, DISAGREEMENT, overlayOf
 from .provenance import hasReport
-from .segmentMeasurement import EDITED, currentReport
+from .segmentMeasurement import EDITED, currentReport, measureSegment
 
 #: Time from a change to the figures that follow it; changes within it count as one.
 DELAY_MS = 200
@@ -31,13 +32,14 @@ class LiveMeasurements(VTKObservationMixin):
     def __init__(self, onMeasured=None) -> None:
         super().__init__()
         self.onMeasured = onMeasured
-        self._changed = set()  # ids of segmentation nodes that changed
+        self._changed = set()  # ids of nodes that changed
+        self._underWay, self._task = set(), None  # ids of those that are measured now, and the task that does it
         self._rows = {}  # id of a segmentation or sequence node -> what its table or tables show
         self._orphans = []  # ids of nodes whose segmentation is being removed
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(DELAY_MS)
-        self._timer.connect("timeout()", self.measureNow)
+        self._timer.connect("timeout()", self._begin)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.NodeAddedEvent, self._onNodeAdded)
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved)
@@ -48,37 +50,72 @@ class LiveMeasurements(VTKObservationMixin):
     def close(self) -> None:
         """Stop following."""
         self._timer.stop()
+        if self._task is not None:
+            self._task.stop()
+            self._task = None
         self.removeObservers()
         self.onMeasured = None
 
-    def measureNow(self) -> None:
-        """Bring everything up to date that is waiting for the end of a delay."""
-        self._timer.stop()
+    @property
+    def isBusy(self) -> bool:
+        """True from a change to the figures that follow it."""
+        return self._timer.active or self._task is not None
+
+    def isWaitingFor(self, node) -> bool:
+        """Tell whether a node changed and its figures do not follow yet."""
+        return node is not None and node.GetID() in self._changed | self._underWay
+
+    def _begin(self) -> None:
+        """Bring everything up to date that changed, in short steps."""
         self._removeOrphans()
-        changed, self._changed = self._changed, set()
-        if slicer.mrmlScene.IsBatchProcessing():
-            self._changed = changed
+        if self._task is not None or slicer.mrmlScene.IsBatchProcessing():
             self._timer.start()
             return
-        for nodeId in sorted(changed):
+        self._underWay, self._changed = self._changed, set()
+        self._task = IncrementalTask(self._steps(sorted(self._underWay)), self._onDone, self._onError)
+
+    def _steps(self, nodeIds: list):
+        for nodeId in nodeIds:
             node = slicer.mrmlScene.GetNodeByID(nodeId)
-            if node is not None:
-                self._measure(node)
+            if node is None:
+                continue
+            yield from self._segmentSteps(node)
+            # What was removed or changed again meanwhile is not shown: its turn comes.
+            if slicer.mrmlScene.GetNodeByID(nodeId) is node and nodeId not in self._changed:
+                self._show(node)
+                yield
+
+    def _segmentSteps(self, node):
+        """Measure what is not measured yet, so that the reports of a node take no time."""
+        if node.IsA("vtkMRMLSequenceNode"):
+            frames = FrameSequence.ofSegmentations(node)
+            if frames is not None and nodesOfFunction(node):
+                while not frames.measureSome():
+                    yield
+            return
+        for segmentId in ourSegments(node).values():
+            if node.GetSegmentation().GetSegment(segmentId) is not None:
+                measureSegment(node, segmentId, volumeOf(node))
+                yield
+
+    def _onDone(self, _value) -> None:
+        self._task, self._underWay = None, set()
         if self.onMeasured is not None:
             self.onMeasured()
 
-    def _measure(self, node) -> None:
+    def _onError(self, error: Exception) -> None:
+        self._task, self._underWay = None, set()
+        raise error
+
+    def _show(self, node) -> None:
         if node.IsA("vtkMRMLSequenceNode"):
             frames = FrameSequence.ofSegmentations(node)
-            if frames is None or not nodesOfFunction(node):
-                return
-            if frames.measureSome():
-                self._measureFrames(node, frames)
-            else:
-                self._changed.add(node.GetID())  # goes on after the application had its turn
-                self._timer.start()
+            if frames is not None and nodesOfFunction(node):
+                self._showFrames(node, frames)
             return
         report = currentReport(node, volumeOf(node))
+        if report is None:  # taken back meanwhile
+            return
         for key, segmentId in ourSegments(node).items():
             isEdited = report["structures"].get(key, {}).get("state") == EDITED
             declareAlgorithm(node.GetSegmentation().GetSegment(segmentId), isEdited)
@@ -89,7 +126,7 @@ class LiveMeasurements(VTKObservationMixin):
             writeMeasurementsTable(report, node)
             self._rows[node.GetID()] = rows
 
-    def _measureFrames(self, sequence, frames: FrameSequence) -> None:
+    def _showFrames(self, sequence, frames: FrameSequence) -> None:
         shown = [
             [(key, entry.get("volume_ml"), entry.get("state")) for key, entry in report["structures"].items()]
             if report

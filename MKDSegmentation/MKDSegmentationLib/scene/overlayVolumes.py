@@ -3,7 +3,7 @@
 import slicer
 from slicer.i18n import tr as _
 
-from mkd_core.protocol import ALIGNED, DISAGREEMENT
+from mkd_core.protocol import ALIGNED, DISAGREEMENT, SHOWN_HU
 
 from ..run.volumeTransfer import Overlay, setVolume
 
@@ -12,9 +12,6 @@ _ROLES = {DISAGREEMENT: "MKDSegmentation.Disagreement", ALIGNED: "MKDSegmentatio
 #: Grades of disagreement, from a share of the probability on, with their colours: none of them is the colour of a
 #: structure. What is below the first is not shown: it is everywhere.
 GRADES = ((0.1, (255, 186, 236)), (0.3, (255, 112, 214)), (0.6, (255, 20, 190)))
-
-#: Values of a CT of the heart that are shown black and white, HU.
-HEART_WINDOW = (-300.0, 700.0)
 
 _COLORS_ATTRIBUTE = "MKDSegmentation.DisagreementColors"
 _COLORS = 101
@@ -76,7 +73,7 @@ def _setDisplay(kind: str, display, modality: str) -> None:
         display.SetApplyThreshold(True)
     elif modality == "CT":
         display.SetAutoWindowLevel(False)
-        display.SetWindowLevelMinMax(*HEART_WINDOW)
+        display.SetWindowLevelMinMax(*SHOWN_HU)
 
 
 def _disagreementColors():

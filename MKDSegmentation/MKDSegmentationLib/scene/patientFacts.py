@@ -17,6 +17,7 @@ from mkd_core.measure.patient import (
     WEIGHT_TAG,
     CardiacPhase,
     Patient,
+    number_within,
 )
 
 from .dicomInstances import instancesOf
@@ -75,7 +76,7 @@ def patientOf(volumeNode) -> Patient:
     changes: dict = {}
     for name, limits in (("height_m", HEIGHT_M), ("weight_kg", WEIGHT_KG)):
         if typed[name] is not None:
-            changes[name] = _number(typed[name], limits)
+            changes[name] = number_within(typed[name], limits)
     if typed["sex"] is not None:
         changes["sex"] = typed["sex"] if typed["sex"] in ("M", "F") else None
     return dataclasses.replace(patient, **changes)
@@ -88,14 +89,6 @@ def patientIdOf(volumeNode) -> tuple | None:
     tags = dicomTags(volumeNode)
     found = tuple(tags.get(tag, "").strip() for tag in (_PATIENT_ID_TAG, _NAME_TAG, _BIRTH_TAG))
     return found if any(found[:2]) else None
-
-
-def _number(text: str, limits: tuple) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if limits[0] <= value <= limits[1] else None
 
 
 def keepTyped(volumeNode, name: str, value) -> None:

@@ -28,8 +28,6 @@ CATEGORY = "MKDSegmentation"
 #: list of one per frame.
 TRUTH_ATTRIBUTE = "MKDSegmentation.Truth"
 
-_CT_WINDOW, _CT_LEVEL = 900.0, 150.0  # HU: blood with contrast, muscle and fat
-
 
 @dataclass(frozen=True)
 class Sample:
@@ -120,8 +118,10 @@ def loadSample(sample: Sample):
         volume.SetAttribute(TRUTH_ATTRIBUTE, json.dumps(truths[0]))
     display = volume.GetDisplayNode()
     if sample.modality == "CT" and display is not None:
+        from mkd_core.protocol import SHOWN_HU  # here, because Slicer imports this file at its start
+
         display.SetAutoWindowLevel(False)
-        display.SetWindowLevel(_CT_WINDOW, _CT_LEVEL)
+        display.SetWindowLevelMinMax(*SHOWN_HU)
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
     return volume
 

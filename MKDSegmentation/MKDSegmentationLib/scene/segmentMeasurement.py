@@ -128,12 +128,15 @@ def _keep(state: tuple, figures: SegmentFigures) -> None:
     _measured[state] = figures
 
 
-def voxelsToMeasure(segmentationNode) -> int:
-    """Return how many voxels must be looked at to measure our segments without intensities: none if that was done."""
+def voxelsToMeasure(segmentationNode, segmentIds=None) -> int:
+    """Return how many voxels must be looked at to measure segments without intensities: none if that was done.
+
+    :param segmentIds: of the segments; None for all of ours.
+    """
     if segmentationNode is None or segmentationNode.GetSegmentation().GetSourceRepresentationName() != _BINARY:
         return 0
     count = 0
-    for segmentId in ourSegments(segmentationNode).values():
+    for segmentId in ourSegments(segmentationNode).values() if segmentIds is None else segmentIds:
         image = labelmapOf(segmentationNode, segmentId)
         labelValue = segmentationNode.GetSegmentation().GetSegment(segmentId).GetLabelValue()
         if image is not None and _state(image, labelValue, None, None) not in _measured:
@@ -307,7 +310,7 @@ def _matrixToVolume(segmentationNode, image, volumeNode):
         if isUnderNonLinearTransform(segmentationNode) or isUnderNonLinearTransform(volumeNode):
             return None
         between = np.linalg.inv(transformToWorld(others)) @ transformToWorld(own)
-    return _array(matrix) @ between @ imageToWorld(image)
+    return slicer.util.arrayFromVTKMatrix(matrix) @ between @ imageToWorld(image)
 
 
 def transformToWorld(transformNode) -> np.ndarray:
@@ -315,15 +318,11 @@ def transformToWorld(transformNode) -> np.ndarray:
     matrix = vtk.vtkMatrix4x4()
     if transformNode is not None:
         transformNode.GetMatrixTransformToWorld(matrix)
-    return _array(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
 
 
 def imageToWorld(image) -> np.ndarray:
     """Return the 4 x 4 matrix from voxel indices (i, j, k) of a label map to mm in the frame of its segmentation."""
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
-    return _array(matrix)
-
-
-def _array(matrix) -> np.ndarray:
-    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+    return slicer.util.arrayFromVTKMatrix(matrix)

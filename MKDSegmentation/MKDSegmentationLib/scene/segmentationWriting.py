@@ -28,7 +28,7 @@ def terminologyEntry(structure: Structure) -> str:
 
 
 def reasonSegmentationCannotBeUsed(segmentationNode, volumeNode) -> str:
-    """Return why the seven segments of the volume cannot go into the node, one sentence, or an empty string if they
+    """Return why the segments of the volume cannot go into the node, one sentence, or an empty string if they
     can.
 
     A node that holds other segments must keep them untouched: they may be neither moved by another transform nor

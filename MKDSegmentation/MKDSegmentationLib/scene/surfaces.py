@@ -81,7 +81,7 @@ def surfaceSteps(segmentationNode):
 
 
 def surfacesInSteps(segmentationNode, isFine: bool = False):
-    """Make the surfaces of all segments, in the frame of the segmentation; a generator with a step for each segment
+    """Make the surfaces of all segments, in the frame of the segmentation; a generator with some steps for each segment
     that returns vtkPolyData by the ids of the segments. The segmentation does not change.
 
     :param isFine: True makes them of all voxels, also where these are finer than a view needs.
@@ -93,7 +93,7 @@ def surfacesInSteps(segmentationNode, isFine: bool = False):
         if not waiting:
             return {segmentId: made[segmentId] for segmentId in ids}
         states[waiting[0]] = _stateOf(segmentationNode, waiting[0])
-        made[waiting[0]] = _made(segmentationNode, waiting[0], isFine)
+        made[waiting[0]] = yield from _making(segmentationNode, waiting[0], isFine)
         yield
 
 
@@ -115,10 +115,12 @@ def _stateOf(segmentationNode, segmentId: str) -> tuple:
     )
 
 
-def _made(segmentationNode, segmentId: str, isFine: bool):
-    """Return the surface that Slicer makes of a segment: of its own box alone, for a label map holds all segments."""
+def _making(segmentationNode, segmentId: str, isFine: bool):
+    """Make the surface that Slicer makes of a segment: of its own box alone, for a label map holds all segments. A
+    generator of short steps that returns it.
+    """
     source = segmentationNode.GetSegmentation()
-    image = _boxOf(source.GetSegment(segmentId), isFine)
+    image = yield from _boxSteps(source.GetSegment(segmentId), isFine)
     if image is None:
         return vtk.vtkPolyData()
     segment = slicer.vtkSegment()
@@ -132,28 +134,33 @@ def _made(segmentationNode, segmentId: str, isFine: bool):
     return segment.GetRepresentation(_SURFACE) or vtk.vtkPolyData()
 
 
-def _boxOf(segment, isFine: bool):
-    """Return the voxels of a segment as an image that ends where they end, None without voxels."""
+def _boxSteps(segment, isFine: bool):
+    """Take the voxels of a segment as an image that ends where they end; a generator of short steps that returns it,
+    None without voxels.
+    """
     image = segment.GetRepresentation(_BINARY)
     scalars = image.GetPointData().GetScalars() if image is not None else None
     if scalars is None or image.GetNumberOfPoints() == 0:
         return None
+    extent, spacing, toWorld = image.GetExtent(), image.GetSpacing(), imageToWorld(image)
     labels = numpy_support.vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1])
     box, mask = maskOfLabel(labels, segment.GetLabelValue())
     if box is None:
         return None
-    steps = [1 if isFine else max(1, round(_VOXEL_MM / size)) for size in image.GetSpacing()]
-    first = [start + side.start for start, side in zip(image.GetExtent()[::2], reversed(box))]
+    yield
+    steps = [1 if isFine else max(1, round(_VOXEL_MM / size)) for size in spacing]
+    first = [start + side.start for start, side in zip(extent[::2], reversed(box))]
     toFirst = np.diag([*steps, 1.0])
     toFirst[:3, 3] = [start + (step - 1) / 2 for start, step in zip(first, steps)]
     if max(steps) > 1:
         mask = _coarsened(mask, steps[::-1])
+        yield
     inBox = slicer.vtkOrientedImageData()
     inBox.SetDimensions(mask.shape[::-1])
     inBox.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
     numpy_support.vtk_to_numpy(inBox.GetPointData().GetScalars())[:] = mask.ravel()
     geometry = vtk.vtkMatrix4x4()
-    geometry.DeepCopy((imageToWorld(image) @ toFirst).ravel().tolist())
+    geometry.DeepCopy((toWorld @ toFirst).ravel().tolist())
     inBox.SetGeometryFromImageToWorldMatrix(geometry)
     return inBox
 
