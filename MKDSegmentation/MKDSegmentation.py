@@ -79,7 +79,7 @@ def _resource(name: str) -> str:
 
 #: Time after the choice of a volume before the worker process gets ready for a run: looking through volumes must cost
 #: nothing.
-WARM_DELAY_MS = 1500
+WARM_DELAY_MS = 500
 
 
 class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

@@ -242,12 +242,15 @@ def _restore(
     prediction: Prediction, grid: Grid, volume: OrientedVolume, clock: Clock
 ) -> tuple[np.ndarray, tuple[slice, slice, slice]]:
     """Labels at the volume's resolution, of the block of its voxels that the grid covers, and where the block lies."""
+    from mkd_core.inference.execution import one_thread
+
     if volume.voxels.nbytes > _HUGE_BYTES:
         release_memory()  # before the labels, which need half as much as the volume, or more
     block = overlap_slices(grid, volume)
     labels = np.zeros([side.stop - side.start for side in block], np.uint8)
-    for done in write_labels(prediction.probabilities, grid, volume, labels):
-        clock.advance(done, "Bringing the result to the volume's grid")
+    with one_thread():
+        for done in write_labels(prediction.probabilities, grid, volume, labels):
+            clock.advance(done, "Bringing the result to the volume's grid")
     remove_small_components(labels, max(1, int(_SMALL_COMPONENT_VOXELS * grid.voxel_ml / volume.voxel_ml)))
     return labels, block
 
