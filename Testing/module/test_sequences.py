@@ -68,6 +68,17 @@ def test_one_click_segments_every_frame_into_a_sequence_of_the_same_browser(pane
     assert panel.ui.statusLabel.text.startswith(f"All {FRAMES} frames are segmented")
 
 
+def test_a_run_does_not_copy_the_shown_volume_again_with_every_frame(panel, sequence, worker):
+    worker("beat")
+    before = sequence.GetImageData().GetPointData().GetScalars().GetMTime()
+    for _run in ("first", "again"):
+        segmentAll(panel)
+        assert sequence.GetImageData().GetPointData().GetScalars().GetMTime() == before
+    driving.click(panel.ui.undoButton)
+    assert sequence.GetImageData().GetPointData().GetScalars().GetMTime() == before
+    assert browserOf(sequence).GetPlayback(browserOf(sequence).GetMasterSequenceNode())
+
+
 def test_the_progress_bar_counts_the_frames(panel, sequence, worker):
     worker("beat")
     texts, values = set(), []
@@ -237,13 +248,13 @@ def test_a_run_cancelled_at_its_last_frame_tells_no_ejection_fraction_until_all_
     """One missing frame of a beat may be the end of systole."""
     worker(f"beat-last:{tmp_path / 'go'}")
     driving.click(panel.ui.segmentSequenceButton)
-    waitForStage(panel, f"Frame {FRAMES} of {FRAMES}: Looking", 120)
+    waitForStage(panel, f"Frame {FRAMES} of {FRAMES}: Looking")
     driving.click(panel.ui.segmentButton)
-    waitUntilReady(panel, 120)
+    waitUntilReady(panel)
     assert functionRows(panel)["Ejection fraction (%)"] == ["", ""]
     assert "the run was cancelled before all frames" in panel.ui.functionWarningsLabel.text
     worker("beat")
-    segmentAll(panel, 120)
+    segmentAll(panel)
     assert functionRows(panel)["Ejection fraction (%)"][0] != ""
     assert "cancelled" not in panel.ui.functionWarningsLabel.text
 

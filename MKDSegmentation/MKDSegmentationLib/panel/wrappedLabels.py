@@ -15,31 +15,39 @@ class WrappedLabels(qt.QObject):
 
     def __init__(self, panel) -> None:
         super().__init__()
-        self._watched = []
+        self._watched = []  # pairs of a widget and the labels whose height its events may change
         self._fitted = {}  # label -> text and width that its height is for
         self._events = (qt.QEvent.Resize, qt.QEvent.Show, qt.QEvent.FontChange, qt.QEvent.LayoutRequest)
-        self._labels = [label for label in panel.findChildren("QLabel") if label.wordWrap]
-        for label in self._labels:
-            # a label says that its text changed to the widget that it lies in, by a request for a new layout
-            for widget in (label, label.parentWidget()):
-                if widget not in self._watched:
-                    self._watched.append(widget)
-                    widget.installEventFilter(self)
-            self._fit(label)
+        for label in panel.findChildren("QLabel"):
+            if label.wordWrap:
+                # a label says that its text changed to the widget that it lies in, by a request for a new layout
+                for widget in (label, label.parentWidget()):
+                    self._watch(widget, label)
+                self._fit(label)
+
+    def _watch(self, widget, label) -> None:
+        for known, labels in self._watched:
+            if known == widget:
+                labels.append(label)
+                return
+        self._watched.append((widget, [label]))
+        widget.installEventFilter(self)
 
     def close(self) -> None:
         """Let the labels be."""
-        for widget in self._watched:
+        for widget, _labels in self._watched:
             widget.removeEventFilter(self)
-        self._watched, self._labels, self._fitted = [], [], {}
+        self._watched, self._fitted = [], {}
 
     def eventFilter(self, watched, event) -> bool:
         """Called by Qt for each event of a label and of the widgets around the labels."""
         if event.type() in self._events:
             if event.type() == qt.QEvent.FontChange:
                 self._fitted.clear()
-            for label in self._labels:
-                self._fit(label)
+            for widget, labels in self._watched:
+                if widget == watched:
+                    for label in labels:
+                        self._fit(label)
         return False
 
     def _fit(self, label) -> None:

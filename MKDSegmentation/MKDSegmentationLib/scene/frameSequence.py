@@ -1,5 +1,7 @@
 """A sequence of volumes and the sequence of segmentations that belongs to it, as the Sequences module browses them."""
 
+import contextlib
+
 import slicer
 
 from mkd_core.protocol import Report
@@ -122,8 +124,26 @@ class FrameSequence:
 
     def markCancelled(self, isCancelled: bool) -> None:
         """Remember with the scene whether the run that made the segmentations was cancelled."""
-        if isCancelled != self.wasCancelled:  # each change of a sequence lets its browser copy the whole volume
+        with self.volumeAtRest():
             self.segmentations().SetAttribute(_CANCELLED_ATTRIBUTE, "true" if isCancelled else None)
+
+    @contextlib.contextmanager
+    def volumeAtRest(self):
+        """While segmentations change, keep the browser from copying the selected volume once more into the node that
+        shows it, as it does at each change of any of its sequences: a large one takes a tenth of a second.
+        """
+        wasPlayed = self.browser.GetPlayback(self.volumes)
+        self._setPlayback(False)
+        try:
+            yield
+        finally:
+            self._setPlayback(wasPlayed)
+
+    def _setPlayback(self, isPlayed: bool) -> None:
+        wasDisabled = self.browser.GetDisableModifiedEvent()
+        self.browser.SetDisableModifiedEvent(1)  # nothing is browsed
+        self.browser.SetPlayback(self.volumes, isPlayed)
+        self.browser.SetDisableModifiedEvent(wasDisabled)
 
     def reportOfFrame(self, indexValue: str) -> Report | None:
         """Return the current report of a frame (see segmentMeasurement), without intensities; None if it has none."""
@@ -177,11 +197,15 @@ class FrameSequence:
         :param indexValue: the frame's.
         :param name: of the sequence and the node, if they are made.
         """
-        segmentations = self.segmentations()
-        if segmentations is not None:
-            segmentations.SetDataNodeAtValue(segmentationNode, indexValue)
-            takeFigures(self.segmentationOfFrame(indexValue), segmentationNode)
-            return
+        with self.volumeAtRest():
+            segmentations = self.segmentations()
+            if segmentations is not None:
+                segmentations.SetDataNodeAtValue(segmentationNode, indexValue)
+            else:
+                self._makeSequence(segmentationNode, indexValue, name)
+        takeFigures(self.segmentationOfFrame(indexValue), segmentationNode)
+
+    def _makeSequence(self, segmentationNode, indexValue: str, name: str) -> None:
         segmentations = slicer.mrmlScene.AddNewNodeByClass(
             "vtkMRMLSequenceNode", slicer.mrmlScene.GenerateUniqueName(name)
         )
@@ -192,7 +216,6 @@ class FrameSequence:
         segmentations.SetNodeReferenceID(_VOLUMES_ROLE, self.volumes.GetID())
         segmentations.SetDataNodeAtValue(segmentationNode, indexValue)
         self._show(segmentations)
-        takeFigures(self.segmentationOfFrame(indexValue), segmentationNode)
 
     def copyOfFrame(self, indexValue: str):
         """Return a copy of the segmentation kept for a frame, which belongs to no scene; None if there is none."""
@@ -207,10 +230,11 @@ class FrameSequence:
     def replaceFrame(self, segmentationNode, indexValue: str) -> None:
         """Keep a copy of a segmentation as that of a frame, or none; the sequence must be there."""
         segmentations = self.segmentations()
-        if segmentationNode is not None:
-            segmentations.SetDataNodeAtValue(segmentationNode, indexValue)
-        else:
-            segmentations.RemoveDataNodeAtValue(indexValue)
+        with self.volumeAtRest():
+            if segmentationNode is not None:
+                segmentations.SetDataNodeAtValue(segmentationNode, indexValue)
+            else:
+                segmentations.RemoveDataNodeAtValue(indexValue)
 
     def _show(self, segmentations) -> None:
         """Let the browser show the segmentation of the selected frame in a node of its own, under the transform of the

@@ -122,7 +122,7 @@ def writeFunctionNodes(frames: FrameSequence) -> CardiacFunction:
     """
     segmentations, reports = frames.segmentations(), frames.reports()
     function = functionOfReports(reports, frames.isUnfinished)
-    with slicer.util.NodeModify(segmentations):  # each change of a sequence lets its browser copy the whole volume
+    with frames.volumeAtRest(), slicer.util.NodeModify(segmentations):
         volumes = _node(segmentations, _VOLUMES_ROLE, "vtkMRMLTableNode", _("{name} volumes"))
         table = _node(segmentations, _FUNCTION_ROLE, "vtkMRMLTableNode", _("{name} function"))
         chart = _node(segmentations, _CHART_ROLE, "vtkMRMLPlotChartNode", _("{name} volume-time curves"))
