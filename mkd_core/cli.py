@@ -35,7 +35,7 @@ from typing import TextIO
 
 from mkd_core import __version__
 from mkd_core.errors import MKDError
-from mkd_core.inference.memory import retain_memory
+from mkd_core.inference.memory import let_waiting_threads_sleep, retain_memory
 from mkd_core.measure.messages import describe, finding, refusal
 from mkd_core.protocol import (
     ASSISTANT_POLICIES,
@@ -413,6 +413,7 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
         box_mm=tuple(chosen.box) if chosen.box else None,
     )
     retain_memory()
+    let_waiting_threads_sleep()
     image, doubts, series = _read_input(chosen, needs_series=as_dicom)
     show = _ProgressLine(enabled=not chosen.quiet)
     try:

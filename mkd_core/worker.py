@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mkd_core import __version__
 from mkd_core.errors import Cancelled, MKDError, ProtocolError
-from mkd_core.inference.memory import importing, retain_memory
+from mkd_core.inference.memory import importing, let_waiting_threads_sleep, retain_memory
 from mkd_core.isolation import take_stdin
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import (
@@ -344,6 +344,7 @@ def protocol_streams() -> tuple[BinaryIO, BinaryIO]:
 def main() -> int:
     """Serve requests on stdin."""
     retain_memory()
+    let_waiting_threads_sleep()
     Worker(*protocol_streams()).serve()
     return 0
 

@@ -237,15 +237,20 @@ def joined(stretches: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def growth(memory: Sequence[tuple[int, int, float]], worker: int, most: int) -> dict[str, Any]:
-    """Memory of one worker over a run of so many studies: means of its tenths, and how fast it grows after the first
-    quarter, by least squares.
+    """Memory of one worker over a run of so many studies: the least and the most in its quarters, of which the first
+    begins with the start of the worker.  The least is what stays after it has given back what it kept, so that grows if
+    anything is never freed.
     """
     seen = np.array([(at, size) for at, pid, size in memory if pid == worker])
-    tenths = [seen[(seen[:, 0] >= most * n / 10) & (seen[:, 0] <= most * (n + 1) / 10), 1] for n in range(10)]
-    warm = seen[seen[:, 0] >= most / 4]
+    quarters = [seen[(seen[:, 0] >= most * n / 4) & (seen[:, 0] <= most * (n + 1) / 4), 1] for n in range(4)]
+    ends = [(float(part.min()), float(part.max())) for part in quarters if len(part)]
+    (least_before, most_before), (least_after, most_after) = ends[1], ends[-1]
+    per_100 = 100 / (most / 2)  # from the middle of the second quarter to that of the last
     return {
-        "MiB in tenths of the run": [round(float(part.mean()), 1) if len(part) else None for part in tenths],
-        "MiB more with 100 studies": round(100 * float(np.polyfit(warm[:, 0], warm[:, 1], 1)[0]), 1),
+        "MiB in quarters of the run, least": [round(low) for low, _ in ends],
+        "MiB in quarters of the run, most": [round(high) for _, high in ends],
+        "MiB more with 100 studies, least": round(per_100 * (least_after - least_before), 1),
+        "MiB more with 100 studies, most": round(per_100 * (most_after - most_before), 1),
     }
 
 

@@ -115,4 +115,4 @@ def test_the_process_ends_with_the_program_that_started_it(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
     assert process.poll() is None
     process.stdin.close()
-    assert process.wait(timeout=120) == 0
+    assert process.wait(timeout=600) == 0

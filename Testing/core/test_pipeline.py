@@ -4,6 +4,7 @@ plain words where it must be.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 
@@ -93,6 +94,35 @@ def test_the_position_of_the_volume_in_the_world_changes_nothing(plain, bundle):
     moved.SetOrigin((1234.5678, -999.1, 0.333))
     other = mkd_core.segment(moved, bundle, options=PLAIN)
     assert np.array_equal(sitk.GetArrayViewFromImage(other.labels), sitk.GetArrayViewFromImage(result.labels))
+
+
+def test_the_many_small_steps_back_to_the_volume_take_one_thread_and_the_labels_do_not_depend_on_it(
+    plain, bundle, monkeypatch
+):
+    from mkd_core.inference import pipeline  # the one that segments, should a module's test have loaded it anew
+
+    def watched(*arguments):
+        threads.append(torch.get_num_threads())
+        yield from write_labels(*arguments)
+        threads.append(torch.get_num_threads())
+
+    image, _truth, result = plain
+    write_labels, threads, before = pipeline.write_labels, [], torch.get_num_threads()
+    monkeypatch.setattr(pipeline, "write_labels", watched)
+    again = mkd_core.segment(image, bundle, options=dataclasses.replace(PLAIN, threads=2))
+    assert threads == [1, 1] and again.report["threads"] == 2 and torch.get_num_threads() == before
+    assert np.array_equal(*(sitk.GetArrayViewFromImage(one.labels) for one in (again, result)))
+    with pytest.raises(Cancelled):
+        mkd_core.segment(image, bundle, options=PLAIN, progress=_cancel_in("restore"), cancelled=lambda: False)
+    assert torch.get_num_threads() == before
+
+
+def _cancel_in(stopped: str):
+    def progress(stage, fraction, message):
+        if stage == stopped:
+            raise Cancelled
+
+    return progress
 
 
 def test_the_same_input_gives_the_same_labels_again(plain, bundle):

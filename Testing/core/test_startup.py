@@ -21,6 +21,10 @@ def test_neither_registering_nor_what_follows_the_start_imports_a_large_library(
     assert not found.heavy
 
 
+def test_what_follows_the_start_needs_neither_requests_nor_messages(found):
+    assert not {"mkd_core.protocol", "mkd_core.measure.messages"} & {*found.registering, *found.after}
+
+
 def test_registering_asks_for_no_class_of_vtk(found):
     assert set(found.vtk) <= {"vtk.calldata_type", "vtk.VTK_OBJECT"}
 

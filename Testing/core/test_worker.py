@@ -398,6 +398,17 @@ def test_the_environment_names_versions_and_devices(start):
     assert report["precision"] in ("float32", "bfloat16")
 
 
+def test_threads_that_wait_leave_the_processor_to_other_programs(start):
+    code = "import os; os.environ['OMP_DISPLAY_ENV'] = 'TRUE'; from mkd_core.worker import main; main()"
+    worker = start("-c", code)
+    worker.send(op="environment", id=1)
+    worker.reply(1)
+    said = worker.whole_log()
+    if b"OMP_WAIT_POLICY" not in said:
+        pytest.skip("PyTorch's OpenMP does not say how its threads wait")
+    assert b"OMP_WAIT_POLICY = 'PASSIVE'" in said or b"OMP_WAIT_POLICY='PASSIVE'" in said
+
+
 def test_without_torch_the_user_is_told_what_to_install(start, tmp_path, tiny_bundle_path):
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
     worker = start("-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from mkd_core.worker import main; main()")

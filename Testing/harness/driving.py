@@ -22,7 +22,7 @@ def processEvents(seconds=0.0):
 
 
 #: Limit of a wait: generous, since a test waits for an event and must not depend on how fast the machine is.
-WAIT_S = 120.0
+WAIT_S = 600.0
 
 
 def waitUntil(condition, seconds=WAIT_S, message="the condition"):

@@ -177,8 +177,10 @@ def test_nothing_overlaps_and_no_text_is_cut_at_any_size(panel, worker, tmp_path
     assert everyFault(panel, heights=HEIGHTS[:1]) == {}, "with longer texts"
 
 
-@pytest.mark.parametrize("percent", [125, 200])
-@pytest.mark.parametrize("state", ["ready", "warned", "done", "figures", "beat", "batch", "unfolded"])
+@pytest.mark.parametrize(
+    ("state", "percent"),
+    [(state, 200) for state in STATES] + [(state, 125) for state in ("done", "figures", "batch", "unfolded")],
+)
 def test_nothing_overlaps_with_larger_fonts(loadModule, slicerApp, tiny_bundle_path, worker, tmp_path, state, percent):
     slicerApp.userSettings().setValue("MKDSegmentation/WeightsPath", str(tiny_bundle_path))
     before = QtWidgets.QApplication.font()

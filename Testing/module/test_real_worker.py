@@ -35,7 +35,6 @@ from Testing.support.panel_driving import (
 )
 
 DATA = Path(os.environ.get("MKD_DATA", ROOT.parent / "shared" / "data"))
-SLOW_S = 600
 
 needsWeights = pytest.mark.skipif(not default_bundle_path().exists(), reason="there are no default weights")
 
@@ -75,7 +74,7 @@ def pythonChildren():
 def test_the_real_worker_answers_a_click_with_a_sentence(panel):
     addVolume(shape=(40, 40, 40), spacing=3.0)
     before = sceneContent()
-    segment(panel, SLOW_S)
+    segment(panel)
     assert "heart" in panel.ui.statusLabel.text, "random weights find a heart or do not, but the pipeline gets through"
     if not segmentations():
         assert sceneContent() == before
@@ -111,7 +110,7 @@ def test_an_mr_is_segmented_through_alignment_with_its_map_of_disagreement_and_t
     driving.click(panel.ui.advancedCollapsibleButton)
     driving.click(panel.ui.disagreementCheckBox)
     driving.click(panel.ui.alignedCheckBox)
-    segment(panel, SLOW_S)
+    segment(panel)
     (segmentation,) = segmentations()
     doubt, aligned = (segmentation.GetNodeReference(f"MKDSegmentation.{kind}") for kind in ("Disagreement", "Aligned"))
     values = slicer.util.arrayFromVolume(doubt)
@@ -146,7 +145,7 @@ def test_cancel_in_the_middle_of_a_real_run_leaves_no_process(shippedPanel, data
     slicer.util.loadVolume(str(dataFile("ct_thorax/ct.nii.gz")))
     before = sceneContent()
     driving.click(shippedPanel.ui.segmentButton)
-    waitForStage(shippedPanel, "Segmenting the heart", SLOW_S)
+    waitForStage(shippedPanel, "Segmenting the heart")
     driving.click(shippedPanel.ui.segmentButton)
     waitUntilReady(shippedPanel)
     driving.waitUntil(lambda: not pythonChildren(), message="the end of the worker")
@@ -163,7 +162,7 @@ def test_click_and_command_give_identical_labels_on_a_real_ct(shippedPanel, data
     )
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "heart.nii.gz")))
     volume = slicer.util.loadVolume(str(source))
-    segment(shippedPanel, SLOW_S)
+    segment(shippedPanel)
     (segmentation,) = segmentations()
     for structure in STRUCTURES:
         assert np.array_equal(voxelsOf(segmentation, structure.key, volume), labels == structure.label), structure.name
@@ -178,7 +177,7 @@ def test_an_abdomen_is_refused_and_nothing_is_left(shippedPanel, dataFile, name,
     slicer.util.loadVolume(str(dataFile(name)))
     driving.choose(shippedPanel.ui.modalityComboBox, modality)
     before = sceneContent()
-    segment(shippedPanel, SLOW_S)
+    segment(shippedPanel)
     assert "No heart was found" in shippedPanel.ui.statusLabel.text
     assert sceneContent() == before
 

@@ -10,8 +10,6 @@ from Testing.support.fake_worker import blocks
 from Testing.support.panel_driving import driving, sceneContent, segmentations
 from Testing.support.sequence_driving import addSequence
 
-WAIT_S = 120
-
 
 class PassiveWorker:
     """Takes requests and leaves it to the test to answer them."""
@@ -67,7 +65,7 @@ def begun(panel, volume):
     worker, outcomes = PassiveWorker(), []
     worker.logic = logic = MKDSegmentationLogic(worker)
     logic.start(volume, onFinished=outcomes.append)
-    driving.waitUntil(lambda: worker.requests, WAIT_S, "the request")
+    driving.waitUntil(lambda: worker.requests, message="the request")
     yield worker, outcomes
     logic.close()
 
@@ -83,7 +81,7 @@ def change(volume):
 def test_an_answer_becomes_a_segmentation(begun, volume):
     worker, outcomes = begun
     worker.succeed(volume)
-    driving.waitUntil(lambda: outcomes, WAIT_S, "the outcome")
+    driving.waitUntil(lambda: outcomes, message="the outcome")
     assert outcomes[0].status == "done" and len(segmentations()) == 1
 
 
@@ -91,7 +89,7 @@ def test_a_volume_that_changes_before_the_answer_ends_the_run(begun, volume):
     worker, outcomes = begun
     change(volume)
     worker.succeed(volume)
-    driving.waitUntil(lambda: outcomes, WAIT_S, "the outcome")
+    driving.waitUntil(lambda: outcomes, message="the outcome")
     assert outcomes[0].status == "failed" and "changed during" in outcomes[0].message
 
 
@@ -101,7 +99,7 @@ def test_a_volume_that_changes_while_the_answer_is_read_ends_the_run_too(begun, 
     worker.succeed(volume)
     assert not outcomes, "the labels are read in steps, from the event loop"
     change(volume)
-    driving.waitUntil(lambda: outcomes, WAIT_S, "the outcome")
+    driving.waitUntil(lambda: outcomes, message="the outcome")
     assert outcomes[0].status == "failed" and "changed during" in outcomes[0].message
     assert sceneContent() == before
 
@@ -120,7 +118,7 @@ def test_a_cancelled_run_leaves_its_files_until_the_worker_is_gone(panel, volume
     worker.cancel = lambda whenGone=None: gone.append(whenGone)
     logic = MKDSegmentationLogic(worker)
     logic.start(volume, onFinished=outcomes.append)
-    driving.waitUntil(lambda: worker.requests, WAIT_S, "the request")
+    driving.waitUntil(lambda: worker.requests, message="the request")
     logic.cancel()
     assert outcomes[0].status == "cancelled" and os.path.exists(worker.requests[0].input)
     gone[0]()
@@ -135,7 +133,7 @@ def fail(worker, messages, outcomes):
         return len(worker.requests) > answered or outcomes
 
     while not outcomes:
-        driving.waitUntil(isNext, WAIT_S, "a request or the end")
+        driving.waitUntil(isNext, message="a request or the end")
         if not outcomes:
             worker.reply("error", message=messages[answered % len(messages)])
             answered += 1
@@ -179,7 +177,7 @@ def test_the_request_names_weights_by_an_absolute_path_because_the_worker_has_an
     worker = PassiveWorker()
     logic = MKDSegmentationLogic(worker)
     logic.start(volume, options=RunOptions(weightsPath="mine.safetensors"))
-    driving.waitUntil(lambda: worker.requests, WAIT_S, "the request")
+    driving.waitUntil(lambda: worker.requests, message="the request")
     assert worker.requests[0].bundle == str(tmp_path / "mine.safetensors")
     logic.close()
 
@@ -250,7 +248,7 @@ def test_what_ends_a_run_between_two_steps_leaves_nothing_of_it(begun, volume, m
     reached = measuring(monkeypatch) if stage == "structures are measured" else results
     happened = atStep(monkeypatch, reached, interruption(name, worker.logic, volume))
     worker.succeed(volume)
-    driving.waitUntil(lambda: outcomes, WAIT_S, "the outcome")
+    driving.waitUntil(lambda: outcomes, message="the outcome")
     driving.processEvents(0.05)
     assert happened and len(outcomes) == 1
     assert outcomes[0].status == "cancelled" and words in outcomes[0].message and outcomes[0].segmentation is None
@@ -265,7 +263,7 @@ def test_a_result_that_is_removed_before_its_outcome_is_told_is_no_result(begun,
     worker, outcomes = begun
     atStep(monkeypatch, segmentations, lambda: slicer.mrmlScene.RemoveNode(segmentations()[0]))
     worker.succeed(volume)
-    driving.waitUntil(lambda: outcomes, WAIT_S, "the outcome")
+    driving.waitUntil(lambda: outcomes, message="the outcome")
     assert outcomes[0].status == "cancelled" and "segmentation was removed" in outcomes[0].message
     driving.waitUntil(lambda: not results(), message="the end of the table, in the next look at the figures")
 
@@ -274,7 +272,7 @@ def beginAgain(begun, volume, segmentation):
     """Begin a second run into the result of the first one."""
     worker, outcomes = begun
     worker.logic.start(volume, segmentation, onFinished=outcomes.append)
-    driving.waitUntil(lambda: len(worker.requests) == 2, WAIT_S, "the second request")
+    driving.waitUntil(lambda: len(worker.requests) == 2, message="the second request")
 
 
 def test_a_second_result_that_is_taken_back_leaves_the_first_one(begun, volume, monkeypatch):
@@ -282,7 +280,7 @@ def test_a_second_result_that_is_taken_back_leaves_the_first_one(begun, volume, 
 
     worker, outcomes = begun
     worker.succeed(volume)
-    driving.waitUntil(lambda: outcomes, WAIT_S, "the outcome")
+    driving.waitUntil(lambda: outcomes, message="the outcome")
     node, before = outcomes[0].segmentation, sceneContent()
     node.GetSegmentation().GetSegment("LV").SetName("My ventricle")
     report = node.GetAttribute("MKDSegmentation.Report")
@@ -293,7 +291,7 @@ def test_a_second_result_that_is_taken_back_leaves_the_first_one(begun, volume, 
 
     assert atStep(monkeypatch, isWritten, worker.logic.cancel) == []
     worker.succeed(volume)
-    driving.waitUntil(lambda: len(outcomes) == 2, WAIT_S, "the second outcome")
+    driving.waitUntil(lambda: len(outcomes) == 2, message="the second outcome")
     assert outcomes[1].status == "cancelled" and sceneContent() == before
     assert node.GetSegmentation().GetSegment("LV").GetName() == "My ventricle"
     assert node.GetAttribute("MKDSegmentation.Report") == report
@@ -309,7 +307,7 @@ def test_segments_that_are_edited_in_the_last_moment_stay_and_a_failure_takes_no
 
     worker, outcomes = begun
     worker.succeed(volume)
-    driving.waitUntil(lambda: outcomes, WAIT_S, "the outcome")
+    driving.waitUntil(lambda: outcomes, message="the outcome")
     node = outcomes[0].segmentation
     beginAgain(begun, volume, node)
     kept, backups = [], segmentationRun.SegmentationBackup
@@ -329,7 +327,7 @@ def test_segments_that_are_edited_in_the_last_moment_stay_and_a_failure_takes_no
     atStep(monkeypatch, lambda: bool(kept), erase)
     worker.succeed(volume)
     with expectedErrors("could not be put into the scene"):
-        driving.waitUntil(lambda: len(outcomes) == 2, WAIT_S, "the second outcome")
+        driving.waitUntil(lambda: len(outcomes) == 2, message="the second outcome")
     assert outcomes[1].status == "failed"
     assert slicer.util.arrayFromSegmentBinaryLabelmap(node, "LV", volume).sum() == kept[1], "the edit is still there"
     assert segmentations() == [node]
@@ -352,10 +350,10 @@ def test_tasks_share_the_turns_and_what_nobody_waits_for_comes_last(panel):
     tasks += [IncrementalTask(steps(name), taken.append, failed) for name in ("figures", "report")]
     paused = IncrementalTask(steps("paused"), taken.append, failed)
     paused.isPaused = True
-    driving.waitUntil(lambda: all(task.isOver for task in tasks), WAIT_S, "the end of the work")
+    driving.waitUntil(lambda: all(task.isOver for task in tasks), message="the end of the work")
     assert [name for name in taken if name] == ["figures", "report"] * 3 + ["surfaces"] * 3
     paused.isPaused = False
-    driving.waitUntil(lambda: paused.isOver, WAIT_S, "the end of the work")
+    driving.waitUntil(lambda: paused.isOver, message="the end of the work")
     assert taken.count("paused") == 3
 
 
@@ -371,7 +369,7 @@ def test_a_sequence_that_ends_between_its_last_frame_and_its_outcome_ends_quietl
     logic = MKDSegmentationLogic(worker)
     logic.startSequence(volume, onFinished=outcomes.append)
     for count in (1, 2):
-        driving.waitUntil(lambda count=count: len(worker.requests) == count, WAIT_S, "the next frame")
+        driving.waitUntil(lambda count=count: len(worker.requests) == count, message="the next frame")
         if count == 2:
 
             def isWritten():
@@ -384,7 +382,7 @@ def test_a_sequence_that_ends_between_its_last_frame_and_its_outcome_ends_quietl
             }
             happened = atStep(monkeypatch, isWritten, actions[what])
         worker.succeed(volume)
-    driving.waitUntil(lambda: outcomes, WAIT_S, "the outcome")
+    driving.waitUntil(lambda: outcomes, message="the outcome")
     driving.processEvents(0.05)
     assert happened and len(outcomes) == 1 and outcomes[0].status == "cancelled"
     if what == "module reloaded":

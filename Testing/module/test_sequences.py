@@ -248,13 +248,13 @@ def test_a_run_cancelled_at_its_last_frame_tells_no_ejection_fraction_until_all_
     """One missing frame of a beat may be the end of systole."""
     worker(f"beat-last:{tmp_path / 'go'}")
     driving.click(panel.ui.segmentSequenceButton)
-    waitForStage(panel, f"Frame {FRAMES} of {FRAMES}: Looking", 120)
+    waitForStage(panel, f"Frame {FRAMES} of {FRAMES}: Looking")
     driving.click(panel.ui.segmentButton)
-    waitUntilReady(panel, 120)
+    waitUntilReady(panel)
     assert functionRows(panel)["Ejection fraction (%)"] == ["", ""]
     assert "the run was cancelled before all frames" in panel.ui.functionWarningsLabel.text
     worker("beat")
-    segmentAll(panel, 120)
+    segmentAll(panel)
     assert functionRows(panel)["Ejection fraction (%)"][0] != ""
     assert "cancelled" not in panel.ui.functionWarningsLabel.text
 

@@ -245,8 +245,10 @@ def _segment(
 ) -> Progress:
     if chosen.here:
         from mkd_core.archive.serial import run_here
+        from mkd_core.inference.memory import let_waiting_threads_sleep
         from mkd_core.protocol import SegmentationOptions
 
+        let_waiting_threads_sleep()
         options = SegmentationOptions(device=chosen.device, threads=chosen.threads)
         return run_here(ledger, settings, options, shard=chosen.shard, with_parent=chosen.with_parent, progress=show)
     from mkd_core.archive.run import Engine, run

@@ -161,6 +161,19 @@ def compute_settings(threads: int | None) -> Iterator[int]:
         _settings.leave()
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One CPU thread, for the ``with`` block of a run: where steps are small, several wait longer for each other than
+    they work.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 #: Part, stream of images, device and number format.
 _Key = tuple[str, Stream, torch.device, torch.dtype]
 

@@ -16,8 +16,6 @@ import stat
 import sys
 import tempfile
 
-from mkd_core.protocol import DRAFT_NAME
-
 PREFIX = "MKDSegmentation-"
 _FOLDER_NAME = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")  # as tempfile.mkdtemp makes it
 _LOCK_NAME = "in-use"
@@ -113,6 +111,8 @@ def _isOurs(entry: os.DirEntry) -> bool:
 
 
 def _isOurName(name: str) -> bool:
+    from mkd_core.protocol import DRAFT_NAME  # here, because Slicer loads this file at its start
+
     return name in (_LOCK_NAME, *FILE_NAMES) or DRAFT_NAME.fullmatch(name) is not None
 
 

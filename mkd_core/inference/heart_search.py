@@ -1,0 +1,343 @@
+"""Where the heart is: the two stages, tried with other intensities and other directions until they agree on one.
+
+:func:`find_heart` is the outline.  What is done in a box, aligning and segmenting, is the method itself, which the
+pipeline gives (:mod:`mkd_core.inference.pipeline`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mkd_core.arrays import as_array
+from mkd_core.errors import MKDError, NoHeartError
+from mkd_core.inference.clock import Clock
+from mkd_core.inference.geometry import Grid, OrientedVolume
+from mkd_core.inference.localisation import (
+    SHORT_AXIS,
+    Localisation,
+    OrientationSearch,
+    box_from_bounds,
+    intensity_rules,
+    known_structures,
+    localise,
+    may_be_short_axis,
+)
+from mkd_core.io.bundle import Bundle
+from mkd_core.measure import heart_evidence, plausibility
+from mkd_core.measure.messages import finding, refusal
+from mkd_core.measure.orientation import (
+    ALL_DIRECTIONS,
+    AS_GIVEN,
+    SHORT_AXIS_STACK,
+    directions,
+    frame_findings,
+    orientation_findings,
+)
+from mkd_core.method import ensemble
+from mkd_core.method.alignment import Views
+from mkd_core.protocol import Finding, SegmentationOptions
+from mkd_core.structures import CLASS_COUNT, STRUCTURES, Structure, labels_of_the_seven
+
+if TYPE_CHECKING:
+    import torch
+
+    from mkd_core.inference.execution import Executor
+
+#: A frame that is recognised so much better or worse than the first one of its sequence may lie otherwise.
+_FRAME_DIFFERS = 0.1
+
+#: Label of each of the seven structures.
+_SEVEN = {structure.key: structure.label for structure in STRUCTURES}
+
+#: Corners of a box (z, y, x), mm, in a volume's own frame.
+Corners = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What holds from the first to the last step of a run.
+
+    ``segment_box(corners, seen, rule, run)`` aligns and segments the box between two corners, in the volume of the run
+    that it gets, normalised by the rule; ``seen`` is what the localiser saw there, None if a user drew the box.
+    """
+
+    volume: OrientedVolume
+    bundle: Bundle
+    modality: str
+    policy: str
+    options: SegmentationOptions
+    executor: Executor
+    clock: Clock
+    segment_box: Callable[[Corners, Localisation | None, dict[str, Any], Run], Heart]
+
+    @property
+    def first_orientation(self) -> str | None:
+        """What the first frame of the sequence showed, None where there is none or it is this one."""
+        return None if self.options.first_frame is None else self.options.first_frame[0]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the segmentors say about the box.
+
+    (C, D, H, W) probabilities, (D, H, W) labels and disagreement; per label, the agreement of the two and the voxels of
+    parts that were left out.
+    """
+
+    probabilities: torch.Tensor
+    labels: np.ndarray
+    disagreement: torch.Tensor
+    agreements: list[float | None]
+    removed: np.ndarray
+
+
+@dataclass(frozen=True)
+class Heart:
+    """A box round a heart, segmented.
+
+    ``volume`` is the one that the grid lies in, with the directions in which the heart was found; ``seen`` is what the
+    localiser saw there, None if a user drew the box; ``agreement`` is the two segmentors' joint one; ``structures`` are
+    those of the labels; ``doubts`` and ``evidence``, which is ready for JSON, say what speaks against a heart there and
+    for it.
+    """
+
+    volume: OrientedVolume
+    grid: Grid
+    is_cut: bool
+    image: torch.Tensor
+    views: Views
+    prediction: Prediction
+    agreement: float
+    seen: Localisation | None
+    structures: tuple[Structure, ...]
+    doubts: tuple[Finding, ...] = ()
+    evidence: dict[str, float | str] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def seven(self) -> np.ndarray:
+        """Labels of whole-heart segmentation on the grid, ``(D, H, W)``, uint8."""
+        of_seven: np.ndarray = np.array(labels_of_the_seven(self.structures), np.uint8)
+        return of_seven.take(self.prediction.labels)
+
+    @functools.cached_property
+    def volumes_ml(self) -> np.ndarray:
+        """Volumes of the seven structures by label, ml; index 0 is 0."""
+        volumes = np.bincount(self.seven.ravel(), minlength=CLASS_COUNT) * self.grid.voxel_ml
+        volumes[0] = 0.0
+        return volumes
+
+    @property
+    def agreed_ml(self) -> np.ndarray:
+        """The same without structures on which the segmentors do not agree at all."""
+        agreements = np.zeros(CLASS_COUNT)
+        for label, agreement in zip(labels_of_the_seven(self.structures), self.prediction.agreements):
+            agreements[label] = max(agreements[label], agreement or 0.0)
+        return np.where(agreements >= heart_evidence.AGREED, self.volumes_ml, 0.0)
+
+    @property
+    def is_confirmed(self) -> bool:
+        """The segmentors confirm the heart."""
+        return heart_evidence.confirms(self.agreed_ml, self.agreement, heart_evidence.known_parts(self.structures))
+
+
+def find_heart(run: Run) -> Heart:
+    """Localise, align and segment; again with another range of intensities where the first look shows no heart.
+
+    Raises:
+        NoHeartError: neither stage shows a heart.
+    """
+    looks: list[Localisation] = []
+    hearts: list[Heart] = []
+    for rule in intensity_rules(run.bundle.normalisation(run.modality)):
+        run.clock.enter("localise", "Looking for the heart")
+        if run.options.box_mm is not None:
+            corners = box_from_bounds(run.options.box_mm, run.volume)
+            hearts.append(run.segment_box(corners, None, rule, run))
+        else:
+            seen = localise(run.volume, run.bundle, rule, run.executor, run.clock.poll)
+            looks.append(seen)
+            if seen.volumes_ml.sum() >= heart_evidence.WORTH_A_LOOK_ML:
+                corners = seen.box(run.bundle.margin, run.bundle.min_heart_ml)
+                hearts.append(run.segment_box(corners, seen, rule, run))
+        if hearts and hearts[-1].is_confirmed:
+            break
+    best = max(hearts, key=lambda heart: (heart.is_confirmed, heart.agreement), default=None)
+    if best is not None and best.seen is None:
+        return _judged_in_drawn_box(_better_in_short_axis(best, run))
+    heart = _in_short_axis(best, run)
+    if heart is None:
+        if best is None or best.seen is None:
+            most = max((look.volumes_ml for look in looks), key=np.sum)
+            raise _no_heart(heart_evidence.Evidence(most), run.modality)
+        heart = _judged(best, best.seen, run)
+    doubts = frame_findings(str(heart.evidence["orientation"]), run.first_orientation)
+    return dataclasses.replace(heart, doubts=(*heart.doubts, *doubts))
+
+
+def _in_short_axis(given: Heart | None, run: Run) -> Heart | None:
+    """The heart with the volume taken for a stack of short-axis slices whose directions were lost, as formats that know
+    none lose them.
+
+    Args:
+        given: what was found with the directions that the volume has.
+        run: under way.
+
+    Returns:
+        None where the heart is not recognised better so, or the segmentors do not confirm it.
+    """
+    recognition = given.seen.recognition if given is not None and given.seen is not None else 0.0
+    first = run.first_orientation
+    enough = heart_evidence.RECOGNISED if first is None else 0.0  # a frame may be darker than the first one was
+    is_sure = given is not None and given.is_confirmed and recognition >= enough and first != SHORT_AXIS_STACK
+    if is_sure or not may_be_short_axis(run.volume, run.modality):
+        return None
+    least = heart_evidence.LEAST_IN_SHORT_AXIS
+    if first != SHORT_AXIS_STACK:
+        least = max(least, recognition + heart_evidence.MORE_THAN_GIVEN)
+    turned = [dataclasses.replace(run, volume=OrientedVolume(run.volume.image, axes)) for axes in SHORT_AXIS]
+    for rule in intensity_rules(run.bundle.normalisation(run.modality)):
+        run.clock.enter("localise", "Looking for the heart")
+        looks = [(localise(one.volume, run.bundle, rule, run.executor, run.clock.poll), one) for one in turned]
+        for seen, one in sorted(looks, key=lambda look: -look[0].recognition):
+            if seen.recognition < least:
+                break
+            heart = run.segment_box(seen.box(run.bundle.margin, run.bundle.min_heart_ml), seen, rule, one)
+            if heart.is_confirmed:
+                evidence: dict[str, float | str] = {
+                    "verdict": heart_evidence.Verdict.CONFIRMED.value,
+                    "recognition": round(seen.recognition, 4),
+                    "joint_agreement": round(float(heart.agreement), 4),
+                    "orientation": SHORT_AXIS_STACK,
+                }
+                doubts = [finding("short_axis"), *plausibility.second_heart_findings(seen.second_ml)]
+                return dataclasses.replace(heart, doubts=tuple(doubts), evidence=evidence)
+    return None
+
+
+def _better_in_short_axis(drawn: Heart, run: Run) -> Heart:
+    """What is in a drawn box, or the same with the volume taken for a stack of short-axis slices where the segmentors
+    agree on more of a heart so.
+
+    Args:
+        drawn: with the directions that the volume has.
+        run: under way.
+    """
+    assert run.options.box_mm is not None
+    best = drawn
+    if best.is_confirmed or not may_be_short_axis(run.volume, run.modality):
+        return best
+    for axes in SHORT_AXIS:
+        turned = dataclasses.replace(run, volume=OrientedVolume(run.volume.image, axes))
+        for rule in intensity_rules(run.bundle.normalisation(run.modality)):
+            heart = run.segment_box(box_from_bounds(run.options.box_mm, turned.volume), None, rule, turned)
+            if heart.agreement * heart.agreed_ml.sum() > best.agreement * best.agreed_ml.sum():
+                best = heart
+    if best is drawn:
+        return best
+    return dataclasses.replace(best, doubts=(finding("short_axis_in_box"),), evidence={"orientation": SHORT_AXIS_STACK})
+
+
+def _judged(heart: Heart, seen: Localisation, run: Run) -> Heart:
+    """The heart with what there is to say of it, or an error if it is none."""
+    search = OrientationSearch(seen, run.bundle, run.executor, run.clock.poll)
+    is_unsure_stack = (
+        run.options.first_frame is None
+        and may_be_short_axis(run.volume, run.modality)
+        and seen.recognition < heart_evidence.RECOGNISED
+    )
+    evidence = heart_evidence.Evidence(
+        localised_ml=seen.volumes_ml,
+        recognition=seen.recognition,
+        mirrored_recognition=0.0 if heart.is_confirmed and not is_unsure_stack else search.mirrored,
+        touches_border=seen.touches_border,
+        segmented_ml=heart.agreed_ml,
+        joint_agreement=heart.agreement,
+        blood=seen.blood(),
+        known_parts=heart_evidence.known_parts(heart.structures),
+        known_structures=known_structures(run.bundle),
+        is_unsure_stack=is_unsure_stack,
+    )
+    verdict = heart_evidence.judge(evidence, run.bundle.min_heart_ml)
+    if verdict == heart_evidence.Verdict.NONE:
+        raise _no_heart(evidence, run.modality)
+    doubts = plausibility.second_heart_findings(seen.second_ml)
+    if verdict == heart_evidence.Verdict.COARSE:
+        heart = dataclasses.replace(heart, prediction=_coarse_prediction(heart, seen))
+        doubts.append(finding("coarse_outlines", mm=run.bundle.localiser_spacing))
+    orientation = _orientation(search, heart, seen, run.options.first_frame)
+    doubts += orientation_findings(orientation)
+    reported = {"verdict": verdict.value, **evidence.report(), "orientation": orientation}
+    return dataclasses.replace(heart, doubts=tuple(doubts), evidence=reported)
+
+
+def _orientation(
+    search: OrientationSearch, heart: Heart, seen: Localisation, first_frame: tuple[str, float] | None
+) -> str:
+    """The directions in which the heart is recognised best: those of the first frame where this one is recognised as
+    well as that was.
+    """
+    if first_frame is not None:
+        known, recognition = first_frame
+        if known in ALL_DIRECTIONS and abs(seen.recognition - recognition) <= _FRAME_DIFFERS:
+            return known
+    better = search.better(heart.agreement)
+    return AS_GIVEN if better is None else directions(better.orientation)
+
+
+def _no_heart(evidence: heart_evidence.Evidence, modality: str) -> MKDError:
+    """The error that says what was seen instead of a heart."""
+    error = refusal(heart_evidence.no_heart(evidence, modality), NoHeartError)
+    error.evidence = evidence.report()
+    return error
+
+
+def _judged_in_drawn_box(heart: Heart) -> Heart:
+    """The same in a box that a user drew, where only nothing at all is refused."""
+    if heart.volumes_ml.sum() == 0:
+        raise refusal(finding("box_empty"), NoHeartError)
+    evidence: dict[str, float | str] = {
+        "verdict": "drawn",
+        "joint_agreement": round(heart.agreement, 4),
+        **heart.evidence,
+    }
+    doubts = [] if heart.is_confirmed else [finding("unconfirmed_in_box")]
+    if _reaches_edge(heart):
+        doubts.append(finding("box_cuts"))
+    return dataclasses.replace(heart, doubts=(*heart.doubts, *doubts), evidence=evidence)
+
+
+def _reaches_edge(heart: Heart) -> bool:
+    """Whether structures reach an edge of the box beyond which there is more of the volume."""
+    low, high = heart.volume.bounds()
+    grid = heart.grid
+    return any(
+        bool(heart.seven.take(end, axis).any()) and is_within
+        for axis in range(3)
+        for end, is_within in (
+            (0, grid.low[axis] > low[axis] + grid.steps[axis]),
+            (-1, grid.high[axis] < high[axis] - grid.steps[axis]),
+        )
+    )
+
+
+def _coarse_prediction(heart: Heart, seen: Localisation) -> Prediction:
+    """What the localiser says in place of what the segmentors say, whose agreement stays."""
+    of_seven = seen.on_grid(heart.grid)
+    own = of_seven.new_zeros((len(heart.structures) + 1, *of_seven.shape[1:]))
+    for structure in heart.structures:
+        if structure.key in _SEVEN:
+            own[structure.label] = of_seven[_SEVEN[structure.key]]
+    own[0] = 1.0 - own[1:].sum(dim=0)
+    probabilities = ensemble.keep_main_components(own, heart.structures)
+    return dataclasses.replace(
+        heart.prediction,
+        probabilities=probabilities,
+        labels=as_array(ensemble.best_class(probabilities)),
+        removed=np.zeros(len(own), np.int64),
+    )
