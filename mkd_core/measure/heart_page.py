@@ -19,6 +19,7 @@ from mkd_core.measure.clinical_figures import HeartGeometry, clinical_figures, m
 from mkd_core.measure.heart_grid import HeartGrid
 from mkd_core.measure.patient import CardiacPhase, Patient
 from mkd_core.measure.report_page import ReportPage
+from mkd_core.measure.steps import all_at_once
 from mkd_core.measure.wall_thickness import WallThickness
 from mkd_core.protocol import findings
 from mkd_core.structures import Structure
@@ -34,13 +35,7 @@ def affine_of(image: sitk.Image) -> np.ndarray:
 
 def heart_page(image: sitk.Image, labels: sitk.Image, *arguments: Any, **more: Any) -> ReportPage:
     """Measure a segmentation and put its page together, in one go; see :func:`page_steps`."""
-    steps = page_steps(image, labels, *arguments, **more)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            page: ReportPage = end.value
-            return page
+    return all_at_once(page_steps(image, labels, *arguments, **more))
 
 
 def page_steps(

@@ -11,12 +11,14 @@ Imaging 5 (2012), 147, do.  Of five neighbouring sections the one with the media
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
 
 from mkd_core.measure.heart_grid import HeartGrid
 from mkd_core.measure.messages import finding
+from mkd_core.measure.steps import all_at_once
 from mkd_core.protocol import Finding
 
 #: Arteries that are measured: the ventricle each comes from, and what shares of the way, or mm from the valve, are
@@ -78,6 +80,11 @@ def vessel_diameter(grid: HeartGrid, key: str) -> VesselDiameter | Finding:
     Returns:
         The diameter, or a finding that says why there is none.
     """
+    return all_at_once(vessel_diameter_steps(grid, key))
+
+
+def vessel_diameter_steps(grid: HeartGrid, key: str) -> Generator[None, None, VesselDiameter | Finding]:
+    """Measure as :func:`vessel_diameter` does, in steps."""
     from scipy import ndimage
 
     mask, ventricle = grid.mask(key), grid.mask(VENTRICLE_OF[key])
@@ -87,15 +94,19 @@ def vessel_diameter(grid: HeartGrid, key: str) -> VesselDiameter | Finding:
     box = _with_margin(ndimage.find_objects(mask.astype(np.uint8))[0], mask.shape)
     first = np.array([side.start for side in box]) * grid.spacing
     part = _largest_part(mask[box])
+    yield
     start = _valve(part, ventricle, box, grid.spacing)
     if start is None:
         return finding("vessel_unattached", structure=key, first=VENTRICLE_OF[key])
+    yield
     smooth = ndimage.gaussian_filter(part.astype(np.float32), 0.5)
     line = _centre_line(part, start, grid.spacing)
+    yield
     arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
     level = _level(key, arc, line, part, grid.spacing)
     if level is None:
         return finding("vessel_short", structure=key, mm=float(arc[-1]), needed_mm=_SHORTEST_MM[key])
+    yield
     centre, direction = _refined(smooth, grid.spacing, *_at(line, arc, level))
     offsets = _NEIGHBOURS_MM * np.arange(-2, 3)
     cuts = [_section(smooth, grid.spacing, centre + offset * direction, direction) for offset in offsets]

@@ -11,13 +11,14 @@ segment 17.  Segment 2 begins at the anterior insertion of the right ventricle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from mkd_core.measure.heart_grid import HeartGrid
 from mkd_core.measure.messages import finding
+from mkd_core.measure.steps import all_at_once
 from mkd_core.protocol import Finding
 
 #: Names of the 17 segments.
@@ -81,6 +82,11 @@ class WallThickness:
 
 def wall_thickness(grid: HeartGrid) -> WallThickness | Finding:
     """Measure the left ventricular wall, or say by a finding why it cannot be."""
+    return all_at_once(wall_thickness_steps(grid))
+
+
+def wall_thickness_steps(grid: HeartGrid) -> Generator[None, None, WallThickness | Finding]:
+    """Measure as :func:`wall_thickness` does, in steps."""
     for key in ("LV", "Myo"):
         if key not in grid.label_of:
             return finding("figure_needs_structure", structure=key)
@@ -92,13 +98,18 @@ def wall_thickness(grid: HeartGrid) -> WallThickness | Finding:
     cover = _cover(labels, grid)
     if cover < _LEAST_COVER:
         return finding("wall_open", fraction=cover)
+    yield
     step = grid.spacing
     wall = cavity | muscle
     axis = _LongAxis.of(cavity, _open_base(labels, cavity, muscle, grid), step)
     places = np.argwhere(muscle)
     places = places[:: max(1, len(places) // _MOST_PLACES)]
     places = places[axis.along(places * step) < axis.length - _BASE_MM]
-    inwards, outwards = _distances(places, _surface(cavity)), _distances(places, _surface(wall))
+    yield
+    inwards = _distances(places, _surface(cavity))
+    yield
+    outwards = _distances(places, _surface(wall))
+    yield
     half_way = np.abs(inwards - outwards) <= 1.0
     half_way[half_way] = _distances(places[half_way], _valves(labels, cavity, grid)) * step > _BASE_MM
     places, thickness = places[half_way], step * (inwards + outwards)[half_way]
@@ -109,6 +120,7 @@ def wall_thickness(grid: HeartGrid) -> WallThickness | Finding:
     if not PLAUSIBLE_MM[0] <= mean <= PLAUSIBLE_MM[1]:
         return finding("figure_implausible", structure="Myo", mm=mean)
     largest = float(np.quantile(thickness, 1.0 - _THICKEST_SHARE))
+    yield
     septum = _septum(labels, muscle, grid, axis)
     if septum is None:
         return WallThickness(mean, largest, {}, finding("no_septum"))

@@ -12,8 +12,8 @@ from vtk.util import numpy_support
 from mkd_core.measure.clinical_figures import HeartGeometry, measure_geometry
 from mkd_core.measure.heart_grid import HeartGrid
 from mkd_core.measure.messages import finding, refusal
-from mkd_core.measure.vessel_diameter import VesselDiameter, vessel_diameter
-from mkd_core.measure.wall_thickness import wall_thickness
+from mkd_core.measure.vessel_diameter import VesselDiameter, vessel_diameter_steps
+from mkd_core.measure.wall_thickness import wall_thickness_steps
 from mkd_core.structures import BY_KEY, STRUCTURES
 
 from ..run.volumeTransfer import ijkToRas
@@ -66,11 +66,11 @@ def geometrySteps(segmentationNode, atEdge: frozenset):
     yield
     if grid is None:
         return measure_geometry(None)
-    aorta = vessel_diameter(grid, "AA")
+    aorta = yield from vessel_diameter_steps(grid, "AA")
     yield
-    pulmonaryArtery = vessel_diameter(grid, "PA")
+    pulmonaryArtery = yield from vessel_diameter_steps(grid, "PA")
     yield
-    wall = wall_thickness(grid)
+    wall = yield from wall_thickness_steps(grid)
     yield  # what follows shows it, which takes a moment too
     return HeartGeometry(aorta, pulmonaryArtery, wall)
 
