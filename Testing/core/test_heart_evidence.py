@@ -31,7 +31,10 @@ def changed(**values) -> Evidence:
         (changed(joint_agreement=0.3, localised_ml=[0.2 * value for value in HEART]), Verdict.NONE),
         (changed(joint_agreement=0.3, localised_ml=(0, 300, 300, 0, 0, 0, 0, 0)), Verdict.NONE),
         (changed(segmented_ml=(0, 120, 0, 0, 0, 0, 60, 50), recognition=0.3), Verdict.NONE),
-        (changed(segmented_ml=(0, 40, 60, 0, 0, 90, 0, 0), recognition=0.3), Verdict.CONFIRMED),  # a short-axis stack
+        (changed(segmented_ml=(0, 40, 60, 0, 0, 90, 0, 0), recognition=0.65), Verdict.CONFIRMED),  # a short-axis stack
+        (changed(segmented_ml=(0, 96, 42, 0, 0, 38, 0, 0), recognition=0.39), Verdict.NONE),  # a lump with a shell
+        (changed(segmented_ml=(0, 601, 119, 49, 125, 0, 0, 0), recognition=0.69), Verdict.NONE),  # no wall
+        (changed(segmented_ml=(0, 41, 0, 122, 80, 49, 41, 36), recognition=0.18), Verdict.CONFIRMED),  # a whole heart
         (changed(segmented_ml=(0, 9, 9, 9, 9, 9, 9, 0), recognition=0.3), Verdict.NONE),
         # a lump in a stack of thick slices, which looks the same in the mirror, and a heart, which does not
         (changed(is_unsure_stack=True, recognition=0.4, mirrored_recognition=0.4), Verdict.NONE),

@@ -22,7 +22,18 @@ from mkd_core.inference.self_test import SelfTest
 from mkd_core.measure.messages import describe
 from mkd_core.protocol import findings
 from mkd_core.structures import BY_LABEL
-from Testing.support.known_heart import AIR, BALLS, BODY, LEVELS, ByIntensity, KnownBundle, Negative, dice, known_volume
+from Testing.support.known_heart import (
+    AIR,
+    BALLS,
+    BODY,
+    LEVELS,
+    ByIntensity,
+    KnownBundle,
+    Negative,
+    Unchanged,
+    dice,
+    known_volume,
+)
 from Testing.support.stored_volumes import ORIENTATIONS, rotation, stored_otherwise
 
 PLAIN = SegmentationOptions(device="cpu", precision="float32", threads=1)
@@ -455,7 +466,7 @@ def test_a_ct_without_air_or_lung_is_doubted_and_a_ct_called_mr_too(plain):
     localiser = ByIntensity({level: label for label, level in LEVELS.items()} | {BODY: 5})
     without = mkd_core.segment(sitk.Clamp(plain[0], lowerBound=-150), KnownBundle(localiser=localiser), options=PLAIN)
     assert said(without.report)[0].startswith("The volume shows neither air nor lung")
-    bundle = KnownBundle()
+    bundle = KnownBundle(generator_a2t=Unchanged(), generator_t2a=Unchanged())
     bundle.metadata["normalisation"]["MR"] = bundle.metadata["normalisation"]["CT"]
     called_mr = mkd_core.segment(plain[0], bundle, modality="MR", options=PLAIN)
     assert "looks like a CT" in said(called_mr.report)[0]
@@ -486,9 +497,14 @@ def test_a_part_of_a_heart_is_not_taken_for_one(bundle, labels):
     assert refused.value.finding.code == "no_heart_part"
 
 
-def test_ventricles_and_muscle_are_enough_of_a_heart_as_a_short_axis_stack_shows_no_more(bundle):
-    report = mkd_core.segment(only(1, 2, 5), bundle, options=PLAIN).report
+def test_ventricles_and_muscle_are_enough_of_a_heart_where_the_localiser_recognises_one(plain):
+    seen = {level: label if label in (1, 2, 5) else 0 for label, level in LEVELS.items()} | {-300.0: 0, BODY: 0}
+    segmentors = {part: ByIntensity(seen) for part in ("segmentor_real", "segmentor_syn")}
+    report = mkd_core.segment(plain[0], KnownBundle(**segmentors), options=PLAIN).report
     assert report["structures"]["LA"]["volume_ml"] == 0 and report["structures"]["LV"]["volume_ml"] > 30
+    assert report["evidence"]["verdict"] == "confirmed"
+    with pytest.raises(NoHeartError):  # bright balls that the localiser does not take for a heart either
+        mkd_core.segment(only(1, 2, 5), KnownBundle(), options=PLAIN)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ pytest.importorskip("torch")
 
 import mkd_core
 from mkd_core.errors import NoHeartError
+from mkd_core.measure import heart_evidence
 from Testing.benchmarks import accuracy
 from Testing.trust.orientations import turned
 
@@ -142,7 +143,17 @@ PLAIN = DATA / "chest_ct" / "plain_4mm.nii.gz"
 
 @pytest.mark.slow
 @pytest.mark.skipif(not PLAIN.exists(), reason="no plain CT here: set MKD_DATA to the data folder")
-def test_a_plain_ct_on_which_the_segmentors_do_not_agree_is_outlined_coarsely_and_doubted(bundle):
+def test_a_plain_ct_of_thick_slices_is_segmented_and_doubted(bundle):
+    report = mkd_core.segment(sitk.ReadImage(str(PLAIN)), bundle).report
+    assert report["evidence"]["verdict"] == "confirmed"
+    assert {"no_contrast_agent", "thick"} <= {warning["code"] for warning in report["warnings"]}
+    assert report["structures"]["LV"]["volume_ml"] > 60 and report["structures"]["RV"]["volume_ml"] > 60
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PLAIN.exists(), reason="no plain CT here: set MKD_DATA to the data folder")
+def test_a_heart_on_which_the_segmentors_do_not_agree_is_outlined_coarsely_and_doubted(bundle, monkeypatch):
+    monkeypatch.setattr(heart_evidence, "CONFIRMED", 0.95)
     report = mkd_core.segment(sitk.ReadImage(str(PLAIN)), bundle).report
     assert report["evidence"]["verdict"] == "coarse"
     assert "coarse_outlines" in [warning["code"] for warning in report["warnings"]]

@@ -118,6 +118,13 @@ class Negative(nn.Module):
         return -image
 
 
+class Unchanged(Negative):
+    """Stands for a generator that leaves an image as it is."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image
+
+
 class KnownBundle(Bundle):
     """A bundle whose networks classify by intensity, or are given."""
 

@@ -143,7 +143,9 @@ class Heart:
     @property
     def is_confirmed(self) -> bool:
         """The segmentors confirm the heart."""
-        return heart_evidence.confirms(self.agreed_ml, self.agreement, heart_evidence.known_parts(self.structures))
+        recognition = 1.0 if self.seen is None else self.seen.recognition
+        known = heart_evidence.known_parts(self.structures)
+        return heart_evidence.confirms(self.agreed_ml, self.agreement, recognition, known)
 
 
 def find_heart(run: Run) -> Heart:

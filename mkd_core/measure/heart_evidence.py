@@ -32,11 +32,18 @@ _FEWEST_PARTS = 3
 _LEAST_PART_ML = 1.0
 _LEAST_TOTAL_ML = 60.0
 
+#: From here on the localiser recognises a heart.
+RECOGNISED = 0.6
+
 #: What the localiser must see to be believed alone: recognition, by so much more than that of the mirror image, and
 #: so many structures.
-RECOGNISED = 0.6
+_RECOGNISED_ALONE = 0.7
 _MORE_THAN_MIRRORED = 0.05
 _STRUCTURES_SEEN = 6
+
+#: From so many of the seven structures on the segmentors need no word of the localiser.  Ventricles alone, as a
+#: short-axis stack shows them, are seen in many a lump as well: there the localiser must recognise the heart too.
+_MANY_STRUCTURES = 5
 
 #: A stack of thick slices is taken for short-axis slices that lost their directions if the localiser recognises a heart
 #: so well that way, and better by so much than with the directions that the volume has; the segmentors must confirm it.
@@ -106,15 +113,19 @@ def known_parts(structures: Sequence[Structure]) -> int:
     return sum(structure.key in PARTS for structure in structures)
 
 
-def confirms(segmented_ml: Volumes, joint_agreement: float, known: int = len(PARTS)) -> bool:
-    """Do the segmentors confirm a heart?
+def confirms(segmented_ml: Volumes, joint_agreement: float, recognition: float = 1.0, known: int = len(PARTS)) -> bool:
+    """Do the segmentors confirm a heart?  A left ventricle without a wall is none.
 
     Args:
         segmented_ml: volumes by label.
         joint_agreement: 0 to 1.
+        recognition: how surely the localiser recognises a heart there, 0 to 1; 1 where a user says that there is one.
         known: how many of :data:`PARTS` the weights know.
     """
-    return joint_agreement >= CONFIRMED and is_enough(segmented_ml, known)
+    seen = [volume >= _LEAST_PART_ML for volume in segmented_ml]
+    is_recognised = sum(seen[1:]) >= min(_MANY_STRUCTURES, known) or recognition >= RECOGNISED
+    has_wall = seen[BY_KEY["Myo"].label] or not seen[BY_KEY["LV"].label] or known < len(PARTS)
+    return joint_agreement >= CONFIRMED and is_recognised and has_wall and is_enough(segmented_ml, known)
 
 
 def is_enough(volumes_ml: Volumes, known: int = len(PARTS)) -> bool:
@@ -131,13 +142,12 @@ def judge(evidence: Evidence, least_heart_ml: float) -> Verdict:
         least_heart_ml: volume that the localiser must find to be believed alone, ml; the weights say it.
     """
     is_one_way_round = evidence.recognition - evidence.mirrored_recognition >= _MORE_THAN_MIRRORED
-    if confirms(evidence.segmented_ml, evidence.joint_agreement, evidence.known_parts) and (
-        is_one_way_round or not evidence.is_unsure_stack
-    ):
+    is_confirmed = confirms(evidence.segmented_ml, evidence.joint_agreement, evidence.recognition, evidence.known_parts)
+    if is_confirmed and (is_one_way_round or not evidence.is_unsure_stack):
         return Verdict.CONFIRMED
     volumes = np.asarray(evidence.localised_ml)[1:]
     if (
-        evidence.recognition >= RECOGNISED
+        evidence.recognition >= _RECOGNISED_ALONE
         and is_one_way_round
         and np.count_nonzero(volumes >= _LEAST_PART_ML) >= min(_STRUCTURES_SEEN, evidence.known_structures)
         and volumes.sum() >= least_heart_ml
