@@ -40,12 +40,14 @@ def test_an_aim_is_met_where_the_measured_value_reaches_it():
 
 def test_a_rendered_test_heart_is_scored_for_each_segmentor_and_the_worst_one_drawn(tmp_path, capsys):
     from mkd_core.synthesis.anatomy import make_heart
+    from mkd_core.training.bundling import update_metadata
 
     hearts = tmp_path / "hearts"
     hearts.mkdir()
     for number in (200, 201):  # the first one is a training heart
         sitk.WriteImage(make_heart(number, spacing=2.5), str(hearts / f"heart_{number:04d}.nii.gz"))
     weights = Path(shutil.copy(mkd_core.default_bundle_path(), tmp_path))
+    update_metadata(mkd_core.load_bundle(weights), quality={"validation Dice": 0.9})
     figures = accuracy.main(
         [
             "--weights",

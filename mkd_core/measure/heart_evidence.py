@@ -42,7 +42,8 @@ _MORE_THAN_MIRRORED = 0.05
 _STRUCTURES_SEEN = 6
 
 #: From so many of the seven structures on the segmentors need no word of the localiser.  Ventricles alone, as a
-#: short-axis stack shows them, are seen in many a lump as well: there the localiser must recognise the heart too.
+#: short-axis stack shows them, are seen in many a lump as well: there the localiser must recognise the heart too, and
+#: the left ventricle needs its wall.
 _MANY_STRUCTURES = 5
 
 #: A stack of thick slices is taken for short-axis slices that lost their directions if the localiser recognises a heart
@@ -114,7 +115,7 @@ def known_parts(structures: Sequence[Structure]) -> int:
 
 
 def confirms(segmented_ml: Volumes, joint_agreement: float, recognition: float = 1.0, known: int = len(PARTS)) -> bool:
-    """Do the segmentors confirm a heart?  A left ventricle without a wall is none.
+    """Do the segmentors confirm a heart?
 
     Args:
         segmented_ml: volumes by label.
@@ -122,10 +123,13 @@ def confirms(segmented_ml: Volumes, joint_agreement: float, recognition: float =
         recognition: how surely the localiser recognises a heart there, 0 to 1; 1 where a user says that there is one.
         known: how many of :data:`PARTS` the weights know.
     """
+    if joint_agreement < CONFIRMED or not is_enough(segmented_ml, known):
+        return False
     seen = [volume >= _LEAST_PART_ML for volume in segmented_ml]
-    is_recognised = sum(seen[1:]) >= min(_MANY_STRUCTURES, known) or recognition >= RECOGNISED
+    if sum(seen[1:]) >= min(_MANY_STRUCTURES, known):
+        return True
     has_wall = seen[BY_KEY["Myo"].label] or not seen[BY_KEY["LV"].label] or known < len(PARTS)
-    return joint_agreement >= CONFIRMED and is_recognised and has_wall and is_enough(segmented_ml, known)
+    return recognition >= RECOGNISED and has_wall
 
 
 def is_enough(volumes_ml: Volumes, known: int = len(PARTS)) -> bool:
