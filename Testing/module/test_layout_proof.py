@@ -159,6 +159,13 @@ def lengthen(panel, factor=1.4):
 
 
 def everyFault(panel, widths=WIDTHS, heights=HEIGHTS):
+    driving.waitUntil(  # what is measured meanwhile changes texts
+        lambda: (
+            not panel.logic.measurements.isBusy
+            and (not panel.ui.clinicalCollapsibleButton.visible or panel._clinical.geometry is not None)
+        ),
+        message="the figures",
+    )
     found = {}
     for width in widths:
         for height in heights:
