@@ -42,7 +42,7 @@ LIMIT = 2 << 30
 
 def wait_until(condition, process: subprocess.Popen | None = None) -> None:
     """Wait for an event, as long as it takes a very slow machine."""
-    end = time.monotonic() + 300
+    end = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < end, "it never happened"
         assert process is None or process.poll() is None, "the process has ended"
