@@ -96,7 +96,8 @@ def picture(panel, volume, width: int = 440, height=None):
 
     from MKDSegmentationLib.scene.frameSequence import FrameSequence
 
-    from Testing.harness import driving, plot_view, views
+    from Testing.harness import plot_view, views
+    from Testing.support.panel_driving import waitForClinicalFigures
 
     frames = FrameSequence.of(volume)
     centre = frames.segmentationNode().GetSegmentCenterRAS("LV")
@@ -104,11 +105,7 @@ def picture(panel, volume, width: int = 440, height=None):
     slices = {}
     for row, title in ((1, "End-systole"), (0, "End-diastole")):
         panel.ui.functionTable.cellClicked.emit(row, 0)
-        driving.waitUntil(
-            lambda: not panel.logic.measurements.isBusy and panel._clinical.geometry is not None,
-            LONGEST_RUN_S,
-            "the figures of the frame",
-        )
+        waitForClinicalFigures(panel, LONGEST_RUN_S)
         slices[title] = views.sliceImage("Red", centre, (VIEW, VIEW), 190.0)
     panelImage = views.panelImage(panel, width, height)
     canvas = QtGui.QImage(

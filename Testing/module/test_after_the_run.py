@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import addVolume, driving, segment, segmentations, waitUntilReady
+from Testing.support.panel_driving import addVolume, driving, segment, segmentations, waitForFigures, waitUntilReady
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +100,7 @@ def test_from_the_segment_editor_one_comes_back_to_what_was_selected(panel, volu
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentations()[0], "LA", volume)
     slicer.util.setSliceViewerLayers(background=other)  # what one looks at there decides nothing here
     panel.parent.enter()
-    driving.waitUntil(lambda: not panel.logic.measurements.isBusy, message="the figures")
+    waitForFigures(panel)
     assert panel.ui.inputSelector.currentNode() is volume
     assert panel.ui.outputSelector.currentNode() is segmentations()[0]
     assert panel.ui.resultsTable.currentRow() == 2 and panel.ui.resultsTable.selectedItems()
@@ -111,7 +111,7 @@ def test_a_deleted_structure_cannot_be_edited(panel, volume, worker):
     worker("good")
     segment(panel)
     segmentations()[0].GetSegmentation().RemoveSegment("RA")
-    driving.waitUntil(lambda: not panel.logic.measurements.isBusy, message="the figures")
+    waitForFigures(panel)
     panel.ui.resultsTable.selectRow(3)
     assert not panel.ui.editButton.enabled
     panel.ui.resultsTable.selectRow(4)

@@ -13,7 +13,7 @@ pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 from mkd_core.structures import BY_KEY
 from Testing.harness.pythonqt import unwrap
-from Testing.support.panel_driving import addSolidHeart, draw, driving, segment, segmentations
+from Testing.support.panel_driving import addSolidHeart, draw, driving, segment, segmentations, waitForClinicalFigures
 from Testing.support.solid_heart import AORTA_MM, TRUNK_MM, WALL_MM
 
 
@@ -24,20 +24,8 @@ def heart(panel, worker):
     worker("good")
     segment(panel)
     draw(volume, labels)
-    settle(panel)
+    waitForClinicalFigures(panel)
     return types.SimpleNamespace(panel=panel, volume=volume, labels=labels)
-
-
-def settle(panel):
-    """Wait until everything is measured."""
-    driving.waitUntil(
-        lambda: (
-            not panel.logic.measurements.isBusy
-            and not panel.logic.measurements._changed
-            and panel._clinical.geometry is not None
-        ),
-        message="the figures",
-    )
 
 
 def shown(panel) -> dict:
@@ -133,10 +121,10 @@ def test_an_edit_changes_the_figures_and_a_structure_that_goes_takes_its_figures
         for step in (-1, 1):
             wider[np.roll(aorta, step, axis) & (heart.labels == 0)] = BY_KEY["AA"].label
     draw(heart.volume, wider, ("AA",))
-    settle(panel)
+    waitForClinicalFigures(panel)
     assert millimetres(shown(panel)["Ascending aorta"][0]) > before + 2.0
     segmentations()[0].GetSegmentation().RemoveSegment("PA")
-    settle(panel)
+    waitForClinicalFigures(panel)
     assert shown(panel)["Main pulmonary artery"][0] == "–" and shown(panel)["PA/aorta ratio"][0] == "–"
     assert "Pulmonary artery is missing" in panel.ui.clinicalNotesLabel.text
 
@@ -157,7 +145,7 @@ def test_diameters_are_shown_as_lines_that_lie_in_the_vessels_move_with_edits_an
     i, j, k = np.round(rasToIjk @ [*middle, 1.0])[:3].astype(int)
     assert heart.labels[k, j, i] == BY_KEY["AA"].label
     segmentations()[0].GetSegmentation().RemoveSegment("PA")
-    settle(panel)
+    waitForClinicalFigures(panel)
     assert [line.GetName() for line in lines()] == ["Ascending aorta diameter"]
     driving.click(panel.ui.linesCheckBox)
     assert not lines()
@@ -176,7 +164,7 @@ def test_a_transform_of_the_heart_moves_the_lines_and_scales_the_diameters(heart
     transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([1.2, 1.2, 1.2, 1.0])))
     for node in (heart.volume, segmentations()[0]):
         node.SetAndObserveTransformNodeID(transform.GetID())
-    settle(panel)
+    waitForClinicalFigures(panel)
     assert millimetres(shown(panel)["Ascending aorta"][0]) == pytest.approx(1.2 * before, abs=1.0)
 
 
@@ -296,14 +284,15 @@ def test_hearts_are_added_to_the_table_of_a_study_and_another_file_is_left_alone
 def test_voxels_that_go_between_two_steps_do_no_harm(heart):
     from MKDSegmentationLib.scene.heartGeometry import labelSteps
     from MKDSegmentationLib.scene.ourSegments import ourSegments
-    from MKDSegmentationLib.steps import allAtOnce
+
+    from mkd_core.measure.steps import all_at_once
 
     (segmentation,) = segmentations()
     segmentation.GetSegmentation().SeparateSegmentLabelmap(ourSegments(segmentation)["LV"])
-    (expected, _matrix, _structures) = allAtOnce(labelSteps(segmentation))
+    (expected, _matrix, _structures) = all_at_once(labelSteps(segmentation))
     steps = labelSteps(segmentation)
     next(steps)
     for segmentId in ourSegments(segmentation).values():
         segmentation.GetBinaryLabelmapInternalRepresentation(segmentId).Initialize()
-    labels, _matrix, _structures = allAtOnce(steps)
+    labels, _matrix, _structures = all_at_once(steps)
     assert np.array_equal(labels, expected) and labels.any()

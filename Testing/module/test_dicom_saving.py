@@ -13,7 +13,7 @@ from Testing.support.dicom_checks import errors_by_dciodvfy, labels_of, report_b
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 from Testing.support.dicom_volume import ct, loadFromDatabase
-from Testing.support.panel_driving import SHAPE, addVolume, driving, segment, segmentations, voxelsOf
+from Testing.support.panel_driving import SHAPE, addVolume, driving, segment, segmentations, voxelsOf, waitForFigures
 
 
 def save(panel, path: Path) -> None:
@@ -44,7 +44,7 @@ def test_the_segments_as_they_are_now_are_saved_and_come_into_the_database(panel
     edited[12:15, 15:20, 4:9] = True
     slicer.util.updateSegmentBinaryLabelmapFromArray(edited.astype(np.uint8), node, "LV", volume)
     node.GetSegmentation().RemoveSegment("PA")
-    driving.waitUntil(lambda: not panel.logic.measurements.isBusy, message="the figures")
+    waitForFigures(panel)
 
     path = tmp_path / "heart.dcm"
     save(panel, path)

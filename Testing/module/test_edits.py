@@ -22,6 +22,7 @@ from Testing.support.panel_driving import (
     segment,
     segmentations,
     voxelsOf,
+    waitForFigures,
     waitForStage,
     waitUntilReady,
 )
@@ -37,14 +38,6 @@ from Testing.support.sequence_driving import (
 
 KEYS = [structure.key for structure in STRUCTURES]
 VOXEL_ML = 8 / 1000  # voxels of 2 mm
-
-
-def settle(panel):
-    """Wait until every change is followed."""
-    driving.waitUntil(
-        lambda: not panel.logic.measurements.isBusy,
-        message="the figures",
-    )
 
 
 def paint(volume, key, mask, segmentation=None):
@@ -90,7 +83,7 @@ def test_after_an_edit_one_segment_is_measured_at_a_step(result, volume, monkeyp
     from MKDSegmentationLib.run import incrementalTask
     from MKDSegmentationLib.scene import segmentMeasurement
 
-    settle(result)
+    waitForFigures(result)
     numbers, current, measured = itertools.count(1), [0], []
 
     def step(self, real=incrementalTask.IncrementalTask.step):
@@ -108,7 +101,7 @@ def test_after_an_edit_one_segment_is_measured_at_a_step(result, volume, monkeyp
     half[7:] = False
     paint(volume, "LV", half)
     segmentations()[0].Modified()
-    settle(result)
+    waitForFigures(result)
     assert driving.tableTexts(result.ui.resultsTable)[0][3] == "edited"
     assert measured and 0 not in measured, "outside of a step"
     assert len(set(measured)) == len(measured)
@@ -136,7 +129,7 @@ def test_figures_follow_an_edit_and_say_so(result, volume):
     half[7:] = False
     ml, mean = half.sum() * VOXEL_ML, volumeArray(volume)[half].mean()
     paint(volume, "LV", half)
-    settle(result)
+    waitForFigures(result)
     rows = driving.tableTexts(result.ui.resultsTable)
     assert rows[0][1:] == [f"{ml:.1f}", f"{mean:.0f}", "edited", ""]
     assert "<b>Left ventricle:</b> edited after the run" in result.ui.warningsLabel.text
@@ -164,21 +157,21 @@ def test_the_algorithm_is_no_longer_told_as_the_only_maker_of_an_edited_segment(
     whole = mask.copy()
     mask[7:] = False
     paint(volume, "LV", mask)
-    settle(result)
+    waitForFigures(result)
     assert (maker("LV"), maker("RV")) == ("SEMIAUTOMATIC", "AUTOMATIC")
     paint(volume, "LV", whole)
-    settle(result)
+    waitForFigures(result)
     assert maker("LV") == "AUTOMATIC"
 
 
 def test_browsing_writes_no_tables_anew(beat):
     panel, volume = beat
-    settle(panel)
+    waitForFigures(panel)
     (table,) = nodesNamed("Beat heart volumes")
     before = table.GetMTime()
     for frame in (1, 2, 0):
         browserOf(volume).SetSelectedItemNumber(frame)
-        settle(panel)
+        waitForFigures(panel)
     assert table.GetMTime() == before
 
 
@@ -186,7 +179,7 @@ def test_mass_follows_an_edit_of_the_myocardium(result, volume):
     half = blocks(SHAPE) == 5
     half[:, :9] = False
     paint(volume, "Myo", half)
-    settle(result)
+    waitForFigures(result)
     grams = half.sum() * VOXEL_ML * 1.05
     assert f"Left ventricular mass: {grams:.0f} g" in result.ui.warningsLabel.text
     assert float(tableCells(measurements())[4][2]) == pytest.approx(grams, abs=0.05)
@@ -197,14 +190,14 @@ def test_an_edit_takes_the_warnings_of_the_run_along_and_those_of_others_stay(re
     mask = blocks(SHAPE) == 7
     mask[5] = False
     paint(volume, "PA", mask)
-    settle(result)
+    waitForFigures(result)
     assert "Reaches the edge" not in result.ui.warningsLabel.text
     assert "larger than the box" in result.ui.warningsLabel.text
 
 
 def test_a_deleted_segment_stays_in_the_table_as_deleted(result):
     segmentations()[0].GetSegmentation().RemoveSegment("RA")
-    settle(result)
+    waitForFigures(result)
     rows = driving.tableTexts(result.ui.resultsTable)
     assert rows[3] == ["Right atrium", "deleted", "", "", ""]
     assert tableCells(measurements())[3][6] == "deleted" and copied(result)[3][1:] == [
@@ -221,7 +214,7 @@ def test_a_deleted_segment_stays_in_the_table_as_deleted(result):
 
 def test_a_renamed_segment_is_called_by_its_name(result):
     segmentations()[0].GetSegmentation().GetSegment("LV").SetName("Linker Ventrikel")
-    settle(result)
+    waitForFigures(result)
     assert driving.tableTexts(result.ui.resultsTable)[0][0] == "Linker Ventrikel"
     assert "Left ventricle" in result.ui.resultsTable.item(0, 0).toolTip()
     assert copied(result)[0][0] == tableCells(measurements())[0][0] == "Linker Ventrikel"
@@ -233,7 +226,7 @@ def test_the_table_follows_while_another_module_is_shown(result, volume):
     mask = blocks(SHAPE) == 2
     mask[6:] = False
     paint(volume, "RV", mask)
-    settle(result)
+    waitForFigures(result)
     assert float(tableCells(measurements())[1][1]) == round(mask.sum() * VOXEL_ML, 1)
     result.parent.enter()
     assert driving.tableTexts(result.ui.resultsTable)[1][1] == f"{mask.sum() * VOXEL_ML:.1f}"
@@ -245,7 +238,7 @@ def test_figures_follow_the_voxels_of_the_volume_and_a_parent_transform_that_sca
 
     volumeArray(volume)[:] += 100
     slicer.util.arrayFromVolumeModified(volume)
-    settle(result)
+    waitForFigures(result)
     inside = volumeArray(volume)[blocks(SHAPE) == 1]
     assert driving.tableTexts(result.ui.resultsTable)[0][2] == f"{inside.mean():.0f}"
     scale = vtk.vtkTransform()
@@ -254,12 +247,12 @@ def test_figures_follow_the_voxels_of_the_volume_and_a_parent_transform_that_sca
     node.SetMatrixTransformToParent(scale.GetMatrix())
     for one in (volume, segmentations()[0]):
         one.SetAndObserveTransformNodeID(node.GetID())
-    settle(result)
+    waitForFigures(result)
     ml = (blocks(SHAPE) == 1).sum() * VOXEL_ML * 3
     assert float(tableCells(measurements())[0][1]) == round(ml, 1)
     scale.Scale(1, 1, 2)
     node.SetMatrixTransformToParent(scale.GetMatrix())
-    settle(result)
+    waitForFigures(result)
     assert float(tableCells(measurements())[0][1]) == round(2 * ml, 1)
     assert driving.tableTexts(result.ui.resultsTable)[0][1] == f"{2 * ml:.1f}"
 
@@ -399,7 +392,7 @@ def test_after_each_of_twenty_random_edits_everything_equals_the_segments(panel,
     edits, written = RandomEdits(14), {key: blocks(SHAPE) == BY_KEY[key].label for key in KEYS}
     for count in range(20):
         edits.edit(node, volume)
-        settle(panel)
+        waitForFigures(panel)
         shown, cells, csvRows = driving.tableTexts(panel.ui.resultsTable), tableCells(measurements()), copied(panel)
         now = dict.fromkeys(KEYS)
         for row, key in enumerate(KEYS):
@@ -453,14 +446,14 @@ def test_an_edit_is_replaced_when_the_user_says_so_and_can_be_brought_back(resul
     assert segmentations() == [segmentation] and not result.ui.editsFrame.visible
     assert np.array_equal(voxelsOf(segmentation, "LV", volume), blocks(SHAPE) == 1)
     driving.click(result.ui.undoButton)
-    settle(result)
+    waitForFigures(result)
     assert np.array_equal(voxelsOf(segmentation, "LV", volume), mask)
     assert segmentation.GetSegmentation().GetSegment("RV").GetName() == "My RV"
     assert driving.tableTexts(result.ui.resultsTable)[0][3] == "edited"
     assert float(tableCells(measurements())[0][1]) == round(mask.sum() * VOXEL_ML, 1)
     assert result.ui.undoButton.text == "Redo this run" and "undone" in result.ui.statusLabel.text
     driving.click(result.ui.undoButton)
-    settle(result)
+    waitForFigures(result)
     assert np.array_equal(voxelsOf(segmentation, "LV", volume), blocks(SHAPE) == 1)
     assert float(tableCells(measurements())[0][1]) == round((blocks(SHAPE) == 1).sum() * VOXEL_ML, 1)
 
@@ -539,7 +532,7 @@ def test_undo_takes_our_segments_out_of_a_segmentation_that_had_none(panel, volu
     assert driving.tableTexts(panel.ui.resultsTable)[0][1] == f"{(blocks(SHAPE) == 1).sum() * VOXEL_ML:.1f}"
     undoing = panel.ui.undoButton
     driving.click(undoing)
-    settle(panel)
+    waitForFigures(panel)
     assert list(mine.GetSegmentation().GetSegmentIDs()) == ["LV"]
     assert np.array_equal(voxelsOf(mine, "LV", volume), drawn)
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 0
@@ -560,7 +553,7 @@ def test_undo_and_redo_leave_segments_of_the_user_as_they_are(result, volume):
     paint(volume, "tumour", drawn)
     for _click in range(2):
         driving.click(result.ui.undoButton)
-        settle(result)
+        waitForFigures(result)
         assert set(inner.GetSegmentIDs()) == {*KEYS, "early", "tumour"}
         assert np.array_equal(voxelsOf(segmentation, "tumour", volume), drawn)
         assert np.array_equal(voxelsOf(segmentation, "early", volume), later)
@@ -577,7 +570,7 @@ def test_nothing_is_told_of_a_segmentation_that_was_deleted(result, volume):
     before = [content for content in sceneContent() if "heart" not in content[1]]
     assert "segmented" in result.ui.statusLabel.text
     slicer.mrmlScene.RemoveNode(segmentations()[0])
-    settle(result)
+    waitForFigures(result)
     assert result.ui.statusLabel.text == "" and not result.ui.resultsTable.visible
     left = [content for content in sceneContent() if "Display" not in content[2]]
     assert left == [content for content in before if "Display" not in content[2]], "neither a table nor anything else"
@@ -600,7 +593,7 @@ def test_overlays_go_with_their_segmentation(panel, volume, worker):
     driving.click(panel.ui.disagreementCheckBox)
     segment(panel)
     slicer.mrmlScene.RemoveNode(segmentations()[0])
-    settle(panel)
+    waitForFigures(panel)
     assert [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")] == ["CT"]
 
 
@@ -649,7 +642,7 @@ def halveFrame(volume, frame, key="LV"):
 def test_an_edit_of_a_frame_changes_volumes_ejection_fraction_and_curve(beat):
     panel, volume = beat
     esv = halveFrame(volume, 2)
-    settle(panel)
+    waitForFigures(panel)
     edv = 5 * 6 * 10 * VOXEL_ML
     rows = functionRows(panel)
     assert rows["End-systolic volume (ml)"][0] == f"{esv:.0f}"
@@ -660,10 +653,10 @@ def test_an_edit_of_a_frame_changes_volumes_ejection_fraction_and_curve(beat):
     (volumes,) = nodesNamed("Beat heart volumes")
     assert volumes.GetTable().GetValue(2, 1).ToDouble() == pytest.approx(esv)
     browserOf(volume).SetSelectedItemNumber(0)
-    settle(panel)
+    waitForFigures(panel)
     assert functionRows(panel) == rows, "the edit belongs to the frame, not to what is shown"
     esv = halveFrame(volume, 2)
-    settle(panel)
+    waitForFigures(panel)
     (function,) = nodesNamed("Beat heart function")
     again = ["Ejection fraction (%)", f"{100 * (edv - esv) / edv:.0f}", "60"]
     assert again in tableCells(function), "and so does a second edit"
@@ -678,7 +671,7 @@ def test_after_each_of_twenty_random_edits_the_figures_of_a_beat_equal_those_of_
         browser.SetSelectedItemNumber(frame)
         (shown,) = segmentations()
         edits[frame].edit(shown, volume, mayDelete=frame == 1)
-        settle(panel)
+        waitForFigures(panel)
         curves = {key: [] for key in ("LV", "RV", "Myo")}
         sequence = framesOf(volume)
         for index in range(FRAMES):
@@ -720,7 +713,7 @@ def countedVoxels(segmentation, key):
 def test_an_edit_can_move_the_end_of_systole_to_another_frame(beat):
     panel, volume = beat
     halveFrame(volume, 3)
-    settle(panel)
+    waitForFigures(panel)
     assert "end-systole frame 4" in panel.ui.functionWarningsLabel.text
 
 
@@ -729,7 +722,7 @@ def test_without_the_left_ventricle_of_two_neighbouring_frames_there_is_no_eject
     for frame in (2, 3):
         browserOf(volume).SetSelectedItemNumber(frame)
         segmentations()[0].GetSegmentation().RemoveSegment("LV")
-    settle(panel)
+    waitForFigures(panel)
     assert functionRows(panel)["Ejection fraction (%)"] == ["", ""]
     assert "ejection fraction is not shown" in panel.ui.functionWarningsLabel.text
 
@@ -765,7 +758,7 @@ def test_a_run_over_all_frames_can_be_undone_and_done_again(beat):
     panel, volume = beat
     assert not panel.ui.undoButton.visible, "the first run replaced nothing"
     halveFrame(volume, 1)
-    settle(panel)
+    waitForFigures(panel)
     before, rows = leftVentricles(volume), functionRows(panel)
     driving.click(panel.ui.segmentSequenceButton)
     driving.click(panel.ui.replaceEditsButton)
@@ -773,11 +766,11 @@ def test_a_run_over_all_frames_can_be_undone_and_done_again(beat):
     after = leftVentricles(volume)
     assert after != before and panel.ui.undoButton.visible
     driving.click(panel.ui.undoButton)
-    settle(panel)
+    waitForFigures(panel)
     assert leftVentricles(volume) == before and "undone" in panel.ui.statusLabel.text
     assert functionRows(panel) == rows and "Edited after the run: frame 2" in panel.ui.functionWarningsLabel.text
     driving.click(panel.ui.undoButton)
-    settle(panel)
+    waitForFigures(panel)
     assert leftVentricles(volume) == after and panel.ui.undoButton.text == "Undo this run"
     assert "Edited" not in panel.ui.functionWarningsLabel.text
 
@@ -794,7 +787,7 @@ def test_undo_takes_frames_away_that_had_no_segmentation_before_the_run(panel, s
     segmentAll(panel)
     assert 0 not in leftVentricles(volume)
     driving.click(panel.ui.undoButton)
-    settle(panel)
+    waitForFigures(panel)
     assert before[2:] == [0, 0, 0] and leftVentricles(volume) == before
     assert "the run was cancelled before all frames" in panel.ui.functionWarningsLabel.text
 
@@ -811,7 +804,7 @@ def test_undo_of_all_frames_leaves_segments_of_the_user_as_they_are(beat):
     paint(volume, "tumour", drawn, shown)
     for _click in range(2):
         driving.click(panel.ui.undoButton)
-        settle(panel)
+        waitForFigures(panel)
         assert leftVentricles(volume) == before
         browserOf(volume).SetSelectedItemNumber(1)
         assert np.array_equal(voxelsOf(segmentations()[0], "tumour", volume), drawn)
@@ -826,7 +819,7 @@ def test_nothing_is_undone_in_a_sequence_that_was_removed(beat):
     segmentAll(panel)
     assert panel.ui.undoButton.visible
     slicer.mrmlScene.RemoveNode(browserOf(volume).GetSequenceNode(segmentations()[0]))
-    settle(panel)
+    waitForFigures(panel)
     assert not panel.ui.undoButton.visible
 
 
@@ -863,7 +856,7 @@ def test_tables_and_plot_of_a_beat_go_with_its_segmentations(beat):
     panel, volume = beat
     browser = browserOf(volume)
     slicer.mrmlScene.RemoveNode(browser.GetSequenceNode(segmentations()[0]))
-    settle(panel)
+    waitForFigures(panel)
     for className in ("vtkMRMLTableNode", "vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode"):
         assert slicer.util.getNodesByClass(className) == [], className
     assert not panel.ui.functionTable.visible

@@ -9,7 +9,7 @@ from Testing.support.fake_worker import blocks
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
-from Testing.support.panel_driving import SHAPE, driving, segment, segmentations, voxelsOf
+from Testing.support.panel_driving import SHAPE, driving, segment, segmentations, voxelsOf, waitForFigures
 
 STL, OBJ, NIFTI = "Surfaces as STL ...", "Surfaces as OBJ ...", "Label map as NIfTI ..."
 
@@ -194,6 +194,6 @@ def test_the_menu_offers_what_the_result_allows(result):
     }
     for structure in STRUCTURES:
         segmentations()[0].GetSegmentation().RemoveSegment(structure.key)
-    driving.waitUntil(lambda: not result.logic.measurements.isBusy, message="the figures")
+    waitForFigures(result)
     entries = menuEntries(result.ui.exportButton)
     assert entries["Table as CSV ..."] and not entries[STL] and not entries[NIFTI]

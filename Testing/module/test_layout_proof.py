@@ -14,7 +14,16 @@ from PySide6 import QtWidgets
 from mkd_core.structures import STRUCTURES
 from Testing.harness.pythonqt import unwrap
 from Testing.support import panel_layout
-from Testing.support.panel_driving import MODULE, addSolidHeart, addVolume, draw, driving, segment, waitForStage
+from Testing.support.panel_driving import (
+    MODULE,
+    addSolidHeart,
+    addVolume,
+    draw,
+    driving,
+    segment,
+    waitForClinicalFigures,
+    waitForStage,
+)
 from Testing.support.sequence_driving import addSequence, segmentAll
 
 UI_FILE = Path(__file__).resolve().parents[2] / "MKDSegmentation" / "Resources" / "UI" / "MKDSegmentation.ui"
@@ -73,8 +82,7 @@ def edited(panel, worker, tmp_path):
     mask[:7] = False
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype("uint8"), node, "LV", volume)
     node.GetSegmentation().RemoveSegment("RA")
-    driving.waitUntil(lambda: not panel.logic.measurements.isBusy, message="the figures")
-    driving.waitUntil(lambda: panel._clinical.geometry is not None, message="the clinical figures")
+    waitForClinicalFigures(panel)
     driving.click(panel.ui.segmentButton)
 
 
@@ -86,10 +94,7 @@ def figures(panel, worker, tmp_path):
     draw(volume, labels)
     panel.ui.heightSpinBox.value, panel.ui.weightSpinBox.value = 170, 70
     panel.ui.sexComboBox.currentIndex = 1
-    driving.waitUntil(
-        lambda: not panel.logic.measurements.isBusy and panel._clinical.geometry is not None,
-        message="the figures",
-    )
+    waitForClinicalFigures(panel)
     assert panel.ui.bullseyeLabel.visible and panel.ui.clinicalTable.rowCount > 8
 
 

@@ -142,6 +142,8 @@ def edited(panel):
     import numpy as np
     import slicer
 
+    from Testing.support.panel_driving import waitForClinicalFigures
+
     volume = addHeart("CT", "Heart CT")
     segment(panel)
     segmentation = panel.ui.outputSelector.currentNode()
@@ -149,7 +151,7 @@ def edited(panel):
     planes = np.flatnonzero(voxels.any(axis=(1, 2)))
     voxels[planes[: len(planes) // 4]] = 0
     slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, segmentation, "LV", volume)
-    waitForFigures(panel)
+    waitForClinicalFigures(panel, LONGEST_RUN_S)
     return panelImage(panel)
 
 
@@ -279,22 +281,12 @@ def addHeart(modality: str, name: str, part: slice = slice(None)):
 def segment(panel) -> None:
     """Click Segment and wait for the end."""
     from Testing.harness import driving
+    from Testing.support.panel_driving import waitForClinicalFigures
 
     driving.click(panel.ui.segmentButton)
     driving.waitUntil(lambda: panel.ui.segmentButton.text == "Segment", LONGEST_RUN_S, "the end of the run")
     if panel.ui.clinicalCollapsibleButton.visible:
-        waitForFigures(panel)
-
-
-def waitForFigures(panel) -> None:
-    """Wait until all that is shown of the segments is measured."""
-    from Testing.harness import driving
-
-    driving.waitUntil(
-        lambda: not panel.logic.measurements.isBusy and panel._clinical.geometry is not None,
-        LONGEST_RUN_S,
-        "the figures",
-    )
+        waitForClinicalFigures(panel, LONGEST_RUN_S)
 
 
 def panelImage(panel):

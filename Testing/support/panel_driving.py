@@ -60,6 +60,20 @@ def waitUntilReady(panel, seconds=driving.WAIT_S):
     driving.waitUntil(lambda: panel.ui.segmentButton.text == "Segment", seconds, "the end of the run")
 
 
+def waitForFigures(panel, seconds=driving.WAIT_S):
+    """Wait until the figures follow every change of the segments."""
+    driving.waitUntil(lambda: not panel.logic.measurements.isBusy, seconds, "the figures")
+
+
+def waitForClinicalFigures(panel, seconds=driving.WAIT_S):
+    """Wait until they do, and diameters and wall thickness are measured too."""
+    driving.waitUntil(
+        lambda: not panel.logic.measurements.isBusy and panel._clinical.geometry is not None,
+        seconds,
+        "the clinical figures",
+    )
+
+
 def waitForStage(panel, text, seconds=driving.WAIT_S):
     """Wait until the panel tells that the run has come so far."""
     driving.waitUntil(lambda: text in panel.ui.statusLabel.text, seconds, f"the stage {text!r}")

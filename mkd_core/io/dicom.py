@@ -474,7 +474,7 @@ def _volume(
         description=description,
         number=int(number.group()) if number else None,
         date=text("StudyDate"),
-        is_original=not image_type or image_type.startswith("ORIGINAL"),
+        is_original=is_original(image_type),
         has_contrast=bool(text("ContrastBolusAgent")),
         phase=_phase(frames[0], description, text("ImageComments")),
         size=(*frames[0].size, len(frames)),
@@ -492,20 +492,33 @@ def _phase(frame: Frame, description: str, comments: str) -> float | None:
     return phase_percent((description, comments))
 
 
+def is_original(image_type: str) -> bool:
+    """Whether an image type, in capitals, says that the scanner made the image from its measurements."""
+    return not image_type or image_type.startswith("ORIGINAL")
+
+
+def scout(image_type: str) -> Finding | None:
+    """The finding that a series is a scout, where its image type, in capitals, says so."""
+    return finding("dicom_scout") if "LOCALIZER" in image_type else None
+
+
+def few_slices(count: int) -> Finding | None:
+    """The finding that so many slices are too few, where they are."""
+    return finding("dicom_few_slices", count=count, needed=MIN_SIDE) if count < MIN_SIDE else None
+
+
 def _not_an_image(header: Header, modality: str) -> Finding | None:
     if modality not in MODALITIES:
         return finding("dicom_modality_unknown", said=modality or "—")
     if header.text("SamplesPerPixel") not in ("", "1") or header.text("PhotometricInterpretation") not in _PLAIN:
         return finding("not_scalar")
-    if "LOCALIZER" in header.text("ImageType").upper():
-        return finding("dicom_scout")
-    return None
+    return scout(header.text("ImageType").upper())
 
 
 def _too_few(frames: Sequence[Frame]) -> Finding | None:
     if len(frames) == 1:
         return finding("file_of_series", file=frames[0].file.name)
-    return finding("dicom_few_slices", count=len(frames), needed=MIN_SIDE) if len(frames) < MIN_SIDE else None
+    return few_slices(len(frames))
 
 
 # ---- how they lie ----

@@ -28,7 +28,7 @@ from mkd_core.io.dicom import Series
 from mkd_core.io.dicom_files import require_pydicom
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.measure.patient import phase_percent
-from mkd_core.protocol import MIN_SIDE, MODALITIES
+from mkd_core.protocol import MODALITIES
 
 #: Longest wait for an answer, and for the next piece of one, s.
 _PATIENCE = (30.0, 300.0)
@@ -219,21 +219,16 @@ class Server:
         steps = (number("PixelSpacing", 1), number("PixelSpacing"), number("SpacingBetweenSlices"))
         steps = (*steps[:2], steps[2] if steps[2] > 0 else number("SliceThickness"))
         stated = values("NominalPercentageOfCardiacPhase")
-        problem = None
-        if "LOCALIZER" in image_type:
-            problem = finding("dicom_scout")
-        elif 0 < count < MIN_SIDE:
-            problem = finding("dicom_few_slices", count=count, needed=MIN_SIDE)
         return dataclasses.replace(
             series,
-            is_original=not image_type or image_type.startswith("ORIGINAL"),
+            is_original=dicom.is_original(image_type),
             has_contrast=bool(str(next(iter(values("ContrastBolusAgent")), "")).strip()),
             phase=number("NominalPercentageOfCardiacPhase")
             if stated
             else phase_percent((series.description, *map(str, values("ImageComments")))),
             size=(int(number("Columns")), int(number("Rows")), count),
             spacing=steps if min(steps) > 0 else None,
-            problem=problem,
+            problem=dicom.scout(image_type) or (dicom.few_slices(count) if count > 0 else None),
         )
 
     @contextlib.contextmanager

@@ -173,6 +173,16 @@ def extent(labels: sitk.Image, margin: float = _MARGIN) -> tuple[np.ndarray, np.
     return np.min(corners, axis=0) - margin, np.max(corners, axis=0) + margin, np.array(shape.GetCentroid(1))
 
 
+def shown_range(voxels: np.ndarray, modality: str) -> tuple[float, float]:
+    """The values of a volume, ``(Z, Y, X)``, that are shown black and white; of other modalities than CT those of a
+    share of its voxels.
+    """
+    if modality == "CT":
+        return SHOWN_HU
+    low, high = np.percentile(voxels[::4, ::4, ::4], SHOWN_PERCENTILES)
+    return float(low), float(high)
+
+
 def _slices(
     image: sitk.Image, labels: sitk.Image, modality: str, side: int | None = None
 ) -> Iterator[tuple[str, sitk.Image, np.ndarray]]:
@@ -180,11 +190,7 @@ def _slices(
     :data:`_PIXEL`.
     """
     low, high, middle = extent(labels)
-    grey_range = (
-        SHOWN_HU
-        if modality == "CT"
-        else tuple(np.percentile(sitk.GetArrayViewFromImage(image)[::4, ::4, ::4], SHOWN_PERCENTILES))
-    )
+    grey_range = shown_range(sitk.GetArrayViewFromImage(image), modality)
     for name, axes, signs in _VIEWS:
         grid = _slice_grid(axes, signs, low, high, middle, side)
         yield name, grid, _grey(_resample(image, grid, sitk.sitkLinear, float(grey_range[0])), grey_range)

@@ -10,7 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from mkd_core import __version__ as coreVersion
-from mkd_core.protocol import SHOWN_HU, SHOWN_PERCENTILES, Report, parse_report
+from mkd_core.protocol import Report, parse_report
 from mkd_core.structures import labelled
 
 from ..scene.measurements import writeMeasurementsTable
@@ -74,16 +74,11 @@ def _addDisplay(volume, window: tuple) -> None:
     volume.SetAndObserveDisplayNodeID(display.GetID())
 
 
-def _windowOf(voxels: np.ndarray, modality: str) -> tuple:
-    if modality == "CT":
-        return SHOWN_HU
-    return tuple(float(value) for value in np.percentile(voxels[::4, ::4, ::4], SHOWN_PERCENTILES))
-
-
 def _read(results: Path, source: dict) -> _Files:
     import SimpleITK as sitk  # here, because it takes a while
 
     from mkd_core.archive.study import opened_volume, result_folder
+    from mkd_core.io.preview import shown_range
     from mkd_core.io.volumes import read_volume
 
     folder = result_folder(results, source["id"])
@@ -93,7 +88,7 @@ def _read(results: Path, source: dict) -> _Files:
         if image.GetSize() != labels.GetSize():
             raise ValueError(_("The volume is no longer the one that was segmented."))
         voxels, ijkToRas = voxelsAndGrid(image)
-    window = _windowOf(voxels, report.get("modality", "CT"))
+    window = shown_range(voxels, report.get("modality", "CT"))
     array = sitk.GetArrayViewFromImage(labels)
     box = boundingBox(array > 0) or tuple(slice(0, 1) for _axis in range(3))
     return _Files(

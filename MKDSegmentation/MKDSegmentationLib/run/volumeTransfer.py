@@ -21,11 +21,11 @@ from slicer.i18n import tr as _
 
 from mkd_core.io.nrrd import ExchangeFile, header
 from mkd_core.measure.messages import finding
+from mkd_core.measure.steps import all_at_once
 from mkd_core.protocol import MIN_SIDE, SHEAR_TOLERANCE
 from mkd_core.structures import STRUCTURES
 
 from ..scene.findingTexts import findingText
-from ..steps import allAtOnce
 from .privateFolder import PrivateFolder, openPrivate
 
 PIECE_BYTES = 8 * 1024 * 1024  # written or read in one step; takes a hundredth of a second or two
@@ -242,7 +242,7 @@ class VolumeTransfer:
 
     def readLabels(self, volumeNode) -> LabelBlock | None:
         """Read the label map in one go; see :meth:`readLabelsInPieces`."""
-        return allAtOnce(self.readLabelsInPieces(volumeNode))
+        return all_at_once(self.readLabelsInPieces(volumeNode))
 
     def readLabelsInPieces(self, volumeNode, largestLabel: int = len(STRUCTURES)):
         """Read the worker's label map and cut it to its labels.

@@ -158,9 +158,7 @@ class FrameSequence:
         budget = _VOXELS_AT_ONCE
         for value in self.indexValues():
             segmentation = self.segmentationOfFrame(value)
-            if not voxelsToMeasure(segmentation):
-                continue
-            for segmentId in ourSegments(segmentation).values():
+            for segmentId in ourSegments(segmentation).values() if segmentation is not None else ():
                 count = voxelsToMeasure(segmentation, [segmentId])
                 if count and budget <= 0:
                     return False

@@ -7,10 +7,10 @@ import vtk
 
 from mkd_core.io.atomic import OutputFiles
 from mkd_core.measure.messages import finding, refusal
+from mkd_core.measure.steps import all_at_once
 from mkd_core.structures import BY_KEY
 
 from ..run.volumeTransfer import ijkToRas
-from ..steps import allAtOnce
 from .heartGeometry import imageFromArray, labelsOnVolume
 from .ourSegments import ourSegments
 from .provenance import reportOf
@@ -74,7 +74,7 @@ def saveLabels(segmentationNode, volumeNode, path: Path) -> dict:
 
 def _surfaces(segmentationNode) -> dict:
     """Return surfaces in the world, RAS, by the ids of the segments: of all voxels, as smooth as those shown."""
-    made = allAtOnce(surfacesInSteps(segmentationNode, isFine=True))
+    made = all_at_once(surfacesInSteps(segmentationNode, isFine=True))
     transformNode = segmentationNode.GetParentTransformNode()
     if transformNode is None:
         return made

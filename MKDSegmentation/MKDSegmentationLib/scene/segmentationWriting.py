@@ -6,10 +6,10 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util import numpy_support
 
+from mkd_core.measure.steps import all_at_once
 from mkd_core.structures import ANATOMICAL_STRUCTURE, STRUCTURES, Structure
 
 from ..run.volumeTransfer import LabelBlock, ijkToRas
-from ..steps import allAtOnce
 from .nodeSelection import placeBeside, showOnlyThoseOf
 from .ourSegments import freeSegmentId, markAsOurs, ourSegments, segmentsOfOthers
 from .segmentMeasurement import figuresInSteps, keepFigures
@@ -111,7 +111,7 @@ def writeSegmentation(
         time.
     :raises RuntimeError: if Slicer does not take the labels; a node made here is removed again.
     """
-    figures = allAtOnce(figuresInSteps(labels, structures, volumeNode)) if figures is None else figures
+    figures = all_at_once(figuresInSteps(labels, structures, volumeNode)) if figures is None else figures
     isNew = segmentationNode is None
     if isNew:
         name = slicer.mrmlScene.GenerateUniqueName(_("{volume} heart").format(volume=volumeNode.GetName()))
