@@ -347,8 +347,7 @@ def main() -> int:
         )
         if chosen.json is not None and case.name not in known:
             # Those that were known and come later stay in the file if this run is broken off, too.
-            kept = [one for name, one in known.items() if name not in {one.name for one in found}]
-            rows = [dataclasses.asdict(one) for one in [*found, *kept]]
+            rows = [dataclasses.asdict(one) for one in ({one.name: one for one in found} | known).values()]
             write_text(chosen.json, json.dumps({"summary": summary(found), "volumes": rows}, indent=1) + "\n")
     print(*(f"{name}: {value}" for name, value in summary(found).items()), sep="\n")
     return 0 if all(one.right for one in found) else 1
