@@ -1038,6 +1038,11 @@ MESSAGES: Mapping[str, Message] = {
         _("The heart is {ratio:.2f} times as high as it is wide and deep (usual: {low:.2f} to {high:.2f})."),
         _("Check the distance of the slices, and the orientation."),
     ),
+    "breadth": Message(
+        "amber",
+        _("The heart is {ratio:.2f} times as wide as it is deep (usual: {low:.2f} to {high:.2f})."),
+        _("Check the size of the voxels within the slices, and the orientation."),
+    ),
     "stretched": Message(
         "red",
         _("The heart is {ratio:.1f} times as long as it is thick."),
