@@ -195,8 +195,8 @@ def compare(image: sitk.Image, folder: Path, routes: dict[str, Route], repeats: 
         precision: segment(image, options=SegmentationOptions(device="cpu", precision=precision, threads=1))
         for precision in ("float32", "bfloat16")
     }
-    plain, block = plain_labels(image, ours["float32"].report["heart_box_mm"])
     for precision, result in ours.items():
+        plain, block = plain_labels(image, result.report["heart_box_mm"])
         figures[f"agreement with the plain way, {precision}"] = agreement(
             sitk.GetArrayViewFromImage(result.labels)[block], plain
         )

@@ -184,8 +184,9 @@ class Localisation:
                 grid.size, grid.start, grid.steps, self.grid.size, self.grid.start, self.grid.steps
             )
         )
-        own = (along_z @ own.flatten(2)).unflatten(2, own.shape[2:])
-        return along_y @ own @ along_x.T
+        planes = along_z @ own.flatten(2)
+        on_grid: torch.Tensor = along_y @ planes.view(*planes.shape[:2], *own.shape[2:]) @ along_x.T
+        return on_grid
 
 
 def intensity_rules(rule: Mapping[str, Any]) -> list[dict[str, Any]]:
