@@ -191,10 +191,8 @@ def stacks(data: Path) -> Iterator[Case]:
     others = [*abdomens(data), *pieces_without_heart(data), *phantoms()]
     others = [case for case in others if case.modality == "CT" and not case.name.startswith("lump")]
     for number, case in enumerate(others):
-        for axis in range(3):
-            slices_mm = _STACK_MM[(number + axis) % 2]
-            name = f"{case.name} as MR, stack along {'xyz'[axis]}"
-            yield from _stack_case(name, _as_mr(case.make()), axis, slices_mm)
+        axis, slices_mm = number % 3, _STACK_MM[number % 2]
+        yield from _stack_case(f"{case.name} as MR, stack along {'xyz'[axis]}", _as_mr(case.make()), axis, slices_mm)
 
 
 def _stack_case(name: str, image: sitk.Image, axis: int, slices_mm: float) -> Iterator[Case]:
