@@ -303,7 +303,7 @@ def test_a_stack_whose_slices_are_turned_is_segmented_and_doubted_more():
     result = mkd_core.segment(image, in_mr(KnownBundle(localiser=OneWay())), modality="MR", options=PLAIN)
     (doubt,) = [one for one in findings(result.report["warnings"]) if one.code.startswith("short_axis")]
     assert (doubt.code, doubt.severity) == ("short_axis_turned", "red")
-    assert result.report["evidence"]["orientation"] == "short axis"
+    assert result.report["evidence"]["orientation"] == "short axis, turned"
     assert all(dice(result.labels, truth, label) > 0.8 for label in BALLS)
 
 
@@ -349,6 +349,16 @@ def test_only_stacks_of_thick_mr_slices_are_tried_as_short_axis_ones():
     assert not localisation.may_be_short_axis(volume((8.0, 1.4, 1.4)), "MR")
     assert not localisation.may_be_short_axis(volume((1.2, 1.2, 3.0)), "MR")
     assert not localisation.may_be_short_axis(volume((3.0, 3.0, 4.0)), "MR")
+
+
+def test_later_frames_of_a_turned_stack_are_tried_as_such_first(monkeypatch):
+    tried: list[int] = []
+    monkeypatch.setattr(heart_search, "_confirmed_in", lambda ways, *_: tried.append(len(ways)))
+    image, _ = short_axis_stack(0, keeps_directions=False)
+    for first in ("short axis", "short axis, turned"):
+        options = dataclasses.replace(PLAIN, first_frame=(first, 0.7))
+        mkd_core.segment(image, handed_in_mr(), modality="MR", options=options)
+    assert tried == [2, 14, 14, 2]
 
 
 def test_frames_of_one_stack_are_all_taken_for_short_axis_slices_or_none():

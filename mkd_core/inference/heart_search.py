@@ -36,6 +36,8 @@ from mkd_core.measure.orientation import (
     ALL_DIRECTIONS,
     AS_GIVEN,
     SHORT_AXIS_STACK,
+    STACKS,
+    TURNED_STACK,
     directions,
     frame_findings,
     orientation_findings,
@@ -201,18 +203,22 @@ def _in_short_axis(given: Heart | None, run: Run, looks: list[Localisation]) -> 
     recognition = given.seen.recognition if given is not None and given.seen is not None else 0.0
     first = run.first_orientation
     enough = heart_evidence.RECOGNISED if first is None else 0.0  # a frame may be darker than the first one was
-    is_sure = given is not None and given.is_confirmed and recognition >= enough and first != SHORT_AXIS_STACK
+    is_sure = given is not None and given.is_confirmed and recognition >= enough and first not in STACKS
     if is_sure or not may_be_short_axis(run.volume, run.modality):
         return None
     least = heart_evidence.LEAST_IN_SHORT_AXIS
-    if first != SHORT_AXIS_STACK:
+    if first not in STACKS:
         least = max(least, recognition + heart_evidence.MORE_THAN_GIVEN)
-    heart = _confirmed_in(SHORT_AXIS, run, looks, least)
-    if heart is not None:
-        return _with_doubt("short_axis", heart)
-    least = max(least, heart_evidence.LEAST_IF_TURNED)
-    heart = _confirmed_in(TURNED_SHORT_AXIS, run, looks, least, heart_evidence.MORE_THAN_MIRRORED_IF_TURNED)
-    return None if heart is None else _with_doubt("short_axis_turned", heart)
+    for stack in (TURNED_STACK, SHORT_AXIS_STACK) if first == TURNED_STACK else (SHORT_AXIS_STACK, TURNED_STACK):
+        if stack == SHORT_AXIS_STACK:
+            heart = _confirmed_in(SHORT_AXIS, run, looks, least)
+        else:
+            least_if_turned = max(least, heart_evidence.LEAST_IF_TURNED)
+            margin = heart_evidence.MORE_THAN_MIRRORED_IF_TURNED
+            heart = _confirmed_in(TURNED_SHORT_AXIS, run, looks, least_if_turned, margin)
+        if heart is not None:
+            return _in_lost_directions(heart, stack)
+    return None
 
 
 def _confirmed_in(
@@ -250,15 +256,16 @@ def _confirmed_in(
     return None
 
 
-def _with_doubt(code: str, heart: Heart) -> Heart:
-    """A heart in a stack that lost its directions, with what there is to say of it."""
+def _in_lost_directions(heart: Heart, stack: str) -> Heart:
+    """A heart in a stack that lost its directions, one of `STACKS`, with what there is to say of it."""
     assert heart.seen is not None
     evidence: dict[str, float | str] = {
         "verdict": heart_evidence.Verdict.CONFIRMED.value,
         "recognition": round(heart.seen.recognition, 4),
         "joint_agreement": round(float(heart.agreement), 4),
-        "orientation": SHORT_AXIS_STACK,
+        "orientation": stack,
     }
+    code = "short_axis" if stack == SHORT_AXIS_STACK else "short_axis_turned"
     doubts = [finding(code), *plausibility.second_heart_findings(heart.seen.second_ml)]
     return dataclasses.replace(heart, doubts=tuple(doubts), evidence=evidence)
 
