@@ -198,9 +198,9 @@ MESSAGES: Mapping[str, Message] = {
     "no_heart_stack": Message(
         "refusal",
         _(
-            "No heart was found in this volume, a stack of thick slices, neither with its own directions nor with "
-            "those of short-axis slices. What looks most like one ({ml:.0f} ml) is recognised to only "
-            "{recognition:.0%}, or the segmentors do not agree on it."
+            "No heart was found in this volume. It is a stack of thick slices and shows none, neither with its own "
+            "directions nor with those of short-axis slices. What looks most like one ({ml:.0f} ml) is recognised to "
+            "only {recognition:.0%}, or the segmentors do not agree on it."
         ),
         _(
             "If it shows a heart, its directions were probably lost in a conversion: load it from its DICOM files, or "
