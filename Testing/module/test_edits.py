@@ -107,6 +107,45 @@ def test_after_an_edit_one_segment_is_measured_at_a_step(result, volume, monkeyp
     assert len(set(measured)) == len(measured)
 
 
+def countMeasured(monkeypatch):
+    """Return a list that grows by one with each segment that is measured from now on."""
+    from MKDSegmentationLib.scene import segmentMeasurement
+
+    real, measured = segmentMeasurement._measure, []
+    monkeypatch.setattr(segmentMeasurement, "_measure", lambda *given: measured.append(None) or real(*given))
+    return measured
+
+
+def test_only_the_segment_that_was_edited_is_measured_again(result, volume, monkeypatch):
+    """All share a label map, and Slicer tells of an edit no more than that this changed."""
+    waitForFigures(result)
+    inner = segmentations()[0].GetSegmentation()
+    assert len({inner.GetSegment(key).GetRepresentation("Binary labelmap").GetAddressAsString("") for key in KEYS}) == 1
+    measured = countMeasured(monkeypatch)
+    for planes in (7, 6):  # the first edit after a run, and one more
+        measured.clear()
+        part = blocks(SHAPE) == 1
+        part[planes:] = False
+        paint(volume, "LV", part)
+        waitForFigures(result)
+        assert driving.tableTexts(result.ui.resultsTable)[0][1] == f"{part.sum() * VOXEL_ML:.1f}"
+        assert len(measured) == 1
+
+
+def test_an_edit_that_takes_from_another_segment_measures_both(result, volume, monkeypatch):
+    waitForFigures(result)
+    measured = countMeasured(monkeypatch)
+    left, right = blocks(SHAPE) == 1, blocks(SHAPE) == 2
+    taken = np.argwhere(right)[: right.sum() // 2]
+    right[tuple(taken.T)], left[tuple(taken.T)] = False, True
+    paint(volume, "RV", right)
+    paint(volume, "LV", left)
+    waitForFigures(result)
+    rows = driving.tableTexts(result.ui.resultsTable)
+    assert [row[1] for row in rows[:2]] == [f"{mask.sum() * VOXEL_ML:.1f}" for mask in (left, right)]
+    assert len(measured) == 2
+
+
 def test_what_a_run_changes_within_a_turn_is_shown_together(panel, volume, worker, monkeypatch):
     worker("slow")
     driving.click(panel.ui.segmentButton)
@@ -708,6 +747,17 @@ def countedVoxels(segmentation, key):
     image = segment.GetRepresentation("Binary labelmap") if segment is not None else None
     scalars = image.GetPointData().GetScalars() if image is not None else None
     return int((numpy_support.vtk_to_numpy(scalars) == segment.GetLabelValue()).sum()) if scalars is not None else 0
+
+
+def test_only_the_segment_that_was_edited_in_a_frame_is_measured_again(beat, monkeypatch):
+    panel, volume = beat
+    browserOf(volume).SetSelectedItemNumber(2)
+    waitForFigures(panel)
+    measured = countMeasured(monkeypatch)
+    esv = halveFrame(volume, 2)
+    waitForFigures(panel)
+    assert functionRows(panel)["End-systolic volume (ml)"][0] == f"{esv:.0f}"
+    assert 1 <= len(measured) <= 2, "in the frame as it is shown, and maybe as it is kept"
 
 
 def test_an_edit_can_move_the_end_of_systole_to_another_frame(beat):
