@@ -132,6 +132,29 @@ def test_only_the_segment_that_was_edited_is_measured_again(result, volume, monk
         assert len(measured) == 1
 
 
+def test_nothing_is_measured_or_drawn_anew_while_the_user_draws(result, volume, monkeypatch):
+    import qt
+    from MKDSegmentationLib.run import incrementalTask
+
+    waitForFigures(result)
+    held, steps = [qt.Qt.LeftButton], []
+    monkeypatch.setattr(qt.QApplication, "mouseButtons", staticmethod(lambda: held[-1]), raising=False)
+
+    def step(self, real=incrementalTask.IncrementalTask.step):
+        steps.append(held[-1])
+        real(self)
+
+    monkeypatch.setattr(incrementalTask.IncrementalTask, "step", step)
+    half = blocks(SHAPE) == 1
+    half[7:] = False
+    paint(volume, "LV", half)
+    driving.processEvents(0.6)
+    assert not steps and driving.tableTexts(result.ui.resultsTable)[0][3] != "edited"
+    held.append(qt.Qt.NoButton)
+    waitForFigures(result)
+    assert steps and driving.tableTexts(result.ui.resultsTable)[0][1] == f"{half.sum() * VOXEL_ML:.1f}"
+
+
 def test_an_edit_that_takes_from_another_segment_measures_both(result, volume, monkeypatch):
     waitForFigures(result)
     measured = countMeasured(monkeypatch)

@@ -357,6 +357,29 @@ def test_tasks_share_the_turns_and_what_nobody_waits_for_comes_last(panel):
     assert taken.count("paused") == 3
 
 
+def test_figures_and_surfaces_rest_while_a_mouse_button_is_held_and_a_run_goes_on(panel, monkeypatch):
+    import qt
+    from MKDSegmentationLib.run.incrementalTask import IncrementalTask
+
+    taken, held = [], [qt.Qt.LeftButton]
+    monkeypatch.setattr(qt.QApplication, "mouseButtons", staticmethod(lambda: held[-1]), raising=False)
+
+    def steps(name):
+        taken.append(name)
+        yield
+
+    tasks = [
+        IncrementalTask(steps(name), lambda _value: None, taken.append, restsWhileDrawing=name == "figures")
+        for name in ("figures", "run")
+    ]
+    driving.waitUntil(lambda: tasks[1].isOver, message="the end of the run")
+    driving.processEvents(0.2)
+    assert taken == ["run"]
+    held.append(qt.Qt.NoButton)
+    driving.waitUntil(lambda: tasks[0].isOver, message="the figures")
+    assert taken == ["run", "figures"]
+
+
 @pytest.mark.parametrize("what", ["scene closed", "segmentation removed", "module reloaded"])
 def test_a_sequence_that_ends_between_its_last_frame_and_its_outcome_ends_quietly(panel, monkeypatch, what):
     import slicer

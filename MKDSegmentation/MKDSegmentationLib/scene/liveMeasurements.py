@@ -72,7 +72,9 @@ class LiveMeasurements(VTKObservationMixin):
             self._timer.start()
             return
         self._underWay, self._changed = self._changed, set()
-        self._task = IncrementalTask(self._steps(sorted(self._underWay)), self._onDone, self._onError)
+        self._task = IncrementalTask(
+            self._steps(sorted(self._underWay)), self._onDone, self._onError, restsWhileDrawing=True
+        )
 
     def _steps(self, nodeIds: list):
         for nodeId in nodeIds:
