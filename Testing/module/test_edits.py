@@ -134,6 +134,7 @@ def test_only_the_segment_that_was_edited_is_measured_again(result, volume, monk
 
 def test_nothing_is_measured_or_drawn_anew_while_the_user_draws(result, volume, monkeypatch):
     import qt
+
     from MKDSegmentationLib.run import incrementalTask
 
     waitForFigures(result)

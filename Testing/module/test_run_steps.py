@@ -359,6 +359,7 @@ def test_tasks_share_the_turns_and_what_nobody_waits_for_comes_last(panel):
 
 def test_figures_and_surfaces_rest_while_a_mouse_button_is_held_and_a_run_goes_on(panel, monkeypatch):
     import qt
+
     from MKDSegmentationLib.run.incrementalTask import IncrementalTask
 
     taken, held = [], [qt.Qt.LeftButton]
