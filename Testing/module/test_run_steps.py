@@ -1,6 +1,8 @@
 """One run step by step, with a worker that does nothing by itself: the module in the stand-in GUI."""
 
+import gc
 import os
+import weakref
 
 import pytest
 
@@ -379,6 +381,27 @@ def test_figures_and_surfaces_rest_while_a_mouse_button_is_held_and_a_run_goes_o
     held.append(qt.Qt.NoButton)
     driving.waitUntil(lambda: tasks[0].isOver, message="the figures")
     assert taken == ["run", "figures"]
+
+
+def test_a_frame_that_is_done_gives_its_memory_back_at_once(panel):
+    """If it waits for Python's collector of garbage, this stops the application for long at any moment."""
+    from MKDSegmentation import MKDSegmentationLogic
+
+    worker, outcomes = PassiveWorker(), []
+    volume, logic = addSequence(frames=2), MKDSegmentationLogic(worker)
+    gc.disable()
+    try:
+        logic.startSequence(volume, onFinished=outcomes.append)
+        for count in (1, 2):
+            driving.waitUntil(lambda count=count: len(worker.requests) == count, message="the frame")
+            frame = weakref.ref(logic._run._frameRun)
+            worker.succeed(volume)
+            worker.onReply = None
+            driving.waitUntil(lambda count=count: outcomes or len(worker.requests) > count, message="what comes next")
+            assert frame() is None
+    finally:
+        gc.enable()
+    assert outcomes[0].status == "done"
 
 
 @pytest.mark.parametrize("what", ["scene closed", "segmentation removed", "module reloaded"])

@@ -32,7 +32,6 @@ class IncrementalTask:
         """Leave the rest undone; nothing is called any more."""
         self._end()
         self._steps.close()
-        self._onDone = self._onError = self._onStep = None
 
     @property
     def isPaused(self) -> bool:
@@ -65,6 +64,7 @@ class IncrementalTask:
     def _end(self) -> None:
         self.isOver = True
         _turns.remove(self)
+        self._onDone = self._onError = self._onStep = None  # who is called may hold the task: both shall be freed
 
     def _finish(self, callback, value) -> None:
         self._end()
