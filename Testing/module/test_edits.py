@@ -413,13 +413,13 @@ def number(value):
 
 
 def checkFiles(panel, now, folder, monkeypatch):
-    """Save page and DICOM report, and compare them with what the segments are.
+    """Save page, DICOM report and a row of a study, and compare them with what the segments are.
 
     :param now: name, ml, mean and whether it was edited for each structure, None for one that was deleted.
     """
     import qt
 
-    page, file = folder / "heart.html", folder / "heart.dcm"
+    page, file, study = (folder / name for name in ("heart.html", "heart.dcm", "study.csv"))
     folder.mkdir()
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_arguments: str(page))
     driving.waitUntil(lambda: panel.ui.reportButton.enabled, message="the clinical figures")
@@ -427,24 +427,32 @@ def checkFiles(panel, now, folder, monkeypatch):
     driving.waitUntil(page.is_file, message="the report")
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_arguments: str(file))
     driving.chooseInMenu(panel.ui.exportButton, "DICOM Segmentation ...")
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_arguments: str(study))
+    driving.click(panel.ui.studyButton)
+    with study.open(encoding="utf-8-sig", newline="") as lines:
+        (kept,) = csv.DictReader(lines)
+    assert kept["edited"].split() == [key for key in KEYS if now[key] is not None and now[key][3]]
+    assert kept["deleted"].split() == [key for key in KEYS if now[key] is None]
     rows, groups = rowsOfPage(page), groupsOfReport(file.with_suffix(".sr.dcm"))
     for row, key in enumerate(KEYS):
         name = BY_KEY[key].name
         if now[key] is None:
-            assert rows[row][1:] == ["deleted", "", "", "", ""] and name not in groups
+            assert rows[row][1:] == ["deleted", "", "", "", ""] and name not in groups and kept[f"{key}_ml"] == ""
             continue
         called, ml, mean, isEdited = now[key]
         mass = ml * 1.05 if key == "Myo" else 0.0
         assert rows[row][:5] == [called, "edited" if isEdited else "", number(ml), number(mass), f"{mean:.0f}"]
         assert (rows[row][5] == "") == isEdited == ("Dice overlap of the two segmentors" not in groups[name])
+        assert (kept[f"{key}_agreement"] == "") == isEdited
+        assert float(kept[f"{key}_ml"]) == pytest.approx(ml, rel=1e-5, abs=1e-3)
         assert groups[name]["Volume"] == pytest.approx(ml, abs=1e-3)
         assert groups[name]["Attenuation Coefficient"] == pytest.approx(mean, abs=1e-3)
         assert groups[name].get("Mass", 0.0) == pytest.approx(mass, abs=1e-3)
 
 
 def test_after_each_of_twenty_random_edits_everything_equals_the_segments(panel, worker, tmp_path, monkeypatch):
-    """Table, clipboard, table node, page and DICOM report, against a computation of their own on what would be
-    saved.
+    """Table, clipboard, table node, page, DICOM report and row of a study, against a computation of their own on what
+    would be saved.
     """
     import slicer
 

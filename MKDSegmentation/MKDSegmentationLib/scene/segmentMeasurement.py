@@ -25,7 +25,8 @@ EDITED, DELETED = "edited", "deleted"
 
 _BINARY = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
 _ON_GRID = 1e-3  # voxels; grids that differ by less are the same
-_LARGEST_SEEN = 128 * 1024 * 1024  # bytes of a label map of which a copy is kept
+_LARGEST_SEEN = 64 * 1024 * 1024  # bytes of a label map of which a copy is kept
+_BYTES_AT_ONCE = 8 * 1024 * 1024  # of label maps, looked at in one step
 _CACHED = 2000  # measurements of segments that are kept: seven of each of some forty frames, as written and as shown
 
 
@@ -86,42 +87,81 @@ def measureSegment(segmentationNode, segmentId: str, volumeNode=None) -> Segment
     labelValue = segmentationNode.GetSegmentation().GetSegment(segmentId).GetLabelValue()
     state = _state(image, labelValue, volumeNode, toVolume)
     if state not in _measured:
-        _recall(image)
-    if state not in _measured:
         voxels = slicer.util.arrayFromVolume(volumeNode) if toVolume is not None else None
         figures = _measure(_voxelsOf(image), labelValue, _startOf(image), imageToWorld(image), voxels, toVolume)
         _keepAll(image, labelValue, volumeNode, toVolume, figures)
     return _measured[state]
 
 
-def _recall(image) -> None:
-    """Take over the figures of segments that are unchanged in a label map of which something changed.
+def unchangedSteps(segmentationNode):
+    """Take over the figures of segments of ours that are unchanged in a label map of which something changed; a
+    generator of short steps.
 
-    Segments share a label map, and what Slicer tells of an edit of one is that the label map changed. To compare it
-    with what it was takes a fraction of the time of measuring all its segments.
+    Most segments share a label map, and what Slicer tells of an edit of one is that the label map changed. To compare
+    it with what it was takes a fraction of the time of measuring all its segments.
     """
-    state = _stateOfImage(image)
-    if any(seen.state == state for seen in _seen):
+    if segmentationNode.GetSegmentation().GetSourceRepresentationName() != _BINARY:
         return
-    for seen in _seen:
-        known = [(key[3:], figures) for key, figures in _measured.items() if key[:3] == seen.state]
-        if known and seen.state[2] == state[2]:
-            changed = differingLabels(seen.labels, seen.start, _voxelsOf(image), _startOf(image))
-            for rest, figures in known:
-                if rest[0] not in changed:
-                    _keep(state + rest, figures)
-    _see(image)
+    images = [labelmapOf(segmentationNode, segmentId) for segmentId in ourSegments(segmentationNode).values()]
+    shared = {_stateOfImage(image): image for image in images if image is not None and images.count(image) > 1}
+    for state, image in shared.items():
+        if any(seen.state == state for seen in _seen):
+            continue
+        box = yield from _boxSteps(_voxelsOf(image))
+        if box is None:
+            continue
+        labels = _voxelsOf(image)[box]
+        start = tuple(side.start + offset for side, offset in zip(box, _startOf(image)))
+        unchanged = {}
+        for seen in list(_seen):
+            known = {key[3:]: figures for key, figures in _measured.items() if key[:3] == seen.state}
+            if known and seen.state[2] == state[2]:
+                changed = yield from differingSteps(seen.labels, seen.start, labels, start)
+                unchanged |= {rest: figures for rest, figures in known.items() if rest[0] not in changed}
+        copy = labels.copy()
+        yield
+        if image.GetPointData().GetScalars() is None or _stateOfImage(image) != state:
+            continue  # changed meanwhile: its turn comes
+        for rest, figures in unchanged.items():
+            _keep(state + rest, figures)
+        _remember(state, copy, start)
 
 
-def _see(image) -> None:
-    """Keep a copy of a label map to compare later ones with."""
-    state, labels = _stateOfImage(image), _voxelsOf(image)
+def _remember(state: tuple, labels: np.ndarray, start: tuple) -> None:
+    """Keep the voxels of a label map to compare later ones with."""
     if labels.nbytes <= _LARGEST_SEEN and all(seen.state != state for seen in _seen):
-        _seen.append(_SeenLabelmap(state, labels.copy(), _startOf(image)))
+        _seen.append(_SeenLabelmap(state, labels, start))
 
 
-def differingLabels(first: np.ndarray, firstStart: tuple, second: np.ndarray, secondStart: tuple) -> frozenset:
-    """Return the labels, without 0, whose voxels are not the same in two arrays of labels (k, j, i) on one grid.
+def _pieces(count: int, labels: np.ndarray):
+    """Yield slices of so many planes of an array as are looked at in one step."""
+    step = max(1, _BYTES_AT_ONCE // max(1, labels[:1].nbytes))
+    for first in range(0, count, step):
+        yield slice(first, min(first + step, count))
+
+
+def _boxSteps(labels: np.ndarray):
+    """Find the smallest box that holds all labels of an array (k, j, i); a generator of short steps that returns its
+    slices, None where there are none.
+    """
+    occupied = [np.zeros(size, bool) for size in labels.shape]
+    for planes in _pieces(len(labels), labels):
+        for index, plane in enumerate(labels[planes], start=planes.start):
+            inRow = plane.any(axis=1)
+            if inRow.any():
+                occupied[0][index] = True
+                occupied[1] |= inRow
+                occupied[2] |= plane.any(axis=0)
+        yield
+    if not occupied[0].any():
+        return None
+    ends = [np.flatnonzero(inside)[[0, -1]].tolist() for inside in occupied]
+    return tuple(slice(first, last + 1) for first, last in ends)
+
+
+def differingSteps(first: np.ndarray, firstStart: tuple, second: np.ndarray, secondStart: tuple):
+    """Find the labels, without 0, whose voxels are not the same in two arrays of labels (k, j, i) on one grid; a
+    generator of short steps that returns them.
 
     :param firstStart, secondStart: indices (k, j, i) of their first voxels on that grid.
     """
@@ -132,15 +172,28 @@ def differingLabels(first: np.ndarray, firstStart: tuple, second: np.ndarray, se
         for axis, (begin, length) in enumerate(zip((low - start).tolist(), size.tolist())):
             along = np.moveaxis(labels, axis, 0)
             for outside in (along[:begin], along[begin + length :]):  # of the other array
-                if outside.any():
-                    found.update(np.unique(outside).tolist())
+                for planes in _pieces(len(outside), outside):
+                    if outside[planes].any():
+                        found.update(_labelsIn(outside[planes]))
+                    yield
             labels = np.moveaxis(along[begin : begin + length], 0, axis)
         common.append(labels)
-    for one, other in zip(*common):  # plane after plane: what fits into the processor's cache
-        differs = one != other
-        if differs.any():
-            found.update(np.unique(one[differs]).tolist(), np.unique(other[differs]).tolist())
+    for planes in _pieces(int(size[0]), common[0]):
+        for one, other in zip(common[0][planes], common[1][planes]):  # what fits into the processor's cache
+            differs = one != other
+            if differs.any():
+                found.update(_labelsIn(one[differs]), _labelsIn(other[differs]))
+        yield
     return frozenset(found - {0})
+
+
+def _labelsIn(labels: np.ndarray) -> list:
+    """Return the values in an array."""
+    if labels.dtype != np.uint8:
+        return np.unique(labels).tolist()
+    isThere = np.zeros(256, bool)  # many times as fast
+    isThere[labels] = True
+    return np.flatnonzero(isThere).tolist()
 
 
 def _voxelsOf(image) -> np.ndarray:
@@ -182,7 +235,8 @@ def keepFigures(segmentationNode, segmentId: str, volumeNode, figures: SegmentFi
     labelValue = segmentationNode.GetSegmentation().GetSegment(segmentId).GetLabelValue()
     toVolume = _matrixToVolume(segmentationNode, image, volumeNode)
     _keepAll(image, labelValue, volumeNode, toVolume, figures)
-    _see(image)
+    if all(seen.state != _stateOfImage(image) for seen in _seen):
+        _remember(_stateOfImage(image), _voxelsOf(image).copy(), _startOf(image))
 
 
 def takeFigures(segmentationNode, other) -> None:
