@@ -65,6 +65,36 @@ def test_figures_are_those_of_the_drawn_heart_and_follow_height_weight_and_sex(h
     assert "Rogers" in panel.ui.clinicalNotesLabel.text and "2.00 m²" in panel.ui.clinicalNotesLabel.text
 
 
+def test_after_an_edit_only_what_depends_on_it_is_measured_again(heart, monkeypatch):
+    import slicer
+
+    from MKDSegmentationLib.scene import heartGeometry
+
+    started = []
+
+    def record(name):
+        real = getattr(heartGeometry, name)
+
+        def steps(grid, *key):
+            started.extend(key or ("wall",))
+            return (yield from real(grid, *key))
+
+        monkeypatch.setattr(heartGeometry, name, steps)
+
+    record("vessel_diameter_steps")
+    record("wall_thickness_steps")
+    before = shown(heart.panel)
+    trunk = heart.labels == BY_KEY["PA"].label
+    planes = np.flatnonzero(trunk.any(axis=(1, 2)))
+    trunk[planes[len(planes) // 2 :][:3]] = False
+    slicer.util.updateSegmentBinaryLabelmapFromArray(trunk.astype(np.uint8), segmentations()[0], "PA", heart.volume)
+    waitForClinicalFigures(heart.panel)
+    assert started == ["PA"]
+    after = shown(heart.panel)
+    assert after["Ascending aorta"] == before["Ascending aorta"] and after["LV wall, mean"] == before["LV wall, mean"]
+    assert after["Main pulmonary artery"] != before["Main pulmonary artery"]
+
+
 def test_captions_of_the_bulls_eye_have_the_ink_of_the_theme(heart):
     from PySide6 import QtGui
 

@@ -12,8 +12,8 @@ from vtk.util import numpy_support
 from mkd_core.measure.clinical_figures import HeartGeometry, measure_geometry
 from mkd_core.measure.heart_grid import HeartGrid
 from mkd_core.measure.messages import finding, refusal
-from mkd_core.measure.vessel_diameter import VesselDiameter, vessel_diameter_steps
-from mkd_core.measure.wall_thickness import wall_thickness_steps
+from mkd_core.measure.vessel_diameter import VENTRICLE_OF, VesselDiameter, vessel_diameter_steps
+from mkd_core.measure.wall_thickness import WALL_KEYS, wall_thickness_steps
 from mkd_core.structures import BY_KEY, STRUCTURES
 
 from ..run.volumeTransfer import ijkToRas
@@ -48,10 +48,19 @@ def stateOfHeart(segmentationNode) -> tuple:
     return (placed, *((key, voxels[segmentId]) for key, segmentId in ours.items()))
 
 
-def geometrySteps(segmentationNode, atEdge: frozenset):
-    """Measure diameters and wall; a generator of short steps that returns a HeartGeometry.
+@dataclasses.dataclass(frozen=True)
+class MeasuredHeart:
+    """Diameters and wall, and what they were measured on; None where there is nothing to measure."""
+
+    geometry: HeartGeometry
+    grid: HeartGrid | None = None
+
+
+def geometrySteps(segmentationNode, atEdge: frozenset, before: MeasuredHeart | None = None):
+    """Measure diameters and wall; a generator of short steps that returns a MeasuredHeart.
 
     :param atEdge: keys of structures that the edge of the volume cuts.
+    :param before: what was measured earlier; what nothing has changed of is taken from it.
     """
     for library in _LIBRARIES:
         importlib.import_module(library)
@@ -61,18 +70,23 @@ def geometrySteps(segmentationNode, atEdge: frozenset):
         found = yield from labelSteps(segmentationNode)
     yield
     if found is None:
-        return measure_geometry(None)
+        return MeasuredHeart(measure_geometry(None))
     grid = HeartGrid.of(*found, at_edge=atEdge)
     yield
     if grid is None:
-        return measure_geometry(None)
-    aorta = yield from vessel_diameter_steps(grid, "AA")
-    yield
-    pulmonaryArtery = yield from vessel_diameter_steps(grid, "PA")
-    yield
-    wall = yield from wall_thickness_steps(grid)
-    yield  # what follows shows it, which takes a moment too
-    return HeartGeometry(aorta, pulmonaryArtery, wall)
+        return MeasuredHeart(measure_geometry(None))
+    figures = {}
+    for name, keys, steps in (
+        ("aorta", ("AA", VENTRICLE_OF["AA"]), vessel_diameter_steps(grid, "AA")),
+        ("pulmonary_artery", ("PA", VENTRICLE_OF["PA"]), vessel_diameter_steps(grid, "PA")),
+        ("wall", WALL_KEYS, wall_thickness_steps(grid)),
+    ):
+        if before is not None and grid.is_same_for(before.grid, keys):
+            figures[name] = getattr(before.geometry, name)
+        else:
+            figures[name] = yield from steps
+        yield  # what follows the last one shows it, which takes a moment too
+    return MeasuredHeart(HeartGeometry(**figures), grid)
 
 
 def labelSteps(segmentationNode, isInWorld: bool = True):
