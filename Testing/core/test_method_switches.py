@@ -335,6 +335,24 @@ def test_a_bundle_carries_the_normalisation_and_inference_computes_what_training
     assert torch.equal(*found.values()) == (norm == "instance")
 
 
+def test_a_bundle_carries_generators_with_skips_and_inference_computes_what_training_did(tmp_path):
+    description = tiny_description()
+    description["networks"]["generator_t2a"] = {
+        "type": "generator",
+        "channels": 2,
+        "blocks": 1,
+        "levels": 2,
+        "skips": True,
+    }
+    bundle = save_bundle(tmp_path / "a.safetensors", description, random_state_dicts(description), "float32")
+    image = torch.rand(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    found = Executor(load_bundle(bundle.path, self_test=False), torch.device("cpu"), torch.float32).run(
+        "generator_t2a", image
+    )
+    network = bundle.network("generator_t2a")
+    assert network.skips and torch.allclose(found, network(image), atol=1e-5)
+
+
 # Partial labels
 
 
