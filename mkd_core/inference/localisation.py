@@ -107,6 +107,17 @@ def _short_axis_directions() -> tuple[np.ndarray, np.ndarray]:
 #: protocols: 2020 update", J Cardiovasc Magn Reson 22:17, show the plane.
 SHORT_AXIS = _short_axis_directions()
 
+
+def _turned_within_slices(directions: np.ndarray) -> list[np.ndarray]:
+    """The seven other ways in which the rows and columns of the slices can be exchanged and reversed."""
+    exchanged = directions[:, [1, 0, 2]]
+    signs = [np.diag((x, y, 1.0)) for x, y in itertools.product((1.0, -1.0), repeat=2)]
+    return [*(directions @ sign for sign in signs[1:]), *(exchanged @ sign for sign in signs)]
+
+
+#: The same stacks with rows and columns exchanged or reversed, as formats without directions exchange them.
+TURNED_SHORT_AXIS = tuple(turned for standard in SHORT_AXIS for turned in _turned_within_slices(standard))
+
 #: A volume whose slices are so much thicker than their pixels, mm and times, may be a short-axis stack.
 _STACK_MM, _STACK_TIMES = 4.0, 2.0
 
