@@ -167,6 +167,63 @@ CATALOGUE: tuple[Structure, ...] = (
         loss_weight=2.5,
         part_of="LA",
     ),
+    Structure(
+        key="PV",
+        name="Pulmonary veins",
+        abbreviation="PV",
+        mmwhs=(),
+        code=("SCT", "122972007", "Pulmonary vein"),
+        color=(250, 128, 160),
+        plausible_ml=(2.0, 60.0),
+        tissues=("PULMONARY_VEINS",),
+        loss_weight=2.5,
+        branches=True,
+    ),
+    Structure(
+        key="SVC",
+        name="Superior vena cava",
+        abbreviation="SVC",
+        mmwhs=(),
+        code=("SCT", "48345005", "Superior vena cava"),
+        color=(0, 112, 184),
+        plausible_ml=(3.0, 60.0),
+        tissues=("SVC",),
+        loss_weight=2.0,
+    ),
+    Structure(
+        key="IVC",
+        name="Inferior vena cava",
+        abbreviation="IVC",
+        mmwhs=(),
+        code=("SCT", "64131007", "Inferior vena cava"),
+        color=(0, 146, 134),
+        plausible_ml=(2.0, 90.0),
+        tissues=("IVC",),
+        loss_weight=2.0,
+    ),
+    Structure(
+        key="DAo",
+        name="Aortic arch and descending aorta",
+        abbreviation="DAo",
+        mmwhs=(),
+        code=("SCT", "113262008", "Thoracic aorta"),
+        color=(196, 58, 96),
+        plausible_ml=(20.0, 300.0),
+        tissues=("AORTA_ARCH_DESCENDING",),
+        loss_weight=1.5,
+        branches=True,
+    ),
+    Structure(
+        key="CS",
+        name="Coronary sinus",
+        abbreviation="CS",
+        mmwhs=(),
+        code=("SCT", "90219004", "Coronary sinus"),
+        color=(150, 120, 220),
+        plausible_ml=(0.5, 15.0),
+        tissues=("CORONARY_SINUS",),
+        loss_weight=2.5,
+    ),
 )
 
 _ENTRIES = {structure.key: structure for structure in CATALOGUE}
@@ -184,6 +241,10 @@ def labelled(keys: Iterable[str]) -> tuple[Structure, ...]:
 #: The seven structures of whole-heart segmentation with their labels: what bundles of format 1, drawn hearts and
 #: training know unless they say otherwise.
 STRUCTURES: tuple[Structure, ...] = labelled(("LV", "RV", "LA", "RA", "Myo", "AA", "PA"))
+
+
+#: What the network for structures in detail tells apart beside the seven.
+DETAILED: tuple[str, ...] = ("LAA", "PV", "SVC", "IVC", "DAo", "CS")
 
 
 def labels_of_the_seven(structures: Sequence[Structure]) -> list[int]:

@@ -393,17 +393,30 @@ def random_patch(
     shape = (size,) * 3 if isinstance(size, int) else tuple(size)
     look = appearance.draw_varied(modality, rng)
     view = draw_view(canvas, rng, shape, spacing, heart_bias)
-    image, tissues = render_grid(canvas, look, rng, view.axes, spacing, view.centre, view.matrix, view.bend)
-    image = _spoil(image, tissues, look, rng, spacing)
-    outside = view.outside
-    stack = draw_stack(modality, rng)
-    if stack is not None:
-        image, outside = stack.record(image, outside, spacing)
+    image, tissues, outside = record(canvas, look, view, rng, spacing)
     target = targets_of(structures)[tissues]
     if soft_cuts:
         _soft_cuts(tissues, target, spacing, structures)
     target[outside] = IGNORE
     return image, target
+
+
+def record(
+    canvas: Canvas, look: Appearance, view: View, rng: np.random.Generator, spacing: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Render a view of a canvas with what goes wrong in a scanner, at times as a stack of thick slices.
+
+    Returns:
+        (image, tissues, outside), each ``(Z, Y, X)``: float32 in HU or MR units, uint8, and which voxels lie beyond
+        the field of view.
+    """
+    image, tissues = render_grid(canvas, look, rng, view.axes, spacing, view.centre, view.matrix, view.bend)
+    image = _spoil(image, tissues, look, rng, spacing)
+    outside = view.outside
+    stack = draw_stack(look.modality, rng)
+    if stack is not None:
+        image, outside = stack.record(image, outside, spacing)
+    return image, tissues, outside
 
 
 def synthesize(
