@@ -133,8 +133,8 @@ def load_details(path: Path | str) -> DetailWeights:
         channels = len(metadata["structures"]) + 1
         if network.output != (1, channels):
             raise refused("bundle_network_channels", part=PART, found=network.output[1], needed=channels)
-        check_tensors({f"{PART}/{name}": shape for name, shape in network.shapes.items()}, header)
         check_work_in_box(network)
+        check_tensors({f"{PART}/{name}": shape for name, shape in network.shapes.items()}, header)
         state_dict = decode_tensors(header, content[header.data_start :])
     except BundleError as error:
         raise named(error, path) from error

@@ -425,6 +425,7 @@ def synthesize(
     seed: int = 0,
     spacing: float = 1.0,
     around_mm: float = 30.0,
+    structures: Sequence[Structure] = STRUCTURES,
 ) -> tuple[sitk.Image, sitk.Image]:
     """Make one volume with its truth.
 
@@ -436,15 +437,16 @@ def synthesize(
         seed: decides body, appearance and noise; same seed, same volume.
         spacing: voxel size of the result, mm.
         around_mm: body shown around the box of the heart map.
+        structures: of the truth, with their labels.
 
     Returns:
-        (image int16, truth uint8 with values 0..7), same grid, LPS.
+        (image int16, truth uint8 with the structures' labels), same grid, LPS.
     """
     rng = np.random.default_rng(seed)
     canvas, origin = canvas_around(labelmap, seed, around_mm)
     axes = grid_axes(canvas, spacing)
     image, tissues = render_grid(canvas, appearance.draw(modality, rng), rng, axes, spacing, np.zeros(3))
-    return as_images(image, tissues, modality, spacing, origin)
+    return as_images(image, tissues, modality, spacing, origin, structures)
 
 
 def canvas_around(

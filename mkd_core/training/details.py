@@ -70,6 +70,9 @@ _CONTINUED = (
 #: Width of both zones, mm.
 _CUT_MM = 5.0
 
+#: Seconds between checkpoints.
+_SAVE_EVERY_S = 240.0
+
 #: Share of the boxes whose heart is at any moment of its beat, with findings.
 _SHARE_FINDINGS = 0.5
 
@@ -85,7 +88,7 @@ class Recipe:
         boxes: size of the pool.
         first_boxes: training begins when the pool has so many.
         last_heart: hearts with larger numbers are for tests.
-        minutes: length of the training.
+        steps: length of the training.
         patch: voxels per side of a piece.
         batch: pieces per step.
         peak_lr: of AdamW; falls to 0 along a cosine.
@@ -98,9 +101,9 @@ class Recipe:
     boxes: int = 600
     first_boxes: int = 40
     last_heart: int = 200
-    minutes: float = 60.0
-    patch: int = 64
-    batch: int = 2
+    steps: int = 3000
+    patch: int = 48
+    batch: int = 3
     peak_lr: float = 3e-3
     channels: tuple[int, ...] = (8, 24, 48, 64)
     margin_mm: tuple[float, float] = (9.0, 22.0)
@@ -285,7 +288,7 @@ class Pieces(torch.utils.data.IterableDataset):
     """Endless batches of pieces of the pool: what the network is given, ``(N, 8, D, H, W)``, and its targets.
 
     Args:
-        paths: of the boxes.
+        pool: folder of the boxes.
         recipe: settings.
         spacing: mm.
         seed: start of the stream.
@@ -293,6 +296,7 @@ class Pieces(torch.utils.data.IterableDataset):
 
     def __init__(self, pool: Path, recipe: Recipe, spacing: float, seed: int) -> None:
         self._pool, self._recipe, self._spacing, self._seed = pool, recipe, spacing, seed
+        self._known: dict[Path, tuple[Box, np.ndarray]] = {}  # a few megabytes each; reading is slower than learning
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         torch.set_num_threads(1)
@@ -304,25 +308,26 @@ class Pieces(torch.utils.data.IterableDataset):
             yield torch.cat(given), torch.from_numpy(np.stack(targets))
 
     def _piece(self, path: Path, rng: np.random.Generator) -> tuple[torch.Tensor, np.ndarray]:
-        box = Box.read(path)
-        place = _draw_place(box, self._recipe.patch, rng)
+        if path not in self._known:
+            box = Box.read(path)
+            self._known[path] = box, target_of(box.tissues, box.seven, self._spacing)
+        box, whole = self._known[path]
+        place = _draw_place(whole, self._recipe.patch, rng)
         view = box.views[int(rng.integers(len(box.views)))]
-        image, seven, tissues = (_cut(array, place, self._recipe.patch) for array in (view, box.seven, box.tissues))
+        image, seven, target = (_cut(array, place, self._recipe.patch) for array in (view, box.seven, whole))
         image = _vary(image.astype(np.float32), rng)
-        target = target_of(tissues, seven, self._spacing)
         return given_to_network(torch.from_numpy(image), torch.from_numpy(seven)), target
 
 
-def _draw_place(box: Box, side: int, rng: np.random.Generator) -> list[int]:
+def _draw_place(labels: np.ndarray, side: int, rng: np.random.Generator) -> list[int]:
     """First voxel of a piece: round a voxel of a structure drawn evenly from those that are there, so that small ones
     are seen as often as large ones; at times anywhere.
     """
-    shape = np.array(box.seven.shape)
-    labels = _TARGETS[box.tissues]
+    shape = np.array(labels.shape)
     present = [structure.label for structure in STRUCTURES if (labels == structure.label).any()]
     if present and rng.random() < 0.8:
         voxels = np.flatnonzero(labels == present[int(rng.integers(len(present)))])
-        middle = np.array(np.unravel_index(voxels[int(rng.integers(len(voxels)))], box.seven.shape))
+        middle = np.array(np.unravel_index(voxels[int(rng.integers(len(voxels)))], labels.shape))
         middle = middle + rng.integers(-side // 4, side // 4 + 1, 3)
     else:
         middle = rng.integers(0, shape)
@@ -353,12 +358,12 @@ def train(pool: Path, recipe: Recipe, spacing: float, out: Path) -> torch.nn.Mod
     network = build(recipe.architecture)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing from torch's stubs
     optimiser = torch.optim.AdamW(network.parameters(), recipe.peak_lr, weight_decay=1e-3)
-    checkpoint, done, step = out / "checkpoint.pt", 0.0, 0
+    checkpoint, step = out / "checkpoint.pt", 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
-        done, step = state["minutes"], state["step"]
+        step = state["step"]
     while len(list(pool.glob("box_*.npz"))) < min(recipe.first_boxes, recipe.boxes):
         time.sleep(5.0)
     weights = torch.tensor(class_weights(STRUCTURES))
@@ -367,16 +372,16 @@ def train(pool: Path, recipe: Recipe, spacing: float, out: Path) -> torch.nn.Mod
     )
 
     def keep() -> None:
-        state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "minutes": done, "step": step}
+        state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
         write_file(checkpoint, lambda draft: torch.save(state, draft))
 
-    last, saved, total = time.monotonic(), done, 0.0
+    saved, total = time.monotonic(), 0.0
     with (out / "log.jsonl").open("a", buffering=1, encoding="utf-8") as log:
         for given, target in batches:
-            if done >= recipe.minutes:
+            if step >= recipe.steps:
                 break
             for group in optimiser.param_groups:
-                group["lr"] = learning_rate(recipe, done)
+                group["lr"] = learning_rate(recipe, step)
             with torch.autocast("cpu", torch.bfloat16):
                 logits = network(given.contiguous(memory_format=torch.channels_last_3d))
             loss = segmentation_loss(logits.float(), target, weights)
@@ -384,13 +389,11 @@ def train(pool: Path, recipe: Recipe, spacing: float, out: Path) -> torch.nn.Mod
             loss.backward()
             optimiser.step()
             step, total = step + 1, total + float(loss.detach())
-            now = time.monotonic()
-            done, last = done + min(now - last, 60.0) / 60, now  # a pause of the process does not count
             if step % 25 == 0:
-                log.write(json.dumps({"step": step, "minutes": round(done, 2), "loss": round(total / 25, 4)}) + "\n")
+                log.write(json.dumps({"step": step, "loss": round(total / 25, 4)}) + "\n")
                 total = 0.0
-            if done - saved >= 5:
-                saved = done
+            if time.monotonic() - saved >= _SAVE_EVERY_S:
+                saved = time.monotonic()
                 keep()
     keep()
     return network.eval()
@@ -414,7 +417,6 @@ def save(out: Path, recipe: Recipe, bundle: Bundle) -> DetailWeights:
             "data": recipe.data,
             "boxes": len(list((out / "pool").glob("box_*.npz"))),
             "steps": state["step"],
-            "minutes": round(state["minutes"], 1),
             "patch": recipe.patch,
             "batch": recipe.batch,
             "bundle": bundle.identity,
@@ -424,9 +426,9 @@ def save(out: Path, recipe: Recipe, bundle: Bundle) -> DetailWeights:
     return save_details(out / "detailed.safetensors", metadata, network)
 
 
-def learning_rate(recipe: Recipe, minutes: float) -> float:
-    """After so many minutes: up for a fiftieth of the run, then down along half a cosine."""
-    fraction = min(minutes / recipe.minutes, 1.0)
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """After so many steps: up for a fiftieth of the run, then down along half a cosine."""
+    fraction = min(step / recipe.steps, 1.0)
     return recipe.peak_lr * min(1.0, 0.1 + fraction / 0.02) * 0.5 * (1 + math.cos(math.pi * fraction))
 
 
