@@ -225,11 +225,11 @@ class SegmentationOptions:
             raise _refusal(
                 "option_alignment", value=_short(self.alignment), modality=modality, choices=", ".join(policies)
             )
-        named = [self.structures] if isinstance(self.structures, str) else self.structures or ()
-        unknown = [key for key in named if key not in (STRUCTURE_SETS if key is self.structures else structures)]
+        is_set = isinstance(self.structures, str)
+        named, choices = ([self.structures], STRUCTURE_SETS) if is_set else (self.structures or (), structures)
+        unknown = [key for key in named if key not in choices]
         if unknown:
-            choices = ", ".join((*STRUCTURE_SETS, *structures))
-            raise _refusal("option_structure", value=_short(unknown[0]), choices=choices)
+            raise _refusal("option_structure", value=_short(unknown[0]), choices=", ".join(choices))
         if self.segmentor not in SEGMENTORS:
             raise _refusal("option_segmentor", value=_short(self.segmentor), choices=", ".join(SEGMENTORS))
         if self.threads is not None and (isinstance(self.threads, bool) or not 1 <= self.threads <= MAX_THREADS):

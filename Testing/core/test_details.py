@@ -140,10 +140,10 @@ def test_the_seven_need_no_detailed_weights_and_other_grids_and_words_are_refuse
     with pytest.raises(mkd_core.BundleError) as caught:
         run(KnownBundle(), image, IN_DETAIL)
     assert caught.value.finding.code == "details_other_bundle"
-    for wanted in ("everything", ("LV", "spleen"), (IN_DETAIL,)):
+    for wanted, choice in (("everything", WHOLE_HEART), (("LV", "spleen"), "SVC"), ((IN_DETAIL,), "SVC")):
         with pytest.raises(mkd_core.InputError) as caught:
             run(KnownBundle(), image, wanted)
-        assert caught.value.finding.code == "option_structure" and "detailed" in str(caught.value)
+        assert caught.value.finding.code == "option_structure" and choice in str(caught.value)
 
 
 def test_options_cross_processes_as_plain_values():
