@@ -26,7 +26,7 @@ two to three standard deviations to the normal mean of men at its largest plus f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 #: SNOMED CT category of every segment written by this project: (scheme, value, meaning).
@@ -255,6 +255,18 @@ def labels_of_the_seven(structures: Sequence[Structure]) -> list[int]:
     """
     seven = {structure.key: structure.label for structure in STRUCTURES}
     return [0] + [seven.get(one.key, seven.get(one.part_of, 0)) for one in structures]
+
+
+def with_parts(volumes_ml: Mapping[str, float]) -> dict[str, float]:
+    """Volumes by key, in which a part counts to the one of the seven that it is part of as well: the left atrium has
+    its appendage in whichever way it is labelled.
+    """
+    whole = dict(volumes_ml)
+    for key, volume in volumes_ml.items():
+        home = _ENTRIES[key].part_of if key in _ENTRIES else ""
+        if home and whole.get(home):
+            whole[home] += volume
+    return whole
 
 
 #: Number of classes that tells the seven apart from each other and from background.
