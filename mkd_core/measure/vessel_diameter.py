@@ -50,9 +50,9 @@ _SHORTEST_MM = {"AA": 35.0, "PA": 22.0}
 #: arch.
 _ROOT_DIAMETERS, _END_DIAMETERS = 0.75, 0.5
 
-#: Least ratio of the shortest to the longest chord of a section that is a vessel's; the aorta that the box round the
-#: heart cuts lengthwise is not as round as it is.
-_ROUNDNESS = {"AA": 0.55, "PA": 0.55, "DAo": 0.75}
+#: Least ratio of the shortest to the longest chord of a section that is a vessel's: of the descending aorta, which the
+#: box round the heart may cut lengthwise, nearly that of a circle.
+_ROUNDNESS = {"AA": 0.55, "PA": 0.55, "arch": 0.6, "descending": 0.75}
 
 #: A shell so many times as wide as the trunk is that of the bifurcation.
 _BRANCHING = 1.45
@@ -120,7 +120,7 @@ def vessel_diameter_steps(grid: HeartGrid, key: str) -> Generator[None, None, Ve
     if level is None:
         return finding("vessel_short", structure=key, mm=float(arc[-1]), needed_mm=_SHORTEST_MM[key])
     yield
-    return _measured(smooth, *_at(line, arc, level), key, first, grid)
+    return _measured(smooth, *_at(line, arc, level), key, key, first, grid)
 
 
 def aorta_diameters(grid: HeartGrid) -> dict[str, VesselDiameter | Finding]:
@@ -166,16 +166,18 @@ def aorta_diameters_steps(grid: HeartGrid) -> Generator[None, None, dict[str, Ve
             yield
             smooth = ndimage.gaussian_filter(part.astype(np.float32), 0.5)
             yield
-            found["arch"] = _measured(smooth, *_at(line, arc, float(arc[top])), "DAo", first, grid)
+            found["arch"] = _measured(smooth, *_at(line, arc, float(arc[top])), "DAo", "arch", first, grid)
     yield
     beyond_arch = grid.mask("DAo")[box]
-    place = _at_height(trunk & beyond_arch, first, grid, grid.to_world(np.argwhere(grid.mask("PA")).mean(axis=0)[None])[0, 2])
+    place = _at_height(
+        trunk & beyond_arch, first, grid, grid.to_world(np.argwhere(grid.mask("PA")).mean(axis=0)[None])[0, 2]
+    )
     yield
     if place is None:
         found["descending"] = finding("figure_at_edge", structure="DAo")
     else:
         smooth = ndimage.gaussian_filter(beyond_arch.astype(np.float32), 0.5)
-        found["descending"] = _measured(smooth, *place, "DAo", first, grid)
+        found["descending"] = _measured(smooth, *place, "DAo", "descending", first, grid)
     return found
 
 
@@ -229,6 +231,7 @@ def _measured(
     centre: np.ndarray,
     direction: np.ndarray,
     key: str,
+    level: str,
     first: np.ndarray,
     grid: HeartGrid,
 ) -> VesselDiameter | Finding:
@@ -238,6 +241,7 @@ def _measured(
         smooth: smooth mask of the vessel, whose first voxel lies ``first`` mm from that of the grid.
         centre, direction: of the middle section as far as they are known, mm in the mask's array.
         key: of the vessel.
+        level: where it is measured, a key of :data:`_ROUNDNESS`.
         first: mm.
         grid: labels.
     """
@@ -250,7 +254,7 @@ def _measured(
     sections.sort(key=lambda one: one.diameter)
     middle = sections[len(sections) // 2]
     low, high = PLAUSIBLE_MM[key]
-    if middle.shortest < _ROUNDNESS[key] * middle.longest or not low <= middle.diameter <= high:
+    if middle.shortest < _ROUNDNESS[level] * middle.longest or not low <= middle.diameter <= high:
         return finding("vessel_shape", structure=key)
     if key in grid.at_edge and _is_near_edge(middle, first, grid):
         return finding("figure_at_edge", structure=key)
