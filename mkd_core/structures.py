@@ -52,6 +52,7 @@ class Structure:
         loss_weight: weight of its cross-entropy in training, chosen by hand so that small and thin structures are
             found early; no measurement prefers these values to their neighbours.
         branches: it may come in several large parts, where slices between them are thin.
+        usual_parts: in so many it raises no warning.
         part_of: key of the one of the seven structures of whole-heart segmentation that it otherwise belongs to; empty
             for those themselves and for what belongs to none of them.
         region: key of the structure that DICOM names as its place, where its code says only what tissue it is.
@@ -69,6 +70,7 @@ class Structure:
     loss_weight: float = 1.0
     is_blood: bool = True
     branches: bool = False
+    usual_parts: int = 1
     part_of: str = ""
     region: str = ""
     label: int = 0
@@ -178,6 +180,7 @@ CATALOGUE: tuple[Structure, ...] = (
         tissues=("PULMONARY_VEINS",),
         loss_weight=2.5,
         branches=True,
+        usual_parts=6,
     ),
     Structure(
         key="SVC",
@@ -212,6 +215,7 @@ CATALOGUE: tuple[Structure, ...] = (
         tissues=("AORTA_ARCH_DESCENDING",),
         loss_weight=1.5,
         branches=True,
+        usual_parts=2,
     ),
     Structure(
         key="CS",

@@ -16,9 +16,11 @@ import mkd_core
 from mkd_core.inference import details, pipeline
 from mkd_core.inference.geometry import Grid, OrientedVolume
 from mkd_core.io import detail_weights
+from mkd_core.measure.agreement import AgreementLimits
+from mkd_core.measure.quantify import Measurement, structure_warnings
 from mkd_core.method import networks
 from mkd_core.protocol import IN_DETAIL, WHOLE_HEART
-from mkd_core.structures import DETAILED, STRUCTURES, labelled, labels_of_the_seven
+from mkd_core.structures import BY_KEY, DETAILED, STRUCTURES, labelled, labels_of_the_seven
 from Testing.support.known_heart import KnownBundle, Unchanged, known_volume
 from Testing.support.tiny_bundles import tiny_description
 
@@ -144,6 +146,20 @@ def test_the_seven_need_no_detailed_weights_and_other_grids_and_words_are_refuse
         with pytest.raises(mkd_core.InputError) as caught:
             run(KnownBundle(), image, wanted)
         assert caught.value.finding.code == "option_structure" and choice in str(caught.value)
+
+
+def test_what_the_seven_cut_off_from_a_structure_goes_and_veins_come_in_several_parts():
+    structures = labelled(DETAILED)
+    label = {structure.key: structure.label for structure in structures}
+    labels = np.zeros((6, 6, 30), np.uint8)
+    for key, row in (("SVC", 0), ("PV", 2)):
+        labels[:3, row, 2:12] = labels[3, row, 16:24] = labels[5, row, 28] = label[key]
+    found = details.tidied(labels.copy(), structures)
+    assert np.count_nonzero(found == label["SVC"]) == 30 and np.count_nonzero(found == label["PV"]) == 38
+    limits = AgreementLimits(0.5, 0.4)
+    for key, parts, codes in (("PV", 4, []), ("SVC", 2, ["separate_parts"]), ("DAo", 3, ["separate_parts"])):
+        measured = Measurement(30.0, 100.0, touches_border=False, components=parts, agreement=0.9, centre=None)
+        assert [one.code for one in structure_warnings(BY_KEY[key], measured, limits)] == codes
 
 
 def test_options_cross_processes_as_plain_values():

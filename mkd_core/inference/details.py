@@ -119,6 +119,15 @@ def within(labels: np.ndarray, seven: np.ndarray, structures: Sequence[Structure
     return np.where(home[labels] == seven, labels, 0).astype(np.uint8)
 
 
+def tidied(labels: np.ndarray, structures: Sequence[Structure]) -> np.ndarray:
+    """Detailed labels ``(D, H, W)`` without what the seven cut off from the rest of a structure; changed in place."""
+    branching = {structure.label for structure in structures if structure.branches}
+    for label, box in ensemble.boxes(labels).items():
+        mask = labels[box] == label
+        labels[box][mask & ~ensemble.main_parts(mask, label in branching)] = 0
+    return labels
+
+
 def merged(seven: np.ndarray, labels: np.ndarray, table: Sequence[int]) -> np.ndarray:
     """Labels of the seven with detailed ones over them.
 
@@ -178,9 +187,12 @@ def in_detail(
     label_of = {structure.key: structure.label for structure in structures}
     table = [0] + [label_of[one.key] if one.key in keys else 0 for one in details.structures]
     to_seven = np.array(labels_of_the_seven(heart.structures), np.uint8)
-    fine = within(restore(details.probabilities), to_seven[labels], details.structures)
     best = as_array(ensemble.best_class(details.probabilities))
-    coarse = merged(heart.prediction.labels, within(best, heart.seven, details.structures), table)
+    fine, coarse = (
+        tidied(within(found, seven, details.structures), details.structures)
+        for found, seven in ((restore(details.probabilities), to_seven[labels]), (best, heart.seven))
+    )
+    coarse = merged(heart.prediction.labels, coarse, table)
     own = len(heart.structures) + 1
     wanted = [one.label for one in details.structures if one.key in keys]
     return InDetail(
