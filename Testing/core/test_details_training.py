@@ -62,6 +62,18 @@ def test_ends_that_only_a_convention_sets_count_in_no_loss():
     assert set(vein[14:16]) == {IGNORE} and set(vein[18:]) == {0}
 
 
+def test_behind_an_aorta_that_a_heart_map_cuts_lengthwise_nothing_is_known():
+    tissues = np.full((20, 40, 40), T.FAT, np.uint8)
+    tissues[:, 10:] = T.SPONGY_BONE
+    tissues[:, 5:10, 15:20] = T.AORTA_ARCH_DESCENDING
+    seven = np.zeros(tissues.shape, np.uint8)
+    target = details.target_of(tissues, seven, 2.0)
+    assert (target[:, 10:20, 15:20] == IGNORE).all() and (target[:, 5:10, 15:20] == LABEL["DAo"]).all()
+    assert not target[:, 30:].any() and not target[:, 10:, 30:].any()
+    tissues[:, 10:12] = T.MEDIASTINAL_FAT  # a whole aorta does not touch the spine
+    assert not (details.target_of(tissues, seven, 2.0) == IGNORE).any()
+
+
 def test_small_structures_are_shown_as_often_as_large_ones():
     labels = np.zeros((40, 40, 40), np.uint8)
     labels[:, :20], labels[2, 38, 2] = LABEL["DAo"], LABEL["CS"]

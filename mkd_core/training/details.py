@@ -70,6 +70,12 @@ _CONTINUED = (
 #: Width of both zones, mm.
 _CUT_MM = 5.0
 
+#: An aorta that is cut lengthwise may go on so far, mm.
+_AORTA_MM = 24.0
+
+#: What lies behind such a cut and is as bright as blood.
+_BONES = (T.CORTICAL_BONE, T.SPONGY_BONE, T.DISC, T.SPINAL_CANAL)
+
 #: Seconds between checkpoints.
 _SAVE_EVERY_S = 240.0
 
@@ -276,7 +282,21 @@ def target_of(tissues: np.ndarray, seven: np.ndarray, spacing: float) -> np.ndar
         _ignore_near(target, tissues == beyond, missed, steps)
     for own, beyond in _CONTINUED:
         _ignore_near(target, tissues == own, tissues == beyond, steps)
+    target[_behind_cut_aorta(tissues, spacing, steps) & (tissues != T.AORTA_ARCH_DESCENDING)] = IGNORE
     return target
+
+
+def _behind_cut_aorta(tissues: np.ndarray, spacing: float, steps: int) -> np.ndarray:
+    """Where the descending aorta would go on if a heart's own map did not end there: behind bone that it touches.  The
+    bodies that are painted round hearts have the spine right behind such a cut.
+    """
+    behind = np.zeros(tissues.shape, bool)
+    touching = (tissues[:, :-1] == T.AORTA_ARCH_DESCENDING) & np.isin(tissues[:, 1:], _BONES)
+    for depth in range(1, min(1 + round(_AORTA_MM / spacing), tissues.shape[1])):
+        behind[:, depth:] |= touching[:, : touching.shape[1] - depth + 1]
+    if behind.any():
+        behind = ndimage.binary_dilation(behind, iterations=steps)
+    return behind
 
 
 def _ignore_near(target: np.ndarray, place: np.ndarray, ignored: np.ndarray, steps: int) -> None:
