@@ -327,8 +327,11 @@ def _add_train(commands: _Commands) -> None:
     )
     command.add_argument(
         "--settings",
-        action="store_true",
-        help="print all settings with their defaults and units, as a file to start from",
+        nargs="?",
+        const="paper",
+        choices=("paper", "few-labels"),
+        help="print all settings with units and values, as a file to start from: those of the paper, which are the "
+        "defaults, or few-labels, with what was added to them for few labelled cases of the target (docs/method.md)",
     )
     command.set_defaults(run=_train)
 
@@ -761,9 +764,10 @@ def _numbered(path: Path, suffix: str) -> Path:
 def _train(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     from mkd_core.inference.pipeline import require_torch
     from mkd_core.training.config import load_config, settings_text
+    from mkd_core.training.recipes import RECIPES
 
     if chosen.settings:
-        print(settings_text())
+        print(settings_text(RECIPES[chosen.settings]))
         return
     if chosen.config is None:
         parser.error("train needs a file of settings; mkd train --settings prints one to start from")

@@ -4,8 +4,9 @@
 
 Volumes with a heart: every real one of the data folder, and pieces of some that hold half a heart or more.  Volumes
 without: the real abdomens, what remains of the chest CTs below, above and beside the heart, and phantoms: noise, water,
-legs, a head, bright lumps with and without a shell, of many sizes.  Prints for each what both stages saw and what came
-of it, then false refusals and false acceptances, and how far from the rule's limits the nearest volumes lie.
+legs, a head, bright lumps with and without a shell, of many sizes; and all of these as stacks of thick slices, too.
+Prints for each what both stages saw and what came of it, then false refusals and false acceptances, and how far from
+the rule's limits the nearest volumes lie.
 ``--unseen`` looks at a random half of the short-axis stacks of other people instead (cine and late enhancement), by
 which nothing was chosen.  ``--json`` writes the file after each volume; volumes that stand in it already are not looked
 at again, so that a run that was broken off goes on.
@@ -109,8 +110,8 @@ _HALVES = {
     "middle, MR": ("mr_left_atrium/mr_004_image.nii.gz", "MR", {"z": (15, 95), "y": (5, 70), "x": (15, 105)}),
 }
 
-#: Slices of a stack that is made of a volume, mm.
-_STACK_MM = 8.0
+#: Slices of stacks that are made of volumes, mm.
+_STACK_MM = (8.0, 10.0)
 
 # Pieces of real MR that hold no heart.
 _BESIDE = {
@@ -145,9 +146,21 @@ def unseen(data: Path) -> Iterator[Case]:
 
 def without_heart(data: Path) -> Iterator[Case]:
     """Volumes that hold none."""
+    yield from abdomens(data)
+    yield from pieces_without_heart(data)
+    yield from phantoms()
+    yield from stacks(data)
+
+
+def abdomens(data: Path) -> Iterator[Case]:
+    """Real CT and MR of an abdomen."""
     for path in sorted((data / "no_heart").glob("*.nii.gz")):
         modality = "MR" if path.name.startswith("mr") else "CT"
         yield Case(f"no_heart/{path.name[:-7]}", modality, False, lambda path=path: _read(path))
+
+
+def pieces_without_heart(data: Path) -> Iterator[Case]:
+    """What chest CTs show below, above and beside the heart."""
     for file, (along_z, along_x) in _HEARTS.items():
         if not (data / file).exists():
             continue
@@ -158,12 +171,12 @@ def without_heart(data: Path) -> Iterator[Case]:
             image = _piece(data / file, **bounds)
             if min(image.GetSize()) >= 8:
                 yield Case(f"{file.split('/')[1][:-7]}: {name}", "CT", False, lambda image=image: image)
-    yield from phantoms()
-    yield from stacks(data)
 
 
 def stacks(data: Path) -> Iterator[Case]:
-    """MR without a heart as stacks of thick slices that lost their directions, which are tried as short-axis ones."""
+    """Volumes without a heart as stacks of thick slices that lost their directions, which are tried as short-axis ones:
+    MR, and CT with intensities such as MR has.
+    """
     volumes = [(case.name, case.make) for case in phantoms() if case.modality == "MR"]
     volumes += [(path.name[:-7], lambda path=path: _read(path)) for path in sorted(data.glob("no_heart/mr*.nii.gz"))]
     for file, pieces in _BESIDE.items():
@@ -174,18 +187,33 @@ def stacks(data: Path) -> Iterator[Case]:
             ]
     for number, (name, make) in enumerate(volumes):
         for axis in (number % 3,) if name.startswith("lump") else range(3):
-            image = _stack(make(), axis)
-            if min(image.GetSize()) >= MIN_SIDE:
-                yield Case(f"{name}, stack along {'xyz'[axis]}", "MR", False, lambda image=image: image)
+            yield from _stack_case(f"{name}, stack along {'xyz'[axis]}", make(), axis, _STACK_MM[0])
+    others = [*abdomens(data), *pieces_without_heart(data), *phantoms()]
+    others = [case for case in others if case.modality == "CT" and not case.name.startswith("lump")]
+    for number, case in enumerate(others):
+        axis, slices_mm = number % 3, _STACK_MM[number % 2]
+        yield from _stack_case(f"{case.name} as MR, stack along {'xyz'[axis]}", _as_mr(case.make()), axis, slices_mm)
 
 
-def _stack(image: sitk.Image, axis: int) -> sitk.Image:
-    """A volume as slices of 8 mm across an axis, and without directions."""
+def _stack_case(name: str, image: sitk.Image, axis: int, slices_mm: float) -> Iterator[Case]:
+    stack = _stack(image, axis, slices_mm)
+    if min(stack.GetSize()) >= MIN_SIDE:
+        yield Case(name, "MR", False, lambda: stack)
+
+
+def _stack(image: sitk.Image, axis: int, slices_mm: float) -> sitk.Image:
+    """A volume as thick slices across an axis, and without directions."""
     factors = [1, 1, 1]
-    factors[axis] = max(1, round(_STACK_MM / image.GetSpacing()[axis]))
+    factors[axis] = max(1, round(slices_mm / image.GetSpacing()[axis]))
     thick = sitk.BinShrink(sitk.Cast(image, sitk.sitkFloat32), factors)
     thick = sitk.PermuteAxes(thick, [other for other in range(3) if other != axis] + [axis])
     return _image(sitk.GetArrayFromImage(thick), thick.GetSpacing()[::-1])
+
+
+def _as_mr(image: sitk.Image) -> sitk.Image:
+    """A CT with the intensities that its tissues have in MR: air dark, fat bright, muscle less so, contrast most."""
+    values = np.interp(sitk.GetArrayViewFromImage(image), (-1000, -200, -50, 100, 500), (0, 40, 400, 300, 900))
+    return _image(values.astype(np.float32), image.GetSpacing()[::-1])
 
 
 def phantoms() -> Iterator[Case]:

@@ -1,12 +1,13 @@
 """Our pipeline against the way that MONAI's users take, with the same weights: CPU seconds stage by stage, memory, and
 how far the labels agree.
 
-    python -m Testing.benchmarks.speed [--cases heart thorax] [--repeats 3] [--monai-repeats 3] [--threads 1] [--out
-    FOLDER] python -m Testing.benchmarks.speed --huge            memory on a volume of 1024 x 1024 x 1000 voxels
+    python -m Testing.benchmarks.speed [--cases heart thorax] [--repeats 3] [--monai-repeats 3] [--threads 1]
+                                       [--out FOLDER]
+    python -m Testing.benchmarks.speed --huge            memory on a volume of 1024 x 1024 x 1000 voxels
 
 Both ways run in processes of their own, in turn, and are loaded before (:mod:`Testing.benchmarks.speed_routes`).  CPU
 seconds are compared because they do not depend on what else the computer does.  Prints a table and writes
-``speed.json`` and ``speed.png`` into the folder; cases that are not measured anew are kept there.
+``speed.json`` and ``speed.png`` into the folder, after each case; those that are not measured anew are kept there.
 
 Agreement is measured inside the box that our pipeline chose, between its labels and those of the plain way through the
 same box: float32, networks as the weights file has them, all eight class probabilities interpolated linearly to every
@@ -194,8 +195,8 @@ def compare(image: sitk.Image, folder: Path, routes: dict[str, Route], repeats: 
         precision: segment(image, options=SegmentationOptions(device="cpu", precision=precision, threads=1))
         for precision in ("float32", "bfloat16")
     }
-    plain, block = plain_labels(image, ours["float32"].report["heart_box_mm"])
     for precision, result in ours.items():
+        plain, block = plain_labels(image, result.report["heart_box_mm"])
         figures[f"agreement with the plain way, {precision}"] = agreement(
             sitk.GetArrayViewFromImage(result.labels)[block], plain
         )
@@ -368,25 +369,25 @@ def main(arguments: Sequence[str] | None = None) -> dict:
         print(json.dumps(figures, indent=1))
         write_text(options.out / "speed-huge.json", json.dumps(figures, indent=1) + "\n")
         return figures
-    measured = {}
+    path = options.out / "speed.json"
+    figures = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"cases": {}}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         routes = {route: Route(route, options.threads) for route in ("ours", "monai")}
         for case in options.cases:
             image = CASES[case]()
-            measured[case] = compare(image, folder, routes, {"ours": options.repeats, "monai": options.monai_repeats})
-            print_case(case, measured[case])
+            measured = compare(image, folder, routes, {"ours": options.repeats, "monai": options.monai_repeats})
+            print_case(case, measured)
             if case in SCALING:
-                measured[case]["growth with voxels"] = scaling(image, SCALING[case], folder, routes["ours"])
-                print("  growth with voxels:", measured[case]["growth with voxels"])
-            measured[case]["machine"] = machine(options.threads)
-        start = {route: process.start["start CPU s"] for route, process in routes.items()}
+                measured["growth with voxels"] = scaling(image, SCALING[case], folder, routes["ours"])
+                print("  growth with voxels:", measured["growth with voxels"])
+            figures["cases"][case] = measured | {"machine": machine(options.threads)}
+            write_text(path, json.dumps(figures, indent=1) + "\n")
+        figures["start CPU s"] = {route: process.start["start CPU s"] for route, process in routes.items()}
         for route in routes.values():
             route.close()
-    path = options.out / "speed.json"
-    kept = json.loads(path.read_text(encoding="utf-8"))["cases"] if path.exists() else {}
-    figures = {"cases": kept | measured, "start CPU s": start, "waiting": waiting()}
-    print(f"start CPU s: {start}\nwaiting: {figures['waiting']}")
+    figures["waiting"] = waiting()
+    print(f"start CPU s: {figures['start CPU s']}\nwaiting: {figures['waiting']}")
     write_text(path, json.dumps(figures, indent=1) + "\n")
     draw(figures, options.out / "speed.png")
     return figures

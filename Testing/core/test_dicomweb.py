@@ -110,6 +110,30 @@ def test_a_file_that_the_server_does_not_take_is_told(pacs, tmp_path, monkeypatc
         server.store([path])
 
 
+class ServerWithoutPages:
+    """Answers every question for series with all that it has, and for an image with numbers that make no sense."""
+
+    def search_for_series(self, **_):
+        def series(number):
+            values = {"0020000D": "1.2", "0020000E": f"1.2.{number}", "00080060": "CT"}
+            return {tag: {"Value": [value]} for tag, value in values.items()}
+
+        return [series(number) for number in range(2000)]
+
+    def search_for_instances(self, *_, **__):
+        strange = {"00209241": 250.0, "00280010": float("nan"), "00280011": float("inf"), "00180050": float("nan")}
+        return [{tag: {"Value": [value]} for tag, value in strange.items()}]
+
+
+def test_a_server_that_knows_no_pages_and_tells_strange_numbers_is_listed(monkeypatch):
+    server = Server("http://127.0.0.1:9/dicom-web")
+    monkeypatch.setattr(server, "_client", ServerWithoutPages())
+    monkeypatch.setattr("mkd_core.io.dicomweb._PAGE", 500)
+    listed = server.index()
+    assert len(listed) == 2000
+    assert {(one.phase, one.size[:2], one.spacing) for one in listed} == {(None, (0, 0), None)}
+
+
 @pytest.mark.parametrize("address", ["ftp://host/dicom-web", "http://", "https://host:port/", "http://[::1/"])
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(InputError, match="not the address"):

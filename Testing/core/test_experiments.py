@@ -128,6 +128,24 @@ def test_finished_runs_are_kept_and_missing_ones_and_those_of_other_settings_car
     assert len(json.loads(path.read_text(encoding="utf-8"))) == len(results) + 1  # results of other settings stay
 
 
+def test_a_result_that_is_older_than_a_setting_counts_as_one_of_its_default(tiny):
+    _, chosen, results = tiny
+    run, settings = chosen[0], results[0]["settings"]
+
+    def without(table, name):
+        entries = settings[table]
+        cut = [
+            {key: one[key] for key in one if key != name}
+            for one in ([entries] if isinstance(entries, dict) else entries)
+        ]
+        return [results[0] | {"settings": settings | {table: cut[0] if isinstance(entries, dict) else cut}}]
+
+    assert runs._find(without("method", "clip"), run, settings) and runs._find(
+        without("phases", "generators"), run, settings
+    )
+    assert not runs._find(without("networks", "segmentor"), run, settings)  # here it is not the default
+
+
 @pytest.mark.parametrize("content", ["", "[{}]", '{"runs": 1}', "[1, 2]", '[{"row": []}]'])
 def test_a_damaged_file_of_results_counts_for_nothing(tmp_path, content):
     (tmp_path / "kept.json").write_text(content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from torch import nn
 import mkd_core
 from mkd_core import SegmentationOptions
 from mkd_core.errors import InputError, NoHeartError
-from mkd_core.inference import localisation
+from mkd_core.inference import heart_search, localisation, pipeline
 from mkd_core.inference.clock import Clock
 from mkd_core.inference.geometry import Grid, OrientedVolume
-from mkd_core.inference.localisation import MIRRORED, ORIENTATIONS, SHORT_AXIS, Orientation
+from mkd_core.inference.heart_search import Run
+from mkd_core.inference.localisation import MIRRORED, ORIENTATIONS, SHORT_AXIS, TURNED_SHORT_AXIS, Orientation
 from mkd_core.measure.messages import describe
 from mkd_core.measure.orientation import AS_GIVEN, directions, orientation_findings
 from mkd_core.protocol import findings
@@ -235,9 +237,11 @@ def test_what_is_no_first_frame_is_refused(value):
 # ---- stacks that lost their directions ----
 
 
-def short_axis_stack(number: int, keeps_directions: bool) -> tuple[sitk.Image, sitk.Image]:
+def short_axis_stack(
+    number: int, keeps_directions: bool, ways: Sequence[np.ndarray] = SHORT_AXIS
+) -> tuple[sitk.Image, sitk.Image]:
     """The known heart in MR as a stack of short-axis slices of 5 mm, and its truth."""
-    pair = known_volume((76, 76, 40), (2.5, 2.5, 5.0), SHORT_AXIS[number])
+    pair = known_volume((76, 76, 40), (2.5, 2.5, 5.0), ways[number])
     image, truth = pair[0] + 1000, pair[1]
     if not keeps_directions:
         for one in (image, truth):
@@ -245,11 +249,28 @@ def short_axis_stack(number: int, keeps_directions: bool) -> tuple[sitk.Image, s
     return image, truth
 
 
-def handed_in_mr() -> KnownBundle:
-    bundle = handed()
+def in_mr(bundle: KnownBundle) -> KnownBundle:
+    """The same bundle for MR of the stack's intensities."""
     bundle.metadata.update(target="MR", assistant="CT")
     bundle.metadata["normalisation"]["MR"] = {"kind": "window", "low": 700.0, "high": 1700.0}
     return bundle
+
+
+def handed_in_mr() -> KnownBundle:
+    return in_mr(handed())
+
+
+class OneWay(Handed):
+    """A localiser that sees nothing in a heart that lies otherwise than the known one."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits = self.base(image)
+        labels = logits[0].argmax(dim=0)
+        ventricle, atrium, artery = (torch.argwhere(labels == label).float().mean(dim=0) for label in (1, 4, 7))
+        lies = torch.stack([artery - atrium, ventricle - atrium])
+        known = torch.tensor([[46.0, -30.0, 58.0], [-12.0, -14.0, 56.0]])  # z, y, x, mm
+        is_known = nn.functional.cosine_similarity(lies, known).min() > 0.9  # not where one is missing, either
+        return logits if is_known else Blind()(image)
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["base first", "apex first"])
@@ -271,6 +292,45 @@ def test_a_stack_that_lost_its_directions_is_segmented_as_short_axis_slices_and_
     assert np.linalg.norm(np.array(centre) - (low + high) / 2) < 1.0
 
 
+def test_the_ways_in_which_slices_can_be_turned_are_all_of_a_square_with_the_base_first_and_last():
+    ways = np.array([*SHORT_AXIS, *TURNED_SHORT_AXIS])
+    assert np.allclose(ways.transpose(0, 2, 1) @ ways, np.eye(3)) and len(np.unique(ways.round(6), axis=0)) == 16
+    assert np.allclose(np.abs(ways[:, :, 2]), np.abs(ways[0, :, 2])), "the slices stay what they are"
+
+
+def test_a_stack_whose_slices_are_turned_is_segmented_and_doubted_more():
+    image, truth = short_axis_stack(10, keeps_directions=False, ways=TURNED_SHORT_AXIS)
+    result = mkd_core.segment(image, in_mr(KnownBundle(localiser=OneWay())), modality="MR", options=PLAIN)
+    (doubt,) = [one for one in findings(result.report["warnings"]) if one.code.startswith("short_axis")]
+    assert (doubt.code, doubt.severity) == ("short_axis_turned", "red")
+    assert result.report["evidence"]["orientation"] == "short axis, turned"
+    assert all(dice(result.labels, truth, label) > 0.8 for label in BALLS)
+
+
+def test_turned_slices_are_believed_only_if_they_are_no_heart_the_other_way_round():
+    image, _ = short_axis_stack(0, keeps_directions=False)
+    for bundle, margin, expected in (
+        (in_mr(KnownBundle()), 0.3, False),
+        (in_mr(KnownBundle()), None, True),
+        (in_mr(KnownBundle(localiser=OneWay())), 0.3, True),
+    ):
+        executor, volume = pipeline._executor(bundle, PLAIN), OrientedVolume(image)
+        run = Run(
+            volume, bundle, "MR", bundle.alignment("MR"), PLAIN, executor, Clock(None, None), pipeline._segment_box
+        )
+        found = heart_search._confirmed_in(SHORT_AXIS, run, [], 0.6, margin)
+        assert (found is not None) is expected
+
+
+def test_a_stack_that_shows_no_heart_in_any_direction_is_refused_as_such():
+    image, _ = short_axis_stack(0, keeps_directions=False)
+    bundle = in_mr(KnownBundle(localiser=Handed(), segmentor_real=Blind(), segmentor_syn=Blind()))
+    with pytest.raises(NoHeartError, match="neither with its own directions nor") as refused:
+        mkd_core.segment(image, bundle, modality="MR", options=PLAIN)
+    assert refused.value.finding.code == "no_heart_stack" and "load it from its DICOM files" in str(refused.value)
+    assert 0.4 < refused.value.finding.figures["recognition"] <= 1.0
+
+
 def test_a_short_axis_stack_with_its_directions_is_left_in_peace():
     image, truth = short_axis_stack(0, keeps_directions=True)
     result = mkd_core.segment(image, handed_in_mr(), modality="MR", options=PLAIN)
@@ -289,6 +349,16 @@ def test_only_stacks_of_thick_mr_slices_are_tried_as_short_axis_ones():
     assert not localisation.may_be_short_axis(volume((8.0, 1.4, 1.4)), "MR")
     assert not localisation.may_be_short_axis(volume((1.2, 1.2, 3.0)), "MR")
     assert not localisation.may_be_short_axis(volume((3.0, 3.0, 4.0)), "MR")
+
+
+def test_later_frames_of_a_turned_stack_are_tried_as_such_first(monkeypatch):
+    tried: list[int] = []
+    monkeypatch.setattr(heart_search, "_confirmed_in", lambda ways, *_: tried.append(len(ways)))
+    image, _ = short_axis_stack(0, keeps_directions=False)
+    for first in ("short axis", "short axis, turned"):
+        options = dataclasses.replace(PLAIN, first_frame=(first, 0.7))
+        mkd_core.segment(image, handed_in_mr(), modality="MR", options=options)
+    assert tried == [2, 14, 14, 2]
 
 
 def test_frames_of_one_stack_are_all_taken_for_short_axis_slices_or_none():

@@ -1,5 +1,6 @@
 """Switches of the method: each against values computed by hand, and each does something that its absence does not."""
 
+import copy
 import dataclasses
 import io
 import json
@@ -124,6 +125,32 @@ def test_s_syns_loss_can_be_kept_from_the_generator(make):  # noqa: F811
         assert model.segmentor_syn.factor.grad is not None
 
 
+def test_s_reals_judgement_of_translated_images_trains_their_generator_alone():
+    config = MethodConfig(semantic_weight=0.5)
+    torch.manual_seed(0)
+    model = MutualDistillation(config, dataclasses.replace(SMALL, segmentor_norm="batch-per-stream"))
+    x_t, y_t, x_a, y_a = _pair(8)
+    statistics = {name: value.clone() for name, value in model.segmentor_real.named_buffers()}
+    images = model.translate(x_t, x_a, "train")
+    found = model._semantic_loss(images, y_a, None, model.class_weights)
+    assert all(torch.equal(value, statistics[name]) for name, value in model.segmentor_real.named_buffers())
+    judge = copy.deepcopy(model.segmentor_real).eval()
+    select_stream(judge, "target")
+    assert found.item() == pytest.approx(
+        segmentation_loss(judge(images.a2t), y_a, model.class_weights).item(), rel=1e-5
+    )
+    assert model.segmentor_real.training
+    terms, _ = model.losses(x_t, y_t, x_a, y_a)
+    model.zero_grad(set_to_none=True)
+    terms["semantic"].backward()
+    touched = {
+        name for name, network in model.named_children() if any(p.grad is not None for p in network.parameters())
+    }
+    assert touched == {"generator_a2t"}
+    assert "semantic" not in model.losses(x_t, y_t, x_a, y_a, StepPlan(generators="off"))[0]
+    assert "semantic" not in MutualDistillation(MethodConfig(), SMALL).losses(x_t, y_t, x_a, y_a)[0]
+
+
 def test_one_segmentor_can_learn_from_the_target_and_from_translated_images():
     model = MutualDistillation(MethodConfig(scheme="translated-joint"), SMALL, precision=torch.float32)
     assert model.parts()["segmentor_syn"] is model.segmentor_real
@@ -175,6 +202,26 @@ def test_generators_can_have_half_a_million_parameters_and_blocks_at_low_resolut
     residual.register_forward_hook(lambda _, given, __: seen.append(given[0].shape[2:]))
     generator(image)
     assert tuple(seen[0]) == (2, 3, 4)
+
+
+@pytest.mark.parametrize("voxel", [(1.0, 1.0, 1.0), (8.0, 2.0, 2.0)], ids=["cubic", "thick"])
+def test_skips_let_a_generator_change_single_voxels_whatever_its_lowest_resolution_says(voxel):
+    torch.manual_seed(0)
+    image = torch.rand(1, 1, 4, 8, 8) * 2 - 1
+
+    def influence(network):
+        """Share of the body's output that changes with the image where the lowest resolution is kept from it."""
+        (block,) = [one for one in network.body if type(one).__name__ == "_Residual"]
+        block.forward = torch.zeros_like
+        features = network._with_skips if network.skips else network.body
+        return (features(image) - features(-image)).abs().mean().item()
+
+    assert influence(Generator(2, 1, 2, voxel)) == 0.0
+    with_skips = Generator(2, 1, 2, voxel, skips=True)
+    assert influence(with_skips) > 0.1 and with_skips(image).shape == image.shape
+    described = NetworksConfig(generator=2, generator_blocks=1, generator_levels=2, generator_skips=True)
+    assert build(described.architecture("generator")).skips
+    assert "skips" not in NetworksConfig().architecture("generator")
 
 
 def _seen(network, size=48):

@@ -98,6 +98,14 @@ def test_slices_said_to_be_thinner_or_thicker_than_they_are_are_doubted(labels, 
     assert "proportions" not in codes(measured(LV={"touches_border": True}), shape), "part of it may be cut off"
 
 
+@pytest.mark.parametrize("axis", [1, 2], ids=["deep", "wide"])
+def test_pixels_said_to_be_wider_or_deeper_than_they_are_are_doubted(labels, axis):
+    shape = plausibility.heart_shape(np.repeat(labels, 2, axis), SPACING)
+    assert "breadth" in codes(measured(), shape)
+    assert "breadth" not in codes(measured(LV={"touches_border": True}), shape), "part of it may be cut off"
+    assert "breadth" not in codes(measured(), plausibility.heart_shape(labels, SPACING))
+
+
 @pytest.mark.parametrize("factor", [0.3, 2.2])
 def test_a_heart_that_is_too_small_or_large_as_a_whole_is_doubted(factor):
     figures = measured(**{key: {"volume_ml": ml * factor} for key, ml in VOLUMES.items()})

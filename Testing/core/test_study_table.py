@@ -78,6 +78,14 @@ def test_a_row_says_whose_heart_what_was_measured_and_how(heart):
     assert len([name for name in COLUMNS if name.split("_m")[0] in NAMES]) >= 6
 
 
+def test_a_row_tells_edited_structures_from_deleted_ones(heart):
+    structures = heart[2]["structures"] | {"LA": {"volume_ml": 60.0, "state": "edited"}}
+    structures |= {key: {"volume_ml": None, "state": "deleted"} for key in ("RA", "PA")}
+    found = row(heart, report=heart[2] | {"structures": structures})
+    assert (found["edited"], found["deleted"]) == ("LA", "RA PA")
+    assert found["LA_ml"] == "60" and found["RA_ml"] == ""
+
+
 def test_rows_are_added_and_texts_keep_their_characters(heart, tmp_path):
     path = tmp_path / "study.csv"
     assert append_row(path, row(heart, person='Ä, "B"\nC')) == 1

@@ -5,13 +5,30 @@ import tomllib
 
 import pytest
 
+from mkd_core import cli
 from mkd_core.errors import InputError
 from mkd_core.io.bundle import default_bundle_path
 from mkd_core.training.config import Phase, TrainingConfig, config_from, load_config, settings_text
+from mkd_core.training.recipes import RECIPES, phases
+from mkd_core.training.schedule import plan_at, translates
 
 
 def test_the_printed_settings_are_the_defaults_and_can_be_read_back():
-    assert config_from(tomllib.loads(settings_text())) == TrainingConfig()
+    assert config_from(tomllib.loads(settings_text())) == TrainingConfig() == RECIPES["paper"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_that_the_command_offers_can_be_printed_and_read_back(name, capsys):
+    cli.main(["train", "--settings", name])
+    assert config_from(tomllib.loads(capsys.readouterr().out)) == RECIPES[name]
+
+
+def test_a_recipe_trains_generators_after_s_real_has_learnt_and_lets_them_rest_after():
+    few = RECIPES["few-labels"]
+    plans = [plan_at(few, step) for step in (0, int(0.4 * few.steps), few.steps - 1)]
+    assert [plan.generators for plan in plans] == ["off", "train", "frozen"]
+    assert {plan.cross_supervision for plan in plans} == {1.0} and translates(few, few.steps)
+    assert [phase.steps for phase in phases(4)] == [1, 1, 0]
 
 
 def test_every_setting_says_what_it_means():

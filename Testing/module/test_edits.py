@@ -107,6 +107,69 @@ def test_after_an_edit_one_segment_is_measured_at_a_step(result, volume, monkeyp
     assert len(set(measured)) == len(measured)
 
 
+def countMeasured(monkeypatch):
+    """Return a list that grows by one with each segment that is measured from now on."""
+    from MKDSegmentationLib.scene import segmentMeasurement
+
+    real, measured = segmentMeasurement._measure, []
+    monkeypatch.setattr(segmentMeasurement, "_measure", lambda *given: measured.append(None) or real(*given))
+    return measured
+
+
+def test_only_the_segment_that_was_edited_is_measured_again(result, volume, monkeypatch):
+    """All share a label map, and Slicer tells of an edit no more than that this changed."""
+    waitForFigures(result)
+    inner = segmentations()[0].GetSegmentation()
+    assert len({inner.GetSegment(key).GetRepresentation("Binary labelmap").GetAddressAsString("") for key in KEYS}) == 1
+    measured = countMeasured(monkeypatch)
+    for planes in (7, 6):  # the first edit after a run, and one more
+        measured.clear()
+        part = blocks(SHAPE) == 1
+        part[planes:] = False
+        paint(volume, "LV", part)
+        waitForFigures(result)
+        assert driving.tableTexts(result.ui.resultsTable)[0][1] == f"{part.sum() * VOXEL_ML:.1f}"
+        assert len(measured) == 1
+
+
+def test_nothing_is_measured_or_drawn_anew_while_the_user_draws(result, volume, monkeypatch):
+    import qt
+
+    from MKDSegmentationLib.run import incrementalTask
+
+    waitForFigures(result)
+    held, steps = [qt.Qt.LeftButton], []
+    monkeypatch.setattr(qt.QApplication, "mouseButtons", staticmethod(lambda: held[-1]), raising=False)
+
+    def step(self, real=incrementalTask.IncrementalTask.step):
+        steps.append(held[-1])
+        real(self)
+
+    monkeypatch.setattr(incrementalTask.IncrementalTask, "step", step)
+    half = blocks(SHAPE) == 1
+    half[7:] = False
+    paint(volume, "LV", half)
+    driving.processEvents(0.6)
+    assert not steps and driving.tableTexts(result.ui.resultsTable)[0][3] != "edited"
+    held.append(qt.Qt.NoButton)
+    waitForFigures(result)
+    assert steps and driving.tableTexts(result.ui.resultsTable)[0][1] == f"{half.sum() * VOXEL_ML:.1f}"
+
+
+def test_an_edit_that_takes_from_another_segment_measures_both(result, volume, monkeypatch):
+    waitForFigures(result)
+    measured = countMeasured(monkeypatch)
+    left, right = blocks(SHAPE) == 1, blocks(SHAPE) == 2
+    taken = np.argwhere(right)[: right.sum() // 2]
+    right[tuple(taken.T)], left[tuple(taken.T)] = False, True
+    paint(volume, "RV", right)
+    paint(volume, "LV", left)
+    waitForFigures(result)
+    rows = driving.tableTexts(result.ui.resultsTable)
+    assert [row[1] for row in rows[:2]] == [f"{mask.sum() * VOXEL_ML:.1f}" for mask in (left, right)]
+    assert len(measured) == 2
+
+
 def test_what_a_run_changes_within_a_turn_is_shown_together(panel, volume, worker, monkeypatch):
     worker("slow")
     driving.click(panel.ui.segmentButton)
@@ -350,13 +413,13 @@ def number(value):
 
 
 def checkFiles(panel, now, folder, monkeypatch):
-    """Save page and DICOM report, and compare them with what the segments are.
+    """Save page, DICOM report and a row of a study, and compare them with what the segments are.
 
     :param now: name, ml, mean and whether it was edited for each structure, None for one that was deleted.
     """
     import qt
 
-    page, file = folder / "heart.html", folder / "heart.dcm"
+    page, file, study = (folder / name for name in ("heart.html", "heart.dcm", "study.csv"))
     folder.mkdir()
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_arguments: str(page))
     driving.waitUntil(lambda: panel.ui.reportButton.enabled, message="the clinical figures")
@@ -364,24 +427,32 @@ def checkFiles(panel, now, folder, monkeypatch):
     driving.waitUntil(page.is_file, message="the report")
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_arguments: str(file))
     driving.chooseInMenu(panel.ui.exportButton, "DICOM Segmentation ...")
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_arguments: str(study))
+    driving.click(panel.ui.studyButton)
+    with study.open(encoding="utf-8-sig", newline="") as lines:
+        (kept,) = csv.DictReader(lines)
+    assert kept["edited"].split() == [key for key in KEYS if now[key] is not None and now[key][3]]
+    assert kept["deleted"].split() == [key for key in KEYS if now[key] is None]
     rows, groups = rowsOfPage(page), groupsOfReport(file.with_suffix(".sr.dcm"))
     for row, key in enumerate(KEYS):
         name = BY_KEY[key].name
         if now[key] is None:
-            assert rows[row][1:] == ["deleted", "", "", "", ""] and name not in groups
+            assert rows[row][1:] == ["deleted", "", "", "", ""] and name not in groups and kept[f"{key}_ml"] == ""
             continue
         called, ml, mean, isEdited = now[key]
         mass = ml * 1.05 if key == "Myo" else 0.0
         assert rows[row][:5] == [called, "edited" if isEdited else "", number(ml), number(mass), f"{mean:.0f}"]
         assert (rows[row][5] == "") == isEdited == ("Dice overlap of the two segmentors" not in groups[name])
+        assert (kept[f"{key}_agreement"] == "") == isEdited
+        assert float(kept[f"{key}_ml"]) == pytest.approx(ml, rel=1e-5, abs=1e-3)
         assert groups[name]["Volume"] == pytest.approx(ml, abs=1e-3)
         assert groups[name]["Attenuation Coefficient"] == pytest.approx(mean, abs=1e-3)
         assert groups[name].get("Mass", 0.0) == pytest.approx(mass, abs=1e-3)
 
 
 def test_after_each_of_twenty_random_edits_everything_equals_the_segments(panel, worker, tmp_path, monkeypatch):
-    """Table, clipboard, table node, page and DICOM report, against a computation of their own on what would be
-    saved.
+    """Table, clipboard, table node, page, DICOM report and row of a study, against a computation of their own on what
+    would be saved.
     """
     import slicer
 
@@ -708,6 +779,17 @@ def countedVoxels(segmentation, key):
     image = segment.GetRepresentation("Binary labelmap") if segment is not None else None
     scalars = image.GetPointData().GetScalars() if image is not None else None
     return int((numpy_support.vtk_to_numpy(scalars) == segment.GetLabelValue()).sum()) if scalars is not None else 0
+
+
+def test_only_the_segment_that_was_edited_in_a_frame_is_measured_again(beat, monkeypatch):
+    panel, volume = beat
+    browserOf(volume).SetSelectedItemNumber(2)
+    waitForFigures(panel)
+    measured = countMeasured(monkeypatch)
+    esv = halveFrame(volume, 2)
+    waitForFigures(panel)
+    assert functionRows(panel)["End-systolic volume (ml)"][0] == f"{esv:.0f}"
+    assert 1 <= len(measured) <= 2, "in the frame as it is shown, and maybe as it is kept"
 
 
 def test_an_edit_can_move_the_end_of_systole_to_another_frame(beat):

@@ -1,6 +1,8 @@
 """One run step by step, with a worker that does nothing by itself: the module in the stand-in GUI."""
 
+import gc
 import os
+import weakref
 
 import pytest
 
@@ -355,6 +357,51 @@ def test_tasks_share_the_turns_and_what_nobody_waits_for_comes_last(panel):
     paused.isPaused = False
     driving.waitUntil(lambda: paused.isOver, message="the end of the work")
     assert taken.count("paused") == 3
+
+
+def test_figures_and_surfaces_rest_while_a_mouse_button_is_held_and_a_run_goes_on(panel, monkeypatch):
+    import qt
+
+    from MKDSegmentationLib.run.incrementalTask import IncrementalTask
+
+    taken, held = [], [qt.Qt.LeftButton]
+    monkeypatch.setattr(qt.QApplication, "mouseButtons", staticmethod(lambda: held[-1]), raising=False)
+
+    def steps(name):
+        taken.append(name)
+        yield
+
+    tasks = [
+        IncrementalTask(steps(name), lambda _value: None, taken.append, restsWhileDrawing=name == "figures")
+        for name in ("figures", "run")
+    ]
+    driving.waitUntil(lambda: tasks[1].isOver, message="the end of the run")
+    driving.processEvents(0.2)
+    assert taken == ["run"]
+    held.append(qt.Qt.NoButton)
+    driving.waitUntil(lambda: tasks[0].isOver, message="the figures")
+    assert taken == ["run", "figures"]
+
+
+def test_a_frame_that_is_done_gives_its_memory_back_at_once(panel):
+    """If it waits for Python's collector of garbage, this stops the application for long at any moment."""
+    from MKDSegmentation import MKDSegmentationLogic
+
+    worker, outcomes = PassiveWorker(), []
+    volume, logic = addSequence(frames=2), MKDSegmentationLogic(worker)
+    gc.disable()
+    try:
+        logic.startSequence(volume, onFinished=outcomes.append)
+        for count in (1, 2):
+            driving.waitUntil(lambda count=count: len(worker.requests) == count, message="the frame")
+            frame = weakref.ref(logic._run._frameRun)
+            worker.succeed(volume)
+            worker.onReply = None
+            driving.waitUntil(lambda count=count: outcomes or len(worker.requests) > count, message="what comes next")
+            assert frame() is None
+    finally:
+        gc.enable()
+    assert outcomes[0].status == "done"
 
 
 @pytest.mark.parametrize("what", ["scene closed", "segmentation removed", "module reloaded"])

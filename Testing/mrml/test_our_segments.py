@@ -320,6 +320,28 @@ def test_only_the_segmentation_of_the_volume_that_is_looked_at_is_shown(result, 
     assert json.loads(first.GetAttribute("MKDSegmentation.Report"))["modality"] == "CT"
 
 
+@pytest.mark.parametrize("shift", [(0, 0, 0), (2, -1, 3), (-3, 0, 0), (9, 9, 9)])
+@pytest.mark.parametrize("shape", [(6, 7, 8), (3, 9, 5)])
+def test_labels_whose_voxels_differ_are_found_wherever_the_arrays_lie(scene, shift, shape):
+    from MKDSegmentationLib.scene.segmentMeasurement import differingSteps
+
+    from mkd_core.measure.steps import all_at_once
+
+    random, whole = np.random.default_rng(4), np.zeros((2, 28, 28, 28), np.uint8)
+    starts, shapes = ((8, 8, 8), tuple(8 + step for step in shift)), ((6, 7, 8), shape)
+    whole[:, 9:12, 9:12, 9:12] = random.integers(0, 4, (3, 3, 3))  # the same in both
+    whole[0, 10, 10, 10], whole[1, 10, 10, 10] = 5, 6
+    parts = []
+    for one, start, size in zip(whole, starts, shapes):
+        inside = np.zeros(one.shape, bool)
+        inside[tuple(slice(begin, begin + length) for begin, length in zip(start, size))] = True
+        one[~inside] = 0
+        parts.append(one[inside].reshape(size))
+    expected = {label for label in range(1, 7) if not np.array_equal(*(whole == label))}
+    assert all_at_once(differingSteps(parts[0], starts[0], parts[1], starts[1])) == expected
+    assert all_at_once(differingSteps(parts[1], starts[1], parts[0], starts[0])) == expected
+
+
 def test_figures_that_are_kept_from_the_writing_are_those_that_are_measured(addVolume, labels, write, monkeypatch):  # noqa: F811
     from MKDSegmentationLib.scene import segmentMeasurement
 

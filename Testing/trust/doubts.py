@@ -4,17 +4,21 @@ Good volumes are distorted in every way of `Testing.trust.distortions` and segme
 overlaps its truth by less than 0.8 (Dice), if it lies where none is, or if its volume cannot be true.  It is warned of
 if the volume is refused, if it has a warning of its own, or if the result as a whole has one.
 
-    python -m Testing.trust.doubts [--hearts 6]
+    python -m Testing.trust.doubts [--hearts 6] [--json FILE]
 
-prints the table of more hearts than `python -m Testing.trust` tries, and what nothing was said of.
+prints the table of more hearts than `python -m Testing.trust` tries, and what nothing was said of.  ``--json`` writes
+the file after each heart; what stands in it already is not tried again.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
+import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +27,7 @@ import SimpleITK as sitk
 
 import mkd_core
 from mkd_core.errors import BundleError, MKDError
+from mkd_core.io.atomic import write_text
 from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle, save_bundle
 from mkd_core.structures import BY_KEY, STRUCTURES
 from mkd_core.synthesis import synthesize
@@ -133,9 +138,11 @@ def _is_refused(path: Path) -> tuple[bool, str]:
     return False, ""
 
 
-def volumes(hearts: int, modalities: Sequence[str] = ("CT", "MR")) -> Iterator[tuple[sitk.Image, sitk.Image, str]]:
-    """Good volumes: image, truth, modality; half of the hearts are test hearts where the data folder is there, the
-    others our own.
+def volumes(
+    hearts: int, modalities: Sequence[str] = ("CT", "MR")
+) -> Iterator[tuple[str, str, Callable[[], tuple[sitk.Image, sitk.Image]]]]:
+    """Good volumes: name, modality, and what renders the image with its truth; half of the hearts are test hearts where
+    the data folder is there, the others our own.
     """
     folder = data_folder() / "hearts"
     paths: list[Path | None] = list(sorted(folder.glob("heart_02[0-4]?.nii.gz"))[-40:][:: max(1, 80 // (hearts + 1))])
@@ -143,20 +150,38 @@ def volumes(hearts: int, modalities: Sequence[str] = ("CT", "MR")) -> Iterator[t
     for number, path in enumerate(paths + [None] * (hearts - len(paths))):
         heart = None if path is None else sitk.ReadImage(str(path))
         for modality in modalities:
-            image, truth = synthesize(heart, modality, _FIRST_SEED + number, spacing=2.0)
-            yield image, truth, modality
+            name = f"{'formulas' if path is None else path.name.partition('.')[0]}, {modality} {number}"
+            yield name, modality, functools.partial(synthesize, heart, modality, _FIRST_SEED + number, spacing=2.0)
 
 
 def tallies(hearts: int, modalities: Sequence[str] = ("CT", "MR"), *, quick: bool = False) -> dict[str, Tally]:
     """Wrong and warned structures of every group of distortions."""
-    bundle = load_bundle(default_bundle_path())
     firsts = {one.group: one for one in reversed(distortions.ALL)}
     some = list(firsts.values()) if quick else distortions.ALL
-    found: dict[str, Tally] = {one.group: Tally() for one in distortions.ALL}
-    for number, (image, truth, modality) in enumerate(volumes(hearts, modalities)):
-        for distortion in some:
-            if modality in distortion.modalities:
-                found[distortion.group] += _distorted(bundle, image, truth, modality, distortion, number)
+    return together(
+        tally_of(*render(), modality, number, some)
+        for number, (_, modality, render) in enumerate(volumes(hearts, modalities))
+    )
+
+
+def tally_of(
+    image: sitk.Image, truth: sitk.Image, modality: str, seed: int, some: Sequence[Distortion] = distortions.ALL
+) -> dict[str, Tally]:
+    """Wrong and warned structures of every group of distortions of one volume."""
+    bundle = load_bundle(default_bundle_path())
+    found = {one.group: Tally() for one in distortions.ALL}
+    for distortion in some:
+        if modality in distortion.modalities:
+            found[distortion.group] += _distorted(bundle, image, truth, modality, distortion, seed)
+    return found
+
+
+def together(volumes: Iterable[Mapping[str, Tally]]) -> dict[str, Tally]:
+    """The tallies of several volumes in one."""
+    found = {one.group: Tally() for one in distortions.ALL}
+    for tallies_of_one in volumes:
+        for group, tally in tallies_of_one.items():
+            found[group] += tally
     return found
 
 
@@ -172,11 +197,15 @@ def _distorted(
 def table(found: Mapping[str, Tally]) -> list[str]:
     """Lines of the table that is printed."""
     lines = ["", f"{'':<22}{'wrong':>8}{'warned':>8}{'silent':>8}{'good':>8}{'flagged':>9}"]
+    return [*lines, *(_line(group, tally) for group, tally in found.items()), _line("all", sum_of(found))]
+
+
+def sum_of(found: Mapping[str, Tally]) -> Tally:
+    """Of all groups of distortions."""
     total = Tally()
-    for group, tally in found.items():
-        lines.append(_line(group, tally))
+    for tally in found.values():
         total += tally
-    return [*lines, _line("all", total)]
+    return total
 
 
 def _line(name: str, tally: Tally) -> str:
@@ -187,9 +216,8 @@ def outcomes(*, quick: bool) -> Iterator[Outcome]:
     """Distorted volumes and swapped classes."""
     found = tallies(1, ("CT",), quick=True) if quick else tallies(_HEARTS)
     print(*table(found), sep="\n", flush=True)
-    total = Tally()
+    total = sum_of(found)
     for group, tally in found.items():
-        total += tally
         note = (
             "" if tally.silent <= _MOST_SILENT_OF_ONE * max(10, tally.wrong) else f"nothing was said of {tally.silent}"
         )
@@ -215,7 +243,24 @@ def main() -> int:
     """Print the table and what nothing was said of."""
     parser = argparse.ArgumentParser(prog="python -m Testing.trust.doubts", description=__doc__.split("\n")[0])
     parser.add_argument("--hearts", type=int, default=6, help="hearts, each rendered as CT and as MR")
-    found = tallies(parser.parse_args().hearts)
+    parser.add_argument("--json", type=Path, help="written after each heart, and read if it is there")
+    chosen = parser.parse_args()
+    known: dict[str, dict[str, Tally]] = {}
+    if chosen.json is not None and chosen.json.exists():
+        stored = json.loads(chosen.json.read_text(encoding="utf-8"))["volumes"]
+        known = {name: {group: Tally(**tally) for group, tally in rows.items()} for name, rows in stored.items()}
+    for number, (name, modality, render) in enumerate(volumes(chosen.hearts)):
+        if name not in known:
+            known[name] = tally_of(*render(), modality, number)
+            print(_line(name, sum_of(known[name])), flush=True)
+        if chosen.json is not None:
+            rows = {
+                name: {group: dataclasses.asdict(one) for group, one in each.items()} for name, each in known.items()
+            }
+            total = dataclasses.asdict(sum_of(together(known.values())))
+            content = {"command": "python -m Testing.trust.doubts", "all": total, "volumes": rows}
+            write_text(chosen.json, json.dumps(content, indent=1) + "\n")
+    found = together(known.values())
     print(*table(found), "", *(one for tally in found.values() for one in tally.unsaid), sep="\n")
     return 0
 

@@ -1,26 +1,32 @@
 """Volumes that lie: all 48 ways in which the axes of a volume can be told wrongly.
 
-    python -m Testing.trust.orientations [--volumes NAME ...]
+    python -m Testing.trust.orientations [--volumes NAME ...] [--json FILE]
 
 The array is turned or mirrored and the header stays plain, so that what is called left, back and head is not.  The
 structures found are compared with where they are: a structure is wrong if it overlaps the true one by less than half
 (Dice).  Wrong structures must come with a warning, on themselves or on the whole, or not at all.  The mistake is to be
-told, the right orientation to be left in peace.
+told, the right orientation to be left in peace.  ``--json`` writes the file after each volume; what stands in it
+already is not tried again.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import itertools
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 import mkd_core
 from mkd_core.errors import NoHeartError
+from mkd_core.io.atomic import write_text
 from mkd_core.measure.messages import describe
 from mkd_core.protocol import findings
 from mkd_core.structures import STRUCTURES
@@ -122,11 +128,8 @@ def rendered(seed: int, modality: str, spacing: float) -> Known:
     return Known(f"rendered {modality} {seed}", modality, image, truth)
 
 
-def real(name: str, modality: str) -> Known | None:
+def real(path: Path, modality: str) -> Known:
     """A real volume with what the segmentation finds the right way round, which other tests hold against references."""
-    path = data_folder() / f"{name}.nii.gz"
-    if not path.exists():
-        return None
     image = sitk.ReadImage(str(path))
     options = mkd_core.SegmentationOptions(device="cpu", precision="float32", threads=1)
     return Known(
@@ -134,54 +137,67 @@ def real(name: str, modality: str) -> Known | None:
     )
 
 
-def volumes(quick: bool) -> Iterator[Known]:
-    """The volumes to turn."""
+def volumes(quick: bool) -> dict[str, Callable[[], Known]]:
+    """The volumes to turn, by name; real ones first, where the data folder is there."""
     if quick:
-        yield rendered(300, "CT", 3.0)
-        return
+        return {"rendered CT 300": lambda: rendered(300, "CT", 3.0)}
+    found: dict[str, Callable[[], Known]] = {}
     for name, modality in (("ct_thorax/ct", "CT"), ("mr_cine_4d/phase_00", "MR")):
-        known = real(name, modality)
-        if known is not None:
-            yield known
+        path = data_folder() / f"{name}.nii.gz"
+        if path.exists():
+            found[f"real {modality}"] = functools.partial(real, path, modality)
     for seed, modality in ((301, "CT"), (303, "CT"), (304, "MR")):
-        yield rendered(seed, modality, 2.0)
+        found[f"rendered {modality} {seed}"] = functools.partial(rendered, seed, modality, 2.0)
+    return found
 
 
 def outcomes(*, quick: bool) -> Iterator[Outcome]:
     """One row for each real volume, or each rendered one where there are none, in a third of the orientations; ``main``
     tries all volumes in all orientations.
     """
-    has_real = False
-    for known in volumes(quick):
-        has_real = has_real or known.name.startswith("real")
-        if has_real and not known.name.startswith("real"):
-            return
-        orientations = QUICK if quick else THIRD
-        tally = examine(known, orientations)
+    found = volumes(quick)
+    real_ones = {name: make for name, make in found.items() if name.startswith("real")}
+    orientations = QUICK if quick else THIRD
+    for name, make in (real_ones or found).items():
+        tally = examine(make(), orientations)
         notes = []
         if tally.silent > _MOST_SILENT * tally.wrong:
             notes.append(f"{tally.silent} of {tally.wrong} wrong structures without a warning")
         if tally.false_alarm:
             notes.append("the right orientation is doubted")
-        yield Outcome(_GROUP, known.name, not notes, len(orientations), note="; ".join(notes))
+        yield Outcome(_GROUP, name, not notes, len(orientations), note="; ".join(notes))
 
 
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m Testing.trust.orientations", description=__doc__)
     parser.add_argument("--volumes", nargs="+", help="only volumes whose name holds one of these words")
+    parser.add_argument("--json", type=Path, help="written after each volume, and read if it is there")
     parser.add_argument("--verbose", action="store_true", help="a line for each orientation")
     chosen = parser.parse_args()
+    known: dict[str, Tally] = {}
+    if chosen.json is not None and chosen.json.exists():
+        stored = json.loads(chosen.json.read_text(encoding="utf-8"))["volumes"]
+        known = {name: Tally(**tally) for name, tally in stored.items()}
     print(f"{'':<20}{'refused':>9}{'told':>7}{'not told':>10}{'wrong':>8}{'silent':>8}  right orientation")
-    for known in volumes(quick=False):
-        if chosen.volumes and not any(word in known.name for word in chosen.volumes):
+    for name, make in volumes(quick=False).items():
+        if chosen.volumes and not any(word in name for word in chosen.volumes):
             continue
-        tally = examine(known, ORIENTATIONS, lambda line: print(line, flush=True) if chosen.verbose else None)
+        if name not in known:
+            volume = make()
+            known[name] = examine(
+                volume, ORIENTATIONS, lambda line: print(line, flush=True) if chosen.verbose else None
+            )
+        tally = known[name]
         print(
-            f"{known.name:<20}{tally.refused:>9}{tally.told:>7}{tally.untold:>10}{tally.wrong:>8}{tally.silent:>8}"
+            f"{name:<20}{tally.refused:>9}{tally.told:>7}{tally.untold:>10}{tally.wrong:>8}{tally.silent:>8}"
             f"  {'doubted' if tally.false_alarm else 'not doubted'}",
             flush=True,
         )
+        if chosen.json is not None:
+            rows = {name: dataclasses.asdict(one) for name, one in known.items()}
+            content = {"command": "python -m Testing.trust.orientations", "volumes": rows}
+            write_text(chosen.json, json.dumps(content, indent=1) + "\n")
     return 0
 
 

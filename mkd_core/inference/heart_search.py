@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from mkd_core.inference.clock import Clock
 from mkd_core.inference.geometry import Grid, OrientedVolume
 from mkd_core.inference.localisation import (
     SHORT_AXIS,
+    TURNED_SHORT_AXIS,
     Localisation,
     OrientationSearch,
     box_from_bounds,
@@ -35,6 +36,8 @@ from mkd_core.measure.orientation import (
     ALL_DIRECTIONS,
     AS_GIVEN,
     SHORT_AXIS_STACK,
+    STACKS,
+    TURNED_STACK,
     directions,
     frame_findings,
     orientation_findings,
@@ -51,6 +54,9 @@ if TYPE_CHECKING:
 
 #: A frame that is recognised so much better or worse than the first one of its sequence may lie otherwise.
 _FRAME_DIFFERS = 0.1
+
+#: The segmentors are asked about so many directions of a stack.
+_MOST_CONFIRMED = 2
 
 #: Label of each of the seven structures.
 _SEVEN = {structure.key: structure.label for structure in STRUCTURES}
@@ -172,23 +178,24 @@ def find_heart(run: Run) -> Heart:
     best = max(hearts, key=lambda heart: (heart.is_confirmed, heart.agreement), default=None)
     if best is not None and best.seen is None:
         return _judged_in_drawn_box(_better_in_short_axis(best, run))
-    heart = _in_short_axis(best, run)
+    heart = _in_short_axis(best, run, looks)
     if heart is None:
         if best is None or best.seen is None:
             most = max((look.volumes_ml for look in looks), key=np.sum)
-            raise _no_heart(heart_evidence.Evidence(most), run.modality)
-        heart = _judged(best, best.seen, run)
+            raise _no_heart(heart_evidence.Evidence(most), looks, run)
+        heart = _judged(best, best.seen, looks, run)
     doubts = frame_findings(str(heart.evidence["orientation"]), run.first_orientation)
     return dataclasses.replace(heart, doubts=(*heart.doubts, *doubts))
 
 
-def _in_short_axis(given: Heart | None, run: Run) -> Heart | None:
+def _in_short_axis(given: Heart | None, run: Run, looks: list[Localisation]) -> Heart | None:
     """The heart with the volume taken for a stack of short-axis slices whose directions were lost, as formats that know
-    none lose them.
+    none lose them: the slices as they are usually shown, else turned.
 
     Args:
         given: what was found with the directions that the volume has.
         run: under way.
+        looks: to which those of the localiser at the volume are added.
 
     Returns:
         None where the heart is not recognised better so, or the segmentors do not confirm it.
@@ -196,30 +203,71 @@ def _in_short_axis(given: Heart | None, run: Run) -> Heart | None:
     recognition = given.seen.recognition if given is not None and given.seen is not None else 0.0
     first = run.first_orientation
     enough = heart_evidence.RECOGNISED if first is None else 0.0  # a frame may be darker than the first one was
-    is_sure = given is not None and given.is_confirmed and recognition >= enough and first != SHORT_AXIS_STACK
+    is_sure = given is not None and given.is_confirmed and recognition >= enough and first not in STACKS
     if is_sure or not may_be_short_axis(run.volume, run.modality):
         return None
     least = heart_evidence.LEAST_IN_SHORT_AXIS
-    if first != SHORT_AXIS_STACK:
+    if first not in STACKS:
         least = max(least, recognition + heart_evidence.MORE_THAN_GIVEN)
-    turned = [dataclasses.replace(run, volume=OrientedVolume(run.volume.image, axes)) for axes in SHORT_AXIS]
+    for stack in (TURNED_STACK, SHORT_AXIS_STACK) if first == TURNED_STACK else (SHORT_AXIS_STACK, TURNED_STACK):
+        if stack == SHORT_AXIS_STACK:
+            heart = _confirmed_in(SHORT_AXIS, run, looks, least)
+        else:
+            least_if_turned = max(least, heart_evidence.LEAST_IF_TURNED)
+            margin = heart_evidence.MORE_THAN_MIRRORED_IF_TURNED
+            heart = _confirmed_in(TURNED_SHORT_AXIS, run, looks, least_if_turned, margin)
+        if heart is not None:
+            return _in_lost_directions(heart, stack)
+    return None
+
+
+def _confirmed_in(
+    directions: Sequence[np.ndarray],
+    run: Run,
+    looks: list[Localisation],
+    least: float,
+    more_than_mirrored: float | None = None,
+) -> Heart | None:
+    """The heart that the segmentors confirm with other directions of the volume.
+
+    Args:
+        directions: matrices, LPS.
+        run: under way.
+        looks: to which those of the localiser are added.
+        least: recognition from which on the segmentors are asked, at most for the two best with each range of
+            intensities.
+        more_than_mirrored: by so much the heart must be recognised better than its mirror image; None asks for nothing.
+    """
+    turned = [dataclasses.replace(run, volume=OrientedVolume(run.volume.image, axes)) for axes in directions]
     for rule in intensity_rules(run.bundle.normalisation(run.modality)):
         run.clock.enter("localise", "Looking for the heart")
-        looks = [(localise(one.volume, run.bundle, rule, run.executor, run.clock.poll), one) for one in turned]
-        for seen, one in sorted(looks, key=lambda look: -look[0].recognition):
+        found = [(localise(one.volume, run.bundle, rule, run.executor, run.clock.poll), one) for one in turned]
+        looks += [seen for seen, _ in found]
+        for seen, one in sorted(found, key=lambda look: -look[0].recognition)[:_MOST_CONFIRMED]:
             if seen.recognition < least:
                 break
+            if more_than_mirrored is not None:
+                search = OrientationSearch(seen, run.bundle, run.executor, run.clock.poll)
+                if seen.recognition - search.mirrored < more_than_mirrored:
+                    continue
             heart = run.segment_box(seen.box(run.bundle.margin, run.bundle.min_heart_ml), seen, rule, one)
             if heart.is_confirmed:
-                evidence: dict[str, float | str] = {
-                    "verdict": heart_evidence.Verdict.CONFIRMED.value,
-                    "recognition": round(seen.recognition, 4),
-                    "joint_agreement": round(float(heart.agreement), 4),
-                    "orientation": SHORT_AXIS_STACK,
-                }
-                doubts = [finding("short_axis"), *plausibility.second_heart_findings(seen.second_ml)]
-                return dataclasses.replace(heart, doubts=tuple(doubts), evidence=evidence)
+                return heart
     return None
+
+
+def _in_lost_directions(heart: Heart, stack: str) -> Heart:
+    """A heart in a stack that lost its directions, one of `STACKS`, with what there is to say of it."""
+    assert heart.seen is not None
+    evidence: dict[str, float | str] = {
+        "verdict": heart_evidence.Verdict.CONFIRMED.value,
+        "recognition": round(heart.seen.recognition, 4),
+        "joint_agreement": round(float(heart.agreement), 4),
+        "orientation": stack,
+    }
+    code = "short_axis" if stack == SHORT_AXIS_STACK else "short_axis_turned"
+    doubts = [finding(code), *plausibility.second_heart_findings(heart.seen.second_ml)]
+    return dataclasses.replace(heart, doubts=tuple(doubts), evidence=evidence)
 
 
 def _better_in_short_axis(drawn: Heart, run: Run) -> Heart:
@@ -245,7 +293,7 @@ def _better_in_short_axis(drawn: Heart, run: Run) -> Heart:
     return dataclasses.replace(best, doubts=(finding("short_axis_in_box"),), evidence={"orientation": SHORT_AXIS_STACK})
 
 
-def _judged(heart: Heart, seen: Localisation, run: Run) -> Heart:
+def _judged(heart: Heart, seen: Localisation, looks: Sequence[Localisation], run: Run) -> Heart:
     """The heart with what there is to say of it, or an error if it is none."""
     search = OrientationSearch(seen, run.bundle, run.executor, run.clock.poll)
     is_unsure_stack = (
@@ -267,7 +315,7 @@ def _judged(heart: Heart, seen: Localisation, run: Run) -> Heart:
     )
     verdict = heart_evidence.judge(evidence, run.bundle.min_heart_ml)
     if verdict == heart_evidence.Verdict.NONE:
-        raise _no_heart(evidence, run.modality)
+        raise _no_heart(evidence, looks, run)
     doubts = plausibility.second_heart_findings(seen.second_ml)
     if verdict == heart_evidence.Verdict.COARSE:
         heart = dataclasses.replace(heart, prediction=_coarse_prediction(heart, seen))
@@ -292,9 +340,14 @@ def _orientation(
     return AS_GIVEN if better is None else directions(better.orientation)
 
 
-def _no_heart(evidence: heart_evidence.Evidence, modality: str) -> MKDError:
-    """The error that says what was seen instead of a heart."""
-    error = refusal(heart_evidence.no_heart(evidence, modality), NoHeartError)
+def _no_heart(evidence: heart_evidence.Evidence, looks: Sequence[Localisation], run: Run) -> MKDError:
+    """The error that says what was seen instead of a heart, in all looks of the localiser."""
+    told = heart_evidence.no_heart(evidence, run.modality)
+    if may_be_short_axis(run.volume, run.modality):
+        best = max(looks, key=lambda look: look.recognition)
+        if best.volumes_ml.sum() >= heart_evidence.WORTH_A_LOOK_ML:
+            told = finding("no_heart_stack", ml=float(best.volumes_ml.sum()), recognition=best.recognition)
+    error = refusal(told, NoHeartError)
     error.evidence = evidence.report()
     return error
 

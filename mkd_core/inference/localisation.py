@@ -107,6 +107,17 @@ def _short_axis_directions() -> tuple[np.ndarray, np.ndarray]:
 #: protocols: 2020 update", J Cardiovasc Magn Reson 22:17, show the plane.
 SHORT_AXIS = _short_axis_directions()
 
+
+def _turned_within_slices(directions: np.ndarray) -> list[np.ndarray]:
+    """The seven other ways in which the rows and columns of the slices can be exchanged and reversed."""
+    exchanged = directions[:, [1, 0, 2]]
+    signs = [np.diag((x, y, 1.0)) for x, y in itertools.product((1.0, -1.0), repeat=2)]
+    return [*(directions @ sign for sign in signs[1:]), *(exchanged @ sign for sign in signs)]
+
+
+#: The same stacks with rows and columns exchanged or reversed, as formats without directions exchange them.
+TURNED_SHORT_AXIS = tuple(turned for standard in SHORT_AXIS for turned in _turned_within_slices(standard))
+
 #: A volume whose slices are so much thicker than their pixels, mm and times, may be a short-axis stack.
 _STACK_MM, _STACK_TIMES = 4.0, 2.0
 
@@ -176,16 +187,17 @@ class Localisation:
 
     def on_grid(self, grid: Grid) -> torch.Tensor:
         """Probabilities on another grid, interpolated, ``(8, D, H, W)``; outside the heart all is background."""
-        import torch
-
         own = self.probabilities * as_tensor(self.labels > 0)
         own[0] += 1.0 - own.sum(dim=0)
-        for axis, (count, start, coarse_start) in enumerate(zip(grid.size, grid.start, self.grid.start)):
-            positions = start - coarse_start + grid.steps[axis] * np.arange(count)
-            own_step = self.grid.steps[axis]
-            matrix = weights(self.grid.size[axis], own_step, positions, own_step)
-            own = torch.tensordot(as_tensor(matrix).float(), own, dims=([1], [axis + 1])).movedim(0, axis + 1)
-        return own.contiguous()
+        along_z, along_y, along_x = (
+            as_tensor(weights(own_count, own_step, start - own_start + step * np.arange(count), own_step))
+            for count, start, step, own_count, own_start, own_step in zip(
+                grid.size, grid.start, grid.steps, self.grid.size, self.grid.start, self.grid.steps
+            )
+        )
+        planes = along_z @ own.flatten(2)
+        on_grid: torch.Tensor = along_y @ planes.view(*planes.shape[:2], *own.shape[2:]) @ along_x.T
+        return on_grid
 
 
 def intensity_rules(rule: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -476,7 +476,7 @@ def _volume(
         date=text("StudyDate"),
         is_original=is_original(image_type),
         has_contrast=bool(text("ContrastBolusAgent")),
-        phase=_phase(frames[0], description, text("ImageComments")),
+        phase=phase_of(frames[0].values.get("NominalPercentageOfCardiacPhase"), (description, text("ImageComments"))),
         size=(*frames[0].size, len(frames)),
         spacing=spacing,
         problem=problem,
@@ -484,12 +484,11 @@ def _volume(
     )
 
 
-def _phase(frame: Frame, description: str, comments: str) -> float | None:
-    """Percent of the heart's cycle, as the tag or, on many scanners, only a text says it."""
-    stated = frame.values.get("NominalPercentageOfCardiacPhase")
-    if isinstance(stated, float) and 0 <= stated <= 100:
-        return stated
-    return phase_percent((description, comments))
+def phase_of(stated: object, texts: Iterable[str]) -> float | None:
+    """Percent of the heart's cycle, as the tag or, on many scanners, only a text says it; None where neither does."""
+    if isinstance(stated, (int, float)) and 0 <= stated <= 100:
+        return float(stated)
+    return phase_percent(texts)
 
 
 def is_original(image_type: str) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import re
 import urllib.parse
 import warnings
@@ -118,7 +119,7 @@ class Server:
             InputError: the server cannot be reached, or refuses.
         """
         filters = {"Modality": modality} if modality else {}
-        found: list[Series] = []
+        known: dict[str, Series] = {}
         with self._told():
             while True:
                 page = self._client.search_for_series(
@@ -126,11 +127,16 @@ class Server:
                     search_filters=filters,
                     fields=["BodyPartExamined", "SeriesDescription", "NumberOfSeriesRelatedInstances"],
                     limit=_PAGE,
-                    offset=len(found),
+                    offset=len(known),
                 )
-                found += [self._series(tags, study or "") for tags in page]
-                if len(page) < _PAGE:
+                told = {one.uid: one for one in (self._series(tags, study or "") for tags in page)}
+                if (
+                    len(page) < _PAGE or told.keys() <= known.keys()
+                ):  # some servers know no pages and tell all each time
+                    known |= told
                     break
+                known |= told
+            found = list(known.values())
             candidates = Counter(one.study for one in found if one.problem is None)
             found = [
                 self._looked_into(one) if one.problem is None and candidates[one.study] > 1 else one for one in found
@@ -210,22 +216,21 @@ class Server:
 
         def number(name: str, at: int = 0) -> float:
             try:
-                return float(values(name)[at])
+                told = float(values(name)[at])
             except (IndexError, TypeError, ValueError):
                 return 0.0
+            return told if math.isfinite(told) else 0.0
 
         image_type = "\\".join(map(str, values("ImageType"))).upper()
         count = int(series.size[2] * max(1.0, number("NumberOfFrames")))
         steps = (number("PixelSpacing", 1), number("PixelSpacing"), number("SpacingBetweenSlices"))
         steps = (*steps[:2], steps[2] if steps[2] > 0 else number("SliceThickness"))
-        stated = values("NominalPercentageOfCardiacPhase")
+        stated = number("NominalPercentageOfCardiacPhase") if values("NominalPercentageOfCardiacPhase") else None
         return dataclasses.replace(
             series,
             is_original=dicom.is_original(image_type),
             has_contrast=bool(str(next(iter(values("ContrastBolusAgent")), "")).strip()),
-            phase=number("NominalPercentageOfCardiacPhase")
-            if stated
-            else phase_percent((series.description, *map(str, values("ImageComments")))),
+            phase=dicom.phase_of(stated, (series.description, *map(str, values("ImageComments")))),
             size=(int(number("Columns")), int(number("Rows")), count),
             spacing=steps if min(steps) > 0 else None,
             problem=dicom.scout(image_type) or (dicom.few_slices(count) if count > 0 else None),

@@ -51,6 +51,11 @@ _MANY_STRUCTURES = 5
 LEAST_IN_SHORT_AXIS = 0.4
 MORE_THAN_GIVEN = 0.08
 
+#: Slices whose rows and columns run another way than short-axis slices are shown must be recognised so well, and by so
+#: much better than their mirror image: of fourteen ways, one looks like a heart in many a lump.
+LEAST_IF_TURNED = 0.6
+MORE_THAN_MIRRORED_IF_TURNED = 0.3
+
 #: The segmentors are not asked where the localiser sees less than this, ml.
 WORTH_A_LOOK_ML = 15.0
 

@@ -196,6 +196,19 @@ MESSAGES: Mapping[str, Message] = {
         ),
         _NO_HEART_ADVICE,
     ),
+    "no_heart_stack": Message(
+        "refusal",
+        _(
+            "No heart was found in this volume. It is a stack of thick slices and shows none, neither with its own "
+            "directions nor with those of short-axis slices. What looks most like one ({ml:.0f} ml) is recognised to "
+            "only {recognition:.0%}, or the segmentors do not agree on it."
+        ),
+        _(
+            "If it shows a heart, its directions were probably lost in a conversion: load it from its DICOM files, or "
+            "draw a box round the heart (in the panel Advanced > Heart box, on the command line --box) and segment "
+            "again."
+        ),
+    ),
     "box_outside": Message("refusal", _("The box lies outside the volume."), _("Draw it round the heart.")),
     "box_small": Message(
         "refusal",
@@ -965,6 +978,14 @@ MESSAGES: Mapping[str, Message] = {
         ),
         _("Check every structure. What the volume calls left, back and head is not."),
     ),
+    "short_axis_turned": Message(
+        "red",
+        _(
+            "The directions of this stack seem to be lost: it shows a heart only if its slices are taken for "
+            "short-axis ones with rows and columns exchanged or reversed. It was segmented so."
+        ),
+        _("Check every structure. What the volume calls left, back and head is not; load it from its DICOM files."),
+    ),
     "short_axis_in_box": Message(
         "amber",
         _(
@@ -1032,6 +1053,11 @@ MESSAGES: Mapping[str, Message] = {
         "red",
         _("The heart is {ratio:.2f} times as high as it is wide and deep (usual: {low:.2f} to {high:.2f})."),
         _("Check the distance of the slices, and the orientation."),
+    ),
+    "breadth": Message(
+        "amber",
+        _("The heart is {ratio:.2f} times as wide as it is deep (usual: {low:.2f} to {high:.2f})."),
+        _("Check the size of the voxels within the slices, and the orientation."),
     ),
     "stretched": Message(
         "red",

@@ -41,6 +41,7 @@ COLUMNS: tuple[str, ...] = (
     "RV_ejection_fraction",
     *(_figure_column(key) for key in NAMES),
     "edited",
+    "deleted",
     "weights",
     "weights_sha256",
     "program",
@@ -84,7 +85,7 @@ def study_row(
         "height_m": patient.height_m,
         "weight_kg": patient.weight_kg,
         "bsa_m2": patient.bsa_m2,
-        "edited": " ".join(key for key, entry in structures.items() if entry.get("state")),
+        **{state: _keys_in_state(structures, state) for state in ("edited", "deleted")},
         "weights": f"{bundle.get('name', '')} {bundle.get('version', '')}".strip(),
         "weights_sha256": bundle.get("sha256"),
         "program": report.get("version"),
@@ -100,6 +101,10 @@ def study_row(
         values[f"{side}_ejection_fraction"] = ventricle.ejection_fraction if ventricle else None
     values |= {_figure_column(figure.key): figure.value for figure in figures}
     return {name: _text(values.get(name)) for name in COLUMNS}
+
+
+def _keys_in_state(structures: Mapping[str, Any], state: str) -> str:
+    return " ".join(key for key, entry in structures.items() if entry.get("state") == state)
 
 
 def _text(value: Any) -> str:

@@ -134,6 +134,9 @@ class NetworksConfig:
         most=100.0,
     )
     generator_levels: int = _setting(1, "how often the generators halve the resolution", least=1, most=4)
+    generator_skips: bool = _setting(
+        False, "the generators add the features of each level on the way down to those on the way up"
+    )
     discriminator_halvings: int = _setting(
         2,
         "how often the discriminators halve the resolution; a score sees 12 voxels with 1, 26 with 2",
@@ -154,7 +157,7 @@ class NetworksConfig:
         voxel = {} if len(set(self.voxel)) == 1 else {"voxel": list(self.voxel[::-1])}
         if kind == "generator":
             sizes = {"channels": self.generator, "blocks": self.generator_blocks, "levels": self.generator_levels}
-            return {"type": "generator", **sizes, **voxel}
+            return {"type": "generator", **sizes, **voxel, **({"skips": True} if self.generator_skips else {})}
         if kind == "discriminator":
             sizes = {"halvings": self.discriminator_halvings, "scales": self.discriminator_scales}
             return {"type": "discriminator", "channels": self.discriminator, **sizes, **voxel}
@@ -230,6 +233,12 @@ class MethodConfig:
     )
     segmentation_trains_generator: bool = _setting(
         True, "the loss of S_syn also trains G_a2t; false leaves it to the adversarial and cycle losses"
+    )
+    semantic_weight: float = _setting(
+        0.0,
+        "weight of S_real's loss on translated images, which trains G_a2t alone: what the assistant labels has to look "
+        "as S_real knows it from the target",
+        least=0.0,
     )
     clip: Literal["optimiser", "network"] = _setting(
         "optimiser",
@@ -709,20 +718,28 @@ def _check_together(config: TrainingConfig) -> None:
             )
 
 
-def settings_text(kind: type = TrainingConfig, place: str = "") -> str:
-    """All settings with default, unit and meaning, one a line, grouped as in the TOML file."""
+def settings_text(config: Any = None, place: str = "") -> str:
+    """All settings with value, unit and meaning, one a line, grouped as in the TOML file.
+
+    Args:
+        config: whose; None for the defaults.
+        place: table of the file that it is.
+    """
+    config = TrainingConfig() if config is None else config
     lines, tables = [], []
-    hints = typing.get_type_hints(kind)
-    for one in dataclasses.fields(kind):
-        hint = hints[one.name]
+    hints = typing.get_type_hints(type(config))
+    for one in dataclasses.fields(config):
+        value, hint = getattr(config, one.name), hints[one.name]
         inner = typing.get_args(hint)[0] if typing.get_origin(hint) is tuple else hint
         if isinstance(inner, type) and dataclasses.is_dataclass(inner):
             heading = f"[[{one.name}]]" if inner is not hint else f"[{one.name}]"
-            tables.append(f"\n{heading}  # {(inner.__doc__ or '').splitlines()[0]}\n{settings_text(inner, one.name)}")
+            for number, part in enumerate(value if inner is not hint else (value,)):
+                comment = f"  # {(inner.__doc__ or '').splitlines()[0]}" if not number else ""
+                tables.append(f"\n{heading}{comment}\n{settings_text(part, one.name)}")
             continue
         unit = f", {one.metadata['unit']}" if one.metadata["unit"] else ""
         choices = f" ({', '.join(typing.get_args(hint))})" if typing.get_origin(hint) is Literal else ""
-        lines.append(f"{one.name} = {_toml(one.default)}  # {one.metadata['meaning']}{choices}{unit}")
+        lines.append(f"{one.name} = {_toml(value)}  # {one.metadata['meaning']}{choices}{unit}")
     return "\n".join(lines + tables)
 
 

@@ -244,6 +244,8 @@ class MutualDistillation(nn.Module):
             return supervision_loss(logits[name, stream], *truth[stream], weights)
 
         terms = {name: supervised(name, stream) for name, stream in _OWN_STREAM.items()}
+        if config.semantic_weight and plan.generators == "train":
+            terms["semantic"] = config.semantic_weight * self._semantic_loss(images, y_a, labelled.a, weights)
         if plan.cross_supervision:
             for name, stream in _OTHER_STREAM.items():
                 terms[f"{name} on {stream}"] = plan.cross_supervision * supervised(name, stream)
@@ -262,6 +264,21 @@ class MutualDistillation(nn.Module):
             count = sum((teacher, student) == one[:2] for one in distillations)
             terms[name] = terms.get(name, 0.0) + distillation_weight * loss / count
         return terms
+
+    def _semantic_loss(
+        self, images: Images, y_a: torch.Tensor, labelled: torch.Tensor | None, weights: torch.Tensor
+    ) -> torch.Tensor:
+        """Whether S_real, as it is at inference on target images, finds the assistant's labels in translated ones; only
+        G_a2t learns from it: Hoffman et al., "CyCADA: Cycle-Consistent Adversarial Domain Adaptation", ICML 2018, with
+        labels in the place of the pretrained network's answers.
+        """
+        learning = self.segmentor_real.training
+        select_stream(self.segmentor_real, "target")
+        self.segmentor_real.eval()
+        with _without_gradient(self.segmentor_real):
+            logits = segment(self.segmentor_real, images.a2t.float(), deep_supervision=False)
+        self.segmentor_real.train(learning)
+        return supervision_loss(logits, y_a, labelled, weights)
 
     def discriminator_loss(self, images: Images) -> tuple[torch.Tensor, Terms]:
         """L_D of both discriminators on real images and on translated ones of this and earlier steps, and how often

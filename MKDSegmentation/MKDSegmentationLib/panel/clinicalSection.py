@@ -90,7 +90,10 @@ class ClinicalSection:
             self.close()
             self._asked = asked
             self._task = IncrementalTask(
-                geometrySteps(state.segmentation, self._atEdge()), self._onMeasured, self._onError
+                geometrySteps(state.segmentation, self._atEdge()),
+                self._onMeasured,
+                self._onError,
+                restsWhileDrawing=True,
             )
         self._showFigures()
 

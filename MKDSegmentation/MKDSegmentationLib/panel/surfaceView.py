@@ -97,7 +97,12 @@ class SurfaceView(VTKObservationMixin):
         self._stop()
         self._onMade = onMade
         self._task = IncrementalTask(
-            surfaceSteps(self._segmentation), self._onDone, self._onError, self._onStep, isUrgent=isAsked
+            surfaceSteps(self._segmentation),
+            self._onDone,
+            self._onError,
+            self._onStep,
+            isUrgent=isAsked,
+            restsWhileDrawing=True,
         )
 
     def _onStep(self, _value) -> None:

@@ -4,6 +4,8 @@ import collections
 
 import qt
 
+_RESTING_MS = 50  # between two looks whether a mouse button is still held
+
 
 class IncrementalTask:
     """Runs a generator, one step at a turn of the event loop. All tasks share the turns: the application waits for one
@@ -14,18 +16,22 @@ class IncrementalTask:
     :param onError: called with the exception that ended it.
     :param onStep: called with what each step yields.
     :param isUrgent: False for work that nobody waits for: it goes on when no urgent task is left.
+    :param restsWhileDrawing: True for work that takes no step while a mouse button is held, so that strokes in the
+        views stay smooth.
     """
 
-    def __init__(self, steps, onDone, onError, onStep=None, isUrgent: bool = True) -> None:
+    def __init__(
+        self, steps, onDone, onError, onStep=None, isUrgent: bool = True, restsWhileDrawing: bool = False
+    ) -> None:
         self._steps, self._onDone, self._onError, self._onStep = steps, onDone, onError, onStep
         self.isUrgent, self.isOver, self._isPaused = isUrgent, False, False
+        self._restsWhileDrawing = restsWhileDrawing
         _turns.add(self)
 
     def stop(self) -> None:
         """Leave the rest undone; nothing is called any more."""
         self._end()
         self._steps.close()
-        self._onDone = self._onError = self._onStep = None
 
     @property
     def isPaused(self) -> bool:
@@ -37,6 +43,11 @@ class IncrementalTask:
         if isPaused != self._isPaused and not self.isOver:
             self._isPaused = isPaused
             (_turns.remove if isPaused else _turns.add)(self)
+
+    @property
+    def isResting(self) -> bool:
+        """True while the user may be drawing, for work that waits for the end of that."""
+        return self._restsWhileDrawing and bool(qt.QApplication.mouseButtons())
 
     def step(self) -> None:
         """Take one step."""
@@ -53,6 +64,7 @@ class IncrementalTask:
     def _end(self) -> None:
         self.isOver = True
         _turns.remove(self)
+        self._onDone = self._onError = self._onStep = None  # who is called may hold the task: both shall be freed
 
     def _finish(self, callback, value) -> None:
         self._end()
@@ -86,7 +98,9 @@ class _Turns:
             self._timer = None
 
     def _next(self) -> None:
-        task = next((task for task in self._tasks if task.isUrgent), self._tasks[0] if self._tasks else None)
+        awake = [task for task in self._tasks if not task.isResting]
+        self._timer.setInterval(0 if awake else _RESTING_MS)
+        task = next((task for task in awake if task.isUrgent), awake[0] if awake else None)
         if task is not None:
             self._tasks.remove(task)
             self._tasks.append(task)  # the others go first next time

@@ -218,6 +218,8 @@ class SequenceRun(VTKObservationMixin):
         if not self._finishedFrames:
             return None
         function = writeFunctionNodes(self._frames)
+        yield
+        self._scratch.Clear(0)  # what the last frame took; to give that back takes a moment
         node = self._frames.segmentationNode()
         for segmentId in ourSegments(node).values():
             yield

@@ -14,7 +14,7 @@ from .nodeSelection import volumeOf
 from .ourSegments import declareAlgorithm, ourSegments
 from .overlayVolumes import ALIGNED, DISAGREEMENT, overlayOf
 from .provenance import hasReport
-from .segmentMeasurement import EDITED, currentReport, measureSegment
+from .segmentMeasurement import EDITED, currentReport, measureSegment, unchangedSteps, voxelsToMeasure
 
 #: Time from a change to the figures that follow it; changes within it count as one.
 DELAY_MS = 200
@@ -72,7 +72,9 @@ class LiveMeasurements(VTKObservationMixin):
             self._timer.start()
             return
         self._underWay, self._changed = self._changed, set()
-        self._task = IncrementalTask(self._steps(sorted(self._underWay)), self._onDone, self._onError)
+        self._task = IncrementalTask(
+            self._steps(sorted(self._underWay)), self._onDone, self._onError, restsWhileDrawing=True
+        )
 
     def _steps(self, nodeIds: list):
         for nodeId in nodeIds:
@@ -90,9 +92,14 @@ class LiveMeasurements(VTKObservationMixin):
         if node.IsA("vtkMRMLSequenceNode"):
             frames = FrameSequence.ofSegmentations(node)
             if frames is not None and nodesOfFunction(node):
+                for value in frames.indexValues():
+                    segmentation = frames.segmentationOfFrame(value)
+                    if voxelsToMeasure(segmentation):
+                        yield from unchangedSteps(segmentation)
                 while not frames.measureSome():
                     yield
             return
+        yield from unchangedSteps(node)
         for segmentId in ourSegments(node).values():
             if node.GetSegmentation().GetSegment(segmentId) is not None:
                 measureSegment(node, segmentId, volumeOf(node))

@@ -4,6 +4,7 @@ The report of a run says how a segmentation was made and what to doubt. Figures 
 can be edited, deleted and moved afterwards.
 """
 
+import collections
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +25,8 @@ EDITED, DELETED = "edited", "deleted"
 
 _BINARY = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
 _ON_GRID = 1e-3  # voxels; grids that differ by less are the same
+_LARGEST_SEEN = 64 * 1024 * 1024  # bytes of a label map of which a copy is kept
+_BYTES_AT_ONCE = 8 * 1024 * 1024  # of label maps, looked at in one step
 _CACHED = 2000  # measurements of segments that are kept: seven of each of some forty frames, as written and as shown
 
 
@@ -51,6 +54,23 @@ _NOTHING = SegmentFigures(0.0, None, False, Fingerprint(0, 0, (0.0, 0.0, 0.0)))
 _measured: dict = {}  # what a segment and a volume were when they were measured -> figures
 
 
+@dataclass(frozen=True)
+class _SeenLabelmap:
+    """The voxels of a label map whose segments were measured.
+
+    state - of the label map then (see _stateOfImage).
+    labels - array (k, j, i).
+    start - index (k, j, i) of its first voxel.
+    """
+
+    state: tuple
+    labels: np.ndarray
+    start: tuple
+
+
+_seen: collections.deque = collections.deque(maxlen=3)  # before an edit and after it, as shown and as kept in a frame
+
+
 def measureSegment(segmentationNode, segmentId: str, volumeNode=None) -> SegmentFigures | None:
     """Return the figures of a segment, None where it has no voxels to count because it is kept as a surface.
 
@@ -67,13 +87,123 @@ def measureSegment(segmentationNode, segmentId: str, volumeNode=None) -> Segment
     labelValue = segmentationNode.GetSegmentation().GetSegment(segmentId).GetLabelValue()
     state = _state(image, labelValue, volumeNode, toVolume)
     if state not in _measured:
-        extent, voxels = image.GetExtent(), slicer.util.arrayFromVolume(volumeNode) if toVolume is not None else None
-        labels = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
-        start = (extent[4], extent[2], extent[0])
-        figures = _measure(labels, labelValue, start, imageToWorld(image), voxels, toVolume)
+        voxels = slicer.util.arrayFromVolume(volumeNode) if toVolume is not None else None
+        figures = _measure(_voxelsOf(image), labelValue, _startOf(image), imageToWorld(image), voxels, toVolume)
         _keepAll(image, labelValue, volumeNode, toVolume, figures)
-        return figures
     return _measured[state]
+
+
+def unchangedSteps(segmentationNode):
+    """Take over the figures of segments of ours that are unchanged in a label map of which something changed; a
+    generator of short steps.
+
+    Most segments share a label map, and what Slicer tells of an edit of one is that the label map changed. To compare
+    it with what it was takes a fraction of the time of measuring all its segments.
+    """
+    if segmentationNode.GetSegmentation().GetSourceRepresentationName() != _BINARY:
+        return
+    images = [labelmapOf(segmentationNode, segmentId) for segmentId in ourSegments(segmentationNode).values()]
+    shared = {_stateOfImage(image): image for image in images if image is not None and images.count(image) > 1}
+    for state, image in shared.items():
+        if any(seen.state == state for seen in _seen):
+            continue
+        box = yield from _boxSteps(_voxelsOf(image))
+        if box is None:
+            continue
+        labels = _voxelsOf(image)[box]
+        start = tuple(side.start + offset for side, offset in zip(box, _startOf(image)))
+        unchanged = {}
+        for seen in list(_seen):
+            known = {key[3:]: figures for key, figures in _measured.items() if key[:3] == seen.state}
+            if known and seen.state[2] == state[2]:
+                changed = yield from differingSteps(seen.labels, seen.start, labels, start)
+                unchanged |= {rest: figures for rest, figures in known.items() if rest[0] not in changed}
+        copy = labels.copy()
+        yield
+        if image.GetPointData().GetScalars() is None or _stateOfImage(image) != state:
+            continue  # changed meanwhile: its turn comes
+        for rest, figures in unchanged.items():
+            _keep(state + rest, figures)
+        _remember(state, copy, start)
+
+
+def _remember(state: tuple, labels: np.ndarray, start: tuple) -> None:
+    """Keep the voxels of a label map to compare later ones with."""
+    if labels.nbytes <= _LARGEST_SEEN and all(seen.state != state for seen in _seen):
+        _seen.append(_SeenLabelmap(state, labels, start))
+
+
+def _pieces(count: int, labels: np.ndarray):
+    """Yield slices of so many planes of an array as are looked at in one step."""
+    step = max(1, _BYTES_AT_ONCE // max(1, labels[:1].nbytes))
+    for first in range(0, count, step):
+        yield slice(first, min(first + step, count))
+
+
+def _boxSteps(labels: np.ndarray):
+    """Find the smallest box that holds all labels of an array (k, j, i); a generator of short steps that returns its
+    slices, None where there are none.
+    """
+    occupied = [np.zeros(size, bool) for size in labels.shape]
+    for planes in _pieces(len(labels), labels):
+        for index, plane in enumerate(labels[planes], start=planes.start):
+            inRow = plane.any(axis=1)
+            if inRow.any():
+                occupied[0][index] = True
+                occupied[1] |= inRow
+                occupied[2] |= plane.any(axis=0)
+        yield
+    if not occupied[0].any():
+        return None
+    ends = [np.flatnonzero(inside)[[0, -1]].tolist() for inside in occupied]
+    return tuple(slice(first, last + 1) for first, last in ends)
+
+
+def differingSteps(first: np.ndarray, firstStart: tuple, second: np.ndarray, secondStart: tuple):
+    """Find the labels, without 0, whose voxels are not the same in two arrays of labels (k, j, i) on one grid; a
+    generator of short steps that returns them.
+
+    :param firstStart, secondStart: indices (k, j, i) of their first voxels on that grid.
+    """
+    low = np.maximum(firstStart, secondStart)
+    high = np.minimum(np.add(firstStart, first.shape), np.add(secondStart, second.shape))
+    size, found, common = np.maximum(high - low, 0), set(), []
+    for labels, start in ((first, firstStart), (second, secondStart)):
+        for axis, (begin, length) in enumerate(zip((low - start).tolist(), size.tolist())):
+            along = np.moveaxis(labels, axis, 0)
+            for outside in (along[:begin], along[begin + length :]):  # of the other array
+                for planes in _pieces(len(outside), outside):
+                    if outside[planes].any():
+                        found.update(_labelsIn(outside[planes]))
+                    yield
+            labels = np.moveaxis(along[begin : begin + length], 0, axis)
+        common.append(labels)
+    for planes in _pieces(int(size[0]), common[0]):
+        for one, other in zip(common[0][planes], common[1][planes]):  # what fits into the processor's cache
+            differs = one != other
+            if differs.any():
+                found.update(_labelsIn(one[differs]), _labelsIn(other[differs]))
+        yield
+    return frozenset(found - {0})
+
+
+def _labelsIn(labels: np.ndarray) -> list:
+    """Return the values in an array."""
+    if labels.dtype != np.uint8:
+        return np.unique(labels).tolist()
+    isThere = np.zeros(256, bool)  # many times as fast
+    isThere[labels] = True
+    return np.flatnonzero(isThere).tolist()
+
+
+def _voxelsOf(image) -> np.ndarray:
+    """Return the voxels (k, j, i) of a label map."""
+    return numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
+
+
+def _startOf(image) -> tuple:
+    """Return the index (k, j, i) of the first voxel of a label map."""
+    return tuple(image.GetExtent()[4::-2])
 
 
 def figuresInSteps(labels: LabelBlock, structures, volumeNode):
@@ -105,6 +235,8 @@ def keepFigures(segmentationNode, segmentId: str, volumeNode, figures: SegmentFi
     labelValue = segmentationNode.GetSegmentation().GetSegment(segmentId).GetLabelValue()
     toVolume = _matrixToVolume(segmentationNode, image, volumeNode)
     _keepAll(image, labelValue, volumeNode, toVolume, figures)
+    if all(seen.state != _stateOfImage(image) for seen in _seen):
+        _remember(_stateOfImage(image), _voxelsOf(image).copy(), _startOf(image))
 
 
 def takeFigures(segmentationNode, other) -> None:
@@ -152,14 +284,19 @@ def labelmapOf(segmentationNode, segmentId: str):
 
 
 def _state(image, labelValue: int, volumeNode, toVolume) -> tuple:
-    """Return what changes when the figures of a segment may change. Every modification of any object of VTK has a time
-    of its own, so the times say which voxels were looked at.
-    """
-    state = (image.GetMTime(), image.GetPointData().GetScalars().GetMTime(), labelValue, imageToWorld(image).tobytes())
+    """Return what changes when the figures of a segment may change."""
+    state = (*_stateOfImage(image), labelValue)
     if toVolume is None:
         return state
     voxels = volumeNode.GetImageData()
     return state + (voxels.GetMTime(), voxels.GetPointData().GetScalars().GetMTime(), toVolume.tobytes())
+
+
+def _stateOfImage(image) -> tuple:
+    """Return what changes when a label map may change. Every modification of any object of VTK has a time of its own,
+    so the times say which voxels were looked at.
+    """
+    return image.GetMTime(), image.GetPointData().GetScalars().GetMTime(), imageToWorld(image).tobytes()
 
 
 def currentReport(segmentationNode, volumeNode=None, scale: float | None = None) -> Report | None:

@@ -15,6 +15,9 @@ from torch import nn
 
 from mkd_core.method.strides import CUBIC, Strides, level_strides, total
 
+#: Layers of a convolution: itself, its normalisation, its activation.
+_LAYERS = 3
+
 
 def _normalised(in_channels: int, out_channels: int, stride: int | Strides = 1) -> list[nn.Module]:
     return [
@@ -43,12 +46,23 @@ class Generator(nn.Module):
         blocks: residual blocks at the lowest resolution.
         levels: how often the resolution is halved.  Blocks are cheapest and see farthest at low resolution.
         voxel: as for :class:`mkd_core.method.networks.segmentor.Segmentor`.
+        skips: add the features of each level on the way down to those on the way up, as a U-Net does, and convolve the
+            sum at full resolution once more.  Grey values can then change from voxel to voxel; without, what is not
+            linear in them has to pass the lowest resolution.
     """
 
     architecture: dict[str, Any]  # set by mkd_core.method.networks.build
 
-    def __init__(self, channels: int = 12, blocks: int = 3, levels: int = 1, voxel: Sequence[float] = CUBIC) -> None:
+    def __init__(
+        self,
+        channels: int = 12,
+        blocks: int = 3,
+        levels: int = 1,
+        voxel: Sequence[float] = CUBIC,
+        skips: bool = False,
+    ) -> None:
         super().__init__()
+        self.skips = skips
         self.level_strides = level_strides(voxel, levels)
         widths = [channels << level for level in range(levels + 1)]
         layers: list[nn.Module] = [*_normalised(1, channels), nn.ReLU(inplace=True)]
@@ -61,6 +75,8 @@ class Generator(nn.Module):
                 nn.InstanceNorm3d(wide, affine=True),
                 nn.ReLU(inplace=True),
             ]
+        if skips:
+            layers += [*_normalised(channels, channels), nn.ReLU(inplace=True)]
         self.body = nn.Sequential(*layers)
         # The last convolution also sees the image itself, so that edges need not survive the bottleneck.
         self.head = nn.Conv3d(channels + 1, 1, 3, padding=1, padding_mode="replicate")
@@ -86,4 +102,21 @@ class Generator(nn.Module):
         Returns:
             Image in [-1, 1], ``(N, 1, D, H, W)``.
         """
-        return torch.tanh(self.head(torch.cat([self.body(image), image], dim=1)))
+        features = self._with_skips(image) if self.skips else self.body(image)
+        return torch.tanh(self.head(torch.cat([features, image], dim=1)))
+
+    def _with_skips(self, image: torch.Tensor) -> torch.Tensor:
+        """What the body makes of the image, the features of each level added where its resolution is reached again."""
+        levels = len(self.level_strides)
+        last_up = len(self.body) - _LAYERS - 1  # the layers of a convolution at full resolution follow
+        down = {_LAYERS * level + _LAYERS - 1 for level in range(levels)}
+        up = {last_up - _LAYERS * level for level in range(levels)}
+        kept: list[torch.Tensor] = []
+        features = image
+        for number, layer in enumerate(self.body):
+            features = layer(features)
+            if number in down:
+                kept.append(features)
+            elif number in up:
+                features = features + kept.pop()
+        return features

@@ -107,7 +107,7 @@ def _case(image: Path, modality: str, folder: Path) -> Case:
 
 SCALES = {
     "tiny": Scale(
-        Stage(2, (6.0, 6.0, 10.0), (16, 16, 4), 2),
+        Stage(2, (6.0, 6.0, 10.0), (16, 16, 8), 2),
         TINY_NETWORKS,
         labelled=(2,),
         assistants=2,

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -42,6 +43,7 @@ from mkd_core.training.datasets import LabelledData
 from mkd_core.training.experiments.scoring import Measure, Scores, device_of, heart_crop, score
 from mkd_core.training.labelled_volumes import PreparedVolume, prepare_volume
 from mkd_core.training.pairs import Pairs
+from mkd_core.training.recipes import ALIGNMENT, GENERATORS, phases
 from mkd_core.training.schedule import translates
 from mkd_core.training.trainer import Trainer
 from mkd_core.training.validation import panel
@@ -72,7 +74,7 @@ class Row:
 
     Attributes:
         method, networks: settings that differ from the scale's.
-        phases: of the run.
+        phases: of the run, given its length.
         length: steps as a multiple of the scale's.
         twin: a second network with another seed takes the place of S_syn.
         oracle: the assistants' people are labelled in the target modality too.
@@ -81,7 +83,7 @@ class Row:
 
     method: dict[str, Any] = field(default_factory=dict)
     networks: dict[str, Any] = field(default_factory=dict)
-    phases: tuple[Phase, ...] = (Phase(),)
+    phases: Callable[[int], tuple[Phase, ...]] = lambda steps: (Phase(),)
     length: float = 1.0
     twin: bool = False
     oracle: bool = False
@@ -92,18 +94,8 @@ class Row:
 #: and 165 CPU seconds.
 _COMPUTING = 5.0
 
-#: The method as it validated best of seven variants in runs of 600 steps (docs/benchmarks.md): statistics for each
-#: stream of images, generators of a million parameters, discriminators that see texture, and each segmentor also learns
-#: the labels of the other one's stream.
-_GENERATORS = {
-    "generator": 16,
-    "generator_levels": 2,
-    "generator_blocks": 4,
-    "discriminator": 16,
-    "discriminator_halvings": 1,
-}
-_NETWORKS = {"segmentor_norm": "batch-per-stream", **_GENERATORS}
-_PHASES = (Phase(cross_supervision=1.0),)
+#: The method with what docs/method.md says was added to it.
+_NETWORKS = {"segmentor_norm": "batch-per-stream", **GENERATORS}
 
 #: All rows; the settings that they do not name are the defaults of `mkd train`.
 ROWS: dict[str, Row] = {
@@ -114,13 +106,18 @@ ROWS: dict[str, Row] = {
     "fine-tuned": Row({"scheme": "fine-tune"}, length=2.0),
     "joint": Row({"scheme": "joint"}, {"segmentor_norm": "batch"}, claim=True),
     "joint, norm per modality": Row({"scheme": "joint"}, {"segmentor_norm": "batch-per-stream"}, claim=True),
-    "one network, translated assistant": Row({"scheme": "translated-joint"}, _GENERATORS),
-    "IAM without distillation": Row({"distillation": "none"}, _NETWORKS, _PHASES),
-    "MKD without IAM": Row({}, _NETWORKS, (Phase(generators="off", cross_supervision=1.0),)),
-    "MKD without s->r": Row({"distillation": "real-to-syn"}, _NETWORKS, _PHASES),
-    "MKD without r->s": Row({"distillation": "syn-to-real"}, _NETWORKS, _PHASES),
+    "one network, translated assistant": Row(
+        {"scheme": "translated-joint", **ALIGNMENT}, GENERATORS, partial(phases, cross_supervision=0.0)
+    ),
+    "IAM without distillation": Row({"distillation": "none", **ALIGNMENT}, _NETWORKS, phases),
+    "MKD without IAM": Row({}, _NETWORKS, lambda steps: (Phase(generators="off", cross_supervision=1.0),)),
+    "MKD without s->r": Row({"distillation": "real-to-syn", **ALIGNMENT}, _NETWORKS, phases),
+    "MKD without r->s": Row({"distillation": "syn-to-real", **ALIGNMENT}, _NETWORKS, phases),
     "MKD as in the paper": Row(),
-    "MKD": Row({}, _NETWORKS, _PHASES, claim=True),
+    "MKD": Row(ALIGNMENT, _NETWORKS, phases, claim=True),
+    "joint, norm per modality, two networks": Row(
+        {"scheme": "joint"}, {"segmentor_norm": "batch-per-stream"}, twin=True, claim=True
+    ),
     "oracle": Row({"scheme": "target-only"}, oracle=True, claim=True),
 }
 
@@ -272,9 +269,23 @@ def _read(kept: Path) -> list[dict[str, Any]]:
 
 def _find(entries: Sequence[dict[str, Any]], run: Run, settings: dict[str, Any]) -> dict[str, Any] | None:
     for entry in entries:
-        if all(entry[name] == value for name, value in vars(run).items()) and entry["settings"] == settings:
+        same = all(entry[name] == value for name, value in vars(run).items())
+        if same and _with_defaults(entry["settings"]) == settings:
             return entry
     return None
+
+
+def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a result; those that did not exist when it was kept have their defaults, which change nothing."""
+    defaults: dict[str, Any] = json.loads(json.dumps(asdict(TrainingConfig())))
+    completed = dict(settings)
+    for table in _TABLES:
+        found, default = settings.get(table), defaults[table]
+        if isinstance(found, dict):
+            completed[table] = {**default, **found}
+        elif isinstance(found, list):
+            completed[table] = [{**default[0], **one} if isinstance(one, dict) else one for one in found]
+    return completed
 
 
 def _settings(benchmark: Benchmark, run: Run, scale: Scale) -> dict[str, Any]:
@@ -298,7 +309,7 @@ def _config(
         networks=replace(scale.networks, **row.networks),
         method=replace(scale.method, **row.method),
         stages=(replace(scale.stage, steps=steps),),
-        phases=row.phases,
+        phases=row.phases(steps),
         augmentation=AugmentationConfig(),
         run=RunConfig(
             seed=run.pair + (_TWIN_SEED if twin else 0),
