@@ -7,9 +7,10 @@ import numpy as np
 import slicer
 import vtk
 from slicer.i18n import tr as _
+from slicer.i18n import translate
 from vtk.util import numpy_support
 
-from mkd_core.measure.clinical_figures import HeartGeometry, measure_geometry
+from mkd_core.measure.clinical_figures import AORTIC_NAMES, TRANSLATION_CONTEXT, HeartGeometry, measure_geometry
 from mkd_core.measure.heart_grid import HeartGrid
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.measure.vessel_diameter import (
@@ -28,7 +29,12 @@ from .segmentMeasurement import imageToWorld, labelmapOf, transformToWorld, voxe
 from .transformHardening import isUnderNonLinearTransform
 
 #: Roles under which a segmentation refers to the lines of its diameters.
-LINE_ROLES = {"AA": "MKDSegmentation.AortaDiameter", "PA": "MKDSegmentation.PulmonaryArteryDiameter"}
+LINE_ROLES = {
+    "AA": "MKDSegmentation.AortaDiameter",
+    "PA": "MKDSegmentation.PulmonaryArteryDiameter",
+    "arch": "MKDSegmentation.AorticArchDiameter",
+    "descending": "MKDSegmentation.DescendingAortaDiameter",
+}
 
 #: What measuring uses, in parts that each take a moment to import the first time.
 _LIBRARIES = (
@@ -250,6 +256,11 @@ def _merging(images: dict):
     return labels, matrix
 
 
+def diametersOf(geometry: HeartGeometry) -> dict:
+    """Return what was found of each diameter that there is a line for."""
+    return {"AA": geometry.aorta, "PA": geometry.pulmonary_artery, **geometry.aorta_beyond}
+
+
 def linesOf(segmentationNode) -> list:
     """Return the line nodes of the diameters of a segmentation that are in the scene."""
     lines = [segmentationNode.GetNodeReference(role) for role in LINE_ROLES.values()]
@@ -258,25 +269,31 @@ def linesOf(segmentationNode) -> list:
 
 def showLines(segmentationNode, geometry: HeartGeometry) -> None:
     """Show the measured diameters as lines in the views; those of before are moved, those that no longer are go."""
-    for key, diameter in (("AA", geometry.aorta), ("PA", geometry.pulmonary_artery)):
-        line = segmentationNode.GetNodeReference(LINE_ROLES[key])
+    diameters = diametersOf(geometry)
+    for key, role in LINE_ROLES.items():
+        line, diameter = segmentationNode.GetNodeReference(role), diameters.get(key)
         if not isinstance(diameter, VesselDiameter):
             if line is not None:
                 slicer.mrmlScene.RemoveNode(line)
             continue
         if line is None:
-            name = _("{structure} diameter").format(structure=BY_KEY[key].name)
+            name = _("{structure} diameter").format(structure=_vesselName(key))
             line = slicer.mrmlScene.AddNewNodeByClass(
                 "vtkMRMLMarkupsLineNode", slicer.mrmlScene.GenerateUniqueName(name)
             )
             line.CreateDefaultDisplayNodes()
-            line.GetDisplayNode().SetSelectedColor(*(channel / 255.0 for channel in BY_KEY[key].color))
+            color = BY_KEY.get(key, BY_KEY["DAo"]).color
+            line.GetDisplayNode().SetSelectedColor(*(channel / 255.0 for channel in color))
             line.SetLocked(True)  # a measurement, not something to drag
-            segmentationNode.SetNodeReferenceID(LINE_ROLES[key], line.GetID())
+            segmentationNode.SetNodeReferenceID(role, line.GetID())
         with slicer.util.NodeModify(line):
             line.RemoveAllControlPoints()
             for end in diameter.line:
                 line.AddControlPointWorld(vtk.vtkVector3d(*end))
+
+
+def _vesselName(key: str) -> str:
+    return BY_KEY[key].name if key in BY_KEY else translate(TRANSLATION_CONTEXT, AORTIC_NAMES[f"{key}_diameter"])
 
 
 def removeLines(segmentationNode) -> None:
