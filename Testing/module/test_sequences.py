@@ -129,6 +129,7 @@ def test_the_function_is_that_of_the_frames_computed_by_hand(panel, sequence, wo
     assert rows["Myocardial mass (g)"] == [f"{5 * 6 * 4 * 8 / 1000 * 1.05:.0f}", ""]
     assert "End-diastole is frame 1, end-systole frame 3." in panel.ui.functionWarningsLabel.text
     assert "Only 5 frames" in panel.ui.functionWarningsLabel.text
+    assert "Research use only" in panel.ui.functionWarningsLabel.text, "the figures stand in a section of their own"
 
 
 def test_a_click_on_a_volume_shows_the_frame_it_was_measured_in(panel, sequence, worker):

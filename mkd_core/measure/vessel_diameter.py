@@ -28,6 +28,9 @@ VENTRICLE_OF = {"AA": "LV", "PA": "RV"}
 #: Diameters outside are not a vessel's but a mistake, mm.
 PLAUSIBLE_MM = {"AA": (12.0, 90.0), "PA": (10.0, 70.0), "DAo": (10.0, 80.0)}
 
+#: Structures that decide what is found there.
+AORTA_KEYS = ("AA", "DAo", "PA", "LV")
+
 #: Where the aorta beyond its ascending part is measured, see :func:`aorta_diameters_steps`.
 AORTIC_LEVELS = ("arch", "descending")
 
@@ -139,7 +142,7 @@ def aorta_diameters_steps(grid: HeartGrid) -> Generator[None, None, dict[str, Ve
     """
     from scipy import ndimage
 
-    for key in ("AA", "DAo", "PA", "LV"):
+    for key in AORTA_KEYS:
         if not grid.mask(key).any():
             return dict.fromkeys(AORTIC_LEVELS, finding("figure_needs_structure", structure=key))
     found: dict[str, VesselDiameter | Finding] = {}
