@@ -169,10 +169,13 @@ def provenance(report: Report) -> dict[str, str]:
     """How a segmentation was made, as names and values."""
     name, version, sha256 = bundle_of(report)
     values: Mapping[str, Any] = report
+    detailed: Mapping[str, Any] = values.get("detail_weights") or {}
     told = {
         "software": f"mkd_core {values.get('version', '?')}",
         "weights": f"{name} {version}",
         "weights SHA-256": sha256,
+        "detailed weights": " ".join(str(detailed[key]) for key in ("name", "version") if key in detailed),
+        "detailed weights SHA-256": detailed.get("sha256"),
         "modality": values.get("modality"),
         "alignment": values.get("alignment"),
         "ensemble weight of S_real": values.get("ensemble_weight"),
