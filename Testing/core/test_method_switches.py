@@ -125,30 +125,39 @@ def test_s_syns_loss_can_be_kept_from_the_generator(make):  # noqa: F811
         assert model.segmentor_syn.factor.grad is not None
 
 
-def test_s_reals_judgement_of_translated_images_trains_their_generator_alone():
-    config = MethodConfig(semantic_weight=0.5)
+def test_what_segmentors_know_of_the_target_trains_the_generator_of_translated_images_alone():
     torch.manual_seed(0)
-    model = MutualDistillation(config, dataclasses.replace(SMALL, segmentor_norm="batch-per-stream"))
+    config, networks = MethodConfig(semantic_weight=0.5), dataclasses.replace(SMALL, segmentor_norm="batch-per-stream")
+    model = MutualDistillation(config, networks, precision=torch.float32)
     x_t, y_t, x_a, y_a = _pair(8)
-    statistics = {name: value.clone() for name, value in model.segmentor_real.named_buffers()}
     images = model.translate(x_t, x_a, "train")
-    found = model._semantic_loss(images, y_a, None, model.class_weights)
-    assert all(torch.equal(value, statistics[name]) for name, value in model.segmentor_real.named_buffers())
-    judge = copy.deepcopy(model.segmentor_real).eval()
-    select_stream(judge, "target")
-    assert found.item() == pytest.approx(
-        segmentation_loss(judge(images.a2t), y_a, model.class_weights).item(), rel=1e-5
-    )
-    assert model.segmentor_real.training
+    for judge in (model.segmentor_real, model.segmentor_syn):
+        as_it_is = copy.deepcopy(judge)
+        found = model._semantic_loss(judge, images, y_a, None, model.class_weights)
+        select_stream(as_it_is, "target")
+        expected = segmentation_loss(as_it_is.eval()(images.a2t), y_a, model.class_weights)
+        assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+        changed = zip(judge.state_dict().values(), as_it_is.state_dict().values())
+        assert judge.training and all(torch.equal(one, other) for one, other in changed)
     terms, _ = model.losses(x_t, y_t, x_a, y_a)
     model.zero_grad(set_to_none=True)
     terms["semantic"].backward()
-    touched = {
-        name for name, network in model.named_children() if any(p.grad is not None for p in network.parameters())
-    }
+    touched = {name for name, part in model.named_children() if any(one.grad is not None for one in part.parameters())}
     assert touched == {"generator_a2t"}
     assert "semantic" not in model.losses(x_t, y_t, x_a, y_a, StepPlan(generators="off"))[0]
-    assert "semantic" not in MutualDistillation(MethodConfig(), SMALL).losses(x_t, y_t, x_a, y_a)[0]
+
+
+@pytest.mark.parametrize(("plan", "judges"), [(StepPlan(distillation=None), 1), (StepPlan(cross_supervision=1.0), 2)])
+def test_only_segmentors_that_see_target_images_judge_translated_ones(monkeypatch, plan, judges):
+    model = MutualDistillation(MethodConfig(semantic_weight=0.5), SMALL, precision=torch.float32)
+    asked = []
+    monkeypatch.setattr(
+        model, "_semantic_loss", lambda judge, *others: asked.append(judge) or torch.tensor(2.0 * len(asked))
+    )
+    terms, _ = model.losses(*_pair(8), plan)
+    assert asked == [model.segmentor_real, model.segmentor_syn][:judges]
+    assert terms["semantic"].item() == pytest.approx(0.5 * (2.0 if judges == 1 else 3.0))
+    assert "semantic" not in MutualDistillation(MethodConfig(), SMALL).losses(*_pair(8))[0]
 
 
 def test_one_segmentor_can_learn_from_the_target_and_from_translated_images():
@@ -333,6 +342,24 @@ def test_a_bundle_carries_the_normalisation_and_inference_computes_what_training
         select_stream(network, stream)
         assert torch.allclose(logits, network(image), atol=1e-4)
     assert torch.equal(*found.values()) == (norm == "instance")
+
+
+def test_a_bundle_carries_generators_with_skips_and_inference_computes_what_training_did(tmp_path):
+    description = tiny_description()
+    description["networks"]["generator_t2a"] = {
+        "type": "generator",
+        "channels": 2,
+        "blocks": 1,
+        "levels": 2,
+        "skips": True,
+    }
+    bundle = save_bundle(tmp_path / "a.safetensors", description, random_state_dicts(description), "float32")
+    image = torch.rand(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    found = Executor(load_bundle(bundle.path, self_test=False), torch.device("cpu"), torch.float32).run(
+        "generator_t2a", image
+    )
+    network = bundle.network("generator_t2a")
+    assert network.skips and torch.allclose(found, network(image), atol=1e-5)
 
 
 # Partial labels

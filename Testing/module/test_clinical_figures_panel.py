@@ -326,3 +326,22 @@ def test_voxels_that_go_between_two_steps_do_no_harm(heart):
         segmentation.GetBinaryLabelmapInternalRepresentation(segmentId).Initialize()
     labels, _matrix, _structures = all_at_once(steps)
     assert np.array_equal(labels, expected) and labels.any()
+
+
+def test_lines_show_the_diameters_of_the_aorta_beyond_its_ascending_part_too(panel):
+    import slicer
+
+    from MKDSegmentationLib.scene.heartGeometry import linesOf, showLines
+
+    from mkd_core.measure.clinical_figures import HeartGeometry
+    from mkd_core.measure.messages import finding
+    from mkd_core.measure.vessel_diameter import VesselDiameter
+
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    missing = finding("figure_needs_structure", structure="AA")
+    arch = VesselDiameter(28.0, 27.0, 29.0, ((0.0, 0.0, 0.0), (28.0, 0.0, 0.0)), (0.0, 0.0, 1.0))
+    showLines(node, HeartGeometry(missing, missing, missing, {"arch": arch, "descending": missing}))
+    (line,) = linesOf(node)
+    assert line.GetName() == "Aortic arch diameter" and line.GetMeasurement("length").GetValue() == pytest.approx(28.0)
+    showLines(node, HeartGeometry(missing, missing, missing))
+    assert linesOf(node) == [] == lines()

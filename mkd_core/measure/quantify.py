@@ -172,7 +172,7 @@ def structure_warnings(structure: Structure, measurement: Measurement, limits: A
         found.append(finding("too_small", structure=key, **usual))
     if measurement.volume_ml > largest:
         found.append(finding("too_large", structure=key, **usual))
-    if measurement.components > 1:
+    if measurement.components > structure.usual_parts:
         found.append(finding("separate_parts", structure=key, count=measurement.components))
     if measurement.removed_ml > max(_REMOVED_ML, _REMOVED_FRACTION * measurement.volume_ml):
         found.append(finding("removed_parts", structure=key, removed_ml=measurement.removed_ml))

@@ -236,8 +236,8 @@ class MethodConfig:
     )
     semantic_weight: float = _setting(
         0.0,
-        "weight of S_real's loss on translated images, which trains G_a2t alone: what the assistant labels has to look "
-        "as S_real knows it from the target",
+        "weight of the loss on translated images of the segmentors that see target images, which trains G_a2t alone: "
+        "what the assistant labels has to look as they know it from the target",
         least=0.0,
     )
     clip: Literal["optimiser", "network"] = _setting(

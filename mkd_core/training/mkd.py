@@ -245,7 +245,9 @@ class MutualDistillation(nn.Module):
 
         terms = {name: supervised(name, stream) for name, stream in _OWN_STREAM.items()}
         if config.semantic_weight and plan.generators == "train":
-            terms["semantic"] = config.semantic_weight * self._semantic_loss(images, y_a, labelled.a, weights)
+            judges = [network for name, network in self._segmentors() if (name, "t") in logits]
+            found = [self._semantic_loss(judge, images, y_a, labelled.a, weights) for judge in judges]
+            terms["semantic"] = config.semantic_weight * torch.stack(found).mean()
         if plan.cross_supervision:
             for name, stream in _OTHER_STREAM.items():
                 terms[f"{name} on {stream}"] = plan.cross_supervision * supervised(name, stream)
@@ -266,19 +268,27 @@ class MutualDistillation(nn.Module):
         return terms
 
     def _semantic_loss(
-        self, images: Images, y_a: torch.Tensor, labelled: torch.Tensor | None, weights: torch.Tensor
+        self,
+        judge: nn.Module,
+        images: Images,
+        y_a: torch.Tensor,
+        labelled: torch.Tensor | None,
+        weights: torch.Tensor,
     ) -> torch.Tensor:
-        """Whether S_real, as it is at inference on target images, finds the assistant's labels in translated ones; only
-        G_a2t learns from it: Hoffman et al., "CyCADA: Cycle-Consistent Adversarial Domain Adaptation", ICML 2018, with
-        labels in the place of the pretrained network's answers.
+        """Whether a segmentor, as it is at inference on target images, finds the assistant's labels in translated ones;
+        only G_a2t learns from it: Hoffman et al., "CyCADA: Cycle-Consistent Adversarial Domain Adaptation", ICML 2018,
+        with labels in the place of the pretrained network's answers.
         """
-        learning = self.segmentor_real.training
-        select_stream(self.segmentor_real, "target")
-        self.segmentor_real.eval()
-        with _without_gradient(self.segmentor_real):
-            logits = segment(self.segmentor_real, images.a2t.float(), deep_supervision=False)
-        self.segmentor_real.train(learning)
+        learning = judge.training
+        select_stream(judge, "target")
+        judge.eval()
+        with _without_gradient(judge):
+            logits = segment(judge, images.a2t.float(), deep_supervision=False)
+        judge.train(learning)
         return supervision_loss(logits, y_a, labelled, weights)
+
+    def _segmentors(self) -> tuple[tuple[str, nn.Module], ...]:
+        return ("real", self.segmentor_real), ("syn", self.segmentor_syn)
 
     def discriminator_loss(self, images: Images) -> tuple[torch.Tensor, Terms]:
         """L_D of both discriminators on real images and on translated ones of this and earlier steps, and how often
@@ -317,7 +327,7 @@ class MutualDistillation(nn.Module):
         distillation terms that it takes part in, or on both; those of coarser levels follow them.
         """
         logits = {}
-        for name, network in (("real", self.segmentor_real), ("syn", self.segmentor_syn)):
+        for name, network in self._segmentors():
             others = [one.stream for one in distillations if name in (one.teacher, one.student)]
             streams = dict.fromkeys([_OWN_STREAM[name], *others, *(_NORM_STREAM if both_streams else ())])
             for stream in streams:

@@ -18,10 +18,10 @@ GENERATORS: dict[str, Any] = {
     "discriminator_halvings": 1,
 }
 
-#: S_real teaches G_a2t what target images look like, and the cycle does not hold it back.
+#: Segmentors teach G_a2t what target images look like, and the cycle does not hold it back.
 ALIGNMENT: dict[str, Any] = {"semantic_weight": 1.0, "cycle_weight": 2.0, "generator_lr": 2e-3}
 
-#: S_real has to know something before it can teach; generators that rest make images that are easier to learn from.
+#: Segmentors have to know something before they can teach, and images that change no more are easier to learn from.
 #: Lengths are thousandths of a run.
 _PHASES = (Phase(300, "off"), Phase(200), Phase(0, "frozen"))
 

@@ -26,13 +26,20 @@ from mkd_core.protocol import findings
 
 from ..run.incrementalTask import IncrementalTask
 from ..scene.findingTexts import findingText, researchUse
-from ..scene.heartGeometry import MeasuredHeart, geometrySteps, linesOf, removeLines, showLines, stateOfHeart
+from ..scene.heartGeometry import (
+    MeasuredHeart,
+    diametersOf,
+    geometrySteps,
+    linesOf,
+    removeLines,
+    showLines,
+    stateOfHeart,
+)
 from ..scene.heartView import jumpTo
 from ..scene.patientFacts import keepTyped, patientOf, phaseOf
 from .fittedTable import FittedTable
 
 _SEXES = ("", "F", "M")  # in the order of the combo box
-_LINE_KEYS = {"AA_diameter": "aorta", "PA_diameter": "pulmonary_artery"}
 _BULLSEYE_PX = 250
 
 
@@ -142,8 +149,8 @@ class ClinicalSection:
 
     def _onRowClicked(self, row: int, column: int) -> None:
         """Bring the slice views to the diameter in this row."""
-        name = _LINE_KEYS.get(self._figures[row].key) if row < len(self._figures) else None
-        diameter = getattr(self.geometry, name) if name and self.geometry is not None else None
+        key = self._figures[row].key.removesuffix("_diameter") if row < len(self._figures) else None
+        diameter = diametersOf(self.geometry).get(key) if self.geometry is not None else None
         if isinstance(diameter, VesselDiameter):
             first, second = diameter.line
             middle = [(a + b) / 2.0 for a, b in zip(first, second)]
@@ -173,9 +180,7 @@ class ClinicalSection:
         )
         self._fillTable()
         self._showNotes(patient)
-        ui.linesCheckBox.enabled = any(
-            isinstance(one, VesselDiameter) for one in (geometry.aorta, geometry.pulmonary_artery)
-        )
+        ui.linesCheckBox.enabled = any(isinstance(one, VesselDiameter) for one in diametersOf(geometry).values())
         wasBlocked = ui.linesCheckBox.blockSignals(True)
         ui.linesCheckBox.checked = bool(linesOf(self._segmentation))
         ui.linesCheckBox.blockSignals(wasBlocked)
