@@ -386,6 +386,14 @@ _EARLIER_NAMES = {"remarks": "warnings", "real_share": "ensemble_weight", "stray
 _STRUCTURE_FIGURES = ("volume_ml", "mass_g", "mean_intensity", "agreement", "removed_ml", "components")
 
 
+def weights_of(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name with version, and SHA-256, of each file of weights that took part: the bundle, and that for structures in
+    detail where there are such.  "?" where a report does not say.
+    """
+    files = [report.get("bundle") or {}, *([report["detail_weights"]] if report.get("detail_weights") else [])]
+    return [(f"{one.get('name', '?')} {one.get('version', '?')}", str(one.get("sha256", "?"))) for one in files]
+
+
 def parse_report(value: Any) -> Report:
     """A report as it came from a process or a file, checked so far that it can be shown.
 

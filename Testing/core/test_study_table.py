@@ -89,7 +89,10 @@ def test_a_row_tells_edited_structures_from_deleted_ones(heart):
 def test_a_row_holds_structures_in_detail_and_the_diameters_of_the_aorta_beyond_its_ascending_part(heart):
     structures = heart[2]["structures"] | {"LAA": {"volume_ml": 7.5, "agreement": 0.8}}
     arch = ClinicalFigure("arch_diameter", 28.5, "mm", 0, None, None)
-    found = study_row(heart[2] | {"structures": structures}, [arch], person="P 1", volume="CTA")
+    detail_weights = {"name": "veins", "version": "2", "sha256": "b" * 64}
+    report = heart[2] | {"structures": structures, "detail_weights": detail_weights}
+    found = study_row(report, [arch], person="P 1", volume="CTA")
+    assert found["weights"] == "tiny 1 + veins 2" and found["weights_sha256"].endswith(" " + "b" * 64)
     assert (found["LAA_ml"], found["LAA_agreement"], found["arch_diameter_mm"]) == ("7.5", "0.8", "28.5")
     assert found["CS_ml"] == found["descending_diameter_mm"] == ""
 

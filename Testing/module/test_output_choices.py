@@ -139,6 +139,7 @@ def test_structures_in_detail_are_chosen_told_and_become_segments_with_figures(i
         "detailed"
     )
     assert len(segmentation.GetSegmentation().GetSegmentIDs()) == 13
+    assert "Weights fake 0 + fake details 1" in panel.ui.provenanceLabel.text
     rows = {row[0]: row[1] for row in driving.tableTexts(panel.ui.resultsTable)}
     assert len(rows) == 13 and float(rows["Superior vena cava"]) > 0
     driving.followLink(panel.ui.choicesLabel)

@@ -13,6 +13,7 @@ from mkd_core.measure.cardiac_function import CardiacFunction
 from mkd_core.measure.clinical_figures import AORTIC_NAMES, NAMES, UNITS, ClinicalFigure
 from mkd_core.measure.messages import RESEARCH_USE, finding, refusal
 from mkd_core.measure.patient import CardiacPhase, Patient
+from mkd_core.protocol import weights_of
 from mkd_core.structures import DETAILED, STRUCTURES
 
 
@@ -76,7 +77,7 @@ def study_row(
         function: of the sequence that the volume is a frame of.
     """
     patient, phase = patient or Patient(), phase or CardiacPhase()
-    structures, bundle = report.get("structures") or {}, report.get("bundle") or {}
+    structures, weights = report.get("structures") or {}, weights_of(report) if report.get("bundle") else []
     values: dict[str, Any] = {
         "person": person,
         "volume": volume,
@@ -90,8 +91,8 @@ def study_row(
         "weight_kg": patient.weight_kg,
         "bsa_m2": patient.bsa_m2,
         **{state: _keys_in_state(structures, state) for state in ("edited", "deleted")},
-        "weights": f"{bundle.get('name', '')} {bundle.get('version', '')}".strip(),
-        "weights_sha256": bundle.get("sha256"),
+        "weights": " + ".join(name for name, _ in weights),
+        "weights_sha256": " ".join(sha256 for _, sha256 in weights),
         "program": report.get("version"),
         "segmented": report.get("date"),
         "use": RESEARCH_USE,
