@@ -35,6 +35,7 @@ def changed(**values) -> Evidence:
         (changed(segmented_ml=(0, 96, 42, 0, 0, 38, 0, 0), recognition=0.39), Verdict.NONE),  # a lump with a shell
         (changed(segmented_ml=(0, 601, 119, 49, 125, 0, 0, 0), recognition=0.69), Verdict.NONE),  # no wall
         (changed(segmented_ml=(0, 41, 0, 122, 80, 49, 41, 36), recognition=0.18), Verdict.CONFIRMED),  # a whole heart
+        (changed(segmented_ml=(0, 0, 267, 333, 463, 8, 77, 0), recognition=0.28), Verdict.NONE),  # two legs
         (changed(segmented_ml=(0, 9, 9, 9, 9, 9, 9, 0), recognition=0.3), Verdict.NONE),
         # a lump in a stack of thick slices, which looks the same in the mirror, and a heart, which does not
         (changed(is_unsure_stack=True, recognition=0.4, mirrored_recognition=0.4), Verdict.NONE),

@@ -41,9 +41,9 @@ _RECOGNISED_ALONE = 0.7
 _MORE_THAN_MIRRORED = 0.05
 _STRUCTURES_SEEN = 6
 
-#: From so many of the seven structures on the segmentors need no word of the localiser.  Ventricles alone, as a
-#: short-axis stack shows them, are seen in many a lump as well: there the localiser must recognise the heart too, and
-#: the left ventricle needs its wall.
+#: From so many of the seven structures on, the left ventricle among them, the segmentors need no word of the localiser:
+#: two legs are taken for all chambers but this one.  Ventricles alone, as a short-axis stack shows them, are seen in
+#: many a lump as well: there the localiser must recognise the heart too, and the left ventricle needs its wall.
 _MANY_STRUCTURES = 5
 
 #: A stack of thick slices is taken for short-axis slices that lost their directions if the localiser recognises a heart
@@ -131,7 +131,8 @@ def confirms(segmented_ml: Volumes, joint_agreement: float, recognition: float =
     if joint_agreement < CONFIRMED or not is_enough(segmented_ml, known):
         return False
     seen = [volume >= _LEAST_PART_ML for volume in segmented_ml]
-    if sum(seen[1:]) >= min(_MANY_STRUCTURES, known):
+    has_ventricle = seen[BY_KEY["LV"].label] or known < len(PARTS)
+    if sum(seen[1:]) >= min(_MANY_STRUCTURES, known) and has_ventricle:
         return True
     has_wall = seen[BY_KEY["Myo"].label] or not seen[BY_KEY["LV"].label] or known < len(PARTS)
     return recognition >= RECOGNISED and has_wall
