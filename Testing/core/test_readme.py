@@ -220,9 +220,30 @@ def test_the_tables_of_few_labels_were_measured(place, file):
         assert [float(cell) for cell in cells] == pytest.approx(means, abs=0.00051)
         assert int(steps) == row["steps"] and float(distance) == pytest.approx(row["HD95 (mm)"], abs=0.051)
         if name != "MKD":
-            one = over[name, int(labelled)]
-            mean, low, high = (100 * one[key] for key in ("mean", "low", "high"))
-            assert difference == f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+            assert difference == points(over[name, int(labelled)])
+
+
+#: Rows of the table in docs/method.md.
+SHOWN = {
+    "joint training, shared normalisation": "joint",
+    "joint training, statistics for each modality": "joint, norm per modality",
+    "CT alone": "target only",
+    "two networks of CT alone": "target only, two networks",
+    "CT alone with the method's computing": "target only, MKD's computing",
+}
+
+
+def test_what_was_shown_of_the_method_was_measured():
+    over = {one["over"]: one for one in results("scarce-labels.json")["comparisons"] if one["labelled"] == 4}
+    table = TEXTS[ROOT / "docs" / "method.md"].split("| the ensemble minus |")[1].split("\n\n")[0].splitlines()[2:]
+    cells = dict([cell.strip() for cell in line.strip("|").split("|")] for line in table)
+    assert cells == {name: points(over[row]) for name, row in SHOWN.items()}
+
+
+def points(one):
+    """A difference with its interval."""
+    mean, low, high = (100 * one[key] for key in ("mean", "low", "high"))
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def test_the_table_of_variants_was_measured():
