@@ -1,7 +1,7 @@
 """How good are the structures in detail?  Rendered test hearts of both modalities, and a real CT.
 
     python -m Testing.benchmarks.details [--hearts 40] [--first 201] [--data FOLDER] [--json FILE] [--pictures FOLDER]
-    [--weights FILE]
+    [--weights FILE] [--write-limits]
 
 Dice of each structure within the box round the heart that is segmented: beyond it vessels go on, and nothing is
 labelled.  What lies behind the heart's own tissue map does not count: many maps cut the descending aorta lengthwise
@@ -26,7 +26,7 @@ from mkd_core.errors import MKDError
 from mkd_core.inference import pipeline
 from mkd_core.io import preview
 from mkd_core.io.atomic import write_text
-from mkd_core.io.detail_weights import default_details, load_details
+from mkd_core.io.detail_weights import default_details, load_details, save_details
 from mkd_core.protocol import IN_DETAIL, MODALITIES, Report, SegmentationOptions
 from mkd_core.structures import DETAILED, STRUCTURES, labelled
 from mkd_core.synthesis import synthesize
@@ -176,6 +176,11 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     parser.add_argument("--first", type=int, default=201, help="number of the first heart")
     parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--weights", type=Path, help="detailed weights; default those shipped")
+    parser.add_argument(
+        "--write-limits",
+        action="store_true",
+        help="write the thresholds of agreement into the description of --weights",
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--pictures", type=Path, help="folder for pictures of every case")
     options = parser.parse_args(arguments)
@@ -202,6 +207,10 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     if hearts:
         image, _ = synthesize(sitk.ReadImage(str(hearts[0])), "CT", _FIRST_SEED)
         figures["CPU seconds added"] = round(seconds_added(bundle, image, "CT"), 2)
+    if options.write_limits and options.weights:
+        agreement = {modality: figures[f"agreement limits {modality}"] for modality in MODALITIES}
+        quality = {**weights.metadata["quality"], "agreement": agreement}
+        save_details(options.weights, {**weights.metadata, "quality": quality}, weights.network())
     figures["aims"] = [
         {
             "what": f"{name}: mean Dice",

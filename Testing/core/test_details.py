@@ -160,6 +160,9 @@ def test_what_the_seven_cut_off_from_a_structure_goes_and_veins_come_in_several_
     for key, parts, codes in (("PV", 4, []), ("SVC", 2, ["separate_parts"]), ("DAo", 3, ["separate_parts"])):
         measured = Measurement(30.0, 100.0, touches_border=False, components=parts, agreement=0.9, centre=None)
         assert [one.code for one in structure_warnings(BY_KEY[key], measured, limits)] == codes
+    at_edge = dataclasses.replace(measured, touches_border=True, components=1)
+    for key, codes in (("IVC", []), ("CS", ["touches_border", "too_large"]), ("PA", ["touches_border"])):
+        assert [one.code for one in structure_warnings(BY_KEY[key], at_edge, limits)] == codes
 
 
 def test_options_cross_processes_as_plain_values():

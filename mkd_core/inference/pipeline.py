@@ -134,14 +134,14 @@ def segment(
 
         clock.enter("restore", "Bringing the result to the volume's grid")
         labels, block = _restore(prediction.probabilities, grid, volume, clock)
-        detailed = None
+        detailed, executors = None, [executor]
         if detail_weights is not None:
-            detail_executor = _executor(detail_weights, options)
-            detailed = _in_detail(run, found, detail_executor, detail_weights, detail_keys, labels)
+            executors.append(_executor(detail_weights, options))
+            detailed = _in_detail(run, found, executors[-1], detail_weights, detail_keys, labels)
 
     clock.enter("measure", "Measuring")
     of_structures, doubts = _measure(run, found, labels, block)
-    warnings += doubts + _warnings_of_run(executor, found.is_cut)
+    warnings += doubts + _warnings_of_run(executors, found.is_cut)
     structures = bundle.structures
     if detailed is not None and detail_weights is not None:
         labels, structures = detailed.labels, detailed.structures
@@ -418,9 +418,13 @@ def _report(
     return report
 
 
-def _warnings_of_run(executor: Executor, is_cut: bool) -> list[Finding]:
+def _warnings_of_run(executors: Sequence[Executor], is_cut: bool) -> list[Finding]:
     """What the run itself gives reason to doubt."""
-    happened = {"box_too_small": is_cut, "fell_back": executor.fell_back, "was_split": executor.was_split}
+    happened = {
+        "box_too_small": is_cut,
+        "fell_back": any(executor.fell_back for executor in executors),
+        "was_split": any(executor.was_split for executor in executors),
+    }
     return [finding(code) for code, is_so in happened.items() if is_so]
 
 

@@ -167,7 +167,7 @@ def structure_warnings(structure: Structure, measurement: Measurement, limits: A
     smallest, largest = structure.plausible_ml
     usual: dict[str, Any] = {"smallest_ml": smallest, "largest_ml": largest}
     if measurement.touches_border:
-        found.append(finding("touches_border", structure=key))
+        found += [] if structure.open_ended else [finding("touches_border", structure=key)]
     elif measurement.volume_ml < smallest:
         found.append(finding("too_small", structure=key, **usual))
     if measurement.volume_ml > largest:
