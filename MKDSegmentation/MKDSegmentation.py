@@ -152,7 +152,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._choices = lib.OutputChoices(ui)
         self._computing = lib.ComputingSettings(ui, onChanged=self._updatePanel)
         self._weights = lib.WeightsSettings(ui, onChanged=self._onWeightsChanged)
-        self._choices.offer(self._weights.structures)
+        self._choices.offer(self._weights.structures, self._weights.structuresInDetail)
         self._download = lib.WeightsDownload(
             ui, onDownloaded=self._weights.choose, onFolderChanged=self._weights.refresh
         )
@@ -233,7 +233,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._outcome = None
         self._warmTimer.stop()  # the run starts the process itself, and one that is cancelled leaves none
         self._weights.refresh()  # the file may have gone or changed since it was chosen
-        self._choices.offer(self._weights.structures)
+        self._choices.offer(self._weights.structures, self._weights.structuresInDetail)
         return self._currentState(), self._chosenOptions()
 
     def onSwitchModality(self, modality: str) -> None:
@@ -385,7 +385,7 @@ class MKDSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._parameterNode.heartBox = None
 
     def _onWeightsChanged(self) -> None:
-        self._choices.offer(self._weights.structures)
+        self._choices.offer(self._weights.structures, self._weights.structuresInDetail)
         self._updatePanel()
 
     def _onSelectedNodeModified(self, caller=None, event=None) -> None:

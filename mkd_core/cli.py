@@ -40,15 +40,18 @@ from mkd_core.measure.messages import describe, finding, refusal
 from mkd_core.protocol import (
     ASSISTANT_POLICIES,
     DEVICES_IN_WORDS,
+    IN_DETAIL,
     MODALITIES,
     PRECISIONS,
     SEGMENTORS,
+    STRUCTURE_SETS,
     TARGET_POLICIES,
+    WHOLE_HEART,
     Report,
     SegmentationOptions,
     findings,
 )
-from mkd_core.structures import BY_KEY, STRUCTURES, labelled
+from mkd_core.structures import BY_KEY, DETAILED, STRUCTURES, labelled
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -216,7 +219,13 @@ def _add_segment(commands: _Commands) -> None:
         metavar=("X0", "X1", "Y0", "Y1", "Z0", "Z1"),
         help="segment this box round the heart, LPS mm, instead of looking for the heart",
     )
-    command.add_argument("--structures", nargs="+", metavar="KEY", help="only these structures")
+    command.add_argument(
+        "--structures",
+        nargs="+",
+        metavar="SET|KEY",
+        help=f"{WHOLE_HEART}: those that the weights know (default); {IN_DETAIL}: besides {', '.join(DETAILED)}; "
+        "or keys of the structures wanted",
+    )
     command.add_argument(
         "--segmentor",
         choices=SEGMENTORS,
@@ -410,7 +419,7 @@ def _segment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
         chosen.precision,
         chosen.threads,
         chosen.alignment,
-        tuple(chosen.structures) if chosen.structures else None,
+        _structures_wanted(chosen.structures),
         segmentor=chosen.segmentor,
         with_disagreement=chosen.disagreement is not None,
         with_aligned=chosen.aligned is not None,
@@ -604,6 +613,12 @@ class _ProgressLine:
                 print(text, end="", file=sys.stderr, flush=True)
             except OSError:  # the terminal is gone; the work is not
                 self._enabled = False
+
+
+def _structures_wanted(words: Sequence[str] | None) -> tuple[str, ...] | str:
+    if not words:
+        return WHOLE_HEART
+    return words[0] if len(words) == 1 and words[0] in STRUCTURE_SETS else tuple(words)
 
 
 def _print_report(report: Report) -> None:

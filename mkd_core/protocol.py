@@ -39,6 +39,11 @@ DEVICE_KINDS = ("auto", "cpu", "cuda", "mps")
 #: The same in words, for help texts.
 DEVICES_IN_WORDS = "auto, cpu, cuda, cuda:N or mps"
 
+#: Sets of structures that can be asked for by name: what the weights know by themselves, the seven of whole-heart
+#: segmentation with those that come with the project; and these with the structures in detail.
+WHOLE_HEART, IN_DETAIL = "whole-heart-7", "detailed"
+STRUCTURE_SETS = (WHOLE_HEART, IN_DETAIL)
+
 #: Number formats of the networks; "auto" takes bfloat16 where the device computes in it.
 Precision = Literal["auto", "float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "bfloat16")
@@ -127,7 +132,8 @@ class SegmentationOptions:
         threads: CPU threads, None for all cores.
         alignment: what the segmentors see, None for what the bundle says: one of :data:`TARGET_POLICIES` for volumes
             of the target modality, of :data:`ASSISTANT_POLICIES` for the other.
-        structures: keys of the structures wanted, None for all that the bundle knows.
+        structures: one of :data:`STRUCTURE_SETS`, or keys of the structures wanted, those in detail among them; None is
+            the first set.
         segmentor: whose prediction is the output, one of :data:`SEGMENTORS`.
         with_disagreement: also return the map of disagreement of the two segmentors.
         with_aligned: also return the volume as the generators rendered it.
@@ -142,7 +148,7 @@ class SegmentationOptions:
     precision: str = "auto"
     threads: int | None = None
     alignment: str | None = None
-    structures: tuple[str, ...] | None = None
+    structures: tuple[str, ...] | str | None = WHOLE_HEART
     segmentor: str = "ensemble"
     with_disagreement: bool = False
     with_aligned: bool = False
@@ -152,7 +158,19 @@ class SegmentationOptions:
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values, ready for JSON."""
         values = dataclasses.asdict(self)
-        return values | {name: None if values[name] is None else list(values[name]) for name in _LISTS}
+        return values | {name: list(value) for name in _LISTS if isinstance(value := values[name], tuple)}
+
+    def keys_wanted(self, known: Sequence[str], detailed: Sequence[str]) -> list[str]:
+        """Keys of the structures wanted, in the order of the labels.
+
+        Args:
+            known: keys that the bundle knows.
+            detailed: keys that the network for structures in detail knows.
+        """
+        if self.structures in (None, WHOLE_HEART):
+            return list(known)
+        both = [*known, *(key for key in detailed if key not in known)]
+        return both if self.structures == IN_DETAIL else [key for key in both if key in (self.structures or ())]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SegmentationOptions:
@@ -166,7 +184,7 @@ class SegmentationOptions:
             "precision": str,
             "threads": int,
             "alignment": str,
-            "structures": (list, tuple),
+            "structures": (list, tuple, str),
             "segmentor": str,
             "with_disagreement": bool,
             "with_aligned": bool,
@@ -180,7 +198,7 @@ class SegmentationOptions:
             if not (isinstance(value, kinds[name]) or (value is None and name in optional)):
                 raise _refusal("option_value", option=name, value=_short(value))
         structures = values.get("structures")
-        if structures is not None and not all(isinstance(key, str) for key in structures):
+        if isinstance(structures, (list, tuple)) and not all(isinstance(key, str) for key in structures):
             raise _refusal("option_no_keys")
         box = values.get("box_mm")
         if box is not None and not _is_box(box):
@@ -188,7 +206,7 @@ class SegmentationOptions:
         frame = values.get("first_frame")
         if frame is not None and not _is_first_frame(frame):
             raise _refusal("option_value", option="first_frame", value=_short(frame))
-        tuples = {name: tuple(values[name]) for name in _LISTS if values.get(name) is not None}
+        tuples = {name: tuple(values[name]) for name in _LISTS if isinstance(values.get(name), (list, tuple))}
         return cls(**{**values, **tuples})
 
     def check(self, modality: str, target: str, structures: Sequence[str]) -> None:
@@ -197,7 +215,7 @@ class SegmentationOptions:
         Args:
             modality: of the volume.
             target: modality that the bundle's segmentors work on.
-            structures: keys of the structures that the bundle knows.
+            structures: keys of all structures that can be asked for.
 
         Raises:
             InputError: with the values that exist.
@@ -207,9 +225,11 @@ class SegmentationOptions:
             raise _refusal(
                 "option_alignment", value=_short(self.alignment), modality=modality, choices=", ".join(policies)
             )
-        unknown = [key for key in self.structures or () if key not in structures]
+        is_set = isinstance(self.structures, str)
+        named, choices = ([self.structures], STRUCTURE_SETS) if is_set else (self.structures or (), structures)
+        unknown = [key for key in named if key not in choices]
         if unknown:
-            raise _refusal("option_structure", value=_short(unknown[0]), choices=", ".join(structures))
+            raise _refusal("option_structure", value=_short(unknown[0]), choices=", ".join(choices))
         if self.segmentor not in SEGMENTORS:
             raise _refusal("option_segmentor", value=_short(self.segmentor), choices=", ".join(SEGMENTORS))
         if self.threads is not None and (isinstance(self.threads, bool) or not 1 <= self.threads <= MAX_THREADS):
@@ -355,6 +375,7 @@ class Report(TypedDict):
     heart_box_mm: dict[str, list[float]]  # corners "low" and "high", LPS
     # for a heart: "verdict", "recognition", "joint_agreement", "orientation" in which it is recognised best
     evidence: NotRequired[dict[str, float | str]]
+    detail_weights: NotRequired[BundleIdentity]  # where structures in detail were segmented
     date: NotRequired[str]  # when it came into the scene, ISO 8601
     reproduce: NotRequired[dict[str, Any]]  # written by the command line
 
@@ -363,6 +384,14 @@ class Report(TypedDict):
 _EARLIER_NAMES = {"remarks": "warnings", "real_share": "ensemble_weight", "stray_ml": "removed_ml"}
 
 _STRUCTURE_FIGURES = ("volume_ml", "mass_g", "mean_intensity", "agreement", "removed_ml", "components")
+
+
+def weights_of(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name with version, and SHA-256, of each file of weights that took part: the bundle, and that for structures in
+    detail where there are such.  "?" where a report does not say.
+    """
+    files = [report.get("bundle") or {}, *([report["detail_weights"]] if report.get("detail_weights") else [])]
+    return [(f"{one.get('name', '?')} {one.get('version', '?')}", str(one.get("sha256", "?"))) for one in files]
 
 
 def parse_report(value: Any) -> Report:
@@ -383,7 +412,7 @@ def parse_report(value: Any) -> Report:
         if not all(_is_figure(figures.get(name)) for name in _STRUCTURE_FIGURES):
             raise ProtocolError(f"The report on “{key}” holds what is not a number.")
         structures[key] = figures | {"warnings": _warnings(figures)}
-    for part in ("bundle", "options", "timings_s", "input"):
+    for part in ("bundle", "detail_weights", "options", "timings_s", "input"):
         table = report.get(part)
         if table is not None and any(
             isinstance(item, dict) for item in _table(table, f"“{part}” of the report").values()

@@ -9,7 +9,7 @@ import slicer
 from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 
-from mkd_core.protocol import MODALITIES, SEGMENTORS, SegmentationOptions
+from mkd_core.protocol import MODALITIES, SEGMENTORS, STRUCTURE_SETS, WHOLE_HEART, SegmentationOptions
 
 
 @parameterNodeWrapper
@@ -20,6 +20,7 @@ class MKDSegmentationParameterNode:
     outputSegmentation - the node that receives the structures; none means that a new one is made.
     modality - what kind of image the input volume is.
     heartBox - box round the heart that the user drew; none means that the heart is found automatically.
+    structureSet - whether structures in detail are wanted besides those that the weights know.
     excludedStructures - keys of the structures that are not wanted, separated by blanks.
     segmentor - whose output counts: both together, S_real's or S_syn's.
     withDisagreement - also give a volume that shows where the two segmentors differ.
@@ -30,6 +31,7 @@ class MKDSegmentationParameterNode:
     outputSegmentation: vtkMRMLSegmentationNode
     heartBox: vtkMRMLMarkupsROINode
     modality: Annotated[str, Choice(list(MODALITIES))] = "CT"
+    structureSet: Annotated[str, Choice(list(STRUCTURE_SETS))] = WHOLE_HEART
     excludedStructures: str = ""
     segmentor: Annotated[str, Choice(list(SEGMENTORS))] = "ensemble"
     withDisagreement: bool = False
@@ -41,7 +43,7 @@ def forgetUnknownChoices(node) -> None:
 
     :param node: the vtkMRMLScriptedModuleNode under the parameter node.
     """
-    for name, choices in (("modality", MODALITIES), ("segmentor", SEGMENTORS)):
+    for name, choices in (("modality", MODALITIES), ("segmentor", SEGMENTORS), ("structureSet", STRUCTURE_SETS)):
         if node.GetParameter(name) not in ("", *choices):
             node.UnsetParameter(name)
 
@@ -142,7 +144,8 @@ class RunOptions:
     modality - "CT" or "MR".
     device - "auto", "cpu", "cuda", "cuda:1", "mps".
     weightsPath - weights bundle; empty for the one that comes with the extension.
-    structures - keys of the structures wanted (see mkd_core.structures); None for all seven.
+    structures - keys of the structures wanted (see mkd_core.structures), or the name of a set of them (see
+        mkd_core.protocol); None for those that the weights know.
     segmentor - whose output counts: "ensemble" of both, "real" for S_real alone, "synthetic" for S_syn alone.
     withDisagreement - also give a volume that shows where the two segmentors differ, 0 to 1.
     withAligned - also give the volume as image alignment rendered it.
@@ -158,7 +161,7 @@ class RunOptions:
     modality: str = "CT"
     device: str = "auto"
     weightsPath: str = ""
-    structures: tuple | None = None
+    structures: tuple | str | None = None
     segmentor: str = "ensemble"
     withDisagreement: bool = False
     withAligned: bool = False

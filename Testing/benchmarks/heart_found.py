@@ -110,6 +110,9 @@ _HALVES = {
     "middle, MR": ("mr_left_atrium/mr_004_image.nii.gz", "MR", {"z": (15, 95), "y": (5, 70), "x": (15, 105)}),
 }
 
+# Real MR of which stacks of thick slices are made that keep their directions.
+_STACKED = ("mr_cine_4d/phase_00.nii.gz", "mr_left_atrium/mr_004_image.nii.gz", "mr_refused/mr_00_image.nii.gz")
+
 #: Slices of stacks that are made of volumes, mm.
 _STACK_MM = (8.0, 10.0)
 
@@ -134,6 +137,13 @@ def with_heart(data: Path) -> Iterator[Case]:
     for name, (file, modality, bounds) in _HALVES.items():
         if (data / file).exists():
             yield Case(name, modality, True, lambda file=file, bounds=bounds: _piece(data / file, **bounds))
+    for file in _STACKED:
+        for axis in range(3):
+            if (data / file).exists():
+                name = f"{file.split('/')[0]} in slices along {'xyz'[axis]}"
+                yield Case(
+                    name, "MR", True, lambda file=file, axis=axis: _stack(sitk.ReadImage(str(data / file)), axis)
+                )
 
 
 def unseen(data: Path) -> Iterator[Case]:
@@ -188,7 +198,7 @@ def stacks(data: Path) -> Iterator[Case]:
     for number, (name, make) in enumerate(volumes):
         for axis in (number % 3,) if name.startswith("lump") else range(3):
             yield from _stack_case(f"{name}, stack along {'xyz'[axis]}", make(), axis, _STACK_MM[0])
-    others = [*abdomens(data), *pieces_without_heart(data), *phantoms()]
+    others = [*phantoms(), *abdomens(data), *pieces_without_heart(data)]
     others = [case for case in others if case.modality == "CT" and not case.name.startswith("lump")]
     for number, case in enumerate(others):
         axis, slices_mm = number % 3, _STACK_MM[number % 2]
@@ -197,17 +207,17 @@ def stacks(data: Path) -> Iterator[Case]:
 
 def _stack_case(name: str, image: sitk.Image, axis: int, slices_mm: float) -> Iterator[Case]:
     stack = _stack(image, axis, slices_mm)
+    stack = _image(sitk.GetArrayFromImage(stack), stack.GetSpacing()[::-1])
     if min(stack.GetSize()) >= MIN_SIDE:
         yield Case(name, "MR", False, lambda: stack)
 
 
-def _stack(image: sitk.Image, axis: int, slices_mm: float) -> sitk.Image:
-    """A volume as thick slices across an axis, and without directions."""
+def _stack(image: sitk.Image, axis: int, slices_mm: float = _STACK_MM[0]) -> sitk.Image:
+    """A volume as thick slices across an axis, with its directions."""
     factors = [1, 1, 1]
     factors[axis] = max(1, round(slices_mm / image.GetSpacing()[axis]))
     thick = sitk.BinShrink(sitk.Cast(image, sitk.sitkFloat32), factors)
-    thick = sitk.PermuteAxes(thick, [other for other in range(3) if other != axis] + [axis])
-    return _image(sitk.GetArrayFromImage(thick), thick.GetSpacing()[::-1])
+    return sitk.PermuteAxes(thick, [other for other in range(3) if other != axis] + [axis])
 
 
 def _as_mr(image: sitk.Image) -> sitk.Image:

@@ -30,6 +30,27 @@ def measured(labels: np.ndarray, affine: np.ndarray) -> HeartGeometry:
     return measure_geometry(HeartGrid.of(labels, affine, STRUCTURES))
 
 
+def test_a_grid_is_the_same_for_what_does_not_depend_on_the_structure_that_changed():
+    affine, shape = turned((2.0, 2.0, 2.0), (0.0, 0.0, 0.0), (86, 86, 86))
+    labels = phantom(affine, shape)
+    grid = HeartGrid.of(labels, affine, STRUCTURES)
+    other = labels.copy()
+    inside = np.argwhere(labels == BY_KEY["LA"].label)
+    other[tuple(inside[len(inside) // 2])] = 0
+    changed = HeartGrid.of(other, affine, STRUCTURES)
+    assert changed.is_same_for(grid, ("AA", "LV")) and changed.is_same_for(grid, ("PA", "RV"))
+    shifted = affine.copy()
+    shifted[2, 3] += 1.0
+    for same, keys in (
+        (changed, ("LV", "LA")),
+        (HeartGrid.of(labels, shifted, STRUCTURES), ("AA",)),
+        (HeartGrid.of(labels, affine, STRUCTURES, at_edge={"AA"}), ("AA",)),
+        (HeartGrid.of(labels[:60], affine, STRUCTURES), ("LV",)),
+    ):
+        assert not same.is_same_for(grid, keys), keys
+    assert not grid.is_same_for(None, ())
+
+
 GRIDS = {
     "upright": turned((2.0, 2.0, 2.0), (0.0, 0.0, 0.0), (86, 86, 86)),
     "oblique, thick slices": turned((1.6, 1.6, 2.5), size=(72, 108, 108)),

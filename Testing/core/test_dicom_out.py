@@ -19,7 +19,7 @@ from mkd_core.inference import pipeline
 from mkd_core.io import dicom, dicom_out
 from mkd_core.io.atomic import OutputFiles, made_here
 from mkd_core.measure.messages import describe, finding
-from mkd_core.structures import BY_KEY, STRUCTURES
+from mkd_core.structures import BY_KEY, DETAILED, STRUCTURES, labelled
 from Testing.support.dicom_checks import errors_by_dciodvfy, labels_of, report_by_dcmqi, segments_by_dcmqi
 from Testing.support.dicom_exports import write_enhanced, write_export
 from Testing.support.known_heart import known_volume
@@ -127,6 +127,30 @@ def test_labels_read_back_by_dcmqi_are_ours_voxel_by_voxel(tmp_path, kind, store
     assert np.array_equal(labels_of(images, image), expected)
     described = [segment for segment in described if segment["labelID"]]
     assert [segment["SegmentLabel"] for segment in described] == [BY_KEY[key].name for key in KEYS[:6]]
+
+
+def test_structures_in_detail_are_segments_with_codes_of_their_own_and_the_weights_that_found_them(tmp_path):
+    series, image, _ = exported("axial", tmp_path / "in")
+    every = labelled((*KEYS, *DETAILED))
+    voxels = (np.arange(np.prod(image.GetSize())) % (len(every) + 1)).astype(np.uint8).reshape(image.GetSize()[::-1])
+    labels = sitk.GetImageFromArray(voxels)
+    labels.CopyInformation(image)
+    report = report_of(labels)
+    lv = report["structures"]["LV"]
+    report["structures"] |= {key: lv | {"agreement": None, "warnings": []} for key in DETAILED}
+    report["labels"] = {structure.key: structure.label for structure in every}
+    report["detail_weights"] = {"name": "small", "version": "0.1", "sha256": "cd" * 32}
+    seg, measured = write(tmp_path / "out.dcm", series, labels, report)
+    assert errors_by_dciodvfy(seg) == [] and errors_by_dciodvfy(measured) == []
+    read = pydicom.dcmread(seg)
+    found = [
+        (one.SegmentLabel, one.SegmentedPropertyTypeCodeSequence[0].CodeValue, one.SegmentNumber)
+        for one in read.SegmentSequence
+    ]
+    assert found == [(one.name, one.code[1], one.label) for one in every]
+    assert len({code for _name, code, _number in found}) == len(every)
+    told = read.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0].AlgorithmParameters
+    assert "small 0.1" in str(told) and "cd" * 32 in str(told)
 
 
 def frames_referred_to(seg: Path) -> set[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -260,6 +261,13 @@ def handed_in_mr() -> KnownBundle:
     return in_mr(handed())
 
 
+class Unsure(Handed):
+    """A localiser that is sure of nothing."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.base(image).clamp(min=-3.0) * 0.4
+
+
 class OneWay(Handed):
     """A localiser that sees nothing in a heart that lies otherwise than the known one."""
 
@@ -351,6 +359,19 @@ def test_only_stacks_of_thick_mr_slices_are_tried_as_short_axis_ones():
     assert not localisation.may_be_short_axis(volume((3.0, 3.0, 4.0)), "MR")
 
 
+def test_a_heart_that_is_confirmed_as_the_stack_lies_is_not_looked_for_in_turned_slices(monkeypatch):
+    tried: list[int] = []
+    monkeypatch.setattr(heart_search, "_confirmed_in", lambda ways, *_: tried.append(len(ways)))
+    image, _ = short_axis_stack(0, keeps_directions=False)
+    for bundle in (
+        in_mr(KnownBundle(localiser=Unsure())),
+        in_mr(KnownBundle(localiser=Unsure(), segmentor_syn=Blind())),
+    ):
+        with contextlib.suppress(NoHeartError):
+            mkd_core.segment(image, bundle, modality="MR", options=PLAIN)
+    assert tried == [2, 2, 14]
+
+
 def test_later_frames_of_a_turned_stack_are_tried_as_such_first(monkeypatch):
     tried: list[int] = []
     monkeypatch.setattr(heart_search, "_confirmed_in", lambda ways, *_: tried.append(len(ways)))
@@ -358,7 +379,7 @@ def test_later_frames_of_a_turned_stack_are_tried_as_such_first(monkeypatch):
     for first in ("short axis", "short axis, turned"):
         options = dataclasses.replace(PLAIN, first_frame=(first, 0.7))
         mkd_core.segment(image, handed_in_mr(), modality="MR", options=options)
-    assert tried == [2, 14, 14, 2]
+    assert tried == [2, 14, 2]
 
 
 def test_frames_of_one_stack_are_all_taken_for_short_axis_slices_or_none():

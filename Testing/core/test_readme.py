@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import struct
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from mkd_core.structures import DETAILED
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -149,6 +152,20 @@ def test_the_dice_that_are_shown_were_measured(text, modality):
         figures = measured[blocks.get(name, "ensemble")]
         assert cells == [f"{figures[key]:.3f}" for key in ("LV", "RV", "LA", "RA", "Myo", "AA", "PA", "mean")]
     assert len(lines) == (3 if text is MODEL_CARD else 1)
+
+
+def test_the_dice_in_detail_of_the_model_card_were_measured_with_the_weights_that_are_shipped():
+    measured = results("detailed.json")
+    weights = (ROOT / "mkd_core" / "weights" / "detailed.safetensors").read_bytes()
+    assert hashlib.sha256(weights).hexdigest() == measured["weights"]["sha256"]
+    for modality in ("CT", "MR"):
+        figures = measured[f"rendered {modality}"]
+        [row] = rows(MODEL_CARD, f"{figures['cases']} rendered {modality}, in detail")
+        assert row[1:] == [f"{figures[key]:.3f}" for key in (*DETAILED, "mean")]
+    [row] = rows(MODEL_CARD, "real CT, in detail")
+    figures = measured["real CT"] | {"DAo": measured["real CT"]["aorta"], "CS": None}
+    assert row[1:] == ["–" if figures[key] is None else f"{figures[key]:.3f}" for key in (*DETAILED, "mean")]
+    assert f"adds {measured['CPU seconds added']:.1f} CPU seconds" in MODEL_CARD
 
 
 def test_the_aims_of_the_model_card_were_measured():

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from mkd_core.errors import InputError
 from mkd_core.measure.cardiac_function import cardiac_function
-from mkd_core.measure.clinical_figures import NAMES
+from mkd_core.measure.clinical_figures import NAMES, ClinicalFigure
 from mkd_core.measure.heart_page import heart_page
 from mkd_core.measure.messages import finding
 from mkd_core.measure.patient import CardiacPhase, Patient
@@ -84,6 +84,17 @@ def test_a_row_tells_edited_structures_from_deleted_ones(heart):
     found = row(heart, report=heart[2] | {"structures": structures})
     assert (found["edited"], found["deleted"]) == ("LA", "RA PA")
     assert found["LA_ml"] == "60" and found["RA_ml"] == ""
+
+
+def test_a_row_holds_structures_in_detail_and_the_diameters_of_the_aorta_beyond_its_ascending_part(heart):
+    structures = heart[2]["structures"] | {"LAA": {"volume_ml": 7.5, "agreement": 0.8}}
+    arch = ClinicalFigure("arch_diameter", 28.5, "mm", 0, None, None)
+    detail_weights = {"name": "veins", "version": "2", "sha256": "b" * 64}
+    report = heart[2] | {"structures": structures, "detail_weights": detail_weights}
+    found = study_row(report, [arch], person="P 1", volume="CTA")
+    assert found["weights"] == "tiny 1 + veins 2" and found["weights_sha256"].endswith(" " + "b" * 64)
+    assert (found["LAA_ml"], found["LAA_agreement"], found["arch_diameter_mm"]) == ("7.5", "0.8", "28.5")
+    assert found["CS_ml"] == found["descending_diameter_mm"] == ""
 
 
 def test_rows_are_added_and_texts_keep_their_characters(heart, tmp_path):

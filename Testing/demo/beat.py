@@ -96,7 +96,7 @@ def picture(panel, volume, width: int = 440, height=None):
 
     from MKDSegmentationLib.scene.frameSequence import FrameSequence
 
-    from Testing.harness import plot_view, views
+    from Testing.harness import driving, plot_view, views
     from Testing.support.panel_driving import waitForClinicalFigures
 
     frames = FrameSequence.of(volume)
@@ -107,6 +107,8 @@ def picture(panel, volume, width: int = 440, height=None):
         panel.ui.functionTable.cellClicked.emit(row, 0)
         waitForClinicalFigures(panel, LONGEST_RUN_S)
         slices[title] = views.sliceImage("Red", centre, (VIEW, VIEW), 190.0)
+    if not panel.ui.clinicalCollapsibleButton.collapsed:
+        driving.click(panel.ui.clinicalCollapsibleButton)  # the picture is about the beat
     panelImage = views.panelImage(panel, width, height)
     canvas = QtGui.QImage(
         panelImage.width() + 8 + 2 * VIEW + 4, max(panelImage.height(), 2 * VIEW + 4), QtGui.QImage.Format.Format_RGB32
@@ -114,12 +116,12 @@ def picture(panel, volume, width: int = 440, height=None):
     canvas.fill(QtGui.QColor(60, 60, 60))
     painter = QtGui.QPainter(canvas)
     painter.drawImage(0, 0, panelImage)
-    left = panelImage.width() + 8
-    painter.drawImage(left, 0, plot_view.plotImage(chart, (2 * VIEW + 4, VIEW)))
+    left, top = panelImage.width() + 8, canvas.height() - VIEW
+    painter.drawImage(left, 0, plot_view.plotImage(chart, (2 * VIEW + 4, top - 4)))
     painter.setPen(QtGui.QColor(255, 220, 90))
     for column, title in enumerate(("End-diastole", "End-systole")):
-        painter.drawImage(left + column * (VIEW + 4), VIEW + 4, slices[title])
-        painter.drawText(left + column * (VIEW + 4) + 10, VIEW + 24, title)
+        painter.drawImage(left + column * (VIEW + 4), top, slices[title])
+        painter.drawText(left + column * (VIEW + 4) + 10, top + 20, title)
     painter.end()
     return canvas
 

@@ -28,6 +28,9 @@ def plotImage(chartNode, size=(480, 480)):
     chart.SetShowLegend(chartNode.GetLegendVisibility())
     chart.GetAxis(vtk.vtkAxis.BOTTOM).SetTitle(chartNode.GetXAxisTitle() or "")
     chart.GetAxis(vtk.vtkAxis.LEFT).SetTitle(chartNode.GetYAxisTitle() or "")
+    if not chartNode.GetYAxisRangeAuto():
+        chart.GetAxis(vtk.vtkAxis.LEFT).SetBehavior(vtk.vtkAxis.FIXED)
+        chart.GetAxis(vtk.vtkAxis.LEFT).SetRange(*chartNode.GetYAxisRange())
     for index in range(chartNode.GetNumberOfPlotSeriesNodes()):
         _addSeries(chart, chartNode.GetNthPlotSeriesNode(index))
     renderer, window = views._window(size)

@@ -135,24 +135,25 @@ def screenshot(path, widget, point=None, field=None, view=None):
 
 def windowImage(widget, point=None, field=None, view=None, width=440, height=None):
     """Return a QImage laid out like Slicer's window: the panel on the left; axial, 3D, coronal and sagittal views on
-    the right, as high as the panel together, within reason, if no size is given.
+    the right, as high as the panel together if no size is given.
     """
     panel = panelImage(widget, width, height)
-    view = view or min(max(400, (panel.height() - 4) // 2), 640)
+    half = max(400, (panel.height() - 4) // 2)
+    wide, high = view or min(half, 640), view or half
     images = (
-        ("Red", sliceImage("Red", point, (view, view), field)),
-        ("3D", threeDImage(size=(view, view))),
-        ("Green", sliceImage("Green", point, (view, view), field)),
-        ("Yellow", sliceImage("Yellow", point, (view, view), field)),
+        ("Red", sliceImage("Red", point, (wide, high), field)),
+        ("3D", threeDImage(size=(wide, high))),
+        ("Green", sliceImage("Green", point, (wide, high), field)),
+        ("Yellow", sliceImage("Yellow", point, (wide, high), field)),
     )
     canvas = QtGui.QImage(
-        panel.width() + 2 * view + 12, max(panel.height(), 2 * view + 4), QtGui.QImage.Format.Format_RGB32
+        panel.width() + 2 * wide + 12, max(panel.height(), 2 * high + 4), QtGui.QImage.Format.Format_RGB32
     )
     canvas.fill(QtGui.QColor(60, 60, 60))
     painter = QtGui.QPainter(canvas)
     painter.drawImage(0, 0, panel)
     for index, (_name, image) in enumerate(images):
-        painter.drawImage(panel.width() + 8 + (index % 2) * (view + 4), (index // 2) * (view + 4), image)
+        painter.drawImage(panel.width() + 8 + (index % 2) * (wide + 4), (index // 2) * (high + 4), image)
     painter.end()
     return canvas
 

@@ -65,6 +65,36 @@ def test_figures_are_those_of_the_drawn_heart_and_follow_height_weight_and_sex(h
     assert "Rogers" in panel.ui.clinicalNotesLabel.text and "2.00 m²" in panel.ui.clinicalNotesLabel.text
 
 
+def test_after_an_edit_only_what_depends_on_it_is_measured_again(heart, monkeypatch):
+    import slicer
+
+    from MKDSegmentationLib.scene import heartGeometry
+
+    started = []
+
+    def record(name):
+        real = getattr(heartGeometry, name)
+
+        def steps(grid, *key):
+            started.extend(key or ("wall",))
+            return (yield from real(grid, *key))
+
+        monkeypatch.setattr(heartGeometry, name, steps)
+
+    record("vessel_diameter_steps")
+    record("wall_thickness_steps")
+    before = shown(heart.panel)
+    trunk = heart.labels == BY_KEY["PA"].label
+    planes = np.flatnonzero(trunk.any(axis=(1, 2)))
+    trunk[planes[len(planes) // 2 :][:3]] = False
+    slicer.util.updateSegmentBinaryLabelmapFromArray(trunk.astype(np.uint8), segmentations()[0], "PA", heart.volume)
+    waitForClinicalFigures(heart.panel)
+    assert started == ["PA"]
+    after = shown(heart.panel)
+    assert after["Ascending aorta"] == before["Ascending aorta"] and after["LV wall, mean"] == before["LV wall, mean"]
+    assert after["Main pulmonary artery"] != before["Main pulmonary artery"]
+
+
 def test_captions_of_the_bulls_eye_have_the_ink_of_the_theme(heart):
     from PySide6 import QtGui
 
@@ -296,3 +326,22 @@ def test_voxels_that_go_between_two_steps_do_no_harm(heart):
         segmentation.GetBinaryLabelmapInternalRepresentation(segmentId).Initialize()
     labels, _matrix, _structures = all_at_once(steps)
     assert np.array_equal(labels, expected) and labels.any()
+
+
+def test_lines_show_the_diameters_of_the_aorta_beyond_its_ascending_part_too(panel):
+    import slicer
+
+    from MKDSegmentationLib.scene.heartGeometry import linesOf, showLines
+
+    from mkd_core.measure.clinical_figures import HeartGeometry
+    from mkd_core.measure.messages import finding
+    from mkd_core.measure.vessel_diameter import VesselDiameter
+
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    missing = finding("figure_needs_structure", structure="AA")
+    arch = VesselDiameter(28.0, 27.0, 29.0, ((0.0, 0.0, 0.0), (28.0, 0.0, 0.0)), (0.0, 0.0, 1.0))
+    showLines(node, HeartGeometry(missing, missing, missing, {"arch": arch, "descending": missing}))
+    (line,) = linesOf(node)
+    assert line.GetName() == "Aortic arch diameter" and line.GetMeasurement("length").GetValue() == pytest.approx(28.0)
+    showLines(node, HeartGeometry(missing, missing, missing))
+    assert linesOf(node) == [] == lines()

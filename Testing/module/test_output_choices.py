@@ -2,13 +2,15 @@
 GUI.
 """
 
+import json
+
 import pydicom
 import pytest
 
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 from Testing.support.dicom_exports import write_export
-from Testing.support.panel_driving import addVolume, driving
+from Testing.support.panel_driving import addVolume, driving, segment, segmentations
 
 
 def ofPatient(folder, name, patientId):
@@ -105,3 +107,65 @@ def test_a_choice_holds_for_a_hardened_copy_and_for_a_scene_that_was_saved_with_
         assert slicer.mrmlScene.ReadFromMRB(path)
     driving.processEvents()
     assert panel.ui.choicesLabel.visible and "S_real" in panel.ui.choicesLabel.text
+
+
+@pytest.fixture
+def inDetail(panel, monkeypatch, tmp_path):
+    """The panel of an extension that came with weights for structures in detail."""
+    from MKDSegmentationLib.panel import weightsSettings
+
+    path = tmp_path / "detailed.safetensors"
+    path.touch()
+    monkeypatch.setattr(weightsSettings, "default_details_path", lambda: path)
+    panel._onWeightsChanged()
+    driving.click(panel.ui.advancedCollapsibleButton)
+    return panel
+
+
+def offered(panel):
+    return [panel.ui.structuresList.item(row).text() for row in range(panel.ui.structuresList.count)]
+
+
+def test_structures_in_detail_are_chosen_told_and_become_segments_with_figures(inDetail, volume, worker):
+    panel = inDetail
+    assert panel.ui.structureSetComboBox.visible and len(offered(panel)) == 7
+    driving.choose(panel.ui.structureSetComboBox, "In detail (13)")
+    assert len(offered(panel)) == 13 and "Coronary sinus" in offered(panel)
+    assert "Besides the whole heart: Left atrial appendage, Pulmonary veins," in panel.ui.choicesLabel.text
+    worker("good")
+    segment(panel)
+    (segmentation,) = segmentations()
+    assert json.loads(segmentation.GetAttribute("MKDSegmentation.Report"))["request"]["options"]["structures"] == (
+        "detailed"
+    )
+    assert len(segmentation.GetSegmentation().GetSegmentIDs()) == 13
+    assert "Weights fake 0 + fake details 1" in panel.ui.provenanceLabel.text
+    rows = {row[0]: row[1] for row in driving.tableTexts(panel.ui.resultsTable)}
+    assert len(rows) == 13 and float(rows["Superior vena cava"]) > 0
+    driving.followLink(panel.ui.choicesLabel)
+    assert len(offered(panel)) == 7 and isEverything(panel)
+
+
+def test_some_of_the_structures_in_detail_can_be_chosen_and_end_with_the_patient(inDetail, volume, worker):
+    panel = inDetail
+    driving.choose(panel.ui.structureSetComboBox, "In detail (13)")
+    for name in offered(panel):
+        driving.tick(panel.ui.structuresList, name, on=name in ("Left ventricle", "Coronary sinus"))
+    assert panel._choices.structures == ("LV", "CS")
+    assert "Only these structures: Left ventricle, Coronary sinus." in panel.ui.choicesLabel.text
+    worker("good")
+    segment(panel)
+    assert sorted(segmentations()[0].GetSegmentation().GetSegmentIDs()) == ["CS", "LV"]
+    addVolume("Next", seed=1)
+    driving.choose(panel.ui.inputSelector, "Next")
+    assert len(offered(panel)) == 7 and isEverything(panel)
+
+
+def test_without_their_weights_structures_in_detail_are_not_offered(panel, volume, monkeypatch, tmp_path):
+    from MKDSegmentationLib.panel import weightsSettings
+
+    monkeypatch.setattr(weightsSettings, "default_details_path", lambda: tmp_path / "nothing")
+    panel._parameterNode.structureSet = "detailed"  # of a scene from another computer
+    panel._onWeightsChanged()
+    driving.click(panel.ui.advancedCollapsibleButton)
+    assert not panel.ui.structureSetComboBox.visible and len(offered(panel)) == 7 and isEverything(panel)

@@ -129,6 +129,7 @@ def test_the_function_is_that_of_the_frames_computed_by_hand(panel, sequence, wo
     assert rows["Myocardial mass (g)"] == [f"{5 * 6 * 4 * 8 / 1000 * 1.05:.0f}", ""]
     assert "End-diastole is frame 1, end-systole frame 3." in panel.ui.functionWarningsLabel.text
     assert "Only 5 frames" in panel.ui.functionWarningsLabel.text
+    assert "Research use only" in panel.ui.functionWarningsLabel.text, "the figures stand in a section of their own"
 
 
 def test_a_click_on_a_volume_shows_the_frame_it_was_measured_in(panel, sequence, worker):
@@ -172,6 +173,8 @@ def test_the_plot_has_a_curve_for_each_chamber_in_its_colour_and_is_shown_on_a_c
     chart = slicer.mrmlScene.GetNodeByID(slicer.app.applicationLogic().GetSelectionNode().GetActivePlotChartID())
     assert chart.GetName() == "Beat heart volume-time curves"
     assert chart.GetXAxisTitle() == "time (ms)" and chart.GetYAxisTitle() == "Volume (ml)"
+    low, high = chart.GetYAxisRange()
+    assert not chart.GetYAxisRangeAuto() and low == 0.0 and high > 1.3 * 2.4, "the legend lies over no curve"
     series = [chart.GetNthPlotSeriesNode(index) for index in range(chart.GetNumberOfPlotSeriesNodes())]
     assert [one.GetName() for one in series] == [BY_KEY[key].name for key in ("LV", "RV", "LA", "RA")]
     assert series[0].GetColor() == pytest.approx([channel / 255 for channel in BY_KEY["LV"].color])

@@ -65,9 +65,9 @@ def shrink(path: Path) -> None:
     from MKDSegmentationLib.scene.overlayVolumes import GRADES
 
     from mkd_core.measure.svg import SCALE_MM, colour_of
-    from mkd_core.structures import STRUCTURES
+    from mkd_core.structures import CATALOGUE
 
-    kept = [structure.color for structure in STRUCTURES] + [color for _start, color in GRADES]
+    kept = [structure.color for structure in CATALOGUE] + [color for _start, color in GRADES]
     kept += [tuple(channel // 2 for channel in color) for color in kept]  # in shadow, or over black
     thin, thick = SCALE_MM
     kept += [colour_of(thin + 0.25 * step) for step in range(round(4 * (thick - thin)) + 1)]
@@ -137,6 +137,19 @@ def done(panel):
     return withViews(panel, volume)
 
 
+def detailed(panel):
+    """A heart is segmented with structures in detail."""
+    from Testing.harness import driving
+
+    volume = addHeart("CT", "Heart CT")
+    driving.click(panel.ui.advancedCollapsibleButton)
+    driving.choose(panel.ui.structureSetComboBox, "In detail (13)")
+    driving.click(panel.ui.advancedCollapsibleButton)
+    segment(panel)
+    driving.click(panel.ui.clinicalCollapsibleButton)
+    return withViews(panel, volume)
+
+
 def edited(panel):
     """A quarter of the left ventricle was erased: the figures have followed, and the table says so."""
     import numpy as np
@@ -166,6 +179,7 @@ def disagreement(panel):
     driving.click(panel.ui.alignedCheckBox)
     driving.click(panel.ui.advancedCollapsibleButton)
     segment(panel)
+    driving.click(panel.ui.clinicalCollapsibleButton)
     return withViews(panel, volume)
 
 
@@ -247,6 +261,7 @@ STATES = {
     "choices": choices,
     "running": running,
     "done": done,
+    "detailed": detailed,
     "edited": edited,
     "disagreement": disagreement,
     "failed": failed,

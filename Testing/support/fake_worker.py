@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 KEYS = ("LV", "RV", "LA", "RA", "Myo", "AA", "PA")
+IN_DETAIL = ("LAA", "PV", "SVC", "IVC", "DAo", "CS")
 
 
 # As in the real worker, numpy and SimpleITK are imported when a request needs them: "ready" comes at once.
@@ -31,6 +32,22 @@ def blocks(shape: tuple):
             label
         )
     return labels
+
+
+def blocksInDetail(shape: tuple):
+    """Return the label map that this worker makes of structures in detail: six more blocks in a second row."""
+    labels, width = blocks(shape), shape[2] // 9
+    for place, label in enumerate(range(8, 14), start=1):
+        rows = slice(shape[1] // 2, shape[1] * 3 // 4)
+        labels[shape[0] // 4 : shape[0] // 2, rows, place * width : (place + 1) * width] = label
+    return labels
+
+
+def keysWanted(message: dict) -> tuple:
+    """Return the keys of the structures that a request asks for."""
+    wanted = message["options"].get("structures")
+    sets = {None: KEYS, "whole-heart-7": KEYS, "detailed": KEYS + IN_DETAIL}
+    return tuple(wanted) if isinstance(wanted, list) else sets[wanted]
 
 
 #: Width in voxels of the ventricles in each frame of a beat: the frame is the value of the first voxel.
@@ -85,7 +102,9 @@ def report(labels, message: dict) -> dict:
 
     from mkd_core.measure.messages import finding
 
-    counts = np.bincount(sitk.GetArrayFromImage(labels).ravel(), minlength=8)
+    counts = np.bincount(sitk.GetArrayFromImage(labels).ravel(), minlength=14)
+    wanted = keysWanted(message)
+    known = KEYS + IN_DETAIL if set(wanted) & set(IN_DETAIL) else KEYS
     voxelMl = float(np.prod(labels.GetSpacing())) / 1000.0
     structures = {
         key: {
@@ -96,14 +115,16 @@ def report(labels, message: dict) -> dict:
             "agreement": 0.9,
             "warnings": [],
         }
-        for label, key in enumerate(KEYS, start=1)
+        for label, key in enumerate(known, start=1)
     }
     structures["LA"]["agreement"] = 0.5
     structures["Myo"]["mass_g"] = structures["Myo"]["volume_ml"] * 1.05
     structures["PA"]["warnings"] = [finding("touches_border", structure="PA").to_dict()]
-    wanted = message["options"].get("structures") or KEYS
+    details = {"name": "fake details", "version": "1", "sha256": "1" * 64}
     return {
-        "structures": {key: structures[key] for key in KEYS if key in wanted},
+        **({"detail_weights": details} if known != KEYS else {}),
+        "structures": {key: structures[key] for key in known if key in wanted},
+        "labels": {key: label for label, key in enumerate(known, start=1)},
         "warnings": [finding("box_too_small").to_dict()],
         "modality": message["modality"],
         "target": "CT",
@@ -235,8 +256,11 @@ class FakeWorker:
             labels[:] = 0
         if self.mode == "without-PA":
             labels[labels == 7] = 0
-        for label, key in enumerate(KEYS, start=1):
-            if key not in (message["options"].get("structures") or KEYS):
+        wanted = keysWanted(message)
+        if set(wanted) & set(IN_DETAIL):
+            labels = blocksInDetail(labels.shape)
+        for label, key in enumerate(KEYS + IN_DETAIL, start=1):
+            if key not in wanted:
                 labels[labels == label] = 0
         if self.mode == "wrong-grid":
             labels = labels[1:]

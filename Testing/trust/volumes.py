@@ -16,6 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from mkd_core.errors import InputError
+from mkd_core.io.bundle import default_bundle_path, load_bundle
 from mkd_core.io.volumes import read_volume
 from Testing.support.dicom_series import write_series
 from Testing.support.known_heart import BODY, known_volume
@@ -327,6 +328,7 @@ BAD = [
 
 def outcomes(*, quick: bool) -> Iterator[Outcome]:
     """Everything bad that a user can choose as a volume."""
+    load_bundle(default_bundle_path())  # what PyTorch and the weights take is no cost of a refusal
     for bad in BAD:
         yield _refusal(bad)
     yield _output_over_input()

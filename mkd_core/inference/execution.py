@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -29,8 +29,13 @@ from mkd_core.measure.messages import finding, refusal
 from mkd_core.method.networks import Stream, StreamNorm, select_stream, stride_of
 from mkd_core.protocol import DEVICE_KINDS, PRECISIONS
 
-if TYPE_CHECKING:
-    from mkd_core.io.bundle import Bundle
+
+class Networks(Protocol):
+    """Where networks come from: a bundle, or another file of weights."""
+
+    def network(self, part: str) -> nn.Module:
+        """A network with its weights, float32 on the CPU, in evaluation mode."""
+
 
 #: How torch says that memory ran out where it has no exception for it: on the CPU (Linux, Windows), on Metal, in a
 #: driver.
@@ -190,9 +195,11 @@ class _SharedNetworks:
     def reset(self) -> None:
         """Start anew, without networks."""
         self._lock = threading.Lock()
-        self._prepared: weakref.WeakKeyDictionary[Bundle, dict[_Key, nn.Module]] = weakref.WeakKeyDictionary()
+        self._prepared: weakref.WeakKeyDictionary[Networks, dict[_Key, nn.Module]] = weakref.WeakKeyDictionary()
 
-    def get(self, bundle: Bundle, part: str, stream: Stream, device: torch.device, precision: torch.dtype) -> nn.Module:
+    def get(
+        self, bundle: Networks, part: str, stream: Stream, device: torch.device, precision: torch.dtype
+    ) -> nn.Module:
         """A network folded, converted and moved to a device; made at the first call."""
         with self._lock:
             networks = self._prepared.setdefault(bundle, {})
@@ -204,7 +211,7 @@ class _SharedNetworks:
                 networks[key] = _prepare(network, stream, device, precision)
             return networks[key]
 
-    def forget(self, bundle: Bundle, device: torch.device) -> None:
+    def forget(self, bundle: Networks, device: torch.device) -> None:
         """Drop a bundle's networks on a device, whose memory ran out."""
         with self._lock:
             networks = self._prepared.get(bundle, {})
@@ -244,7 +251,7 @@ class Executor:
     (a fall-back, a split, the wish to stop) is this executor's alone.
 
     Args:
-        bundle: the weights.
+        bundle: the weights, as anything that has networks.
         device: where to run.
         precision: number format of weights and activations.
         may_fall_back: go on with the CPU when another device runs out of memory; ``device`` and ``fell_back`` then say
@@ -254,7 +261,7 @@ class Executor:
     """
 
     def __init__(
-        self, bundle: Bundle, device: torch.device, precision: torch.dtype, may_fall_back: bool = False
+        self, bundle: Networks, device: torch.device, precision: torch.dtype, may_fall_back: bool = False
     ) -> None:
         self.bundle = bundle
         self.device = device

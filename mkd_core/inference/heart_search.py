@@ -212,6 +212,8 @@ def _in_short_axis(given: Heart | None, run: Run, looks: list[Localisation]) -> 
     for stack in (TURNED_STACK, SHORT_AXIS_STACK) if first == TURNED_STACK else (SHORT_AXIS_STACK, TURNED_STACK):
         if stack == SHORT_AXIS_STACK:
             heart = _confirmed_in(SHORT_AXIS, run, looks, least)
+        elif given is not None and given.is_confirmed and first != TURNED_STACK:
+            heart = None  # of so many ways, one is often recognised better than a coarse stack as it is
         else:
             least_if_turned = max(least, heart_evidence.LEAST_IF_TURNED)
             margin = heart_evidence.MORE_THAN_MIRRORED_IF_TURNED

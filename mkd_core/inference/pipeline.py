@@ -23,6 +23,7 @@ import SimpleITK as sitk
 import mkd_core
 from mkd_core.arrays import as_array
 from mkd_core.errors import DeviceError
+from mkd_core.inference import details
 from mkd_core.inference.clock import Clock
 from mkd_core.inference.components import remove_small_components
 from mkd_core.inference.geometry import Grid, OrientedVolume, box_grid, overlap_slices
@@ -34,19 +35,20 @@ from mkd_core.inference.normalisation import denormalise, normalise
 from mkd_core.inference.padding import without_marks
 from mkd_core.inference.resampling import sample, write_labels
 from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle
-from mkd_core.io.bundle_metadata import PARTS
+from mkd_core.io.bundle_metadata import PART_DETAILED, PARTS
+from mkd_core.io.detail_weights import DetailWeights, default_details
 from mkd_core.measure import plausibility, quantify
 from mkd_core.measure.agreement import agreement_limits
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import Views, align_for_segmentors
 from mkd_core.protocol import SEGMENTORS, Finding, Report, SegmentationOptions, StructureReport, check_modality
-from mkd_core.structures import STRUCTURES, labels_of_the_seven
+from mkd_core.structures import DETAILED, STRUCTURES, Structure, labels_of_the_seven
 
 if TYPE_CHECKING:
     import torch
 
-    from mkd_core.inference.execution import Executor
+    from mkd_core.inference.execution import Executor, Networks
 
 #: From a volume of so many bytes on, what the networks freed is not kept for the next run.
 _HUGE_BYTES = 10**9
@@ -117,8 +119,10 @@ def segment(
         bundle = bundle()
     elif not isinstance(bundle, Bundle):
         bundle = load_bundle(bundle or default_bundle_path())
-    structures = bundle.structures
-    options.check(modality, bundle.target, [structure.key for structure in structures])
+    known = [structure.key for structure in bundle.structures]
+    options.check(modality, bundle.target, list(dict.fromkeys((*known, *DETAILED))))
+    detail_keys = [key for key in options.keys_wanted(known, DETAILED) if key not in known]
+    detail_weights = _detail_weights(bundle, detail_keys)
     executor = _executor(bundle, options)
     policy = options.alignment or bundle.alignment(modality)
     run = Run(volume, bundle, modality, policy, options, executor, clock, _segment_box)
@@ -129,21 +133,31 @@ def segment(
         volume, grid, prediction = run.volume, found.grid, found.prediction
 
         clock.enter("restore", "Bringing the result to the volume's grid")
-        labels, block = _restore(prediction, grid, volume, clock)
+        labels, block = _restore(prediction.probabilities, grid, volume, clock)
+        detailed, executors = None, [executor]
+        if detail_weights is not None:
+            executors.append(_executor(detail_weights, options))
+            detailed = _in_detail(run, found, executors[-1], detail_weights, detail_keys, labels)
 
     clock.enter("measure", "Measuring")
     of_structures, doubts = _measure(run, found, labels, block)
-    warnings += doubts + _warnings_of_run(executor, found.is_cut)
-    unwanted = [s for s in structures if options.structures is not None and s.key not in options.structures]
-    for structure in unwanted:
-        labels[labels == structure.label] = 0
-        del of_structures[structure.key]
+    warnings += doubts + _warnings_of_run(executors, found.is_cut)
+    structures = bundle.structures
+    if detailed is not None and detail_weights is not None:
+        labels, structures = detailed.labels, detailed.structures
+        of_structures |= _measure_in_detail(run, found, detailed, detail_weights, of_structures, block)
+        warnings.append(finding("ends_at_box"))
+    wanted = options.keys_wanted([structure.key for structure in structures], ())
+    for structure in structures:
+        if structure.key not in wanted:
+            labels[labels == structure.label] = 0
+            del of_structures[structure.key]
     labels_image = volume.block_to_image(labels, block)
     clock.advance(1.0, "Done")
 
     return SegmentationResult(
         labels_image,
-        _report(run, found, of_structures, warnings, threads),
+        _report(run, found, structures, of_structures, warnings, threads, detail_weights),
         disagreement=volume.grid_to_image(as_array(prediction.disagreement), grid)
         if options.with_disagreement
         else None,
@@ -182,7 +196,7 @@ def require_torch() -> None:
         raise refusal(finding("torch_missing"), DeviceError) from error
 
 
-def _executor(bundle: Bundle, options: SegmentationOptions) -> Executor:
+def _executor(bundle: Networks, options: SegmentationOptions) -> Executor:
     from mkd_core.inference import execution
 
     device = execution.choose_device(options.device)
@@ -239,7 +253,7 @@ def _predict(views: Views, run: Run) -> tuple[Prediction, float]:
 
 
 def _restore(
-    prediction: Prediction, grid: Grid, volume: OrientedVolume, clock: Clock
+    probabilities: torch.Tensor, grid: Grid, volume: OrientedVolume, clock: Clock
 ) -> tuple[np.ndarray, tuple[slice, slice, slice]]:
     """Labels at the volume's resolution, of the block of its voxels that the grid covers, and where the block lies."""
     from mkd_core.inference.execution import one_thread
@@ -249,10 +263,73 @@ def _restore(
     block = overlap_slices(grid, volume)
     labels = np.zeros([side.stop - side.start for side in block], np.uint8)
     with one_thread():
-        for done in write_labels(prediction.probabilities, grid, volume, labels):
+        for done in write_labels(probabilities, grid, volume, labels):
             clock.advance(done, "Bringing the result to the volume's grid")
     remove_small_components(labels, max(1, int(_SMALL_COMPONENT_VOXELS * grid.voxel_ml / volume.voxel_ml)))
     return labels, block
+
+
+def _detail_weights(bundle: Bundle, keys: Sequence[str]) -> DetailWeights | None:
+    """The network for the structures in detail that are wanted; None where none is.
+
+    Raises:
+        BundleError: it cannot be used, or not with this bundle.
+    """
+    if not keys:
+        return None
+    weights = default_details()
+    weights.check_fits(bundle)
+    return weights
+
+
+def _in_detail(
+    run: Run, heart: Heart, executor: Executor, weights: DetailWeights, keys: Sequence[str], labels: np.ndarray
+) -> details.InDetail:
+    """The segmentation with structures in detail; ``labels`` are of the block of voxels that the box covers."""
+    views = [heart.image, *([] if heart.views.rendered is None else [heart.views.rendered])]
+    run.clock.advance(1.0, "Segmenting structures in detail")
+    found = details.predict(
+        views,
+        heart.seven,
+        weights.structures,
+        weights.stride,
+        lambda given: executor.run(PART_DETAILED, given, run.clock.poll),
+    )
+    return details.in_detail(
+        heart, labels, keys, found, lambda scores: _restore(scores, heart.grid, run.volume, run.clock)[0]
+    )
+
+
+def _measure_in_detail(
+    run: Run,
+    heart: Heart,
+    detailed: details.InDetail,
+    weights: DetailWeights,
+    of_structures: dict[str, StructureReport],
+    block: tuple[slice, slice, slice],
+) -> dict[str, StructureReport]:
+    """What the report says of the structures in detail, and anew of those from which they were taken; what was doubted
+    of these, with their parts, stays.
+    """
+    measured = quantify.measure(
+        detailed.structures,
+        detailed.labels,
+        run.volume,
+        block,
+        detailed.coarse,
+        heart.grid,
+        detailed.agreements,
+        detailed.removed,
+    )
+    reports = {}
+    for structure in detailed.changed:
+        limits = agreement_limits(run.modality, structure.key, weights.metadata["quality"])
+        report = quantify.structure_report(
+            structure, measured[structure.key], limits, detailed.cut.get(structure.key, ())
+        )
+        earlier = of_structures.get(structure.key)
+        reports[structure.key] = report if earlier is None else {**report, "warnings": earlier["warnings"]}
+    return reports
 
 
 def _coarse_doubts(heart: Heart, bundle: Bundle) -> dict[str, list[Finding]]:
@@ -308,12 +385,18 @@ def _measure(
 
 
 def _report(
-    run: Run, heart: Heart, of_structures: dict[str, StructureReport], warnings: Sequence[Finding], threads: int
+    run: Run,
+    heart: Heart,
+    structures: Sequence[Structure],
+    of_structures: dict[str, StructureReport],
+    warnings: Sequence[Finding],
+    threads: int,
+    detail_weights: DetailWeights | None,
 ) -> Report:
     bundle, image, executor = run.bundle, run.volume.image, run.executor
-    return {
+    report: Report = {
         "structures": of_structures,
-        "labels": {structure.key: structure.label for structure in bundle.structures},
+        "labels": {structure.key: structure.label for structure in structures},
         "warnings": [warning.to_dict() for warning in warnings],
         "modality": run.modality,
         "target": bundle.target,
@@ -330,11 +413,18 @@ def _report(
         "heart_box_mm": _world_box(run.volume, heart.grid),
         "evidence": heart.evidence,
     }
+    if detail_weights is not None:
+        report["detail_weights"] = detail_weights.identity
+    return report
 
 
-def _warnings_of_run(executor: Executor, is_cut: bool) -> list[Finding]:
+def _warnings_of_run(executors: Sequence[Executor], is_cut: bool) -> list[Finding]:
     """What the run itself gives reason to doubt."""
-    happened = {"box_too_small": is_cut, "fell_back": executor.fell_back, "was_split": executor.was_split}
+    happened = {
+        "box_too_small": is_cut,
+        "fell_back": any(executor.fell_back for executor in executors),
+        "was_split": any(executor.was_split for executor in executors),
+    }
     return [finding(code) for code, is_so in happened.items() if is_so]
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from mkd_core.arrays import as_array, as_tensor
 from mkd_core.errors import BundleError
 from mkd_core.io.bundle_refusals import named, refused
-from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES, labels_of_the_seven
+from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES, Structure, labels_of_the_seven
 
 if TYPE_CHECKING:
     import torch
@@ -127,7 +127,7 @@ def _examine(bundle: Bundle) -> SelfTest:
     device = torch.device("cpu")
     executor = execution.Executor(bundle, device, execution.choose_precision("auto", device))
     assistant = bundle.metadata["assistant"]
-    localised = _localised(executor)
+    localised = _localised(bundle, executor)
     untried = SelfTest(one_segmentor=_are_alike(bundle, "segmentor_real", "segmentor_syn"))
     spacing = bundle.spacing
     if not isinstance(spacing, float):  # the segmentors' phantom is drawn on cubic voxels
@@ -147,11 +147,13 @@ def _examine(bundle: Bundle) -> SelfTest:
         return result
 
     views = align_for_segmentors(image, bundle.alignment(bundle.target), render)
-    real = _overlaps(executor, "segmentor_real", views.real, truth, views.stream)
-    synthetic = _overlaps(executor, "segmentor_syn", views.synthetic, truth, views.stream)
+    real = _overlaps(bundle.structures, executor, "segmentor_real", views.real, truth, views.stream)
+    synthetic = _overlaps(bundle.structures, executor, "segmentor_syn", views.synthetic, truth, views.stream)
     other_look, truth = _normalised(bundle, assistant, spacing, shape)
     assistant_views = align_for_segmentors(other_look, bundle.alignment(assistant), render, is_target=False)
-    assisted = _overlaps(executor, "segmentor_syn", assistant_views.synthetic, truth, assistant_views.stream)
+    assisted = _overlaps(
+        bundle.structures, executor, "segmentor_syn", assistant_views.synthetic, truth, assistant_views.stream
+    )
     difference = float((other_look - image)[0, 0].abs()[heart].mean())
 
     for part, overlaps in (
@@ -188,12 +190,11 @@ def _are_alike(bundle: Bundle, first: str, second: str) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def _localised(executor: Executor) -> np.ndarray:
+def _localised(bundle: Bundle, executor: Executor) -> np.ndarray:
     """Overlaps of what the localiser sees in the phantom of the target modality."""
-    bundle = executor.bundle
     shape = _shape(bundle.localiser_spacing, bundle.localiser_stride)
     coarse, truth = _normalised(bundle, bundle.target, bundle.localiser_spacing, shape)
-    return _overlaps(executor, "localiser", [coarse], truth)
+    return _overlaps(bundle.localiser_structures, executor, "localiser", [coarse], truth)
 
 
 def _refuse_confusion(part: str, overlaps: np.ndarray) -> None:
@@ -225,6 +226,7 @@ def _count_found(overlaps: np.ndarray) -> int:
 
 
 def _overlaps(
+    structures: Sequence[Structure],
     executor: Executor,
     part: str,
     views: Sequence[torch.Tensor],
@@ -239,8 +241,6 @@ def _overlaps(
     total = torch.stack([executor.run(part, view, stream=stream_of(view))[0].softmax(dim=0) for view in views]).sum(
         dim=0
     )
-    bundle = executor.bundle
-    structures = bundle.localiser_structures if part == "localiser" else bundle.structures
     predicted = np.array(labels_of_the_seven(structures), np.uint8)[as_array(best_class(total))]
     pairs = truth.astype(np.intp).ravel() * CLASS_COUNT + predicted.ravel()
     common = np.bincount(pairs, minlength=CLASS_COUNT**2).reshape(CLASS_COUNT, CLASS_COUNT)

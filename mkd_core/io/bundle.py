@@ -238,6 +238,16 @@ def _check_shapes(metadata: dict[str, Any], header: tensor_file.Header) -> None:
         if network.output != (1, channels):
             raise refused("bundle_network_channels", part=part, found=network.output[1], needed=channels)
         expected |= {f"{part}/{parameter}": shape for parameter, shape in network.shapes.items()}
+    check_tensors(expected, header)
+    check_work(metadata, outlines)
+
+
+def check_tensors(expected: Mapping[str, tuple[int, ...]], header: tensor_file.Header) -> None:
+    """Compare the names and shapes of a file's tensors with the expected ones.
+
+    Raises:
+        BundleError: something is missing, superfluous or of another shape.
+    """
     for name, shape in expected.items():
         if name not in header.tensors:
             raise refused("bundle_tensor_missing", tensor=name)
@@ -248,19 +258,30 @@ def _check_shapes(metadata: dict[str, Any], header: tensor_file.Header) -> None:
     for name in header.tensors:
         if name not in expected:
             raise refused("bundle_tensor_unknown", tensor=name)
-    check_work(metadata, outlines)
 
 
-def _decode(header: tensor_file.Header, data: bytes) -> dict[str, dict[str, torch.Tensor]]:
+def decode_tensors(header: tensor_file.Header, data: bytes) -> dict[str, torch.Tensor]:
+    """The tensors of a file by name, float32; ``data`` are the bytes after its header.
+
+    Raises:
+        BundleError: a number is not finite.
+    """
     import numpy as np
 
-    state_dicts: dict[str, dict[str, torch.Tensor]] = {part: {} for part in PARTS}
+    tensors = {}
     for name, entry in header.tensors.items():
         numbers = tensor_file.decode(entry, data)
         if not np.isfinite(numbers).all():
             raise refused("bundle_tensor_not_finite", tensor=name)
+        tensors[name] = as_tensor(numbers)
+    return tensors
+
+
+def _decode(header: tensor_file.Header, data: bytes) -> dict[str, dict[str, torch.Tensor]]:
+    state_dicts: dict[str, dict[str, torch.Tensor]] = {part: {} for part in PARTS}
+    for name, tensor in decode_tensors(header, data).items():
         part, parameter = name.split("/", 1)
-        state_dicts[part][parameter] = as_tensor(numbers)
+        state_dicts[part][parameter] = tensor
     return state_dicts
 
 

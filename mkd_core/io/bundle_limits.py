@@ -55,7 +55,7 @@ class Outline:
 
 
 @functools.lru_cache(maxsize=16)
-def outline(architecture: str) -> Outline:
+def outline(architecture: str, channels: int = 1) -> Outline:
     """Build a network without memory for its weights and send an image through it that is nothing but a size.
 
     What a layer would give is reckoned here: PyTorch would do it too, but loads its compiler for that, which takes
@@ -63,6 +63,7 @@ def outline(architecture: str) -> Outline:
 
     Args:
         architecture: JSON of its description, see `mkd_core.method.networks.build`.
+        channels: of the image.
 
     Raises:
         Exception: whatever goes wrong with this description.
@@ -89,7 +90,7 @@ def outline(architecture: str) -> Outline:
             layer.register_forward_hook(count)
     stride = networks.stride_of(network)
     side = 2 * stride
-    output = network(_Sizes(1, 1, side, side, side)).shape
+    output = network(_Sizes(1, channels, side, side, side)).shape
     if output[2:] != (side,) * 3:
         raise ValueError("its output has another size than its input")
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if is_weight(name)}
@@ -183,6 +184,22 @@ def check_work(metadata: Mapping[str, Any], outlines: Mapping[str, Outline]) -> 
     multiply_adds = voxels * sum(outlines[part].multiply_adds for part in PARTS if part != "localiser")
     if multiply_adds > _MAX_MULTIPLY_ADDS:
         raise refused("bundle_work", trillions=multiply_adds / 1e12, most_trillions=_MAX_MULTIPLY_ADDS / 1e12)
+
+
+def check_work_in_box(network: Outline) -> None:
+    """Refuse a single network that no computer could use on the largest box that a bundle may have.
+
+    Raises:
+        BundleError: with the reason.
+    """
+    if _MAX_VOXELS * network.layer_floats * 4.0 > _MAX_LAYER_BYTES:
+        raise refused("bundle_layer_memory", gb=_MAX_VOXELS * network.layer_floats * 4.0 / 2**30)
+    if _MAX_VOXELS * network.multiply_adds > _MAX_MULTIPLY_ADDS:
+        raise refused(
+            "bundle_work",
+            trillions=_MAX_VOXELS * network.multiply_adds / 1e12,
+            most_trillions=_MAX_MULTIPLY_ADDS / 1e12,
+        )
 
 
 def _check_localiser(spacing: float, network: Outline) -> None:

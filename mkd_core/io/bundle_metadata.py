@@ -56,6 +56,9 @@ KEY = "mkd"
 #: Networks that every bundle holds.
 PARTS = ("localiser", "generator_a2t", "generator_t2a", "segmentor_real", "segmentor_syn")
 
+#: Name of the one network in a file of weights for structures in detail.
+PART_DETAILED = "detailed"
+
 #: Most levels of tables and lists within each other, most characters of a text.
 _DEEPEST, _LONGEST_TEXT = 12, 10_000
 
@@ -74,12 +77,16 @@ def parse_metadata(text: str) -> dict[str, Any]:
     Raises:
         BundleError: not JSON, another format version, something missing or nonsense.
     """
-    try:
-        metadata = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise refused("bundle_description_json") from error
+    metadata = _from_json(text)
     check_metadata(metadata)
     return metadata
+
+
+def _from_json(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise refused("bundle_description_json") from error
 
 
 def _refuse_constant(text: str) -> float:
@@ -94,18 +101,10 @@ def check_metadata(metadata: Any) -> None:
     """
     _require(isinstance(metadata, dict), "bundle_description_table")
     _check_values(metadata)
-    version = metadata.get("format")
-    _require(_is_whole(version), "bundle_no_format")
-    if version not in FORMATS:
-        code = "bundle_newer_format" if version > FORMAT else "bundle_unknown_format"
-        raise refused(code, version=version, choices=", ".join(map(str, FORMATS)))
-    for key in _TEXT_KEYS:
-        _require(isinstance(metadata.get(key), str), "bundle_no_text", key=key)
-    _require(
-        metadata["name"].strip() != "" and metadata["version"].strip() != "",
-        "bundle_no_name",
-    )
+    _check_format(metadata, FORMATS)
+    _check_texts(metadata)
     _check_modalities(metadata)
+    version = metadata["format"]
     _check_structures(metadata.get("structures"), version)
     _check_structures(localiser_structures(metadata), version)
     _check_networks(metadata.get("networks"))
@@ -134,9 +133,62 @@ def check_metadata(metadata: Any) -> None:
         _table(metadata, key)
 
 
+def parse_details(text: str) -> dict[str, Any]:
+    """Read and check the description of a network for structures in detail, see :mod:`mkd_core.io.detail_weights`.
+
+    Args:
+        text: JSON.
+
+    Raises:
+        BundleError: as :func:`parse_metadata`.
+    """
+    metadata = _from_json(text)
+    check_details(metadata)
+    return metadata
+
+
+def check_details(metadata: Any) -> None:
+    """Check the description of a network for structures in detail.
+
+    Raises:
+        BundleError: another format version, something missing or nonsense.
+    """
+    _require(isinstance(metadata, dict), "bundle_description_table")
+    _check_values(metadata)
+    _check_format(metadata, (1,))
+    _check_texts(metadata)
+    _check_structures(metadata.get("structures"), FORMAT)
+    seven = {structure.key for structure in STRUCTURES}
+    for key in metadata["structures"]:
+        _require(key not in seven, "details_seven", key=key)
+    _check_normalisation(metadata)
+    _check_network(PART_DETAILED, metadata.get("network"))
+    _check_number(metadata, "mkd-detailed", "spacing_mm", *GRID_SPACING_RANGE)
+    for key in ("training", "quality"):
+        _table(metadata, key)
+
+
 def localiser_structures(metadata: Mapping[str, Any]) -> Any:
     """Keys of the structures that the localiser tells apart."""
     return _table(metadata, "localiser").get("structures", metadata["structures"])
+
+
+def _check_format(metadata: Mapping[str, Any], known: tuple[int, ...]) -> None:
+    version = metadata.get("format")
+    _require(_is_whole(version), "bundle_no_format")
+    if version not in known:
+        assert isinstance(version, int)
+        code = "bundle_newer_format" if version > known[-1] else "bundle_unknown_format"
+        raise refused(code, version=version, choices=", ".join(map(str, known)))
+
+
+def _check_texts(metadata: Mapping[str, Any]) -> None:
+    for key in _TEXT_KEYS:
+        _require(isinstance(metadata.get(key), str), "bundle_no_text", key=key)
+    _require(
+        metadata["name"].strip() != "" and metadata["version"].strip() != "",
+        "bundle_no_name",
+    )
 
 
 def _check_structures(keys: Any, version: int) -> None:
@@ -179,6 +231,21 @@ def _check_modalities(metadata: dict[str, Any]) -> None:
         target in MODALITIES and assistant in MODALITIES and target != assistant,
         "bundle_modalities",
     )
+    _check_normalisation(metadata)
+    alignment = _table(metadata, "alignment")
+    _require(
+        alignment.get("target") in TARGET_POLICIES,
+        "bundle_alignment_target",
+        choices=", ".join(TARGET_POLICIES),
+    )
+    _require(
+        alignment.get("assistant") in ASSISTANT_POLICIES,
+        "bundle_alignment_assistant",
+        choices=", ".join(ASSISTANT_POLICIES),
+    )
+
+
+def _check_normalisation(metadata: Mapping[str, Any]) -> None:
     rules = _table(metadata, "normalisation")
     for modality in MODALITIES:
         stated = rules.get(modality)
@@ -201,17 +268,6 @@ def _check_modalities(metadata: dict[str, Any]) -> None:
             "bundle_percentiles",
             modality=modality,
         )
-    alignment = _table(metadata, "alignment")
-    _require(
-        alignment.get("target") in TARGET_POLICIES,
-        "bundle_alignment_target",
-        choices=", ".join(TARGET_POLICIES),
-    )
-    _require(
-        alignment.get("assistant") in ASSISTANT_POLICIES,
-        "bundle_alignment_assistant",
-        choices=", ".join(ASSISTANT_POLICIES),
-    )
 
 
 def _check_networks(networks: Any) -> None:
@@ -222,17 +278,21 @@ def _check_networks(networks: Any) -> None:
     if unknown:
         raise refused("bundle_unknown_network", key=unknown[0])
     for part, architecture in networks.items():
-        _require(
-            isinstance(architecture, dict) and isinstance(architecture.get("type"), str),
-            "bundle_network_type",
-            part=part,
-        )
-        # Bounds on every number, so that a description cannot make us build something absurd.
-        _require(
-            all(_is_modest(value) for value in architecture.values()),
-            "bundle_network_absurd",
-            part=part,
-        )
+        _check_network(part, architecture)
+
+
+def _check_network(part: str, architecture: Any) -> None:
+    _require(
+        isinstance(architecture, dict) and isinstance(architecture.get("type"), str),
+        "bundle_network_type",
+        part=part,
+    )
+    # Bounds on every number, so that a description cannot make us build something absurd.
+    _require(
+        all(_is_modest(value) for value in architecture.values()),
+        "bundle_network_absurd",
+        part=part,
+    )
 
 
 def _is_modest(value: Any, depth: int = 0) -> bool:

@@ -17,7 +17,7 @@ from mkd_core import __version__
 from mkd_core.io.dicom import Series
 from mkd_core.io.dicom_files import require_pydicom
 from mkd_core.measure.messages import finding, refusal
-from mkd_core.protocol import Report
+from mkd_core.protocol import Report, weights_of
 from mkd_core.structures import ANATOMICAL_STRUCTURE, BY_KEY, Structure
 
 #: How segments are stored: a bit for each voxel of each segment, which every viewer reads; or one label for each voxel,
@@ -167,12 +167,11 @@ def algorithm_name(report: Report) -> str:
 
 def provenance(report: Report) -> dict[str, str]:
     """How a segmentation was made, as names and values."""
-    name, version, sha256 = bundle_of(report)
     values: Mapping[str, Any] = report
     told = {
         "software": f"mkd_core {values.get('version', '?')}",
-        "weights": f"{name} {version}",
-        "weights SHA-256": sha256,
+        "weights": " + ".join(name for name, _ in weights_of(report)),
+        "weights SHA-256": " ".join(sha256 for _, sha256 in weights_of(report)),
         "modality": values.get("modality"),
         "alignment": values.get("alignment"),
         "ensemble weight of S_real": values.get("ensemble_weight"),

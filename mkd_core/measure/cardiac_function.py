@@ -14,7 +14,7 @@ from typing import Any
 
 from mkd_core.measure.messages import finding
 from mkd_core.protocol import Finding
-from mkd_core.structures import MYOCARDIUM_DENSITY
+from mkd_core.structures import MYOCARDIUM_DENSITY, with_parts
 
 #: Frames of a beat below which end-systole is likely to lie between two of them.
 _FEWEST_FRAMES = 8
@@ -80,13 +80,18 @@ class CardiacFunction:
 
 
 def volume_curve(frames: Sequence[Mapping | None], key: str) -> list[float | None]:
-    """Volume of a structure in ml in each frame, None where the frame or the structure is missing.
+    """Volume of a structure in ml in each frame, with its parts; None where the frame or the structure is missing.
 
     Args:
         frames: the pipeline's report of each frame, None for a frame without a result.
         key: structure, see `mkd_core.structures`.
     """
-    return [_structure(report, key).get("volume_ml") or None for report in frames]
+    curves = []
+    for report in frames:
+        entries = (report or {}).get("structures") or {}
+        volumes = with_parts({name: (entry or {}).get("volume_ml") or 0.0 for name, entry in entries.items()})
+        curves.append(volumes.get(key) or None)
+    return curves
 
 
 def cardiac_function(frames: Sequence[Mapping | None]) -> CardiacFunction:

@@ -10,16 +10,16 @@ Every figure is either given, or has a reason why not.  All are computed on the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mkd_core.measure.heart_grid import HeartGrid
 from mkd_core.measure.messages import finding
 from mkd_core.measure.patient import CardiacPhase, Patient
 from mkd_core.measure.reference_values import ReferenceRange, reference_range
-from mkd_core.measure.vessel_diameter import VesselDiameter, vessel_diameter
+from mkd_core.measure.vessel_diameter import VesselDiameter, aorta_diameters, vessel_diameter
 from mkd_core.measure.wall_thickness import WallThickness, wall_thickness
 from mkd_core.protocol import Finding
-from mkd_core.structures import MYOCARDIUM_DENSITY
+from mkd_core.structures import MYOCARDIUM_DENSITY, with_parts
 
 #: A structure whose figures say one of these is not measured further.
 _NOT_TRUSTED = frozenset({"agreement_very_low", "not_found", "not_found_by_one", "too_large", "too_small"})
@@ -33,7 +33,7 @@ class ClinicalFigure:
     """One figure.
 
     Attributes:
-        key: what it is; the names are those of :data:`NAMES`.
+        key: what it is; the names are those of :data:`NAMES` and :data:`AORTIC_NAMES`.
         value: in its unit, None where it is not given.
         unit: see :data:`UNITS`.
         digits: after the decimal point, as many as the figure is worth.
@@ -61,11 +61,16 @@ class ClinicalFigure:
 
 @dataclass(frozen=True)
 class HeartGeometry:
-    """Lengths measured on a label map; a finding in the place of what could not be measured."""
+    """Lengths measured on a label map; a finding in the place of what could not be measured.
+
+    ``aorta_beyond`` holds those of :data:`mkd_core.measure.vessel_diameter.AORTIC_LEVELS` where the arch and the
+    descending aorta are segmented.
+    """
 
     aorta: VesselDiameter | Finding
     pulmonary_artery: VesselDiameter | Finding
     wall: WallThickness | Finding
+    aorta_beyond: Mapping[str, VesselDiameter | Finding] = field(default_factory=dict)
 
 
 #: Context of the names for Qt's translation: this file, as 3D Slicer names it.
@@ -78,7 +83,7 @@ def _(text: str) -> str:
 
 
 #: English names of the figures, in the order in which they are shown.
-NAMES: Mapping[str, str] = {
+NAMES: dict[str, str] = {
     "LV_index": _("LV volume index"),
     "RV_index": _("RV volume index"),
     "LA_index": _("LA volume index"),
@@ -90,6 +95,12 @@ NAMES: Mapping[str, str] = {
     "PA_AA_ratio": _("PA/aorta ratio"),
     "wall_mean": _("LV wall, mean"),
     "wall_largest": _("LV wall, largest"),
+}
+
+#: Further figures, which follow where the aorta is segmented beyond its ascending part; all in mm.
+AORTIC_NAMES: dict[str, str] = {
+    "arch_diameter": _("Aortic arch"),
+    "descending_diameter": _("Descending aorta"),
 }
 
 #: Units of the figures; "" of ratios.
@@ -113,7 +124,8 @@ def measure_geometry(grid: HeartGrid | None) -> HeartGeometry:
     if grid is None:
         missing = {key: finding("figure_needs_structure", structure=key) for key in ("AA", "PA", "Myo")}
         return HeartGeometry(missing["AA"], missing["PA"], missing["Myo"])
-    return HeartGeometry(vessel_diameter(grid, "AA"), vessel_diameter(grid, "PA"), wall_thickness(grid))
+    beyond = aorta_diameters(grid) if "DAo" in grid.label_of else {}
+    return HeartGeometry(vessel_diameter(grid, "AA"), vessel_diameter(grid, "PA"), wall_thickness(grid), beyond)
 
 
 def untrusted(warnings: Mapping[str | None, list[Finding]]) -> frozenset[str]:
@@ -136,7 +148,7 @@ def clinical_figures(
     at_edge: frozenset[str] = frozenset(),
     doubted: frozenset[str] = frozenset(),
 ) -> list[ClinicalFigure]:
-    """All figures, in the order of :data:`NAMES`.
+    """All figures, in the order of :data:`NAMES`, then those of :data:`AORTIC_NAMES` that the geometry has.
 
     Args:
         volumes_ml: of each structure by key; missing or 0 where it is not there.
@@ -147,6 +159,7 @@ def clinical_figures(
         at_edge: structures that the edge of the volume cuts: their volumes are no volumes of a chamber.
         doubted: structures whose outlines cannot be trusted, see :func:`untrusted`.
     """
+    volumes_ml = with_parts(volumes_ml)
 
     def blocked(*keys: str) -> Finding | None:
         for key in keys:
@@ -190,7 +203,11 @@ def clinical_figures(
     reason = blocked("Myo", "LV") or (wall if isinstance(wall, Finding) else None)
     add("wall_mean", 1, wall.mean_mm if isinstance(wall, WallThickness) else None, reason)
     add("wall_largest", 1, wall.largest_mm if isinstance(wall, WallThickness) else None, reason)
-    return [figures[key] for key in NAMES]
+    for level, found in geometry.aorta_beyond.items():
+        key, reason = f"{level}_diameter", blocked("DAo") or (found if isinstance(found, Finding) else None)
+        mm = found.diameter_mm if isinstance(found, VesselDiameter) and reason is None else None
+        figures[key] = ClinicalFigure(key, mm, "mm", 0, reason)
+    return [figures[key] for key in (*NAMES, *AORTIC_NAMES) if key in figures]
 
 
 def name_of(figure: ClinicalFigure, phase: CardiacPhase) -> str:
@@ -198,7 +215,7 @@ def name_of(figure: ClinicalFigure, phase: CardiacPhase) -> str:
     if figure.key in ("LV_index", "RV_index") and phase.name in ("end-diastole", "end-systole"):
         side, moment = figure.key[:2], "ED" if phase.name == "end-diastole" else "ES"
         return f"{side} {moment} volume index"
-    return NAMES[figure.key]
+    return (NAMES | AORTIC_NAMES)[figure.key]
 
 
 def phase_text(phase: CardiacPhase) -> str:

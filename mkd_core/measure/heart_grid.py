@@ -51,6 +51,18 @@ class HeartGrid:
         label = self.label_of.get(key)
         return np.zeros(self.labels.shape, bool) if label is None else self.labels == label
 
+    def is_same_for(self, other: HeartGrid | None, keys: Collection[str]) -> bool:
+        """Whether these structures have the same voxels at the same places in another grid, and reach the edge of the
+        volume there if they do here: what is measured of them alone is then the same too.
+        """
+        if other is None or self.labels.shape != other.labels.shape:
+            return False
+        if not (np.array_equal(self.origin, other.origin) and np.array_equal(self.axes, other.axes)):
+            return False
+        return self.at_edge & set(keys) == other.at_edge & set(keys) and all(
+            np.array_equal(self.mask(key), other.mask(key)) for key in keys
+        )
+
     def to_world(self, points: np.ndarray) -> np.ndarray:
         """World positions ``(n, 3)`` in mm of points ``(n, 3)`` in voxels of the array's axes."""
         return self.origin + (np.asarray(points, float) * self.spacing) @ self.axes

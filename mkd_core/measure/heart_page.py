@@ -21,7 +21,7 @@ from mkd_core.measure.patient import CardiacPhase, Patient
 from mkd_core.measure.report_page import ReportPage
 from mkd_core.measure.steps import all_at_once
 from mkd_core.measure.wall_thickness import WallThickness
-from mkd_core.protocol import findings
+from mkd_core.protocol import findings, weights_of
 from mkd_core.structures import Structure
 
 
@@ -110,10 +110,10 @@ def page_steps(
 
 def provenance(report: Mapping[str, Any]) -> dict[str, str]:
     """How a segmentation was made, as text by label."""
-    bundle, options = report.get("bundle") or {}, report.get("options") or {}
+    options, weights = report.get("options") or {}, weights_of(report)
     facts = {
-        "Weights": f"{bundle.get('name', '?')} {bundle.get('version', '?')}",
-        "SHA-256": str(bundle.get("sha256", "?"))[:16],
+        "Weights": " + ".join(name for name, _ in weights),
+        "SHA-256": " + ".join(sha256[:16] for _, sha256 in weights),
         "MKDSegmentation": str(report.get("version", "?")),
         "Alignment": str(report.get("alignment") or ""),
         "Segmentor": {"real": "S_real alone", "synthetic": "S_syn alone"}.get(str(options.get("segmentor")), "both"),

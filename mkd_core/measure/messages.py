@@ -62,6 +62,7 @@ _PARTS: Mapping[str, str] = {
     "generator_t2a": _("generator to the assistant modality"),
     "segmentor_real": _("segmentor of real images"),
     "segmentor_syn": _("segmentor of translated images"),
+    "detailed": _("network for structures in detail"),
 }
 
 _EXPORT_AGAIN = _("Export the series anew, or load it in 3D Slicer, look whether it is complete, and save it as .nrrd.")
@@ -648,6 +649,15 @@ MESSAGES: Mapping[str, Message] = {
     "bundle_tensor_not_finite": _of_bundle(_("Tensor “{tensor}” holds numbers that are not finite.")),
     "bundle_number_format": _of_bundle(_("A number is not finite or does not fit into {format}.")),
     "bundle_no_description": _of_bundle(_("This is a .safetensors file without the description of a weights bundle.")),
+    "details_no_description": _of_bundle(
+        _("This is a .safetensors file without the description of a network for structures in detail.")
+    ),
+    "details_seven": _of_bundle(_("“{key}” is one of the seven structures, which the bundle segments.")),
+    "details_other_bundle": Message(
+        "refusal",
+        _("The network for structures in detail was trained for other weights than these."),
+        _("Segment the seven structures, or choose the weights that come with the extension."),
+    ),
     "bundle_description_json": _of_bundle(_("The description is not JSON.")),
     "bundle_description_table": _of_bundle(_("The description is not a table.")),
     "bundle_description_deep": _of_bundle(_("The description is nested too deep.")),
@@ -887,6 +897,9 @@ MESSAGES: Mapping[str, Message] = {
     "box_too_small": Message(
         "amber", _("The heart is larger than the box that these weights work on: its ends are missing.")
     ),
+    "ends_at_box": Message(
+        "info", _("Veins and the aorta are segmented and measured as far as the box round the heart goes.")
+    ),
     "fell_back": Message("info", _("The graphics card had too little memory: the processor did the work.")),
     "was_split": Message(
         "amber",
@@ -896,6 +909,9 @@ MESSAGES: Mapping[str, Message] = {
     # ---- one structure ----
     "not_found": Message("red", _("Not found.")),
     "not_found_by_one": Message("red", _("Not found, though one of the two segmentors saw it.")),
+    "cut_by_box": Message(
+        "amber", _("Cut by the box round the heart, which ends before the volume does: part of it is missing.")
+    ),
     "touches_border": Message("amber", _("Reaches the edge of the volume: part of it may be missing.")),
     "too_small": Message("amber", _("Unusually small (usual in an adult: {smallest_ml:.0f} to {largest_ml:.0f} ml).")),
     "too_large": Message("amber", _("Unusually large (usual in an adult: {smallest_ml:.0f} to {largest_ml:.0f} ml).")),

@@ -167,12 +167,12 @@ def structure_warnings(structure: Structure, measurement: Measurement, limits: A
     smallest, largest = structure.plausible_ml
     usual: dict[str, Any] = {"smallest_ml": smallest, "largest_ml": largest}
     if measurement.touches_border:
-        found.append(finding("touches_border", structure=key))
+        found += [] if structure.open_ended else [finding("touches_border", structure=key)]
     elif measurement.volume_ml < smallest:
         found.append(finding("too_small", structure=key, **usual))
     if measurement.volume_ml > largest:
         found.append(finding("too_large", structure=key, **usual))
-    if measurement.components > 1:
+    if measurement.components > structure.usual_parts:
         found.append(finding("separate_parts", structure=key, count=measurement.components))
     if measurement.removed_ml > max(_REMOVED_ML, _REMOVED_FRACTION * measurement.volume_ml):
         found.append(finding("removed_parts", structure=key, removed_ml=measurement.removed_ml))

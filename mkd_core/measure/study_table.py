@@ -10,16 +10,20 @@ from typing import Any
 
 from mkd_core.io.atomic import write_text
 from mkd_core.measure.cardiac_function import CardiacFunction
-from mkd_core.measure.clinical_figures import NAMES, UNITS, ClinicalFigure
+from mkd_core.measure.clinical_figures import AORTIC_NAMES, NAMES, UNITS, ClinicalFigure
 from mkd_core.measure.messages import RESEARCH_USE, finding, refusal
 from mkd_core.measure.patient import CardiacPhase, Patient
-from mkd_core.structures import STRUCTURES
+from mkd_core.protocol import weights_of
+from mkd_core.structures import DETAILED, STRUCTURES
 
 
-def _figure_column(key: str) -> str:
-    unit = UNITS[key].replace("/", "_").replace("²", "2")
+def _figure_column(key: str, unit: str) -> str:
+    unit = unit.replace("/", "_").replace("²", "2")
     return f"{key}_{unit}" if unit else key
 
+
+#: Keys of the structures that have columns, those in detail last.
+_KEYS = (*(structure.key for structure in STRUCTURES), *DETAILED)
 
 #: Titles of the columns, units in them.
 COLUMNS: tuple[str, ...] = (
@@ -34,12 +38,13 @@ COLUMNS: tuple[str, ...] = (
     "height_m",
     "weight_kg",
     "bsa_m2",
-    *(f"{structure.key}_ml" for structure in STRUCTURES),
-    *(f"{structure.key}_agreement" for structure in STRUCTURES),
+    *(f"{key}_ml" for key in _KEYS),
+    *(f"{key}_agreement" for key in _KEYS),
     "LV_mass_g",
     "LV_ejection_fraction",
     "RV_ejection_fraction",
-    *(_figure_column(key) for key in NAMES),
+    *(_figure_column(key, UNITS[key]) for key in NAMES),
+    *(_figure_column(key, "mm") for key in AORTIC_NAMES),
     "edited",
     "deleted",
     "weights",
@@ -72,7 +77,7 @@ def study_row(
         function: of the sequence that the volume is a frame of.
     """
     patient, phase = patient or Patient(), phase or CardiacPhase()
-    structures, bundle = report.get("structures") or {}, report.get("bundle") or {}
+    structures, weights = report.get("structures") or {}, weights_of(report) if report.get("bundle") else []
     values: dict[str, Any] = {
         "person": person,
         "volume": volume,
@@ -86,20 +91,20 @@ def study_row(
         "weight_kg": patient.weight_kg,
         "bsa_m2": patient.bsa_m2,
         **{state: _keys_in_state(structures, state) for state in ("edited", "deleted")},
-        "weights": f"{bundle.get('name', '')} {bundle.get('version', '')}".strip(),
-        "weights_sha256": bundle.get("sha256"),
+        "weights": " + ".join(name for name, _ in weights),
+        "weights_sha256": " ".join(sha256 for _, sha256 in weights),
         "program": report.get("version"),
         "segmented": report.get("date"),
         "use": RESEARCH_USE,
     }
-    for structure in STRUCTURES:
-        entry = structures.get(structure.key) or {}
-        values[f"{structure.key}_ml"] = entry.get("volume_ml")
-        values[f"{structure.key}_agreement"] = entry.get("agreement")
+    for key in _KEYS:
+        entry = structures.get(key) or {}
+        values[f"{key}_ml"] = entry.get("volume_ml")
+        values[f"{key}_agreement"] = entry.get("agreement")
     values["LV_mass_g"] = (structures.get("Myo") or {}).get("mass_g")
     for side, ventricle in (("LV", function and function.left), ("RV", function and function.right)):
         values[f"{side}_ejection_fraction"] = ventricle.ejection_fraction if ventricle else None
-    values |= {_figure_column(figure.key): figure.value for figure in figures}
+    values |= {_figure_column(figure.key, figure.unit): figure.value for figure in figures}
     return {name: _text(values.get(name)) for name in COLUMNS}
 
 

@@ -1,4 +1,4 @@
-"""Diameters of the ascending aorta and of the pulmonary trunk, perpendicular to their centre lines.
+"""Diameters of the aorta and of the pulmonary trunk, perpendicular to their centre lines.
 
 The centre line runs from the valve, where the vessel touches its ventricle, along centroids of shells of equal distance
 from the valve, measured inside the vessel.  Sections perpendicular to it are taken through the smooth mask; the
@@ -26,7 +26,22 @@ from mkd_core.protocol import Finding
 VENTRICLE_OF = {"AA": "LV", "PA": "RV"}
 
 #: Diameters outside are not a vessel's but a mistake, mm.
-PLAUSIBLE_MM = {"AA": (12.0, 90.0), "PA": (10.0, 70.0)}
+PLAUSIBLE_MM = {"AA": (12.0, 90.0), "PA": (10.0, 70.0), "DAo": (10.0, 80.0)}
+
+#: Structures that decide what is found there.
+AORTA_KEYS = ("AA", "DAo", "PA", "LV")
+
+#: Where the aorta beyond its ascending part is measured, see :func:`aorta_diameters_steps`.
+AORTIC_LEVELS = ("arch", "descending")
+
+#: Vessels narrower than twice this are branches of the aorta, mm.
+_BRANCH_MM = 5.0
+
+#: Way that the centre line must go on beyond the top of the arch, mm.
+_BEYOND_TOP_MM = 15.0
+
+#: A highest plane of the aorta that is wider is no arch but a cut, mm².
+_FLAT_MM2 = 500.0
 
 #: Widest gap between a ventricle and its artery that is taken for a valve, mm.
 _VALVE_MM = 8.0
@@ -38,8 +53,9 @@ _SHORTEST_MM = {"AA": 35.0, "PA": 22.0}
 #: arch.
 _ROOT_DIAMETERS, _END_DIAMETERS = 0.75, 0.5
 
-#: Least ratio of the shortest to the longest chord of a section that is a vessel's.
-_ROUNDNESS = 0.55
+#: Least ratio of the shortest to the longest chord of a section that is a vessel's: of the descending aorta, which the
+#: box round the heart may cut lengthwise, nearly that of a circle.
+_ROUNDNESS = {"AA": 0.55, "PA": 0.55, "arch": 0.6, "descending": 0.75}
 
 #: A shell so many times as wide as the trunk is that of the bifurcation.
 _BRANCHING = 1.45
@@ -107,7 +123,132 @@ def vessel_diameter_steps(grid: HeartGrid, key: str) -> Generator[None, None, Ve
     if level is None:
         return finding("vessel_short", structure=key, mm=float(arc[-1]), needed_mm=_SHORTEST_MM[key])
     yield
-    centre, direction = _refined(smooth, grid.spacing, *_at(line, arc, level))
+    return _measured(smooth, *_at(line, arc, level), key, key, first, grid)
+
+
+def aorta_diameters(grid: HeartGrid) -> dict[str, VesselDiameter | Finding]:
+    """Measure the aorta beyond its ascending part, where that is segmented, see :func:`aorta_diameters_steps`."""
+    return all_at_once(aorta_diameters_steps(grid))
+
+
+def aorta_diameters_steps(grid: HeartGrid) -> Generator[None, None, dict[str, VesselDiameter | Finding]]:
+    """Measure the aorta at the top of its arch, and descending at the height of the pulmonary artery, in steps.
+
+    Levels: the arch as in Erbel et al., the descending aorta as Rogers et al., Am J Cardiol 111 (2013), 1510, measured
+    it.  The centre line begins at the valve; branches are left out by opening the mask, for they are narrower.
+
+    Returns:
+        Of "arch" and "descending": the diameter, or a finding that says why there is none.
+    """
+    from scipy import ndimage
+
+    for key in AORTA_KEYS:
+        if not grid.mask(key).any():
+            return dict.fromkeys(AORTIC_LEVELS, finding("figure_needs_structure", structure=key))
+    found: dict[str, VesselDiameter | Finding] = {}
+    mask = grid.mask("AA") | grid.mask("DAo")
+    box = _with_margin(ndimage.find_objects(mask.astype(np.uint8))[0], mask.shape)
+    first = np.array([side.start for side in box]) * grid.spacing
+    trunk = _without_branches(mask[box], grid.spacing)
+    yield
+    part = _largest_part(trunk)
+    start = _valve(part, grid.mask("LV"), box, grid.spacing) if part.any() else None
+    yield
+    if start is None:
+        found["arch"] = finding("vessel_unattached", structure="AA", first="LV")
+    else:
+        line = _centre_line(part, start, grid.spacing)
+        arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
+        top = int(grid.to_world((line + first) / grid.spacing)[:, 2].argmax())
+        beyond = float(arc[-1] - arc[top])
+        if beyond < _BEYOND_TOP_MM:
+            found["arch"] = finding("vessel_short", structure="DAo", mm=beyond, needed_mm=_BEYOND_TOP_MM)
+        elif _is_cut_flat(part, grid):
+            found["arch"] = finding("figure_at_edge", structure="DAo")
+        else:
+            yield
+            smooth = ndimage.gaussian_filter(part.astype(np.float32), 0.5)
+            yield
+            found["arch"] = _measured(smooth, *_at(line, arc, float(arc[top])), "DAo", "arch", first, grid)
+    yield
+    beyond_arch = grid.mask("DAo")[box]
+    place = _at_height(
+        trunk & beyond_arch, first, grid, grid.to_world(np.argwhere(grid.mask("PA")).mean(axis=0)[None])[0, 2]
+    )
+    yield
+    if place is None:
+        found["descending"] = finding("figure_at_edge", structure="DAo")
+    else:
+        smooth = ndimage.gaussian_filter(beyond_arch.astype(np.float32), 0.5)
+        found["descending"] = _measured(smooth, *place, "DAo", "descending", first, grid)
+    return found
+
+
+def _without_branches(mask: np.ndarray, spacing: float) -> np.ndarray:
+    """A mask opened by a ball: what is narrower is left out."""
+    from scipy import ndimage
+
+    core = ndimage.distance_transform_edt(mask) * spacing > _BRANCH_MM
+    if not core.any():
+        return core
+    opened: np.ndarray = mask & (ndimage.distance_transform_edt(~core) * spacing <= _BRANCH_MM)
+    return opened
+
+
+def _at_height(
+    part: np.ndarray, first: np.ndarray, grid: HeartGrid, height: float
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Point and direction of the largest vessel of a mask that passes a height in the world, mm of the mask's array;
+    None where none does from well above it to well below.
+    """
+    from scipy import ndimage
+
+    voxels = np.argwhere(part)
+    above = grid.to_world(voxels + first / grid.spacing)[:, 2] - height
+    middles: list[np.ndarray] = []
+    for offset in (0.0, 8.0, -8.0):
+        slab = np.zeros(part.shape, bool)
+        slab[tuple(voxels[np.abs(above - offset) <= grid.spacing].T)] = True
+        parts, count = ndimage.label(slab, np.ones((3, 3, 3)))
+        if not count:
+            return None
+        sizes = np.bincount(parts.ravel())[1:]
+        centres = np.array(ndimage.center_of_mass(slab, parts, range(1, count + 1))) * grid.spacing
+        if middles:
+            middles.append(centres[np.linalg.norm(centres - middles[0], axis=1).argmin()])
+        else:
+            middles.append(centres[sizes.argmax()])
+    way = middles[2] - middles[1]
+    return middles[0], way / np.linalg.norm(way)
+
+
+def _is_cut_flat(part: np.ndarray, grid: HeartGrid) -> bool:
+    """Whether the highest plane of a vessel's mask is so wide that something cuts it there."""
+    points = np.argwhere(part)
+    height = grid.to_world(points)[:, 2]
+    return bool(np.count_nonzero(height > height.max() - 0.75 * grid.spacing) * grid.spacing**2 > _FLAT_MM2)
+
+
+def _measured(
+    smooth: np.ndarray,
+    centre: np.ndarray,
+    direction: np.ndarray,
+    key: str,
+    level: str,
+    first: np.ndarray,
+    grid: HeartGrid,
+) -> VesselDiameter | Finding:
+    """The median of five neighbouring sections, or why there is none.
+
+    Args:
+        smooth: smooth mask of the vessel, whose first voxel lies ``first`` mm from that of the grid.
+        centre, direction: of the middle section as far as they are known, mm in the mask's array.
+        key: of the vessel.
+        level: where it is measured, a key of :data:`_ROUNDNESS`.
+        first: mm.
+        grid: labels.
+    """
+    centre, direction = _refined(smooth, grid.spacing, centre, direction)
     offsets = _NEIGHBOURS_MM * np.arange(-2, 3)
     cuts = [_section(smooth, grid.spacing, centre + offset * direction, direction) for offset in offsets]
     sections = [one for one in cuts if one is not None]
@@ -116,7 +257,7 @@ def vessel_diameter_steps(grid: HeartGrid, key: str) -> Generator[None, None, Ve
     sections.sort(key=lambda one: one.diameter)
     middle = sections[len(sections) // 2]
     low, high = PLAUSIBLE_MM[key]
-    if middle.shortest < _ROUNDNESS * middle.longest or not low <= middle.diameter <= high:
+    if middle.shortest < _ROUNDNESS[level] * middle.longest or not low <= middle.diameter <= high:
         return finding("vessel_shape", structure=key)
     if key in grid.at_edge and _is_near_edge(middle, first, grid):
         return finding("figure_at_edge", structure=key)

@@ -42,6 +42,9 @@ SEGMENT_NAMES: Mapping[int, str] = {
     17: "Apex",
 }
 
+#: Structures that decide how thick the wall is found: what is measured, and what it borders on.
+WALL_KEYS = ("LV", "Myo", "RV", "LA", "AA")
+
 #: Mean thicknesses outside are not a wall's but a mistake, mm.
 PLAUSIBLE_MM = (2.5, 30.0)
 

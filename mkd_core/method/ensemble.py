@@ -116,7 +116,7 @@ def keep_main_components(probabilities: torch.Tensor, structures: Sequence[Struc
     found = boxes(labels)
     mains = np.zeros_like(labels)
     for label, box in found.items():
-        main = _main_parts(labels[box] == label, _KEPT_SHARE if label in branching else 1.0)
+        main = main_parts(labels[box] == label, label in branching)
         mains[box][main] = label
     if np.array_equal(mains, labels):
         return probabilities
@@ -151,15 +151,13 @@ def parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return labelled, np.bincount(labelled.ravel(), minlength=count + 1)
 
 
-def _main_parts(mask: np.ndarray, share: float) -> np.ndarray:
-    """The largest part of a mask, with those that have at least ``share`` of its size; of equal ones the first if
-    ``share`` is 1.
-    """
+def main_parts(mask: np.ndarray, branches: bool) -> np.ndarray:
+    """The largest part of a mask, of equal ones the first; of a structure that branches all large parts."""
     labelled, sizes = parts(mask)
     if len(sizes) <= 2:
         return mask
     sizes = sizes[1:]
-    kept = np.array([sizes.argmax()]) if share == 1.0 else np.flatnonzero(sizes >= share * sizes.max())
+    kept = np.flatnonzero(sizes >= _KEPT_SHARE * sizes.max()) if branches else np.array([sizes.argmax()])
     return np.isin(labelled, kept + 1)
 
 

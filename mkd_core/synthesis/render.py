@@ -393,17 +393,30 @@ def random_patch(
     shape = (size,) * 3 if isinstance(size, int) else tuple(size)
     look = appearance.draw_varied(modality, rng)
     view = draw_view(canvas, rng, shape, spacing, heart_bias)
-    image, tissues = render_grid(canvas, look, rng, view.axes, spacing, view.centre, view.matrix, view.bend)
-    image = _spoil(image, tissues, look, rng, spacing)
-    outside = view.outside
-    stack = draw_stack(modality, rng)
-    if stack is not None:
-        image, outside = stack.record(image, outside, spacing)
+    image, tissues, outside = record(canvas, look, view, rng, spacing)
     target = targets_of(structures)[tissues]
     if soft_cuts:
         _soft_cuts(tissues, target, spacing, structures)
     target[outside] = IGNORE
     return image, target
+
+
+def record(
+    canvas: Canvas, look: Appearance, view: View, rng: np.random.Generator, spacing: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Render a view of a canvas with what goes wrong in a scanner, at times as a stack of thick slices.
+
+    Returns:
+        (image, tissues, outside), each ``(Z, Y, X)``: float32 in HU or MR units, uint8, and which voxels lie beyond
+        the field of view.
+    """
+    image, tissues = render_grid(canvas, look, rng, view.axes, spacing, view.centre, view.matrix, view.bend)
+    image = _spoil(image, tissues, look, rng, spacing)
+    outside = view.outside
+    stack = draw_stack(look.modality, rng)
+    if stack is not None:
+        image, outside = stack.record(image, outside, spacing)
+    return image, tissues, outside
 
 
 def synthesize(
@@ -412,6 +425,7 @@ def synthesize(
     seed: int = 0,
     spacing: float = 1.0,
     around_mm: float = 30.0,
+    structures: Sequence[Structure] = STRUCTURES,
 ) -> tuple[sitk.Image, sitk.Image]:
     """Make one volume with its truth.
 
@@ -423,15 +437,16 @@ def synthesize(
         seed: decides body, appearance and noise; same seed, same volume.
         spacing: voxel size of the result, mm.
         around_mm: body shown around the box of the heart map.
+        structures: of the truth, with their labels.
 
     Returns:
-        (image int16, truth uint8 with values 0..7), same grid, LPS.
+        (image int16, truth uint8 with the structures' labels), same grid, LPS.
     """
     rng = np.random.default_rng(seed)
     canvas, origin = canvas_around(labelmap, seed, around_mm)
     axes = grid_axes(canvas, spacing)
     image, tissues = render_grid(canvas, appearance.draw(modality, rng), rng, axes, spacing, np.zeros(3))
-    return as_images(image, tissues, modality, spacing, origin)
+    return as_images(image, tissues, modality, spacing, origin, structures)
 
 
 def canvas_around(

@@ -72,7 +72,7 @@ def prepare_canvases(hearts: Sequence[Path], cache: Path, bodies: int = 1) -> li
             chest = _canvas(render.body_canvas(heart, seed, body.chest_extent(heart)))
             torso = _canvas(body.surround(heart, seed, 3.0, body.torso_extent(heart)))
             if number:
-                chest, torso = _with_findings(chest, seed), _with_findings(torso, seed)
+                chest, torso = with_findings(chest, seed), with_findings(torso, seed)
             render.mark_vein_stubs(chest.tissues, chest.spacing)
             canvases = {"chest": Canvas.from_array(chest.tissues, chest.spacing), "torso": torso}
             for kind, canvas in canvases.items():
@@ -93,7 +93,8 @@ def _canvas(image: sitk.Image) -> Canvas:
     return Canvas.from_array(sitk.GetArrayFromImage(image), image.GetSpacing()[0])
 
 
-def _with_findings(canvas: Canvas, seed: int) -> Canvas:
+def with_findings(canvas: Canvas, seed: int) -> Canvas:
+    """A canvas at a drawn moment of the beat, at times with calcium, a pacemaker's lead or an effusion."""
     rng = np.random.default_rng(seed)
     canvas = contracted(canvas, rng.uniform(0.0, 1.0))
     if rng.random() < 0.4:

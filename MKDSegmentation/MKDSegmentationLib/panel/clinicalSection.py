@@ -26,13 +26,20 @@ from mkd_core.protocol import findings
 
 from ..run.incrementalTask import IncrementalTask
 from ..scene.findingTexts import findingText, researchUse
-from ..scene.heartGeometry import geometrySteps, linesOf, removeLines, showLines, stateOfHeart
+from ..scene.heartGeometry import (
+    MeasuredHeart,
+    diametersOf,
+    geometrySteps,
+    linesOf,
+    removeLines,
+    showLines,
+    stateOfHeart,
+)
 from ..scene.heartView import jumpTo
 from ..scene.patientFacts import keepTyped, patientOf, phaseOf
 from .fittedTable import FittedTable
 
 _SEXES = ("", "F", "M")  # in the order of the combo box
-_LINE_KEYS = {"AA_diameter": "aorta", "PA_diameter": "pulmonary_artery"}
 _BULLSEYE_PX = 250
 
 
@@ -45,7 +52,7 @@ class ClinicalSection:
     def __init__(self, ui) -> None:
         self._ui = ui
         self._segmentation, self._volume = None, None
-        self._measured, self._geometry = (), None  # state of the heart that was measured last, and what was found
+        self._measured, self._heart = (), None  # state of the heart that was measured last, and what was found
         self._task, self._asked = None, ()
         self._figures, self._phase, self._report = [], None, {}
         self._fitted = FittedTable(ui.clinicalTable)
@@ -66,7 +73,7 @@ class ClinicalSection:
     @property
     def geometry(self) -> HeartGeometry | None:
         """Diameters and wall, None as long as they are not measured."""
-        return self._geometry if self._measured == self._asked else None
+        return self._heart.geometry if self._heart is not None and self._measured == self._asked else None
 
     def close(self) -> None:
         """End measuring."""
@@ -90,7 +97,7 @@ class ClinicalSection:
             self.close()
             self._asked = asked
             self._task = IncrementalTask(
-                geometrySteps(state.segmentation, self._atEdge()),
+                geometrySteps(state.segmentation, self._atEdge(), self._heart),
                 self._onMeasured,
                 self._onError,
                 restsWhileDrawing=True,
@@ -101,12 +108,12 @@ class ClinicalSection:
         structures = self._report.get("structures", {})
         return frozenset(key for key, entry in structures.items() if entry.get("touches_border"))
 
-    def _onMeasured(self, geometry: HeartGeometry) -> None:
-        self._task, self._geometry, self._measured = None, geometry, self._asked
+    def _onMeasured(self, heart: MeasuredHeart) -> None:
+        self._task, self._heart, self._measured = None, heart, self._asked
         if slicer.mrmlScene.IsNodePresent(self._segmentation):
             self._showFigures()
             if linesOf(self._segmentation):
-                showLines(self._segmentation, geometry)
+                showLines(self._segmentation, heart.geometry)
 
     def _onError(self, error: Exception) -> None:
         self._task = None
@@ -142,8 +149,8 @@ class ClinicalSection:
 
     def _onRowClicked(self, row: int, column: int) -> None:
         """Bring the slice views to the diameter in this row."""
-        name = _LINE_KEYS.get(self._figures[row].key) if row < len(self._figures) else None
-        diameter = getattr(self.geometry, name) if name and self.geometry is not None else None
+        key = self._figures[row].key.removesuffix("_diameter") if row < len(self._figures) else None
+        diameter = diametersOf(self.geometry).get(key) if self.geometry is not None else None
         if isinstance(diameter, VesselDiameter):
             first, second = diameter.line
             middle = [(a + b) / 2.0 for a, b in zip(first, second)]
@@ -173,9 +180,7 @@ class ClinicalSection:
         )
         self._fillTable()
         self._showNotes(patient)
-        ui.linesCheckBox.enabled = any(
-            isinstance(one, VesselDiameter) for one in (geometry.aorta, geometry.pulmonary_artery)
-        )
+        ui.linesCheckBox.enabled = any(isinstance(one, VesselDiameter) for one in diametersOf(geometry).values())
         wasBlocked = ui.linesCheckBox.blockSignals(True)
         ui.linesCheckBox.checked = bool(linesOf(self._segmentation))
         ui.linesCheckBox.blockSignals(wasBlocked)

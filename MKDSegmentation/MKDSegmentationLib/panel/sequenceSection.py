@@ -8,7 +8,7 @@ from slicer.i18n import tr as _
 
 from mkd_core.measure.cardiac_function import CardiacFunction
 
-from ..scene.findingTexts import findingText
+from ..scene.findingTexts import findingText, researchUse
 from ..scene.frameSequence import FrameSequence
 from ..scene.functionNodes import chartOf, functionNotes, functionOfReports, functionRows
 from .fittedTable import FittedTable
@@ -135,4 +135,5 @@ def _warningsText(function: CardiacFunction, notes: list) -> str:
     lines += map(html.escape, notes)
     if function.warnings:
         lines.append(_("Warnings:"))
-    return "<br>".join(lines + [f"• {html.escape(findingText(warning))}" for warning in function.warnings])
+    lines += [f"• {html.escape(findingText(warning))}" for warning in function.warnings]
+    return "<br>".join([*lines, f"<b>{html.escape(researchUse())}</b>"])

@@ -7,7 +7,8 @@ from slicer.i18n import tr as _
 
 from mkd_core.errors import BundleError
 from mkd_core.io.bundle import default_bundle_path, read_description
-from mkd_core.structures import STRUCTURES, labelled
+from mkd_core.io.detail_weights import default_details_path
+from mkd_core.structures import DETAILED, STRUCTURES, labelled
 
 from ..parameters import MachineSettings
 from ..scene.findingTexts import errorText
@@ -51,6 +52,11 @@ class WeightsSettings:
     def structures(self) -> tuple:
         """The structures that the weights know, with their labels; the earlier ones if they cannot be used."""
         return self._structures
+
+    @property
+    def structuresInDetail(self) -> tuple:
+        """The structures that can be segmented besides, as far as their weights came with the extension."""
+        return labelled(DETAILED) if default_details_path().is_file() else ()
 
     @property
     def problem(self) -> str:

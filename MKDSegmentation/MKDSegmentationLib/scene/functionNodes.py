@@ -8,6 +8,7 @@ import math
 import slicer
 import vtk
 from slicer.i18n import tr as _
+from vtk.util.numpy_support import vtk_to_numpy
 
 from mkd_core.measure.cardiac_function import CardiacFunction, cardiac_function, volume_curve
 from mkd_core.structures import BY_KEY
@@ -27,6 +28,9 @@ _IN_PLOT = ("LV", "RV", "LA", "RA")
 
 #: So many neighbouring frames without a left ventricle hide the end of a diastole or systole.
 _LONGEST_GAP = 1
+
+#: The axis of the plot ends at so many times the largest volume, for the legend lies over the upper right corner.
+_HEADROOM = 1.4
 
 
 def functionOfReports(reports: list, isUnfinished: bool = False) -> CardiacFunction:
@@ -215,4 +219,9 @@ def _fillChart(chart, volumes, name: str) -> None:
     chart.SetXAxisTitle(timeTitle)
     chart.SetYAxisTitle(_("Volume (ml)"))
     chart.SetLegendVisibility(True)
+    values = [one for key in _IN_PLOT for one in vtk_to_numpy(volumes.GetTable().GetColumnByName(_seriesTitle(key)))]
+    largest = max((one for one in values if not math.isnan(one)), default=0.0)
+    chart.SetYAxisRangeAuto(not largest)
+    if largest:
+        chart.SetYAxisRange(0.0, _HEADROOM * float(largest))
     chart.Modified()  # a chart that is shown notices changed tables by this

@@ -7,14 +7,21 @@ import numpy as np
 import slicer
 import vtk
 from slicer.i18n import tr as _
+from slicer.i18n import translate
 from vtk.util import numpy_support
 
-from mkd_core.measure.clinical_figures import HeartGeometry, measure_geometry
+from mkd_core.measure.clinical_figures import AORTIC_NAMES, TRANSLATION_CONTEXT, HeartGeometry, measure_geometry
 from mkd_core.measure.heart_grid import HeartGrid
 from mkd_core.measure.messages import finding, refusal
-from mkd_core.measure.vessel_diameter import VesselDiameter, vessel_diameter_steps
-from mkd_core.measure.wall_thickness import wall_thickness_steps
-from mkd_core.structures import BY_KEY, STRUCTURES
+from mkd_core.measure.vessel_diameter import (
+    AORTA_KEYS,
+    VENTRICLE_OF,
+    VesselDiameter,
+    aorta_diameters_steps,
+    vessel_diameter_steps,
+)
+from mkd_core.measure.wall_thickness import WALL_KEYS, wall_thickness_steps
+from mkd_core.structures import BY_KEY, CATALOGUE, labelled
 
 from ..run.volumeTransfer import ijkToRas
 from .ourSegments import maskOfLabel, ourSegments
@@ -22,7 +29,12 @@ from .segmentMeasurement import imageToWorld, labelmapOf, transformToWorld, voxe
 from .transformHardening import isUnderNonLinearTransform
 
 #: Roles under which a segmentation refers to the lines of its diameters.
-LINE_ROLES = {"AA": "MKDSegmentation.AortaDiameter", "PA": "MKDSegmentation.PulmonaryArteryDiameter"}
+LINE_ROLES = {
+    "AA": "MKDSegmentation.AortaDiameter",
+    "PA": "MKDSegmentation.PulmonaryArteryDiameter",
+    "arch": "MKDSegmentation.AorticArchDiameter",
+    "descending": "MKDSegmentation.DescendingAortaDiameter",
+}
 
 #: What measuring uses, in parts that each take a moment to import the first time.
 _LIBRARIES = (
@@ -36,22 +48,31 @@ _LIBRARIES = (
 )
 
 _ON_GRID = 1e-3  # voxels; grids that differ by less are the same
-_SEVEN = tuple(structure.key for structure in STRUCTURES)
+_KNOWN = {structure.key: structure for structure in labelled(structure.key for structure in CATALOGUE)}
 
 
 def stateOfHeart(segmentationNode) -> tuple:
     """Return what can be compared to tell whether the geometry of the heart must be measured again."""
-    ours = {key: segmentId for key, segmentId in ourSegments(segmentationNode).items() if key in _SEVEN}
+    ours = {key: segmentId for key, segmentId in ourSegments(segmentationNode).items() if key in _KNOWN}
     voxels = voxelState(segmentationNode, ours.values())
     transform = segmentationNode.GetParentTransformNode()
     placed = "bent" if isUnderNonLinearTransform(segmentationNode) else transformToWorld(transform).tobytes()
     return (placed, *((key, voxels[segmentId]) for key, segmentId in ours.items()))
 
 
-def geometrySteps(segmentationNode, atEdge: frozenset):
-    """Measure diameters and wall; a generator of short steps that returns a HeartGeometry.
+@dataclasses.dataclass(frozen=True)
+class MeasuredHeart:
+    """Diameters and wall, and what they were measured on; None where there is nothing to measure."""
+
+    geometry: HeartGeometry
+    grid: HeartGrid | None = None
+
+
+def geometrySteps(segmentationNode, atEdge: frozenset, before: MeasuredHeart | None = None):
+    """Measure diameters and wall; a generator of short steps that returns a MeasuredHeart.
 
     :param atEdge: keys of structures that the edge of the volume cuts.
+    :param before: what was measured earlier; what nothing has changed of is taken from it.
     """
     for library in _LIBRARIES:
         importlib.import_module(library)
@@ -61,18 +82,26 @@ def geometrySteps(segmentationNode, atEdge: frozenset):
         found = yield from labelSteps(segmentationNode)
     yield
     if found is None:
-        return measure_geometry(None)
+        return MeasuredHeart(measure_geometry(None))
     grid = HeartGrid.of(*found, at_edge=atEdge)
     yield
     if grid is None:
-        return measure_geometry(None)
-    aorta = yield from vessel_diameter_steps(grid, "AA")
-    yield
-    pulmonaryArtery = yield from vessel_diameter_steps(grid, "PA")
-    yield
-    wall = yield from wall_thickness_steps(grid)
-    yield  # what follows shows it, which takes a moment too
-    return HeartGeometry(aorta, pulmonaryArtery, wall)
+        return MeasuredHeart(measure_geometry(None))
+    parts = [
+        ("aorta", ("AA", VENTRICLE_OF["AA"]), vessel_diameter_steps(grid, "AA")),
+        ("pulmonary_artery", ("PA", VENTRICLE_OF["PA"]), vessel_diameter_steps(grid, "PA")),
+        ("wall", WALL_KEYS, wall_thickness_steps(grid)),
+    ]
+    if "DAo" in grid.label_of:
+        parts.append(("aorta_beyond", AORTA_KEYS, aorta_diameters_steps(grid)))
+    figures = {}
+    for name, keys, steps in parts:
+        if before is not None and grid.is_same_for(before.grid, keys):
+            figures[name] = getattr(before.geometry, name)
+        else:
+            figures[name] = yield from steps
+        yield  # what follows the last one shows it, which takes a moment too
+    return MeasuredHeart(HeartGeometry(**figures), grid)
 
 
 def labelSteps(segmentationNode, isInWorld: bool = True):
@@ -85,7 +114,7 @@ def labelSteps(segmentationNode, isInWorld: bool = True):
     """
     images = {}
     for key, segmentId in ourSegments(segmentationNode).items():
-        image = labelmapOf(segmentationNode, segmentId) if key in _SEVEN else None
+        image = labelmapOf(segmentationNode, segmentId) if key in _KNOWN else None
         if image is not None:
             value = segmentationNode.GetSegmentation().GetSegment(segmentId).GetLabelValue()
             images[key] = (image, value)
@@ -97,7 +126,7 @@ def labelSteps(segmentationNode, isInWorld: bool = True):
         structures = [dataclasses.replace(BY_KEY[key], label=value) for key, (_image, value) in images.items()]
         return _voxels(first), toWorld @ _fromFirstVoxel(first), structures
     labels, matrix = yield from _merging({key: (_asItIs(image), value) for key, (image, value) in images.items()})
-    return labels, toWorld @ matrix, [BY_KEY[key] for key in images]
+    return labels, toWorld @ matrix, [_KNOWN[key] for key in images]
 
 
 def _asItIs(image):
@@ -216,15 +245,20 @@ def _merging(images: dict):
             where, shift[:3, 3][::-1], rtol=0.0, atol=_ON_GRID
         ):
             box = tuple(slice(int(first), int(first) + side) for first, side in zip(where, mask.shape))
-            labels[box][mask] = BY_KEY[key].label
+            labels[box][mask] = _KNOWN[key].label
         else:
             back = np.linalg.inv(shift)
             turned = ndimage.affine_transform(
                 mask.astype(np.uint8), back[2::-1, 2::-1], back[2::-1, 3], labels.shape, order=0, mode="constant"
             )
-            labels[turned > 0] = BY_KEY[key].label
+            labels[turned > 0] = _KNOWN[key].label
     matrix[:3, 3] += matrix[:3, :3] @ start
     return labels, matrix
+
+
+def diametersOf(geometry: HeartGeometry) -> dict:
+    """Return what was found of each diameter that there is a line for."""
+    return {"AA": geometry.aorta, "PA": geometry.pulmonary_artery, **geometry.aorta_beyond}
 
 
 def linesOf(segmentationNode) -> list:
@@ -235,25 +269,31 @@ def linesOf(segmentationNode) -> list:
 
 def showLines(segmentationNode, geometry: HeartGeometry) -> None:
     """Show the measured diameters as lines in the views; those of before are moved, those that no longer are go."""
-    for key, diameter in (("AA", geometry.aorta), ("PA", geometry.pulmonary_artery)):
-        line = segmentationNode.GetNodeReference(LINE_ROLES[key])
+    diameters = diametersOf(geometry)
+    for key, role in LINE_ROLES.items():
+        line, diameter = segmentationNode.GetNodeReference(role), diameters.get(key)
         if not isinstance(diameter, VesselDiameter):
             if line is not None:
                 slicer.mrmlScene.RemoveNode(line)
             continue
         if line is None:
-            name = _("{structure} diameter").format(structure=BY_KEY[key].name)
+            name = _("{structure} diameter").format(structure=_vesselName(key))
             line = slicer.mrmlScene.AddNewNodeByClass(
                 "vtkMRMLMarkupsLineNode", slicer.mrmlScene.GenerateUniqueName(name)
             )
             line.CreateDefaultDisplayNodes()
-            line.GetDisplayNode().SetSelectedColor(*(channel / 255.0 for channel in BY_KEY[key].color))
+            color = BY_KEY.get(key, BY_KEY["DAo"]).color
+            line.GetDisplayNode().SetSelectedColor(*(channel / 255.0 for channel in color))
             line.SetLocked(True)  # a measurement, not something to drag
-            segmentationNode.SetNodeReferenceID(LINE_ROLES[key], line.GetID())
+            segmentationNode.SetNodeReferenceID(role, line.GetID())
         with slicer.util.NodeModify(line):
             line.RemoveAllControlPoints()
             for end in diameter.line:
                 line.AddControlPointWorld(vtk.vtkVector3d(*end))
+
+
+def _vesselName(key: str) -> str:
+    return BY_KEY[key].name if key in BY_KEY else translate(TRANSLATION_CONTEXT, AORTIC_NAMES[f"{key}_diameter"])
 
 
 def removeLines(segmentationNode) -> None:

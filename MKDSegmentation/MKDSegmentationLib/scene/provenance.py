@@ -7,7 +7,7 @@ import json
 from slicer.i18n import tr as _
 
 from mkd_core.errors import ProtocolError
-from mkd_core.protocol import Report, parse_report
+from mkd_core.protocol import Report, parse_report, weights_of
 
 #: Attribute of a segmentation node that keeps the report of the run which made it, as JSON.
 REPORT_ATTRIBUTE = "MKDSegmentation.Report"
@@ -43,10 +43,10 @@ def keepReport(segmentationNode, report: Report) -> Report:
 
 def provenanceText(report: Report) -> str:
     """Return in one line what made the result: weights, modality, which segmentor, when."""
-    bundle, options = report.get("bundle") or {}, report.get("options") or {}
+    options = report.get("options") or {}
     segmentors = {"real": _("S_real alone"), "synthetic": _("S_syn alone")}
     parts = [
-        _("Weights {name} {version}").format(name=bundle.get("name", "?"), version=bundle.get("version", "?")),
+        _("Weights {names}").format(names=" + ".join(name for name, _sha256 in weights_of(report))),
         str(report.get("modality", "")),
         segmentors.get(str(options.get("segmentor")), _("both segmentors")),
         str(report.get("date", ""))[:16].replace("T", " "),
@@ -57,7 +57,7 @@ def provenanceText(report: Report) -> str:
 def provenanceDetails(report: Report) -> str:
     """Return in lines what identifies weights, program and computing device."""
     lines = [
-        _("SHA-256 of the weights: {sha256}").format(sha256=(report.get("bundle") or {}).get("sha256", "?")),
+        *(_("SHA-256 of the weights: {sha256}").format(sha256=sha256) for _name, sha256 in weights_of(report)),
         _("Program {version}").format(version=report.get("version", "?")),
         " ".join(str(report.get(part) or "") for part in ("device", "precision")).strip(),
     ]
