@@ -198,7 +198,7 @@ def stacks(data: Path) -> Iterator[Case]:
     for number, (name, make) in enumerate(volumes):
         for axis in (number % 3,) if name.startswith("lump") else range(3):
             yield from _stack_case(f"{name}, stack along {'xyz'[axis]}", make(), axis, _STACK_MM[0])
-    others = [*abdomens(data), *pieces_without_heart(data), *phantoms()]
+    others = [*phantoms(), *abdomens(data), *pieces_without_heart(data)]
     others = [case for case in others if case.modality == "CT" and not case.name.startswith("lump")]
     for number, case in enumerate(others):
         axis, slices_mm = number % 3, _STACK_MM[number % 2]

@@ -50,3 +50,37 @@ def test_a_section_that_is_run_alone_keeps_what_the_others_found(tmp_path, monke
     monkeypatch.setattr(sys, "argv", ["trust", "--only", "weights"])
     assert everything.main() == 1 and "it was loaded" in capsys.readouterr().out
     assert json.loads(results.read_text(encoding="utf-8"))["counts"]["all"]["lost"] == 1
+
+
+def test_volumes_that_a_file_knows_are_not_tried_again(tmp_path, monkeypatch, capsys):
+    tried: list[str] = []
+
+    def tally(name, kind, **counts):
+        tried.append(name)
+        return kind(**counts)
+
+    monkeypatch.setattr(
+        doubts, "volumes", lambda hearts: [(f"heart {n}", "CT", lambda: (None, None)) for n in range(hearts)]
+    )
+    monkeypatch.setattr(
+        doubts,
+        "tally_of",
+        lambda image, truth, modality, seed: {
+            "undistorted": tally(f"heart {seed}", doubts.Tally, wrong=1, unsaid=["LV"])
+        },
+    )
+    monkeypatch.setattr(orientations, "volumes", lambda quick: {name: lambda name=name: name for name in ("CT", "MR")})
+    monkeypatch.setattr(orientations, "examine", lambda known, *_: tally(known, orientations.Tally, told=47))
+    for module, *arguments in (
+        (doubts, "--hearts", "1"),
+        (doubts, "--hearts", "2"),
+        (orientations, "--volumes", "MR"),
+        (orientations,),
+    ):
+        path = tmp_path / f"{module.__name__}.json"
+        monkeypatch.setattr(sys, "argv", ["", *arguments, "--json", str(path)])
+        assert module.main() == 0
+    assert tried == ["heart 0", "heart 1", "MR", "CT"]
+    assert json.loads((tmp_path / f"{doubts.__name__}.json").read_text(encoding="utf-8"))["all"]["wrong"] == 2
+    printed = capsys.readouterr().out
+    assert printed.count("LV") == 3 and printed.count("47") == 3, "known ones are printed as well"
