@@ -8,6 +8,7 @@ import re
 import struct
 import tomllib
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -280,6 +281,20 @@ def test_the_number_of_fault_injection_trials_was_counted():
     doubts = results("faults.json")["sections"]["doubts"]["outcomes"]
     (note,) = (outcome["note"] for outcome in doubts if outcome["name"] == "all wrong structures")
     assert note in text
+
+
+def test_refused_hearts_and_wrong_orientations_were_counted():
+    page = " ".join(TEXTS[ROOT / "docs" / "benchmarks.md"].split())
+    found = results("heart-found.json")["summary"]
+    assert f"Of the {found['with a heart']}, none is refused; of the {found['without a heart']}, none is" in page
+    assert found["false refusals"] == found["false acceptances"] == 0
+    unseen = [(one["name"].split("/")[0], one["segmented"]) for one in results("heart-found-unseen.json")["volumes"]]
+    tried, refused = Counter(kind for kind, _ in unseen), Counter(kind for kind, is_found in unseen if not is_found)
+    assert f"Of {tried['cine']} cine stacks, {refused['cine']} is refused." in page
+    assert f"stacks {tried['lge']} have been tried with weights 0.4, and {refused['lge']} are refused" in page
+    turned = results("orientations.json")["volumes"].values()
+    assert f"{sum(one['wrong'] for one in turned)} structures came out wrong, none without a warning" in page
+    assert not any(one["silent"] or one["untold"] or one["false_alarm"] for one in turned)
 
 
 def test_the_costs_of_an_archive_were_measured():
