@@ -259,6 +259,23 @@ def test_the_tables_of_few_labels_were_measured(place, file):
             assert difference == points(over[name, int(labelled)])
 
 
+def test_the_learning_curves_that_are_shown_were_measured():
+    head, *_, table = (
+        BENCHMARKS.split("| learning curve, step |")[1].split("\n\n")[0].partition("| --- | --- | --- | --- | --- |\n")
+    )
+    steps = [int(cell) for cell in head.strip().strip("|").split("|")]
+    curves = {
+        row["row"]: {one["step"]: one for one in row["validation Dice"]}
+        for row in results("scarce-labels-curves.json")["rows"]
+    }
+    kinds = {"S_real": "S_real", "S_syn": "S_syn none", "ensemble": "ensemble none"}
+    for line in table.splitlines():
+        name, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        row, _, kind = name.rpartition(", ") if name.startswith("MKD") else (name, "", "ensemble")
+        known = [curves[row].get(step) for step in steps]
+        assert cells == [f"{one[kinds[kind]]:.3f}" if one else "–" for one in known]
+
+
 #: Rows of the table in docs/method.md.
 SHOWN = {
     "joint training, shared normalisation": "joint",
