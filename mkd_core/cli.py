@@ -329,9 +329,10 @@ def _add_train(commands: _Commands) -> None:
         "--settings",
         nargs="?",
         const="paper",
-        choices=("paper", "few-labels"),
+        choices=("paper", "few-labels", "target-only"),
         help="print all settings with units and values, as a file to start from: those of the paper, which are the "
-        "defaults, or few-labels, with what was added to them for few labelled cases of the target (docs/method.md)",
+        "defaults; few-labels, with what was added to the method since; or target-only, without an assistant, which "
+        "none has beaten so far on CT at equal computing and is recommended to begin with (docs/method.md)",
     )
     command.set_defaults(run=_train)
 

@@ -200,6 +200,8 @@ class SegmentationOptions:
         structures = values.get("structures")
         if isinstance(structures, (list, tuple)) and not all(isinstance(key, str) for key in structures):
             raise _refusal("option_no_keys")
+        if isinstance(structures, str) and structures not in STRUCTURE_SETS:
+            raise _refusal("option_structure", value=_short(structures), choices=", ".join(STRUCTURE_SETS))
         box = values.get("box_mm")
         if box is not None and not _is_box(box):
             raise _refusal("option_box")

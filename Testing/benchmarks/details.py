@@ -141,7 +141,7 @@ def draw(image: sitk.Image, labels: sitk.Image, path: Path, modality: str) -> No
 
 def limits(rows: Sequence[dict], good: float = 0.8) -> dict[str, dict[str, float]]:
     """Thresholds of agreement by structure, chosen on validation hearts: of the structures that are as good as ``good``
-    (Dice), one in twenty lies below ``low`` and one in fifty below ``very_low``.
+    (Dice), one in twenty lies below ``low`` and one in fifty below ``very_low``.  None where fewer than twenty are.
     """
     found = {}
     for key in DETAILED:
@@ -150,8 +150,8 @@ def limits(rows: Sequence[dict], good: float = 0.8) -> dict[str, dict[str, float
             for row in rows
             if row["dice"].get(key, 0) >= good and row["agreement"].get(key) is not None
         ]
-        if len(values) >= 5:
-            low, very_low = np.quantile(values, (0.05, 0.02)) - (0.0, 0.05)
+        if len(values) >= 20:
+            low, very_low = np.quantile(values, (0.05, 0.02))
             found[key] = {"low": round(float(max(low, 0.3)), 3), "very_low": round(float(max(very_low, 0.3)), 3)}
     return found
 

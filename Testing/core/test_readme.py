@@ -170,11 +170,29 @@ def test_the_dice_in_detail_of_the_model_card_were_measured_with_the_weights_tha
 
 
 def test_the_aims_of_the_model_card_were_measured():
-    shown = {row[0]: row[2] for row in rows(MODEL_CARD, "rendered") + rows(MODEL_CARD, "real") if len(row) == 3}
-    shown |= {row[0]: row[2] for row in rows(MODEL_CARD, "volumes without a heart refused")}
+    table = MODEL_CARD.split("| aim | | reached |")[1].split("\n\n")[0].splitlines()[2:]
+    shown = {row[0]: row[2] for row in ([cell.strip() for cell in line.strip("|").split("|")] for line in table)}
     aims = results("default-bundle.json")["aims"]
     assert shown == {aim["what"]: f"{aim['reached']:.3f}" + ("" if aim["met"] else ", not met") for aim in aims}
     assert f"{sum(aim['met'] for aim in aims)} of the {len(aims)} aims" in BENCHMARKS
+
+
+def test_what_is_said_of_real_scans_and_of_vessel_ends_was_measured():
+    measured, page = results("default-bundle.json"), " ".join(BENCHMARKS.split())
+    thorax, chest, beat = (measured[name] for name in ("real CT", "contrast CT", "beating heart"))
+    shares = [f"{100 * thorax[key]:.1f} %" for key in ("inside", "cover", "ascending_aorta")]
+    assert f"{shares[0]} of all labelled voxels lie within 3 mm" in page
+    assert "{} of the heart mask is labelled, {} of the labelled ascending aorta".format(*shares[1:]) in page
+    assert f"has a Dice of {thorax['pulmonary_artery']:.3f}" in page
+    shares = [f"{100 * chest[key]:.1f} %" for key in ("inside", "cover", "bright", "ascending_aorta", "chambers")]
+    assert "the same shares are {}, {} ({} of its bright voxels), {} and, for the chambers, {}".format(*shares) in page
+    left, right, differ = (
+        f"{100 * beat[key]:.0f} %" for key in ("LV ejection fraction", "RV ejection fraction", "stroke volumes differ")
+    )
+    assert f"ejection fractions of {left} and {right}, and stroke volumes that differ by {differ}" in page
+    cut = [measured[f"rendered {modality}"]["vessels as MM-WHS cuts them"] for modality in ("CT", "MR")]
+    told = [f"{one[key]:.3f}" for one in cut for key in ("AA", "PA")]
+    assert "have {} and {} on the rendered CT, {} and {} on the MR".format(*told) in page
 
 
 def ranged(figures: dict, name: str, unit: str, decimals: int) -> str:
@@ -238,9 +256,47 @@ def test_the_tables_of_few_labels_were_measured(place, file):
         assert [float(cell) for cell in cells] == pytest.approx(means, abs=0.00051)
         assert int(steps) == row["steps"] and float(distance) == pytest.approx(row["HD95 (mm)"], abs=0.051)
         if name != "MKD":
-            one = over[name, int(labelled)]
-            mean, low, high = (100 * one[key] for key in ("mean", "low", "high"))
-            assert difference == f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+            assert difference == points(over[name, int(labelled)])
+
+
+def test_the_learning_curves_that_are_shown_were_measured():
+    head, *_, table = (
+        BENCHMARKS.split("| learning curve, step |")[1].split("\n\n")[0].partition("| --- | --- | --- | --- | --- |\n")
+    )
+    steps = [int(cell) for cell in head.strip().strip("|").split("|")]
+    curves = {
+        row["row"]: {one["step"]: one for one in row["validation Dice"]}
+        for row in results("scarce-labels-curves.json")["rows"]
+    }
+    kinds = {"S_real": "S_real", "S_syn": "S_syn none", "ensemble": "ensemble none"}
+    for line in table.splitlines():
+        name, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        row, _, kind = name.rpartition(", ") if name.startswith("MKD") else (name, "", "ensemble")
+        known = [curves[row].get(step) for step in steps]
+        assert cells == [f"{one[kinds[kind]]:.3f}" if one else "–" for one in known]
+
+
+#: Rows of the table in docs/method.md.
+SHOWN = {
+    "joint training, shared normalisation": "joint",
+    "joint training, statistics for each modality": "joint, norm per modality",
+    "CT alone": "target only",
+    "two networks of CT alone": "target only, two networks",
+    "CT alone with the method's computing": "target only, MKD's computing",
+}
+
+
+def test_what_was_shown_of_the_method_was_measured():
+    over = {one["over"]: one for one in results("scarce-labels.json")["comparisons"] if one["labelled"] == 4}
+    table = TEXTS[ROOT / "docs" / "method.md"].split("| the ensemble minus |")[1].split("\n\n")[0].splitlines()[2:]
+    cells = dict([cell.strip() for cell in line.strip("|").split("|")] for line in table)
+    assert cells == {name: points(over[row]) for name, row in SHOWN.items()}
+
+
+def points(one):
+    """A difference with its interval."""
+    mean, low, high = (100 * one[key] for key in ("mean", "low", "high"))
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def test_the_table_of_variants_was_measured():

@@ -186,8 +186,8 @@ def test_classes_have_the_names_of_the_list_that_their_network_was_trained_with(
     truth = np.array([[[left.label, right.label]]], np.uint8)
     logits = torch.zeros((1, 3, 1, 1, 2))
     logits[0, 1, 0, 0, 0] = logits[0, 2, 0, 0, 1] = 9.0  # the first class here, the second there
-    bundle = SimpleNamespace(localiser_structures=(left, right), structures=(right, left))
-    executor = SimpleNamespace(bundle=bundle, run=lambda part, view, stream: logits)
+    structures = {"localiser": (left, right), "segmentor_real": (right, left)}
+    executor = SimpleNamespace(run=lambda part, view, stream: logits)
     at = np.ix_(*[[left.label, right.label]] * 2)
     for part, expected in (("localiser", [[1, 0], [0, 1]]), ("segmentor_real", [[0, 1], [1, 0]])):
-        assert self_test._overlaps(executor, part, [logits], truth)[at].tolist() == expected, part
+        assert self_test._overlaps(structures[part], executor, part, [logits], truth)[at].tolist() == expected, part

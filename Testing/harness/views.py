@@ -142,7 +142,7 @@ def windowImage(widget, point=None, field=None, view=None, width=440, height=Non
     wide, high = view or min(half, 640), view or half
     images = (
         ("Red", sliceImage("Red", point, (wide, high), field)),
-        ("3D", threeDImage(size=(wide, high), zoom=1.15 * wide / high)),
+        ("3D", threeDImage(size=(wide, high))),
         ("Green", sliceImage("Green", point, (wide, high), field)),
         ("Yellow", sliceImage("Yellow", point, (wide, high), field)),
     )

@@ -204,7 +204,7 @@ def test_a_refusal_names_the_control_as_the_panel_does(panel):
 
     refusals = [code for code in MESSAGES if code.startswith("no_heart")]
     section, control = panel.ui.advancedCollapsibleButton.text, panel.ui.heartBoxLabel.text.rstrip(":")
-    assert len(refusals) == 5
+    assert len(refusals) == 6
     for code in refusals:
         assert f"{section} > {control}," in MESSAGES[code].advice and "command line --box)" in MESSAGES[code].advice
 

@@ -115,7 +115,7 @@ def test_the_worker_is_asked_for_what_the_panel_shows(panel, volume, worker, tin
     segment(panel)
     request = json.loads(segmentations()[0].GetAttribute("MKDSegmentation.Report"))["request"]
     assert request["op"] == "segment" and request["modality"] == "MR"
-    assert request["options"] == SegmentationOptions(device="cpu").to_dict()
+    assert request["options"] == SegmentationOptions(device="cpu", structures=None).to_dict()
     assert request["bundle"] == str(tiny_bundle_path)
 
 

@@ -107,11 +107,11 @@ def unchangedSteps(segmentationNode):
     for state, image in shared.items():
         if any(seen.state == state for seen in _seen):
             continue
-        box = yield from _boxSteps(_voxelsOf(image))
+        voxels, first = _voxelsOf(image), _startOf(image)  # the image may get others between two steps
+        box = yield from _boxSteps(voxels)
         if box is None:
             continue
-        labels = _voxelsOf(image)[box]
-        start = tuple(side.start + offset for side, offset in zip(box, _startOf(image)))
+        labels, start = voxels[box], tuple(side.start + offset for side, offset in zip(box, first))
         unchanged = {}
         for seen in list(_seen):
             known = {key[3:]: figures for key, figures in _measured.items() if key[:3] == seen.state}
