@@ -20,9 +20,9 @@ from mkd_core.measure.messages import finding
 from mkd_core.measure.patient import CardiacPhase, Patient, phase_percent
 from mkd_core.measure.reference_values import reference_range
 from mkd_core.measure.vessel_diameter import VesselDiameter
-from mkd_core.measure.wall_thickness import WallThickness
+from mkd_core.measure.wall_thickness import WALL_KEYS, WallThickness
 from mkd_core.protocol import Finding
-from mkd_core.structures import BY_KEY, STRUCTURES
+from mkd_core.structures import BY_KEY, STRUCTURES, labelled
 from Testing.support.solid_heart import ANTERIOR, AORTA_MM, TO_APEX, TO_SEPTUM, TRUNK_MM, WALL_MM, phantom, turned
 
 
@@ -115,6 +115,20 @@ def test_a_thick_wall_is_thick_in_the_segments_that_anatomy_calls_so_however_the
     thickest = sorted(ring, key=ring.__getitem__)[-2:]
     assert set(thickest) <= basal, ring
     assert wall.largest_mm == pytest.approx(WALL_MM + 5.0, abs=1.0)
+
+
+def test_a_wall_is_as_thick_where_the_appendage_has_a_label_of_its_own():
+    affine, shape = GRIDS["upright"]
+    labels = phantom(affine, shape)
+    whole = HeartGrid.of(labels, affine, STRUCTURES)
+    structures = labelled([*(structure.key for structure in STRUCTURES), "LAA"])
+    atrium = np.argwhere(labels == BY_KEY["LA"].label)
+    part = atrium[atrium[:, 2] > np.median(atrium[:, 2])]
+    labels[tuple(part.T)] = structures[-1].label
+    apart = HeartGrid.of(labels, affine, structures)
+    assert apart.mask("LAA").any()
+    assert measure_geometry(apart).wall == measure_geometry(whole).wall
+    assert not apart.is_same_for(whole, WALL_KEYS) and "LAA" in WALL_KEYS
 
 
 def test_what_is_missing_cut_or_apart_is_not_measured_and_says_why():

@@ -324,7 +324,7 @@ def test_a_folder_is_segmented_through_the_archives_ledger_and_goes_on_where_it_
     assert volume.GetSpacing()[0] == pytest.approx(3.02)
     assert segmentation.GetSegmentation().GetNumberOfSegments() == 7 and batch.ui.resultsTable.visible
     driving.waitUntil(lambda: "2 done" in batch.ui.batchLabel.text, message="the end of the loading")
-    assert "All structures are segmented, whatever is chosen" in batch.ui.batchLabel.text
+    assert "The whole heart is segmented, whatever is chosen" in batch.ui.batchLabel.text
     count = slicer.mrmlScene.GetNumberOfNodes()
     clickHolding()
     driving.processEvents(0.2)

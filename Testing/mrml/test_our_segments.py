@@ -342,6 +342,35 @@ def test_labels_whose_voxels_differ_are_found_wherever_the_arrays_lie(scene, shi
     assert all_at_once(differingSteps(parts[1], starts[1], parts[0], starts[0])) == expected
 
 
+def test_a_label_map_too_large_to_be_kept_is_not_copied(addVolume, labels, write, monkeypatch):  # noqa: F811
+    from MKDSegmentationLib.scene import segmentMeasurement
+
+    class Counting(np.ndarray):
+        copies = 0
+
+        def copy(self, *order):
+            Counting.copies += 1
+            return np.array(self)
+
+    voxelsOf = segmentMeasurement._voxelsOf
+    monkeypatch.setattr(segmentMeasurement, "_voxelsOf", lambda image: voxelsOf(image).view(Counting))
+    volume = addVolume(np.zeros(labels.shape, np.int16))
+    write(volume, labels)
+    assert Counting.copies == 1, "all segments share it"
+    monkeypatch.setattr(segmentMeasurement, "_LARGEST_SEEN", labels.nbytes // 100)
+    write(volume, labels)
+    assert Counting.copies == 1
+
+
+def test_figures_of_a_long_sequence_in_detail_are_all_kept():
+    """Where they are not, measuring its frames never ends: the first are forgotten when the last are measured."""
+    from MKDSegmentationLib.scene.segmentMeasurement import _CACHED
+
+    from mkd_core.structures import DETAILED, STRUCTURES
+
+    assert 300 * (len(STRUCTURES) + len(DETAILED)) <= _CACHED
+
+
 def test_figures_that_are_kept_from_the_writing_are_those_that_are_measured(addVolume, labels, write, monkeypatch):  # noqa: F811
     from MKDSegmentationLib.scene import segmentMeasurement
 

@@ -11,7 +11,7 @@ segment 17.  Segment 2 begins at the anterior insertion of the right ventricle.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +43,10 @@ SEGMENT_NAMES: Mapping[int, str] = {
 }
 
 #: Structures that decide how thick the wall is found: what is measured, and what it borders on.
-WALL_KEYS = ("LV", "Myo", "RV", "LA", "AA")
+WALL_KEYS = ("LV", "Myo", "RV", "LA", "LAA", "AA")
+
+#: The left atrium, whose appendage may have a label of its own.
+_ATRIUM_KEYS = ("LA", "LAA")
 
 #: Mean thicknesses outside are not a wall's but a mistake, mm.
 PLAUSIBLE_MM = (2.5, 30.0)
@@ -167,6 +170,10 @@ def _surface(mask: np.ndarray) -> np.ndarray:
     return np.concatenate(points)
 
 
+def _labels_of(keys: Sequence[str], grid: HeartGrid) -> list[int]:
+    return [grid.label_of[key] for key in keys if key in grid.label_of]
+
+
 def _distances(places: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Distance of each place to the nearest point; infinite where there are no points."""
     from scipy.spatial import cKDTree
@@ -180,14 +187,14 @@ def _valves(labels: np.ndarray, cavity: np.ndarray, grid: HeartGrid) -> np.ndarr
     """Voxels ``(n, 3)`` of atrium and aorta beside the cavity: near them the wall ends, and is not thin."""
     from scipy import ndimage
 
-    beside = np.isin(labels, [grid.label_of[key] for key in ("LA", "AA") if key in grid.label_of])
+    beside = np.isin(labels, _labels_of((*_ATRIUM_KEYS, "AA"), grid))
     return np.argwhere(beside & ndimage.binary_dilation(cavity, iterations=2))
 
 
 def _cover(labels: np.ndarray, grid: HeartGrid) -> float:
     """Share of the cavity's surface, left atrium and aorta excepted, that muscle covers."""
     cavity, muscle = grid.label_of["LV"], grid.label_of["Myo"]
-    valves = [grid.label_of[key] for key in ("LA", "AA") if key in grid.label_of]
+    valves = _labels_of((*_ATRIUM_KEYS, "AA"), grid)
     covered = free = 0
     for axis in range(3):
         along = np.moveaxis(labels, axis, 0)
@@ -203,7 +210,8 @@ def _open_base(labels: np.ndarray, cavity: np.ndarray, muscle: np.ndarray, grid:
     from scipy import ndimage
 
     if "LA" in grid.label_of:
-        valve = cavity & ndimage.binary_dilation(labels == grid.label_of["LA"], iterations=2)
+        atrium = np.isin(labels, _labels_of(_ATRIUM_KEYS, grid))
+        valve = cavity & ndimage.binary_dilation(atrium, iterations=2)
         if np.count_nonzero(valve) >= 10:
             return valve
     inner = ndimage.binary_dilation(~(cavity | muscle), iterations=1)

@@ -27,7 +27,7 @@ _BINARY = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
 _ON_GRID = 1e-3  # voxels; grids that differ by less are the same
 _LARGEST_SEEN = 64 * 1024 * 1024  # bytes of a label map of which a copy is kept
 _BYTES_AT_ONCE = 8 * 1024 * 1024  # of label maps, looked at in one step
-_CACHED = 2000  # measurements of segments that are kept: seven of each of some forty frames, as written and as shown
+_CACHED = 5000  # measurements of segments that are kept: thirteen of each of some 90 frames, as written and as shown
 
 
 @dataclass(frozen=True)
@@ -118,19 +118,19 @@ def unchangedSteps(segmentationNode):
             if known and seen.state[2] == state[2]:
                 changed = yield from differingSteps(seen.labels, seen.start, labels, start)
                 unchanged |= {rest: figures for rest, figures in known.items() if rest[0] not in changed}
-        copy = labels.copy()
         yield
         if image.GetPointData().GetScalars() is None or _stateOfImage(image) != state:
             continue  # changed meanwhile: its turn comes
         for rest, figures in unchanged.items():
             _keep(state + rest, figures)
-        _remember(state, copy, start)
+        _remember(state, labels, start)
+        yield
 
 
 def _remember(state: tuple, labels: np.ndarray, start: tuple) -> None:
-    """Keep the voxels of a label map to compare later ones with."""
+    """Keep a copy of the voxels of a label map, if it is not too large, to compare later ones with."""
     if labels.nbytes <= _LARGEST_SEEN and all(seen.state != state for seen in _seen):
-        _seen.append(_SeenLabelmap(state, labels, start))
+        _seen.append(_SeenLabelmap(state, labels.copy(), start))
 
 
 def _pieces(count: int, labels: np.ndarray):
@@ -235,8 +235,7 @@ def keepFigures(segmentationNode, segmentId: str, volumeNode, figures: SegmentFi
     labelValue = segmentationNode.GetSegmentation().GetSegment(segmentId).GetLabelValue()
     toVolume = _matrixToVolume(segmentationNode, image, volumeNode)
     _keepAll(image, labelValue, volumeNode, toVolume, figures)
-    if all(seen.state != _stateOfImage(image) for seen in _seen):
-        _remember(_stateOfImage(image), _voxelsOf(image).copy(), _startOf(image))
+    _remember(_stateOfImage(image), _voxelsOf(image), _startOf(image))
 
 
 def takeFigures(segmentationNode, other) -> None:
