@@ -274,6 +274,13 @@ def test_the_learning_curves_that_are_shown_were_measured():
         row, _, kind = name.rpartition(", ") if name.startswith("MKD") else (name, "", "ensemble")
         known = [curves[row].get(step) for step in steps]
         assert cells == [f"{one[kinds[kind]]:.3f}" if one else "–" for one in known]
+    tested = {
+        row["row"]: row["test Dice"] for row in results("scarce-labels-curves.json")["rows"] if "test Dice" in row
+    }
+    told = [f"{tested['MKD'][kind]:.3f}" for kind in ("ensemble none", "S_real", "S_syn none")]
+    told += [f"{tested['target only']['ensemble none']:.3f}"]
+    sentence = "{} by MKD's ensemble (S_real {}, S_syn {}) and of {} by CT alone".format(*told)
+    assert sentence in " ".join(BENCHMARKS.split())
 
 
 #: Rows of the table in docs/method.md.
