@@ -30,7 +30,7 @@ from mkd_core.io.detail_weights import default_details, load_details, save_detai
 from mkd_core.protocol import IN_DETAIL, MODALITIES, Report, SegmentationOptions
 from mkd_core.structures import DETAILED, STRUCTURES, labelled
 from mkd_core.synthesis import synthesize
-from Testing.benchmarks.accuracy import data_folder, dice
+from Testing.benchmarks.accuracy import aim_at_least, data_folder, dice, print_aims
 
 #: All structures of a segmentation in detail by the default weights, with their labels.
 EVERY = labelled((*(structure.key for structure in STRUCTURES), *DETAILED))
@@ -212,17 +212,9 @@ def main(arguments: Sequence[str] | None = None) -> dict:
         quality = {**weights.metadata["quality"], "agreement": agreement}
         save_details(options.weights, {**weights.metadata, "quality": quality}, weights.network())
     figures["aims"] = [
-        {
-            "what": f"{name}: mean Dice",
-            "aim": aim,
-            "reached": figures[name]["mean"],
-            "met": figures[name]["mean"] >= aim,
-        }
-        for name, aim in AIMS.items()
-        if name in figures
+        aim_at_least(f"{name}: mean Dice", aim, figures[name]["mean"]) for name, aim in AIMS.items() if name in figures
     ]
-    for aim in figures["aims"]:
-        print(f"{aim['what']:<30}{aim['aim']:>8g}{aim['reached']:>10.3f}  {'' if aim['met'] else 'not met'}".rstrip())
+    print_aims(figures["aims"])
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         write_text(options.json, json.dumps(figures, indent=1) + "\n")

@@ -138,10 +138,7 @@ def plain_labels(image: sitk.Image, box_mm: dict[str, list[float]]) -> tuple[np.
     given = normalise(sample(field, grid), bundle.normalisation("CT"))[None, None]
     with torch.inference_mode():
         views = align_for_segmentors(given, bundle.alignment("CT"), lambda part, image: bundle.network(part)(image))
-        real, synthetic = (
-            [bundle.network(part)(view)[0] for view in shown]
-            for part, shown in (("segmentor_real", views.real), ("segmentor_syn", views.synthetic))
-        )
+        real, synthetic = views.segmented(lambda part, view: bundle.network(part)(view)[0])
         probabilities = ensemble.keep_main_components(
             ensemble.ensemble(real, synthetic, bundle.ensemble_weight("CT"))[0]
         )

@@ -90,8 +90,8 @@ def monai_route(threads: int) -> Callable[[str, str, Stages], None]:
     def answer(window: torch.Tensor) -> torch.Tensor:
         views = align_for_segmentors(window, bundle.alignment("CT"), lambda part, image: bundle.network(part)(image))
         real, synthetic = (
-            sum(bundle.network(part)(view).softmax(dim=1) for view in shown) / len(shown)
-            for part, shown in (("segmentor_real", views.real), ("segmentor_syn", views.synthetic))
+            sum(logits.softmax(dim=1) for logits in predictions) / len(predictions)
+            for predictions in views.segmented(lambda part, view: bundle.network(part)(view))
         )
         return torch.lerp(synthetic, real, share)
 

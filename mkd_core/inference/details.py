@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mkd_core.arrays import as_array, as_tensor
-from mkd_core.inference.geometry import Grid, OrientedVolume
+from mkd_core.inference.geometry import Grid, OrientedVolume, open_faces
 from mkd_core.inference.heart_search import Heart
 from mkd_core.measure.messages import finding
 from mkd_core.method import ensemble
@@ -222,15 +222,11 @@ def cut_findings(
         grid: of the box.
         volume: in which it lies.
     """
-    low, high = volume.bounds()
     cut: dict[str, list[Finding]] = {}
-    for axis in range(3):
-        for end, goes_on in (
-            (0, grid.low[axis] > low[axis] + grid.steps[axis]),
-            (-1, grid.high[axis] < high[axis] - grid.steps[axis]),
-        ):
-            present = set(np.unique(labels.take(end, axis))) if goes_on else set()
-            for structure in structures:
-                if structure.label in present and (axis, end) not in _ENDS.get(structure.key, ()):
-                    cut[structure.key] = [finding("cut_by_box", structure=structure.key)]
+    for face in open_faces(grid, volume):
+        axis, end = face
+        present = set(np.unique(labels.take(end, axis)))
+        for structure in structures:
+            if structure.label in present and face not in _ENDS.get(structure.key, ()):
+                cut[structure.key] = [finding("cut_by_box", structure=structure.key)]
     return cut

@@ -248,6 +248,13 @@ def _centred(counts: Sequence[int], centre: np.ndarray, spacing: Spacing) -> Gri
     return Grid((depth, height, width), (z, y, x), spacing)
 
 
+def open_faces(grid: Grid, field: OrientedVolume) -> list[tuple[int, int]]:
+    """Faces of a box beyond which the volume goes on by more than a voxel of the grid, as (axis, end), end 0 or -1."""
+    low, high = field.bounds()
+    goes_on = (grid.low > low + grid.steps, grid.high < high - grid.steps)
+    return [(axis, end) for axis in range(3) for end in (0, -1) if goes_on[end][axis]]
+
+
 def overlap_slices(grid: Grid, field: OrientedVolume) -> tuple[slice, slice, slice]:
     """Smallest block of the volume's voxels that holds all whose centres lie inside the grid; empty slices if there are
     none.

@@ -17,7 +17,7 @@ import numpy as np
 from mkd_core.arrays import as_array
 from mkd_core.errors import MKDError, NoHeartError
 from mkd_core.inference.clock import Clock
-from mkd_core.inference.geometry import Grid, OrientedVolume
+from mkd_core.inference.geometry import Grid, OrientedVolume, open_faces
 from mkd_core.inference.localisation import (
     SHORT_AXIS,
     TURNED_SHORT_AXIS,
@@ -371,16 +371,7 @@ def _judged_in_drawn_box(heart: Heart) -> Heart:
 
 def _reaches_edge(heart: Heart) -> bool:
     """Whether structures reach an edge of the box beyond which there is more of the volume."""
-    low, high = heart.volume.bounds()
-    grid = heart.grid
-    return any(
-        bool(heart.seven.take(end, axis).any()) and is_within
-        for axis in range(3)
-        for end, is_within in (
-            (0, grid.low[axis] > low[axis] + grid.steps[axis]),
-            (-1, grid.high[axis] < high[axis] - grid.steps[axis]),
-        )
-    )
+    return any(heart.seven.take(end, axis).any() for axis, end in open_faces(heart.grid, heart.volume))
 
 
 def _coarse_prediction(heart: Heart, seen: Localisation) -> Prediction:

@@ -178,12 +178,11 @@ def check_work(metadata: Mapping[str, Any], outlines: Mapping[str, Outline]) -> 
     voxels = math.prod(side / step for side, step in zip(largest_box, spacing))
     if voxels > _MAX_VOXELS:
         raise refused("bundle_box_voxels", millions=voxels / 1e6, mm=min(spacing), most_millions=_MAX_VOXELS / 1e6)
-    largest_layer = 4.0 * voxels * max(network.layer_floats for network in outlines.values())
-    if largest_layer > _MAX_LAYER_BYTES:
-        raise refused("bundle_layer_memory", gb=largest_layer / 2**30)
-    multiply_adds = voxels * sum(outlines[part].multiply_adds for part in PARTS if part != "localiser")
-    if multiply_adds > _MAX_MULTIPLY_ADDS:
-        raise refused("bundle_work", trillions=multiply_adds / 1e12, most_trillions=_MAX_MULTIPLY_ADDS / 1e12)
+    _check_box(
+        voxels,
+        max(network.layer_floats for network in outlines.values()),
+        sum(outlines[part].multiply_adds for part in PARTS if part != "localiser"),
+    )
 
 
 def check_work_in_box(network: Outline) -> None:
@@ -192,14 +191,17 @@ def check_work_in_box(network: Outline) -> None:
     Raises:
         BundleError: with the reason.
     """
-    if _MAX_VOXELS * network.layer_floats * 4.0 > _MAX_LAYER_BYTES:
-        raise refused("bundle_layer_memory", gb=_MAX_VOXELS * network.layer_floats * 4.0 / 2**30)
-    if _MAX_VOXELS * network.multiply_adds > _MAX_MULTIPLY_ADDS:
-        raise refused(
-            "bundle_work",
-            trillions=_MAX_VOXELS * network.multiply_adds / 1e12,
-            most_trillions=_MAX_MULTIPLY_ADDS / 1e12,
-        )
+    _check_box(_MAX_VOXELS, network.layer_floats, network.multiply_adds)
+
+
+def _check_box(voxels: float, layer_floats: float, multiply_adds: float) -> None:
+    """Refuse what a box of so many voxels costs in the largest layer and in all; both are given per voxel."""
+    largest_layer = 4.0 * voxels * layer_floats
+    if largest_layer > _MAX_LAYER_BYTES:
+        raise refused("bundle_layer_memory", gb=largest_layer / 2**30)
+    work = voxels * multiply_adds
+    if work > _MAX_MULTIPLY_ADDS:
+        raise refused("bundle_work", trillions=work / 1e12, most_trillions=_MAX_MULTIPLY_ADDS / 1e12)
 
 
 def _check_localiser(spacing: float, network: Outline) -> None:

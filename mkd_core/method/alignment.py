@@ -36,6 +36,15 @@ class Views:
         """Of which stream of images a view is, for normalisation per stream."""
         return "translated" if view is self.rendered or not self.is_target else "target"
 
+    def segmented(
+        self, run: Callable[[str, torch.Tensor], torch.Tensor]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """What S_real and S_syn make of their views; ``run`` applies the network of that name to a view."""
+        return (
+            [run("segmentor_real", view) for view in self.real],
+            [run("segmentor_syn", view) for view in self.synthetic],
+        )
+
 
 def align_for_segmentors(
     image: torch.Tensor, policy: str, run: Callable[[str, torch.Tensor], torch.Tensor], *, is_target: bool = True

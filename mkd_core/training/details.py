@@ -34,7 +34,6 @@ from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle
 from mkd_core.io.detail_weights import DetailWeights, save_details
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import align_for_segmentors
-from mkd_core.method.losses import segmentation_loss
 from mkd_core.method.networks import build
 from mkd_core.protocol import MODALITIES
 from mkd_core.structures import CLASS_COUNT, DETAILED, IGNORE, labelled, labels_of_the_seven
@@ -45,6 +44,7 @@ from mkd_core.synthesis.tissues import TISSUE_COUNT, targets_of
 from mkd_core.synthesis.tissues import Tissue as T
 from mkd_core.training.config import class_weights
 from mkd_core.training.rendered_hearts import normalise, training_hearts, with_findings
+from mkd_core.training.updates import supervised_step
 
 #: Structures that the network learns, with the labels that it gives them.
 STRUCTURES = labelled(DETAILED)
@@ -233,10 +233,7 @@ def seven_of(
     """
     policy = bundle.alignment(modality)
     views = align_for_segmentors(image, policy, executor.run, is_target=modality == bundle.target)
-    real, synthetic = (
-        [executor.run(part, seen, stream=views.stream(seen))[0] for seen in shown]
-        for part, shown in (("segmentor_real", views.real), ("segmentor_syn", views.synthetic))
-    )
+    real, synthetic = views.segmented(lambda part, view: executor.run(part, view, stream=views.stream(view))[0])
     mean, _, _ = ensemble.ensemble(real, synthetic, bundle.ensemble_weight(modality))
     labels = as_array(ensemble.best_class(ensemble.keep_main_components(mean, bundle.structures)))
     rendered = [] if views.rendered is None else [views.rendered]
@@ -371,7 +368,7 @@ def _vary(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def train(pool: Path, recipe: Recipe, spacing: float, out: Path) -> torch.nn.Module:
     """Train from ``out/checkpoint.pt`` on if that is there; returns the network in evaluation mode.
 
-    Writes ``out/checkpoint.pt`` every five minutes and ``out/log.jsonl``.
+    Writes ``out/checkpoint.pt`` every four minutes and ``out/log.jsonl``.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
@@ -400,15 +397,9 @@ def train(pool: Path, recipe: Recipe, spacing: float, out: Path) -> torch.nn.Mod
         for given, target in batches:
             if step >= recipe.steps:
                 break
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(recipe, step)
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = network(given.contiguous(memory_format=torch.channels_last_3d))
-            loss = segmentation_loss(logits.float(), target, weights)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            step, total = step + 1, total + float(loss.detach())
+            given = given.contiguous(memory_format=torch.channels_last_3d)
+            total += supervised_step(network, optimiser, learning_rate(recipe, step), given, target, weights)
+            step += 1
             if step % 25 == 0:
                 log.write(json.dumps({"step": step, "loss": round(total / 25, 4)}) + "\n")
                 total = 0.0

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 
 from mkd_core.io.atomic import write_file
-from mkd_core.method.losses import segmentation_loss
 from mkd_core.method.networks import build
 from mkd_core.structures import IGNORE, STRUCTURES
 from mkd_core.synthesis import appearance, render
 from mkd_core.training.config import DataConfig, class_weights
 from mkd_core.training.rendered_hearts import normalise, open_canvas, prepare_canvases, training_hearts
+from mkd_core.training.updates import supervised_step
 
 #: Voxel size of the localiser's grid, mm.
 SPACING = 5.0
@@ -138,16 +138,10 @@ def train(canvases: Sequence[Path], out: Path, minutes: float, seed: int = 0) ->
     start, step, total = time.monotonic(), 0, 0.0
     with (out / "log.jsonl").open("a", buffering=1, encoding="utf-8") as log:
         while (fraction := (time.monotonic() - start) / 60 / minutes) < 1:
-            for group in optimiser.param_groups:
-                group["lr"] = _PEAK_LR * 0.5 * (1 + float(np.cos(np.pi * fraction)))
             image, target = next(loader)
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = network(image)
-            loss = segmentation_loss(logits.float(), target, weights)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            step, total = step + 1, total + float(loss.detach())
+            lr = _PEAK_LR * 0.5 * (1 + float(np.cos(np.pi * fraction)))
+            total += supervised_step(network, optimiser, lr, image, target, weights)
+            step += 1
             if step % 50 == 0:
                 log.write(
                     json.dumps({"step": step, "minutes": round(fraction * minutes, 2), "loss": round(total / 50, 4)})

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import nn
 
+from mkd_core.method.losses import segmentation_loss
 from mkd_core.training.across_processes import average_gradients
 
 #: Norm to which gradients are scaled down.
@@ -37,3 +38,30 @@ def update(
             nn.utils.clip_grad_norm_(together, largest_gradient)
     for optimiser in parameters_of:
         optimiser.step()
+
+
+def supervised_step(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    lr: float,
+    image: torch.Tensor,
+    target: torch.Tensor,
+    class_weights: torch.Tensor,
+) -> float:
+    """One step of a network that learns alone, from labels, in bfloat16 on the CPU; returns its loss.
+
+    Args:
+        network: that learns.
+        optimiser: of all its parameters.
+        lr: learning rate of this step.
+        image: what the network is given, ``(N, C, D, H, W)``.
+        target: labels, ``(N, D, H, W)``.
+        class_weights: of the cross-entropy, ``(C,)``.
+    """
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network(image)
+    loss = segmentation_loss(logits.float(), target, class_weights)
+    update(loss, {optimiser: list(network.parameters())}, largest_gradient=None)
+    return float(loss.detach())
