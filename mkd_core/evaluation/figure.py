@@ -104,7 +104,7 @@ def _draw(evaluation: Evaluation) -> Figure:
         title.text(
             0.5,
             0.35,
-            f"{evaluation.bundle.name} {evaluation.bundle.version} on {len(results)} {modality}",
+            f"{evaluation.weights} on {len(results)} {modality}",
             ha="center",
             va="center",
             fontsize=12,
