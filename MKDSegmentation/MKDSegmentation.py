@@ -669,7 +669,7 @@ class MKDSegmentationLogic(ScriptedLoadableModuleLogic):
 
         :param folder: with DICOM, NIfTI, NRRD or MetaImage files, in folders of any depth.
         :param results: folder of the results; made if it is not there.
-        :param options: device, threads and weights.
+        :param options: device, threads, weights and set of structures.
         :param onProgress: called with a text for the user and the fraction done (0 to 1).
         :param onFinished: called once with a RunOutcome: done, failed or cancelled.
         :param onRows: called with a list of BatchRow when one of them changed.

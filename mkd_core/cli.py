@@ -50,6 +50,7 @@ from mkd_core.protocol import (
     Report,
     SegmentationOptions,
     findings,
+    titles_of_weights,
 )
 from mkd_core.structures import BY_KEY, DETAILED, STRUCTURES, labelled
 
@@ -261,6 +262,13 @@ def _add_evaluate(commands: _Commands) -> None:
     command.add_argument("--modality", choices=MODALITIES, help="only cases of this modality (default: both)")
     command.add_argument("--split", help="only cases of this split, such as test (default: all)")
     command.add_argument("--limit", type=int, metavar="N", help="only the first N cases")
+    command.add_argument(
+        "--structures",
+        choices=STRUCTURE_SETS,
+        default=WHOLE_HEART,
+        help=f"{WHOLE_HEART}: those that the weights know (default); {IN_DETAIL}: besides {', '.join(DETAILED)}, "
+        "as far as the labels have them",
+    )
     _add_computing(command)
     _add_overwrite(command)
     command.add_argument("--no-figure", action="store_true", help="draw no figure; matplotlib is then not needed")
@@ -622,16 +630,14 @@ def _structures_wanted(words: Sequence[str] | None) -> tuple[str, ...] | str:
 
 
 def _print_report(report: Report) -> None:
-    weights, seconds = report["bundle"], report["timings_s"]["total"]
+    seconds = report["timings_s"]["total"]
     lines = [
         f"{BY_KEY[key].name:<28}{entry['volume_ml']:8.1f} ml  "
         f"{' '.join(map(describe, findings(entry['warnings'])))}".rstrip()
         for key, entry in report["structures"].items()
     ]
     lines += map(describe, findings(report["warnings"]))
-    lines.append(
-        f"{seconds:.1f} s on {report['device']} ({report['precision']}), weights {weights['name']} {weights['version']}"
-    )
+    lines.append(f"{seconds:.1f} s on {report['device']} ({report['precision']}), weights {titles_of_weights(report)}")
     _tell("\n".join(lines))
 
 
@@ -648,7 +654,7 @@ def _evaluate(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> No
     cases = run.choose_cases(find_cases(chosen.data), chosen.modality, chosen.split, chosen.limit)
     require_torch()
     weights = bundles.load_bundle(bundles.default_bundle_path() if str(chosen.bundle) == "default" else chosen.bundle)
-    options = SegmentationOptions(chosen.device, chosen.precision, chosen.threads, chosen.alignment)
+    options = SegmentationOptions(chosen.device, chosen.precision, chosen.threads, chosen.alignment, chosen.structures)
     show = _ProgressLine(enabled=not chosen.quiet)
 
     def finished(result) -> None:

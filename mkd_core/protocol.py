@@ -15,10 +15,10 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NotRequired, TypedDict, TypeVar, cast
+from typing import Any, ClassVar, Literal, NamedTuple, NotRequired, TypedDict, TypeVar, cast
 
 from mkd_core.errors import InputError, ProtocolError
-from mkd_core.structures import BY_KEY, STRUCTURES
+from mkd_core.structures import BY_KEY, DETAILED, STRUCTURES
 
 # ---- names ----
 
@@ -356,6 +356,12 @@ class BundleIdentity(TypedDict):
     sha256: str
 
 
+class DetailIdentity(BundleIdentity):
+    """Which weights for structures in detail were used, and for which structures."""
+
+    structures: NotRequired[list[str]]  # keys; all that there are where a report does not say
+
+
 class Report(TypedDict):
     """What a segmentation measured, what to doubt, and how it was made; plain values, ready for JSON."""
 
@@ -377,7 +383,7 @@ class Report(TypedDict):
     heart_box_mm: dict[str, list[float]]  # corners "low" and "high", LPS
     # for a heart: "verdict", "recognition", "joint_agreement", "orientation" in which it is recognised best
     evidence: NotRequired[dict[str, float | str]]
-    detail_weights: NotRequired[BundleIdentity]  # where structures in detail were segmented
+    detail_weights: NotRequired[DetailIdentity]  # where structures in detail were segmented
     date: NotRequired[str]  # when it came into the scene, ISO 8601
     reproduce: NotRequired[dict[str, Any]]  # written by the command line
 
@@ -388,12 +394,42 @@ _EARLIER_NAMES = {"remarks": "warnings", "real_share": "ensemble_weight", "stray
 _STRUCTURE_FIGURES = ("volume_ml", "mass_g", "mean_intensity", "agreement", "removed_ml", "components")
 
 
-def weights_of(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Name with version, and SHA-256, of each file of weights that took part: the bundle, and that for structures in
-    detail where there are such.  "?" where a report does not say.
+class Weights(NamedTuple):
+    """A file of weights, as reports tell of it; "?" for what one does not say."""
+
+    name: str
+    version: str
+    sha256: str
+
+    @property
+    def title(self) -> str:
+        """Name with version."""
+        return f"{self.name} {self.version}"
+
+
+def weights_of(report: Mapping[str, Any]) -> list[Weights]:
+    """The files of weights that took part in a segmentation: the bundle, and that for structures in detail where there
+    are such.
     """
     files = [report.get("bundle") or {}, *([report["detail_weights"]] if report.get("detail_weights") else [])]
-    return [(f"{one.get('name', '?')} {one.get('version', '?')}", str(one.get("sha256", "?"))) for one in files]
+    return [Weights(*(str(one.get(key) or "?") for key in Weights._fields)) for one in files]
+
+
+def weights_of_structure(report: Mapping[str, Any], key: str) -> Weights:
+    """The file of weights whose network found a structure.
+
+    Args:
+        report: of the segmentation.
+        key: of the structure.
+    """
+    files = weights_of(report)
+    of_details = (report.get("detail_weights") or {}).get("structures", DETAILED)
+    return files[-1] if key in of_details else files[0]
+
+
+def titles_of_weights(report: Mapping[str, Any]) -> str:
+    """Names and versions of all files of weights that took part, for people."""
+    return " + ".join(one.title for one in weights_of(report))
 
 
 def parse_report(value: Any) -> Report:
@@ -420,6 +456,8 @@ def parse_report(value: Any) -> Report:
             isinstance(item, dict) for item in _table(table, f"“{part}” of the report").values()
         ):
             raise ProtocolError(f"“{part}” of the report is not a flat table.")
+    if not isinstance((report.get("detail_weights") or {}).get("structures", []), list):
+        raise ProtocolError("The report does not say which structures are in detail.")
     size = (report.get("input") or {}).get("size")
     if size is not None and not (
         isinstance(size, list) and all(_is_figure(side) and side is not None for side in size)

@@ -9,7 +9,8 @@ import slicer
 from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 
-from mkd_core.protocol import MODALITIES, SEGMENTORS, STRUCTURE_SETS, WHOLE_HEART, SegmentationOptions
+from mkd_core.protocol import IN_DETAIL, MODALITIES, SEGMENTORS, STRUCTURE_SETS, WHOLE_HEART, SegmentationOptions
+from mkd_core.structures import DETAILED
 
 
 @parameterNodeWrapper
@@ -174,6 +175,12 @@ class RunOptions:
     def bundlePath(self) -> str | None:
         """The weights bundle in the words of the worker's protocol; the worker has another working folder."""
         return os.path.abspath(self.weightsPath) if self.weightsPath else None
+
+    @property
+    def structureSet(self) -> str:
+        """Name of the smallest set that holds the structures wanted (see mkd_core.protocol)."""
+        wanted = () if self.structures is None or isinstance(self.structures, str) else self.structures
+        return IN_DETAIL if self.structures == IN_DETAIL or set(DETAILED).intersection(wanted) else WHOLE_HEART
 
     def forWarming(self) -> SegmentationOptions:
         """Return the part of the options that decides what a worker gets ready."""

@@ -24,6 +24,7 @@ import SimpleITK as sitk
 import mkd_core
 from mkd_core.errors import MKDError
 from mkd_core.inference import pipeline
+from mkd_core.inference.geometry import block_of
 from mkd_core.io import preview
 from mkd_core.io.atomic import write_text
 from mkd_core.io.detail_weights import default_details, load_details, save_details
@@ -54,15 +55,6 @@ _REAL_PARTS = {
 _REAL_AIM = ("LAA", "SVC", "IVC")
 
 
-def inside_box(image: sitk.Image, report: Report) -> tuple[slice, slice, slice]:
-    """Voxels of an upright volume within the box that was segmented, as slices (z, y, x)."""
-    low, high = (report["heart_box_mm"][end] for end in ("low", "high"))
-    first, last = (np.array(image.TransformPhysicalPointToContinuousIndex(point))[::-1] for point in (low, high))
-    first, last = np.minimum(first, last), np.maximum(first, last)
-    z, y, x = (slice(max(0, int(np.ceil(a))), max(0, int(np.floor(b)) + 1)) for a, b in zip(first, last))
-    return z, y, x
-
-
 def score(found: sitk.Image, truth: sitk.Image, report: Report, back_mm: float = np.inf) -> dict[str, float]:
     """Dice of each detailed structure within the box, by key; left out where neither has it.
 
@@ -71,7 +63,7 @@ def score(found: sitk.Image, truth: sitk.Image, report: Report, back_mm: float =
         report: of the segmentation.
         back_mm: how far to the back (y, LPS) the truth is known.
     """
-    z, y, x = inside_box(truth, report)
+    z, y, x = block_of(truth, report["heart_box_mm"])
     known = int(np.clip((back_mm - truth.GetOrigin()[1]) / truth.GetSpacing()[1], 0, truth.GetSize()[1]))
     box = (z, slice(y.start, min(y.stop, known)), x)
     ours, true = (sitk.GetArrayViewFromImage(one)[box] for one in (found, truth))
@@ -124,7 +116,7 @@ def real_ct(bundle: mkd_core.Bundle, folder: Path, pictures: Path | None = None)
     result = mkd_core.segment(image, bundle, modality="CT", options=SegmentationOptions(structures=IN_DETAIL))
     if pictures:
         draw(image, result.labels, pictures / "real-CT.png", "CT")
-    box = inside_box(image, result.report)
+    box = block_of(image, result.report["heart_box_mm"])
     ours, reference = (sitk.GetArrayViewFromImage(one)[box] for one in (result.labels, parts))
     label = result.report["labels"]
     found = {

@@ -105,6 +105,12 @@ def test_frames_of_different_weights_are_told(beat):
     for frame in beat:
         frame["bundle"] = {"sha256": "a"}
     assert sentences(cardiac_function(beat)) == []
+    for frame in beat[2:]:  # the seven of the others are of the same weights
+        frame["detail_weights"] = {"sha256": "d"}
+    assert sentences(cardiac_function(beat)) == []
+    beat[4]["detail_weights"] = {"sha256": "e"}
+    assert [one.code for one in cardiac_function(beat).warnings] == ["different_weights"]
+    beat[4]["detail_weights"] = {"sha256": "d"}
     beat[5]["bundle"] = {"sha256": "b"}
     assert sentences(cardiac_function(beat)) == [
         "The frames were segmented with different weights: segment all of them again."

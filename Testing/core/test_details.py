@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import struct
@@ -13,65 +14,29 @@ torch = pytest.importorskip("torch")
 import SimpleITK as sitk
 
 import mkd_core
+from mkd_core import protocol
+from mkd_core.cli import main
+from mkd_core.errors import ProtocolError
+from mkd_core.evaluation import run as evaluation
 from mkd_core.inference import details, pipeline
 from mkd_core.inference.geometry import Grid, OrientedVolume
 from mkd_core.io import detail_weights
 from mkd_core.measure.agreement import AgreementLimits
 from mkd_core.measure.quantify import Measurement, structure_warnings
-from mkd_core.method import networks
 from mkd_core.protocol import IN_DETAIL, WHOLE_HEART
 from mkd_core.structures import BY_KEY, DETAILED, STRUCTURES, labelled, labels_of_the_seven
+from Testing.support.known_details import NETWORK, description, seeing_slabs, tiny_network, tiny_weights
 from Testing.support.known_heart import KnownBundle, Unchanged, known_volume
-from Testing.support.tiny_bundles import tiny_description
-
-NETWORK = {"type": "segmentor", "in_channels": 8, "out_channels": 7, "channels": [4, 8, 8]}
-
-
-def description(spacing_mm: float = 3.0, **changes) -> dict:
-    own = tiny_description()
-    kept = {key: own[key] for key in ("name", "version", "licence", "intended_use", "normalisation")}
-    return (
-        kept
-        | {
-            "structures": list(DETAILED),
-            "network": NETWORK,
-            "spacing_mm": spacing_mm,
-            "training": {},
-            "quality": {},
-        }
-        | changes
-    )
-
-
-def tiny_network() -> torch.nn.Module:
-    torch.manual_seed(3)
-    return networks.build(NETWORK)
-
-
-class Slabs(torch.nn.Module):
-    """Sees the structures as slabs side by side, wherever the seven are; the appendage's crosses the left atrium."""
-
-    stride = 4
-    order = (0, 2, 3, 4, 1, 5, 6)
-
-    def forward(self, given: torch.Tensor) -> torch.Tensor:
-        side = given.shape[-1]
-        logits = torch.full((1, 7, *given.shape[2:]), -5.0)
-        for place, label in enumerate(self.order):
-            logits[:, label, ..., side * place // 7 : side * (place + 1) // 7] = 5.0
-        return logits
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    return detail_weights.save_details(
-        tmp_path_factory.mktemp("d") / "detailed.safetensors", description(), tiny_network()
-    )
+    return tiny_weights(tmp_path_factory.mktemp("d"))
 
 
 @pytest.fixture
 def bundle(weights, monkeypatch):
-    seeing = dataclasses.replace(weights, _networks={detail_weights.PART: Slabs()})
+    seeing = seeing_slabs(weights)
     monkeypatch.setattr(pipeline, "default_details", lambda: seeing)
     return KnownBundle()
 
@@ -97,7 +62,10 @@ def test_the_report_tells_of_every_detailed_structure_and_which_weights_found_it
     plain, result = run(bundle, image), run(bundle, image, IN_DETAIL)
     report = result.report
     assert list(report["labels"]) == list(report["structures"]) == [*(s.key for s in STRUCTURES), *DETAILED]
-    assert report["detail_weights"] == weights.identity and "detail_weights" not in plain.report
+    assert (
+        report["detail_weights"] == {**weights.identity, "structures": list(DETAILED)}
+        and "detail_weights" not in plain.report
+    )
     assert "ends_at_box" in [one["code"] for one in report["warnings"]]
     voxels = sitk.GetArrayViewFromImage(result.labels)
     for key, label in report["labels"].items():
@@ -248,3 +216,119 @@ def test_a_bundle_is_no_file_of_detailed_weights_nor_the_other_way_round(weights
     with pytest.raises(mkd_core.BundleError) as caught:
         detail_weights.load_details(mkd_core.default_bundle_path())
     assert caught.value.finding.code == "details_no_description"
+
+
+# ---- evaluation and archives ----
+
+
+@pytest.fixture
+def volume(tmp_path, bundle, monkeypatch):
+    """A volume in a file, for commands that are given known weights."""
+    image, _ = known_volume((56, 48, 52), (4.0, 4.0, 4.0))
+    (tmp_path / "source").mkdir()
+    path = tmp_path / "source" / "heart.nrrd"
+    sitk.WriteImage(image, str(path))
+    monkeypatch.setattr("mkd_core.io.bundle.load_bundle", lambda *_, **__: bundle)
+    return path
+
+
+def test_an_evaluation_scores_what_the_labels_have_within_the_box(volume, bundle, weights, tmp_path, monkeypatch):
+    image = sitk.ReadImage(str(volume))
+    result = run(bundle, image, IN_DETAIL)
+    found, label = sitk.GetArrayFromImage(result.labels), result.report["labels"]
+    seven = np.array(labels_of_the_seven(labelled(label)), np.uint8)[found]
+    beyond = found.copy()
+    assert not (found[-1] == label["DAo"]).any()
+    beyond[-1, :3] = label["DAo"]  # a vessel goes on beyond the box
+    mmwhs = np.array([0, *(structure.mmwhs[0] for structure in STRUCTURES)], np.int16)
+    truths = {
+        "all": beyond,
+        "some": np.where(found == label["SVC"], 0, found),
+        "named": np.where(found == label["SVC"], 0, found),
+        "mmwhs": mmwhs[seven],
+    }
+    rows = ["image,label,modality,structures"]
+    for name, voxels in truths.items():
+        sitk.WriteImage(image, str(tmp_path / f"{name}_image.nrrd"))
+        truth = sitk.GetImageFromArray(voxels)
+        truth.CopyInformation(image)
+        sitk.WriteImage(truth, str(tmp_path / f"{name}_label.nrrd"))
+        rows.append(f"{name}_image.nrrd,{name}_label.nrrd,CT,{' '.join(label) if name == 'named' else ''}")
+    table, out = tmp_path / "cases.csv", tmp_path / "out"
+    table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    command = ["evaluate", "any", str(table), "--out", str(out), "--device", "cpu", "--threads", "1", "--no-figure"]
+    command += ["--structures", "detailed"]
+    segmented, segment = [], evaluation.segment
+    monkeypatch.setattr(evaluation, "segment", lambda *a, **b: segmented.append(1) or segment(*a, **b))
+    assert main(command) == 0
+    with (out / "cases.csv").open(encoding="utf-8", newline="") as file:
+        dice = {(row["case"], row["structure"]): row["dice"] for row in csv.DictReader(file)}
+    there = [key for key in DETAILED if (found == label[key]).any()]
+    assert {"LAA", "SVC", "DAo"} < set(there)
+    for key in there:
+        assert float(dice["all", key]) == 1, key
+        assert dice["mmwhs", key] == ""
+        assert dice["some", key] == ("" if key == "SVC" else "1")
+        assert float(dice["named", key]) == (0 if key == "SVC" else 1)
+    assert {dice[name, structure.key] for name in truths for structure in STRUCTURES} == {"1"}, "the atrium too"
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    assert summary["detail_weights"] == weights.identity and summary["bundle"]["sha256"] == bundle.sha256
+    assert list(summary["modalities"]["CT"]["structures"]) == list(label)
+    assert weights.sha256 in (out / "summary.md").read_text(encoding="utf-8")
+    assert main(command) == 0 and len(segmented) == 4, "all were kept"
+    other = seeing_slabs(tiny_weights(tmp_path, version="2"))
+    monkeypatch.setattr(pipeline, "default_details", lambda: other)
+    assert main(command) == 0 and len(segmented) == 8, "other weights for structures in detail are tried anew"
+    assert main(command[:-2]) == 1, "labels in detail mean nothing where the seven are compared"
+
+
+def test_an_archive_in_detail_has_their_columns_and_mixes_no_other_weights_or_sets(
+    volume, bundle, weights, tmp_path, monkeypatch, capsys
+):
+    from mkd_core.archive import study
+    from mkd_core.archive.ledger import Ledger
+
+    folder = tmp_path / "run"
+    sitk.WriteImage(sitk.ReadImage(str(volume)) + 1, str(volume.with_name("second.nrrd")))
+    assert main(["archive", "index", str(volume.parent), "--out", str(folder), "--key", str(tmp_path / "key")]) == 0
+    command = ["archive", "run", str(folder), "--here", "--device", "cpu", "--threads", "1"]
+    assert main([*command, "--structures", "detailed", "--shard", "1/2"]) == 0
+    other = seeing_slabs(tiny_weights(tmp_path, version="2"))
+    monkeypatch.setattr(pipeline, "default_details", lambda: other)
+    assert main(command) == 1
+    assert "other settings (detail_sha256)" in capsys.readouterr().err
+    seeing = seeing_slabs(weights)
+    monkeypatch.setattr(pipeline, "default_details", lambda: seeing)
+    assert main([*command, "--structures", "whole-heart-7"]) == 1
+    assert "other settings (structures, detail_sha256)" in capsys.readouterr().err
+    assert main(command) == 0, "the set need not be named again"
+    every = [*(structure.key for structure in STRUCTURES), *DETAILED]
+    assert main(["archive", "export", str(folder)]) == 0
+    with (folder / "table.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [name for name in rows[0] if name.endswith("_volume_ml")] == [f"{key}_volume_ml" for key in every]
+    assert {row["weights"] for row in rows} == {"tiny 0.0.1 + tiny 0.0.1"} and len(rows) == 2
+    with Ledger(folder) as ledger:
+        for row in ledger.rows(states=("done",)):
+            written = study.result_folder(folder, row["id"])
+            labels = sitk.GetArrayFromImage(sitk.ReadImage(str(written / "labels.nrrd")))
+            report = json.loads((written / "report.json").read_text(encoding="utf-8"))
+            found = {key for key, entry in report["structures"].items() if entry["volume_ml"]}
+            assert {key for key, label in report["labels"].items() if (labels == label).any()} == found
+            assert {"LAA", "SVC", "DAo"} < found and list(report["structures"]) == every
+    assert main(["archive", "report", str(folder)]) == 0
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert all(BY_KEY[key].name in page for key in DETAILED)
+
+
+def test_which_weights_found_a_structure_is_told_by_the_report(bundle, weights):
+    known = {"bundle": bundle.identity}
+    detailed = known | {"detail_weights": weights.identity | {"structures": ["SVC"]}}
+    assert [one.sha256 for one in protocol.weights_of(detailed)] == [bundle.sha256, weights.sha256]
+    assert protocol.titles_of_weights(detailed).split(" + ")[0] == protocol.titles_of_weights(known)
+    for report, key, file in ((known, "SVC", bundle), (detailed, "SVC", weights), (detailed, "LAA", bundle)):
+        assert protocol.weights_of_structure(report, key).sha256 == file.sha256, "a bundle may know appendages itself"
+    silent = known | {"detail_weights": weights.identity}
+    assert protocol.weights_of_structure(silent, "LAA").sha256 == weights.sha256
+    with pytest.raises(ProtocolError, match="which structures are in detail"):
+        mkd_core.parse_report(known | {"detail_weights": weights.identity | {"structures": 3}})

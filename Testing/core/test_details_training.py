@@ -123,3 +123,11 @@ def test_the_recipe_beside_the_weights_is_complete():
     assert recipe.architecture["out_channels"] == len(DETAILED) + 1
     rates = [details.learning_rate(recipe, step) for step in range(0, recipe.steps + 1, 50)]
     assert max(rates) <= recipe.peak_lr and rates[-1] < 1e-6 and rates[0] < 0.2 * recipe.peak_lr
+
+
+def test_the_learning_rate_goes_up_again_at_a_restart_to_half_as_much_and_then_down_to_nothing():
+    recipe = dataclasses.replace(RECIPE, steps=1000, restarts=(600,), peak_lr=1e-2)
+    rates = np.array([details.learning_rate(recipe, step) for step in range(1001)])
+    assert rates[599] < 1e-6 and rates[1000] < 1e-9
+    assert rates[:600].max() == pytest.approx(1e-2, rel=0.01) and rates[600:].max() == pytest.approx(5e-3, rel=0.01)
+    assert (np.diff(rates)[612:] < 0).all(), "the second way down has no step"

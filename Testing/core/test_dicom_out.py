@@ -149,8 +149,25 @@ def test_structures_in_detail_are_segments_with_codes_of_their_own_and_the_weigh
     ]
     assert found == [(one.name, one.code[1], one.label) for one in every]
     assert len({code for _name, code, _number in found}) == len(every)
-    told = read.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0].AlgorithmParameters
-    assert "small 0.1" in str(told) and "cd" * 32 in str(told)
+    document = pydicom.dcmread(measured)
+    (measurements,) = [
+        item for item in document.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "126010"
+    ]
+    for one, segment, group in zip(every, read.SegmentSequence, measurements.ContentSequence, strict=True):
+        name, version, sha256 = ("small", "0.1", "cd" * 32) if one.key in DETAILED else ("weights", "1.2", "ab" * 32)
+        (algorithm,) = segment.SegmentationAlgorithmIdentificationSequence
+        assert algorithm.AlgorithmName == f"MKD whole-heart segmentation ({name})"
+        assert algorithm.AlgorithmVersion == version
+        told = str(algorithm.AlgorithmParameters)
+        assert f"weights={name} {version}," in told and f"weights SHA-256={sha256}" in told
+        assert ("given the structures by=weights 1.2" in told) == (one.key in DETAILED)
+        said = texts_of(group)
+        assert f"({name})" in said and f"weights SHA-256: {sha256}" in said, one.key
+    other = report | {"detail_weights": report["detail_weights"] | {"sha256": "ef" * 32}}
+    headers, _ = dicom.read_source(series)
+    assert {str(dicom_out.build(series, headers, voxels, one)[0].SOPInstanceUID) for one in (report, other)} > {
+        read.SOPInstanceUID
+    }
 
 
 def frames_referred_to(seg: Path) -> set[int]:

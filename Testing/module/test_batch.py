@@ -324,7 +324,7 @@ def test_a_folder_is_segmented_through_the_archives_ledger_and_goes_on_where_it_
     assert volume.GetSpacing()[0] == pytest.approx(3.02)
     assert segmentation.GetSegmentation().GetNumberOfSegments() == 7 and batch.ui.resultsTable.visible
     driving.waitUntil(lambda: "2 done" in batch.ui.batchLabel.text, message="the end of the loading")
-    assert "The whole heart is segmented, whatever is chosen" in batch.ui.batchLabel.text
+    assert "All structures of the set are segmented, whatever is ticked" in batch.ui.batchLabel.text
     count = slicer.mrmlScene.GetNumberOfNodes()
     clickHolding()
     driving.processEvents(0.2)
@@ -335,6 +335,26 @@ def test_a_folder_is_segmented_through_the_archives_ledger_and_goes_on_where_it_
     driving.waitUntil(lambda: "Loading" not in batch.ui.batchLabel.text, message="the end of the loading")
     assert "The result could not be loaded (There is no file" in caplog.text
     assert slicer.mrmlScene.GetNumberOfNodes() == count
+
+
+@pytest.mark.parametrize(
+    ("structures", "named"),
+    [
+        (None, "whole-heart-7"),
+        (("LV", "RV"), "whole-heart-7"),
+        ("detailed", "detailed"),
+        (("LV", "SVC"), "detailed"),
+    ],
+)
+def test_a_folder_is_segmented_in_the_set_of_structures_that_is_chosen(panel, monkeypatch, structures, named):
+    import MKDSegmentationLib as lib
+
+    started = []
+    monkeypatch.setattr(lib.ArchiveRun, "_start", lambda self, *arguments: started.append(arguments))
+    run = lib.ArchiveRun("volumes", "results", lib.RunOptions(structures=structures))
+    run._segment()
+    run.cancel()
+    assert started[0][started[0].index("--structures") + 1] == named
 
 
 def test_a_folder_without_volumes_is_told_in_words(folder, batch, tmp_path):

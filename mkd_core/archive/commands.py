@@ -12,6 +12,7 @@ mkd archive review RUN FILE
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
 import json
 import sqlite3
@@ -23,7 +24,15 @@ from typing import TYPE_CHECKING
 
 from mkd_core.archive.ledger import Ledger, Shard, unusable
 from mkd_core.errors import InputError
-from mkd_core.protocol import DEVICES_IN_WORDS, MODALITIES
+from mkd_core.protocol import (
+    DEVICES_IN_WORDS,
+    IN_DETAIL,
+    MODALITIES,
+    STRUCTURE_SETS,
+    WHOLE_HEART,
+    SegmentationOptions,
+)
+from mkd_core.structures import DETAILED
 
 if TYPE_CHECKING:
     from mkd_core.archive.progress import Progress
@@ -75,6 +84,11 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         "what the run keeps", "Named at its first start; the next ones need not name it again."
     )
     kept.add_argument("--weights", type=Path, help="weights bundle (default: the one that comes with this package)")
+    kept.add_argument(
+        "--structures",
+        choices=STRUCTURE_SETS,
+        help=f"{WHOLE_HEART}: those that the weights know (default); {IN_DETAIL}: besides {', '.join(DETAILED)}",
+    )
     kept.add_argument("--modality", choices=("auto", *MODALITIES), help="default: auto, what the files say, else CT")
     kept.add_argument(
         "--labels", choices=("nrrd", "seg"), help="seg: DICOM SEG and SR for DICOM series (default: nrrd)"
@@ -215,7 +229,7 @@ def _run(chosen: argparse.Namespace) -> None:
         )
     if chosen.dashboard and importlib.util.find_spec("bokeh") is None:
         raise InputError("Dask's pages need Bokeh, which is not installed.", "Install it with: pip install bokeh")
-    from mkd_core.archive.study import Settings
+    from mkd_core.archive.study import Settings, detail_sha256
     from mkd_core.inference.pipeline import require_torch
     from mkd_core.io.bundle import default_bundle_path, load_bundle
 
@@ -224,9 +238,12 @@ def _run(chosen: argparse.Namespace) -> None:
         kept = ledger.get("settings") or {}
         weights = chosen.weights or Path(kept.get("weights", ""))
         path = (weights if chosen.weights or weights.is_file() else default_bundle_path()).absolute()
-        named = {name: value for name in ("modality", "labels", "stow") if (value := getattr(chosen, name)) is not None}
-        checked = {"weights": str(path), "sha256": load_bundle(path, self_test=False).sha256}
-        settings = Settings(**{**kept, **named, **checked})
+        names = ("modality", "labels", "stow", "structures")
+        named = {name: value for name in names if (value := getattr(chosen, name)) is not None}
+        bundle = load_bundle(path, self_test=False)
+        settings = Settings(**{**kept, **named, "weights": str(path), "sha256": bundle.sha256})
+        wanted = SegmentationOptions(structures=settings.structures)
+        settings = dataclasses.replace(settings, detail_sha256=detail_sha256(bundle, wanted))
         if settings.stow and settings.labels != "seg":
             raise InputError("Only DICOM can be sent to a server.", "Say --labels seg as well.")
         line = _Line(quiet=chosen.quiet)
@@ -246,7 +263,6 @@ def _segment(
     if chosen.here:
         from mkd_core.archive.serial import run_here
         from mkd_core.inference.memory import let_waiting_threads_sleep
-        from mkd_core.protocol import SegmentationOptions
 
         let_waiting_threads_sleep()
         options = SegmentationOptions(device=chosen.device, threads=chosen.threads)

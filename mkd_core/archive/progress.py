@@ -60,9 +60,10 @@ def fix_settings(ledger: Ledger, settings: Settings) -> None:
     Raises:
         InputError: these are others.
     """
-    first = ledger.put_once("settings", settings.to_dict())
-    if Settings(**first).digest != settings.digest:
-        changed = [name for name, value in settings.to_dict().items() if first[name] != value and name != "weights"]
+    first = Settings(**ledger.put_once("settings", settings.to_dict()))
+    if first.digest != settings.digest:
+        begun = first.to_dict()
+        changed = [name for name, value in settings.to_dict().items() if begun[name] != value and name != "weights"]
         raise refusal(finding("archive_other_settings", changed=", ".join(changed)))
 
 

@@ -39,7 +39,6 @@ from mkd_core.archive.ledger import Ledger, Outcome, Shard, Task, process_name
 from mkd_core.archive.progress import Progress, enter_if_complete, fix_settings, progress_of, take_over_abandoned
 from mkd_core.archive.study import Settings
 from mkd_core.errors import DeviceError, MKDError
-from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import SegmentationOptions
 
 #: Tasks that are handed out, per worker: one to work on, one to begin with at once.
@@ -318,9 +317,7 @@ class _Prepared(WorkerPlugin):
         import SimpleITK as sitk
         import torch
 
-        from mkd_core.inference import pipeline
         from mkd_core.inference.memory import retain_memory
-        from mkd_core.io.bundle import load_bundle
 
         retain_memory()
         torch.set_num_threads(1)
@@ -329,12 +326,9 @@ class _Prepared(WorkerPlugin):
         if self.uses_gpu and not has_gpu:
             raise DeviceError("The worker sees no graphics card.")
         self.uses_gpu = has_gpu if self.uses_gpu is None else self.uses_gpu
-        self.options = SegmentationOptions(device="auto" if self.uses_gpu else "cpu", threads=1)
-        self.bundle = load_bundle(self.settings.weights)
-        if self.bundle.identity["sha256"] != self.settings.sha256:
-            raise refusal(finding("archive_other_weights"))
+        options = SegmentationOptions(device="auto" if self.uses_gpu else "cpu", threads=1)
+        self.bundle, self.options = study.prepare(self.settings, options)
         self.loads += 1
-        pipeline.warm(self.bundle, self.options)
         self.most_kept = _resident() + _USUAL_BYTES
         if limit := worker.memory_manager.memory_limit:
             self.most_kept = min(self.most_kept, int(_KEPT_SHARE * limit))

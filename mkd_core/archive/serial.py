@@ -17,7 +17,6 @@ from mkd_core.archive.progress import Progress, fix_settings, progress_of, take_
 from mkd_core.archive.study import Settings
 from mkd_core.errors import MKDError
 from mkd_core.isolation import when_stdin_ends
-from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import SegmentationOptions
 
 
@@ -45,19 +44,13 @@ def run_here(
         InputError: the settings are not those of the first run.
         MKDError: the weights, the device or the disk cannot be used; the rows wait.
     """
-    from mkd_core.inference import pipeline
-    from mkd_core.io.bundle import load_bundle
-
     fix_settings(ledger, settings)
     owner = process_name()
     if with_parent:
         end_with_input(lambda: _release(ledger.folder, owner))
     take_over_abandoned(ledger, settings)
     state = progress_of(ledger, shard)
-    bundle = load_bundle(Path(settings.weights))
-    if bundle.identity["sha256"] != settings.sha256:
-        raise refusal(finding("archive_other_weights"))
-    pipeline.warm(bundle, options)
+    bundle, options = study.prepare(settings, options)
     start = time.monotonic()
     try:
         while tasks := ledger.claim(owner, 1, shard):

@@ -30,7 +30,7 @@ from mkd_core.errors import BundleError, DeviceError, InputError, MKDError
 from mkd_core.io.atomic import OutputFiles, remove_drafts, write_text
 from mkd_core.io.dicom_files import UNPACKING_ERRORS
 from mkd_core.measure.messages import finding, refusal
-from mkd_core.protocol import MODALITIES, Finding, SegmentationOptions, findings
+from mkd_core.protocol import MODALITIES, WHOLE_HEART, Finding, SegmentationOptions, findings, titles_of_weights
 from mkd_core.structures import labelled
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class Settings:
         modality: "CT" or "MR"; "auto" for what the files say, CT if they say nothing.
         labels: "nrrd", or "seg" for DICOM SEG and SR; series that are no DICOM get .nrrd.
         stow: address of a DICOMweb server that SEG and SR are sent to; empty to send nothing anywhere.
+        structures: name of a set of structures, see :data:`mkd_core.protocol.STRUCTURE_SETS`.
+        detail_sha256: of the weights for structures in detail; empty where there are none.
     """
 
     weights: str
@@ -74,6 +76,8 @@ class Settings:
     modality: str = "auto"
     labels: str = "nrrd"
     stow: str = ""
+    structures: str = WHOLE_HEART
+    detail_sha256: str = ""
 
     def to_dict(self) -> dict[str, str]:
         """The same as plain values, without name and password of the server."""
@@ -84,6 +88,40 @@ class Settings:
         """Changes with everything that changes a result."""
         content = {name: value for name, value in self.to_dict().items() if name != "weights"}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def prepare(settings: Settings, options: SegmentationOptions) -> tuple[Bundle, SegmentationOptions]:
+    """Weights, read and got ready, and options of a worker of a run.
+
+    Args:
+        settings: of the run.
+        options: device and threads.
+
+    Raises:
+        InputError: the weights are not those that the run began with.
+        BundleError, DeviceError: they cannot be used.
+    """
+    from mkd_core.inference import pipeline
+    from mkd_core.io.bundle import load_bundle
+
+    bundle = load_bundle(Path(settings.weights))
+    options = dataclasses.replace(options, structures=settings.structures)
+    if (bundle.sha256, detail_sha256(bundle, options)) != (settings.sha256, settings.detail_sha256):
+        raise refusal(finding("archive_other_weights"))
+    pipeline.warm(bundle, options)
+    return bundle, options
+
+
+def detail_sha256(bundle: Bundle, options: SegmentationOptions) -> str:
+    """SHA-256 of the weights for the structures in detail that the options want; empty where they want none.
+
+    Raises:
+        BundleError: they cannot be used, or not with this bundle.
+    """
+    from mkd_core.inference.pipeline import detail_weights_for
+
+    weights = detail_weights_for(bundle, options)
+    return "" if weights is None else weights.sha256
 
 
 class ResultsUnwritable(MKDError):
@@ -340,7 +378,7 @@ def _summary(public: Mapping[str, Any]) -> dict[str, Any]:
         "structures": structures,
         "warnings": warnings,
         "joint_agreement": evidence.get("joint_agreement"),
-        "weights": f"{public['bundle']['name']} {public['bundle']['version']}",
+        "weights": titles_of_weights(public),
         "version": public["version"],
     }
 

@@ -30,7 +30,7 @@ from mkd_core.inference.padding import without_marks
 from mkd_core.io.volumes import VolumeGrid, read_grid, read_volume
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import MODALITIES, Finding
-from mkd_core.structures import BY_KEY, STRUCTURES, Structure
+from mkd_core.structures import BY_KEY, DETAILED, STRUCTURES, Structure
 
 _COLUMNS = ("image", "label", "modality")
 
@@ -153,6 +153,21 @@ def read_case(case: Case, structures: Sequence[Structure] = STRUCTURES) -> tuple
             file.
     """
     return _read_pair(case, structures)
+
+
+def labelled_in(case: Case, labels: sitk.Image, structures: Sequence[Structure]) -> list[str]:
+    """Keys of the structures that a case's label map shows: those that the case names; where it names none, all of
+    whole-heart segmentation, and of those in detail the ones of which there are voxels.
+
+    Args:
+        case: whose labels they are.
+        labels: as :func:`read_case` gives them.
+        structures: what the labels mean.
+    """
+    if case.structures is not None:
+        return [structure.key for structure in structures if case.labels(structure)]
+    empty = set(missing_structures(labels, structures))
+    return [one.key for one in structures if one.key not in DETAILED or one.key not in empty]
 
 
 def missing_structures(labels: sitk.Image, structures: Sequence[Structure] = STRUCTURES) -> list[str]:

@@ -31,12 +31,15 @@ _WARM = "#d55e00"
 
 # Inches.
 _WIDTH = 10.0
-_TITLE_HEIGHT, _DICE_HEIGHT, _VOLUMES_HEIGHT, _SLICES_HEIGHT = 0.4, 2.8, 4.4, 8.4
+_TITLE_HEIGHT, _DICE_HEIGHT, _VOLUMES_HEIGHT, _SLICES_HEIGHT = 0.4, 2.8, 2.2, 8.4  # volumes: of a row
 _SLICE_WIDTH = 2.55
 
 _STYLE = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42}
 
 _DPI = 180
+
+#: Plots of volumes side by side.
+_VOLUME_PLOTS = 4
 
 _VIEWS = ("axial", "coronal", "sagittal")
 
@@ -94,17 +97,18 @@ def _draw(evaluation: Evaluation) -> Figure:
         for modality in MODALITIES
         if (group := [one for one in evaluation.results if one.case.modality == modality])
     ]
-    height = _TITLE_HEIGHT + _DICE_HEIGHT + _VOLUMES_HEIGHT + _SLICES_HEIGHT
+    volumes_height = _VOLUMES_HEIGHT * _volume_rows(evaluation.results)
+    height = _TITLE_HEIGHT + _DICE_HEIGHT + volumes_height + _SLICES_HEIGHT
     figure = Figure(figsize=(_WIDTH * len(groups), height))
     blocks = figure.subfigures(1, len(groups), squeeze=False)[0]
     for (modality, results), block in zip(groups, blocks):
         title, boxes, volumes, slices = block.subfigures(
-            4, 1, height_ratios=(_TITLE_HEIGHT, _DICE_HEIGHT, _VOLUMES_HEIGHT, _SLICES_HEIGHT)
+            4, 1, height_ratios=(_TITLE_HEIGHT, _DICE_HEIGHT, volumes_height, _SLICES_HEIGHT)
         )
         title.text(
             0.5,
             0.35,
-            f"{evaluation.bundle.name} {evaluation.bundle.version} on {len(results)} {modality}",
+            f"{evaluation.weights} on {len(results)} {modality}",
             ha="center",
             va="center",
             fontsize=12,
@@ -168,11 +172,24 @@ def _draw_dice(block: SubFigure, results: Sequence[CaseResult]) -> None:
         axes.text(1.0, 1.04, "×  not segmented", color=_WARM, transform=axes.transAxes, ha="right")
 
 
+def _volume_rows(results: Sequence[CaseResult]) -> int:
+    """Rows of plots: one plot a structure, and a place for what the marks mean."""
+    return math.ceil((len(results[0].structures) + 1) / _VOLUME_PLOTS)
+
+
 def _draw_volumes(block: SubFigure, results: Sequence[CaseResult]) -> None:
+    rows = _volume_rows(results)
     grid = block.subplots(
-        2,
-        max(4, math.ceil((len(results[0].structures) + 1) / 2)),
-        gridspec_kw={"left": 0.07, "right": 0.95, "bottom": 0.1, "top": 0.92, "hspace": 0.55, "wspace": 0.58},
+        rows,
+        _VOLUME_PLOTS,
+        gridspec_kw={
+            "left": 0.07,
+            "right": 0.95,
+            "bottom": 0.2 / rows,
+            "top": 1 - 0.16 / rows,
+            "hspace": 0.55,
+            "wspace": 0.58,
+        },
     )
     for structure, axes in zip(labelled(results[0].structures), grid.ravel()):
         measured = [result.structures[structure.key] for result in results]
@@ -185,8 +202,10 @@ def _draw_volumes(block: SubFigure, results: Sequence[CaseResult]) -> None:
                 if one.volume_ml is not None and one.truth_ml is not None
             ],
         )
-    note = grid.ravel()[-1]
-    note.axis("off")
+    rest = grid.ravel()[len(results[0].structures) :]
+    for axes in rest:
+        axes.axis("off")
+    note = rest[-1]
     from matplotlib.lines import Line2D
 
     note.legend(

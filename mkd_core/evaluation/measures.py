@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from mkd_core.structures import STRUCTURES, Structure
+from mkd_core.structures import DETAILED, STRUCTURES, Structure
 
 #: Of a normal distribution, 95 % lie within so many standard deviations.
 _TWO_SIDED_95 = 1.96
@@ -46,8 +46,12 @@ def measure_case(
     spacing: Sequence[float],
     structures: Sequence[Structure] = STRUCTURES,
     labelled: Sequence[str] | None = None,
+    box: tuple[slice, ...] | None = None,
 ) -> dict[str, StructureMeasures]:
     """Measure all structures of a case.
+
+    A part of a structure that the truth does not tell apart from it counts as that structure: where no appendage is
+    labelled, it is left atrium.
 
     Args:
         found: labels, ``(D, H, W)``; None if the case could not be segmented: Dice is then 0 wherever the truth
@@ -56,21 +60,27 @@ def measure_case(
         spacing: voxel size along the arrays' axes, mm.
         structures: what the labels mean.
         labelled: keys of the structures that the truth knows; None for all.
+        box: voxels round the heart that were segmented.  Structures in detail are compared in there only, for vessels
+            go on beyond it; None compares them everywhere.
 
     Returns:
         Measures by key of structure; of those that are not labelled nothing is known.
     """
     voxel_ml = float(np.prod(spacing)) / 1000.0
+    known = [structure.key for structure in structures] if labelled is None else labelled
+    found = None if found is None else _with_parts(found, structures, known)
     boxes = _boxes(truth, found, len(structures) + 1)
     measured = {}
     for structure in structures:
-        if labelled is not None and structure.key not in labelled:
+        if structure.key not in known:
             measured[structure.key] = StructureMeasures(None, None, None, None, None)
             continue
         label = structure.label
-        box = boxes[label]
-        true_mask = truth[box] == label
-        mask = np.zeros_like(true_mask) if found is None else found[box] == label
+        place = boxes[label]
+        if box is not None and structure.key in DETAILED:
+            place = tuple(slice(max(a.start, b.start), max(0, min(a.stop, b.stop))) for a, b in zip(place, box))
+        true_mask = truth[place] == label
+        mask = np.zeros_like(true_mask) if found is None else found[place] == label
         distances = surface_distances(mask, true_mask, spacing)
         measured[structure.key] = StructureMeasures(
             dice=dice(mask, true_mask),
@@ -80,6 +90,18 @@ def measure_case(
             truth_ml=float(np.count_nonzero(true_mask) * voxel_ml),
         )
     return measured
+
+
+def _with_parts(found: np.ndarray, structures: Sequence[Structure], known: Sequence[str]) -> np.ndarray:
+    """Labels in which parts that the truth does not know have the label of what they are part of."""
+    label_of = {structure.key: structure.label for structure in structures}
+    parts = [one for one in structures if one.part_of in known and one.key not in known]
+    if not parts:
+        return found
+    table = np.arange(256, dtype=np.uint8)
+    for part in parts:
+        table[part.label] = label_of[part.part_of]
+    return table[found]
 
 
 def _boxes(truth: np.ndarray, found: np.ndarray | None, class_count: int) -> list[tuple[slice, ...]]:

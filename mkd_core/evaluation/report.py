@@ -22,7 +22,7 @@ from mkd_core.evaluation.run import Evaluation
 from mkd_core.io.atomic import write_text
 from mkd_core.measure.messages import describe
 from mkd_core.protocol import MODALITIES
-from mkd_core.structures import BY_KEY
+from mkd_core.structures import BY_KEY, DETAILED
 
 #: Columns of ``cases.csv``; an empty field is a measure that is not defined.
 COLUMNS = (
@@ -55,6 +55,14 @@ _DEFINITIONS = (
     "Dice is 0 where only one of segmentation and truth has a structure. Distances are then not defined: so many are "
     "missing from their means as is said. "
     "A case without a segmentation has Dice 0, no distances and no volumes.",
+)
+
+
+#: Of an evaluation of structures in detail.
+_DEFINITION_OF_DETAILS = (
+    f"{', '.join(DETAILED)} are compared within the box round the heart that was segmented, since vessels go on beyond "
+    "it. They count where the truth labels them; where it has no left atrial appendage, that of the segmentation "
+    "counts as left atrium."
 )
 
 
@@ -194,13 +202,14 @@ def tables(results: Sequence[CaseResult]) -> list[str]:
 
 def summary_values(evaluation: Evaluation, summaries: Sequence[Summary]) -> dict[str, Any]:
     """The summary as plain values; by modality, then structure, then measure."""
-    bundle = evaluation.bundle
+    bundle, identities = evaluation.bundle, evaluation.identities
     return {
+        **identities,
         "bundle": bundle.identity | {"file": str(bundle.path)},
         "options": dataclasses.asdict(evaluation.options),
         "version": mkd_core.__version__,
         "date": datetime.date.today().isoformat(),
-        "definitions": list(_DEFINITIONS),
+        "definitions": _definitions(evaluation),
         "modalities": {
             summary.modality: {
                 "cases": summary.cases,
@@ -216,19 +225,24 @@ def summary_values(evaluation: Evaluation, summaries: Sequence[Summary]) -> dict
     }
 
 
+def _definitions(evaluation: Evaluation) -> list[str]:
+    return [*_DEFINITIONS, *([] if evaluation.detail_weights is None else [_DEFINITION_OF_DETAILS])]
+
+
 def summary_text(evaluation: Evaluation, summaries: Sequence[Summary]) -> str:
     """The summary in Markdown: a table per modality and what its figures mean."""
-    bundle = evaluation.bundle
+    bundle, details = evaluation.bundle, evaluation.detail_weights
+    of_details = "" if details is None else f"; those for structures in detail have SHA-256 `{details.sha256}`"
     alignment = f", alignment “{evaluation.options.alignment}”" if evaluation.options.alignment else ""
     lines = [
-        f"# Evaluation of {bundle.name} {bundle.version}",
+        f"# Evaluation of {evaluation.weights}",
         "",
-        f"Weights `{bundle.path.name}`, SHA-256 `{bundle.sha256}`; mkd {mkd_core.__version__}{alignment}.",
+        f"Weights `{bundle.path.name}`, SHA-256 `{bundle.sha256}`{of_details}; mkd {mkd_core.__version__}{alignment}.",
         "",
     ]
     for summary in summaries:
         lines += [*modality_table(summary), *_shortcomings(summary), ""]
-    return "\n".join(lines + [f"- {definition}" for definition in _DEFINITIONS]) + "\n"
+    return "\n".join(lines + [f"- {definition}" for definition in _definitions(evaluation)]) + "\n"
 
 
 def modality_table(summary: Summary) -> list[str]:

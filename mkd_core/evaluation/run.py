@@ -7,17 +7,22 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 
 import mkd_core
 from mkd_core.errors import Cancelled, InputError, NoHeartError
-from mkd_core.evaluation.cases import Case, check_cases, read_case
+from mkd_core.evaluation.cases import Case, check_cases, labelled_in, read_case
 from mkd_core.evaluation.measures import measure_case
 from mkd_core.evaluation.results import CaseResult, ResultFolder, check_targets
-from mkd_core.inference.pipeline import segment
+from mkd_core.inference.details import appended
+from mkd_core.inference.geometry import block_of
+from mkd_core.inference.pipeline import detail_keys_for, detail_weights_for, segment
 from mkd_core.io.bundle import Bundle
-from mkd_core.protocol import SegmentationOptions, findings
+from mkd_core.io.detail_weights import DetailWeights
+from mkd_core.protocol import IN_DETAIL, SegmentationOptions, findings, titles_of_weights
+from mkd_core.structures import Structure
 
 #: Called as ``progress(stage, fraction, message)``.
 Progress = Callable[[str, float, str], None]
@@ -32,6 +37,7 @@ class Evaluation:
 
     Attributes:
         bundle: the weights.
+        detail_weights: those for the structures in detail; None where they were not wanted.
         options: how cases were segmented.
         results: one per case, in the order of the cases.
         folder: where results and segmentations are kept.
@@ -39,10 +45,21 @@ class Evaluation:
     """
 
     bundle: Bundle
+    detail_weights: DetailWeights | None
     options: SegmentationOptions
     results: list[CaseResult]
     folder: ResultFolder
     kept: int
+
+    @property
+    def weights(self) -> str:
+        """Names and versions of all weights."""
+        return titles_of_weights(self.identities)
+
+    @property
+    def identities(self) -> dict[str, Any]:
+        """Of all weights, as reports give them."""
+        return _identities(self.bundle, self.detail_weights)
 
 
 def choose_cases(
@@ -100,7 +117,8 @@ def evaluate(
         bundle: weights.
         cases: labelled volumes, of one modality or both.
         folder: for results.
-        options: how to segment; all structures.
+        options: how to segment.  Of its structures the set counts: those that the weights know, or, for
+            :data:`mkd_core.protocol.IN_DETAIL`, these and those in detail.
         progress: how far we are, and the time left.
         finished: called with the result of every case that was segmented now.
         cancelled: polled all the time; True stops the run.  What is finished is kept.
@@ -112,13 +130,19 @@ def evaluate(
         DeviceError: the device is missing or out of memory.
         Cancelled: ``cancelled`` said so.
     """
+    options = options or SegmentationOptions()
     options = dataclasses.replace(
-        options or SegmentationOptions(), structures=None, with_disagreement=False, with_aligned=False
+        options,
+        structures=IN_DETAIL if options.structures == IN_DETAIL else None,
+        with_disagreement=False,
+        with_aligned=False,
     )
     for modality in {case.modality for case in cases}:
         options.check(modality, bundle.target, [structure.key for structure in bundle.structures])
+    detail_weights = detail_weights_for(bundle, options)
+    structures = appended(bundle.structures, detail_keys_for(bundle, options))
     check_targets(folder, cases, [*inputs, bundle.path], overwrite=overwrite)
-    results = ResultFolder(folder, _setting(bundle, options))
+    results = ResultFolder(folder, _setting(_identities(bundle, detail_weights), options))
     known = {case: result for case in cases if (result := _find(results, case)) is not None}
     pending = [case for case in cases if case not in known]
     report = progress or (lambda stage, fraction, message: None)
@@ -129,7 +153,7 @@ def evaluate(
             raise Cancelled()
         report("check", 0.0, f"Checking volume {done + 1} of {count}")
 
-    check_cases(pending, progress=checking, structures=bundle.structures)
+    check_cases(pending, progress=checking, structures=structures)
     clock = _RemainingTime(len(pending))
     for number, case in enumerate(pending):
 
@@ -141,12 +165,14 @@ def evaluate(
                 ", ".join(filter(None, (f"{case.name} ({number + 1} of {len(pending)})", message, clock.left(done)))),
             )
 
-        result, labels = _evaluate_case(bundle, case, options, show, cancelled)
+        result, labels = _evaluate_case(bundle, structures, case, options, show, cancelled)
         results.keep(result, labels)
         known[case] = result
         if finished is not None:
             finished(result)
-    return Evaluation(bundle, options, [known[case] for case in cases], results, len(cases) - len(pending))
+    return Evaluation(
+        bundle, detail_weights, options, [known[case] for case in cases], results, len(cases) - len(pending)
+    )
 
 
 def _find(results: ResultFolder, case: Case) -> CaseResult | None:
@@ -154,22 +180,30 @@ def _find(results: ResultFolder, case: Case) -> CaseResult | None:
     return results.find(case) if case.image.exists() and case.label.exists() else None
 
 
-def _setting(bundle: Bundle, options: SegmentationOptions) -> dict:
+def _identities(bundle: Bundle, detail_weights: DetailWeights | None) -> dict[str, Any]:
+    both: dict[str, Any] = {"bundle": bundle.identity}
+    return both if detail_weights is None else both | {"detail_weights": detail_weights.identity}
+
+
+def _setting(identities: dict[str, Any], options: SegmentationOptions) -> dict:
     chosen = {name: value for name, value in dataclasses.asdict(options).items() if name not in _OF_NO_CONSEQUENCE}
-    return {"bundle": bundle.sha256, "version": mkd_core.__version__, "options": chosen}
+    files = {name: identity["sha256"] for name, identity in identities.items()}
+    return {**files, "version": mkd_core.__version__, "options": chosen}
 
 
 def _evaluate_case(
     bundle: Bundle,
+    structures: Sequence[Structure],
     case: Case,
     options: SegmentationOptions,
     progress: Progress,
     cancelled: Callable[[], bool],
 ) -> tuple[CaseResult, sitk.Image | None]:
     progress("read", 0.0, "Reading")
-    image, truth = read_case(case, bundle.structures)
+    image, truth = read_case(case, structures)
     spacing = image.GetSpacing()[::-1]
     known = sitk.GetArrayViewFromImage(truth)
+    in_truth = labelled_in(case, truth, structures)
     start = time.perf_counter()
     try:
         prediction = segment(
@@ -178,14 +212,15 @@ def _evaluate_case(
     except (NoHeartError, InputError) as error:
         return CaseResult(
             case,
-            measure_case(None, known, spacing, bundle.structures, case.structures),
+            measure_case(None, known, spacing, structures, in_truth),
             error.message,
             seconds=time.perf_counter() - start,
         ), None
     seconds = time.perf_counter() - start
     progress("measure", 1.0, "Comparing with the truth")
     found = sitk.GetArrayViewFromImage(prediction.labels)
-    measured = measure_case(found, known, spacing, bundle.structures, case.structures)
+    box = block_of(image, prediction.report["heart_box_mm"])
+    measured = measure_case(found, known, spacing, structures, in_truth, box)
     return CaseResult(
         case,
         measured,

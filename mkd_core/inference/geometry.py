@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -253,6 +253,21 @@ def open_faces(grid: Grid, field: OrientedVolume) -> list[tuple[int, int]]:
     low, high = field.bounds()
     goes_on = (grid.low > low + grid.steps, grid.high < high - grid.steps)
     return [(axis, end) for axis in range(3) for end in (0, -1) if goes_on[end][axis]]
+
+
+def block_of(image: sitk.Image, box_mm: Mapping[str, Sequence[float]]) -> tuple[slice, slice, slice]:
+    """Voxels (z, y, x) of a volume whose centres lie in a box; of an oblique volume the smallest block of voxels that
+    holds all of these.
+
+    Args:
+        image: the volume.
+        box_mm: corners "low" and "high", LPS, as ``heart_box_mm`` of a report.
+    """
+    corners = itertools.product(*zip(box_mm["low"], box_mm["high"]))
+    places = np.array([image.TransformPhysicalPointToContinuousIndex(corner)[::-1] for corner in corners])
+    first, last = np.ceil(places.min(axis=0) - 1e-3), np.floor(places.max(axis=0) + 1e-3)
+    z, y, x = (slice(max(0, int(a)), max(0, int(b) + 1)) for a, b in zip(first, last))
+    return z, y, x
 
 
 def overlap_slices(grid: Grid, field: OrientedVolume) -> tuple[slice, slice, slice]:

@@ -121,8 +121,8 @@ def segment(
         bundle = load_bundle(bundle or default_bundle_path())
     known = [structure.key for structure in bundle.structures]
     options.check(modality, bundle.target, list(dict.fromkeys((*known, *DETAILED))))
-    detail_keys = [key for key in options.keys_wanted(known, DETAILED) if key not in known]
-    detail_weights = _detail_weights(bundle, detail_keys)
+    detail_weights = detail_weights_for(bundle, options)
+    detail_keys = detail_keys_for(bundle, options)
     executor = _executor(bundle, options)
     policy = options.alignment or bundle.alignment(modality)
     run = Run(volume, bundle, modality, policy, options, executor, clock, _segment_box)
@@ -166,18 +166,21 @@ def segment(
 
 
 def warm(bundle: Bundle, options: SegmentationOptions) -> dict[str, Any]:
-    """Get all networks of a bundle ready, so that the next :func:`segment` need not.
+    """Get all networks that the options need ready, so that the next :func:`segment` need not.
 
     Returns:
         ``seconds`` it took, ``device``, ``precision`` and ``bundle``, plain values.
 
     Raises:
+        BundleError: the structures in detail that are wanted cannot be found with this bundle.
         DeviceError: the device is missing or out of memory.
     """
     start = time.perf_counter()
     executor = _executor(bundle, options)
     for part in PARTS:
         executor.prepare(part)
+    if (detail_weights := detail_weights_for(bundle, options)) is not None:
+        _executor(detail_weights, options).prepare(PART_DETAILED)
     return {
         "seconds": round(time.perf_counter() - start, 3),
         "device": str(executor.device),
@@ -269,13 +272,21 @@ def _restore(
     return labels, block
 
 
-def _detail_weights(bundle: Bundle, keys: Sequence[str]) -> DetailWeights | None:
+def detail_keys_for(bundle: Bundle, options: SegmentationOptions) -> list[str]:
+    """Keys of the structures in detail that are wanted and that the bundle does not know, in the order of their
+    labels, which follow those of the bundle.
+    """
+    known = [structure.key for structure in bundle.structures]
+    return [key for key in options.keys_wanted(known, DETAILED) if key not in known]
+
+
+def detail_weights_for(bundle: Bundle, options: SegmentationOptions) -> DetailWeights | None:
     """The network for the structures in detail that are wanted; None where none is.
 
     Raises:
         BundleError: it cannot be used, or not with this bundle.
     """
-    if not keys:
+    if not detail_keys_for(bundle, options):
         return None
     weights = default_details()
     weights.check_fits(bundle)
@@ -394,6 +405,7 @@ def _report(
     detail_weights: DetailWeights | None,
 ) -> Report:
     bundle, image, executor = run.bundle, run.volume.image, run.executor
+    known = {structure.key for structure in bundle.structures}
     report: Report = {
         "structures": of_structures,
         "labels": {structure.key: structure.label for structure in structures},
@@ -414,7 +426,8 @@ def _report(
         "evidence": heart.evidence,
     }
     if detail_weights is not None:
-        report["detail_weights"] = detail_weights.identity
+        found = [structure.key for structure in structures if structure.key not in known]
+        report["detail_weights"] = {**detail_weights.identity, "structures": found}
     return report
 
 

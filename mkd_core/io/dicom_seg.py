@@ -17,7 +17,7 @@ from mkd_core import __version__
 from mkd_core.io.dicom import Series
 from mkd_core.io.dicom_files import require_pydicom
 from mkd_core.measure.messages import finding, refusal
-from mkd_core.protocol import Report, weights_of
+from mkd_core.protocol import Report, Weights, weights_of, weights_of_structure
 from mkd_core.structures import ANATOMICAL_STRUCTURE, BY_KEY, Structure
 
 #: How segments are stored: a bit for each voxel of each segment, which every viewer reads; or one label for each voxel,
@@ -97,13 +97,17 @@ def build(
     if frames:
         sources = [_of_frames(sources, frames)]
     identity = _identity(series, report, labels, kind, edited)
-    algorithm = highdicom.AlgorithmIdentificationSequence(
-        name=algorithm_name(report),
-        family=highdicom.sr.CodedConcept("123110", "DCM", "Artificial Intelligence"),
-        version=bundle_of(report)[1],
-        source=MANUFACTURER,
-        parameters=provenance(report),
-    )
+    files = weights_of(report)
+    algorithms = {
+        weights: highdicom.AlgorithmIdentificationSequence(
+            name=algorithm_name(weights),
+            family=highdicom.sr.CodedConcept("123110", "DCM", "Artificial Intelligence"),
+            version=weights.version,
+            source=MANUFACTURER,
+            parameters=provenance(report, weights),
+        )
+        for weights in files
+    }
     descriptions = [
         highdicom.seg.SegmentDescription(
             segment_number=number,
@@ -111,7 +115,7 @@ def build(
             segmented_property_category=coded(highdicom.sr, ANATOMICAL_STRUCTURE),
             segmented_property_type=coded(highdicom.sr, structure.code),
             algorithm_type="SEMIAUTOMATIC" if structure.key in edited else "AUTOMATIC",
-            algorithm_identification=algorithm,
+            algorithm_identification=algorithms[weights_of_structure(report, structure.key)],
             tracking_uid=tracking_uid(series, structure),
             tracking_id=structure.name,
             anatomic_regions=[coded(highdicom.sr, BY_KEY[structure.region].code)] if structure.region else None,
@@ -131,9 +135,9 @@ def build(
             sop_instance_uid=uid("SEG", *identity),
             instance_number=1,
             manufacturer=MANUFACTURER,
-            manufacturer_model_name=algorithm_name(report),
+            manufacturer_model_name=algorithm_name(files[0]),
             software_versions=__version__,
-            device_serial_number=bundle_of(report)[2][:16],
+            device_serial_number=" ".join(weights.sha256[:16] for weights in files),
             content_label="WHOLE_HEART",
             content_description="Whole-heart segmentation",
             transfer_syntax_uid=(pydicom.uid.RLELossless if kind == "LABELMAP" else pydicom.uid.ExplicitVRLittleEndian),
@@ -153,25 +157,25 @@ def segments_of(labels: np.ndarray, report: Report) -> list[Structure]:
     return [BY_KEY[key] for key in order if report["labels"][key] in present]
 
 
-def bundle_of(report: Report) -> tuple[str, str, str]:
-    """Name, version and SHA-256 of the weights; question marks where a report of an earlier version is silent."""
-    bundle: Mapping[str, Any] = report.get("bundle") or {}
-    name, version, sha256 = (str(bundle.get(key) or "?") for key in ("name", "version", "sha256"))
-    return name, version, sha256
-
-
-def algorithm_name(report: Report) -> str:
+def algorithm_name(weights: Weights) -> str:
     """Name of the algorithm, with that of its weights."""
-    return f"MKD whole-heart segmentation ({bundle_of(report)[0]})"[:64]
+    return f"MKD whole-heart segmentation ({weights.name})"[:64]
 
 
-def provenance(report: Report) -> dict[str, str]:
-    """How a segmentation was made, as names and values."""
+def provenance(report: Report, weights: Weights) -> dict[str, str]:
+    """How structures were found, as names and values.
+
+    Args:
+        report: of the segmentation.
+        weights: whose network found them.
+    """
     values: Mapping[str, Any] = report
+    bundle = weights_of(report)[0]
     told = {
         "software": f"mkd_core {values.get('version', '?')}",
-        "weights": " + ".join(name for name, _ in weights_of(report)),
-        "weights SHA-256": " ".join(sha256 for _, sha256 in weights_of(report)),
+        "weights": weights.title,
+        "weights SHA-256": weights.sha256,
+        "given the structures by": "" if weights == bundle else f"{bundle.title}, SHA-256 {bundle.sha256}",
         "modality": values.get("modality"),
         "alignment": values.get("alignment"),
         "ensemble weight of S_real": values.get("ensemble_weight"),
@@ -195,7 +199,8 @@ def _identity(
     series: Series, report: Report, labels: np.ndarray, kind: str, edited: Collection[str]
 ) -> tuple[str, ...]:
     digest = hashlib.sha256(np.ascontiguousarray(labels).tobytes()).hexdigest()
-    return (series.study, series.key, digest, bundle_of(report)[2], str(report.get("version")), kind, *sorted(edited))
+    weights = [one.sha256 for one in weights_of(report)]
+    return (series.study, series.key, digest, *weights, str(report.get("version")), kind, *sorted(edited))
 
 
 def coded(sr: ModuleType, code: tuple[str, str, str]) -> Any:

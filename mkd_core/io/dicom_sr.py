@@ -12,7 +12,6 @@ from mkd_core.io.dicom_seg import (
     MANUFACTURER,
     SERIES_NUMBER_SR,
     algorithm_name,
-    bundle_of,
     coded,
     provenance,
     require_highdicom,
@@ -20,7 +19,7 @@ from mkd_core.io.dicom_seg import (
     uid,
 )
 from mkd_core.measure.messages import describe
-from mkd_core.protocol import Report, StructureReport, findings
+from mkd_core.protocol import Report, StructureReport, findings, weights_of, weights_of_structure
 from mkd_core.structures import ANATOMICAL_STRUCTURE, BY_KEY, Structure
 
 #: Scheme of the codes that no standard has.
@@ -58,6 +57,7 @@ def build(series: Series, headers: list[Any], seg: Any, report: Report) -> Any:
     highdicom = require_highdicom()
     sr = highdicom.sr
     by_name = {structure.name: structure for structure in BY_KEY.values()}
+    files = weights_of(report)
     groups = []
     for segment in seg.SegmentSequence:
         if segment.SegmentLabel not in by_name:  # background of a label map
@@ -67,10 +67,10 @@ def build(series: Series, headers: list[Any], seg: Any, report: Report) -> Any:
     observer = sr.ObserverContext(
         observer_type=sr.CodedConcept("121007", "DCM", "Device"),
         observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
-            uid=uid("device", bundle_of(report)[2]),
-            name=algorithm_name(report),
+            uid=uid("device", *(weights.sha256 for weights in files)),
+            name=algorithm_name(files[0]),
             manufacturer_name=MANUFACTURER,
-            model_name=provenance(report)["software"],
+            model_name=provenance(report, files[0])["software"],
         ),
     )
     content = sr.MeasurementReport(
@@ -87,7 +87,7 @@ def build(series: Series, headers: list[Any], seg: Any, report: Report) -> Any:
         sop_instance_uid=uid("SR", seg.SOPInstanceUID),
         instance_number=1,
         manufacturer=MANUFACTURER,
-        manufacturer_model_name=algorithm_name(report),
+        manufacturer_model_name=algorithm_name(files[0]),
         software_versions=__version__,
         is_complete=True,
         is_final=False,
@@ -100,10 +100,11 @@ def build(series: Series, headers: list[Any], seg: Any, report: Report) -> Any:
 def _group(sr: Any, series: Series, seg: Any, number: int, structure: Structure, report: Report) -> Any:
     figures = report["structures"][structure.key]
     region = BY_KEY[structure.region] if structure.region else structure
+    weights = weights_of_structure(report, structure.key)
     algorithm = sr.AlgorithmIdentification(
-        name=algorithm_name(report),
-        version=bundle_of(report)[1],
-        parameters=[f"{name}: {value}" for name, value in provenance(report).items()],
+        name=algorithm_name(weights),
+        version=weights.version,
+        parameters=[f"{name}: {value}" for name, value in provenance(report, weights).items()],
     )
     group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=tracking_uid(series, structure), identifier=structure.name),

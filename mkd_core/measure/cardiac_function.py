@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mkd_core.measure.messages import finding
-from mkd_core.protocol import Finding
+from mkd_core.protocol import Finding, weights_of
 from mkd_core.structures import MYOCARDIUM_DENSITY, with_parts
 
 #: Frames of a beat below which end-systole is likely to lie between two of them.
@@ -138,8 +138,10 @@ def _missing_frames(frames: Sequence[Mapping | None]) -> list[Finding]:
 
 
 def _mixed_origins(frames: Sequence[Mapping | None]) -> list[Finding]:
-    weights = {(report.get("bundle") or {}).get("sha256") for report in frames if report}
-    return [finding("different_weights")] if len(weights) > 1 else []
+    """A frame without structures in detail has the seven from the same weights as one with them."""
+    files = [weights_of(report) for report in frames if report]
+    bundles, details = ({one[place].sha256 for one in files if len(one) > place} for place in (0, 1))
+    return [finding("different_weights")] if len(bundles) > 1 or len(details) > 1 else []
 
 
 def _frame_warnings(frames: Sequence[Mapping | None], diastole: int, systole: int) -> list[Finding]:

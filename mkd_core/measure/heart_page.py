@@ -21,7 +21,7 @@ from mkd_core.measure.patient import CardiacPhase, Patient
 from mkd_core.measure.report_page import ReportPage
 from mkd_core.measure.steps import all_at_once
 from mkd_core.measure.wall_thickness import WallThickness
-from mkd_core.protocol import findings, weights_of
+from mkd_core.protocol import findings, titles_of_weights, weights_of
 from mkd_core.structures import Structure
 
 
@@ -110,10 +110,10 @@ def page_steps(
 
 def provenance(report: Mapping[str, Any]) -> dict[str, str]:
     """How a segmentation was made, as text by label."""
-    options, weights = report.get("options") or {}, weights_of(report)
+    options = report.get("options") or {}
     facts = {
-        "Weights": " + ".join(name for name, _ in weights),
-        "SHA-256": " + ".join(sha256[:16] for _, sha256 in weights),
+        "Weights": titles_of_weights(report),
+        "SHA-256": " + ".join(one.sha256[:16] for one in weights_of(report)),
         "MKDSegmentation": str(report.get("version", "?")),
         "Alignment": str(report.get("alignment") or ""),
         "Segmentor": {"real": "S_real alone", "synthetic": "S_syn alone"}.get(str(options.get("segmentor")), "both"),

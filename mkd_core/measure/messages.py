@@ -487,7 +487,7 @@ MESSAGES: Mapping[str, Message] = {
     "archive_other_settings": Message(
         "refusal",
         _("This run was begun with other settings ({changed})."),
-        _("Start it with those, or index into a new folder."),
+        _("Start it with those, or choose a new folder for the results."),
     ),
     "archive_other_weights": Message(
         "refusal",

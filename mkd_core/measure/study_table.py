@@ -13,7 +13,7 @@ from mkd_core.measure.cardiac_function import CardiacFunction
 from mkd_core.measure.clinical_figures import AORTIC_NAMES, NAMES, UNITS, ClinicalFigure
 from mkd_core.measure.messages import RESEARCH_USE, finding, refusal
 from mkd_core.measure.patient import CardiacPhase, Patient
-from mkd_core.protocol import weights_of
+from mkd_core.protocol import titles_of_weights, weights_of
 from mkd_core.structures import DETAILED, STRUCTURES
 
 
@@ -77,7 +77,8 @@ def study_row(
         function: of the sequence that the volume is a frame of.
     """
     patient, phase = patient or Patient(), phase or CardiacPhase()
-    structures, weights = report.get("structures") or {}, weights_of(report) if report.get("bundle") else []
+    structures = report.get("structures") or {}
+    has_weights = bool(report.get("bundle"))
     values: dict[str, Any] = {
         "person": person,
         "volume": volume,
@@ -91,8 +92,8 @@ def study_row(
         "weight_kg": patient.weight_kg,
         "bsa_m2": patient.bsa_m2,
         **{state: _keys_in_state(structures, state) for state in ("edited", "deleted")},
-        "weights": " + ".join(name for name, _ in weights),
-        "weights_sha256": " ".join(sha256 for _, sha256 in weights),
+        "weights": titles_of_weights(report) if has_weights else None,
+        "weights_sha256": " ".join(one.sha256 for one in weights_of(report)) if has_weights else None,
         "program": report.get("version"),
         "segmented": report.get("date"),
         "use": RESEARCH_USE,

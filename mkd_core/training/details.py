@@ -11,6 +11,7 @@ the pool.  Both go on where they were stopped; training may begin while the pool
 from __future__ import annotations
 
 import argparse
+import bisect
 import dataclasses
 import json
 import math
@@ -42,7 +43,6 @@ from mkd_core.synthesis.anatomy import make_heart
 from mkd_core.synthesis.render import Canvas
 from mkd_core.synthesis.tissues import TISSUE_COUNT, targets_of
 from mkd_core.synthesis.tissues import Tissue as T
-from mkd_core.training.config import class_weights
 from mkd_core.training.rendered_hearts import normalise, training_hearts, with_findings
 from mkd_core.training.updates import supervised_step
 
@@ -95,9 +95,11 @@ class Recipe:
         first_boxes: training begins when the pool has so many.
         last_heart: hearts with larger numbers are for tests.
         steps: length of the training.
+        restarts: steps at which the learning rate goes up again, each time to half as much: Loshchilov and Hutter,
+            "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017.
         patch: voxels per side of a piece.
         batch: pieces per step.
-        peak_lr: of AdamW; falls to 0 along a cosine.
+        peak_lr: of AdamW; falls to 0 along a cosine by the end or the next restart.
         channels: features of the network per level.
         margin_mm: space round the seven structures in a box, smallest and largest.
         seed: of everything.
@@ -108,6 +110,7 @@ class Recipe:
     first_boxes: int = 40
     last_heart: int = 200
     steps: int = 3000
+    restarts: tuple[int, ...] = ()
     patch: int = 48
     batch: int = 3
     peak_lr: float = 3e-3
@@ -383,7 +386,9 @@ def train(pool: Path, recipe: Recipe, spacing: float, out: Path) -> torch.nn.Mod
         step = state["step"]
     while len(list(pool.glob("box_*.npz"))) < min(recipe.first_boxes, recipe.boxes):
         time.sleep(5.0)
-    weights = torch.tensor(class_weights(STRUCTURES))
+    # All classes weigh the same: small structures are drawn often enough, and weights that favour them over their
+    # surroundings make them too thick, a vessel of 2 mm voxels by half of its cross-section.
+    weights = torch.ones(len(STRUCTURES) + 1)
     batches = torch.utils.data.DataLoader(
         Pieces(pool, recipe, spacing, recipe.seed + step), None, num_workers=1, prefetch_factor=4
     )
@@ -438,9 +443,12 @@ def save(out: Path, recipe: Recipe, bundle: Bundle) -> DetailWeights:
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """After so many steps: up for a fiftieth of the run, then down along half a cosine."""
-    fraction = min(step / recipe.steps, 1.0)
-    return recipe.peak_lr * min(1.0, 0.1 + fraction / 0.02) * 0.5 * (1 + math.cos(math.pi * fraction))
+    """After so many steps: up for a fiftieth of the run between two restarts, then down along half a cosine."""
+    ends = [0, *recipe.restarts, recipe.steps]
+    cycle = bisect.bisect_right(recipe.restarts, step)
+    fraction = min((step - ends[cycle]) / (ends[cycle + 1] - ends[cycle]), 1.0)
+    peak = recipe.peak_lr / 2**cycle
+    return peak * min(1.0, 0.1 + fraction / 0.02) * 0.5 * (1 + math.cos(math.pi * fraction))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

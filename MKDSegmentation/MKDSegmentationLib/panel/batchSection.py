@@ -244,7 +244,7 @@ class BatchSection(VTKObservationMixin):
         if len(self._rows) >= _MOST_ROWS:
             text += " " + _("The first {count} are shown.").format(count=_MOST_ROWS)
         if self._isFolder:  # the archive's process knows neither the tick list nor the heart box
-            text += " " + _("The whole heart is segmented, whatever is chosen under Advanced.")
+            text += " " + _("All structures of the set are segmented, whatever is ticked under Advanced.")
         if counts[DONE]:
             text += " " + _("Click a finished row, or press Enter on it, to see it.")
         return text

@@ -66,7 +66,7 @@ class ArchiveRun:
 
     :param folder: with the volumes.
     :param results: folder of the results; made if it is not there.
-    :param options: device, threads and weights; None for the defaults.
+    :param options: device, threads, weights and set of structures; None for the defaults.
     :param onProgress: called with a text for the user and the fraction done (0 to 1).
     :param onFinished: called once with a RunOutcome without segmentation.
     :param onRows: called with all rows when one of them changed.
@@ -123,6 +123,7 @@ class ArchiveRun:
     def _segment(self) -> None:
         self._isIndexed = True
         arguments = ["run", self._results, "--here", "--with-parent", "--device", self._options.device]
+        arguments += ["--structures", self._options.structureSet]
         if self._options.threads:
             arguments += ["--threads", str(self._options.threads)]
         if self._options.bundlePath:

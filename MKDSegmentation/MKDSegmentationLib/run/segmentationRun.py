@@ -13,7 +13,15 @@ from slicer.util import VTKObservationMixin
 from mkd_core import __version__ as coreVersion
 from mkd_core.errors import ProtocolError
 from mkd_core.measure.messages import finding
-from mkd_core.protocol import ALIGNED, DISAGREEMENT, Report, SegmentRequest, WarmRequest, parse_report
+from mkd_core.protocol import (
+    ALIGNED,
+    DISAGREEMENT,
+    Report,
+    SegmentRequest,
+    WarmRequest,
+    parse_report,
+    titles_of_weights,
+)
 from mkd_core.structures import labelled
 
 from ..parameters import RunOptions
@@ -288,14 +296,7 @@ class SegmentationRun(VTKObservationMixin):
         finally:
             self._made = _nodesOfScene() - before
         seconds, device = time.monotonic() - self._startTime, str(report.get("device", "")).upper()
-        bundle = report.get("bundle") or {}
-        logging.info(
-            "Heart segmented in %.1f s on %s with weights %s %s",
-            seconds,
-            device,
-            bundle.get("name"),
-            bundle.get("version"),
-        )
+        logging.info("Heart segmented in %.1f s on %s with weights %s", seconds, device, titles_of_weights(report))
         message = _("The heart is segmented ({seconds} s on {device}).").format(
             seconds=max(1, round(seconds)), device=device
         )

@@ -7,7 +7,7 @@ import json
 from slicer.i18n import tr as _
 
 from mkd_core.errors import ProtocolError
-from mkd_core.protocol import Report, parse_report, weights_of
+from mkd_core.protocol import Report, parse_report, titles_of_weights, weights_of
 
 #: Attribute of a segmentation node that keeps the report of the run which made it, as JSON.
 REPORT_ATTRIBUTE = "MKDSegmentation.Report"
@@ -46,7 +46,7 @@ def provenanceText(report: Report) -> str:
     options = report.get("options") or {}
     segmentors = {"real": _("S_real alone"), "synthetic": _("S_syn alone")}
     parts = [
-        _("Weights {names}").format(names=" + ".join(name for name, _sha256 in weights_of(report))),
+        _("Weights {names}").format(names=titles_of_weights(report)),
         str(report.get("modality", "")),
         segmentors.get(str(options.get("segmentor")), _("both segmentors")),
         str(report.get("date", ""))[:16].replace("T", " "),
@@ -57,7 +57,7 @@ def provenanceText(report: Report) -> str:
 def provenanceDetails(report: Report) -> str:
     """Return in lines what identifies weights, program and computing device."""
     lines = [
-        *(_("SHA-256 of the weights: {sha256}").format(sha256=sha256) for _name, sha256 in weights_of(report)),
+        *(_("SHA-256 of the weights: {sha256}").format(sha256=one.sha256) for one in weights_of(report)),
         _("Program {version}").format(version=report.get("version", "?")),
         " ".join(str(report.get(part) or "") for part in ("device", "precision")).strip(),
     ]

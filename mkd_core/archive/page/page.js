@@ -144,6 +144,8 @@
   ];
   const head = byId("head");
   document.documentElement.style.setProperty("--structures", structures.length);
+  const many = structures.length > 8; // more than fit beside large thumbnails
+  document.body.classList.toggle("many", many);
   for (const column of columns) {
     const cell = make("div", { role: "columnheader", title: column.title, className: column.number ? "number" : "" });
     if (column.key) {
@@ -366,7 +368,7 @@
     svg.setAttribute("aria-label", `Volumes of the ${one.name}`);
     const median = known.length ? known[known.length >> 1] : null;
     const box = make("div", { className: "plot", data: { key: one.key } }, [
-      make("h2", {}, [dot(one), make("span", { textContent: one.name, title: one.name }), make("small", { textContent: `${figure(median)} ml` })]),
+      make("h2", {}, [dot(one), make("span", { textContent: many ? one.abbreviation : one.name, title: one.name }), make("small", { textContent: `${figure(median)} ml` })]),
       svg,
       make("footer", {}, [make("span", { textContent: "0" }), make("span", { textContent: `${figure(high)} ml` })]),
     ]);
