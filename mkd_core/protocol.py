@@ -344,7 +344,7 @@ class StructureReport(TypedDict):
     components: int
     touches_border: bool
     removed_ml: float
-    agreement: float | None  # Dice overlap of the two segmentors' predictions
+    agreement: float | None  # Dice overlap of the two segmentors' predictions; in detail, that with the truth expected
     warnings: list[FindingDict]
 
 

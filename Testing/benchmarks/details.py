@@ -1,13 +1,19 @@
 """How good are the structures in detail?  Rendered test hearts of both modalities, and a real CT.
 
     python -m Testing.benchmarks.details [--hearts 40] [--first 201] [--data FOLDER] [--json FILE] [--pictures FOLDER]
-    [--weights FILE] [--write-limits]
+    [--weights FILE]
+
+    python -m Testing.benchmarks.details --calibrate FOLDER [--boxes 60] [--weights FILE] [--json FILE]
 
 Dice of each structure within the box round the heart that is segmented: beyond it vessels go on, and nothing is
 labelled.  What lies behind the heart's own tissue map does not count: many maps cut the descending aorta lengthwise
 there, and the body that is painted round them has none behind the cut.  ``FOLDER`` is the data folder (environment
-variable MKD_DATA, else ../shared/data beside the checkout).  Hearts 191 to 200 are for validation, which chooses the
-thresholds of agreement; 201 to 240 are for the test.
+variable MKD_DATA, else ../shared/data beside the checkout).  Hearts 191 to 200 are for validation; 201 to 240 are for
+the test.
+
+The second command chooses the thresholds of the overlap that the network expects of itself, below which a structure is
+doubted.  It renders boxes of validation hearts as variously as those of the training, keeps them in ``FOLDER``, where
+it goes on after a stop, and writes the thresholds into the description of the weights.
 """
 
 from __future__ import annotations
@@ -16,28 +22,54 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 
 import mkd_core
+from mkd_core.arrays import as_array
 from mkd_core.errors import MKDError
-from mkd_core.inference import pipeline
+from mkd_core.inference import details, pipeline
+from mkd_core.inference.execution import Executor, choose_precision
 from mkd_core.inference.geometry import block_of
 from mkd_core.io import preview
 from mkd_core.io.atomic import write_text
-from mkd_core.io.detail_weights import default_details, load_details, save_details
+from mkd_core.io.detail_weights import (
+    PART,
+    DetailWeights,
+    default_details,
+    default_details_path,
+    load_details,
+    save_details,
+)
+from mkd_core.method import ensemble
 from mkd_core.protocol import IN_DETAIL, MODALITIES, Report, SegmentationOptions
-from mkd_core.structures import DETAILED, STRUCTURES, labelled
+from mkd_core.structures import DETAILED, IGNORE, STRUCTURES, labelled
 from mkd_core.synthesis import synthesize
+from mkd_core.synthesis.tissues import TISSUE_COUNT, targets_of
+from mkd_core.training import details as training
 from Testing.benchmarks.accuracy import aim_at_least, data_folder, dice, print_aims
+from Testing.benchmarks.agreement import choose
 
 #: All structures of a segmentation in detail by the default weights, with their labels.
 EVERY = labelled((*(structure.key for structure in STRUCTURES), *DETAILED))
 
 #: Appearance seeds that neither training nor the benchmark of the seven uses.
 _FIRST_SEED = 950_000
+
+#: Hearts that neither training nor test uses, and how boxes are drawn from them.
+VALIDATION_HEARTS = range(191, 201)
+_VALIDATION = training.Recipe(seed=77)
+
+#: Dice overlap with the truth below which a structure in detail is bad.
+BAD = 0.7
+
+#: Thresholds below this would silence every doubt.
+_LEAST = 0.3
 
 #: Mean Dice that is aimed at.
 AIMS = {"rendered CT": 0.85, "rendered MR": 0.80, "real CT": 0.70}
@@ -89,13 +121,13 @@ def rendered(
             )
         except MKDError as error:
             print(f"  {path.name}: {error}")
-            rows.append({"heart": number, "dice": dict.fromkeys(DETAILED, 0.0), "agreement": {}})
+            rows.append({"heart": number, "dice": dict.fromkeys(DETAILED, 0.0), "confidence": {}})
             continue
         found = score(
             result.labels, truth, result.report, heart.GetOrigin()[1] + heart.GetSize()[1] * heart.GetSpacing()[1]
         )
-        agreement = {key: result.report["structures"][key]["agreement"] for key in DETAILED}
-        rows.append({"heart": number, "dice": found, "agreement": agreement})
+        confidence = {key: result.report["structures"][key]["agreement"] for key in DETAILED}
+        rows.append({"heart": number, "dice": found, "confidence": confidence})
         words = " ".join(f"{key} {value:.3f}" for key, value in found.items())
         print(f"  {path.name} {modality}: {words}", flush=True)
         if pictures:
@@ -131,21 +163,93 @@ def draw(image: sitk.Image, labels: sitk.Image, path: Path, modality: str) -> No
     preview.write_png(preview.picture(image, labels, modality, EVERY), path)
 
 
-def limits(rows: Sequence[dict], good: float = 0.8) -> dict[str, dict[str, float]]:
-    """Thresholds of agreement by structure, chosen on validation hearts: of the structures that are as good as ``good``
-    (Dice), one in twenty lies below ``low`` and one in fifty below ``very_low``.  None where fewer than twenty are.
+@dataclass(frozen=True)
+class Sample:
+    """One structure of one box.
+
+    Attributes:
+        modality, key: of what.
+        confidence: Dice overlap that the network expects.
+        dice: overlap with the truth, on the box's grid.
     """
-    found = {}
-    for key in DETAILED:
-        values = [
-            row["agreement"][key]
-            for row in rows
-            if row["dice"].get(key, 0) >= good and row["agreement"].get(key) is not None
-        ]
-        if len(values) >= 20:
-            low, very_low = np.quantile(values, (0.05, 0.02))
-            found[key] = {"low": round(float(max(low, 0.3)), 3), "very_low": round(float(max(very_low, 0.3)), 3)}
+
+    modality: str
+    key: str
+    confidence: float
+    dice: float
+
+
+def validation_box(
+    pool: Path, number: int, bundle: mkd_core.Bundle, executor: Executor, hearts: Sequence[Path]
+) -> training.Box:
+    """A box of a validation heart, rendered as variously as those of the training, and kept in a folder."""
+    path = pool / f"box_{number:05d}.npz"
+    if not path.exists():
+        heart = hearts[number // 2 % len(hearts)]
+        training.make_box([heart], bundle, executor, _VALIDATION, number).write(path)
+    return training.Box.read(path)
+
+
+def samples_of_boxes(
+    weights: DetailWeights, bundle: mkd_core.Bundle, hearts: Sequence[Path], pool: Path, count: int
+) -> list[Sample]:
+    """What the network expects of itself in boxes of validation hearts, and how good it is."""
+    device = torch.device("cpu")
+    precision = choose_precision("auto", device)
+    of_bundle, of_details = Executor(bundle, device, precision), Executor(weights, device, precision)
+    truth_of = np.concatenate([targets_of(weights.structures), np.full(256 - TISSUE_COUNT, IGNORE, np.uint8)])
+    found = []
+    for number in range(count):
+        box = validation_box(pool, number, bundle, of_bundle, hearts)
+        result = details.predict(
+            [torch.from_numpy(view.astype(np.float32))[None, None] for view in box.views],
+            box.seven,
+            weights.structures,
+            weights.stride,
+            lambda given: of_details.run(PART, given),
+        )
+        best = as_array(ensemble.best_class(result.probabilities))
+        labels = details.tidied(details.within(best, box.seven, weights.structures), weights.structures)
+        truth = truth_of[box.tissues]
+        known = truth != IGNORE
+        for structure in weights.structures:
+            confidence, true = result.confidences[structure.label], (truth == structure.label) & known
+            if confidence is not None and true.any():
+                overlap = dice((labels == structure.label) & known, true)
+                found.append(Sample(MODALITIES[number % 2], structure.key, confidence, overlap))
     return found
+
+
+def limits(samples: Sequence[Sample]) -> dict[str, dict[str, dict[str, float]]]:
+    """Thresholds of the expected overlap by modality and structure, with what they catch and flag; printed.  The low
+    ones catch as many bad structures as they can and flag 5 % of the good ones of a modality; very low ones flag 2 % of
+    any.  A structure that is never good gets none.
+    """
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for modality in MODALITIES:
+        known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for key in DETAILED:
+            some = [one for one in samples if (one.modality, one.key) == (modality, key)]
+            if any(one.dice >= BAD for one in some):
+                known[key] = np.array([one.confidence for one in some]), np.array([one.dice for one in some])
+        for key, (low, very_low) in choose(known, BAD).items():
+            confidence, overlap = known[key]
+            bad = overlap < BAD
+            entry = {
+                "low": max(low, _LEAST),
+                "very_low": max(very_low, _LEAST),
+                "bad": int(bad.sum()),
+                "good": int((~bad).sum()),
+                "caught": int((confidence[bad] < low).sum()),
+                "flagged": int((confidence[~bad] < low).sum()),
+            }
+            table.setdefault(modality, {})[key] = entry
+            print(f"  {modality} {key}: {entry}")
+        sums = {of: sum(entry[of] for entry in table[modality].values()) for of in ("bad", "caught", "good", "flagged")}
+        print(
+            f"{modality}: {sums['caught']} of {sums['bad']} bad ones caught, {sums['flagged']} of {sums['good']} good"
+        )
+    return table
 
 
 def seconds_added(bundle: mkd_core.Bundle, image: sitk.Image, modality: str) -> float:
@@ -161,6 +265,21 @@ def seconds_added(bundle: mkd_core.Bundle, image: sitk.Image, modality: str) -> 
     return spent[IN_DETAIL] - spent["whole-heart-7"]
 
 
+def calibrate(weights: DetailWeights, bundle: mkd_core.Bundle, options: argparse.Namespace) -> dict[str, Any]:
+    """Choose thresholds, and keep them in the file of the weights; returns them with their samples."""
+    hearts = [options.data / "hearts" / f"heart_{number:04d}.nii.gz" for number in VALIDATION_HEARTS]
+    options.calibrate.mkdir(parents=True, exist_ok=True)
+    samples = samples_of_boxes(weights, bundle, hearts, options.calibrate, options.boxes)
+    table = limits(samples)
+    quality = {**weights.metadata["quality"], "agreement": table}
+    path = options.weights or default_details_path()
+    saved = save_details(path, {**weights.metadata, "quality": quality}, weights.network())
+    figures = {"weights": saved.identity, "bundle": bundle.identity, "bad below": BAD, "limits": table}
+    if options.json:
+        write_text(options.json, json.dumps(figures | {"samples": [vars(one) for one in samples]}, indent=1) + "\n")
+    return figures
+
+
 def main(arguments: Sequence[str] | None = None) -> dict:
     """Run what the data folder allows; returns the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -168,11 +287,8 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     parser.add_argument("--first", type=int, default=201, help="number of the first heart")
     parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--weights", type=Path, help="detailed weights; default those shipped")
-    parser.add_argument(
-        "--write-limits",
-        action="store_true",
-        help="write the thresholds of agreement into the description of --weights",
-    )
+    parser.add_argument("--calibrate", type=Path, metavar="FOLDER", help="choose thresholds by boxes in this folder")
+    parser.add_argument("--boxes", type=int, default=60, help="with --calibrate: how many")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--pictures", type=Path, help="folder for pictures of every case")
     options = parser.parse_args(arguments)
@@ -185,6 +301,8 @@ def main(arguments: Sequence[str] | None = None) -> dict:
         weights = default_details()
     bundle = mkd_core.load_bundle(mkd_core.default_bundle_path())
     figures: dict = {"weights": weights.identity, "bundle": bundle.identity}
+    if options.calibrate:
+        return calibrate(weights, bundle, options)
     if (options.data / "chest_ct").exists():
         figures["real CT"] = real_ct(bundle, options.data / "chest_ct", options.pictures)
         print(f"real CT: {figures['real CT']}", flush=True)
@@ -193,16 +311,13 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     ]
     hearts = [path for path in hearts if path.exists()]
     for modality in MODALITIES if hearts else ():
-        figures[f"rendered {modality}"], rows = rendered(bundle, hearts, modality, options.pictures)
-        figures[f"agreement limits {modality}"] = limits(rows)
+        figures[f"rendered {modality}"], figures[f"hearts {modality}"] = rendered(
+            bundle, hearts, modality, options.pictures
+        )
         print(f"rendered {modality}: {figures[f'rendered {modality}']}", flush=True)
     if hearts:
         image, _ = synthesize(sitk.ReadImage(str(hearts[0])), "CT", _FIRST_SEED)
         figures["CPU seconds added"] = round(seconds_added(bundle, image, "CT"), 2)
-    if options.write_limits and options.weights:
-        agreement = {modality: figures[f"agreement limits {modality}"] for modality in MODALITIES}
-        quality = {**weights.metadata["quality"], "agreement": agreement}
-        save_details(options.weights, {**weights.metadata, "quality": quality}, weights.network())
     figures["aims"] = [
         aim_at_least(f"{name}: mean Dice", aim, figures[name]["mean"]) for name, aim in AIMS.items() if name in figures
     ]

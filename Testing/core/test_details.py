@@ -21,12 +21,15 @@ from mkd_core.evaluation import run as evaluation
 from mkd_core.inference import details, pipeline
 from mkd_core.inference.geometry import Grid, OrientedVolume
 from mkd_core.io import detail_weights
-from mkd_core.measure.agreement import AgreementLimits
+from mkd_core.measure.agreement import AgreementLimits, agreement_limits
+from mkd_core.measure.messages import describe, finding
 from mkd_core.measure.quantify import Measurement, structure_warnings
+from mkd_core.measure.trust import shared_findings
 from mkd_core.protocol import IN_DETAIL, WHOLE_HEART
 from mkd_core.structures import BY_KEY, DETAILED, STRUCTURES, labelled, labels_of_the_seven
+from Testing.benchmarks import details as benchmark
 from Testing.support.known_details import NETWORK, description, seeing_slabs, tiny_network, tiny_weights
-from Testing.support.known_heart import KnownBundle, Unchanged, known_volume
+from Testing.support.known_heart import KnownBundle, known_volume
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +74,7 @@ def test_the_report_tells_of_every_detailed_structure_and_which_weights_found_it
     for key, label in report["labels"].items():
         counted = np.count_nonzero(voxels == label) * np.prod(image.GetSpacing()) / 1000
         assert report["structures"][key]["volume_ml"] == pytest.approx(counted, abs=1e-3)
-        assert report["structures"][key]["agreement"] is not None or counted == 0
+        assert (report["structures"][key]["agreement"] is not None) == (counted > 0)
     atrium = plain.report["structures"]["LA"]
     parts = [report["structures"][key]["volume_ml"] for key in ("LA", "LAA")]
     assert sum(parts) == pytest.approx(atrium["volume_ml"], abs=2e-3) and parts[1] > 0
@@ -90,15 +93,63 @@ def test_keys_choose_among_all_and_an_appendage_that_is_not_wanted_stays_in_its_
     assert np.array_equal(found == 3, seven == 3) and (found == label).any() and set(np.unique(found)) == {0, 3, label}
 
 
-def test_one_view_has_no_agreement_and_equal_views_agree_wholly(bundle):
+def test_the_overlap_that_a_network_expects_follows_from_its_probabilities():
+    labels = np.zeros((1, 2, 5), np.uint8)
+    labels[0, 0, :4] = 1
+    probabilities = np.zeros((4, 1, 2, 5), np.float32)
+    probabilities[1, 0, 0] = (1.0, 1.0, 0.6, 0.6, 0.4)
+    probabilities[2, 0, 1] = 0.9
+    assert details.expected_dice(probabilities, labels) == [None, pytest.approx(2 * 3.2 / (4 + 3.6)), None, None]
+    sure = np.stack([labels != 1, labels == 1]).astype(np.float32)
+    assert details.expected_dice(sure, labels) == [None, 1.0]
+    elsewhere = sure.copy()
+    elsewhere[1, 0, 1, :4] = 1.0  # as much again where the seven forbid it
+    assert details.expected_dice(elsewhere, labels) == [None, pytest.approx(2 * 4 / (4 + 8))]
+
+
+def test_structures_in_detail_are_doubted_by_the_overlap_that_the_network_expects(weights, monkeypatch):
     image, _ = known_volume((70, 62, 66), (3.0, 3.2, 3.1))
-    alike = KnownBundle(generator_a2t=Unchanged(), generator_t2a=Unchanged())
-    both = run(alike, image, IN_DETAIL).report["structures"]
-    single = run(alike, image, IN_DETAIL, alignment="none").report["structures"]
-    found = [key for key in DETAILED if both[key]["volume_ml"] > 0]
-    assert found and {both[key]["agreement"] for key in found} == {1.0}
-    assert {single[key]["agreement"] for key in DETAILED} == {None}
-    assert {key: both[key]["volume_ml"] for key in found} == {key: single[key]["volume_ml"] for key in found}
+    limits = {"LAA": (0.9, 0.9), "SVC": (0.5, 0.4), "DAo": (1.0, 0.4)}
+    table = {key: {"low": low, "very_low": very_low} for key, (low, very_low) in limits.items()}
+    quality = {"agreement": {"CT": table}}
+    judged = seeing_slabs(dataclasses.replace(weights, metadata=weights.metadata | {"quality": quality}))
+    monkeypatch.setattr(pipeline, "default_details", lambda: judged)
+    for alignment in (None, "none"):  # two views or one
+        found = run(KnownBundle(), image, IN_DETAIL, alignment=alignment).report["structures"]
+        assert found["LAA"]["agreement"] < 0.9, "most of its slab is not in the atrium"
+        assert 0.9 < found["DAo"]["agreement"] < 1
+        codes = {key: [one["code"] for one in found[key]["warnings"]] for key in limits}
+        said = {
+            key: [code for code in of_one if code.startswith(("confidence", "agree"))] for key, of_one in codes.items()
+        }
+        assert said == {"LAA": ["confidence_very_low"], "SVC": [], "DAo": ["confidence_low"]}
+    low = [finding("confidence_low", structure=key, agreement=value, limit=0.9).to_dict() for key, value in RARE]
+    report = {"structures": {key: {"volume_ml": 9.0, "warnings": [one]} for (key, _), one in zip(RARE, low)}}
+    (shared,) = shared_findings(report)
+    assert shared.keys == ("PV", "CS") and "70% to 80%" in describe(shared.finding)
+
+
+RARE = (("PV", 0.7), ("CS", 0.8))
+
+
+def test_thresholds_catch_bad_structures_and_flag_few_good_ones(capsys):
+    rng = np.random.default_rng(3)
+    samples = [
+        benchmark.Sample(modality, key, float(confidence), 0.9 if confidence > 0.8 else 0.5)
+        for modality in ("CT", "MR")
+        for key in DETAILED
+        for confidence in (*rng.uniform(0.82, 1.0, 40), *rng.uniform(0.4, 0.78, 10))
+    ]
+    samples += [benchmark.Sample("CT", "PV", 0.7, 0.9), benchmark.Sample("CT", "PV", 0.95, 0.5)]
+    table = benchmark.limits(samples)
+    assert set(table) == {"CT", "MR"} and set(table["CT"]) == set(DETAILED)
+    for modality, entries in table.items():
+        caught, bad, flagged, good = (
+            sum(entry[of] for entry in entries.values()) for of in ("caught", "bad", "flagged", "good")
+        )
+        assert caught >= bad - 1 and flagged <= 0.05 * good, modality
+        for key, entry in entries.items():
+            assert agreement_limits(modality, key, {"agreement": table}).low == entry["low"] >= entry["very_low"]
 
 
 def test_the_seven_need_no_detailed_weights_and_other_grids_and_words_are_refused(weights, monkeypatch):

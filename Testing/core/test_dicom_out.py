@@ -137,7 +137,7 @@ def test_structures_in_detail_are_segments_with_codes_of_their_own_and_the_weigh
     labels.CopyInformation(image)
     report = report_of(labels)
     lv = report["structures"]["LV"]
-    report["structures"] |= {key: lv | {"agreement": None, "warnings": []} for key in DETAILED}
+    report["structures"] |= {key: lv | {"agreement": 0.8, "warnings": []} for key in DETAILED}
     report["labels"] = {structure.key: structure.label for structure in every}
     report["detail_weights"] = {"name": "small", "version": "0.1", "sha256": "cd" * 32}
     seg, measured = write(tmp_path / "out.dcm", series, labels, report)
@@ -161,6 +161,8 @@ def test_structures_in_detail_are_segments_with_codes_of_their_own_and_the_weigh
         told = str(algorithm.AlgorithmParameters)
         assert f"weights={name} {version}," in told and f"weights SHA-256={sha256}" in told
         assert ("given the structures by=weights 1.2" in told) == (one.key in DETAILED)
+        (overlap,) = [name for name in names_in(group) if "overlap" in name]
+        assert overlap.endswith("that the network expects" if one.key in DETAILED else "of the two segmentors")
         said = texts_of(group)
         assert f"({name})" in said and f"weights SHA-256: {sha256}" in said, one.key
     other = report | {"detail_weights": report["detail_weights"] | {"sha256": "ef" * 32}}
@@ -268,6 +270,11 @@ def test_the_report_holds_figures_warnings_and_provenance_and_names_the_segments
     assert describe(finding("no_contrast_agent", hu=90)) in text and "“Größe ≤ 1 mm”" in text
     assert document.PatientName == seg.PatientName == "Müller^Jörg"
     assert "ab" * 32 in text and "mkd_core 0.4.0" in text
+
+
+def names_in(item: pydicom.Dataset) -> list[str]:
+    """Names of what is measured in a group."""
+    return [one.ConceptNameCodeSequence[0].CodeMeaning for one in item.ContentSequence]
 
 
 def texts_of(item: pydicom.Dataset) -> str:

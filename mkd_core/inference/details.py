@@ -57,14 +57,13 @@ class Details:
     Attributes:
         structures: with their labels, from 1 on.
         probabilities: ``(C, D, H, W)``, adding up to 1.
-        agreements: per label, the Dice overlap of its labels on the image and on the view that IAM renders; None where
-            there was one view, or neither has the structure.
+        confidences: per label, see :func:`expected_dice`.
         removed: per label, voxels of parts that were left out.
     """
 
     structures: tuple[Structure, ...]
     probabilities: torch.Tensor
-    agreements: list[float | None]
+    confidences: list[float | None]
     removed: np.ndarray
 
 
@@ -95,16 +94,36 @@ def predict(
         given = functional.pad(given_to_network(view[0, 0], where), margin, mode="replicate")
         logits = run(given)[0][:, : seven.shape[0], : seven.shape[1], : seven.shape[2]]
         single.append(logits.softmax(dim=0))
-    agreements: list[float | None] = [None] * (len(structures) + 1)
-    if len(single) == 2:
-        first, second = (within(as_array(ensemble.best_class(one)), seven, structures) for one in single)
-        agreements = ensemble.agreement(first, second, len(structures) + 1)
     mean = torch.stack(single).mean(dim=0)
     before = as_array(ensemble.best_class(mean))
     mean = ensemble.keep_main_components(mean, structures)
     after = as_array(ensemble.best_class(mean))
     removed = np.bincount(within(before, seven, structures)[after != before], minlength=len(mean))
-    return Details(structures, mean, agreements, removed)
+    confidences = expected_dice(as_array(mean), within(after, seven, structures))
+    return Details(structures, mean, confidences, removed)
+
+
+def expected_dice(probabilities: np.ndarray, labels: np.ndarray) -> list[float | None]:
+    """The Dice overlap with the truth that a network expects of each structure: ``2 sum(p in it) / (its voxels +
+    sum(p))``, the soft Dice confidence of Borges, Pacheco and Silva, "Soft Dice Confidence", arXiv 2402.10665 (2024).
+
+    It tells bad structures from good ones where two views of an image, on which one network says nearly the same, do
+    not.  Labels that the seven forbid count as missed.
+
+    Args:
+        probabilities: of the classes, ``(C, D, H, W)``.
+        labels: as they are given out, ``(D, H, W)``.
+
+    Returns:
+        By label, from 0 to 1; None for background and for what has no voxel.
+    """
+    expected: list[float | None] = [None]
+    for label, probability in enumerate(probabilities[1:], start=1):
+        mask = labels == label
+        total = np.count_nonzero(mask) + float(probability.sum(dtype=np.float64))
+        own = float(probability[mask].sum(dtype=np.float64))
+        expected.append(2 * own / total if mask.any() else None)
+    return expected
 
 
 def within(labels: np.ndarray, seven: np.ndarray, structures: Sequence[Structure]) -> np.ndarray:
@@ -148,7 +167,9 @@ class InDetail:
         structures: those of the bundle, then the detailed ones, with their labels.
         labels: of a block of the volume's voxels, ``(D, H, W)``, uint8.
         coarse: the same on the box's grid.
-        agreements, removed: per label, see :class:`Details`; of the bundle's own as they were.
+        agreements: per label, of the bundle's own as they were; in the place of those of structures in detail, which
+            one network finds, stand its confidences.
+        removed: per label, see :class:`Details`.
         cut: findings by structure, see :func:`cut_findings`.
     """
 
@@ -199,7 +220,7 @@ def in_detail(
         structures,
         merged(labels, fine, table),
         coarse,
-        [*heart.prediction.agreements, *(details.agreements[label] for label in wanted)],
+        [*heart.prediction.agreements, *(details.confidences[label] for label in wanted)],
         np.concatenate([heart.prediction.removed[:own], details.removed[wanted]]),
         cut_findings(coarse, structures[own - 1 :], heart.grid, heart.volume),
     )

@@ -336,7 +336,7 @@ def _measure_in_detail(
     for structure in detailed.changed:
         limits = agreement_limits(run.modality, structure.key, weights.metadata["quality"])
         report = quantify.structure_report(
-            structure, measured[structure.key], limits, detailed.cut.get(structure.key, ())
+            structure, measured[structure.key], limits, detailed.cut.get(structure.key, ()), by_one_network=True
         )
         earlier = of_structures.get(structure.key)
         reports[structure.key] = report if earlier is None else {**report, "warnings": earlier["warnings"]}

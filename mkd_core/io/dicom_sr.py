@@ -40,6 +40,7 @@ _INTENSITIES = {
 }
 
 _AGREEMENT = ("agreement", SCHEME, "Dice overlap of the two segmentors")
+_CONFIDENCE = ("confidence", SCHEME, "Dice overlap that the network expects")
 
 
 def build(series: Series, headers: list[Any], seg: Any, report: Report) -> Any:
@@ -118,13 +119,20 @@ def _group(sr: Any, series: Series, seg: Any, number: int, structure: Structure,
         finding_type=coded(sr, structure.code),
         finding_sites=[sr.FindingSite(coded(sr, region.code))],
         algorithm_id=algorithm,
-        measurements=_measurements(sr, figures, report.get("modality", "CT")),
+        measurements=_measurements(
+            sr,
+            figures,
+            report.get("modality", "CT"),
+            _AGREEMENT if weights == weights_of(report)[0] else _CONFIDENCE,
+        ),
     )
     _comment(sr, group[0], [describe(one) for one in findings(figures["warnings"])])
     return group
 
 
-def _measurements(sr: Any, figures: StructureReport, modality: str) -> list[Any]:
+def _measurements(
+    sr: Any, figures: StructureReport, modality: str, name_of_agreement: tuple[str, str, str]
+) -> list[Any]:
     def measured(name: tuple[str, str, str], value: float, unit: tuple[str, str], derivation: Any = None) -> Any:
         return sr.Measurement(
             name=sr.CodedConcept(*name),
@@ -142,7 +150,7 @@ def _measurements(sr: Any, figures: StructureReport, modality: str) -> list[Any]
         name, unit = _INTENSITIES[modality]
         found.append(measured(name, intensity, unit, sr.CodedConcept(*_MEAN)))
     if (agreement := figures.get("agreement")) is not None:
-        found.append(measured(_AGREEMENT, agreement, ("1", "no units")))
+        found.append(measured(name_of_agreement, agreement, ("1", "no units")))
     return found
 
 

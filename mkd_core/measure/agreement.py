@@ -5,6 +5,10 @@ it must agree depends on the structure and on the modality: thin muscle agrees l
 So there are two thresholds for each, chosen on validation hearts by `python -m Testing.benchmarks.agreement`.  Weights
 may bring their own (``agreement`` in the ``quality`` table of their description); else those of `agreement.json` hold,
 which were measured with the default weights.
+
+Structures in detail are found by one network.  In the place of the agreement they have the overlap with the truth that
+it expects of itself (:func:`mkd_core.inference.details.expected_dice`), and their weights bring the thresholds of that,
+chosen by `python -m Testing.benchmarks.details --calibrate`.
 """
 
 from __future__ import annotations

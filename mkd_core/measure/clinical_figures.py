@@ -22,7 +22,9 @@ from mkd_core.protocol import Finding
 from mkd_core.structures import MYOCARDIUM_DENSITY, with_parts
 
 #: A structure whose figures say one of these is not measured further.
-_NOT_TRUSTED = frozenset({"agreement_very_low", "not_found", "not_found_by_one", "too_large", "too_small"})
+_NOT_TRUSTED = frozenset(
+    {"agreement_very_low", "confidence_very_low", "not_found", "not_found_by_one", "too_large", "too_small"}
+)
 
 #: Findings about the heart as a whole with which lengths and orientations mean nothing.
 _WRONG_HEART = frozenset({"mirrored", "turned", "heart_volume", "stretched", "proportions", "coarse_outlines"})

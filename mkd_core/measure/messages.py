@@ -934,6 +934,28 @@ MESSAGES: Mapping[str, Message] = {
     "agreement_very_low_several": Message(
         "red", _("The two segmentors agree by only {lowest:.0%} to {highest:.0%}: outline them anew.")
     ),
+    "confidence_low": Message(
+        "amber",
+        _(
+            "The network expects an overlap of only {agreement:.0%} with the truth (good outlines: {limit:.0%} or "
+            "more): check the outline."
+        ),
+    ),
+    "confidence_very_low": Message(
+        "red",
+        _(
+            "The network expects an overlap of only {agreement:.0%} with the truth (hardly any good outline lies below "
+            "{limit:.0%}): outline it anew."
+        ),
+    ),
+    "confidence_low_several": Message(
+        "amber",
+        _("The network expects overlaps of only {lowest:.0%} to {highest:.0%} with the truth: check the outlines."),
+    ),
+    "confidence_very_low_several": Message(
+        "red",
+        _("The network expects overlaps of only {lowest:.0%} to {highest:.0%} with the truth: outline them anew."),
+    ),
     "blood_differs": Message(
         "amber",
         _("Its blood has {hu:.0f} HU where the rest of the left heart and the aorta have {others_hu:.0f} HU."),

@@ -133,7 +133,12 @@ def with_all_seven(measured: Mapping[str, Measurement]) -> dict[str, Measurement
 
 
 def structure_report(
-    structure: Structure, measurement: Measurement, limits: AgreementLimits, doubts: Sequence[Finding] = ()
+    structure: Structure,
+    measurement: Measurement,
+    limits: AgreementLimits,
+    doubts: Sequence[Finding] = (),
+    *,
+    by_one_network: bool = False,
 ) -> StructureReport:
     """Figures and warnings of one structure, ready for JSON.
 
@@ -142,8 +147,9 @@ def structure_report(
         measurement: its figures.
         limits: agreement of the two segmentors below which it is doubted.
         doubts: what else was found about it, see :mod:`mkd_core.measure.plausibility`.
+        by_one_network: its agreement is not that of two segmentors, but what one network expects of itself.
     """
-    warnings = [*structure_warnings(structure, measurement, limits), *doubts]
+    warnings = [*structure_warnings(structure, measurement, limits, by_one_network=by_one_network), *doubts]
     report: StructureReport = {
         "volume_ml": round(measurement.volume_ml, 3),
         "mean_intensity": None if measurement.mean_intensity is None else round(measurement.mean_intensity, 2),
@@ -158,8 +164,10 @@ def structure_report(
     return report
 
 
-def structure_warnings(structure: Structure, measurement: Measurement, limits: AgreementLimits) -> list[Finding]:
-    """What to doubt of one structure."""
+def structure_warnings(
+    structure: Structure, measurement: Measurement, limits: AgreementLimits, *, by_one_network: bool = False
+) -> list[Finding]:
+    """What to doubt of one structure; arguments as for :func:`structure_report`."""
     key = structure.key
     if measurement.volume_ml == 0:
         return [finding("not_found" if measurement.agreement is None else "not_found_by_one", structure=key)]
@@ -176,9 +184,10 @@ def structure_warnings(structure: Structure, measurement: Measurement, limits: A
         found.append(finding("separate_parts", structure=key, count=measurement.components))
     if measurement.removed_ml > max(_REMOVED_ML, _REMOVED_FRACTION * measurement.volume_ml):
         found.append(finding("removed_parts", structure=key, removed_ml=measurement.removed_ml))
-    for code, limit in (("agreement_very_low", limits.very_low), ("agreement_low", limits.low)):
+    what = "confidence" if by_one_network else "agreement"
+    for grade, limit in (("very_low", limits.very_low), ("low", limits.low)):
         if measurement.agreement is not None and measurement.agreement < limit:
-            found.append(finding(code, structure=key, agreement=measurement.agreement, limit=limit))
+            found.append(finding(f"{what}_{grade}", structure=key, agreement=measurement.agreement, limit=limit))
             break
     return found
 

@@ -118,7 +118,11 @@ def shared_findings(report: Mapping[str, Any]) -> list[SharedFinding]:
     return sorted(shared, key=lambda one: -SEVERITIES.index(one.finding.severity))
 
 
-_AGREEMENT = {"agreement_low": "agreement_low_several", "agreement_very_low": "agreement_very_low_several"}
+_AGREEMENT = {
+    f"{what}_{grade}": f"{what}_{grade}_several"
+    for what in ("agreement", "confidence")
+    for grade in ("low", "very_low")
+}
 
 
 def _of_several(members: Sequence[Finding]) -> Finding:
