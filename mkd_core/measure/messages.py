@@ -970,6 +970,14 @@ MESSAGES: Mapping[str, Message] = {
         ),
         _("Compare the frames before you use figures of the beat."),
     ),
+    "frame_contradicts": Message(
+        "amber",
+        _(
+            "This frame was segmented with the directions of the first frame, {first}, but its heart is recognised "
+            "better with {directions}: perhaps they do not lie alike."
+        ),
+        _("Compare the frames before you use figures of the beat."),
+    ),
     "short_axis": Message(
         "amber",
         _(
