@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from mkd_core.inference.self_test import draw_phantom
 from mkd_core.measure import plausibility
+from mkd_core.measure.heart_stretch import stretch_of
 from mkd_core.measure.quantify import Measurement
 from mkd_core.structures import BY_KEY, STRUCTURES
 
@@ -91,19 +92,29 @@ def test_a_heart_stretched_by_a_wrong_voxel_size_is_doubted(labels):
     assert "stretched" not in codes(measured(), plausibility.heart_shape(labels, SPACING))
 
 
-@pytest.mark.parametrize("change", [lambda one: one[::2], lambda one: np.repeat(one, 2, axis=0)], ids=["flat", "high"])
-def test_slices_said_to_be_thinner_or_thicker_than_they_are_are_doubted(labels, change):
-    shape = plausibility.heart_shape(change(labels), SPACING)
-    assert "proportions" in codes(measured(), shape)
-    assert "proportions" not in codes(measured(LV={"touches_border": True}), shape), "part of it may be cut off"
+@pytest.mark.parametrize(("axis", "code"), list(enumerate(["stretched_z", "stretched_y", "stretched_x"])))
+@pytest.mark.parametrize("times", [0.65, 1.5])
+def test_voxels_said_to_be_longer_or_shorter_along_one_axis_than_they_are_are_doubted(labels, axis, code, times):
+    steps = np.full(3, SPACING)
+    steps[axis] *= times
+    (doubt,) = plausibility.stretch_findings(stretch_of(labels, steps))
+    assert doubt.code == code and 0.8 < doubt.figures["ratio"] / times < 1.25
 
 
-@pytest.mark.parametrize("axis", [1, 2], ids=["deep", "wide"])
-def test_pixels_said_to_be_wider_or_deeper_than_they_are_are_doubted(labels, axis):
-    shape = plausibility.heart_shape(np.repeat(labels, 2, axis), SPACING)
-    assert "breadth" in codes(measured(), shape)
-    assert "breadth" not in codes(measured(LV={"touches_border": True}), shape), "part of it may be cut off"
-    assert "breadth" not in codes(measured(), plausibility.heart_shape(labels, SPACING))
+def test_a_heart_is_not_called_stretched_for_its_size_or_what_lies_beyond_the_field_of_view(labels):
+    for times in (0.6, 1.0, 1.7):
+        assert not plausibility.stretch_findings(stretch_of(labels, np.full(3, times * SPACING)))
+    shape = plausibility.heart_shape(np.repeat(labels, 2, axis=0), SPACING)
+    assert "stretched_z" in codes(measured(), shape)
+    assert "stretched_z" in codes(measured(AA={"touches_border": True}), shape), "vessels are often cut"
+    assert "stretched_z" not in codes(measured(LV={"touches_border": True}), shape), "part of it may be cut off"
+    labels[labels == BY_KEY["RA"].label] = 0
+    assert stretch_of(labels, np.full(3, SPACING)) is None
+
+
+def test_thick_voxels_do_not_change_what_the_shape_says(labels):
+    fine, coarse = stretch_of(labels, np.full(3, SPACING)), stretch_of(labels[2::4], SPACING * np.array([4, 1, 1]))
+    assert abs(fine.height - coarse.height) < 0.05 and abs(fine.breadth - coarse.breadth) < 0.05
 
 
 @pytest.mark.parametrize("factor", [0.3, 2.2])

@@ -25,7 +25,18 @@ from mkd_core.structures import MYOCARDIUM_DENSITY, with_parts
 _NOT_TRUSTED = frozenset({"agreement_very_low", "not_found", "not_found_by_one", "too_large", "too_small"})
 
 #: Findings about the heart as a whole with which lengths and orientations mean nothing.
-_WRONG_HEART = frozenset({"mirrored", "turned", "heart_volume", "stretched", "proportions", "coarse_outlines"})
+_WRONG_HEART = frozenset(
+    {
+        "mirrored",
+        "turned",
+        "heart_volume",
+        "stretched",
+        "stretched_x",
+        "stretched_y",
+        "stretched_z",
+        "coarse_outlines",
+    }
+)
 
 
 @dataclass(frozen=True)

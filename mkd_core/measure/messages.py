@@ -1057,14 +1057,19 @@ MESSAGES: Mapping[str, Message] = {
         _("The {first} and the {second} do not touch, as they do at a valve."),
         _("Check whether this is a heart, and its orientation."),
     ),
-    "proportions": Message(
-        "red",
-        _("The heart is {ratio:.2f} times as high as it is wide and deep (usual: {low:.2f} to {high:.2f})."),
+    "stretched_z": Message(
+        "amber",
+        _("By the shape of its chambers the heart is {ratio:.2f} times as high as it should be."),
         _("Check the distance of the slices, and the orientation."),
     ),
-    "breadth": Message(
+    "stretched_y": Message(
         "amber",
-        _("The heart is {ratio:.2f} times as wide as it is deep (usual: {low:.2f} to {high:.2f})."),
+        _("By the shape of its chambers the heart is {ratio:.2f} times as deep, from front to back, as it should be."),
+        _("Check the size of the voxels within the slices, and the orientation."),
+    ),
+    "stretched_x": Message(
+        "amber",
+        _("By the shape of its chambers the heart is {ratio:.2f} times as wide as it should be."),
         _("Check the size of the voxels within the slices, and the orientation."),
     ),
     "stretched": Message(
