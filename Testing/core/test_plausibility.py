@@ -6,8 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scipy import ndimage
 
+from mkd_core.inference.geometry import OrientedVolume
+from mkd_core.inference.localisation import SHORT_AXIS, STACK_DIRECTIONS
 from mkd_core.inference.self_test import draw_phantom
 from mkd_core.measure import plausibility
 from mkd_core.measure.heart_stretch import stretch_of
@@ -110,6 +113,30 @@ def test_a_heart_is_not_called_stretched_for_its_size_or_what_lies_beyond_the_fi
     assert "stretched_z" not in codes(measured(LV={"touches_border": True}), shape), "part of it may be cut off"
     labels[labels == BY_KEY["RA"].label] = 0
     assert stretch_of(labels, np.full(3, SPACING)) is None
+
+
+def short_axis_labels(sides: tuple[float, float]) -> np.ndarray:
+    """A left ventricle in its wall in eight slices along the third axis, with half axes in pixels."""
+    y, x = np.meshgrid(np.arange(64) - 31.5, np.arange(64) - 31.5, indexing="ij")
+    radius = np.hypot(y / sides[0], x / sides[1])
+    plane = np.where(radius < 0.7, BY_KEY["LV"].label, np.where(radius < 1.0, BY_KEY["Myo"].label, 0))
+    return np.repeat(plane[..., None], 8, axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("sides", "severity"), [((20, 20), None), ((20, 17), None), ((20, 14.5), "amber"), ((14, 22), "red")]
+)
+def test_a_left_ventricle_that_is_no_circle_in_short_axis_slices_is_doubted(sides, severity):
+    image = sitk.Image([8, 64, 64], sitk.sitkInt16)
+    image.SetSpacing([8.0, 1.5, 1.5])
+    for name in SHORT_AXIS:
+        volume = OrientedVolume(image, STACK_DIRECTIONS[name][:, [2, 1, 0]])
+        labels = np.moveaxis(short_axis_labels(sides), 2, 0) if volume.spacing[0] > 2 else short_axis_labels(sides)
+        if volume.spacing[1] > 2:
+            labels = np.moveaxis(short_axis_labels(sides), 2, 1)
+        found = plausibility.oval_findings(labels, volume)
+        assert [one.severity for one in found] == ([severity] if severity else [])
+    assert not plausibility.oval_findings(short_axis_labels(sides), OrientedVolume(image)), "no short-axis slices"
 
 
 def test_thick_voxels_do_not_change_what_the_shape_says(labels):

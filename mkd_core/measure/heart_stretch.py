@@ -5,6 +5,8 @@ changes all of it at once.  A linear model gives the factor by which the heart w
 chambers' covariance matrices and from where they lie to each other; ``python -m Testing.benchmarks.stretch`` fits it to
 hearts turned and stretched at random, and prints how well it tells.  A heart that is larger or smaller by the same
 factor along all axes has the same shape: of that nothing is said here.
+
+A stack of short-axis slices shows only parts of the chambers; there the left ventricle must be round.
 """
 
 from __future__ import annotations
@@ -23,6 +25,13 @@ PARTS = ("LV", "RV", "LA", "RA", "Myo")
 
 #: Fewer voxels have no shape.
 _FEWEST_VOXELS = 60
+
+#: From the base of a usual heart to its apex (z, y, x), and the cosine from which on a direction runs along that axis.
+_TOWARDS_APEX = (-0.505, -0.606, 0.626)
+_ALONG_AXIS = 0.87
+
+#: Slices that show less of cavity or muscle say nothing of the ventricle's shape, nor do so few slices.
+_FEWEST_PIXELS, _FEWEST_SLICES = 20, 3
 
 _TABLE = Path(__file__).with_name("heart_stretch.json")
 
@@ -102,6 +111,32 @@ def features_of(found: Moments) -> np.ndarray:
     for _, mean, _ in found[:-1]:
         values += ((mean - middle) / size).tolist()
     return np.array(values)
+
+
+def oval_of(labels: np.ndarray, spacing: np.ndarray, rotation: np.ndarray) -> float | None:
+    """How many times as long as wide the left ventricle with its muscle is in slices across its own axis, where it is
+    nearly round; None where the volume has no such slices, or too few that show it.
+
+    Args:
+        labels: of the seven structures in the volume's own voxels, ``(D, H, W)``.
+        spacing: of these, mm.
+        rotation: (3, 3); column a is the direction of array axis a along z, y, x.
+    """
+    across = np.abs(np.asarray(_TOWARDS_APEX) @ rotation)
+    axis = int(across.argmax())
+    if across[axis] < _ALONG_AXIS:
+        return None
+    within = np.delete(np.asarray(spacing, float), axis)
+    ventricle, muscle = (np.moveaxis(labels == BY_KEY[key].label, axis, 0) for key in ("LV", "Myo"))
+    ratios = []
+    for cavity, wall in zip(ventricle, muscle):
+        both = cavity | wall
+        is_cut = any(both.take(end, side).any() for side in (0, 1) for end in (0, -1))
+        if is_cut or min(np.count_nonzero(cavity), np.count_nonzero(wall)) < _FEWEST_PIXELS:
+            continue
+        variances = np.linalg.eigvalsh(np.cov((np.argwhere(both) * within).T))
+        ratios.append(float(np.sqrt(variances[1] / variances[0])))
+    return float(np.median(ratios)) if len(ratios) >= _FEWEST_SLICES else None
 
 
 @functools.lru_cache(maxsize=1)

@@ -1077,6 +1077,11 @@ MESSAGES: Mapping[str, Message] = {
         _("By the shape of its chambers the heart is {ratio:.2f} times as wide as it should be."),
         _("Check the size of the voxels within the slices, and the orientation."),
     ),
+    "ventricle_oval": Message(
+        "amber",
+        _("Across its own axis the left ventricle is {ratio:.2f} times as long as wide; it should be nearly round."),
+        _("Check the size of the pixels: width and height may not be those that the file states."),
+    ),
     "stretched": Message(
         "red",
         _("The heart is {ratio:.1f} times as long as it is thick."),
