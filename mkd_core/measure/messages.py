@@ -1099,7 +1099,10 @@ MESSAGES: Mapping[str, Message] = {
     ),
     "blurred": Message(
         "amber",
-        _("The sharpest edges of the heart are {mm:.0f} mm wide: the image is blurred, by motion or smoothing."),
+        _(
+            "The edge between blood and muscle of the left ventricle is {mm:.1f} mm wide: the image is blurred, by "
+            "motion or smoothing."
+        ),
         _("Check the outlines, above all of thin walls."),
     ),
     "noisy": Message(
