@@ -49,7 +49,7 @@ _MOST_HIGHER, _MOST_WIDER = 0.25, 0.32
 _FAR_BEYOND = 1.5
 
 #: Across its own axis the left ventricle with its muscle is at most so many times as long as wide: experts' outlines of
-#: 149 people have 1.08 (median), two of them more than this.
+#: 149 people have 1.08 (median), one of them more than this.
 _MOST_OVAL = 1.3
 
 #: All seven structures together, ml.  A heart with its great vessels has 400 to 1100.
