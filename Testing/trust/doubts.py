@@ -7,7 +7,7 @@ if the volume is refused, if it has a warning of its own, or if the result as a 
     python -m Testing.trust.doubts [--hearts 6] [--json FILE]
 
 prints the table of more hearts than `python -m Testing.trust` tries, and what nothing was said of.  ``--json`` writes
-the file after each heart; what stands in it already is not tried again.
+the file after each heart; what stands in it already, found with the same weights, is not tried again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,14 +26,13 @@ import SimpleITK as sitk
 
 import mkd_core
 from mkd_core.errors import BundleError, MKDError
-from mkd_core.io.atomic import write_text
 from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle, save_bundle
 from mkd_core.structures import BY_KEY, STRUCTURES
 from mkd_core.synthesis import synthesize
 from Testing.benchmarks.accuracy import data_folder, dice
 from Testing.trust import distortions
 from Testing.trust.distortions import UNDISTORTED, Distortion
-from Testing.trust.outcome import Outcome
+from Testing.trust.outcome import Outcome, store, stored
 
 _GROUP = "doubtful results"
 
@@ -256,21 +254,16 @@ def main() -> int:
     parser.add_argument("--hearts", type=int, default=6, help="hearts, each rendered as CT and as MR")
     parser.add_argument("--json", type=Path, help="written after each heart, and read if it is there")
     chosen = parser.parse_args()
-    known: dict[str, dict[str, Tally]] = {}
-    if chosen.json is not None and chosen.json.exists():
-        stored = json.loads(chosen.json.read_text(encoding="utf-8"))["volumes"]
-        known = {name: {group: Tally(**tally) for group, tally in rows.items()} for name, rows in stored.items()}
+    known = {
+        name: {group: Tally(**tally) for group, tally in rows.items()} for name, rows in stored(chosen.json).items()
+    }
     for number, (name, modality, render) in enumerate(volumes(chosen.hearts)):
         if name not in known:
             known[name] = tally_of(*render(), modality, number)
             print(_line(name, sum_of(known[name])), flush=True)
-        if chosen.json is not None:
-            rows = {
-                name: {group: dataclasses.asdict(one) for group, one in each.items()} for name, each in known.items()
-            }
-            total = dataclasses.asdict(sum_of(together(known.values())))
-            content = {"command": "python -m Testing.trust.doubts", "all": total, "volumes": rows}
-            write_text(chosen.json, json.dumps(content, indent=1) + "\n")
+        rows = {name: {group: dataclasses.asdict(one) for group, one in each.items()} for name, each in known.items()}
+        total = dataclasses.asdict(sum_of(together(known.values())))
+        store(chosen.json, "python -m Testing.trust.doubts", rows, all=total)
     found = together(known.values())
     print(*table(found), "", *(one for tally in found.values() for one in tally.unsaid), sep="\n")
     return 0

@@ -6,7 +6,7 @@ The array is turned or mirrored and the header stays plain, so that what is call
 structures found are compared with where they are: a structure is wrong if it overlaps the true one by less than half
 (Dice).  Wrong structures must come with a warning, on themselves or on the whole, or not at all.  The mistake is to be
 told, the right orientation to be left in peace.  ``--json`` writes the file after each orientation; what stands in it
-already is not tried again.
+already, found with the same weights, is not tried again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import argparse
 import dataclasses
 import functools
 import itertools
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,12 +25,11 @@ import SimpleITK as sitk
 
 import mkd_core
 from mkd_core.errors import NoHeartError
-from mkd_core.io.atomic import write_text
 from mkd_core.measure.messages import describe
 from mkd_core.protocol import findings
 from mkd_core.structures import STRUCTURES
 from Testing.benchmarks.accuracy import data_folder, dice
-from Testing.trust.outcome import Outcome
+from Testing.trust.outcome import Outcome, store, stored
 
 _GROUP = "orientations"
 
@@ -189,24 +187,19 @@ def main() -> int:
     parser.add_argument("--volumes", nargs="+", help="only volumes whose name holds one of these words")
     parser.add_argument("--json", type=Path, help="written after each orientation, and read if it is there")
     chosen = parser.parse_args()
-    known: dict[str, Tally] = {}
-    if chosen.json is not None and chosen.json.exists():
-        stored = json.loads(chosen.json.read_text(encoding="utf-8"))["volumes"]
-        known = {name: Tally(**tally) for name, tally in stored.items()}
+    known = {name: Tally(**tally) for name, tally in stored(chosen.json).items()}
     print(f"{'':<20}{'refused':>9}{'told':>7}{'not told':>10}{'wrong':>8}{'silent':>8}  right orientation")
     for name, make in volumes(quick=False).items():
         if chosen.volumes and not any(word in name for word in chosen.volumes):
             continue
         tally = known.setdefault(name, Tally())
 
-        def store(_: Tally) -> None:
-            if chosen.json is not None:
-                rows = {name: dataclasses.asdict(one) for name, one in known.items()}
-                content = {"command": "python -m Testing.trust.orientations", "volumes": rows}
-                write_text(chosen.json, json.dumps(content, indent=1) + "\n")
+        def keep(_: Tally) -> None:
+            rows = {name: dataclasses.asdict(one) for name, one in known.items()}
+            store(chosen.json, "python -m Testing.trust.orientations", rows)
 
         if tally.tried < len(ORIENTATIONS):
-            examine(make(), tally, ORIENTATIONS, store)
+            examine(make(), tally, ORIENTATIONS, keep)
         print(
             f"{name:<20}{tally.refused:>9}{tally.told:>7}{tally.untold:>10}{tally.wrong:>8}{tally.silent:>8}"
             f"  {'doubted' if tally.false_alarm else 'not doubted'}",
