@@ -140,8 +140,8 @@ class SegmentationOptions:
         box_mm: box round the heart that a user drew: bounds (x0, x1, y0, y1, z0, z1) in the world, LPS mm.  The
             localiser is then not asked, and a heart that only the user sees is not refused.  None to look for it.
         first_frame: what the first frame of the sequence that the volume is of showed: "orientation" and "recognition"
-            of the evidence in its report.  The search for another orientation is then not repeated unless this frame is
-            recognised otherwise.
+            of the evidence in its report, 0 where a box was drawn.  The search for another orientation is then not
+            repeated unless this frame is recognised otherwise; a stack that lost its directions gets the same ones.
     """
 
     device: str = "auto"

@@ -20,7 +20,14 @@ from mkd_core.inference import heart_search, localisation, pipeline
 from mkd_core.inference.clock import Clock
 from mkd_core.inference.geometry import Grid, OrientedVolume
 from mkd_core.inference.heart_search import Run
-from mkd_core.inference.localisation import MIRRORED, ORIENTATIONS, SHORT_AXIS, TURNED_SHORT_AXIS, Orientation
+from mkd_core.inference.localisation import (
+    MIRRORED,
+    ORIENTATIONS,
+    SHORT_AXIS,
+    STACK_DIRECTIONS,
+    TURNED_SHORT_AXIS,
+    Orientation,
+)
 from mkd_core.measure.messages import describe
 from mkd_core.measure.orientation import AS_GIVEN, directions, orientation_findings
 from mkd_core.protocol import findings
@@ -239,10 +246,10 @@ def test_what_is_no_first_frame_is_refused(value):
 
 
 def short_axis_stack(
-    number: int, keeps_directions: bool, ways: Sequence[np.ndarray] = SHORT_AXIS
+    number: int, keeps_directions: bool, ways: Sequence[str] = SHORT_AXIS
 ) -> tuple[sitk.Image, sitk.Image]:
     """The known heart in MR as a stack of short-axis slices of 5 mm, and its truth."""
-    pair = known_volume((76, 76, 40), (2.5, 2.5, 5.0), ways[number])
+    pair = known_volume((76, 76, 40), (2.5, 2.5, 5.0), STACK_DIRECTIONS[ways[number]])
     image, truth = pair[0] + 1000, pair[1]
     if not keeps_directions:
         for one in (image, truth):
@@ -287,7 +294,7 @@ def test_a_stack_that_lost_its_directions_is_segmented_as_short_axis_slices_and_
     options = dataclasses.replace(PLAIN, with_disagreement=True)
     result = mkd_core.segment(image, handed_in_mr(), modality="MR", options=options)
     assert "directions of this stack seem to be lost" in sentences(result.report)
-    assert result.report["evidence"]["orientation"] == "short axis"
+    assert result.report["evidence"]["orientation"] == SHORT_AXIS[number]
     assert result.labels.GetDirection() == image.GetDirection()
     assert all(dice(result.labels, truth, label) > 0.8 for label in BALLS)
     low, high = (np.array(result.report["heart_box_mm"][end]) for end in ("low", "high"))
@@ -301,17 +308,20 @@ def test_a_stack_that_lost_its_directions_is_segmented_as_short_axis_slices_and_
 
 
 def test_the_ways_in_which_slices_can_be_turned_are_all_of_a_square_with_the_base_first_and_last():
-    ways = np.array([*SHORT_AXIS, *TURNED_SHORT_AXIS])
+    ways = np.array([STACK_DIRECTIONS[name] for name in (*SHORT_AXIS, *TURNED_SHORT_AXIS)])
     assert np.allclose(ways.transpose(0, 2, 1) @ ways, np.eye(3)) and len(np.unique(ways.round(6), axis=0)) == 16
     assert np.allclose(np.abs(ways[:, :, 2]), np.abs(ways[0, :, 2])), "the slices stay what they are"
+    assert SHORT_AXIS == ("short axis (lateral, inferior, apical)", "short axis (lateral, inferior, basal)")
+    exchanged = STACK_DIRECTIONS["short axis (anterior, lateral, apical)"]
+    assert np.allclose(exchanged, ways[0][:, [1, 0, 2]] * (-1, 1, 1))
 
 
 def test_a_stack_whose_slices_are_turned_is_segmented_and_doubted_more():
-    image, truth = short_axis_stack(10, keeps_directions=False, ways=TURNED_SHORT_AXIS)
+    image, truth = short_axis_stack(8, keeps_directions=False, ways=TURNED_SHORT_AXIS)
     result = mkd_core.segment(image, in_mr(KnownBundle(localiser=OneWay())), modality="MR", options=PLAIN)
     (doubt,) = [one for one in findings(result.report["warnings"]) if one.code.startswith("short_axis")]
     assert (doubt.code, doubt.severity) == ("short_axis_turned", "red")
-    assert result.report["evidence"]["orientation"] == "short axis, turned"
+    assert result.report["evidence"]["orientation"] == TURNED_SHORT_AXIS[8]
     assert all(dice(result.labels, truth, label) > 0.8 for label in BALLS)
 
 
@@ -372,22 +382,62 @@ def test_a_heart_that_is_confirmed_as_the_stack_lies_is_not_looked_for_in_turned
     assert tried == [2, 2, 14]
 
 
-def test_later_frames_of_a_turned_stack_are_tried_as_such_first(monkeypatch):
-    tried: list[int] = []
-    monkeypatch.setattr(heart_search, "_confirmed_in", lambda ways, *_: tried.append(len(ways)))
-    image, _ = short_axis_stack(0, keeps_directions=False)
-    for first in ("short axis", "short axis, turned"):
-        options = dataclasses.replace(PLAIN, first_frame=(first, 0.7))
-        mkd_core.segment(image, handed_in_mr(), modality="MR", options=options)
-    assert tried == [2, 14, 2]
+def report_on_frame(image: sitk.Image, bundle: KnownBundle, first: tuple[str, float] | None, **more) -> dict:
+    options = dataclasses.replace(PLAIN, first_frame=first, **more)
+    return mkd_core.segment(image, bundle, modality="MR", options=options).report
 
 
 def test_frames_of_one_stack_are_all_taken_for_short_axis_slices_or_none():
     image, _ = short_axis_stack(0, keeps_directions=False)
-    for first, expected in ((("short axis", 0.2), "short axis"), (("L P S", 0.4), "L P S")):
-        options = dataclasses.replace(PLAIN, first_frame=first)
-        report = mkd_core.segment(image, handed_in_mr(), modality="MR", options=options).report
+    for first, expected in (((SHORT_AXIS[0], 0.2), SHORT_AXIS[0]), (("L P S", 0.4), "L P S")):
+        report = report_on_frame(image, handed_in_mr(), first)
         assert report["evidence"]["orientation"] == expected and "first frame" not in sentences(report)
+
+
+@pytest.mark.parametrize("names", [SHORT_AXIS, TURNED_SHORT_AXIS[6:8]], ids=["usual", "turned"])
+def test_frames_of_one_stack_have_the_directions_of_the_first_frame(names):
+    both_ways = in_mr(KnownBundle())  # recognises a heart in all directions
+    image, _ = short_axis_stack(0, keeps_directions=False, ways=names)
+    for name in names:
+        report = report_on_frame(image, both_ways, (name, 0.9))
+        assert report["evidence"]["orientation"] == name and "first frame" not in sentences(report)
+
+
+@pytest.mark.parametrize(("of_others", "is_told"), [(0.82, False), (0.9, True)])
+def test_a_frame_whose_heart_is_recognised_better_with_other_directions_is_doubted(of_others, is_told, monkeypatch):
+    localise, recognised = heart_search.localise, iter([0.3, 0.8, of_others])  # as given, as the first frame, otherwise
+    monkeypatch.setattr(
+        heart_search, "localise", lambda *given: dataclasses.replace(localise(*given), recognition=next(recognised))
+    )
+    image, _ = short_axis_stack(0, keeps_directions=False)
+    report = report_on_frame(image, in_mr(KnownBundle()), (SHORT_AXIS[1], 0.8))
+    assert report["evidence"]["orientation"] == SHORT_AXIS[1]
+    assert ("recognised better with short axis (lateral, inferior, apical)" in sentences(report)) is is_told
+
+
+def test_a_frame_without_a_heart_in_the_directions_of_the_first_one_is_looked_at_anew_and_says_so():
+    image, _ = short_axis_stack(0, keeps_directions=False)
+    bundle = in_mr(KnownBundle(localiser=OneWay()))
+    report = report_on_frame(image, bundle, (SHORT_AXIS[1], 0.9))
+    assert report["evidence"]["orientation"] == SHORT_AXIS[0]
+    assert "that of the first frame with short axis (lateral, inferior, basal)" in sentences(report)
+
+
+def test_frames_in_a_drawn_box_have_the_directions_of_the_first_frame(monkeypatch):
+    image, truth = short_axis_stack(0, keeps_directions=False)
+    box = box_round(image, truth)
+    bundle = in_mr(KnownBundle())
+    for name in ("L P S", *SHORT_AXIS):
+        report = report_on_frame(image, bundle, (name, 0.0), box_mm=box)
+        assert report["evidence"]["orientation"] == name and "first frame" not in sentences(report)
+    upright = in_mr(KnownBundle(segmentor_real=Upright(), segmentor_syn=Upright()))
+    report = report_on_frame(image, upright, (SHORT_AXIS[1], 0.0), box_mm=box)
+    assert report["evidence"]["orientation"] == SHORT_AXIS[0], "nothing is seen as in the first frame"
+    assert "that of the first frame with short axis (lateral, inferior, basal)" in sentences(report)
+    monkeypatch.setattr(heart_search, "_MORE_AGREED", 0.9)
+    report = report_on_frame(image, bundle, (SHORT_AXIS[1], 0.0), box_mm=box)
+    assert report["evidence"]["orientation"] == SHORT_AXIS[1]
+    assert "segmented with the directions of the first frame" in sentences(report)
 
 
 # ---- a third opinion ----
@@ -564,20 +614,24 @@ class Upright(nn.Module):
         return logits if away[0] > 0 and away[1] < 0 and away[2] > away[0] > -away[1] else Blind()(image)
 
 
+def box_round(image: sitk.Image, truth: sitk.Image) -> tuple[float, ...]:
+    """Bounds of what is labelled with 8 mm around."""
+    inside = np.argwhere(sitk.GetArrayViewFromImage(truth) > 0)[:, ::-1]
+    corners = np.array([image.TransformIndexToPhysicalPoint(index.tolist()) for index in inside[::20]])
+    return tuple(float(v) for v in np.stack([corners.min(axis=0) - 8, corners.max(axis=0) + 8], axis=1).ravel())
+
+
 @pytest.mark.parametrize("number", [0, 1], ids=["base first", "apex first"])
 def test_a_drawn_box_in_a_stack_that_lost_its_directions_is_segmented_as_short_axis_slices(number):
     image, truth = short_axis_stack(number, keeps_directions=False)
-    inside = np.argwhere(sitk.GetArrayViewFromImage(truth) > 0)[:, ::-1]
-    corners = np.array([image.TransformIndexToPhysicalPoint(index.tolist()) for index in inside[::20]])
-    box = tuple(float(v) for v in np.stack([corners.min(axis=0) - 8, corners.max(axis=0) + 8], axis=1).ravel())
-    options = dataclasses.replace(PLAIN, box_mm=box)
+    options = dataclasses.replace(PLAIN, box_mm=box_round(image, truth))
     bundle = handed_in_mr()
     networks = {"localiser": Unasked(), "segmentor_real": Upright(), "segmentor_syn": Upright()}
     found = KnownBundle(**networks)
     found.metadata.update(bundle.metadata)
     result = mkd_core.segment(image, found, modality="MR", options=options)
     assert "agree on more of what is in the box" in sentences(result.report)
-    assert result.report["evidence"]["orientation"] == "short axis"
+    assert result.report["evidence"]["orientation"] == SHORT_AXIS[number]
     assert all(dice(result.labels, truth, label) > 0.8 for label in BALLS)
 
 

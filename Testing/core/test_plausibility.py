@@ -6,10 +6,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scipy import ndimage
 
+from mkd_core.inference.geometry import OrientedVolume
+from mkd_core.inference.localisation import SHORT_AXIS, STACK_DIRECTIONS
 from mkd_core.inference.self_test import draw_phantom
 from mkd_core.measure import plausibility
+from mkd_core.measure.heart_stretch import stretch_of
 from mkd_core.measure.quantify import Measurement
 from mkd_core.structures import BY_KEY, STRUCTURES
 
@@ -91,19 +95,53 @@ def test_a_heart_stretched_by_a_wrong_voxel_size_is_doubted(labels):
     assert "stretched" not in codes(measured(), plausibility.heart_shape(labels, SPACING))
 
 
-@pytest.mark.parametrize("change", [lambda one: one[::2], lambda one: np.repeat(one, 2, axis=0)], ids=["flat", "high"])
-def test_slices_said_to_be_thinner_or_thicker_than_they_are_are_doubted(labels, change):
-    shape = plausibility.heart_shape(change(labels), SPACING)
-    assert "proportions" in codes(measured(), shape)
-    assert "proportions" not in codes(measured(LV={"touches_border": True}), shape), "part of it may be cut off"
+@pytest.mark.parametrize(("axis", "code"), list(enumerate(["stretched_z", "stretched_y", "stretched_x"])))
+@pytest.mark.parametrize("times", [0.65, 1.5])
+def test_voxels_said_to_be_longer_or_shorter_along_one_axis_than_they_are_are_doubted(labels, axis, code, times):
+    steps = np.full(3, SPACING)
+    steps[axis] *= times
+    (doubt,) = plausibility.stretch_findings(stretch_of(labels, steps))
+    assert doubt.code == code and 0.8 < doubt.figures["ratio"] / times < 1.25
 
 
-@pytest.mark.parametrize("axis", [1, 2], ids=["deep", "wide"])
-def test_pixels_said_to_be_wider_or_deeper_than_they_are_are_doubted(labels, axis):
-    shape = plausibility.heart_shape(np.repeat(labels, 2, axis), SPACING)
-    assert "breadth" in codes(measured(), shape)
-    assert "breadth" not in codes(measured(LV={"touches_border": True}), shape), "part of it may be cut off"
-    assert "breadth" not in codes(measured(), plausibility.heart_shape(labels, SPACING))
+def test_a_heart_is_not_called_stretched_for_its_size_or_what_lies_beyond_the_field_of_view(labels):
+    for times in (0.6, 1.0, 1.7):
+        assert not plausibility.stretch_findings(stretch_of(labels, np.full(3, times * SPACING)))
+    shape = plausibility.heart_shape(np.repeat(labels, 2, axis=0), SPACING)
+    assert "stretched_z" in codes(measured(), shape)
+    assert "stretched_z" in codes(measured(AA={"touches_border": True}), shape), "vessels are often cut"
+    assert "stretched_z" not in codes(measured(LV={"touches_border": True}), shape), "part of it may be cut off"
+    labels[labels == BY_KEY["RA"].label] = 0
+    assert stretch_of(labels, np.full(3, SPACING)) is None
+
+
+def short_axis_labels(sides: tuple[float, float]) -> np.ndarray:
+    """A left ventricle in its wall in eight slices along the third axis, with half axes in pixels."""
+    y, x = np.meshgrid(np.arange(64) - 31.5, np.arange(64) - 31.5, indexing="ij")
+    radius = np.hypot(y / sides[0], x / sides[1])
+    plane = np.where(radius < 0.7, BY_KEY["LV"].label, np.where(radius < 1.0, BY_KEY["Myo"].label, 0))
+    return np.repeat(plane[..., None], 8, axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("sides", "severity"), [((20, 20), None), ((20, 17), None), ((20, 14.5), "amber"), ((14, 22), "red")]
+)
+def test_a_left_ventricle_that_is_no_circle_in_short_axis_slices_is_doubted(sides, severity):
+    image = sitk.Image([8, 64, 64], sitk.sitkInt16)
+    image.SetSpacing([8.0, 1.5, 1.5])
+    for name in SHORT_AXIS:
+        volume = OrientedVolume(image, STACK_DIRECTIONS[name][:, [2, 1, 0]])
+        labels = np.moveaxis(short_axis_labels(sides), 2, 0) if volume.spacing[0] > 2 else short_axis_labels(sides)
+        if volume.spacing[1] > 2:
+            labels = np.moveaxis(short_axis_labels(sides), 2, 1)
+        found = plausibility.oval_findings(labels, volume)
+        assert [one.severity for one in found] == ([severity] if severity else [])
+    assert not plausibility.oval_findings(short_axis_labels(sides), OrientedVolume(image)), "no short-axis slices"
+
+
+def test_thick_voxels_do_not_change_what_the_shape_says(labels):
+    fine, coarse = stretch_of(labels, np.full(3, SPACING)), stretch_of(labels[2::4], SPACING * np.array([4, 1, 1]))
+    assert abs(fine.height - coarse.height) < 0.05 and abs(fine.breadth - coarse.breadth) < 0.05
 
 
 @pytest.mark.parametrize("factor", [0.3, 2.2])
@@ -185,16 +223,17 @@ def test_weights_that_know_fewer_structures_are_not_blamed_for_it(labels):
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])
-def test_a_blurred_heart_is_doubted_and_a_sharp_or_noisy_one_is_not(modality, labels):
+@pytest.mark.parametrize("air", [0.0, -3000.0], ids=["as it is", "beside dark lung"])
+def test_a_blurred_heart_is_doubted_and_a_sharp_or_noisy_one_is_not(modality, air, labels):
     values = draw_phantom(modality, SPACING, (64, 48, 64))[0]
-    assert plausibility.blur_findings(values, labels, SPACING, modality) == []
+    values = np.where(ndimage.binary_dilation(labels > 0, iterations=2), values, values + air)
+    assert plausibility.blur_findings(values, labels, SPACING) == []
     noisy = values + np.random.default_rng(1).normal(0, 30, values.shape)
-    assert plausibility.blur_findings(noisy, labels, SPACING, modality) == []
-    (found,) = plausibility.blur_findings(ndimage.gaussian_filter(values, 2.5), labels, SPACING, modality)
-    assert found.code == "blurred" and found.figures["mm"] > 7
-    slightly = plausibility.blur_findings(ndimage.gaussian_filter(values, 1.4), labels, SPACING, modality)
-    assert bool(slightly) == (modality == "CT"), "good CT is sharper than good MR"
-    assert plausibility.blur_findings(np.zeros_like(values), labels, SPACING, modality) == []
+    assert plausibility.blur_findings(noisy, labels, SPACING) == []
+    (found,) = plausibility.blur_findings(ndimage.gaussian_filter(values, 2.5), labels, SPACING)
+    assert found.code == "blurred" and found.figures["mm"] > 5
+    assert plausibility.blur_findings(np.zeros_like(values), labels, SPACING) == []
+    assert plausibility.blur_findings(values, np.where(labels == BY_KEY["LV"].label, 0, labels), SPACING) == []
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.001], ids=["HU", "normalised"])

@@ -339,6 +339,16 @@ def test_refused_hearts_and_wrong_orientations_were_counted():
     assert not any(one["silent"] or one["untold"] or one["false_alarm"] for one in turned)
 
 
+def test_what_the_shape_of_a_heart_tells_of_voxel_sizes_was_measured():
+    page = TEXTS[ROOT / "docs" / "benchmarks.md"]
+    table = ROOT / "mkd_core" / "measure" / "heart_stretch.json"
+    found = json.loads(table.read_text(encoding="utf-8"))["doubted_test_hearts"]
+    assert found.pop("1.0") == 0 and "As they are, none is doubted" in page
+    for factor, shares in found.items():
+        cells = [f"{100 * shares[name]:.0f} %" for name in ("height", "depth", "width")]
+        assert f"| {factor} | {' | '.join(cells)} |" in page
+
+
 def test_the_costs_of_an_archive_were_measured():
     measured, page = results("archive.json"), TEXTS[ROOT / "docs" / "archive.md"]
     archive, ledger, alone = (measured[name] for name in ("archive", "ledger, CPU s", "pipeline alone"))

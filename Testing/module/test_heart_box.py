@@ -101,8 +101,9 @@ def test_every_frame_of_a_sequence_gets_the_box(panel, worker):
     chooseBox(panel, "R")
     segmentAll(panel)
     reports = FrameSequence.of(volume).reports()
-    boxes = [report["request"]["options"]["box_mm"] for report in reports]
-    assert boxes == [[-30.0, 10.0, -45.0, 5.0, 0.0, 60.0]] * FRAMES
+    options = [report["request"]["options"] for report in reports]
+    assert [each["box_mm"] for each in options] == [[-30.0, 10.0, -45.0, 5.0, 0.0, 60.0]] * FRAMES
+    assert [each["first_frame"] for each in options] == [None] + [["L P S", 0.0]] * (FRAMES - 1)
 
 
 def test_a_chosen_box_is_told_while_advanced_is_folded(panel):

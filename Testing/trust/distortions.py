@@ -228,6 +228,27 @@ SPACINGS = (
     Distortion("voxel size", "slices twice as thick", _spacing(1.0, 1.0, 2.0), always_wrong=True),
 )
 
+#: One side of the voxels that is not true: it makes round things oval.
+AXES = tuple(
+    Distortion("voxel size, one axis", f"{name} {factor} times as {word}", _spacing(*sides), always_wrong=True)
+    for axis, (name, word) in enumerate((("voxels", "wide"), ("voxels", "deep"), ("slices", "thick")))
+    for factor in ((1.5, 0.67) if word == "thick" else (1.4, 0.7))
+    for sides in [[factor if side == axis else 1.0 for side in range(3)]]
+)
+
+#: Voxel sizes that are wrong by no more than hearts differ from each other: some of them can be told.  They do not
+#: belong to `ALL`.
+SLIGHT = tuple(
+    Distortion(f"voxel size, {name}", f"{factor} of the true size", _spacing(*sides), always_wrong=True)
+    for name, where in (
+        ("one axis by a quarter", ((1, 0, 0), (0, 1, 0), (0, 0, 1))),
+        ("all by a quarter", ((1, 1, 1),)),
+    )
+    for factor in (1.25, 0.8)
+    for axes in where
+    for sides in [[factor if is_wrong else 1.0 for is_wrong in axes]]
+)
+
 #: Something else than one heart.
 CONTENTS = (
     Distortion("two hearts", "side by side", _twice(2)),
@@ -245,4 +266,4 @@ ORIENTATIONS = (
     Distortion("orientation", "turned by 90° in the slice", _both(_quarter_turn)),
 )
 
-ALL = (UNDISTORTED, *QUALITY, *FIELD_OF_VIEW, *OFFSETS, *SPACINGS, *CONTENTS, *ORIENTATIONS)
+ALL = (UNDISTORTED, *QUALITY, *FIELD_OF_VIEW, *OFFSETS, *SPACINGS, *AXES, *CONTENTS, *ORIENTATIONS)

@@ -7,7 +7,7 @@ if the volume is refused, if it has a warning of its own, or if the result as a 
     python -m Testing.trust.doubts [--hearts 6] [--json FILE]
 
 prints the table of more hearts than `python -m Testing.trust` tries, and what nothing was said of.  ``--json`` writes
-the file after each heart; what stands in it already is not tried again.
+the file after each heart; what stands in it already, found with the same weights, is not tried again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,14 +26,13 @@ import SimpleITK as sitk
 
 import mkd_core
 from mkd_core.errors import BundleError, MKDError
-from mkd_core.io.atomic import write_text
 from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle, save_bundle
 from mkd_core.structures import BY_KEY, STRUCTURES
 from mkd_core.synthesis import synthesize
 from Testing.benchmarks.accuracy import data_folder, dice
 from Testing.trust import distortions
 from Testing.trust.distortions import UNDISTORTED, Distortion
-from Testing.trust.outcome import Outcome
+from Testing.trust.outcome import Outcome, store, stored
 
 _GROUP = "doubtful results"
 
@@ -45,11 +43,19 @@ _WRONG_DICE, _WRONG_ML = 0.8, 5.0
 #: and of the good ones that get a warning.
 _MOST_SILENT, _MOST_SILENT_OF_ONE, _MOST_FALSE = 0.01, 0.2, 0.05
 
+#: The same share of volumes whose voxel size is wrong by no more than hearts differ from each other.
+_MOST_SILENT_IF_SLIGHT = 0.8
+
 #: Hearts that are rendered as CT and as MR and distorted in every way.
 _HEARTS = 1
 
 #: Appearances that nothing else uses.
 _FIRST_SEED = 830_000
+
+_EVERYTHING = (*distortions.ALL, *distortions.SLIGHT)
+
+#: Groups that are counted apart: their numbers are wrong by no more than hearts differ from each other.
+_SLIGHT = {one.group for one in distortions.SLIGHT}
 
 #: Classes that a conversion of weights can swap.
 _SWAPS = (("LV", "RV"), ("LA", "RA"), ("AA", "PA"), ("LV", "Myo"))
@@ -157,7 +163,7 @@ def volumes(
 def tallies(hearts: int, modalities: Sequence[str] = ("CT", "MR"), *, quick: bool = False) -> dict[str, Tally]:
     """Wrong and warned structures of every group of distortions."""
     firsts = {one.group: one for one in reversed(distortions.ALL)}
-    some = list(firsts.values()) if quick else distortions.ALL
+    some = list(firsts.values()) if quick else _EVERYTHING
     return together(
         tally_of(*render(), modality, number, some)
         for number, (_, modality, render) in enumerate(volumes(hearts, modalities))
@@ -165,11 +171,11 @@ def tallies(hearts: int, modalities: Sequence[str] = ("CT", "MR"), *, quick: boo
 
 
 def tally_of(
-    image: sitk.Image, truth: sitk.Image, modality: str, seed: int, some: Sequence[Distortion] = distortions.ALL
+    image: sitk.Image, truth: sitk.Image, modality: str, seed: int, some: Sequence[Distortion] = _EVERYTHING
 ) -> dict[str, Tally]:
     """Wrong and warned structures of every group of distortions of one volume."""
     bundle = load_bundle(default_bundle_path())
-    found = {one.group: Tally() for one in distortions.ALL}
+    found = {one.group: Tally() for one in some}
     for distortion in some:
         if modality in distortion.modalities:
             found[distortion.group] += _distorted(bundle, image, truth, modality, distortion, seed)
@@ -178,9 +184,10 @@ def tally_of(
 
 def together(volumes: Iterable[Mapping[str, Tally]]) -> dict[str, Tally]:
     """The tallies of several volumes in one."""
-    found = {one.group: Tally() for one in distortions.ALL}
+    found: dict[str, Tally] = {}
     for tallies_of_one in volumes:
         for group, tally in tallies_of_one.items():
+            found.setdefault(group, Tally())
             found[group] += tally
     return found
 
@@ -196,20 +203,23 @@ def _distorted(
 
 def table(found: Mapping[str, Tally]) -> list[str]:
     """Lines of the table that is printed."""
-    lines = ["", f"{'':<22}{'wrong':>8}{'warned':>8}{'silent':>8}{'good':>8}{'flagged':>9}"]
-    return [*lines, *(_line(group, tally) for group, tally in found.items()), _line("all", sum_of(found))]
+    lines = ["", f"{'':<34}{'wrong':>8}{'warned':>8}{'silent':>8}{'good':>8}{'flagged':>9}"]
+    lines += [_line(group, tally) for group, tally in found.items() if group not in _SLIGHT]
+    lines.append(_line("all", sum_of(found)))
+    return lines + [_line(group, tally) for group, tally in found.items() if group in _SLIGHT]
 
 
 def sum_of(found: Mapping[str, Tally]) -> Tally:
-    """Of all groups of distortions."""
+    """Of all groups of distortions but the slight ones."""
     total = Tally()
-    for tally in found.values():
-        total += tally
+    for group, tally in found.items():
+        if group not in _SLIGHT:
+            total += tally
     return total
 
 
 def _line(name: str, tally: Tally) -> str:
-    return f"{name:<22}{tally.wrong:>8}{tally.warned:>8}{tally.silent:>8}{tally.good:>8}{tally.flagged:>9}"
+    return f"{name:<34}{tally.wrong:>8}{tally.warned:>8}{tally.silent:>8}{tally.good:>8}{tally.flagged:>9}"
 
 
 def outcomes(*, quick: bool) -> Iterator[Outcome]:
@@ -218,9 +228,8 @@ def outcomes(*, quick: bool) -> Iterator[Outcome]:
     print(*table(found), sep="\n", flush=True)
     total = sum_of(found)
     for group, tally in found.items():
-        note = (
-            "" if tally.silent <= _MOST_SILENT_OF_ONE * max(10, tally.wrong) else f"nothing was said of {tally.silent}"
-        )
+        most = _MOST_SILENT_IF_SLIGHT if group in _SLIGHT else _MOST_SILENT_OF_ONE
+        note = "" if tally.silent <= most * max(10, tally.wrong) else f"nothing was said of {tally.silent}"
         yield Outcome(_GROUP, f"{group}: wrong structures", not note, max(1, tally.wrong), note=note)
     is_rare = total.silent <= _MOST_SILENT * max(100, total.wrong)
     note = f"{total.silent} of {total.wrong} without a warning"
@@ -245,21 +254,16 @@ def main() -> int:
     parser.add_argument("--hearts", type=int, default=6, help="hearts, each rendered as CT and as MR")
     parser.add_argument("--json", type=Path, help="written after each heart, and read if it is there")
     chosen = parser.parse_args()
-    known: dict[str, dict[str, Tally]] = {}
-    if chosen.json is not None and chosen.json.exists():
-        stored = json.loads(chosen.json.read_text(encoding="utf-8"))["volumes"]
-        known = {name: {group: Tally(**tally) for group, tally in rows.items()} for name, rows in stored.items()}
+    known = {
+        name: {group: Tally(**tally) for group, tally in rows.items()} for name, rows in stored(chosen.json).items()
+    }
     for number, (name, modality, render) in enumerate(volumes(chosen.hearts)):
         if name not in known:
             known[name] = tally_of(*render(), modality, number)
             print(_line(name, sum_of(known[name])), flush=True)
-        if chosen.json is not None:
-            rows = {
-                name: {group: dataclasses.asdict(one) for group, one in each.items()} for name, each in known.items()
-            }
-            total = dataclasses.asdict(sum_of(together(known.values())))
-            content = {"command": "python -m Testing.trust.doubts", "all": total, "volumes": rows}
-            write_text(chosen.json, json.dumps(content, indent=1) + "\n")
+        rows = {name: {group: dataclasses.asdict(one) for group, one in each.items()} for name, each in known.items()}
+        total = dataclasses.asdict(sum_of(together(known.values())))
+        store(chosen.json, "python -m Testing.trust.doubts", rows, all=total)
     found = together(known.values())
     print(*table(found), "", *(one for tally in found.values() for one in tally.unsaid), sep="\n")
     return 0

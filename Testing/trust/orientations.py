@@ -5,8 +5,8 @@
 The array is turned or mirrored and the header stays plain, so that what is called left, back and head is not.  The
 structures found are compared with where they are: a structure is wrong if it overlaps the true one by less than half
 (Dice).  Wrong structures must come with a warning, on themselves or on the whole, or not at all.  The mistake is to be
-told, the right orientation to be left in peace.  ``--json`` writes the file after each volume; what stands in it
-already is not tried again.
+told, the right orientation to be left in peace.  ``--json`` writes the file after each orientation; what stands in it
+already, found with the same weights, is not tried again.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import argparse
 import dataclasses
 import functools
 import itertools
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +25,11 @@ import SimpleITK as sitk
 
 import mkd_core
 from mkd_core.errors import NoHeartError
-from mkd_core.io.atomic import write_text
 from mkd_core.measure.messages import describe
 from mkd_core.protocol import findings
 from mkd_core.structures import STRUCTURES
 from Testing.benchmarks.accuracy import data_folder, dice
-from Testing.trust.outcome import Outcome
+from Testing.trust.outcome import Outcome, store, stored
 
 _GROUP = "orientations"
 
@@ -69,18 +67,22 @@ class Tally:
     """What became of the structures of one volume in all its orientations.
 
     Attributes:
+        tried: how many of the orientations.
         refused, told, untold: turned volumes that were refused, shown with a warning about the orientation, and shown
             without one.
         wrong: wrong structures that were shown; of these, ``silent`` have no warning on themselves or on the whole.
         false_alarm: the right orientation was doubted.
+        unsaid: which wrong structures have no warning.
     """
 
+    tried: int = 0
     refused: int = 0
     told: int = 0
     untold: int = 0
     wrong: int = 0
     silent: int = 0
     false_alarm: bool = False
+    unsaid: list[str] = field(default_factory=list)
 
 
 def turned(image: sitk.Image, axes: Sequence[int], signs: Sequence[int]) -> sitk.Image:
@@ -92,32 +94,42 @@ def turned(image: sitk.Image, axes: Sequence[int], signs: Sequence[int]) -> sitk
     return result
 
 
-def examine(known: Known, orientations: Sequence[tuple], report=lambda line: None) -> Tally:
-    """Segment a volume in some orientations."""
-    tally = Tally()
+def examine(
+    known: Known, tally: Tally, orientations: Sequence[tuple], done: Callable[[Tally], None] = lambda tally: None
+) -> None:
+    """Segment a volume in some orientations.
+
+    Args:
+        known: the volume.
+        tally: to which is added.
+        orientations: of which the first ones were tried if the tally says so.
+        done: called with the tally after each.
+    """
     options = mkd_core.SegmentationOptions(device="cpu", precision="float32", threads=1)
-    for axes, signs in orientations:
+    for axes, signs in orientations[tally.tried :]:
+        tally.tried += 1
         try:
             result = mkd_core.segment(turned(known.image, axes, signs), modality=known.modality, options=options)
-        except NoHeartError as error:
+        except NoHeartError:
             tally.refused += (axes, signs) != RIGHT
-            report(f"  {axes} {signs} refused: {error.message}")
+            done(tally)
             continue
         on_whole = [describe(finding) for finding in findings(result.report["warnings"])]
         told = any("orientation" in sentence for sentence in on_whole)
         truth = sitk.GetArrayFromImage(turned(known.truth, axes, signs))
         found = sitk.GetArrayFromImage(result.labels)
         wrong = [one.key for one in STRUCTURES if dice(found == one.label, truth == one.label) < _RIGHT_DICE]
-        silent = [key for key in wrong if not on_whole and not result.report["structures"][key]["warnings"]]
-        report(f"  {axes} {signs} {'told' if told else 'NOT TOLD'}: wrong {wrong}, silent {silent}")
         if (axes, signs) == RIGHT:
             tally.false_alarm = told
-            continue
-        tally.told += told
-        tally.untold += not told
-        tally.wrong += len(wrong)
-        tally.silent += len(silent)
-    return tally
+        else:
+            tally.told += told
+            tally.untold += not told
+            tally.wrong += len(wrong)
+            warned = result.report["structures"]
+            silent = [key for key in wrong if not on_whole and not warned[key]["warnings"]]
+            tally.silent += len(silent)
+            tally.unsaid += [f"{axes} {signs}: {key}" for key in silent]
+        done(tally)
 
 
 def rendered(seed: int, modality: str, spacing: float) -> Known:
@@ -159,7 +171,8 @@ def outcomes(*, quick: bool) -> Iterator[Outcome]:
     real_ones = {name: make for name, make in found.items() if name.startswith("real")}
     orientations = QUICK if quick else THIRD
     for name, make in (real_ones or found).items():
-        tally = examine(make(), orientations)
+        tally = Tally()
+        examine(make(), tally, orientations)
         notes = []
         if tally.silent > _MOST_SILENT * tally.wrong:
             notes.append(f"{tally.silent} of {tally.wrong} wrong structures without a warning")
@@ -172,32 +185,28 @@ def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m Testing.trust.orientations", description=__doc__)
     parser.add_argument("--volumes", nargs="+", help="only volumes whose name holds one of these words")
-    parser.add_argument("--json", type=Path, help="written after each volume, and read if it is there")
-    parser.add_argument("--verbose", action="store_true", help="a line for each orientation")
+    parser.add_argument("--json", type=Path, help="written after each orientation, and read if it is there")
     chosen = parser.parse_args()
-    known: dict[str, Tally] = {}
-    if chosen.json is not None and chosen.json.exists():
-        stored = json.loads(chosen.json.read_text(encoding="utf-8"))["volumes"]
-        known = {name: Tally(**tally) for name, tally in stored.items()}
+    known = {name: Tally(**tally) for name, tally in stored(chosen.json).items()}
     print(f"{'':<20}{'refused':>9}{'told':>7}{'not told':>10}{'wrong':>8}{'silent':>8}  right orientation")
     for name, make in volumes(quick=False).items():
         if chosen.volumes and not any(word in name for word in chosen.volumes):
             continue
-        if name not in known:
-            volume = make()
-            known[name] = examine(
-                volume, ORIENTATIONS, lambda line: print(line, flush=True) if chosen.verbose else None
-            )
-        tally = known[name]
+        tally = known.setdefault(name, Tally())
+
+        def keep(_: Tally) -> None:
+            rows = {name: dataclasses.asdict(one) for name, one in known.items()}
+            store(chosen.json, "python -m Testing.trust.orientations", rows)
+
+        if tally.tried < len(ORIENTATIONS):
+            examine(make(), tally, ORIENTATIONS, keep)
         print(
             f"{name:<20}{tally.refused:>9}{tally.told:>7}{tally.untold:>10}{tally.wrong:>8}{tally.silent:>8}"
             f"  {'doubted' if tally.false_alarm else 'not doubted'}",
+            *tally.unsaid,
+            sep="\n  ",
             flush=True,
         )
-        if chosen.json is not None:
-            rows = {name: dataclasses.asdict(one) for name, one in known.items()}
-            content = {"command": "python -m Testing.trust.orientations", "volumes": rows}
-            write_text(chosen.json, json.dumps(content, indent=1) + "\n")
     return 0
 
 

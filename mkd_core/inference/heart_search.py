@@ -20,6 +20,7 @@ from mkd_core.inference.clock import Clock
 from mkd_core.inference.geometry import Grid, OrientedVolume, open_faces
 from mkd_core.inference.localisation import (
     SHORT_AXIS,
+    STACK_DIRECTIONS,
     TURNED_SHORT_AXIS,
     Localisation,
     OrientationSearch,
@@ -35,9 +36,6 @@ from mkd_core.measure.messages import finding, refusal
 from mkd_core.measure.orientation import (
     ALL_DIRECTIONS,
     AS_GIVEN,
-    SHORT_AXIS_STACK,
-    STACKS,
-    TURNED_STACK,
     directions,
     frame_findings,
     orientation_findings,
@@ -54,6 +52,10 @@ if TYPE_CHECKING:
 
 #: A frame that is recognised so much better or worse than the first one of its sequence may lie otherwise.
 _FRAME_DIFFERS = 0.1
+
+#: In a drawn box, other directions than those of the first frame speak against these where the segmentors agree on so
+#: many times as much of a heart.
+_MORE_AGREED = 1.1
 
 #: The segmentors are asked about so many directions of a stack.
 _MOST_CONFIRMED = 2
@@ -201,30 +203,53 @@ def _in_short_axis(given: Heart | None, run: Run, looks: list[Localisation]) -> 
         None where the heart is not recognised better so, or the segmentors do not confirm it.
     """
     recognition = given.seen.recognition if given is not None and given.seen is not None else 0.0
-    first = run.first_orientation
-    enough = heart_evidence.RECOGNISED if first is None else 0.0  # a frame may be darker than the first one was
-    is_sure = given is not None and given.is_confirmed and recognition >= enough and first not in STACKS
-    if is_sure or not may_be_short_axis(run.volume, run.modality):
+    if not may_be_short_axis(run.volume, run.modality):
         return None
-    least = heart_evidence.LEAST_IN_SHORT_AXIS
-    if first not in STACKS:
-        least = max(least, recognition + heart_evidence.MORE_THAN_GIVEN)
-    for stack in (TURNED_STACK, SHORT_AXIS_STACK) if first == TURNED_STACK else (SHORT_AXIS_STACK, TURNED_STACK):
-        if stack == SHORT_AXIS_STACK:
-            heart = _confirmed_in(SHORT_AXIS, run, looks, least)
-        elif given is not None and given.is_confirmed and first != TURNED_STACK:
-            heart = None  # of so many ways, one is often recognised better than a coarse stack as it is
-        else:
-            least_if_turned = max(least, heart_evidence.LEAST_IF_TURNED)
-            margin = heart_evidence.MORE_THAN_MIRRORED_IF_TURNED
-            heart = _confirmed_in(TURNED_SHORT_AXIS, run, looks, least_if_turned, margin)
+    is_carried = run.first_orientation in STACK_DIRECTIONS
+    if is_carried:
+        heart = _in_directions_of_first_frame(run, looks)
         if heart is not None:
-            return _in_lost_directions(heart, stack)
-    return None
+            return heart
+    is_first = run.first_orientation is None or is_carried
+    enough = heart_evidence.RECOGNISED if is_first else 0.0  # a frame may be darker than the first one was
+    is_confirmed = given is not None and given.is_confirmed
+    if is_confirmed and recognition >= enough:
+        return None
+    least = max(heart_evidence.LEAST_IN_SHORT_AXIS, recognition + heart_evidence.MORE_THAN_GIVEN)
+    heart = _confirmed_in(SHORT_AXIS, run, looks, least)
+    if (
+        heart is None and not is_confirmed
+    ):  # of so many ways, one is often recognised better than a coarse stack as it is
+        least = max(least, heart_evidence.LEAST_IF_TURNED)
+        heart = _confirmed_in(TURNED_SHORT_AXIS, run, looks, least, heart_evidence.MORE_THAN_MIRRORED_IF_TURNED)
+    return heart
+
+
+def _in_directions_of_first_frame(run: Run, looks: list[Localisation]) -> Heart | None:
+    """The heart of a frame with the directions in which that of the first frame was found, so that all frames have the
+    same; doubted where it is recognised better with others.
+
+    Returns:
+        None where the segmentors do not confirm it.
+    """
+    assert run.first_orientation is not None
+    heart = _confirmed_in([run.first_orientation], run, looks, heart_evidence.LEAST_IN_SHORT_AXIS)
+    if heart is None or heart.seen is None:
+        return None
+    others = {}
+    for name in SHORT_AXIS if run.first_orientation in SHORT_AXIS else TURNED_SHORT_AXIS:
+        if name != run.first_orientation:
+            volume = OrientedVolume(run.volume.image, STACK_DIRECTIONS[name])
+            others[name] = localise(volume, run.bundle, heart.seen.rule, run.executor, run.clock.poll).recognition
+    best = max(others, key=lambda name: others[name])
+    if others[best] <= heart.seen.recognition + heart_evidence.MORE_THAN_FIRST_FRAME:
+        return heart
+    doubt = finding("frame_contradicts", directions=best, first=run.first_orientation)
+    return dataclasses.replace(heart, doubts=(*heart.doubts, doubt))
 
 
 def _confirmed_in(
-    directions: Sequence[np.ndarray],
+    names: Sequence[str],
     run: Run,
     looks: list[Localisation],
     least: float,
@@ -233,66 +258,88 @@ def _confirmed_in(
     """The heart that the segmentors confirm with other directions of the volume.
 
     Args:
-        directions: matrices, LPS.
+        names: of the directions, see `STACK_DIRECTIONS`.
         run: under way.
         looks: to which those of the localiser are added.
         least: recognition from which on the segmentors are asked, at most for the two best with each range of
             intensities.
         more_than_mirrored: by so much the heart must be recognised better than its mirror image; None asks for nothing.
     """
-    turned = [dataclasses.replace(run, volume=OrientedVolume(run.volume.image, axes)) for axes in directions]
+    turned = {
+        name: dataclasses.replace(run, volume=OrientedVolume(run.volume.image, STACK_DIRECTIONS[name]))
+        for name in names
+    }
     for rule in intensity_rules(run.bundle.normalisation(run.modality)):
         run.clock.enter("localise", "Looking for the heart")
-        found = [(localise(one.volume, run.bundle, rule, run.executor, run.clock.poll), one) for one in turned]
-        looks += [seen for seen, _ in found]
-        for seen, one in sorted(found, key=lambda look: -look[0].recognition)[:_MOST_CONFIRMED]:
+        seen_in = {
+            name: localise(one.volume, run.bundle, rule, run.executor, run.clock.poll) for name, one in turned.items()
+        }
+        looks += seen_in.values()
+        for name in sorted(names, key=lambda one: -seen_in[one].recognition)[:_MOST_CONFIRMED]:
+            seen = seen_in[name]
             if seen.recognition < least:
                 break
             if more_than_mirrored is not None:
                 search = OrientationSearch(seen, run.bundle, run.executor, run.clock.poll)
                 if seen.recognition - search.mirrored < more_than_mirrored:
                     continue
-            heart = run.segment_box(seen.box(run.bundle.margin, run.bundle.min_heart_ml), seen, rule, one)
+            corners = seen.box(run.bundle.margin, run.bundle.min_heart_ml)
+            heart = run.segment_box(corners, seen, rule, turned[name])
             if heart.is_confirmed:
-                return heart
+                return _in_lost_directions(heart, name)
     return None
 
 
-def _in_lost_directions(heart: Heart, stack: str) -> Heart:
-    """A heart in a stack that lost its directions, one of `STACKS`, with what there is to say of it."""
+def _in_lost_directions(heart: Heart, name: str) -> Heart:
+    """A heart in a stack that lost its directions, with what there is to say of it; ``name`` is that of those it was
+    found in.
+    """
     assert heart.seen is not None
     evidence: dict[str, float | str] = {
         "verdict": heart_evidence.Verdict.CONFIRMED.value,
         "recognition": round(heart.seen.recognition, 4),
         "joint_agreement": round(float(heart.agreement), 4),
-        "orientation": stack,
+        "orientation": name,
     }
-    code = "short_axis" if stack == SHORT_AXIS_STACK else "short_axis_turned"
+    code = "short_axis" if name in SHORT_AXIS else "short_axis_turned"
     doubts = [finding(code), *plausibility.second_heart_findings(heart.seen.second_ml)]
     return dataclasses.replace(heart, doubts=tuple(doubts), evidence=evidence)
 
 
 def _better_in_short_axis(drawn: Heart, run: Run) -> Heart:
     """What is in a drawn box, or the same with the volume taken for a stack of short-axis slices where the segmentors
-    agree on more of a heart so.
+    agree on more of a heart so; a frame has the directions of the first one, and is doubted where they agree on more
+    with others.
 
     Args:
         drawn: with the directions that the volume has.
         run: under way.
     """
     assert run.options.box_mm is not None
-    best = drawn
-    if best.is_confirmed or not may_be_short_axis(run.volume, run.modality):
-        return best
-    for axes in SHORT_AXIS:
-        turned = dataclasses.replace(run, volume=OrientedVolume(run.volume.image, axes))
-        for rule in intensity_rules(run.bundle.normalisation(run.modality)):
-            heart = run.segment_box(box_from_bounds(run.options.box_mm, turned.volume), None, rule, turned)
-            if heart.agreement * heart.agreed_ml.sum() > best.agreement * best.agreed_ml.sum():
-                best = heart
-    if best is drawn:
-        return best
-    return dataclasses.replace(best, doubts=(finding("short_axis_in_box"),), evidence={"orientation": SHORT_AXIS_STACK})
+    hearts = {AS_GIVEN: dataclasses.replace(drawn, evidence={"orientation": AS_GIVEN})}
+    first = run.first_orientation
+    is_settled = first == AS_GIVEN or (drawn.is_confirmed and first not in STACK_DIRECTIONS)
+    for name in SHORT_AXIS if not is_settled and may_be_short_axis(run.volume, run.modality) else ():
+        turned = dataclasses.replace(run, volume=OrientedVolume(run.volume.image, STACK_DIRECTIONS[name]))
+        corners = box_from_bounds(run.options.box_mm, turned.volume)
+        rules = intensity_rules(run.bundle.normalisation(run.modality))
+        best = max((run.segment_box(corners, None, rule, turned) for rule in rules), key=_agreed)
+        evidence: dict[str, float | str] = {"orientation": name}
+        hearts[name] = dataclasses.replace(best, doubts=(finding("short_axis_in_box"),), evidence=evidence)
+    better = max(hearts, key=lambda name: _agreed(hearts[name]))
+    if first not in hearts:
+        return hearts[better]
+    heart, doubt = hearts[first], finding("frame_contradicts", directions=better, first=first)
+    if _agreed(hearts[better]) <= _MORE_AGREED * _agreed(heart):
+        return heart
+    if heart.volumes_ml.sum() == 0:
+        heart, (doubt,) = hearts[better], frame_findings(better, first)
+    return dataclasses.replace(heart, doubts=(*heart.doubts, doubt))
+
+
+def _agreed(heart: Heart) -> float:
+    """On how much of a heart the segmentors agree, and how well."""
+    return float(heart.agreement * heart.agreed_ml.sum())
 
 
 def _judged(heart: Heart, seen: Localisation, looks: Sequence[Localisation], run: Run) -> Heart:

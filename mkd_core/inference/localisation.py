@@ -92,31 +92,39 @@ ORIENTATIONS = tuple(
 )
 
 
-def _short_axis_directions() -> tuple[np.ndarray, np.ndarray]:
+#: What a stack of short-axis slices is called: where its columns, rows and slices are counted to, and what stands for
+#: the other way.
+_ACROSS, _DOWN, _THROUGH = ("lateral", "septal"), ("inferior", "anterior"), ("apical", "basal")
+
+
+def _short_axis_directions() -> dict[str, np.ndarray]:
+    """All directions of short-axis stacks by their names, the two usual ones first."""
     towards_apex = np.array([0.62, -0.60, -0.50])  # of a usual heart; to the left, the front and the feet
     to_lateral_wall = np.array([0.70, 0.65, -0.25])
-    columns = towards_apex / np.linalg.norm(towards_apex)
-    rows = to_lateral_wall - (to_lateral_wall @ columns) * columns
-    rows /= np.linalg.norm(rows)
-    base_first = np.stack([rows, np.cross(rows, columns), columns], axis=1)
-    return base_first, base_first @ np.diag((1.0, 1.0, -1.0))
+    slices = towards_apex / np.linalg.norm(towards_apex)
+    across = to_lateral_wall - (to_lateral_wall @ slices) * slices
+    across /= np.linalg.norm(across)
+    down = np.cross(across, slices)
+    found = {}
+    for is_exchanged, x, y, z in itertools.product((False, True), (1, -1), (1, -1), (1, -1)):
+        within = [(_ACROSS[x < 0], x * across), (_DOWN[y < 0], y * down)]
+        if is_exchanged:
+            within.reverse()
+        names, axes = zip(*within, (_THROUGH[z < 0], z * slices))
+        found[f"short axis ({', '.join(names)})"] = np.stack(axes, axis=1)
+    return found
 
 
-#: Direction matrices (LPS) of a stack in the standard short-axis plane (septum on the left of each image, anterior wall
-#: at its top), base first and apex first.  Kramer et al., "Standardized cardiovascular magnetic resonance imaging (CMR)
-#: protocols: 2020 update", J Cardiovasc Magn Reson 22:17, show the plane.
-SHORT_AXIS = _short_axis_directions()
+#: Direction matrices (LPS) of stacks of short-axis slices, by their names.
+STACK_DIRECTIONS = _short_axis_directions()
 
-
-def _turned_within_slices(directions: np.ndarray) -> list[np.ndarray]:
-    """The seven other ways in which the rows and columns of the slices can be exchanged and reversed."""
-    exchanged = directions[:, [1, 0, 2]]
-    signs = [np.diag((x, y, 1.0)) for x, y in itertools.product((1.0, -1.0), repeat=2)]
-    return [*(directions @ sign for sign in signs[1:]), *(exchanged @ sign for sign in signs)]
-
+#: Those in the standard short-axis plane (septum on the left of each image, anterior wall at its top), base first and
+#: apex first.  Kramer et al., "Standardized cardiovascular magnetic resonance imaging (CMR) protocols: 2020 update", J
+#: Cardiovasc Magn Reson 22:17, show the plane.
+SHORT_AXIS = tuple(STACK_DIRECTIONS)[:2]
 
 #: The same stacks with rows and columns exchanged or reversed, as formats without directions exchange them.
-TURNED_SHORT_AXIS = tuple(turned for standard in SHORT_AXIS for turned in _turned_within_slices(standard))
+TURNED_SHORT_AXIS = tuple(STACK_DIRECTIONS)[2:]
 
 #: A volume whose slices are so much thicker than their pixels, mm and times, may be a short-axis stack.
 _STACK_MM, _STACK_TIMES = 4.0, 2.0

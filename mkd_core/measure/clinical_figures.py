@@ -27,7 +27,18 @@ _NOT_TRUSTED = frozenset(
 )
 
 #: Findings about the heart as a whole with which lengths and orientations mean nothing.
-_WRONG_HEART = frozenset({"mirrored", "turned", "heart_volume", "stretched", "proportions", "coarse_outlines"})
+_WRONG_HEART = frozenset(
+    {
+        "mirrored",
+        "turned",
+        "heart_volume",
+        "stretched",
+        "stretched_x",
+        "stretched_y",
+        "stretched_z",
+        "coarse_outlines",
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,10 @@ _MANY_STRUCTURES = 5
 LEAST_IN_SHORT_AXIS = 0.4
 MORE_THAN_GIVEN = 0.08
 
+#: A frame has the directions of the first frame of its sequence; the heart must be recognised better by so much with
+#: others for these to be doubted.
+MORE_THAN_FIRST_FRAME = 0.05
+
 #: Slices whose rows and columns run another way than short-axis slices are shown must be recognised so well, and by so
 #: much better than their mirror image: of fourteen ways, one looks like a heart in many a lump.
 LEAST_IF_TURNED = 0.6

@@ -880,6 +880,11 @@ MESSAGES: Mapping[str, Message] = {
     "thick": Message(
         "amber", _("The slices are {mm:.1f} mm thick: thin walls are blurred and volumes are less exact.")
     ),
+    "oblong": Message(
+        "amber",
+        _("The voxels have three different sides, {size} mm: the pixels of nearly all scanners are square."),
+        _("Check the voxel size; volumes in ml depend on it."),
+    ),
     "non_linear_transform": Message(
         "amber",
         _(
@@ -992,6 +997,14 @@ MESSAGES: Mapping[str, Message] = {
         ),
         _("Compare the frames before you use figures of the beat."),
     ),
+    "frame_contradicts": Message(
+        "amber",
+        _(
+            "This frame was segmented with the directions of the first frame, {first}, but its heart is recognised "
+            "better with {directions}: perhaps they do not lie alike."
+        ),
+        _("Compare the frames before you use figures of the beat."),
+    ),
     "short_axis": Message(
         "amber",
         _(
@@ -1071,15 +1084,25 @@ MESSAGES: Mapping[str, Message] = {
         _("The {first} and the {second} do not touch, as they do at a valve."),
         _("Check whether this is a heart, and its orientation."),
     ),
-    "proportions": Message(
-        "red",
-        _("The heart is {ratio:.2f} times as high as it is wide and deep (usual: {low:.2f} to {high:.2f})."),
+    "stretched_z": Message(
+        "amber",
+        _("By the shape of its chambers the heart is {ratio:.2f} times as high as it should be."),
         _("Check the distance of the slices, and the orientation."),
     ),
-    "breadth": Message(
+    "stretched_y": Message(
         "amber",
-        _("The heart is {ratio:.2f} times as wide as it is deep (usual: {low:.2f} to {high:.2f})."),
+        _("By the shape of its chambers the heart is {ratio:.2f} times as deep, from front to back, as it should be."),
         _("Check the size of the voxels within the slices, and the orientation."),
+    ),
+    "stretched_x": Message(
+        "amber",
+        _("By the shape of its chambers the heart is {ratio:.2f} times as wide as it should be."),
+        _("Check the size of the voxels within the slices, and the orientation."),
+    ),
+    "ventricle_oval": Message(
+        "amber",
+        _("Across its own axis the left ventricle is {ratio:.2f} times as long as wide; it should be nearly round."),
+        _("Check the size of the pixels: width and height may not be those that the file states."),
     ),
     "stretched": Message(
         "red",
@@ -1098,7 +1121,10 @@ MESSAGES: Mapping[str, Message] = {
     ),
     "blurred": Message(
         "amber",
-        _("The sharpest edges of the heart are {mm:.0f} mm wide: the image is blurred, by motion or smoothing."),
+        _(
+            "The edge between blood and muscle of the left ventricle is {mm:.1f} mm wide: the image is blurred, by "
+            "motion or smoothing."
+        ),
         _("Check the outlines, above all of thin walls."),
     ),
     "noisy": Message(

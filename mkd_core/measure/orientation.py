@@ -9,13 +9,6 @@ from mkd_core.protocol import Finding
 #: Letters of both directions of the axes z, y, x of an upright array: where the index grows, where it falls.
 _LETTERS = (("S", "I"), ("P", "A"), ("L", "R"))
 
-#: Stands for the directions of a stack that was taken for short-axis slices.
-SHORT_AXIS_STACK = "short axis"
-
-#: The same with rows and columns exchanged or reversed, and both.
-TURNED_STACK = "short axis, turned"
-STACKS = (SHORT_AXIS_STACK, TURNED_STACK)
-
 
 def directions(orientation: Orientation) -> str:
     """What the directions L, P, S of a volume become in an orientation, such as "R P S" for the mirror image."""
@@ -45,7 +38,7 @@ def frame_findings(found: str, first: str | None) -> list[Finding]:
     """What to say of a frame whose orientation is not found to be that of the first frame of its sequence.
 
     Args:
-        found: directions in which the heart is recognised best, or one of `STACKS`.
+        found: directions in which the heart is recognised best, or those of a stack that lost its own.
         first: those of the first frame, None for a volume that is none of a sequence.
     """
     return [] if first in (None, found) else [finding("frame_differs", directions=found, first=first)]

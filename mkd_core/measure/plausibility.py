@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from mkd_core.measure.heart_stretch import PARTS, Stretch, oval_of, stretch_of
 from mkd_core.measure.messages import finding
-from mkd_core.protocol import Finding
+from mkd_core.protocol import Finding, Severity
 from mkd_core.structures import BY_KEY, CLASS_COUNT
 
 if TYPE_CHECKING:
@@ -39,14 +40,17 @@ _LEAST_PART_ML = 5.0
 #: muscle.  Whole hearts have 1.3 to 2.2 and 1.2 to 1.8; voxels said to be twice as long as they are give 2.5.
 _MOST_STRETCH, _MOST_VENTRICLE_STRETCH = 2.45, 2.1
 
-#: Height over width: standard deviation of the positions of all labelled voxels from feet to head over that across.
-#: Whole hearts have 1.0 to 1.5; slices said to be half as thick as they are give 0.5 to 0.7, one and a half times as
-#: thick 1.5 to 1.9.
-_PROPORTIONS = (0.85, 1.65)
+#: Logarithms of the factors by which a heart may seem higher than wide and deep, and wider than deep (see
+#: `mkd_core.measure.heart_stretch`), half axes of an ellipse.  Computer-made hearts have standard deviations of 0.055
+#: and 0.07, real ones reach 0.93 of this limit; an axis said to be 1.4 times as long as it is puts one at 1.2 to 1.35.
+_MOST_HIGHER, _MOST_WIDER = 0.25, 0.32
 
-#: Width over depth, the same way.  Whole hearts have 0.87 to 1.56; voxels said to be 1.4 times as wide as they are give
-#: 1.2 to 2.2, as deep 0.6 to 1.1: half of such mistakes are seen.
-_BREADTH = (0.8, 1.65)
+#: Beyond so many times this limit the numbers are wrong by far.
+_FAR_BEYOND = 1.5
+
+#: Across its own axis the left ventricle with its muscle is at most so many times as long as wide: experts' outlines of
+#: 149 people have 1.08 (median), one of them more than this.
+_MOST_OVAL = 1.3
 
 #: All seven structures together, ml.  A heart with its great vessels has 400 to 1100.
 _WHOLE_HEART_ML = (380.0, 1400.0)
@@ -68,10 +72,11 @@ _BODY_HU, _AIR_HU = -400.0, -930.0
 _BODY_MM = (210.0, 650.0)
 _HEART_SHARE = (0.18, 0.7)
 
-#: Width of the sharpest edges above which an image is blurred, mm.  On voxels of 2 mm good CT have 3.8 to 5.0 and good
-#: MR 4.7 to 6.7; smoothed by 5 mm (standard deviation) they have 5.5 to 8 and 10 to 12, and then muscle and vessels go
+#: Width of the edge between the left ventricle's blood and its muscle above which an image is blurred, mm: what the two
+#: differ by over the slope that a fifth of the edge exceeds.  Whole real hearts have 3.1 to 3.8, 65 computer-made ones
+#: 1.2 to 4.6; smoothed by 5 mm (standard deviation) they have 5.3 to 8.8, and then muscle and vessels go
 #: wrong though both segmentors agree.
-_WIDEST_EDGE_MM = {"CT": 5.4, "MR": 7.0}
+_WIDEST_EDGE_MM, _STEEPEST_PERCENT, _FEWEST_EDGE_VOXELS = 4.7, 80.0, 50
 
 #: Noise above which outlines may go wrong though both segmentors agree, as a share of what blood and muscle differ by.
 #: On voxels of 2 mm, 32 rendered hearts have 0.01 to 0.14 and 8 real ones 0.03 to 0.10.
@@ -103,9 +108,7 @@ class HeartShape:
         contacts_mm2: area of contact of two structures, by their keys as in `_NEIGHBOURS`.
         stretch: longest over shortest standard deviation of the positions of all labelled voxels.
         ventricle_stretch: the same of the left ventricle with its muscle; None without them.
-        proportions: standard deviation of the positions of all labelled voxels from feet to head over the geometric
-            mean of those from right to left and from front to back.
-        breadth: the one from right to left over the one from front to back.
+        factors: by what the heart seems stretched along the axes of the body; None where parts of it are missing.
         width_mm: extent of all structures from right to left.
         middle_mm: height of their middle in the local frame.
     """
@@ -114,8 +117,7 @@ class HeartShape:
     contacts_mm2: Mapping[tuple[str, str], float]
     stretch: float
     ventricle_stretch: float | None
-    proportions: float
-    breadth: float
+    factors: Stretch | None
     width_mm: float
     middle_mm: float
 
@@ -139,14 +141,12 @@ def heart_shape(labels: np.ndarray, spacing: float, start_z: float = 0.0) -> Hea
     lv, la, myo, aorta = (BY_KEY[key].label for key in ("LV", "LA", "Myo", "AA"))
     surface = faces[lv].sum() - faces[lv, la] - faces[lv, aorta]
     area = spacing**2
-    high, deep, wide = _spreads(heart > 0)
     return HeartShape(
         wall_fraction=float(faces[lv, myo] / surface) if surface > 0 else None,
         contacts_mm2={(a, b): float(faces[BY_KEY[a].label, BY_KEY[b].label] * area) for a, b in _NEIGHBOURS},
         stretch=_stretch(heart > 0) or 1.0,
         ventricle_stretch=_stretch((heart == lv) | (heart == myo)),
-        proportions=high / max(float(np.sqrt(deep * wide)), 1e-6),
-        breadth=wide / max(deep, 1e-6),
+        factors=stretch_of(heart, np.full(3, spacing)),
         width_mm=(box[0][2].stop - box[0][2].start) * spacing,
         middle_mm=start_z + 0.5 * (box[0][0].start + box[0][0].stop - 1) * spacing,
     )
@@ -198,7 +198,7 @@ def examine(
     labels, image, spacing = _on_cubic_voxels(labels, image, grid)
     shape = heart_shape(labels, spacing, float(grid.low[0]) + 0.5 * spacing)
     width = body_width_at(volume, shape.middle_mm) if shape is not None and modality == "CT" else None
-    found = heart_findings(measured, shape, modality, width) + blur_findings(image, labels, spacing, modality) + noise
+    found = heart_findings(measured, shape, modality, width) + blur_findings(image, labels, spacing) + noise
     return found, structure_findings(measured, modality)
 
 
@@ -212,27 +212,30 @@ def _on_cubic_voxels(labels: np.ndarray, image: np.ndarray, grid: Grid) -> tuple
     return labels, image, shortest
 
 
-def blur_findings(image: np.ndarray, labels: np.ndarray, spacing: float, modality: str) -> list[Finding]:
+def blur_findings(image: np.ndarray, labels: np.ndarray, spacing: float) -> list[Finding]:
     """A finding for a heart without sharp edges, as motion or smoothing leave it.
 
-    The width of the sharpest edges in and round the heart is the range of its intensities over their steepest slope.
+    The edge between the blood and the muscle of the left ventricle is as wide as what they differ by over its slope.
 
     Args:
         image: intensities in any units, ``(D, H, W)``.
         labels: ``(D, H, W)``.
         spacing: of both, mm.
-        modality: "CT" or "MR".
     """
-    box = ndimage.find_objects((labels > 0).astype(np.uint8))
+    heart = labels == BY_KEY["LV"].label, labels == BY_KEY["Myo"].label
+    box = ndimage.find_objects((heart[0] | heart[1]).astype(np.uint8))
     if not box or min(side.stop - side.start for side in box[0]) < 3:
         return []
     part = np.asarray(image[box[0]], np.float32)
-    heart = ndimage.binary_dilation(labels[box[0]] > 0, iterations=round(6.0 / spacing))
-    slope = np.sqrt(sum(np.gradient(part, spacing, axis=axis) ** 2 for axis in range(3)))[heart]
-    low, high = np.percentile(part[heart], (5, 95))
-    steepest = float(np.percentile(slope, 98))
-    width = float(high - low) / steepest if steepest > 0 else 0.0
-    return [finding("blurred", mm=width)] if width > _WIDEST_EDGE_MM[modality] else []
+    blood, muscle = (mask[box[0]] for mask in heart)
+    edge = ndimage.binary_dilation(blood) & ndimage.binary_dilation(muscle)
+    if np.count_nonzero(edge) < _FEWEST_EDGE_VOXELS:
+        return []
+    contrast = abs(float(np.median(part[blood])) - float(np.median(part[muscle])))
+    slope = np.sqrt(sum(np.gradient(part, spacing, axis=axis) ** 2 for axis in range(3)))[edge]
+    steepest = float(np.percentile(slope, _STEEPEST_PERCENT))
+    width = contrast / steepest if steepest > 0 else 0.0
+    return [finding("blurred", mm=width)] if width > _WIDEST_EDGE_MM else []
 
 
 def noise_findings(image: np.ndarray, labels: np.ndarray) -> list[Finding]:
@@ -257,17 +260,6 @@ def noise_findings(image: np.ndarray, labels: np.ndarray) -> list[Finding]:
     contrast = abs(float(np.median(ventricle)) - float(np.median(muscle)))
     ratio = min(noise / contrast, 10.0) if contrast > 0 else 10.0 * (noise > 0)
     return [finding("noisy", ratio=ratio)] if ratio > _MOST_NOISE else []
-
-
-def _spreads(mask: np.ndarray) -> list[float]:
-    """Standard deviation of the positions of a mask's voxels along each axis."""
-    spreads = []
-    for axis in range(3):
-        counts = mask.sum(axis=tuple(other for other in range(3) if other != axis))
-        places = np.arange(len(counts))
-        middle = np.average(places, weights=counts)
-        spreads.append(float(np.sqrt(np.average((places - middle) ** 2, weights=counts))))
-    return spreads
 
 
 def structure_findings(measured: Mapping[str, Measurement], modality: str) -> dict[str, list[Finding]]:
@@ -388,17 +380,38 @@ def _shape_findings(measured: Mapping[str, Measurement], shape: HeartShape) -> l
     for (a, b), contact in shape.contacts_mm2.items():
         if contact < _LEAST_CONTACT_MM2 and all(_is_whole(measured.get(key)) for key in (a, b)):
             findings.append(finding("apart", first=a, second=b))
-    low, high = _PROPORTIONS
-    is_cut = any(measurement.touches_border for measurement in measured.values())
-    if not is_cut and not low <= shape.proportions <= high:
-        findings.append(finding("proportions", ratio=shape.proportions, low=low, high=high))
-    low, high = _BREADTH
-    if not is_cut and not low <= shape.breadth <= high:
-        findings.append(finding("breadth", ratio=shape.breadth, low=low, high=high))
+    is_cut = any(measured[key].touches_border for key in PARTS if key in measured)
+    if shape.factors is not None and not is_cut:
+        findings += stretch_findings(shape.factors)
     ventricle = shape.ventricle_stretch
     if shape.stretch > _MOST_STRETCH or (ventricle is not None and ventricle > _MOST_VENTRICLE_STRETCH):
         findings.append(finding("stretched", ratio=max(shape.stretch, ventricle or 0.0)))
     return findings
+
+
+def stretch_findings(stretch: Stretch) -> list[Finding]:
+    """A finding for a heart that seems stretched more than hearts differ from each other."""
+    beyond = float(np.hypot(stretch.height / _MOST_HIGHER, stretch.breadth / _MOST_WIDER))
+    if beyond <= 1.0:
+        return []
+    factors = stretch.factors
+    axis = int(np.abs(np.log(factors)).argmax())
+    severity: Severity = "red" if beyond > _FAR_BEYOND else "amber"
+    return [finding(("stretched_z", "stretched_y", "stretched_x")[axis], severity=severity, ratio=factors[axis])]
+
+
+def oval_findings(labels: np.ndarray, volume: OrientedVolume) -> list[Finding]:
+    """A finding for a left ventricle that is no circle in short-axis slices, as pixels that are not square make it.
+
+    Args:
+        labels: of the seven structures, of a block of the volume's voxels, ``(D, H, W)``.
+        volume: the volume, with the directions in which the heart was found.
+    """
+    ratio = oval_of(labels, volume.spacing, volume.rotation)
+    if ratio is None or ratio <= _MOST_OVAL:
+        return []
+    severity: Severity = "red" if ratio > _MOST_OVAL**_FAR_BEYOND else "amber"
+    return [finding("ventricle_oval", severity=severity, ratio=ratio)]
 
 
 def _is_whole(measurement: Measurement | None) -> bool:

@@ -204,9 +204,8 @@ class SequenceRun(VTKObservationMixin):
         """Let the frames that follow take the orientation of the first one, whose search takes long."""
         evidence = report.get("evidence") or {}
         if self._options.firstFrame is None and "orientation" in evidence:
-            self._options = dataclasses.replace(
-                self._options, firstFrame=(str(evidence["orientation"]), float(evidence["recognition"]))
-            )
+            recognition = float(evidence.get("recognition", 0.0))  # of a drawn box the localiser is not asked
+            self._options = dataclasses.replace(self._options, firstFrame=(str(evidence["orientation"]), recognition))
 
     def _isHopeless(self) -> bool:
         return not self._finishedFrames and len(self._failures) >= _HOPELESS and len(set(self._failures.values())) == 1
