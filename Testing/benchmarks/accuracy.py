@@ -16,7 +16,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from mkd_core.evaluation import measures
 from mkd_core.io import preview
 from mkd_core.io.atomic import write_text
 from mkd_core.protocol import SEGMENTORS, SegmentationOptions
-from mkd_core.structures import BY_KEY, STRUCTURES
+from mkd_core.structures import BY_KEY, STRUCTURES, Structure
 from Testing.benchmarks import real_scans, vessel_ends
 
 #: Appearance seeds that training never uses.
@@ -117,6 +117,47 @@ def anatomical_order(labels: sitk.Image) -> dict[str, bool]:
     }
 
 
+class WorstCases:
+    """The worst case of each structure.
+
+    Args:
+        structures: with their labels.
+    """
+
+    def __init__(self, structures: Sequence[Structure]) -> None:
+        self._structures = structures
+        self._worst: dict[str, tuple[float, str, sitk.Image, sitk.Image, sitk.Image]] = {}
+
+    def see(
+        self,
+        name: str,
+        scores: Iterable[tuple[Structure, float]],
+        image: sitk.Image,
+        truth: sitk.Image,
+        labels: sitk.Image | None,
+    ) -> None:
+        """Look at a case: Dice of its structures, and what a picture of it takes; no labels where it was refused."""
+        for structure, score in scores:
+            if structure.key not in self._worst or score < self._worst[structure.key][0]:
+                found = truth * 0 if labels is None else labels
+                self._worst[structure.key] = (float(score), name, image, truth, found)
+
+    def table(self) -> dict[str, dict[str, float | str]]:
+        """Name and Dice of each structure's worst case."""
+        return {key: {"case": name, "dice": score} for key, (score, name, *_) in self._worst.items()}
+
+    def draw(self, folder: Path, modality: str) -> None:
+        """A picture of each: slices through the structure, the segmentation filled and the truth as a line."""
+        for structure in self._structures:
+            if structure.key in self._worst:
+                _, _, image, *both = self._worst[structure.key]
+                own = [sitk.Cast(one == structure.label, sitk.sitkUInt8) * structure.label for one in both]
+                slices = list(preview.comparison(image, *own, modality, self._structures).values())
+                if slices:
+                    path = folder / f"worst-rendered-{modality}-{structure.key}.png"
+                    preview.write_png(preview.stack(slices, axis=1), path)
+
+
 def rendered_hearts(
     bundle, folder: Path, modality: str, count: int, pictures: Path | None = None
 ) -> dict[str, dict[str, float]]:
@@ -127,11 +168,12 @@ def rendered_hearts(
         folder: of the hearts' tissue maps.
         modality: "CT" or "MR".
         count: hearts.
-        pictures: folder for a picture of the worst heart.
+        pictures: folder for pictures of the worst heart, and of the worst case of each structure.
 
     Returns:
         By whose prediction it is, "ensemble", "real" or "synthetic": mean Dice by structure, their ``mean``, and the
-        number of ``cases``; and of the ensemble, as "vessels as MM-WHS cuts them", the mean Dice of AA and PA.
+        number of ``cases``; and of the ensemble, as "vessels as MM-WHS cuts them", the mean Dice of AA and PA, and as
+        "worst" each structure's worst case.
     """
     from mkd_core.synthesis import synthesize
     from mkd_core.training.config import DataConfig
@@ -139,7 +181,7 @@ def rendered_hearts(
 
     rows: dict[str, list[list[float]]] = {prediction: [] for prediction in SEGMENTORS}
     cut: dict[str, list[float]] = {"AA": [], "PA": []}
-    worst = (np.inf, None)
+    worst, by_structure = (np.inf, None), WorstCases(STRUCTURES)
     hearts = sorted(set(folder.glob("*.nii.gz")).difference(training_hearts(folder, DataConfig.last_heart)))[:count]
     for number, path in enumerate(hearts):
         image, truth = synthesize(sitk.ReadImage(str(path)), modality, _FIRST_SEED + number)
@@ -151,6 +193,8 @@ def rendered_hearts(
             if prediction == "ensemble":
                 for key, score in vessel_ends.truncated_dice(found, true, image.GetSpacing()[::-1]).items():
                     cut[key].append(1.0 if score is None else score)
+            if prediction == "ensemble":
+                by_structure.see(path.name, [*zip(STRUCTURES, rows[prediction][-1])], image, truth, labels)
             if prediction == "ensemble" and np.mean(rows[prediction][-1]) < worst[0]:
                 worst = (np.mean(rows[prediction][-1]), (image, truth, labels))
         reached = rows["ensemble"][-1]
@@ -163,12 +207,16 @@ def rendered_hearts(
         )
     if pictures and worst[1]:
         _draw(pictures / f"worst-rendered-{modality}.png", *worst[1], modality)
+        by_structure.draw(pictures, modality)
     means = {prediction: np.mean(values, axis=0) for prediction, values in rows.items()}
     return {
         prediction: {s.key: float(v) for s, v in zip(STRUCTURES, mean)}
         | {"mean": float(mean.mean()), "cases": len(hearts)}
         for prediction, mean in means.items()
-    } | {"vessels as MM-WHS cuts them": {key: float(np.mean(scores)) for key, scores in cut.items()}}
+    } | {
+        "vessels as MM-WHS cuts them": {key: float(np.mean(scores)) for key, scores in cut.items()},
+        "worst": by_structure.table(),
+    }
 
 
 def real_left_atria(bundle, folder: Path, count: int, pictures: Path | None = None) -> dict[str, dict[str, float]]:

@@ -52,7 +52,7 @@ from mkd_core.structures import DETAILED, IGNORE, STRUCTURES, labelled
 from mkd_core.synthesis import synthesize
 from mkd_core.synthesis.tissues import TISSUE_COUNT, targets_of
 from mkd_core.training import details as training
-from Testing.benchmarks.accuracy import aim_at_least, data_folder, dice, print_aims
+from Testing.benchmarks.accuracy import WorstCases, aim_at_least, data_folder, dice, print_aims
 from Testing.benchmarks.agreement import choose
 
 #: All structures of a segmentation in detail by the default weights, with their labels.
@@ -110,7 +110,7 @@ def rendered(
     """Mean Dice by structure on rendered hearts, with their ``mean`` and the number of ``cases``; and a row for each
     heart with Dice, agreement and volumes.  A refused case counts 0.
     """
-    rows = []
+    rows, worst = [], WorstCases(EVERY)
     for path in hearts:
         number = int(path.name.split(".")[0].split("_")[-1])
         heart = sitk.ReadImage(str(path))
@@ -133,6 +133,10 @@ def rendered(
         if pictures:
             draw(image, result.labels, pictures / f"{modality}-{number}.png", modality)
             draw(image, truth, pictures / f"{modality}-{number}-truth.png", modality)
+            scores = [(structure, found[structure.key]) for structure in EVERY if structure.key in found]
+            worst.see(path.name, scores, image, truth, result.labels)
+    if pictures:
+        worst.draw(pictures, modality)
     means = {
         key: float(np.mean([row["dice"][key] for row in rows if key in row["dice"]]))
         for key in DETAILED
@@ -290,7 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     parser.add_argument("--calibrate", type=Path, metavar="FOLDER", help="choose thresholds by boxes in this folder")
     parser.add_argument("--boxes", type=int, default=60, help="with --calibrate: how many")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--pictures", type=Path, help="folder for pictures of every case")
+    parser.add_argument("--pictures", type=Path, help="folder for pictures of every case and of each worst one")
     options = parser.parse_args(arguments)
     if options.pictures:
         options.pictures.mkdir(parents=True, exist_ok=True)

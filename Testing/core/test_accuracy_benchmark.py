@@ -66,10 +66,10 @@ def test_a_rendered_test_heart_is_scored_for_each_segmentor_and_the_worst_one_dr
     assert figures["rendered CT"]["ensemble"]["cases"] == 1
     assert all(0 <= figures["rendered CT"][prediction]["mean"] <= 1 for prediction in ("real", "synthetic"))
     assert figures["rendered CT"]["ensemble"]["mean"] > 0.6, "the default weights find a heart that they have not seen"
-    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [
-        "worst-rendered-CT.png",
-        "worst-rendered-MR.png",
-    ]
+    worst = [f"worst-rendered-{modality}" for modality in ("CT", "MR")]
+    of_structures = [f"{name}-{structure.key}" for name in worst for structure in STRUCTURES]
+    assert {path.stem for path in (tmp_path / "pictures").iterdir()} == {*worst, *of_structures}
+    assert figures["rendered CT"]["worst"]["LV"]["case"] == "heart_0201.nii.gz"
     described = mkd_core.load_bundle(weights)
     assert described.sha256 == figures["bundle"]["sha256"] and described.alignment("CT") == mkd_core.load_bundle(
         mkd_core.default_bundle_path()
@@ -81,6 +81,24 @@ def test_a_rendered_test_heart_is_scored_for_each_segmentor_and_the_worst_one_dr
     printed = capsys.readouterr().out
     assert "heart_0201.nii.gz CT" in printed and "heart_0200" not in printed
     assert "rendered CT: mean Dice" in printed and (tmp_path / "figures.json").exists()
+
+
+def test_the_worst_case_of_each_structure_is_kept_and_drawn_where_it_lies(tmp_path):
+    image = sitk.Image([40, 40, 40], sitk.sitkInt16)
+    truth = np.zeros((40, 40, 40), np.uint8)
+    truth[4:10, 4:10, 4:10], truth[25:35, 25:35, 25:35] = 1, 2
+    truth = sitk.GetImageFromArray(truth)
+    worst = accuracy.WorstCases(STRUCTURES[:3])
+    lv, rv, la = STRUCTURES[:3]
+    for name, scores in (("a", [(lv, 0.9), (rv, 0.5)]), ("b", [(lv, 0.7), (rv, 0.6)]), ("c", [(lv, 0.8)])):
+        worst.see(name, scores, image, truth, None if name == "b" else truth)
+    assert worst.table() == {"LV": {"case": "b", "dice": 0.7}, "RV": {"case": "a", "dice": 0.5}}
+    worst.draw(tmp_path, "CT")
+    assert {path.name for path in tmp_path.iterdir()} == {"worst-rendered-CT-LV.png", "worst-rendered-CT-RV.png"}
+    left, right = (
+        sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"worst-rendered-CT-{key}.png"))) for key in ("LV", "RV")
+    )
+    assert left.shape < right.shape, "a small structure is seen from near"
 
 
 def test_the_score_of_a_real_ct_is_perfect_for_labels_inside_the_reference_and_falls_for_what_lies_outside(tmp_path):
