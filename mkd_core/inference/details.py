@@ -120,7 +120,7 @@ def expected_dice(probabilities: np.ndarray, labels: np.ndarray) -> list[float |
     expected: list[float | None] = [None]
     for label, probability in enumerate(probabilities[1:], start=1):
         mask = labels == label
-        total = np.count_nonzero(mask) + float(probability.sum(dtype=np.float64))
+        total = float(np.count_nonzero(mask) + probability.sum(dtype=np.float64))
         own = float(probability[mask].sum(dtype=np.float64))
         expected.append(2 * own / total if mask.any() else None)
     return expected
