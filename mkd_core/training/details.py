@@ -43,6 +43,7 @@ from mkd_core.synthesis.anatomy import make_heart
 from mkd_core.synthesis.render import Canvas
 from mkd_core.synthesis.tissues import TISSUE_COUNT, targets_of
 from mkd_core.synthesis.tissues import Tissue as T
+from mkd_core.training.config import class_weights
 from mkd_core.training.rendered_hearts import normalise, training_hearts, with_findings
 from mkd_core.training.updates import supervised_step
 
@@ -100,6 +101,8 @@ class Recipe:
         patch: voxels per side of a piece.
         batch: pieces per step.
         peak_lr: of AdamW; falls to 0 along a cosine by the end or the next restart.
+        equal_weights: all classes weigh the same in the loss.  Small structures are drawn often enough; the weights of
+            the catalogue, which favour them over their surroundings, make vessels too thick.
         channels: features of the network per level.
         margin_mm: space round the seven structures in a box, smallest and largest.
         seed: of everything.
@@ -114,6 +117,7 @@ class Recipe:
     patch: int = 48
     batch: int = 3
     peak_lr: float = 3e-3
+    equal_weights: bool = True
     channels: tuple[int, ...] = (8, 24, 48, 64)
     margin_mm: tuple[float, float] = (9.0, 22.0)
     seed: int = 0
@@ -386,9 +390,7 @@ def train(pool: Path, recipe: Recipe, spacing: float, out: Path) -> torch.nn.Mod
         step = state["step"]
     while len(list(pool.glob("box_*.npz"))) < min(recipe.first_boxes, recipe.boxes):
         time.sleep(5.0)
-    # All classes weigh the same: small structures are drawn often enough, and weights that favour them over their
-    # surroundings make them too thick, a vessel of 2 mm voxels by half of its cross-section.
-    weights = torch.ones(len(STRUCTURES) + 1)
+    weights = torch.ones(len(STRUCTURES) + 1) if recipe.equal_weights else torch.tensor(class_weights(STRUCTURES))
     batches = torch.utils.data.DataLoader(
         Pieces(pool, recipe, spacing, recipe.seed + step), None, num_workers=1, prefetch_factor=4
     )
