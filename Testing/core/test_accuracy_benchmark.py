@@ -89,7 +89,7 @@ def test_the_worst_case_of_each_structure_is_kept_and_drawn_where_it_lies(tmp_pa
     truth[4:10, 4:10, 4:10], truth[25:35, 25:35, 25:35] = 1, 2
     truth = sitk.GetImageFromArray(truth)
     worst = accuracy.WorstCases(STRUCTURES[:3])
-    lv, rv, la = STRUCTURES[:3]
+    lv, rv = STRUCTURES[:2]
     for name, scores in (("a", [(lv, 0.9), (rv, 0.5)]), ("b", [(lv, 0.7), (rv, 0.6)]), ("c", [(lv, 0.8)])):
         worst.see(name, scores, image, truth, None if name == "b" else truth)
     assert worst.table() == {"LV": {"case": "b", "dice": 0.7}, "RV": {"case": "a", "dice": 0.5}}

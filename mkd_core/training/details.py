@@ -435,6 +435,8 @@ def save(out: Path, recipe: Recipe, bundle: Bundle) -> DetailWeights:
             "data": recipe.data,
             "boxes": len(list((out / "pool").glob("box_*.npz"))),
             "steps": state["step"],
+            "restarts": list(recipe.restarts),
+            "equal_weights": recipe.equal_weights,
             "patch": recipe.patch,
             "batch": recipe.batch,
             "bundle": bundle.identity,
