@@ -133,9 +133,7 @@ def optimism(rendered: Sequence[Sample], real: Sequence[Sample]) -> float:
     return max(0.0, gap(real) - gap(alike)) if real and alike else 0.0
 
 
-def choose(
-    samples: Mapping[str, tuple[np.ndarray, np.ndarray]], bad_below: float = BAD
-) -> dict[str, tuple[float, float]]:
+def choose(samples: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, tuple[float, float]]:
     """Thresholds (low, very low) for the structures of a modality.
 
     The low thresholds are chosen together: of all that flag at most one good structure in twenty, those that catch the
@@ -144,7 +142,6 @@ def choose(
 
     Args:
         samples: by structure, agreements and overlaps with the truth.
-        bad_below: overlap with the truth below which a structure is bad.
 
     Raises:
         ValueError: a structure is never good: there is nothing to choose by.
@@ -152,9 +149,9 @@ def choose(
     very_low = {}
     #: By flags spent so far: bad structures caught, and the low thresholds that catch them.
     best: dict[int, tuple[int, dict[str, float]]] = {0: (0, {})}
-    most = int(_MOST_FLAGGED * sum(np.count_nonzero(overlap >= bad_below) for _, overlap in samples.values()))
+    most = int(_MOST_FLAGGED * sum(np.count_nonzero(overlap >= BAD) for _, overlap in samples.values()))
     for key, (agreement, overlap) in samples.items():
-        bad = overlap < bad_below
+        bad = overlap < BAD
         good = np.sort(agreement[~bad])
         if not len(good):
             raise ValueError("no good structure: thresholds cannot be chosen")

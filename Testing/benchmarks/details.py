@@ -3,7 +3,7 @@
     python -m Testing.benchmarks.details [--hearts 40] [--first 201] [--data FOLDER] [--json FILE] [--pictures FOLDER]
     [--weights FILE]
 
-    python -m Testing.benchmarks.details --calibrate FOLDER [--boxes 60] [--weights FILE] [--json FILE]
+    python -m Testing.benchmarks.details --calibrate FOLDER [--boxes 60] [--weights FILE] [--json FILE] [--write]
 
 Dice of each structure within the box round the heart that is segmented: beyond it vessels go on, and nothing is
 labelled.  What lies behind the heart's own tissue map does not count: many maps cut the descending aorta lengthwise
@@ -12,14 +12,15 @@ variable MKD_DATA, else ../shared/data beside the checkout).  Hearts 191 to 200 
 the test.
 
 The second command chooses the thresholds of the overlap that the network expects of itself, below which a structure is
-doubted.  It renders boxes of validation hearts as variously as those of the training, keeps them in ``FOLDER``, where
-it goes on after a stop, and writes the thresholds into the description of the weights.
+doubted.  It renders boxes of validation hearts as variously as those of the training, and keeps them in ``FOLDER``,
+where it goes on after a stop.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,9 +43,7 @@ from mkd_core.io.detail_weights import (
     PART,
     DetailWeights,
     default_details,
-    default_details_path,
     load_details,
-    save_details,
 )
 from mkd_core.method import ensemble
 from mkd_core.protocol import IN_DETAIL, MODALITIES, Report, SegmentationOptions
@@ -52,8 +51,7 @@ from mkd_core.structures import DETAILED, IGNORE, STRUCTURES, labelled
 from mkd_core.synthesis import synthesize
 from mkd_core.synthesis.tissues import TISSUE_COUNT, targets_of
 from mkd_core.training import details as training
-from Testing.benchmarks.accuracy import WorstCases, aim_at_least, data_folder, dice, print_aims
-from Testing.benchmarks.agreement import choose
+from Testing.benchmarks.accuracy import ROOT, WorstCases, aim_at_least, data_folder, dice, print_aims
 
 #: All structures of a segmentation in detail by the default weights, with their labels.
 EVERY = labelled((*(structure.key for structure in STRUCTURES), *DETAILED))
@@ -64,6 +62,8 @@ _FIRST_SEED = 950_000
 #: Hearts that neither training nor test uses, and how boxes are drawn from them.
 VALIDATION_HEARTS = range(191, 201)
 _VALIDATION = training.Recipe(seed=77)
+
+TABLE = ROOT / "mkd_core" / "measure" / "confidence.json"
 
 #: Dice overlap with the truth below which a structure in detail is bad.
 BAD = 0.7
@@ -172,11 +172,13 @@ class Sample:
     """One structure of one box.
 
     Attributes:
+        heart: its number.
         modality, key: of what.
         confidence: Dice overlap that the network expects.
         dice: overlap with the truth, on the box's grid.
     """
 
+    heart: int
     modality: str
     key: str
     confidence: float
@@ -220,40 +222,38 @@ def samples_of_boxes(
             confidence, true = result.confidences[structure.label], (truth == structure.label) & known
             if confidence is not None and true.any():
                 overlap = dice((labels == structure.label) & known, true)
-                found.append(Sample(MODALITIES[number % 2], structure.key, confidence, overlap))
+                heart = VALIDATION_HEARTS[number // 2 % len(hearts)]
+                found.append(Sample(heart, MODALITIES[number % 2], structure.key, confidence, overlap))
     return found
 
 
-def limits(samples: Sequence[Sample]) -> dict[str, dict[str, dict[str, float]]]:
-    """Thresholds of the expected overlap by modality and structure, with what they catch and flag; printed.  The low
-    ones catch as many bad structures as they can and flag 5 % of the good ones of a modality; very low ones flag 2 % of
-    any.  A structure that is never good gets none.
+def limits(samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
+    """Thresholds of the expected overlap by modality: of its good structures one in twenty lies below ``low`` and one
+    in fifty below ``very_low``.  All structures have the same ones: those of their own, chosen by a dozen samples each,
+    caught fewer bad structures of hearts left out and flagged more good ones.
     """
-    table: dict[str, dict[str, dict[str, float]]] = {}
+    table = {}
     for modality in MODALITIES:
-        known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        for key in DETAILED:
-            some = [one for one in samples if (one.modality, one.key) == (modality, key)]
-            if any(one.dice >= BAD for one in some):
-                known[key] = np.array([one.confidence for one in some]), np.array([one.dice for one in some])
-        for key, (low, very_low) in choose(known, BAD).items():
-            confidence, overlap = known[key]
-            bad = overlap < BAD
-            entry = {
-                "low": max(low, _LEAST),
-                "very_low": max(very_low, _LEAST),
-                "bad": int(bad.sum()),
-                "good": int((~bad).sum()),
-                "caught": int((confidence[bad] < low).sum()),
-                "flagged": int((confidence[~bad] < low).sum()),
-            }
-            table.setdefault(modality, {})[key] = entry
-            print(f"  {modality} {key}: {entry}")
-        sums = {of: sum(entry[of] for entry in table[modality].values()) for of in ("bad", "caught", "good", "flagged")}
-        print(
-            f"{modality}: {sums['caught']} of {sums['bad']} bad ones caught, {sums['flagged']} of {sums['good']} good"
-        )
+        good = [one.confidence for one in samples if one.modality == modality and one.dice >= BAD]
+        if good:
+            low, very_low = (max(math.floor(1000 * at) / 1000, _LEAST) for at in np.quantile(good, (0.05, 0.02)))
+            table[modality] = {"low": low, "very_low": very_low}
     return table
+
+
+def left_out(samples: Sequence[Sample]) -> dict[str, dict[str, int]]:
+    """What the low thresholds catch and flag, by modality, of hearts that they were not chosen by: each is left out
+    once.
+    """
+    counts = {modality: dict.fromkeys(("bad", "caught", "good", "flagged"), 0) for modality in MODALITIES}
+    for heart in {one.heart for one in samples}:
+        table = limits([one for one in samples if one.heart != heart])
+        for one in samples:
+            if one.heart == heart:
+                kind, told = ("bad", "caught") if one.dice < BAD else ("good", "flagged")
+                counts[one.modality][kind] += 1
+                counts[one.modality][told] += one.confidence < table[one.modality]["low"]
+    return counts
 
 
 def seconds_added(bundle: mkd_core.Bundle, image: sitk.Image, modality: str) -> float:
@@ -270,15 +270,17 @@ def seconds_added(bundle: mkd_core.Bundle, image: sitk.Image, modality: str) -> 
 
 
 def calibrate(weights: DetailWeights, bundle: mkd_core.Bundle, options: argparse.Namespace) -> dict[str, Any]:
-    """Choose thresholds, and keep them in the file of the weights; returns them with their samples."""
-    hearts = [options.data / "hearts" / f"heart_{number:04d}.nii.gz" for number in VALIDATION_HEARTS]
+    """Choose thresholds, and write them where they are read from if asked to; returns them."""
     options.calibrate.mkdir(parents=True, exist_ok=True)
+    hearts = [options.data / "hearts" / f"heart_{number:04d}.nii.gz" for number in VALIDATION_HEARTS]
     samples = samples_of_boxes(weights, bundle, hearts, options.calibrate, options.boxes)
-    table = limits(samples)
-    quality = {**weights.metadata["quality"], "agreement": table}
-    path = options.weights or default_details_path()
-    saved = save_details(path, {**weights.metadata, "quality": quality}, weights.network())
-    figures = {"weights": saved.identity, "bundle": bundle.identity, "bad below": BAD, "limits": table}
+    table, unseen = limits(samples), left_out(samples)
+    for modality, counts in unseen.items():
+        print(f"{modality}: {table[modality]}; each heart left out once: {counts}")
+    figures = {"weights": weights.identity, "bundle": bundle.identity, "boxes": options.boxes, "bad_below": BAD}
+    figures |= {"thresholds": table, "left_out": unseen}
+    if options.write:
+        write_text(TABLE, json.dumps(figures, indent=1) + "\n")
     if options.json:
         write_text(options.json, json.dumps(figures | {"samples": [vars(one) for one in samples]}, indent=1) + "\n")
     return figures
@@ -293,6 +295,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     parser.add_argument("--weights", type=Path, help="detailed weights; default those shipped")
     parser.add_argument("--calibrate", type=Path, metavar="FOLDER", help="choose thresholds by boxes in this folder")
     parser.add_argument("--boxes", type=int, default=60, help="with --calibrate: how many")
+    parser.add_argument("--write", action="store_true", help=f"write the thresholds into {TABLE.relative_to(ROOT)}")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--pictures", type=Path, help="folder for pictures of every case and of each worst one")
     options = parser.parse_args(arguments)

@@ -21,7 +21,7 @@ from mkd_core.evaluation import run as evaluation
 from mkd_core.inference import details, pipeline
 from mkd_core.inference.geometry import Grid, OrientedVolume
 from mkd_core.io import detail_weights
-from mkd_core.measure.agreement import AgreementLimits, agreement_limits
+from mkd_core.measure.agreement import AgreementLimits, confidence_limits
 from mkd_core.measure.messages import describe, finding
 from mkd_core.measure.quantify import Measurement, structure_warnings
 from mkd_core.measure.trust import shared_findings
@@ -132,24 +132,33 @@ def test_structures_in_detail_are_doubted_by_the_overlap_that_the_network_expect
 RARE = (("PV", 0.7), ("CS", 0.8))
 
 
-def test_thresholds_catch_bad_structures_and_flag_few_good_ones(capsys):
+def test_thresholds_catch_bad_structures_and_flag_few_good_ones_of_hearts_left_out():
     rng = np.random.default_rng(3)
     samples = [
-        benchmark.Sample(modality, key, float(confidence), 0.9 if confidence > 0.8 else 0.5)
-        for modality in ("CT", "MR")
+        benchmark.Sample(191 + number % 5, modality, key, float(confidence) - worse, 0.9 if number < 40 else 0.5)
+        for modality, worse in (("CT", 0.0), ("MR", 0.1))
         for key in DETAILED
-        for confidence in (*rng.uniform(0.82, 1.0, 40), *rng.uniform(0.4, 0.78, 10))
+        for number, confidence in enumerate((*rng.uniform(0.82, 1.0, 40), *rng.uniform(0.4, 0.82, 10)))
     ]
-    samples += [benchmark.Sample("CT", "PV", 0.7, 0.9), benchmark.Sample("CT", "PV", 0.95, 0.5)]
     table = benchmark.limits(samples)
-    assert set(table) == {"CT", "MR"} and set(table["CT"]) == set(DETAILED)
-    for modality, entries in table.items():
-        caught, bad, flagged, good = (
-            sum(entry[of] for entry in entries.values()) for of in ("caught", "bad", "flagged", "good")
-        )
-        assert caught >= bad - 1 and flagged <= 0.05 * good, modality
-        for key, entry in entries.items():
-            assert agreement_limits(modality, key, {"agreement": table}).low == entry["low"] >= entry["very_low"]
+    for modality, low in (("CT", 0.829), ("MR", 0.729)):
+        assert table[modality]["very_low"] < table[modality]["low"] == pytest.approx(low, abs=0.01)
+    for modality, counts in benchmark.left_out(samples).items():
+        assert counts["caught"] >= 0.95 * counts["bad"] and counts["flagged"] <= 0.1 * counts["good"], modality
+        assert (counts["bad"], counts["good"]) == (60, 240)
+    assert benchmark.limits(samples[40:50]) == {}, "none of these is good"
+
+
+def test_the_thresholds_that_come_with_the_package_are_of_its_weights_and_say_what_they_catch():
+    table = json.loads(benchmark.TABLE.read_text(encoding="utf-8"))
+    assert table["weights"] == detail_weights.default_details().identity and table["bad_below"] == 0.7
+    for modality in ("CT", "MR"):
+        assert confidence_limits(modality, "SVC") == AgreementLimits(**table["thresholds"][modality])
+        counts = table["left_out"][modality]
+        assert counts["flagged"] <= 0.1 * counts["good"] and counts["caught"] >= 0.45 * counts["bad"]
+    own = {"agreement": {"CT": {"SVC": {"low": 0.5, "very_low": 0.4}}}}
+    assert confidence_limits("CT", "SVC", own) == AgreementLimits(0.5, 0.4)
+    assert confidence_limits("CT", "IVC", own) == confidence_limits("CT", "IVC")
 
 
 def test_the_seven_need_no_detailed_weights_and_other_grids_and_words_are_refused(weights, monkeypatch):

@@ -38,7 +38,7 @@ from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle
 from mkd_core.io.bundle_metadata import PART_DETAILED, PARTS
 from mkd_core.io.detail_weights import DetailWeights, default_details
 from mkd_core.measure import plausibility, quantify
-from mkd_core.measure.agreement import agreement_limits
+from mkd_core.measure.agreement import agreement_limits, confidence_limits
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import Views, align_for_segmentors
@@ -334,7 +334,7 @@ def _measure_in_detail(
     )
     reports = {}
     for structure in detailed.changed:
-        limits = agreement_limits(run.modality, structure.key, weights.metadata["quality"])
+        limits = confidence_limits(run.modality, structure.key, weights.metadata["quality"])
         report = quantify.structure_report(
             structure, measured[structure.key], limits, detailed.cut.get(structure.key, ()), by_one_network=True
         )

@@ -7,8 +7,8 @@ may bring their own (``agreement`` in the ``quality`` table of their description
 which were measured with the default weights.
 
 Structures in detail are found by one network.  In the place of the agreement they have the overlap with the truth that
-it expects of itself (:func:`mkd_core.inference.details.expected_dice`), and their weights bring the thresholds of that,
-chosen by `python -m Testing.benchmarks.details --calibrate`.
+it expects of itself (:func:`mkd_core.inference.details.expected_dice`).  Its thresholds are those of `confidence.json`,
+chosen by `python -m Testing.benchmarks.details --calibrate`, unless the weights bring their own.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 _LEAST = 0.3
 
 _TABLE = Path(__file__).with_name("agreement.json")
+_TABLE_IN_DETAIL = Path(__file__).with_name("confidence.json")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ def agreement_limits(modality: str, key: str, quality: Mapping[str, Any] | None 
     return own or _entry(_default_table(), modality, key) or AgreementLimits(0.85, 0.7)
 
 
+def confidence_limits(modality: str, key: str, quality: Mapping[str, Any] | None = None) -> AgreementLimits:
+    """Thresholds of a structure in detail; arguments as for :func:`agreement_limits`."""
+    own = _entry((quality or {}).get("agreement"), modality, key)
+    return own or AgreementLimits(**_table_in_detail()[modality])
+
+
 def _entry(table: Any, modality: str, key: str) -> AgreementLimits | None:
     """Thresholds in a table of free form, None unless they make sense."""
     for name in (modality, key):
@@ -62,6 +69,12 @@ def _entry(table: Any, modality: str, key: str) -> AgreementLimits | None:
     if isinstance(low, float) and isinstance(very_low, float) and _LEAST <= very_low <= low <= 1.0:
         return AgreementLimits(low, very_low)
     return None
+
+
+@functools.lru_cache(maxsize=1)
+def _table_in_detail() -> dict[str, dict[str, float]]:
+    thresholds: dict[str, dict[str, float]] = json.loads(_TABLE_IN_DETAIL.read_text(encoding="utf-8"))["thresholds"]
+    return thresholds
 
 
 @functools.lru_cache(maxsize=1)
