@@ -1,7 +1,7 @@
 """How good is a bundle?  Real CT, real MR, rendered test hearts, volumes without a heart.
 
     python -m Testing.benchmarks.accuracy [--weights BUNDLE] [--data FOLDER] [--hearts 40] [--json FILE] [--pictures
-    FOLDER] [--describe]
+    FOLDER] [--in-detail 13] [--describe]
 
 Prints every figure, then what is aimed at beside what was reached, and writes both as JSON.  ``FOLDER`` is the data
 folder (environment variable MKD_DATA, else ../shared/data beside the checkout).
@@ -27,11 +27,12 @@ from scipy.spatial import KDTree
 ROOT = Path(__file__).resolve().parents[2]
 
 import mkd_core
-from mkd_core.errors import MKDError
+from mkd_core.errors import BundleError, MKDError
 from mkd_core.evaluation import measures
+from mkd_core.inference import pipeline
 from mkd_core.io import preview
 from mkd_core.io.atomic import write_text
-from mkd_core.protocol import SEGMENTORS, SegmentationOptions
+from mkd_core.protocol import IN_DETAIL, SEGMENTORS, SegmentationOptions
 from mkd_core.structures import BY_KEY, STRUCTURES, Structure
 from Testing.benchmarks import real_scans, vessel_ends
 
@@ -368,7 +369,7 @@ def describe(bundle: mkd_core.Bundle, figures: dict) -> mkd_core.Bundle:
 
     quality = {name: values for name, values in bundle.metadata["quality"].items() if name.startswith("validation")}
     for name, values in figures.items():
-        if name in ("bundle", "aims", "plain CT", "beating heart"):
+        if name in ("bundle", "aims", "plain CT", "beating heart", "in detail"):
             continue
         if name.startswith("rendered"):
             values = values["ensemble"]
@@ -389,6 +390,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--hearts", type=int, default=40, help="rendered test hearts per modality")
     parser.add_argument("--mr", type=int, default=16, help="real MR volumes")
+    parser.add_argument("--in-detail", type=int, default=13, help="rendered test hearts per modality, in detail")
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument(
         "--pictures", type=Path, default=None, help="folder for pictures of the real CT and of the worst cases"
@@ -430,6 +432,8 @@ def main(arguments: Sequence[str] | None = None) -> dict:
         )
     if refused := refused_without_a_heart(bundle, options.data / "no_heart"):
         figures["refused without a heart"] = refused
+    if options.in_detail:
+        figures["in detail"] = _in_detail(bundle, options.data, options.in_detail, options.pictures)
     figures["aims"] = aims(figures)
     _print(figures)
     if options.describe:
@@ -440,6 +444,20 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     return figures
 
 
+def _in_detail(bundle: mkd_core.Bundle, data: Path, hearts: int, pictures: Path | None) -> dict:
+    """Figures of the structures in detail, as their own command measures them; empty where they cannot be found with
+    this bundle.
+    """
+    from Testing.benchmarks import details  # which imports this module
+
+    try:
+        weights = pipeline.detail_weights_for(bundle, SegmentationOptions(structures=IN_DETAIL))
+    except BundleError as error:
+        print(f"in detail: {error}")
+        return {}
+    return details.measure(bundle, weights, data, range(201, 201 + hearts), pictures) if weights else {}
+
+
 def _print(figures: dict) -> None:
     def words(entry: dict) -> str:
         return ", ".join(
@@ -447,7 +465,7 @@ def _print(figures: dict) -> None:
         )
 
     for name, entry in figures.items():
-        if name == "aims":
+        if name in ("aims", "in detail"):  # which are printed below, and were
             continue
         parts = entry if all(isinstance(value, dict) for value in entry.values()) else {"": entry}
         for part, values in parts.items():

@@ -286,6 +286,36 @@ def calibrate(weights: DetailWeights, bundle: mkd_core.Bundle, options: argparse
     return figures
 
 
+def measure(
+    bundle: mkd_core.Bundle, weights: DetailWeights, data: Path, numbers: Sequence[int], pictures: Path | None = None
+) -> dict[str, Any]:
+    """All figures that the data folder allows, printed as they come.
+
+    Args:
+        bundle: weights of the seven.
+        weights: those in detail that the pipeline takes.
+        data: folder.
+        numbers: of the rendered hearts.
+        pictures: folder for pictures of every case and of each structure's worst one.
+    """
+    figures: dict[str, Any] = {"weights": weights.identity, "bundle": bundle.identity}
+    if (data / "chest_ct").exists():
+        figures["real CT"] = real_ct(bundle, data / "chest_ct", pictures)
+        print(f"real CT: {figures['real CT']}", flush=True)
+    hearts = [path for number in numbers if (path := data / "hearts" / f"heart_{number:04d}.nii.gz").exists()]
+    for modality in MODALITIES if hearts else ():
+        figures[f"rendered {modality}"], figures[f"hearts {modality}"] = rendered(bundle, hearts, modality, pictures)
+        print(f"rendered {modality}: {figures[f'rendered {modality}']}", flush=True)
+    if hearts:
+        image, _ = synthesize(sitk.ReadImage(str(hearts[0])), "CT", _FIRST_SEED)
+        figures["CPU seconds added"] = round(seconds_added(bundle, image, "CT"), 2)
+    figures["aims"] = [
+        aim_at_least(f"{name}: mean Dice", aim, figures[name]["mean"]) for name, aim in AIMS.items() if name in figures
+    ]
+    print_aims(figures["aims"])
+    return figures
+
+
 def main(arguments: Sequence[str] | None = None) -> dict:
     """Run what the data folder allows; returns the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -307,28 +337,11 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     else:
         weights = default_details()
     bundle = mkd_core.load_bundle(mkd_core.default_bundle_path())
-    figures: dict = {"weights": weights.identity, "bundle": bundle.identity}
     if options.calibrate:
         return calibrate(weights, bundle, options)
-    if (options.data / "chest_ct").exists():
-        figures["real CT"] = real_ct(bundle, options.data / "chest_ct", options.pictures)
-        print(f"real CT: {figures['real CT']}", flush=True)
-    hearts = [
-        options.data / "hearts" / f"heart_{options.first + number:04d}.nii.gz" for number in range(options.hearts)
-    ]
-    hearts = [path for path in hearts if path.exists()]
-    for modality in MODALITIES if hearts else ():
-        figures[f"rendered {modality}"], figures[f"hearts {modality}"] = rendered(
-            bundle, hearts, modality, options.pictures
-        )
-        print(f"rendered {modality}: {figures[f'rendered {modality}']}", flush=True)
-    if hearts:
-        image, _ = synthesize(sitk.ReadImage(str(hearts[0])), "CT", _FIRST_SEED)
-        figures["CPU seconds added"] = round(seconds_added(bundle, image, "CT"), 2)
-    figures["aims"] = [
-        aim_at_least(f"{name}: mean Dice", aim, figures[name]["mean"]) for name, aim in AIMS.items() if name in figures
-    ]
-    print_aims(figures["aims"])
+    figures = measure(
+        bundle, weights, options.data, range(options.first, options.first + options.hearts), options.pictures
+    )
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         write_text(options.json, json.dumps(figures, indent=1) + "\n")

@@ -57,6 +57,8 @@ def test_a_rendered_test_heart_is_scored_for_each_segmentor_and_the_worst_one_dr
             str(tmp_path),
             "--hearts",
             "5",
+            "--in-detail",
+            "0",
             "--pictures",
             str(tmp_path / "pictures"),
             "--json",
@@ -81,6 +83,21 @@ def test_a_rendered_test_heart_is_scored_for_each_segmentor_and_the_worst_one_dr
     printed = capsys.readouterr().out
     assert "heart_0201.nii.gz CT" in printed and "heart_0200" not in printed
     assert "rendered CT: mean Dice" in printed and (tmp_path / "figures.json").exists()
+
+
+def test_structures_in_detail_are_measured_as_their_own_command_does_where_the_bundle_fits(
+    monkeypatch, tmp_path, capsys
+):
+    from Testing.benchmarks import details
+    from Testing.support.known_heart import KnownBundle
+
+    asked = []
+    monkeypatch.setattr(details, "measure", lambda *arguments: asked.append(arguments) or {"rendered CT": {}})
+    bundle = mkd_core.load_bundle(mkd_core.default_bundle_path(), self_test=False)
+    assert accuracy._in_detail(bundle, tmp_path, 2, None) == {"rendered CT": {}}
+    assert asked[0][3] == range(201, 203) and asked[0][1].sha256 == details.default_details().sha256
+    assert accuracy._in_detail(KnownBundle(), tmp_path, 2, None) == {} and len(asked) == 1
+    assert "trained for other weights" in capsys.readouterr().out
 
 
 def test_the_worst_case_of_each_structure_is_kept_and_drawn_where_it_lies(tmp_path):
