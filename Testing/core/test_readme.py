@@ -336,6 +336,10 @@ def test_refused_hearts_and_wrong_orientations_were_counted():
     assert f"stacks {tried['lge']} have been tried with weights 0.4, and {refused['lge']} are refused" in page
     turned = results("orientations.json")["volumes"].values()
     assert f"{sum(one['wrong'] for one in turned)} structures came out wrong, none without a warning" in page
+    of_rendered = [one for name, one in results("orientations.json")["volumes"].items() if name.startswith("rendered")]
+    refused, told = (sum(one[what] for one in of_rendered) for what in ("refused", "told"))
+    assert len(of_rendered) == 3 and f"two in CT and one in MR, {refused} and {told}." in page
+    assert all(one["tried"] == 48 for one in turned)
     assert not any(one["silent"] or one["untold"] or one["false_alarm"] for one in turned)
 
 
