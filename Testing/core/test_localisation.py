@@ -336,8 +336,26 @@ def test_turned_slices_are_believed_only_if_they_are_no_heart_the_other_way_roun
         run = Run(
             volume, bundle, "MR", bundle.alignment("MR"), PLAIN, executor, Clock(None, None), pipeline._segment_box
         )
-        found = heart_search._confirmed_in(SHORT_AXIS, run, [], 0.6, margin)
+        found = heart_search._confirmed_in(SHORT_AXIS, [bundle.normalisation("MR")], run, [], 0.6, margin)
         assert (found is not None) is expected
+
+
+def test_a_stack_that_is_cropped_to_the_heart_is_looked_at_without_the_darkest_quarter(monkeypatch):
+    image, _ = short_axis_stack(0, keeps_directions=False)
+    bundle = in_mr(KnownBundle(segmentor_real=Blind(), segmentor_syn=Blind()))
+    bundle.metadata["normalisation"]["MR"] = {"kind": "percentile", "low": 1.0, "high": 99.5}
+    tried: list[tuple] = []
+
+    def confirmed_in(names, rules, run, looks, least, more_than_mirrored=None):
+        tried.append((len(names), [(rule["low"], rule["high"]) for rule in rules], least, more_than_mirrored))
+
+    monkeypatch.setattr(heart_search, "_confirmed_in", confirmed_in)
+    monkeypatch.setattr(heart_search, "localise", lambda *given: dataclasses.replace(localise(*given), recognition=0.1))
+    localise = localisation.localise
+    with contextlib.suppress(NoHeartError):
+        mkd_core.segment(image, bundle, modality="MR", options=PLAIN)
+    assert tried[-1] == (16, [(25.0, 99.0)], 0.6, 0.2)
+    assert localisation.rules_without_air({"kind": "window", "low": 0.0, "high": 1.0}) == []
 
 
 def test_a_stack_that_shows_no_heart_in_any_direction_is_refused_as_such():
@@ -379,7 +397,7 @@ def test_a_heart_that_is_confirmed_as_the_stack_lies_is_not_looked_for_in_turned
     ):
         with contextlib.suppress(NoHeartError):
             mkd_core.segment(image, bundle, modality="MR", options=PLAIN)
-    assert tried == [2, 2, 14]
+    assert tried == [2, 2, 14, 16]
 
 
 def report_on_frame(image: sitk.Image, bundle: KnownBundle, first: tuple[str, float] | None, **more) -> dict:

@@ -29,6 +29,7 @@ from mkd_core.inference.localisation import (
     known_structures,
     localise,
     may_be_short_axis,
+    rules_without_air,
 )
 from mkd_core.io.bundle import Bundle
 from mkd_core.measure import heart_evidence, plausibility
@@ -216,12 +217,16 @@ def _in_short_axis(given: Heart | None, run: Run, looks: list[Localisation]) -> 
     if is_confirmed and recognition >= enough:
         return None
     least = max(heart_evidence.LEAST_IN_SHORT_AXIS, recognition + heart_evidence.MORE_THAN_GIVEN)
-    heart = _confirmed_in(SHORT_AXIS, run, looks, least)
-    if (
-        heart is None and not is_confirmed
-    ):  # of so many ways, one is often recognised better than a coarse stack as it is
+    rule = run.bundle.normalisation(run.modality)
+    heart = _confirmed_in(SHORT_AXIS, intensity_rules(rule), run, looks, least)
+    # Of so many ways, one is often recognised better than a coarse stack as it is.
+    if heart is None and not is_confirmed:
         least = max(least, heart_evidence.LEAST_IF_TURNED)
-        heart = _confirmed_in(TURNED_SHORT_AXIS, run, looks, least, heart_evidence.MORE_THAN_MIRRORED_IF_TURNED)
+        margin = heart_evidence.MORE_THAN_MIRRORED_IF_TURNED
+        heart = _confirmed_in(TURNED_SHORT_AXIS, intensity_rules(rule), run, looks, least, margin)
+        if heart is None:
+            margin = heart_evidence.MORE_THAN_MIRRORED_WITHOUT_AIR
+            heart = _confirmed_in(tuple(STACK_DIRECTIONS), rules_without_air(rule), run, looks, least, margin)
     return heart
 
 
@@ -233,7 +238,9 @@ def _in_directions_of_first_frame(run: Run, looks: list[Localisation]) -> Heart 
         None where the segmentors do not confirm it.
     """
     assert run.first_orientation is not None
-    heart = _confirmed_in([run.first_orientation], run, looks, heart_evidence.LEAST_IN_SHORT_AXIS)
+    rule = run.bundle.normalisation(run.modality)
+    rules = [*intensity_rules(rule), *rules_without_air(rule)]
+    heart = _confirmed_in([run.first_orientation], rules, run, looks, heart_evidence.LEAST_IN_SHORT_AXIS)
     if heart is None or heart.seen is None:
         return None
     others = {}
@@ -250,6 +257,7 @@ def _in_directions_of_first_frame(run: Run, looks: list[Localisation]) -> Heart 
 
 def _confirmed_in(
     names: Sequence[str],
+    rules: Sequence[dict[str, Any]],
     run: Run,
     looks: list[Localisation],
     least: float,
@@ -259,6 +267,7 @@ def _confirmed_in(
 
     Args:
         names: of the directions, see `STACK_DIRECTIONS`.
+        rules: for normalisation, one tried after the other.
         run: under way.
         looks: to which those of the localiser are added.
         least: recognition from which on the segmentors are asked, at most for the two best with each range of
@@ -269,7 +278,7 @@ def _confirmed_in(
         name: dataclasses.replace(run, volume=OrientedVolume(run.volume.image, STACK_DIRECTIONS[name]))
         for name in names
     }
-    for rule in intensity_rules(run.bundle.normalisation(run.modality)):
+    for rule in rules:
         run.clock.enter("localise", "Looking for the heart")
         seen_in = {
             name: localise(one.volume, run.bundle, rule, run.executor, run.clock.poll) for name, one in turned.items()
@@ -322,7 +331,8 @@ def _better_in_short_axis(drawn: Heart, run: Run) -> Heart:
     for name in SHORT_AXIS if not is_settled and may_be_short_axis(run.volume, run.modality) else ():
         turned = dataclasses.replace(run, volume=OrientedVolume(run.volume.image, STACK_DIRECTIONS[name]))
         corners = box_from_bounds(run.options.box_mm, turned.volume)
-        rules = intensity_rules(run.bundle.normalisation(run.modality))
+        rule = run.bundle.normalisation(run.modality)
+        rules = [*intensity_rules(rule), *rules_without_air(rule)]
         best = max((run.segment_box(corners, None, rule, turned) for rule in rules), key=_agreed)
         evidence: dict[str, float | str] = {"orientation": name}
         hearts[name] = dataclasses.replace(best, doubts=(finding("short_axis_in_box"),), evidence=evidence)

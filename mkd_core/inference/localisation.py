@@ -44,6 +44,10 @@ _PART_FRACTION, _PART_DISTANCE = 0.1, 25.0
 #: surface of the body, as receive coils make them in MR, can leave the heart in the darkest part of the range.
 _NARROW_PERCENTILE = 94.0
 
+#: Percentiles of a look at a stack that shows little but the heart and what is beside it.  Without air round the body
+#: the darkest hundredth is what is rarest there, and heart and muscle lie in the brightest part of the range.
+_WITHOUT_AIR = (25.0, 99.0)
+
 #: A box of this side holds the heart of an adult with the great vessels, mm.
 _WHOLE_HEART = 150.0
 
@@ -219,6 +223,12 @@ def intensity_rules(rule: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rules
 
 
+def rules_without_air(rule: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rule for a stack that is cropped to the heart, where the bundle's rule is one of percentiles."""
+    low, high = _WITHOUT_AIR
+    return [{**rule, "low": low, "high": high}] if rule["kind"] == "percentile" else []
+
+
 def localise(
     field: OrientedVolume,
     bundle: Bundle,
@@ -231,7 +241,7 @@ def localise(
     Args:
         field: the volume.
         bundle: the weights.
-        rule: for normalisation, one of :func:`intensity_rules`.
+        rule: for normalisation, see :func:`intensity_rules` and :func:`rules_without_air`.
         executor: runs the localiser.
         poll: called often; may raise to stop.
 

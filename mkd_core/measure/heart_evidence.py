@@ -60,6 +60,10 @@ MORE_THAN_FIRST_FRAME = 0.05
 LEAST_IF_TURNED = 0.6
 MORE_THAN_MIRRORED_IF_TURNED = 0.3
 
+#: The same margin where the darkest quarter of a stack is left out, with any directions: of stacks without a heart the
+#: segmentors confirm none then, whatever the margin, and late-enhancement stacks have 0.2 to 0.5.
+MORE_THAN_MIRRORED_WITHOUT_AIR = 0.2
+
 #: The segmentors are not asked where the localiser sees less than this, ml.
 WORTH_A_LOOK_ML = 15.0
 
