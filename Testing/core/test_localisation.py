@@ -354,7 +354,7 @@ def test_a_stack_that_is_cropped_to_the_heart_is_looked_at_without_the_darkest_q
     localise = localisation.localise
     with contextlib.suppress(NoHeartError):
         mkd_core.segment(image, bundle, modality="MR", options=PLAIN)
-    assert tried[-1] == (16, [(25.0, 99.0)], 0.6, 0.2)
+    assert tried[-1] == (16, [(25.0, 99.0)], 0.73, 0.2)
     assert localisation.rules_without_air({"kind": "window", "low": 0.0, "high": 1.0}) == []
 
 

@@ -225,6 +225,7 @@ def _in_short_axis(given: Heart | None, run: Run, looks: list[Localisation]) -> 
         margin = heart_evidence.MORE_THAN_MIRRORED_IF_TURNED
         heart = _confirmed_in(TURNED_SHORT_AXIS, intensity_rules(rule), run, looks, least, margin)
         if heart is None:
+            least = max(least, heart_evidence.LEAST_WITHOUT_AIR)
             margin = heart_evidence.MORE_THAN_MIRRORED_WITHOUT_AIR
             heart = _confirmed_in(tuple(STACK_DIRECTIONS), rules_without_air(rule), run, looks, least, margin)
     return heart
