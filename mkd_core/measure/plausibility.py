@@ -42,8 +42,9 @@ _MOST_STRETCH, _MOST_VENTRICLE_STRETCH = 2.45, 2.1
 
 #: Logarithms of the factors by which a heart may seem higher than wide and deep, and wider than deep (see
 #: `mkd_core.measure.heart_stretch`), half axes of an ellipse.  Computer-made hearts have standard deviations of 0.055
-#: and 0.07, real ones reach 0.93 of this limit; an axis said to be 1.4 times as long as it is puts one at 1.2 to 1.35.
-_MOST_HIGHER, _MOST_WIDER = 0.25, 0.32
+#: and 0.07 and reach 0.8 of this limit, six real people 0.96; an axis said to be 1.4 times as long as it is puts a mean
+#: heart at 1.2.
+_MOST_HIGHER, _MOST_WIDER = 0.27, 0.32
 
 #: Beyond so many times this limit the numbers are wrong by far.
 _FAR_BEYOND = 1.5
