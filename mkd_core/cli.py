@@ -339,8 +339,8 @@ def _add_train(commands: _Commands) -> None:
         const="paper",
         choices=("paper", "few-labels", "target-only"),
         help="print all settings with units and values, as a file to start from: those of the paper, which are the "
-        "defaults; few-labels, with what was added to the method since; or target-only, without an assistant, which "
-        "none has beaten so far on CT at equal computing and is recommended to begin with (docs/method.md)",
+        "defaults; few-labels, with what was added to the method since; or target-only, without an assistant, "
+        "which the others have to beat (docs/method.md says what was measured)",
     )
     command.set_defaults(run=_train)
 
