@@ -332,9 +332,35 @@ def test_the_number_of_fault_injection_trials_was_counted():
     claim = f"{counts['tried']:,} fault-injection trials in {counts['kinds']} scenarios, all handled"
     text = " ".join(README.split())
     assert counts["lost"] == 0 and claim in text
-    doubts = results("faults.json")["sections"]["doubts"]["outcomes"]
-    (note,) = (outcome["note"] for outcome in doubts if outcome["name"] == "all wrong structures")
-    assert note in text
+    found = results("doubts.json")["all"]
+    assert f"{found['wrong'] - found['warned']} of {found['wrong']:,} without a warning" in text
+
+
+def test_distorted_volumes_were_counted():
+    page, groups = " ".join(TEXTS[ROOT / "docs" / "benchmarks.md"].split()), {}
+    for found in results("doubts.json")["volumes"].values():
+        for name, tally in found.items():
+            group = groups.setdefault(name, Counter())
+            group.update(wrong=tally["wrong"], silent=tally["wrong"] - tally["warned"])
+            group.update(good=tally["good"], flagged=tally["flagged"])
+    told = results("doubts.json")["all"]
+    wrong, silent = told["wrong"], told["wrong"] - told["warned"]
+    one, quarter, size, plain = (
+        groups[name]
+        for name in (
+            "voxel size, one axis",
+            "voxel size, one axis by a quarter",
+            "voxel size, all by a quarter",
+            "undistorted",
+        )
+    )
+    assert len(results("doubts.json")["volumes"]) == 12
+    assert f"{wrong:,} structures came out wrong, {silent} of them without a warning: {one['silent']} of" in page
+    assert f"{one['silent']} of {one['wrong']} where one side" in page
+    assert f"and {silent - one['silent']} of the other {wrong - one['wrong']}." in page
+    assert f"Of {plain['good']} good structures of undistorted volumes {plain['flagged']} were flagged" in page
+    assert f"nothing was said of {quarter['silent']} of {quarter['wrong']};" in page
+    assert f"where all were, of {size['silent']} of {size['wrong']}" in page
 
 
 def test_refused_hearts_and_wrong_orientations_were_counted():
@@ -344,8 +370,8 @@ def test_refused_hearts_and_wrong_orientations_were_counted():
     assert found["false refusals"] == found["false acceptances"] == 0
     unseen = [(one["name"].split("/")[0], one["segmented"]) for one in results("heart-found-unseen.json")["volumes"]]
     tried, refused = Counter(kind for kind, _ in unseen), Counter(kind for kind, is_found in unseen if not is_found)
-    assert f"Of {tried['cine']} cine stacks, {refused['cine']} is refused." in page
-    assert f"stacks {tried['lge']} have been tried with weights 0.4, and {refused['lge']} are refused" in page
+    assert f"Of {tried['cine']} cine stacks {refused['cine']} are refused" in page
+    assert f"of {tried['lge']} late-enhancement stacks {refused['lge']} (" in page
     turned = results("orientations.json")["volumes"].values()
     assert f"{sum(one['wrong'] for one in turned)} structures came out wrong, none without a warning" in page
     of_rendered = [one for name, one in results("orientations.json")["volumes"].items() if name.startswith("rendered")]
