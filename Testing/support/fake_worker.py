@@ -122,7 +122,7 @@ def report(labels, message: dict) -> dict:
     structures["PA"]["warnings"] = [finding("touches_border", structure="PA").to_dict()]
     details = {"name": "fake details", "version": "1", "sha256": "1" * 64}
     evidence = {"verdict": "confirmed", "recognition": 0.75, "joint_agreement": 0.9, "orientation": "R P S"}
-    if message["options"]["box_mm"] is not None:
+    if message["options"].get("box_mm") is not None:
         evidence = {"verdict": "drawn", "joint_agreement": 0.9, "orientation": "L P S"}
     return {
         **({"detail_weights": details} if known != KEYS else {}),
