@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from mkd_core.errors import InputError
 from mkd_core.inference.image_check import quick_check, sample, validate_image
-from mkd_core.measure.messages import MESSAGES, describe
+from mkd_core.measure.messages import MESSAGES
 from mkd_core.synthesis import synthesize
 from Testing.benchmarks import accuracy
 
@@ -81,13 +81,6 @@ def test_a_position_that_is_no_number_is_refused(number):
     with pytest.raises(InputError) as caught:
         validate_image(image, "CT")
     assert caught.value.finding.code == "position"
-
-
-def test_pixels_that_are_not_square_are_noticed(rendered):
-    for spacing, expected in (((2.8, 2.4, 3.4), ["oblong"]), ((3.4, 2.4, 2.4), []), ((2.4, 3.3, 3.35), [])):
-        assert codes(rendered["CT"], spacing) == expected
-    (finding,) = quick_check(rendered["CT"], (2.8, 2.4, 3.4), "CT")
-    assert "3.4 x 2.4 x 2.8 mm" in describe(finding)
 
 
 def test_a_field_of_view_shorter_than_a_heart_and_thick_slices_are_noticed(rendered):

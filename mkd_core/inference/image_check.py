@@ -26,9 +26,6 @@ AIR_OR_LUNG = -300.0
 #: Slices or voxels thicker than this blur the walls of the heart, mm.
 THICK = 3.5
 
-#: Pixels whose sides differ by a larger factor are not square.  Of 287 real CT and MR, none has three different sides.
-_SQUARE = 1.05
-
 #: A heart of an adult with its great vessels is about 130 mm long; a field of view below this cannot show all of it,
 #: mm.
 SHORTEST_HEART = 100.0
@@ -169,9 +166,6 @@ def _grid_findings(shape: Sequence[int], spacing: Sequence[float]) -> list[Findi
         found.append(finding("heart_cut", mm=extent.min(), needed_mm=SHORTEST_HEART))
     if steps.max() > THICK:
         found.append(finding("thick", mm=steps.max()))
-    shortest, middle, longest = np.sort(steps)
-    if middle > _SQUARE * shortest and longest > _SQUARE * middle:
-        found.append(finding("oblong", size=" x ".join(f"{step:.3g}" for step in reversed(steps))))
     return found
 
 

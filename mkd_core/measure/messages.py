@@ -880,11 +880,6 @@ MESSAGES: Mapping[str, Message] = {
     "thick": Message(
         "amber", _("The slices are {mm:.1f} mm thick: thin walls are blurred and volumes are less exact.")
     ),
-    "oblong": Message(
-        "amber",
-        _("The voxels have three different sides, {size} mm: the pixels of nearly all scanners are square."),
-        _("Check the voxel size; volumes in ml depend on it."),
-    ),
     "non_linear_transform": Message(
         "amber",
         _(
