@@ -40,11 +40,11 @@ from mkd_core.measure.messages import describe, finding, refusal
 from mkd_core.protocol import (
     ASSISTANT_POLICIES,
     DEVICES_IN_WORDS,
-    IN_DETAIL,
     MODALITIES,
     PRECISIONS,
     SEGMENTORS,
     STRUCTURE_SETS,
+    STRUCTURE_SETS_IN_WORDS,
     TARGET_POLICIES,
     WHOLE_HEART,
     Report,
@@ -52,7 +52,7 @@ from mkd_core.protocol import (
     findings,
     titles_of_weights,
 )
-from mkd_core.structures import BY_KEY, DETAILED, STRUCTURES, labelled
+from mkd_core.structures import BY_KEY, STRUCTURES, labelled
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -224,8 +224,7 @@ def _add_segment(commands: _Commands) -> None:
         "--structures",
         nargs="+",
         metavar="SET|KEY",
-        help=f"{WHOLE_HEART}: those that the weights know (default); {IN_DETAIL}: besides {', '.join(DETAILED)}; "
-        "or keys of the structures wanted",
+        help=f"{STRUCTURE_SETS_IN_WORDS}; or keys of the structures wanted",
     )
     command.add_argument(
         "--segmentor",
@@ -266,8 +265,7 @@ def _add_evaluate(commands: _Commands) -> None:
         "--structures",
         choices=STRUCTURE_SETS,
         default=WHOLE_HEART,
-        help=f"{WHOLE_HEART}: those that the weights know (default); {IN_DETAIL}: besides {', '.join(DETAILED)}, "
-        "as far as the labels have them",
+        help=f"{STRUCTURE_SETS_IN_WORDS}, as far as the labels have them",
     )
     _add_computing(command)
     _add_overwrite(command)

@@ -44,6 +44,11 @@ DEVICES_IN_WORDS = "auto, cpu, cuda, cuda:N or mps"
 WHOLE_HEART, IN_DETAIL = "whole-heart-7", "detailed"
 STRUCTURE_SETS = (WHOLE_HEART, IN_DETAIL)
 
+#: The same in words, for help texts.
+STRUCTURE_SETS_IN_WORDS = (
+    f"{WHOLE_HEART}: those that the weights know (default); {IN_DETAIL}: besides {', '.join(DETAILED)}"
+)
+
 #: Number formats of the networks; "auto" takes bfloat16 where the device computes in it.
 Precision = Literal["auto", "float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "bfloat16")

@@ -27,9 +27,8 @@ from mkd_core.inference.geometry import OrientedVolume, box_grid
 from mkd_core.inference.normalisation import normalise
 from mkd_core.inference.resampling import sample
 from mkd_core.io.atomic import write_text
-from mkd_core.structures import BY_KEY, IGNORE
+from mkd_core.structures import STRUCTURES
 from mkd_core.synthesis import render
-from mkd_core.synthesis.render import canvas_around
 from mkd_core.training.config import DataConfig
 from mkd_core.training.rendered_hearts import training_hearts
 from Testing.benchmarks.accuracy import data_folder
@@ -118,17 +117,16 @@ def real_looks(kind: str, folder: Path, most: int) -> Iterator[Look]:
 def rendered_looks(modality: str, folder: Path, patches: int) -> Iterator[Look]:
     """Measure rendered patches, as training draws them."""
     hearts = training_hearts(folder / "hearts", DataConfig.last_heart)
-    keys = {structure.label: key for key, structure in BY_KEY.items()}
+    keys = {structure.label: structure.key for structure in STRUCTURES}
     chosen: Sequence[Path | None] = hearts[:: max(1, len(hearts) // _HEARTS)][:_HEARTS] or [None]
     rule = DataConfig().normalisation()[modality]
     for number, path in enumerate(chosen):
         heart = None if path is None else sitk.ReadImage(str(path))
-        canvas, _ = canvas_around(heart, _SEED + number, 60.0)
+        canvas, _ = render.canvas_around(heart, _SEED + number, 60.0)
         rng = np.random.default_rng(_SEED + number)
         for _ in range(-(-patches // len(chosen))):
             image, labels = render.random_patch(canvas, modality, rng, _PATCH, _SPACING, heart_bias=1.0)
-            known = np.where(labels == IGNORE, 0, labels)
-            yield look(normalise(torch.from_numpy(image), rule).numpy(), known, keys)
+            yield look(normalise(torch.from_numpy(image), rule).numpy(), labels, keys)
 
 
 def compare(real: Sequence[Look], rendered: Sequence[Look], keys: Sequence[str]) -> list[dict]:

@@ -21,7 +21,7 @@ import SimpleITK as sitk
 
 from mkd_core.io.atomic import write_text
 from mkd_core.measure import plausibility
-from mkd_core.measure.heart_stretch import Moments, Stretch, features_of, moments
+from mkd_core.measure.heart_stretch import Moments, Stretch, features_of, moments, predicted
 from mkd_core.synthesis.tissues import TARGET_OF
 from mkd_core.synthesis.warp import rotation
 from Testing.benchmarks.accuracy import ROOT, data_folder
@@ -85,8 +85,7 @@ def main() -> int:
     weights, offsets = fit(training)
 
     def found(heart: Moments) -> Stretch:
-        height, breadth = features_of(heart) @ weights + offsets
-        return Stretch(float(height), float(breadth))
+        return predicted(heart, weights, offsets)
 
     def doubted(hearts: Sequence[Moments], factors: np.ndarray) -> float:
         return float(np.mean([bool(plausibility.stretch_findings(found(stretched(one, factors)))) for one in hearts]))

@@ -26,13 +26,11 @@ from mkd_core.archive.ledger import Ledger, Shard, unusable
 from mkd_core.errors import InputError
 from mkd_core.protocol import (
     DEVICES_IN_WORDS,
-    IN_DETAIL,
     MODALITIES,
     STRUCTURE_SETS,
-    WHOLE_HEART,
+    STRUCTURE_SETS_IN_WORDS,
     SegmentationOptions,
 )
-from mkd_core.structures import DETAILED
 
 if TYPE_CHECKING:
     from mkd_core.archive.progress import Progress
@@ -84,11 +82,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         "what the run keeps", "Named at its first start; the next ones need not name it again."
     )
     kept.add_argument("--weights", type=Path, help="weights bundle (default: the one that comes with this package)")
-    kept.add_argument(
-        "--structures",
-        choices=STRUCTURE_SETS,
-        help=f"{WHOLE_HEART}: those that the weights know (default); {IN_DETAIL}: besides {', '.join(DETAILED)}",
-    )
+    kept.add_argument("--structures", choices=STRUCTURE_SETS, help=STRUCTURE_SETS_IN_WORDS)
     kept.add_argument("--modality", choices=("auto", *MODALITIES), help="default: auto, what the files say, else CT")
     kept.add_argument(
         "--labels", choices=("nrrd", "seg"), help="seg: DICOM SEG and SR for DICOM series (default: nrrd)"

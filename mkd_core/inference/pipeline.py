@@ -377,8 +377,7 @@ def _measure(
     doubts, doubts_by_structure = plausibility.examine(
         quantify.with_all_seven(measured), heart.seven, as_array(heart.image[0, 0]), heart.grid, volume, modality
     )
-    of_seven = np.array(labels_of_the_seven(bundle.structures), np.uint8)
-    doubts += plausibility.oval_findings(of_seven.take(labels), volume)
+    doubts += plausibility.oval_findings(labels, volume, labels_of_the_seven(bundle.structures))
     coarse_doubts = _coarse_doubts(heart, bundle)
     of_structures = {
         structure.key: quantify.structure_report(

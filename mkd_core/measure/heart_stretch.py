@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mkd_core.structures import BY_KEY
+from mkd_core.structures import BY_KEY, CLASS_COUNT
 
 #: Structures whose shape and place tell; vessels end where the field of view or a convention ends them.
 PARTS = ("LV", "RV", "LA", "RA", "Myo")
@@ -64,18 +65,8 @@ def stretch_of(labels: np.ndarray, steps: np.ndarray) -> Stretch | None:
         labels: of the seven structures, upright.
         steps: voxel size along z, y, x, mm.
     """
-    seen = features(labels, steps)
-    if seen is None:
-        return None
-    weights, offsets = _model()
-    height, breadth = seen @ weights + offsets
-    return Stretch(float(height), float(breadth))
-
-
-def features(labels: np.ndarray, steps: np.ndarray) -> np.ndarray | None:
-    """What the model sees of a heart, ``(45,)``: nothing in it changes with the size of the heart; see `stretch_of`."""
     found = moments(labels, steps)
-    return None if found is None else features_of(found)
+    return None if found is None else predicted(found, *_model())
 
 
 #: Share of all voxels, mean (3,) and covariance (3, 3) of the positions along z, y, x, mm, of the heart and each part.
@@ -99,8 +90,14 @@ def moments(labels: np.ndarray, steps: np.ndarray) -> Moments | None:
     return [*found, (1.0, np.asarray(middle), np.asarray(whole))]
 
 
+def predicted(found: Moments, weights: np.ndarray, offsets: np.ndarray) -> Stretch:
+    """What a model, weights ``(45, 2)`` and offsets ``(2,)``, says of a heart."""
+    height, breadth = features_of(found) @ weights + offsets
+    return Stretch(float(height), float(breadth))
+
+
 def features_of(found: Moments) -> np.ndarray:
-    """The same as `features` of what `moments` gives, ``(45,)``."""
+    """What the model sees of a heart, ``(45,)``: nothing in it changes with the size of the heart."""
     _, middle, whole = found[-1]
     size = float(np.linalg.det(whole)) ** (1.0 / 6.0)
     values: list[float] = []
@@ -113,21 +110,25 @@ def features_of(found: Moments) -> np.ndarray:
     return np.array(values)
 
 
-def oval_of(labels: np.ndarray, spacing: np.ndarray, rotation: np.ndarray) -> float | None:
+def oval_of(
+    labels: np.ndarray, spacing: np.ndarray, rotation: np.ndarray, of_seven: Sequence[int] = range(CLASS_COUNT)
+) -> float | None:
     """How many times as long as wide the left ventricle with its muscle is in slices across its own axis, where it is
     nearly round; None where the volume has no such slices, or too few that show it.
 
     Args:
-        labels: of the seven structures in the volume's own voxels, ``(D, H, W)``.
+        labels: in the volume's own voxels, ``(D, H, W)``.
         spacing: of these, mm.
         rotation: (3, 3); column a is the direction of array axis a along z, y, x.
+        of_seven: what each label counts as, of the seven structures.
     """
     across = np.abs(np.asarray(_TOWARDS_APEX) @ rotation)
     axis = int(across.argmax())
     if across[axis] < _ALONG_AXIS:
         return None
     within = np.delete(np.asarray(spacing, float), axis)
-    ventricle, muscle = (np.moveaxis(labels == BY_KEY[key].label, axis, 0) for key in ("LV", "Myo"))
+    counted = (np.flatnonzero(np.equal(of_seven, BY_KEY[key].label)) for key in ("LV", "Myo"))
+    ventricle, muscle = (np.moveaxis(np.isin(labels, known), axis, 0) for known in counted)
     ratios = []
     for cavity, wall in zip(ventricle, muscle):
         both = cavity | wall

@@ -8,7 +8,7 @@ volumes (`python -m Testing.trust`) fewer than one structure in twenty gets a wa
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -401,14 +401,17 @@ def stretch_findings(stretch: Stretch) -> list[Finding]:
     return [finding(("stretched_z", "stretched_y", "stretched_x")[axis], severity=severity, ratio=factors[axis])]
 
 
-def oval_findings(labels: np.ndarray, volume: OrientedVolume) -> list[Finding]:
+def oval_findings(
+    labels: np.ndarray, volume: OrientedVolume, of_seven: Sequence[int] = range(CLASS_COUNT)
+) -> list[Finding]:
     """A finding for a left ventricle that is no circle in short-axis slices, as pixels that are not square make it.
 
     Args:
-        labels: of the seven structures, of a block of the volume's voxels, ``(D, H, W)``.
+        labels: of a block of the volume's voxels, ``(D, H, W)``.
         volume: the volume, with the directions in which the heart was found.
+        of_seven: what each label counts as, of the seven structures.
     """
-    ratio = oval_of(labels, volume.spacing, volume.rotation)
+    ratio = oval_of(labels, volume.spacing, volume.rotation, of_seven)
     if ratio is None or ratio <= _MOST_OVAL:
         return []
     severity: Severity = "red" if ratio > _MOST_OVAL**_FAR_BEYOND else "amber"
