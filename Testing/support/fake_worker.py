@@ -151,6 +151,7 @@ class FakeWorker:
         self.cancelled = threading.Event()
         self.thread = None
         self.warmed = 0
+        self.requests = 0
 
     def run(self) -> None:
         if self.mode == "dies-at-start":
@@ -184,10 +185,12 @@ class FakeWorker:
 
     def segment(self, message: dict) -> None:
         identifier = message["id"]
+        self.requests += 1
+        isHeld = self.mode == "holds-second" and self.requests == 2
         sys.stderr.write("the worker writes to its log\n")
         sys.stderr.flush()
         say(event="progress", id=identifier, stage="localise", fraction=0.25, message="Looking for the heart")
-        if self.mode in ("slow", "stubborn"):
+        if isHeld or self.mode in ("slow", "stubborn"):
             while self.mode == "stubborn" or not self.cancelled.wait(0.01):
                 time.sleep(0.01)
             say(event="cancelled", id=identifier)
