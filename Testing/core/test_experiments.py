@@ -1,6 +1,7 @@
 """Experiments: who is in which group, which runs there are, that they resume, and that tables say what numbers say."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from mkd_core.method.networks.segmentor import StreamNorm
 from mkd_core.structures import STRUCTURES
 from mkd_core.synthesis.anatomy import make_heart
 from mkd_core.training.experiments import cine_lge, people, report, runs
-from mkd_core.training.experiments.comparison import difference, holm
+from mkd_core.training.experiments.comparison import difference, difference_of_means, holm
 from mkd_core.training.experiments.people import GROUPS, Cohort, coverage, render_person
 from mkd_core.training.experiments.runs import ROWS, run_all, runs_of
 from mkd_core.training.experiments.scarce_labels import SCALES, ScarceLabels
@@ -210,6 +211,40 @@ def test_the_table_compares_the_method_with_each_row_on_the_pairs_that_both_have
     assert json.loads((tmp_path / "one.json").read_text(encoding="utf-8")) == summary
     pytest.importorskip("matplotlib")
     assert (tmp_path / "one.png").stat().st_size > 5000
+
+
+def test_reports_of_several_days_are_joined_and_compared_by_people_where_these_are_known(tmp_path, monkeypatch):
+    ours = [_result("MKD", pair, 0.8, value) for pair, value in enumerate((0.84, 0.86, 0.88))]
+    twins = [_result("two networks", pair, 0.8, value) for pair, value in enumerate((0.85, 0.86, 0.87))]
+    oracle = [_result("oracle", pair, 0.8, value) for pair, value in enumerate((0.89, 0.91, 0.93))]
+    groups = ([*ours, _result("joint", 0, 0.9, 0.8)], twins, oracle)
+    old, new, newest = (report.summarise("one", results, KEYS) for results in groups)
+    both = report.joined([old, new])
+    assert both == report.summarise("one", [*ours, _result("joint", 0, 0.9, 0.8), *twins], KEYS)
+
+    for row in old["rows"]:  # as reports were before they said what every person has
+        del row["ensemble by person"]
+    paths = [tmp_path / f"{number}.json" for number in range(3)]
+    for path, summary in zip(paths, (old, new, newest)):
+        path.write_text(json.dumps(summary), encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["report", *map(str, paths), "--out", str(tmp_path)])
+    assert report.main() == 0
+    found = json.loads((tmp_path / "one.json").read_text(encoding="utf-8"))
+    over = {one["over"]: one for one in found["comparisons"]}
+    kept = next(one for one in old["comparisons"] if one["over"] == "joint")
+    assert {**over["joint"], "p corrected": 0} == {**kept, "p corrected": 0}, "it is as the report with both has it"
+    # By hand: differences 0.01, 0.02, 0.03 (MKD sees the target as it is, 0.02 better), t(2) = 4.303, sd 0.01.
+    assert over["two networks"]["mean"] == pytest.approx(0.02)
+    half = 4.30265 * 0.01 / 3**0.5
+    assert over["two networks"]["low"] == pytest.approx(0.02 - half, abs=1e-5)
+    assert over["two networks"]["pairs"] == 3 and over["two networks"]["people"] == 3
+    corrected = {one["over"]: one["p corrected"] for one in found["comparisons"]}
+    assert corrected["oracle"] >= over["oracle"]["p"] and over["oracle"]["mean"] == pytest.approx(-0.03)
+
+    with pytest.raises(ValueError, match="not of one experiment"):
+        report.joined([old, {**new, "experiment": "another"}])
+    with pytest.raises(ValueError, match="cannot be compared"):
+        difference_of_means([0.1], [0.2], 3)
 
 
 # Real scans of two kinds

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from mkd_core.errors import InputError
-from mkd_core.inference import padding, pipeline
+from mkd_core.inference import padding, pipeline, stack
 from mkd_core.inference.geometry import OrientedVolume
 from mkd_core.inference.padding import blank_slices, labels_at_edges, slanted_padding, without_marks
 from mkd_core.inference.stack import find_copies, find_jumps
@@ -228,6 +228,16 @@ def test_missing_and_misplaced_slices_are_told_by_the_image(kind):
     assert found.code == "jumps" and found.severity == "amber"
     if kind == "eight missing":
         assert (found.figures["from_slice"], found.figures["to_slice"], found.figures["count"]) == (30, 31, 1)
+
+
+def test_a_part_of_the_image_in_which_anatomy_begins_is_no_jump(monkeypatch):
+    voxels = slices()
+    part = voxels[:-1].copy()
+    part[30:, :68] = voxels[31:, :68]  # changes twice as much here
+    part[30, 68:] = 0.8 * voxels[30, 68:] + 0.2 * voxels[29, 68:]  # and no more than elsewhere here
+    assert find_jumps(part) == []
+    monkeypatch.setattr(stack, "_SMALL_JUMP", {0.5: stack._SMALL_JUMP[0.5]})
+    assert find_jumps(part), "half of the image alone would tell of a jump"
 
 
 def test_many_missing_slices_are_told_where_pixels_are_too_few_for_a_closer_look():

@@ -60,12 +60,14 @@ def test_volumes_that_a_file_knows_are_not_tried_again(tmp_path, monkeypatch, ca
         return kind(**counts)
 
     monkeypatch.setattr(
-        doubts, "volumes", lambda hearts: [(f"heart {n}", "CT", lambda: (None, None)) for n in range(hearts)]
+        doubts,
+        "volumes",
+        lambda hearts, first=0: [(f"heart {first + n}", "CT", lambda: (None, None)) for n in range(hearts)],
     )
     monkeypatch.setattr(
         doubts,
         "tally_of",
-        lambda image, truth, modality, seed: {
+        lambda image, truth, modality, seed, some: {
             "undistorted": tally(f"heart {seed}", doubts.Tally, wrong=1, unsaid=["LV"]),
             distortions.SLIGHT[0].group: doubts.Tally(wrong=70),
         },
@@ -83,8 +85,8 @@ def test_volumes_that_a_file_knows_are_not_tried_again(tmp_path, monkeypatch, ca
     monkeypatch.setattr(orientations, "examine", examine)
     monkeypatch.setattr(orientations, "ORIENTATIONS", orientations.ORIENTATIONS[:4])
     for module, *arguments in (
-        (doubts, "--hearts", "1"),
-        (doubts, "--hearts", "2"),
+        (doubts, "--hearts", "1", "--good", "0"),
+        (doubts, "--hearts", "2", "--good", "1"),
         (orientations, "--volumes", "MR"),
         (orientations,),
     ):
@@ -94,7 +96,8 @@ def test_volumes_that_a_file_knows_are_not_tried_again(tmp_path, monkeypatch, ca
             assert module.main() == 0
         except KeyboardInterrupt:
             assert module.main() == 0
-    assert tried == ["heart 0", "heart 1", *["MR"] * 4, *["CT"] * 4]
-    assert json.loads((tmp_path / f"{doubts.__name__}.json").read_text(encoding="utf-8"))["all"]["wrong"] == 2
+    assert tried == ["heart 0", "heart 1", "heart 2", *["MR"] * 4, *["CT"] * 4]
+    found = json.loads((tmp_path / f"{doubts.__name__}.json").read_text(encoding="utf-8"))
+    assert found["all"]["wrong"] == 3 and list(found["volumes"])[-1] == f"heart {doubts._GOOD_SEED}"
     printed = capsys.readouterr().out
-    assert printed.count("LV") == 3 and printed.count("  4 ") == 3, "known ones are printed as well"
+    assert printed.count("LV") == 4 and printed.count("  4 ") == 3, "known ones are printed as well"

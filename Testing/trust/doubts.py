@@ -4,10 +4,11 @@ Good volumes are distorted in every way of `Testing.trust.distortions` and segme
 overlaps its truth by less than 0.8 (Dice), if it lies where none is, or if its volume cannot be true.  It is warned of
 if the volume is refused, if it has a warning of its own, or if the result as a whole has one.
 
-    python -m Testing.trust.doubts [--hearts 6] [--json FILE]
+    python -m Testing.trust.doubts [--hearts 6] [--good 24] [--json FILE]
 
-prints the table of more hearts than `python -m Testing.trust` tries, and what nothing was said of.  ``--json`` writes
-the file after each heart; what stands in it already, found with the same weights, is not tried again.
+prints the table of more hearts than `python -m Testing.trust` tries, and what nothing was said of.  How often a good
+structure is doubted shows on hearts that nobody distorted; ``--good`` adds some that are tried only as they are.
+``--json`` writes the file after each heart; what stands in it already, found with the same weights, is not tried again.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ _MOST_SILENT_IF_SLIGHT = 0.8
 #: Hearts that are rendered as CT and as MR and distorted in every way.
 _HEARTS = 1
 
-#: Appearances that nothing else uses.
-_FIRST_SEED = 830_000
+#: Appearances that nothing else uses; those of volumes that are not distorted begin so much higher.
+_FIRST_SEED, _GOOD_SEED = 830_000, 100
 
 _EVERYTHING = (*distortions.ALL, *distortions.SLIGHT)
 
@@ -145,15 +146,15 @@ def _is_refused(path: Path) -> tuple[bool, str]:
 
 
 def volumes(
-    hearts: int, modalities: Sequence[str] = ("CT", "MR")
+    hearts: int, modalities: Sequence[str] = ("CT", "MR"), first: int = 0
 ) -> Iterator[tuple[str, str, Callable[[], tuple[sitk.Image, sitk.Image]]]]:
     """Good volumes: name, modality, and what renders the image with its truth; half of the hearts are test hearts where
-    the data folder is there, the others our own.
+    the data folder is there, the others our own.  They are numbered from ``first``.
     """
     folder = data_folder() / "hearts"
     paths: list[Path | None] = list(sorted(folder.glob("heart_02[0-4]?.nii.gz"))[-40:][:: max(1, 80 // (hearts + 1))])
     paths = paths[: (hearts + 1) // 2]
-    for number, path in enumerate(paths + [None] * (hearts - len(paths))):
+    for number, path in enumerate(paths + [None] * (hearts - len(paths)), first):
         heart = None if path is None else sitk.ReadImage(str(path))
         for modality in modalities:
             name = f"{'formulas' if path is None else path.name.partition('.')[0]}, {modality} {number}"
@@ -252,14 +253,17 @@ def main() -> int:
     """Print the table and what nothing was said of."""
     parser = argparse.ArgumentParser(prog="python -m Testing.trust.doubts", description=__doc__.split("\n")[0])
     parser.add_argument("--hearts", type=int, default=6, help="hearts, each rendered as CT and as MR")
+    parser.add_argument("--good", type=int, default=24, help="hearts that are tried only as they are")
     parser.add_argument("--json", type=Path, help="written after each heart, and read if it is there")
     chosen = parser.parse_args()
     known = {
         name: {group: Tally(**tally) for group, tally in rows.items()} for name, rows in stored(chosen.json).items()
     }
-    for number, (name, modality, render) in enumerate(volumes(chosen.hearts)):
+    distorted = ((*volume, _EVERYTHING) for volume in volumes(chosen.hearts))
+    as_they_are = ((*volume, [UNDISTORTED]) for volume in volumes(chosen.good, first=_GOOD_SEED))
+    for number, (name, modality, render, some) in enumerate((*distorted, *as_they_are)):
         if name not in known:
-            known[name] = tally_of(*render(), modality, number)
+            known[name] = tally_of(*render(), modality, number, some)
             print(_line(name, sum_of(known[name])), flush=True)
         rows = {name: {group: dataclasses.asdict(one) for group, one in each.items()} for name, each in known.items()}
         total = dataclasses.asdict(sum_of(together(known.values())))

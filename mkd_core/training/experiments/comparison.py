@@ -1,5 +1,5 @@
 """Is one way to train better than another?  Paired hierarchical bootstrap over pairs of draw and seed and over people,
-with Holm's correction for several comparisons.
+or Student's t where only the mean of each pair is known; with Holm's correction for several comparisons.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Difference:
 
     Attributes:
         mean: of the first minus the second.
-        low, high: 95 % interval, percentiles of the bootstrap.
+        low, high: 95 % interval.
         p: two-sided, that the true difference is 0.
         pairs, people: how many it rests on; with a single pair of draw and seed the interval says how people differ,
             and nothing of how runs do.
@@ -63,6 +63,26 @@ def difference(first: np.ndarray, second: np.ndarray, replicates: int = REPLICAT
     return Difference(
         float(differences.mean()), float(low), float(high), min(1.0, 2 * tail / (replicates + 1)), pairs, people
     )
+
+
+def difference_of_means(first: Sequence[float], second: Sequence[float], people: int) -> Difference:
+    """Compare two rows of which only the mean of every pair of draw and seed is known: Student's paired t.
+
+    Args:
+        first, second: means over the people, one a pair, in the same order.
+        people: how many were tested.
+
+    Raises:
+        ValueError: the rows have not as many pairs, or fewer than two.
+    """
+    from scipy import stats
+
+    if len(first) != len(second) or len(first) < 2:
+        raise ValueError(f"means of {len(first)} and {len(second)} pairs cannot be compared")
+    tested = stats.ttest_rel(first, second)
+    low, high = tested.confidence_interval(0.95)
+    mean = float(np.mean(first) - np.mean(second))
+    return Difference(mean, float(low), float(high), float(tested.pvalue), len(first), people)
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -1,9 +1,16 @@
-"""What an experiment found: table, comparisons with intervals, learning curves; as text, JSON and a figure."""
+"""What an experiment found: table, comparisons with intervals, learning curves; as text, JSON and a figure.
+
+    python -m mkd_core.training.experiments.report REPORT.json... --out FOLDER
+
+joins reports of one experiment whose rows were trained on different days or machines, and writes them as one.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +21,7 @@ import numpy as np
 from mkd_core import __version__
 from mkd_core.io.atomic import write_text
 from mkd_core.protocol import TARGET_POLICIES
-from mkd_core.training.experiments.comparison import difference, holm
+from mkd_core.training.experiments.comparison import Difference, difference, difference_of_means, holm
 
 #: The row that the others are compared with.
 _METHOD = "MKD"
@@ -31,9 +38,12 @@ def write(name: str, results: Sequence[Mapping[str, Any]], folder: Path, structu
         folder: for the files.
         structures: keys of the structures, in the order of the scores.
     """
+    return _write(summarise(name, results, structures), folder)
+
+
+def _write(summary: Mapping[str, Any], folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
-    summary = summarise(name, results, structures)
-    text = as_text(summary)
+    name, text = summary["experiment"], as_text(summary)
     write_text(folder / f"{name}.json", json.dumps(summary, indent=1) + "\n")
     write_text(folder / f"{name}.md", text)
     try:
@@ -62,6 +72,7 @@ def summarise(name: str, results: Sequence[Mapping[str, Any]], structures: Seque
             "HD95 (mm)": _known_mean(
                 [_scores(one, "ensemble", policy, "test HD95") for one in group if "test HD95" in one]
             ),
+            "ensemble by person": [_by_person(one, policy).round(4).tolist() for one in group],
             "curve": group[0]["curve"],
         }
         for (labelled, assistants, row), group in groups.items()
@@ -72,7 +83,35 @@ def summarise(name: str, results: Sequence[Mapping[str, Any]], structures: Seque
         "machine": f"{platform.system()} {platform.machine()}",
         "alignment at inference": {"kept": policy, "validation Dice": by_policy},
         "rows": rows,
-        "comparisons": _comparisons(groups, policy),
+        "comparisons": _comparisons(rows),
+    }
+
+
+def joined(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Several reports of one experiment as one: all their rows, compared anew.
+
+    Rows of which a report does not say what every person has are compared by the means of their pairs, unless a report
+    that holds them both has compared them by people.
+
+    Raises:
+        ValueError: the reports are of different experiments, or of what S_syn sees they tell different things.
+    """
+    first, *others = summaries
+    kept = [one["alignment at inference"] for one in summaries]
+    told = {one["kept"] for one in kept if one["validation Dice"]}
+    if any(one["experiment"] != first["experiment"] for one in others) or len(told) > 1:
+        raise ValueError("these reports are not of one experiment with one way to align volumes")
+    alignment = next((one for one in kept if one["validation Dice"]), kept[0])
+    rows: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for row in (row for summary in summaries for row in summary["rows"]):
+        rows.setdefault((row["labelled"], row["assistants"], row["row"]), row)
+    ordered = sorted(rows.values(), key=lambda row: (row["labelled"], -row["assistants"]))
+    by_people = [one for summary in summaries for one in summary["comparisons"]]
+    return {
+        **first,
+        "alignment at inference": alignment,
+        "rows": ordered,
+        "comparisons": _comparisons(ordered, by_people),
     }
 
 
@@ -109,31 +148,50 @@ def _known_mean(scores: Sequence[np.ndarray]) -> float | None:
     return round(float(np.mean(known)), 2) if known else None
 
 
+def _by_person(result: Mapping[str, Any], policy: str) -> np.ndarray:
+    """Mean Dice of the ensemble over the structures of everyone in the test."""
+    found: np.ndarray = np.nanmean(_scores(result, "ensemble", policy), axis=1)
+    return found
+
+
 def _comparisons(
-    groups: Mapping[tuple[int, int, str], Sequence[Mapping[str, Any]]], policy: str
+    rows: Sequence[Mapping[str, Any]], by_people: Sequence[Mapping[str, Any]] = ()
 ) -> list[dict[str, Any]]:
     """The method's ensemble minus every other row with as many labels, on the pairs that both have; p values are
     corrected over all rows of a number of labels.
+
+    Args:
+        rows: of a summary.
+        by_people: comparisons of earlier summaries, for rows that do not say what every person has.
     """
     found = []
-    for labelled in dict.fromkeys(labelled for labelled, _, _ in groups):
+    for labelled in dict.fromkeys(row["labelled"] for row in rows):
         family: list[dict[str, Any]] = []
-        most = max(assistants for number, assistants, _ in groups if number == labelled)
-        method = {one["pair"]: one for one in groups.get((labelled, most, _METHOD), ())}
-        for (number, assistants, row), group in groups.items():
-            shared = [one for one in group if one["pair"] in method]
-            if number != labelled or not shared or (row, assistants) == (_METHOD, most):
+        group = [row for row in rows if row["labelled"] == labelled]
+        most = max(row["assistants"] for row in group)
+        method = next((row for row in group if (row["row"], row["assistants"]) == (_METHOD, most)), None)
+        for row in group:
+            if method is None or row is method or not set(row["pairs"]) & set(method["pairs"]):
                 continue
-            ours, theirs = (
-                np.array([np.nanmean(_scores(one, "ensemble", policy), axis=1) for one in ones])
-                for ones in ([method[one["pair"]] for one in shared], shared)
-            )
-            family.append(
-                {"labelled": labelled, "over": row, "assistants": assistants} | asdict(difference(ours, theirs))
-            )
+            named = {"labelled": labelled, "over": row["row"], "assistants": row["assistants"]}
+            known = [one for one in by_people if all(one[name] == value for name, value in named.items())]
+            family.append(named | (asdict(_difference(method, row)) if not known else dict(known[0])))
         for one, corrected in zip(family, holm([float(one["p"]) for one in family])):
             found.append(one | {"p corrected": corrected})
     return found
+
+
+def _difference(method: Mapping[str, Any], row: Mapping[str, Any]) -> Difference:
+    """Of the pairs that both rows have: over people, where both say what every person has."""
+    shared = [pair for pair in row["pairs"] if pair in method["pairs"]]
+    places = [[one["pairs"].index(pair) for pair in shared] for one in (method, row)]
+    name = "ensemble by person"
+    if name in method and name in row:
+        ours, theirs = (np.array(one[name])[at] for one, at in zip((method, row), places))
+        return difference(ours, theirs)
+    ours, theirs = (np.array(one["ensemble"])[at] for one, at in zip((method, row), places))
+    people = next((len(one[name][0]) for one in (method, row) if name in one), 0)
+    return difference_of_means(ours.tolist(), theirs.tolist(), people)
 
 
 def as_text(summary: Mapping[str, Any]) -> str:
@@ -205,3 +263,22 @@ def _plot(summary: Mapping[str, Any], path: Path) -> None:
     right.set_ylabel("validation Dice of the ensemble, first pair")
     right.legend(fontsize=7)
     write_file(path, lambda draft: figure.savefig(draft, format="png", dpi=110))
+
+
+def main() -> int:
+    """Join reports."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mkd_core.training.experiments.report", description="joins reports of one experiment"
+    )
+    parser.add_argument(
+        "reports", type=Path, nargs="+", metavar="REPORT.json", help="those that count first come first"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for the joined report")
+    chosen = parser.parse_args()
+    summaries = [json.loads(path.read_text(encoding="utf-8")) for path in chosen.reports]
+    print(_write(joined(summaries), chosen.out))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
