@@ -10,7 +10,15 @@ import pytest
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 from Testing.harness.pythonqt import unwrap
-from Testing.support.panel_driving import ROOT, addVolume, driving, sceneContent, segmentations, waitForStage, waitUntilReady
+from Testing.support.panel_driving import (
+    ROOT,
+    addVolume,
+    driving,
+    sceneContent,
+    segmentations,
+    waitForStage,
+    waitUntilReady,
+)
 from Testing.support.sequence_driving import FRAMES, addSequence, browserOf
 
 

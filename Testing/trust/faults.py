@@ -750,8 +750,8 @@ def _isBusy() -> bool:
 
 
 def _megabytes() -> float:
-    """Memory that this process has filled, wherever the system keeps it just now: pages of programs and libraries, which
-    come and go as memory is short elsewhere, do not count.
+    """Memory that this process has filled, wherever the system keeps it just now: pages of programs and libraries,
+    which come and go as memory is short elsewhere, do not count.
     """
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "VmSwap:"))) * 1024 / 1e6
