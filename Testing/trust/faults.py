@@ -754,4 +754,5 @@ def _megabytes() -> float:
     which come and go as memory is short elsewhere, do not count.
     """
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "VmSwap:"))) * 1024 / 1e6
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith(" kB")}
+    return (kib.get("RssAnon", kib["VmRSS"]) + kib.get("VmSwap", 0)) * 1024 / 1e6  # some containers tell the sum alone
