@@ -12,11 +12,12 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import Testing.harness  # noqa: F401  (the package alone: it tells PySide6 how to be imported, before any test file imports it)
 
-settings.register_profile("any machine", deadline=None)  # no test fails because the machine is slow
+# No test fails because the machine is slow, neither in an example nor while examples are made up.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
 HAS_STAND_IN = all(importlib.util.find_spec(name) for name in ("slicer", "PySide6", "vtk"))

@@ -315,7 +315,8 @@ class BundleStore:
 
                 require_torch()
             status = path.stat() if path.is_file() else None
-            key = (path, status and status.st_size, status and status.st_mtime_ns)
+            # The number tells files apart of which one took the other's place within a tick of the disk's clock.
+            key = (path, status and (status.st_ino, status.st_size, status.st_mtime_ns))
             if self._bundle is None or key != self._key:
                 self._bundle = self._key = None  # frees the old one before the new one comes
                 self._bundle = load_bundle(path)

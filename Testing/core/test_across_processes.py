@@ -1,7 +1,6 @@
 """Several processes do what one would: the same losses, the same weights, for the same batch."""
 
 import copy
-import socket
 
 import pytest
 
@@ -34,9 +33,10 @@ def _three_steps(part):
     return losses, method.state_dict()
 
 
-def _one_of_two(process, port, results):
+def _one_of_two(process, results):
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=process, world_size=2)
+    meeting = (results / "meeting").as_uri()  # a port that is free now may be somebody else's a moment later
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=process, world_size=2)
     losses, weights = _three_steps(slice(process, process + 1))
     assert process_count() == 2
     assert any_process(process == 1, torch.device("cpu")) and not any_process(False, torch.device("cpu"))
@@ -45,10 +45,7 @@ def _one_of_two(process, port, results):
 
 
 def test_two_processes_take_the_steps_of_one_with_the_same_batch(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.start_processes(_one_of_two, (port, tmp_path), nprocs=2, start_method="spawn")
+    torch.multiprocessing.start_processes(_one_of_two, (tmp_path,), nprocs=2, start_method="spawn")
     (first, weights), (second, same_weights) = (
         torch.load(tmp_path / f"{process}.pt", weights_only=True) for process in (0, 1)
     )

@@ -323,7 +323,7 @@ def test_someone_elses_safetensors_file_is_refused(tmp_path):
     assert "without the description of a weights bundle" in refusal(path)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(data=strategies.data())
 def test_a_damaged_file_is_refused_or_read_but_never_crashes(tiny_bundle_path, data):
     raw = bytearray(tiny_bundle_path.read_bytes())

@@ -19,8 +19,8 @@ from mkd_core.inference import memory
 
 block = b"x"
 
-def resident():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
+def resident():  # or swapped out
+    return sum(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(("VmRSS:", "VmSwap:")))
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

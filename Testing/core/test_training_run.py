@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from mkd_core import cli
 from mkd_core.errors import InputError
 from mkd_core.synthesis.anatomy import make_heart
 from mkd_core.training import localiser
-from mkd_core.training.checkpoint import NAMES, Checkpoints
+from mkd_core.training.checkpoint import NAMES, Checkpoints, decode
 from mkd_core.training.config import (
     AugmentationConfig,
     BundleConfig,
@@ -183,8 +184,10 @@ def test_hearts_are_rendered_as_the_run_goes_and_test_hearts_are_never_read(tmp_
     assert [entry["step"] for entry in _log(tmp_path / "run") if "dice" in entry] == [2]
 
 
-def _command(config_file, *more):
-    return [sys.executable, "-m", "mkd_core", "train", str(config_file), *more]
+def _command(config_file, held_at=None):
+    """The command that trains; a run that is held takes no step after so many, and waits to be killed."""
+    program = ["mkd_core"] if held_at is None else ["Testing.support.held_training", str(held_at)]
+    return [sys.executable, "-m", *program, "train", str(config_file)]
 
 
 def _write_config(path, mmwhs, *, steps, **run):
@@ -228,7 +231,10 @@ def _saved_step(out):
 
 
 def _weights(out):
-    return (out / "last.safetensors").read_bytes()
+    """The bytes of the bundle, but for the day on which it was made: midnight may lie between two runs."""
+    bundle, days = re.subn(rb"(created\W+)\d{4}-\d\d-\d\d", rb"\1", (out / "last.safetensors").read_bytes())
+    assert days == 1
+    return bundle
 
 
 def _entries(out):
@@ -241,7 +247,8 @@ def test_a_run_killed_for_good_continues_to_the_same_weights_and_curve(mmwhs, tm
         folder.mkdir()
         _write_config(folder / "run.toml", mmwhs, steps=40)
     subprocess.run(_command(whole / "run.toml"), cwd=ROOT, check=True, capture_output=True)
-    killed = subprocess.Popen(_command(broken / "run.toml"), cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True)
+    command = _command(broken / "run.toml", held_at=30)
+    killed = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
     _wait_for(lambda: _saved_step(broken / "run") >= 8, killed)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
@@ -324,7 +331,7 @@ def _go_on(mmwhs, out, **changes):
 def test_a_flipped_byte_in_the_newest_checkpoint_is_told_and_costs_only_the_steps_since_the_older_one(mmwhs, tmp_path):
     train(_config(mmwhs, tmp_path / "run", steps=4))
     untouched = _weights(tmp_path / "run")
-    newest = max((tmp_path / "run" / name for name in NAMES), key=lambda path: path.stat().st_mtime_ns)
+    newest = max((tmp_path / "run" / name for name in NAMES), key=lambda path: decode(path.read_bytes())["generation"])
     data = bytearray(newest.read_bytes())
     data[-100] ^= 1
     newest.write_bytes(data)
@@ -458,9 +465,8 @@ def test_two_processes_share_the_batch_and_survive_a_kill(mmwhs, tmp_path):
         folder.mkdir()
         _write_config(folder / "run.toml", mmwhs, steps=30, processes=processes)
     subprocess.run(_command(alone / "run.toml"), cwd=ROOT, check=True, capture_output=True)
-    killed = subprocess.Popen(
-        _command(shared / "run.toml"), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    command = _command(shared / "run.toml", held_at=20)
+    killed = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
     _wait_for(lambda: _saved_step(shared / "run") >= 3, killed)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()

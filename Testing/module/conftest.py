@@ -10,7 +10,8 @@ import pytest
 
 @pytest.fixture
 def worker(tmp_path, monkeypatch):
-    """Function worker(mode): the next worker process is the fake one in this mode.
+    """Function worker(mode): the next worker process is the fake one in this mode. A process that is starting just now
+    may be of either mode: wait for its stage first.
 
     It is started as in Slicer, through a launcher named PythonSlicer that has a process id of its own and survives
     nothing but does not take its child along when it is killed.
@@ -24,8 +25,10 @@ def worker(tmp_path, monkeypatch):
 
     def use(mode):
         script = Path(__file__).resolve().parents[1] / "support" / "fake_worker.py"
-        launcher.write_text(f"#!/bin/sh\n'{sys.executable}' '{script}' '{mode}' '{tmp_path}'\nexit $?\n")
-        launcher.chmod(launcher.stat().st_mode | stat.S_IXUSR)
+        draft = folder / "draft"  # a shell that is reading the launcher finds the one or the other, never half of it
+        draft.write_text(f"#!/bin/sh\n'{sys.executable}' '{script}' '{mode}' '{tmp_path}'\nexit $?\n")
+        draft.chmod(draft.stat().st_mode | stat.S_IXUSR)
+        draft.replace(launcher)
 
     return use
 

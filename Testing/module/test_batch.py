@@ -10,7 +10,15 @@ import pytest
 pytest.importorskip("slicer")
 pytest.importorskip("PySide6")
 from Testing.harness.pythonqt import unwrap
-from Testing.support.panel_driving import ROOT, addVolume, driving, sceneContent, segmentations, waitUntilReady
+from Testing.support.panel_driving import (
+    ROOT,
+    addVolume,
+    driving,
+    sceneContent,
+    segmentations,
+    waitForStage,
+    waitUntilReady,
+)
 from Testing.support.sequence_driving import FRAMES, addSequence, browserOf
 
 
@@ -142,8 +150,8 @@ def test_one_volume_can_be_left_out_while_it_runs_or_waits(batch, worker):
         addVolume(name, seed=number)
     worker("slow")
     driving.click(batch.ui.batchButton)
-    driving.waitUntil(lambda: states(batch)[0].startswith("running"), message="the first volume")
-    assert not batch.ui.batchLeaveOutButton.enabled, "no row is selected"
+    waitForStage(batch, "Looking for the heart")  # the launcher of the first worker has been read by then
+    assert states(batch)[0].startswith("running") and not batch.ui.batchLeaveOutButton.enabled, "no row is selected"
     clickRow(batch, 2)
     driving.click(batch.ui.batchLeaveOutButton)
     assert states(batch)[2] == "left out"
@@ -265,11 +273,17 @@ def folder(tmp_path, monkeypatch, slicerApp):
     return source
 
 
-def test_a_folder_is_segmented_through_the_archives_ledger_and_goes_on_where_it_ended(folder, batch, caplog):
+def test_a_folder_is_segmented_through_the_archives_ledger_and_goes_on_where_it_ended(
+    folder, batch, caplog, monkeypatch
+):
     import slicer
+
+    from MKDSegmentationLib.run import archiveRun
 
     from mkd_core.archive.ledger import Ledger
 
+    # A process that is told to end gives its rows back first: a busy computer must not be taken for a stuck process.
+    monkeypatch.setattr(archiveRun, "GRACE_MS", 1000 * int(driving.WAIT_S))
     assert not batch.ui.batchFolderLineEdit.visible
     driving.choose(batch.ui.batchSourceComboBox, "Volumes in a folder")
     assert batch.ui.batchFolderLineEdit.visible and not batch.ui.batchButton.enabled

@@ -136,13 +136,16 @@ def test_after_the_volume_was_removed_the_next_one_is_ready_to_be_segmented(pane
     assert segmentations()[0].GetName() == "Next heart"
 
 
-def test_removing_the_chosen_output_ends_the_run_with_a_reason(panel, volume, worker, workerProcesses):
+def test_removing_the_chosen_output_ends_the_run_with_a_reason(panel, volume, worker, tmp_path):
     import slicer
 
-    worker("good")
+    go = tmp_path / "go"
+    worker(f"waits-for:{go}")
+    go.touch()
     segment(panel)
-    driving.waitUntil(workerProcesses, message="the warm worker")
+    go.unlink()
     driving.click(panel.ui.segmentButton)
+    waitForStage(panel, "Looking for the heart")
     slicer.mrmlScene.RemoveNode(segmentations()[0])
     assert panel.ui.segmentButton.text == "Segment"
     assert "output segmentation was removed" in panel.ui.statusLabel.text

@@ -11,7 +11,10 @@ pytest.importorskip("PySide6")
 from Testing.support.panel_driving import addVolume, driving, segment, segmentations, waitForStage, waitUntilReady
 
 
-def test_stage_fraction_and_times_are_shown_and_go_away_with_the_run(panel, volume, worker, tmp_path):
+def test_stage_fraction_and_times_are_shown_and_go_away_with_the_run(panel, volume, worker, tmp_path, monkeypatch):
+    from MKDSegmentationLib.panel import runProgress
+
+    monkeypatch.setattr(runProgress, "SILENCE_S", driving.WAIT_S)
     worker(f"waits-for:{tmp_path / 'go'}")
     assert not panel.ui.timeLabel.visible
     driving.click(panel.ui.segmentButton)

@@ -152,18 +152,22 @@ def test_cancel_in_the_progress_dialog_ends_the_process_and_leaves_nothing(
     lib.registerSampleData("")
     monkeypatch.setattr(
         "MKDSegmentationLib.run.workerProcess.pythonCommand",
-        lambda *arguments: [sys.executable, "-c", "import time; time.sleep(60)"],
+        lambda *arguments: [sys.executable, "-c", "import time; time.sleep(3600)"],
     )
+
+    cancelled = []
 
     def cancelDialog():
         for widget in QtWidgets.QApplication.topLevelWidgets():
-            if isinstance(widget, QtWidgets.QProgressDialog):
-                widget.cancel()
+            if isinstance(widget, QtWidgets.QProgressDialog) and widget.isVisible():
+                cancelled.append(widget.cancel())
+        if not cancelled:
+            QtCore.QTimer.singleShot(20, cancelDialog)
 
-    QtCore.QTimer.singleShot(300, cancelDialog)
+    QtCore.QTimer.singleShot(0, cancelDialog)
     before = sceneContent()
     sampleData.click("MKD heart phantom CT")
-    assert sceneContent() == before
+    assert cancelled and sceneContent() == before
     assert not [
         name for name in os.listdir(Path(slicerApp.cachePath, "MKDSegmentation")) if "-5mm" in name or "making" in name
     ]

@@ -79,10 +79,12 @@ def test_a_warm_worker_without_work_ends_and_the_next_click_starts_another(
     from MKDSegmentationLib.run import workerProcess
 
     worker("good")
-    monkeypatch.setattr(workerProcess, "IDLE_MS", 300)
     panel.logic.warm(panel._chosenOptions())
-    driving.waitUntil(workerProcesses, message="the worker")
+    driving.waitUntil(lambda: len(workerProcesses()) == 2, message="the worker and its launcher")
     first = workerProcesses()
+    with monkeypatch.context() as patched:  # neither its start nor the run takes longer than it may be idle
+        patched.setattr(workerProcess, "IDLE_MS", 50)
+        panel.logic.warm(panel._chosenOptions())
     driving.waitUntil(lambda: not workerProcesses(), message="the end of the worker")
     assert not panel.logic.isWarm
     segment(panel)

@@ -131,8 +131,8 @@ def test_a_download_shows_how_far_it_is_leaves_the_panel_usable_and_can_be_cance
     open_download, folder, trusted, workerProcesses
 ):
     panel = open_download
-    content = bytes(40 * 2**20)
-    with serving({"/heart.safetensors": content}, trusted, pause=0.05) as address:
+    content = bytes(4 * 2**20)
+    with serving({"/heart.safetensors": content}, trusted, sends_half=True) as address:
         enter(panel, address + "/heart.safetensors", hashlib.sha256(content).hexdigest())
         driving.click(panel.ui.downloadButton)
         driving.waitUntil(lambda: panel.ui.downloadProgressBar.value > 0, message="progress")
@@ -148,8 +148,8 @@ def test_a_download_shows_how_far_it_is_leaves_the_panel_usable_and_can_be_cance
 def test_unloading_the_module_during_a_download_leaves_nothing(open_download, folder, trusted):
     from Testing.harness import bootstrap
 
-    panel, content = open_download, bytes(40 * 2**20)
-    with serving({"/heart.safetensors": content}, trusted, pause=0.05) as address:
+    panel, content = open_download, bytes(4 * 2**20)
+    with serving({"/heart.safetensors": content}, trusted, sends_half=True) as address:
         enter(panel, address + "/heart.safetensors", hashlib.sha256(content).hexdigest())
         driving.click(panel.ui.downloadButton)
         driving.waitUntil(lambda: panel.ui.downloadProgressBar.value > 0, message="progress")

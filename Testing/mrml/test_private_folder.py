@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 from MKDSegmentationLib.run import privateFolder
 from MKDSegmentationLib.run.privateFolder import PREFIX, PrivateFolder, openPrivate, removeLeftovers
 
-#: Another Slicer: makes a folder with a volume in it, says so, and waits.
+#: Another Slicer: makes a folder with a volume in it, says so, and waits until it is ended.
 OTHER = """
 import sys, time
 sys.path.append(sys.argv[1])
@@ -24,7 +24,7 @@ from MKDSegmentationLib.run.privateFolder import PrivateFolder, openPrivate
 folder = PrivateFolder(sys.argv[2])
 openPrivate(folder.path + "/volume.nrrd").close()
 print(folder.path, flush=True)
-time.sleep(60)
+time.sleep(3600)
 """
 
 
@@ -61,7 +61,7 @@ def test_our_own_folders_in_use_are_spared_and_a_folder_of_last_year_counts_like
 
 def leftover(parent):
     """Return the path of a folder of ours that a crash left behind: unlocked, with its token and a volume in it."""
-    crashed = [sys.executable, "-c", OTHER.replace("time.sleep(60)", ""), str(ROOT / "MKDSegmentation"), str(parent)]
+    crashed = [sys.executable, "-c", OTHER.replace("time.sleep(3600)", ""), str(ROOT / "MKDSegmentation"), str(parent)]
     return Path(subprocess.run(crashed, capture_output=True, text=True, check=True).stdout.strip())
 
 

@@ -8,7 +8,6 @@ import shutil
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -50,7 +49,7 @@ def certificate(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def serving(
-    contents: Mapping[str, bytes], key: Path | None = None, redirect: str = "", pause: float = 0.0
+    contents: Mapping[str, bytes], key: Path | None = None, redirect: str = "", sends_half: bool = False
 ) -> Iterator[str]:
     """A server for the time of the block; gives its address.
 
@@ -58,8 +57,9 @@ def serving(
         contents: what is under each path.
         key: certificate with key for an encrypted server, None for a plain one.
         redirect: where every path leads to instead.
-        pause: seconds between pieces of 64 KiB.
+        sends_half: send no more than the first half of a content, and wait.
     """
+    is_over = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -76,9 +76,9 @@ def serving(
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             with contextlib.suppress(OSError):  # the client may leave
-                for start in range(0, len(content), 1 << 16):
-                    self.wfile.write(content[start : start + (1 << 16)])
-                    time.sleep(pause)
+                self.wfile.write(content[: len(content) // 2] if sends_half else content)
+                if sends_half:
+                    is_over.wait()
 
         def log_message(self, *_):
             """Tests are quiet."""
@@ -95,5 +95,8 @@ def serving(
             context.load_cert_chain(key)
             server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        yield f"{'http' if key is None else 'https'}://localhost:{server.server_port}"
-        server.shutdown()
+        try:
+            yield f"{'http' if key is None else 'https'}://localhost:{server.server_port}"
+        finally:
+            is_over.set()
+            server.shutdown()

@@ -18,6 +18,9 @@ import pytest
 #: How long it may take to start, s: longer than any computer needs.
 _PATIENCE = 300.0
 
+#: How often it is started with another port.
+_STARTS = 5
+
 
 @contextlib.contextmanager
 def running_orthanc(folder: Path) -> Iterator[str]:
@@ -29,10 +32,28 @@ def running_orthanc(folder: Path) -> Iterator[str]:
     plugins += sorted(glob.glob("/usr/share/orthanc/plugins/libOrthancDicomWeb.so*"))
     if program is None or not plugins:
         pytest.skip("Orthanc is not installed (apt-get install orthanc orthanc-dicomweb)")
+    folder.mkdir()
+    for _ in range(_STARTS):
+        process, port = _started(program, plugins[0], folder)
+        try:
+            if _answers(f"http://127.0.0.1:{port}/system", process):
+                yield f"http://tester:secret@127.0.0.1:{port}/dicom-web"
+                return
+        finally:
+            process.terminate()
+            try:
+                process.wait(600)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+    pytest.fail(f"Orthanc does not answer:\n{(folder / 'log.txt').read_text(errors='replace')}")
+
+
+def _started(program: str, plugin: str, folder: Path) -> tuple[subprocess.Popen, int]:
+    """Orthanc and its port, which is free now and may be another program's when Orthanc asks for it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    folder.mkdir()
     settings = folder / "orthanc.json"
     settings.write_text(
         json.dumps(
@@ -45,37 +66,25 @@ def running_orthanc(folder: Path) -> Iterator[str]:
                 "AuthenticationEnabled": True,
                 "RegisteredUsers": {"tester": "secret"},
                 "DicomServerEnabled": False,
-                "Plugins": [plugins[0]],
+                "Plugins": [plugin],
                 "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
             }
         )
     )
-    log = folder / "log.txt"
-    with log.open("wb") as output:
-        process = subprocess.Popen([program, str(settings)], stdout=output, stderr=subprocess.STDOUT, cwd=folder)
-    try:
-        _wait(f"http://127.0.0.1:{port}/system", process, log)
-        yield f"http://tester:secret@127.0.0.1:{port}/dicom-web"
-    finally:
-        process.terminate()
-        try:
-            process.wait(600)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    with (folder / "log.txt").open("wb") as output:
+        return subprocess.Popen([program, str(settings)], stdout=output, stderr=subprocess.STDOUT, cwd=folder), port
 
 
-def _wait(address: str, process: subprocess.Popen, log: Path) -> None:
+def _answers(address: str, process: subprocess.Popen) -> bool:
+    """Wait until it answers; False if it ends before, or never does."""
     until = time.monotonic() + _PATIENCE
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            pytest.fail(f"Orthanc has ended:\n{log.read_text(errors='replace')}")
+    while process.poll() is None and time.monotonic() < until:
         try:
-            urllib.request.urlopen(address, timeout=5)
+            urllib.request.urlopen(address, timeout=60)
         except urllib.error.HTTPError:  # it asks for the password
-            return
+            return process.poll() is None
         except OSError:
             time.sleep(0.1)
         else:
-            return
-    pytest.fail(f"Orthanc does not answer:\n{log.read_text(errors='replace')}")
+            return process.poll() is None
+    return False

@@ -750,4 +750,9 @@ def _isBusy() -> bool:
 
 
 def _megabytes() -> float:
-    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * resource.getpagesize() / 1e6
+    """Memory that this process has filled, wherever the system keeps it just now: pages of programs and libraries,
+    which come and go as memory is short elsewhere, do not count.
+    """
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith(" kB")}
+    return (kib.get("RssAnon", kib["VmRSS"]) + kib.get("VmSwap", 0)) * 1024 / 1e6  # some containers tell the sum alone
