@@ -122,10 +122,12 @@ def test_finished_runs_are_kept_and_missing_ones_and_those_of_other_settings_car
     assert json.loads(path.read_text(encoding="utf-8")) == results
     others = results[1:-1] + [results[-1] | {"settings": results[-1]["settings"] | {"tested": 99}}]
     path.write_text(json.dumps(others))
+    (folder / "runs" / chosen[0].name / "cpu_seconds.txt").write_text("1000.0")
     said = []
     again = run_all(ScarceLabels(Cohort(hearts)), SCALES["tiny"], chosen, folder, path, device="cpu", say=said.append)
     assert said[0].endswith(f"{len(chosen)} runs, {len(chosen) - 2} of them done")
     assert [one["test"] for one in again] == [one["test"] for one in results]
+    assert again[0]["cpu_seconds"] >= 1000 > again[-1]["cpu_seconds"] > 0, "those of earlier starts count"
     assert len(json.loads(path.read_text(encoding="utf-8"))) == len(results) + 1  # results of other settings stay
 
 

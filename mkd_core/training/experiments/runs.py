@@ -324,10 +324,28 @@ def _config(
 
 class _Scored(Trainer):
     """A run whose validation segments the validation volumes on the training grid, as the test does; it decides
-    nothing, and gives the learning curve.
+    nothing, and gives the learning curve.  It knows its CPU seconds, those of earlier starts included.
     """
 
     validate_on: Callable[[dict[str, nn.Module], bool], dict[str, Any]]
+
+    def cpu_seconds(self) -> float:
+        """Of all starts, as far as they went into this one."""
+        return self._cpu_before + time.process_time() - self._cpu_at_start
+
+    def _on_run_start(self) -> None:
+        super()._on_run_start()
+        self._cpu_at_start = time.process_time()
+        resumed = self.step > 0 and self._cpu_file.exists()
+        self._cpu_before = float(self._cpu_file.read_text(encoding="utf-8")) if resumed else 0.0
+
+    def _save_checkpoint(self) -> None:
+        super()._save_checkpoint()
+        write_text(self._cpu_file, f"{self.cpu_seconds():.1f}")
+
+    @property
+    def _cpu_file(self) -> Path:
+        return self.out / "cpu_seconds.txt"
 
     def _validate(self, pairs: Pairs) -> None:
         found = self.validate_on(self._averaged, self._translates)
@@ -363,7 +381,7 @@ def _carry_out(benchmark: Benchmark, run: Run, scale: Scale, out: Path, threads:
     ) -> dict[Measure, dict[str, Scores]]:
         return score(parts, tested[kind], scale.stage.spacing, aligns, margin_mm, structures, measures)
 
-    def train(config: TrainingConfig) -> tuple[dict[str, nn.Module], bool, list[dict[str, Any]]]:
+    def train(config: TrainingConfig) -> tuple[dict[str, nn.Module], bool, list[dict[str, Any]], float]:
         with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
             trainer = _Scored(config, data, nowhere)
             trainer.validate_on = lambda parts, aligns: {
@@ -374,17 +392,16 @@ def _carry_out(benchmark: Benchmark, run: Run, scale: Scale, out: Path, threads:
         parts = {name: bundle.network(name).to(trainer.device) for name in trainer.method.parts()}
         # Of a point that a stopped run passed twice the later one holds.
         curve = {(point := json.loads(line))["step"]: point for line in (trainer.out / "curve.jsonl").open()}
-        return parts, translates(config, config.steps), list(curve.values())
+        return parts, translates(config, config.steps), list(curve.values()), trainer.cpu_seconds()
 
-    begun = time.process_time()
-    parts, aligns, curve = train(config)
+    parts, aligns, curve, seconds = train(config)
     if row.twin:
-        twin = train(_config(benchmark, run, scale, out, threads, device, twin=True))
-        parts["segmentor_syn"] = twin[0]["segmentor_real"]
+        twin, *_, more = train(_config(benchmark, run, scale, out, threads, device, twin=True))
+        parts["segmentor_syn"], seconds = twin["segmentor_real"], seconds + more
     result: dict[str, Any] = {
         **vars(run),
         "settings": _settings(benchmark, run, scale),
-        "cpu_seconds": round(time.process_time() - begun, 1),
+        "cpu_seconds": round(seconds, 1),
         "curve": curve,
     }
     if aligns and run.pair == 0:
