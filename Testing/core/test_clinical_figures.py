@@ -239,6 +239,12 @@ def test_a_structure_with_too_little_agreement_and_a_heart_the_wrong_way_round_a
     assert "AA" in untrusted({None: [finding("mirrored")]})
 
 
+def test_figures_of_a_small_heart_are_given_and_those_of_an_impossible_one_are_not():
+    small = {"ml": 300.0, "smallest_ml": 380.0, "largest_ml": 1400.0}
+    assert not untrusted({None: [finding("heart_volume", **small)]})
+    assert "AA" in untrusted({None: [finding("heart_volume", severity="red", **small)]})
+
+
 def test_ranges_hold_only_for_their_modality_sex_age_and_phase():
     def limits(figure, modality="CT", patient=MAN, phase=MID_DIASTOLE):
         found = reference_range(figure, modality, patient, phase)

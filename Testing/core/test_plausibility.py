@@ -144,10 +144,14 @@ def test_thick_voxels_do_not_change_what_the_shape_says(labels):
     assert abs(fine.height - coarse.height) < 0.05 and abs(fine.breadth - coarse.breadth) < 0.05
 
 
-@pytest.mark.parametrize("factor", [0.3, 2.2])
-def test_a_heart_that_is_too_small_or_large_as_a_whole_is_doubted(factor):
+@pytest.mark.parametrize(
+    ("total", "severity"), [(200, "red"), (295, "amber"), (365, "amber"), (400, None), (1500, "amber"), (1900, "red")]
+)
+def test_a_heart_that_is_too_small_or_large_as_a_whole_is_doubted(total, severity):
+    factor = total / sum(VOLUMES.values())
     figures = measured(**{key: {"volume_ml": ml * factor} for key, ml in VOLUMES.items()})
-    assert codes(figures) == ["heart_volume"]
+    found = plausibility.heart_findings(figures, None, "CT")
+    assert [(one.code, one.severity) for one in found] == ([("heart_volume", severity)] if severity else [])
 
 
 def test_a_small_rest_of_a_heart_is_not_doubted_where_the_field_of_view_cuts_it():

@@ -26,7 +26,8 @@ _NOT_TRUSTED = frozenset(
     {"agreement_very_low", "confidence_very_low", "not_found", "not_found_by_one", "too_large", "too_small"}
 )
 
-#: Findings about the heart as a whole with which lengths and orientations mean nothing.
+#: Findings about the heart as a whole with which lengths and orientations mean nothing; a heart whose volume is only
+#: unusual may be as it is.
 _WRONG_HEART = frozenset(
     {
         "mirrored",
@@ -147,7 +148,8 @@ def untrusted(warnings: Mapping[str | None, list[Finding]]) -> frozenset[str]:
     Args:
         warnings: by structure; under None those about the heart as a whole.
     """
-    if any(one.code in _WRONG_HEART for one in warnings.get(None, ())):
+    of_heart = warnings.get(None, ())
+    if any(one.code in _WRONG_HEART and (one.code, one.severity) != ("heart_volume", "amber") for one in of_heart):
         return frozenset({"LV", "RV", "LA", "RA", "Myo", "AA", "PA"})
     return frozenset(key for key, found in warnings.items() if key and any(one.code in _NOT_TRUSTED for one in found))
 

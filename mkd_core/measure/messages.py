@@ -1057,7 +1057,7 @@ MESSAGES: Mapping[str, Message] = {
         _("The blood is not enhanced by contrast agent (at most {hu:.0f} HU): borders inside the heart are guesses."),
     ),
     "heart_volume": Message(
-        "red",
+        "amber",
         _(
             "The heart with its great vessels has {ml:.0f} ml (usual in an adult: {smallest_ml:.0f} to "
             "{largest_ml:.0f} ml)."
