@@ -34,6 +34,15 @@ def test_nothing_is_said_of_images_that_are_what_they_are_said_to_be(rendered):
     assert codes(rendered["CT"], (3, 3, 3), "CT") == codes(rendered["MR"], (3, 3, 3), "MR") == []
 
 
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+@pytest.mark.parametrize("background", [0.0, 0.3])
+def test_an_equalised_histogram_is_told(rendered, modality, background):
+    voxels = rendered[modality].astype(np.float32)
+    ranks = np.searchsorted(np.sort(voxels.ravel()), voxels) / voxels.size
+    even = voxels.min() + np.maximum(ranks, background) * np.ptp(voxels)
+    assert "equalised" in codes(even, (3, 3, 3), modality)
+
+
 def test_ct_and_mr_are_told_apart(rendered):
     assert codes(rendered["MR"], (3, 3, 3), "CT") == ["looks_like_mr"]
     assert codes(rendered["CT"], (3, 3, 3), "MR") == ["looks_like_ct"]

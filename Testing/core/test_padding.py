@@ -7,12 +7,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy import ndimage
 
 from mkd_core.errors import InputError
 from mkd_core.inference import padding, pipeline, stack
 from mkd_core.inference.geometry import OrientedVolume
+from mkd_core.inference.image_check import validate_image
 from mkd_core.inference.padding import blank_slices, labels_at_edges, slanted_padding, without_marks
-from mkd_core.inference.stack import find_copies, find_jumps
+from mkd_core.inference.stack import find_copies, find_jumps, find_uneven_part
 from mkd_core.io.volumes import read_volume
 from mkd_core.protocol import SegmentationOptions
 from Testing.benchmarks import accuracy
@@ -247,6 +249,41 @@ def test_many_missing_slices_are_told_where_pixels_are_too_few_for_a_closer_look
     assert found.code == "jumps" and found.figures["from_slice"] == 30
 
 
+def half_thinned(count: int, *, first: bool) -> np.ndarray:
+    """Slices of a stack of which every second one is missing in the first or the second half."""
+    order = np.arange(count)
+    is_dense = order >= count // 2 if first else order < count // 2
+    return order[is_dense | (order % 2 == 0)]
+
+
+def texture() -> np.ndarray:
+    """Detail of the same size along all axes, with noise."""
+    generator = np.random.default_rng(0)
+    detail = ndimage.gaussian_filter(generator.normal(0, 1000, (80, 96, 96)), 2.5)
+    return detail + generator.normal(0, 3, detail.shape)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_every_second_slice_missing_in_one_half_is_told(first):
+    voxels = texture()
+    assert find_uneven_part(voxels) == [] and find_uneven_part(voxels[::2]) == []
+    (found,) = find_uneven_part(voxels[half_thinned(80, first=first)])
+    assert (found.code, found.severity) == ("uneven", "amber")
+    assert abs(found.figures["from_slice"] - (21 if first else 41)) <= 3
+    image = sitk.GetImageFromArray(voxels[half_thinned(80, first=first)].astype(np.float32))
+    assert {"jumps", "uneven"} & {one.code for one in validate_image(image, "MR")}
+
+
+def test_what_changes_in_a_part_of_the_image_alone_is_no_uneven_stack():
+    voxels = texture()
+    flat, finer = voxels.copy(), voxels.copy()
+    flat[40:, :48] = ndimage.gaussian_filter(flat[40:, :48], (2, 0, 0))
+    finer[40:] *= 3
+    flat[:9] = 0
+    for good in (flat, finer, np.zeros_like(voxels), voxels[:20]):
+        assert find_uneven_part(good) == []
+
+
 def test_copies_of_slices_are_told_and_blank_slices_are_none():
     voxels = slices().astype(np.float32)
     assert find_copies(voxels) == []
@@ -285,7 +322,10 @@ def test_real_stacks_are_not_suspected_and_spoilt_ones_are(name):
     if not path.exists():
         pytest.skip(f"no real data: {path} is missing (set MKD_DATA)")
     voxels = sitk.GetArrayFromImage(read_volume(path))
-    assert find_jumps(voxels) == []
+    assert find_jumps(voxels) == [] and find_uneven_part(voxels) == []
+    if name.startswith("mr_"):  # the noise of CT hides it in half of them
+        for first in (True, False):
+            assert find_uneven_part(voxels[half_thinned(len(voxels), first=first)])
     for kind, order in spoilt(len(voxels)).items():
         is_finer_than_detail = kind == "odd after even" and name == "mr_cine_4d/phase_00"
         is_coarse = kind == "one missing" and min(voxels.shape[1:]) < 80

@@ -327,7 +327,7 @@ def test_percentiles_are_taken_of_the_volume_without_its_padding():
     image, _ = known_volume((84, 68, 76), (2.5, 2.5, 2.5))
     mkd_core.segment(image, bundle, options=PLAIN)
     seen = bundle.network("localiser").seen[0]
-    assert (float(seen.min()), float(seen.max())) == (-1.0, 1.0)
+    assert (float(seen.min()), float(seen.max())) == pytest.approx((-1.0, 1.0), abs=1e-6)
 
 
 def test_disagreement_and_aligned_image_lie_where_the_heart_is(plain):
@@ -345,7 +345,7 @@ def test_disagreement_and_aligned_image_lie_where_the_heart_is(plain):
     assert (doubt.min(), doubt.max()) == (0, pytest.approx(1, abs=1e-3))
     aligned = sitk.GetArrayFromImage(sitk.Resample(result.aligned, truth, sitk.Transform(), sitk.sitkLinear))
     inner = sitk.GetArrayFromImage(sitk.BinaryErode(truth == 3, [2, 2, 2])) > 0
-    assert aligned[inner] == pytest.approx(LEVELS[3], abs=1)
+    assert aligned[inner] == pytest.approx(LEVELS[3], abs=3.5)  # with its grain
     entry = result.report["structures"]["RA"]
     assert entry["agreement"] < 0.1
     assert "The two segmentors agree by only" in said(entry)[-1] or said(entry) == [

@@ -56,13 +56,14 @@ def known_volume(
     index = np.stack(np.meshgrid(*[np.arange(count) for count in size], indexing="ij"), axis=-1)  # (x, y, z, 3)
     offset = np.asarray(middle) - direction @ ((np.array(size) - 1) * spacing / 2)
     position = (index * spacing) @ direction.T + offset - heart_at
-    # Air of a scanner is never quite constant, as padding is.
-    values = AIR + (index @ [7, 13, 29]) % 7.0
-    values[np.linalg.norm(position / (92, 72, 78), axis=-1) < 1] = BODY
+    grain = (index @ [7, 13, 29]) % 7.0  # what a scanner shows is never quite constant, as padding is
+    values = AIR + grain
+    body = np.linalg.norm(position / (92, 72, 78), axis=-1) < 1
+    values[body] = BODY - 3.0 + grain[body]
     truth = np.zeros(size, np.uint8)
     for label, (centre, radius) in BALLS.items():
         ball = np.linalg.norm(position - centre, axis=-1) < radius
-        values[ball], truth[ball] = LEVELS[label], label
+        values[ball], truth[ball] = LEVELS[label] - 3.0 + grain[ball], label
     images = []
     for array in (values.astype(np.int16), truth):
         image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mkd_core.inference.stack import find_copies, find_jumps
+from mkd_core.inference.stack import find_copies, find_jumps, find_uneven_part
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import MAX_EXTENT, MIN_SIDE, MODALITY_TAG, SPACING_RANGE, Finding
 
@@ -46,8 +46,16 @@ _STORED_WATER = (900.0, 1300.0)
 #: Interpolation of an image without values below zero makes a few down to this.
 _INTERPOLATED = -50.0
 
+#: Of ten equal parts of the range between the 1st and the 99th percentile, none holds more than this share of the
+#: voxels where a histogram was equalised: 0.10 to 0.13 in 38 equalised CT and MR.  170 real and rendered CT and MR have
+#: 0.14 and more.  Voxels of a single value are left out if they are more than the last number, as of padding.
+_EVEN_SHARE, _ONE_VALUE = 0.12, 0.02
+
 #: Most different values that a label map has.
 _MOST_LABELS = 64
+
+#: Fewer voxels say nothing about a histogram.
+_FEWEST_VALUES = 20_000
 
 _SAMPLES_PER_AXIS = 64
 
@@ -108,7 +116,7 @@ def validate_image(image: sitk.Image, modality: str) -> list[Finding]:
         raise refusal(finding("constant"))
     on_intensities = _intensity_findings(sample(voxels), modality, low, high)
     _refuse_if_any(on_intensities)
-    on_stack = find_copies(voxels) + find_jumps(voxels)
+    on_stack = find_copies(voxels) + (find_jumps(voxels) or find_uneven_part(voxels))
     return _origin_findings(image, modality) + on_intensities + on_grid + on_stack
 
 
@@ -181,6 +189,11 @@ def _intensity_findings(some: np.ndarray, modality: str, low: float, high: float
     """What the intensities tell: of samples spread over the volume, and of its smallest and largest value."""
     if _looks_like_labels(some, low, high):
         return [finding("labels", values=len(np.unique(some)))]
+    return _scale_findings(some, modality, low, high) + ([finding("equalised")] if _is_equalised(some) else [])
+
+
+def _scale_findings(some: np.ndarray, modality: str, low: float, high: float) -> list[Finding]:
+    """Whether the intensities are what the modality has."""
     if modality == "MR":
         return [finding("looks_like_ct")] if _looks_like_ct(some, low) else []
     if low < 0 and high < _SOFT_TISSUE:
@@ -213,6 +226,17 @@ def _looks_like_labels(some: np.ndarray, low: float, high: float) -> bool:
     return len(values) <= _MOST_LABELS and bool(
         np.array_equal(values, np.rint(values)) and counts.max() > 0.4 * some.size
     )
+
+
+def _is_equalised(some: np.ndarray) -> bool:
+    """Whether all parts of the range are equally frequent, as a histogram equalisation makes them."""
+    values, counts = np.unique(some, return_counts=True)
+    if counts.max() > _ONE_VALUE * some.size:
+        some = some[some != values[counts.argmax()]]
+    if some.size < _FEWEST_VALUES:
+        return False
+    in_parts = np.histogram(some, 10, np.percentile(some, (1, 99)))[0]
+    return bool(in_parts.max() <= _EVEN_SHARE * some.size)
 
 
 def _looks_like_ct(some: np.ndarray, low: float) -> bool:

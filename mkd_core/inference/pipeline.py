@@ -37,7 +37,7 @@ from mkd_core.inference.resampling import sample, write_labels
 from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle
 from mkd_core.io.bundle_metadata import PART_DETAILED, PARTS
 from mkd_core.io.detail_weights import DetailWeights, default_details
-from mkd_core.measure import plausibility, quantify
+from mkd_core.measure import grey_values, plausibility, quantify
 from mkd_core.measure.agreement import agreement_limits, confidence_limits
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.method import ensemble
@@ -378,13 +378,19 @@ def _measure(
         quantify.with_all_seven(measured), heart.seven, as_array(heart.image[0, 0]), heart.grid, volume, modality
     )
     doubts += plausibility.oval_findings(labels, volume, labels_of_the_seven(bundle.structures))
+    doubts += grey_values.hole_findings(labels, volume.voxels[block], volume.spacing)
+    one_value_doubts = grey_values.one_value_findings(labels, volume.voxels[block], bundle.structures)
     coarse_doubts = _coarse_doubts(heart, bundle)
     of_structures = {
         structure.key: quantify.structure_report(
             structure,
             measured[structure.key],
             agreement_limits(modality, structure.key, bundle.metadata["quality"]),
-            (*doubts_by_structure.get(structure.key, ()), *coarse_doubts.get(structure.key, ())),
+            [
+                one
+                for doubts_of in (doubts_by_structure, coarse_doubts, one_value_doubts)
+                for one in doubts_of.get(structure.key, ())
+            ],
         )
         for structure in bundle.structures
     }

@@ -8,6 +8,7 @@ place differs more from its neighbours than these from each other.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -35,6 +36,12 @@ _OUT_OF_PLACE = 0.95
 #: Slices with less contrast than this part of the usual one are empty or fade out: the image begins there, or the body.
 _FADED, _BODY_ENDS = 0.25, 0.5
 
+#: Slices lie farther apart from a place on if they differ from the mean of their neighbours by so many times as much as
+#: before: within 4 slices on either side in 80 % of the parts of the image that change at all, within 12 in half.  39
+#: real and rendered CT and MR come up to 1.11, one of 80 that were resliced across to 1.21.  With every second slice
+#: missing in one half 54 of 56 MR have more, but only 11 of 22 CT, as noise is as strong whatever lies between slices.
+_UNEVEN, _UNEVEN_SHARES = 1.2, {4: 0.8, 12: 0.5}
+
 _SAMPLES_PER_AXIS = 96
 _NEIGHBOURS = 3
 
@@ -54,14 +61,9 @@ def find_jumps(voxels: np.ndarray) -> list[Finding]:
         A finding "jumps" with the worst place (slices counted from 1) and the number of places; none for a stack that
         is as it should be.
     """
-    if len(voxels) < _FEWEST_SLICES:
+    some = _sampled(voxels)
+    if some is None:
         return []
-    rows, columns = (np.linspace(0, side - 1, min(side, _SAMPLES_PER_AXIS)).astype(int) for side in voxels.shape[1:])
-    some = np.stack([plane[np.ix_(rows, columns)] for plane in voxels]).astype(np.float32)
-    low, high = np.percentile(some[::4], (2, 98))
-    if high <= low:
-        return []
-    some = np.clip(some, low, high)
     steps = np.abs(np.diff(some, axis=0)).mean(axis=(1, 2))
     usual = float(np.median(steps))
     if usual <= 0:
@@ -103,6 +105,90 @@ def find_copies(voxels: np.ndarray) -> list[Finding]:
     return [finding("copies", count=count)] if count else []
 
 
+def find_uneven_part(voxels: np.ndarray) -> list[Finding]:
+    """Look for a place along the first axis from which on slices lie farther apart or closer than before, as where
+    every second slice is missing in one half of a stack.
+
+    From there on slices differ more, or less, from the mean of their neighbours, while the detail within them, by which
+    this is divided, is as before.  Where anatomy changes, some parts of the image change more and others less.
+
+    Args:
+        voxels: ``(k, j, i)``, finite; 96 x 96 voxels of each slice are looked at.
+
+    Returns:
+        A finding "uneven" with the first slice after the clearest such place (counted from 1); none for a stack that is
+        as it should be.
+    """
+    some = _sampled(voxels)
+    if some is None or len(some) < 2 * max(_UNEVEN_SHARES) + 2:
+        return []
+    contrast = some.std(axis=(1, 2))
+    has_body = contrast >= _BODY_ENDS * float(np.median(contrast))
+    compared = has_body[2:] & has_body[1:-1] & has_body[:-2]
+    if not compared.any():
+        return []
+    across = _in_squares((some[1:-1] - 0.5 * (some[2:] + some[:-2])) ** 2)
+    within = _in_squares(np.gradient(some[1:-1], axis=1) ** 2 + np.gradient(some[1:-1], axis=2) ** 2)
+    least = [_NOISE**2 * float(np.median(squares[compared])) for squares in (across, within)]
+    sums = [np.cumsum(np.insert(squares, 0, 0, axis=0), axis=0, dtype=np.float64) for squares in (across, within)]
+    reach, worst, place = max(_UNEVEN_SHARES), 1.0, 0
+    for at in range(reach, len(across) - reach + 1):
+        if compared[at - reach : at + reach].all():
+            changes = [_changes(sums, least, at, part, share) for part, share in _UNEVEN_SHARES.items()]
+            most = max(min(after for after, _ in changes), min(before for _, before in changes))
+            if most > worst:
+                worst, place = most, at
+    return [finding("uneven", from_slice=place + 2)] if worst > _UNEVEN else []
+
+
+def _changes(
+    sums: Sequence[np.ndarray], least: Sequence[float], at: int, part: int, share: float
+) -> tuple[float, float]:
+    """By how many times as much slices differ from their neighbours after a place as before, and before as after, in a
+    share of the squares, weighted by their detail; 0 where nothing can be said.
+
+    Args:
+        sums: over the slices before, of squared differences from the neighbours, and of squared gradients within.
+        least: means of both below which a square shows noise.
+        at: the place.
+        part: of so many slices on either side.
+        share: of the squares.
+    """
+    (across_before, within_before), (across_after, within_after) = (
+        [(summed[at + side] - summed[at + side - part]) / part for summed in sums] for side in (0, part)
+    )
+    telling = (np.minimum(across_before, across_after) > least[0]) & (
+        np.minimum(within_before, within_after) > least[1]
+    )
+    if np.count_nonzero(telling) < _FEWEST_SQUARES:
+        return 0.0, 0.0
+    ratios = np.sqrt(across_after[telling] * within_before[telling] / (across_before * within_after)[telling])
+    weights = np.sqrt(within_before + within_after)[telling]
+    order = np.argsort(ratios)
+    ratios, summed = ratios[order], np.cumsum(weights[order])
+    low, high = (ratios[np.searchsorted(summed, quantile * summed[-1])] for quantile in (1 - share, share))
+    return float(low), float(1 / high)
+
+
+def _sampled(voxels: np.ndarray) -> np.ndarray | None:
+    """At most 96 x 96 voxels of each slice, without outliers of brightness; None where there is nothing to compare."""
+    if len(voxels) < _FEWEST_SLICES:
+        return None
+    rows, columns = (np.linspace(0, side - 1, min(side, _SAMPLES_PER_AXIS)).astype(int) for side in voxels.shape[1:])
+    some = np.stack([plane[np.ix_(rows, columns)] for plane in voxels]).astype(np.float32)
+    low, high = np.percentile(some[::4], (2, 98))
+    return np.clip(some, low, high) if high > low else None
+
+
+def _in_squares(values: np.ndarray) -> np.ndarray:
+    """Means over squares of each slice, ``(k, squares)``; what is left over at two edges does not count."""
+    count, *sides = values.shape
+    j, i = (side // _SQUARE for side in sides)
+    squares = values[:, : j * _SQUARE, : i * _SQUARE].reshape(count, j, _SQUARE, i, _SQUARE)
+    means: np.ndarray = squares.mean(axis=(2, 4)).reshape(count, -1)
+    return means
+
+
 def _jumps(steps: np.ndarray, usual: float) -> np.ndarray:
     """How many times as much as between other slices the whole image changes from each slice to the next.
 
@@ -131,12 +217,9 @@ def _small_jumps(slices: np.ndarray, compared: np.ndarray) -> np.ndarray:
     from scipy import ndimage
 
     changes = np.diff(ndimage.gaussian_filter(slices, (0, _SMOOTHING, _SMOOTHING)), axis=0) ** 2
-    count, *sides = changes.shape
-    j, i = (side // _SQUARE for side in sides)
-    if not compared.any() or i * j < _FEWEST_SQUARES:
+    steps, count = np.sqrt(_in_squares(changes)), len(changes)
+    if not compared.any() or steps.shape[1] < _FEWEST_SQUARES:
         return np.zeros(count)
-    squares = changes[:, : j * _SQUARE, : i * _SQUARE].reshape(count, j, _SQUARE, i, _SQUARE).mean(axis=(2, 4))
-    steps = np.sqrt(squares.reshape(count, -1))
     least = _NOISE * float(np.median(steps[compared]))
     result = np.zeros(count)
     for at in map(int, np.flatnonzero(compared)):

@@ -852,6 +852,14 @@ MESSAGES: Mapping[str, Message] = {
         ),
         _("Check that the stack is complete and in order."),
     ),
+    "uneven": Message(
+        "amber",
+        _(
+            "From about slice {from_slice:.0f} on, slices seem to lie farther apart or closer than before, as where "
+            "every second one is missing in a part of the stack: then volumes in ml are wrong."
+        ),
+        _("Check that the stack is complete, or load the series from its DICOM files."),
+    ),
     "no_air": Message(
         "amber",
         _("The volume shows neither air nor lung, which is unusual for a CT in Hounsfield units."),
@@ -873,6 +881,11 @@ MESSAGES: Mapping[str, Message] = {
         "amber",
         _("The darkest air has {hu:.0f} HU instead of -1000: the CT numbers are shifted or scaled."),
         _("Load the CT from its DICOM files."),
+    ),
+    "equalised": Message(
+        "amber",
+        _("All intensities are equally frequent, as where a histogram was equalised: tissues cannot be told by them."),
+        _("Take the series as the scanner made it."),
     ),
     "dicom_modality": Message(
         "amber", _("The DICOM files say that this is {said}, but it is segmented as {modality}.")
@@ -962,6 +975,14 @@ MESSAGES: Mapping[str, Message] = {
     ),
     "blood_dark": Message(
         "amber", _("Its blood has {hu:.0f} HU, far less than the heart muscle ({muscle_hu:.0f} HU).")
+    ),
+    "one_value": Message(
+        "amber",
+        _(
+            "{share:.0%} of its voxels have the same value: intensities are cut off or stored in coarse steps, and "
+            "their mean is not true."
+        ),
+        _("Take the series as the scanner made it."),
     ),
     "muscle_bright": Message(
         "amber",
@@ -1055,6 +1076,14 @@ MESSAGES: Mapping[str, Message] = {
     "no_contrast_agent": Message(
         "amber",
         _("The blood is not enhanced by contrast agent (at most {hu:.0f} HU): borders inside the heart are guesses."),
+    ),
+    "hole": Message(
+        "amber",
+        _(
+            "{ml:.0f} ml within the heart have one value throughout, as where an image was blacked out or filled: no "
+            "figure of the structures there is true."
+        ),
+        _("Take the series as the scanner made it."),
     ),
     "heart_volume": Message(
         "amber",

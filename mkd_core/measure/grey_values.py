@@ -1,0 +1,96 @@
+"""Does the image show tissue where the heart is?  Blacked out, saturated or stored in coarse steps it holds one value.
+
+Tissue has noise and texture: no two neighbouring voxels need have the same value, and hardly any region has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from mkd_core.measure.messages import finding
+from mkd_core.protocol import Finding
+from mkd_core.structures import Structure
+
+#: At most this share of a structure's voxels has the commonest of its values: 0.06 in structures of 19 real CT and MR,
+#: 0.14 in a few ml that were wrongly outlined.  Steps of 100 HU give 0.6 and more.
+_MOST_OF_ONE_VALUE = 0.25
+
+#: Fewer voxels say nothing about values, and so many are enough.
+_FEWEST_VOXELS, _ENOUGH_VOXELS = 200, 1_500_000
+
+#: A hole: regions of one value of so many ml in all, of whose surroundings the heart takes at least this share.  Hearts
+#: of 19 real CT and MR have up to 0.4 ml, where trabeculae are black; a cube of 15 mm has 3.4 ml.
+_HOLE_ML, _SURROUNDED = 3.0, 0.5
+
+#: Holes are looked for on a grid of about so many millimetres.
+_CELL_MM = 2.0
+
+
+def one_value_findings(
+    labels: np.ndarray, voxels: np.ndarray, structures: Sequence[Structure]
+) -> dict[str, list[Finding]]:
+    """Findings about structures of which many voxels have the very same value, by their keys.
+
+    Args:
+        labels: of a block of the volume's voxels, ``(D, H, W)``.
+        voxels: of that block, in any units.
+        structures: what the labels mean.
+    """
+    step = max(1, round((labels.size / _ENOUGH_VOXELS) ** (1 / 3)))
+    every = (slice(None, None, step),) * 3
+    some, values = labels[every], voxels[every]
+    found = {}
+    for structure in structures:
+        own = values[some == structure.label]
+        if own.size < _FEWEST_VOXELS:
+            continue
+        share = float(np.unique(own, return_counts=True)[1].max() / own.size)
+        if share > _MOST_OF_ONE_VALUE:
+            found[structure.key] = [finding("one_value", structure=structure.key, share=share)]
+    return found
+
+
+def hole_findings(labels: np.ndarray, voxels: np.ndarray, spacing: np.ndarray) -> list[Finding]:
+    """A finding for regions of one value that the heart surrounds.
+
+    Args:
+        labels: of a block of the volume's voxels, ``(D, H, W)``.
+        voxels: of that block, in any units.
+        spacing: of both, mm.
+    """
+    millilitres = hole_ml(labels, voxels, spacing)
+    return [finding("hole", ml=millilitres)] if millilitres >= _HOLE_ML else []
+
+
+def hole_ml(labels: np.ndarray, voxels: np.ndarray, spacing: np.ndarray) -> float:
+    """Volume of the regions of one value that the heart surrounds, ml; arguments as for :func:`hole_findings`."""
+    box = ndimage.find_objects((labels > 0).astype(np.uint8))
+    if not box:
+        return 0.0
+    strides = [max(1, int(_CELL_MM / step)) for step in spacing]
+    thin = tuple(slice(None, None, stride) for stride in strides)
+    heart, some = labels[box[0]][thin] > 0, voxels[box[0]][thin]
+    if min(some.shape) < 3:
+        return 0.0
+    cell_ml = float(np.prod(spacing * strides)) / 1000.0
+    inner = np.zeros(some.shape, bool)
+    middle = some[1:-1, 1:-1, 1:-1]
+    constant = inner[1:-1, 1:-1, 1:-1]
+    constant[:] = True
+    for axis in range(3):
+        for side in (slice(None, -2), slice(2, None)):
+            beside = [slice(1, -1)] * 3
+            beside[axis] = side
+            constant &= some[tuple(beside)] == middle
+    regions, count = ndimage.label(ndimage.binary_dilation(inner)) if inner.any() else (inner, 0)
+    total = 0.0
+    for number, where in enumerate(ndimage.find_objects(regions, count) if count else (), 1):
+        around = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in where)
+        region = regions[around] == number
+        shell = ndimage.binary_dilation(region) & ~region
+        if shell.any() and heart[around][shell].mean() >= _SURROUNDED:
+            total += float(np.count_nonzero(region)) * cell_ml
+    return total
