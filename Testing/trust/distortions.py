@@ -177,6 +177,43 @@ def _without_heart(image: sitk.Image, truth: sitk.Image, balls: Sequence[tuple[S
     return _like(ndimage.gaussian_filter(values, 0.7), image), _like(np.zeros_like(labels), truth)
 
 
+def _thinned(*, above: bool) -> Callable[[sitk.Image, sitk.Image, np.random.Generator], Pair]:
+    """Every second slice left out above or below the middle of the heart."""
+
+    def apply(image: sitk.Image, truth: sitk.Image, rng: np.random.Generator) -> Pair:
+        middle, order = sum(_extent(truth, 2)) // 2, np.arange(image.GetSize()[2])
+        kept = ((order - middle) % 2 == 0) | ((order < middle) if above else (order > middle))
+        return tuple(_like(_array(one)[kept], one) for one in (image, truth))
+
+    return apply
+
+
+def _hole(millimetres: float):
+    """A cube in the left ventricle blacked out."""
+
+    def apply(image: sitk.Image, truth: sitk.Image, rng: np.random.Generator) -> Pair:
+        values = _array(image)
+        middle = np.argwhere(_array(truth) == 1).mean(axis=0)
+        half = 0.5 * millimetres / np.array(image.GetSpacing()[::-1])
+        values[tuple(slice(round(at - reach), round(at + reach)) for at, reach in zip(middle, half))] = values.min()
+        return _like(values, image), truth
+
+    return apply
+
+
+def _power(exponent: float):
+    def change(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        low, extent = values.min(), np.ptp(values)
+        return low + extent * ((values - low) / extent) ** exponent
+
+    return _intensities(change)
+
+
+def _equalised(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    ranks = np.searchsorted(np.sort(values, axis=None), values) / values.size
+    return values.min() + ranks * np.ptp(values)
+
+
 def _flip(axis: int):
     return _both(lambda values: np.flip(values, 2 - axis))
 
@@ -216,6 +253,27 @@ OFFSETS = (
     Distortion("offset", "200 HU too low", _intensities(lambda values, rng: values - 200), ("CT",)),
     Distortion("offset", "half of every value", _intensities(lambda values, rng: 0.5 * values), ("CT",)),
     Distortion("offset", "1.6 times every value", _intensities(lambda values, rng: 1.6 * values), ("CT",)),
+)
+
+#: What an export, a viewer or a conversion makes of the grey values.
+GREY_VALUES = (
+    Distortion("grey values", "a cube of 30 mm blacked out", _hole(30)),
+    Distortion("grey values", "steps of 250 units", _intensities(lambda values, rng: np.floor(values / 250) * 250)),
+    Distortion("grey values", "to the power of 0.5", _power(0.5)),
+    Distortion("grey values", "histogram equalised", _intensities(_equalised)),
+    Distortion("grey values", "cut off at 127 HU", _intensities(lambda values, rng: np.minimum(values, 127)), ("CT",)),
+    Distortion(
+        "grey values",
+        "the brightest fifth cut off",
+        _intensities(lambda values, rng: np.minimum(values, np.percentile(values, 80))),
+        ("MR",),
+    ),
+)
+
+#: Slices that are missing in a part of the stack.  The numbers are wrong whatever the labels are.
+UNEVEN = (
+    Distortion("slice distance", "every second slice missing above", _thinned(above=True), always_wrong=True),
+    Distortion("slice distance", "every second slice missing below", _thinned(above=False), always_wrong=True),
 )
 
 #: Voxel sizes that are not true.  The numbers are wrong whatever the labels are.
@@ -266,4 +324,15 @@ ORIENTATIONS = (
     Distortion("orientation", "turned by 90° in the slice", _both(_quarter_turn)),
 )
 
-ALL = (UNDISTORTED, *QUALITY, *FIELD_OF_VIEW, *OFFSETS, *SPACINGS, *AXES, *CONTENTS, *ORIENTATIONS)
+ALL = (
+    UNDISTORTED,
+    *QUALITY,
+    *FIELD_OF_VIEW,
+    *OFFSETS,
+    *GREY_VALUES,
+    *UNEVEN,
+    *SPACINGS,
+    *AXES,
+    *CONTENTS,
+    *ORIENTATIONS,
+)
