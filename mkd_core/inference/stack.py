@@ -1,5 +1,5 @@
-"""Is a stack of slices complete, in order, and without copies?  Judged by the image, since a stacked file says nothing
-about it.
+"""Is a stack of slices complete, in order, evenly spaced, without copies?  Judged by the image, since a stacked file
+says nothing about it.
 
 From slice to slice anatomy changes little by little.  Where slices are missing the image jumps; a slice in a wrong
 place differs more from its neighbours than these from each other.
