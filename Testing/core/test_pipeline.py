@@ -321,6 +321,24 @@ def test_an_assistant_volume_is_translated_for_both_segmentors():
     assert torch.equal(real.seen[0], translated) and torch.equal(syn.seen[0], translated)
 
 
+def test_a_hole_in_the_heart_and_grey_values_in_coarse_steps_are_told(plain, bundle):
+    image, truth, result = plain
+    assert not {"hole", "one_value"} & {one["code"] for one in all_warnings(result.report)}
+    voxels, labels = sitk.GetArrayFromImage(image), sitk.GetArrayViewFromImage(truth)
+    middle = np.argwhere(labels == 1).mean(axis=0).astype(int)
+    reach = np.round(8.0 / np.array(image.GetSpacing()[::-1])).astype(int)
+    voxels[tuple(slice(at - by, at + by + 1) for at, by in zip(middle, reach))] = voxels.min()
+    for spoilt, code in ((voxels, "hole"), (np.rint(sitk.GetArrayFromImage(image) / 50.0) * 50, "one_value")):
+        changed = sitk.GetImageFromArray(spoilt.astype(np.int16))
+        changed.CopyInformation(image)
+        assert code in [one["code"] for one in all_warnings(mkd_core.segment(changed, bundle, options=PLAIN).report)]
+
+
+def all_warnings(report) -> list[dict]:
+    """Of the heart and of every structure."""
+    return [*report["warnings"], *(one for entry in report["structures"].values() for one in entry["warnings"])]
+
+
 def test_percentiles_are_taken_of_the_volume_without_its_padding():
     bundle = KnownBundle(localiser=Recording(KnownBundle().network("localiser")))
     bundle.metadata["normalisation"]["CT"] = {"kind": "percentile", "low": 0.0, "high": 100.0}
