@@ -47,8 +47,8 @@ _STORED_WATER = (900.0, 1300.0)
 _INTERPOLATED = -50.0
 
 #: Of ten equal parts of the range between the 1st and the 99th percentile, none holds more than this share of the
-#: voxels where a histogram was equalised: 0.10 to 0.13 in 38 equalised CT and MR.  170 real and rendered CT and MR have
-#: 0.14 and more.  Voxels of a single value are left out if they are more than the last number, as of padding.
+#: voxels where a histogram was equalised: 36 of 38 equalised CT and MR have no more.  169 real and rendered CT and MR
+#: have 0.138 and more.  Voxels of a single value are left out if they are more than the last number, as of padding.
 _EVEN_SHARE, _ONE_VALUE = 0.12, 0.02
 
 #: Most different values that a label map has.
