@@ -243,10 +243,49 @@ def test_reports_of_several_days_are_joined_and_compared_by_people_where_these_a
     corrected = {one["over"]: one["p corrected"] for one in found["comparisons"]}
     assert corrected["oracle"] >= over["oracle"]["p"] and over["oracle"]["mean"] == pytest.approx(-0.03)
 
+    assert "not by the bootstrap: two networks, oracle" in (tmp_path / "one.md").read_text(encoding="utf-8")
+
     with pytest.raises(ValueError, match="not of one experiment"):
         report.joined([old, {**new, "experiment": "another"}])
     with pytest.raises(ValueError, match="cannot be compared"):
         difference_of_means([0.1], [0.2], 3)
+
+
+def test_a_joined_report_compares_the_rows_that_it_shows():
+    def method(value, **more):
+        return [_result("MKD", pair, 0.8, value + 0.01 * pair, **more) for pair in range(2)]
+
+    joint = [_result("joint", pair, 0.8, 0.80 + 0.02 * pair) for pair in range(2)]
+    before = report.summarise("one", [*method(0.84), *joint], KEYS)
+    for trained_anew in (method(0.94), method(0.94, assistants=40)):
+        (found,) = (
+            one
+            for one in report.joined([report.summarise("one", trained_anew, KEYS), before])["comparisons"]
+            if one["over"] == "joint"
+        )
+        assert found["mean"] == pytest.approx(0.94 + 0.005 + 0.02 - 0.81), "not that of the method as it was before"
+
+
+def test_rows_that_share_a_single_pair_of_which_only_the_mean_is_known_are_joined_but_not_compared():
+    summaries = [report.summarise("one", [_result(row, 0, 0.8, 0.84)], KEYS) for row in ("MKD", "joint")]
+    for summary in summaries:
+        del summary["rows"][0]["ensemble by person"]
+    found = report.joined(summaries)
+    assert len(found["rows"]) == 2 and found["comparisons"] == []
+
+
+def test_reports_in_which_s_syn_saw_other_images_are_not_joined():
+    def aligned_best(results):
+        for one in results:
+            one["validation"] = {"ensemble cycle": [[0.9]], "ensemble none": [[0.5]], "ensemble mean": [[0.5]]}
+        return report.summarise("one", results, KEYS)
+
+    method = aligned_best([_result("MKD", 0, 0.8, 0.84)])
+    assert method["alignment at inference"]["kept"] == "cycle"
+    assert report.joined([method, report.summarise("one", [_result("joint", 0, 0.8, 0.84)], KEYS)])
+    other = _result("MKD", 0, 0.8, 0.84) | {"row": "another that translates"}
+    with pytest.raises(ValueError, match="one way to align"):
+        report.joined([method, report.summarise("one", [other], KEYS)])
 
 
 # Real scans of two kinds

@@ -70,7 +70,7 @@ def difference_of_means(first: Sequence[float], second: Sequence[float], people:
 
     Args:
         first, second: means over the people, one a pair, in the same order.
-        people: how many were tested.
+        people: how many were tested, 0 if that is not known.
 
     Raises:
         ValueError: the rows have not as many pairs, or fewer than two.

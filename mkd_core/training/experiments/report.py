@@ -21,10 +21,16 @@ import numpy as np
 from mkd_core import __version__
 from mkd_core.io.atomic import write_text
 from mkd_core.protocol import TARGET_POLICIES
-from mkd_core.training.experiments.comparison import Difference, difference, difference_of_means, holm
+from mkd_core.training.experiments.comparison import difference, difference_of_means, holm
 
 #: The row that the others are compared with.
 _METHOD = "MKD"
+
+#: How rows are compared of which it is not known what every person has.
+_BY_PAIRS = "Student's t"
+
+#: What tells rows apart: labelled people, assistants, name.
+_Key = tuple[int, int, str]
 
 _PREDICTIONS = ("S_real", "S_syn", "ensemble")
 
@@ -90,29 +96,64 @@ def summarise(name: str, results: Sequence[Mapping[str, Any]], structures: Seque
 def joined(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Several reports of one experiment as one: all their rows, compared anew.
 
-    Rows of which a report does not say what every person has are compared by the means of their pairs, unless a report
-    that holds them both has compared them by people.
+    Of a row that several reports hold, the first one's counts, with its pairs alone.  Rows of which a report does not
+    say what every person has are compared by the means of their pairs, unless a report that holds the same two has
+    compared them by people; they are not compared where they share a single pair.
 
     Raises:
-        ValueError: the reports are of different experiments, or of what S_syn sees they tell different things.
+        ValueError: the reports are of different experiments, or S_syn did not see the same of a target volume in all.
     """
     first, *others = summaries
     kept = [one["alignment at inference"] for one in summaries]
-    told = {one["kept"] for one in kept if one["validation Dice"]}
-    if any(one["experiment"] != first["experiment"] for one in others) or len(told) > 1:
-        raise ValueError("these reports are not of one experiment with one way to align volumes")
     alignment = next((one for one in kept if one["validation Dice"]), kept[0])
-    rows: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    if any(one["experiment"] != first["experiment"] for one in others) or any(
+        _is_aligned_otherwise(one, alignment["kept"]) for one in summaries
+    ):
+        raise ValueError("these reports are not of one experiment with one way to align volumes")
+    rows: dict[_Key, Mapping[str, Any]] = {}
     for row in (row for summary in summaries for row in summary["rows"]):
-        rows.setdefault((row["labelled"], row["assistants"], row["row"]), row)
+        rows.setdefault(_key(row), row)
     ordered = sorted(rows.values(), key=lambda row: (row["labelled"], -row["assistants"]))
-    by_people = [one for summary in summaries for one in summary["comparisons"]]
+    found_before = [
+        one for summary in summaries for one in summary["comparisons"] if _still_holds(one, summary["rows"], ordered)
+    ]
     return {
         **first,
         "alignment at inference": alignment,
         "rows": ordered,
-        "comparisons": _comparisons(ordered, by_people),
+        "comparisons": _comparisons(ordered, found_before),
     }
+
+
+def _key(row: Mapping[str, Any]) -> _Key:
+    return row["labelled"], row["assistants"], row["row"]
+
+
+def _is_aligned_otherwise(summary: Mapping[str, Any], policy: str) -> bool:
+    """Whether S_syn saw target volumes otherwise where it could have seen them so.  A report without the method's own
+    runs has not chosen: its rows are those of volumes that were not aligned.
+    """
+    own = summary["alignment at inference"]
+    if own["kept"] == policy:
+        return False
+    return bool(own["validation Dice"]) or any(f"ensemble {policy}" in row["curve"][-1] for row in summary["rows"])
+
+
+def _still_holds(
+    comparison: Mapping[str, Any], before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]
+) -> bool:
+    """Whether both rows of an earlier report's comparison are among those of the joined one, unchanged."""
+    labelled, key = comparison["labelled"], (comparison["labelled"], comparison["assistants"], comparison["over"])
+    return _method_of(before, labelled) == _method_of(now, labelled) and any(
+        row in before for row in now if _key(row) == key
+    )
+
+
+def _method_of(rows: Sequence[Mapping[str, Any]], labelled: int) -> Mapping[str, Any] | None:
+    """The row that the others with as many labels are compared with: the method with the most assistants of them."""
+    group = [row for row in rows if row["labelled"] == labelled]
+    most = max((row["assistants"] for row in group), default=0)
+    return next((row for row in group if (row["row"], row["assistants"]) == (_METHOD, most)), None)
 
 
 def _best_policy(results: Iterable[Mapping[str, Any]]) -> tuple[str, dict[str, float]]:
@@ -155,43 +196,47 @@ def _by_person(result: Mapping[str, Any], policy: str) -> np.ndarray:
 
 
 def _comparisons(
-    rows: Sequence[Mapping[str, Any]], by_people: Sequence[Mapping[str, Any]] = ()
+    rows: Sequence[Mapping[str, Any]], found_before: Sequence[Mapping[str, Any]] = ()
 ) -> list[dict[str, Any]]:
     """The method's ensemble minus every other row with as many labels, on the pairs that both have; p values are
     corrected over all rows of a number of labels.
 
     Args:
         rows: of a summary.
-        by_people: comparisons of earlier summaries, for rows that do not say what every person has.
+        found_before: comparisons of these rows, which are kept but for the correction.
     """
     found = []
     for labelled in dict.fromkeys(row["labelled"] for row in rows):
         family: list[dict[str, Any]] = []
-        group = [row for row in rows if row["labelled"] == labelled]
-        most = max(row["assistants"] for row in group)
-        method = next((row for row in group if (row["row"], row["assistants"]) == (_METHOD, most)), None)
-        for row in group:
-            if method is None or row is method or not set(row["pairs"]) & set(method["pairs"]):
+        method = _method_of(rows, labelled)
+        for row in rows:
+            if method is None or row is method or row["labelled"] != labelled:
                 continue
             named = {"labelled": labelled, "over": row["row"], "assistants": row["assistants"]}
-            known = [one for one in by_people if all(one[name] == value for name, value in named.items())]
-            family.append(named | (asdict(_difference(method, row)) if not known else dict(known[0])))
+            known = [dict(one) for one in found_before if all(one[name] == value for name, value in named.items())]
+            compared = known[0] if known else _difference(method, row)
+            if compared is not None:
+                family.append(named | compared)
         for one, corrected in zip(family, holm([float(one["p"]) for one in family])):
             found.append(one | {"p corrected": corrected})
     return found
 
 
-def _difference(method: Mapping[str, Any], row: Mapping[str, Any]) -> Difference:
-    """Of the pairs that both rows have: over people, where both say what every person has."""
+def _difference(method: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Of the pairs that both rows have: over people, where both say what every person has; None where nothing can be
+    compared.
+    """
     shared = [pair for pair in row["pairs"] if pair in method["pairs"]]
     places = [[one["pairs"].index(pair) for pair in shared] for one in (method, row)]
     name = "ensemble by person"
-    if name in method and name in row:
+    if shared and name in method and name in row:
         ours, theirs = (np.array(one[name])[at] for one, at in zip((method, row), places))
-        return difference(ours, theirs)
+        return asdict(difference(ours, theirs))
+    if len(shared) < 2:
+        return None
     ours, theirs = (np.array(one["ensemble"])[at] for one, at in zip((method, row), places))
     people = next((len(one[name][0]) for one in (method, row) if name in one), 0)
-    return difference_of_means(ours.tolist(), theirs.tolist(), people)
+    return asdict(difference_of_means(ours.tolist(), theirs.tolist(), people)) | {"test": _BY_PAIRS}
 
 
 def as_text(summary: Mapping[str, Any]) -> str:
@@ -225,10 +270,14 @@ def as_text(summary: Mapping[str, Any]) -> str:
         mean, low, high = (100 * one[name] for name in ("mean", "low", "high"))
         lines.append(
             f"| {one['labelled']} | {one['over']} ({one['assistants']} assistants) | {mean:+.2f} | "
-            f"{low:+.2f} to {high:+.2f} | {one['p']:.4f} | {one['p corrected']:.4f} | {one['pairs']}, {one['people']} |"
+            f"{low:+.2f} to {high:+.2f} | {one['p']:.4f} | {one['p corrected']:.4f} | "
+            f"{one['pairs']}, {one['people'] or '–'} |"
         )
     if any(one["pairs"] == 1 for one in summary["comparisons"]):
         lines += ["", "Where there is a single pair of draw and seed, the interval says nothing of how runs differ."]
+    by_pairs = [one["over"] for one in summary["comparisons"] if one.get("test") == _BY_PAIRS]
+    if by_pairs:
+        lines += ["", f"By {_BY_PAIRS} of the means of pairs, not by the bootstrap: {', '.join(by_pairs)}."]
     return "\n".join(lines) + "\n"
 
 
