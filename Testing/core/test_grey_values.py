@@ -45,6 +45,19 @@ def test_a_region_that_was_blacked_out_or_filled_is_told(value, is_labelled):
     assert found.code == "hole" and found.figures["ml"] == pytest.approx(10.6, rel=0.25)
 
 
+@pytest.mark.parametrize(
+    ("every", "kind"), [((1, 1, 1), ">i2"), ((1, 1, 1), "f8"), ((3, 1, 1), "i2"), ((1, 4, 1), "f4")]
+)
+def test_a_hole_is_told_of_whatever_the_voxels_are(every, kind):
+    labels, voxels = heart()
+    voxels[(slice(22, 37),) * 3] = -1000  # 30 mm, 27 ml
+    thin = tuple(slice(None, None, step) for step in every)
+    labels, voxels = labels[thin], voxels[thin].astype(kind)
+    voxels.setflags(write=False)
+    (found,) = hole_findings(labels, voxels, SPACING * every)
+    assert found.code == "hole" and found.figures["ml"] == pytest.approx(27, rel=0.35)
+
+
 def test_air_beside_the_heart_and_what_is_small_are_no_hole():
     labels, voxels = heart()
     voxels[:, :, :12] = -1024  # lung that was cut off at the least value, up to the heart

@@ -276,12 +276,18 @@ def test_every_second_slice_missing_in_one_half_is_told(first):
 
 def test_what_changes_in_a_part_of_the_image_alone_is_no_uneven_stack():
     voxels = texture()
-    flat, finer = voxels.copy(), voxels.copy()
+    flat, brighter = voxels.copy(), voxels.copy()
     flat[40:, :48] = ndimage.gaussian_filter(flat[40:, :48], (2, 0, 0))
-    finer[40:] *= 3
+    brighter[40:] *= 3
     flat[:9] = 0
-    for good in (flat, finer, np.zeros_like(voxels), voxels[:20]):
+    for good in (flat, brighter, np.zeros_like(voxels), voxels[:20]):
         assert find_uneven_part(good) == []
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shape", [(60, 4, 4), (60, 5, 96), (60, 15, 15)])
+def test_of_slices_of_a_few_pixels_nothing_is_said(shape):
+    assert find_uneven_part(texture()[:60, : shape[1], : shape[2]]) == []
 
 
 def test_copies_of_slices_are_told_and_blank_slices_are_none():

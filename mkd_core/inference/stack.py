@@ -24,7 +24,7 @@ _JUMP = 1.9
 
 #: A smaller jump: of the parts of the image that change at all from slice to slice, half change by at least so many
 #: times as much as between the slices near these and beside them, and seven in ten by at least nearly as much.  None of
-#: 55 CT and MR has one; a single slice left out makes one in seven of eight places.  Where anatomy begins or ends, as
+#: 55 CT and MR has one; in seven of eight places a slice left out makes one.  Where anatomy begins or ends, as
 #: at a flat diaphragm, some parts of the image change more, but not the others, or several slices in a row do.  Images
 #: of fewer pixels along a side than the last number have too few parts to tell.
 _SMALL_JUMP, _FINE = {0.5: 1.35, 0.3: 0.9}, 80
@@ -106,8 +106,8 @@ def find_copies(voxels: np.ndarray) -> list[Finding]:
 
 
 def find_uneven_part(voxels: np.ndarray) -> list[Finding]:
-    """Look for a place along the first axis from which on slices lie farther apart or closer than before, as where
-    every second slice is missing in one half of a stack.
+    """Look for a place along the first axis from which on slices lie farther apart or closer together than before, as
+    where every second slice is missing in one half of a stack.
 
     From there on slices differ more, or less, from the mean of their neighbours, while the detail within them, by which
     this is divided, is as before.  Where anatomy changes, some parts of the image change more and others less.
@@ -129,6 +129,8 @@ def find_uneven_part(voxels: np.ndarray) -> list[Finding]:
         return []
     across = _in_squares((some[1:-1] - 0.5 * (some[2:] + some[:-2])) ** 2)
     within = _in_squares(np.gradient(some[1:-1], axis=1) ** 2 + np.gradient(some[1:-1], axis=2) ** 2)
+    if across.shape[1] < _FEWEST_SQUARES:
+        return []
     least = [_NOISE**2 * float(np.median(squares[compared])) for squares in (across, within)]
     sums = [np.cumsum(np.insert(squares, 0, 0, axis=0), axis=0, dtype=np.float64) for squares in (across, within)]
     reach, worst, place = max(_UNEVEN_SHARES), 1.0, 0
@@ -144,8 +146,8 @@ def find_uneven_part(voxels: np.ndarray) -> list[Finding]:
 def _changes(
     sums: Sequence[np.ndarray], least: Sequence[float], at: int, part: int, share: float
 ) -> tuple[float, float]:
-    """By how many times as much slices differ from their neighbours after a place as before, and before as after, in a
-    share of the squares, weighted by their detail; 0 where nothing can be said.
+    """How many times as much slices differ from their neighbours after a place as before it, and before it as after,
+    in at least a share of the squares, weighted by their detail; 0 where nothing can be said.
 
     Args:
         sums: over the slices before, of squared differences from the neighbours, and of squared gradients within.

@@ -855,8 +855,8 @@ MESSAGES: Mapping[str, Message] = {
     "uneven": Message(
         "amber",
         _(
-            "From about slice {from_slice:.0f} on, slices seem to lie farther apart or closer than before, as where "
-            "every second one is missing in a part of the stack: then volumes in ml are wrong."
+            "From about slice {from_slice:.0f} on, slices seem to lie farther apart or closer together than before, "
+            "as where every second one is missing in a part of the stack: then volumes in ml are wrong."
         ),
         _("Check that the stack is complete, or load the series from its DICOM files."),
     ),
@@ -884,8 +884,11 @@ MESSAGES: Mapping[str, Message] = {
     ),
     "equalised": Message(
         "amber",
-        _("All intensities are equally frequent, as where a histogram was equalised: tissues cannot be told by them."),
-        _("Take the series as the scanner made it."),
+        _(
+            "All intensities are about equally frequent, as after histogram equalisation: tissues cannot be told apart "
+            "by their brightness."
+        ),
+        _("Load the original series, as the scanner made it."),
     ),
     "dicom_modality": Message(
         "amber", _("The DICOM files say that this is {said}, but it is segmented as {modality}.")
@@ -979,10 +982,10 @@ MESSAGES: Mapping[str, Message] = {
     "one_value": Message(
         "amber",
         _(
-            "{share:.0%} of its voxels have the same value: intensities are cut off or stored in coarse steps, and "
-            "their mean is not true."
+            "{share:.0%} of its voxels have the very same value: intensities are cut off or stored in coarse steps, "
+            "or part of the image is blank. Its mean intensity is not true."
         ),
-        _("Take the series as the scanner made it."),
+        _("Load the original series, as the scanner made it."),
     ),
     "muscle_bright": Message(
         "amber",
@@ -1080,10 +1083,10 @@ MESSAGES: Mapping[str, Message] = {
     "hole": Message(
         "amber",
         _(
-            "{ml:.0f} ml within the heart have one value throughout, as where an image was blacked out or filled: no "
-            "figure of the structures there is true."
+            "{ml:.0f} ml within the heart have one value throughout, as where an image was blacked out, filled or cut "
+            "off at its brightest: figures of the structures there cannot be trusted."
         ),
-        _("Take the series as the scanner made it."),
+        _("Load the original series, as the scanner made it."),
     ),
     "heart_volume": Message(
         "amber",

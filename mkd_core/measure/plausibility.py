@@ -400,8 +400,8 @@ def _shape_findings(measured: Mapping[str, Measurement], shape: HeartShape) -> l
 
 def stretch_findings(stretch: Stretch) -> list[Finding]:
     """A finding for a heart that seems stretched more than hearts differ from each other."""
-    most_tall = _MOST_HIGHER if stretch.height > 0 else _MOST_LOWER
-    beyond = float(np.hypot(stretch.height / most_tall, stretch.breadth / _MOST_WIDER))
+    limit = _MOST_HIGHER if stretch.height > 0 else _MOST_LOWER
+    beyond = float(np.hypot(stretch.height / limit, stretch.breadth / _MOST_WIDER))
     if beyond <= 1.0:
         return []
     factors = stretch.factors

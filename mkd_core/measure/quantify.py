@@ -21,7 +21,7 @@ from mkd_core.structures import MYOCARDIUM_DENSITY, STRUCTURES, Structure
 _REMOVED_FRACTION = 0.1
 _REMOVED_ML = 2.0
 
-#: Voxels of a block that are enough to say how bright its structures are.
+#: Voxels of a block that are enough to say which intensities its structures have.
 _ENOUGH_VOXELS = 1_500_000
 
 
@@ -105,12 +105,17 @@ def _count(labels: np.ndarray, structures: Sequence[Structure]) -> np.ndarray:
     return counts
 
 
+def regular_sample(size: int) -> tuple[slice, slice, slice]:
+    """Every n-th voxel along each axis of a block of so many, n = 1 unless it is large."""
+    step = max(1, round((size / _ENOUGH_VOXELS) ** (1 / 3)))
+    return (slice(None, None, step),) * 3
+
+
 def _mean_intensities(labels: np.ndarray, voxels: np.ndarray, class_count: int) -> list[float | None]:
     """Mean intensity of every label, None where there are no voxels; of a large block every n-th voxel along each axis
     is looked at.
     """
-    step = max(1, round((labels.size / _ENOUGH_VOXELS) ** (1 / 3)))
-    every = (slice(None, None, step),) * 3
+    every = regular_sample(labels.size)
     counts, sums = np.zeros(class_count), np.zeros(class_count)
     for plane, values in zip(labels[every], voxels[every]):
         labelled = plane > 0
