@@ -284,6 +284,23 @@ def test_what_changes_in_a_part_of_the_image_alone_is_no_uneven_stack():
         assert find_uneven_part(good) == []
 
 
+@pytest.mark.parametrize("distance", [0.75, 0.6, 0.4, 0.2])
+def test_a_stack_that_was_interpolated_to_another_slice_distance_is_even(distance):
+    voxels = texture()[:30]
+    at = np.arange(0, 29 - 1e-9, distance)
+    below, share = at.astype(int), (at % 1)[:, None, None]
+    assert find_uneven_part((1 - share) * voxels[below] + share * voxels[below + 1]) == []
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_stack_that_a_scanner_interpolated_to_half_the_slice_distance_is_told_uneven_as_well(first):
+    voxels = texture()[:40]
+    voxels = np.repeat(voxels, 2, axis=0)[:-1]
+    voxels[1::2] = 0.5 * (voxels[:-1:2] + voxels[2::2])
+    assert find_uneven_part(voxels) == []
+    assert find_uneven_part(voxels[half_thinned(len(voxels), first=first)])
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("shape", [(60, 4, 4), (60, 5, 96), (60, 15, 15)])
 def test_of_slices_of_a_few_pixels_nothing_is_said(shape):

@@ -42,6 +42,11 @@ _FADED, _BODY_ENDS = 0.25, 0.5
 #: missing in one half 54 of 56 MR have more, but only 11 of 22 CT, as noise is as strong whatever lies between slices.
 _UNEVEN, _UNEVEN_SHARES = 1.2, {4: 0.8, 12: 0.5}
 
+#: In a stack that was interpolated linearly to another slice distance, slices between two of the original ones resemble
+#: the mean of their neighbours more than others do: how much they differ from it changes from slice to slice by a
+#: factor of e to the 0.22 to 1.2 on average, in five real CT and MR as the scanner made them by e to the 0.03 to 0.06.
+_INTERPOLATED = 0.2
+
 _SAMPLES_PER_AXIS = 96
 _NEIGHBOURS = 3
 
@@ -110,7 +115,8 @@ def find_uneven_part(voxels: np.ndarray) -> list[Finding]:
     where every second slice is missing in one half of a stack.
 
     From there on slices differ more, or less, from the mean of their neighbours, while the detail within them, by which
-    this is divided, is as before.  Where anatomy changes, some parts of the image change more and others less.
+    this is divided, is as before.  Where anatomy changes, some parts of the image change more and others less.  Where
+    the slices on both sides were interpolated, which are sharp and smooth in turn, nothing is said.
 
     Args:
         voxels: ``(k, j, i)``, finite; 96 x 96 voxels of each slice are looked at.
@@ -129,13 +135,17 @@ def find_uneven_part(voxels: np.ndarray) -> list[Finding]:
         return []
     across = _in_squares((some[1:-1] - 0.5 * (some[2:] + some[:-2])) ** 2)
     within = _in_squares(np.gradient(some[1:-1], axis=1) ** 2 + np.gradient(some[1:-1], axis=2) ** 2)
-    if across.shape[1] < _FEWEST_SQUARES:
+    if across.shape[1] < _FEWEST_SQUARES or not across.any():
         return []
     least = [_NOISE**2 * float(np.median(squares[compared])) for squares in (across, within)]
     sums = [np.cumsum(np.insert(squares, 0, 0, axis=0), axis=0, dtype=np.float64) for squares in (across, within)]
+    logarithms = 0.5 * np.log(np.maximum(across.mean(axis=1), 1e-6 * across.max()))
+    unsteady = np.abs(np.diff(logarithms))
     reach, worst, place = max(_UNEVEN_SHARES), 1.0, 0
     for at in range(reach, len(across) - reach + 1):
-        if compared[at - reach : at + reach].all():
+        sides = unsteady[at - reach : at - 1], unsteady[at : at + reach - 1]
+        is_interpolated = min(side.mean() for side in sides) > _INTERPOLATED
+        if compared[at - reach : at + reach].all() and not is_interpolated:
             changes = [_changes(sums, least, at, part, share) for part, share in _UNEVEN_SHARES.items()]
             most = max(min(after for after, _ in changes), min(before for _, before in changes))
             if most > worst:
