@@ -44,7 +44,7 @@ _UNEVEN, _UNEVEN_SHARES = 1.2, {4: 0.8, 12: 0.5}
 
 #: In a stack that was interpolated linearly to another slice distance, slices between two of the original ones resemble
 #: the mean of their neighbours more than others do: how much they differ from it changes from slice to slice by a
-#: factor of e to the 0.22 to 1.2 on average, in five real CT and MR as the scanner made them by e to the 0.03 to 0.06.
+#: factor of e to the 0.22 to 1.2 on average, in four real CT and MR as the scanner made them by e to the 0.03 to 0.06.
 _INTERPOLATED = 0.2
 
 _SAMPLES_PER_AXIS = 96
