@@ -236,7 +236,8 @@ def test_a_chamber_that_the_edge_cuts_has_no_index():
 def test_a_structure_with_too_little_agreement_and_a_heart_the_wrong_way_round_are_not_trusted():
     low = finding("agreement_very_low", structure="LA", agreement=0.3, limit=0.6)
     assert untrusted({"LA": [low], "LV": [finding("separate_parts", structure="LV", count=2)]}) == {"LA"}
-    assert "AA" in untrusted({None: [finding("mirrored")]})
+    for doubt in (finding("mirrored"), finding("hole", ml=14.0), finding("uneven", from_slice=40)):
+        assert "AA" in untrusted({None: [doubt]})
 
 
 def test_figures_of_a_small_heart_are_given_and_those_of_an_impossible_one_are_not():

@@ -284,7 +284,7 @@ def test_what_changes_in_a_part_of_the_image_alone_is_no_uneven_stack():
         assert find_uneven_part(good) == []
 
 
-@pytest.mark.parametrize("distance", [0.75, 0.6, 0.4, 0.2])
+@pytest.mark.parametrize("distance", [0.95, 0.9, 0.75, 0.6, 0.4, 0.2])
 def test_a_stack_that_was_interpolated_to_another_slice_distance_is_even(distance):
     voxels = texture()[:30]
     at = np.arange(0, 29 - 1e-9, distance)

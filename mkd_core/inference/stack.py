@@ -42,9 +42,15 @@ _FADED, _BODY_ENDS = 0.25, 0.5
 #: missing in one half 54 of 56 MR have more, but only 11 of 22 CT, as noise is as strong whatever lies between slices.
 _UNEVEN, _UNEVEN_SHARES = 1.2, {4: 0.8, 12: 0.5}
 
-#: In a stack that was interpolated linearly to another slice distance, slices between two of the original ones resemble
-#: the mean of their neighbours more than others do: how much they differ from it changes from slice to slice by a
-#: factor of e to the 0.22 to 1.2 on average, in four real CT and MR as the scanner made them by e to the 0.03 to 0.06.
+#: And so they do in half of the parts of the image as far as the body goes on both sides, if that is equally far.
+#: Thinned halves have 1.49 to 3.2.  Where a stack was interpolated linearly to a distance that is nearly the original
+#: one, slices are sharp and smooth in turn over ten or twenty of them: nine real CT and MR at 0.9 and 0.95 times their
+#: distance come up to 1.46.
+_UNEVEN_THROUGHOUT = 1.5
+
+#: Where they were interpolated to other distances, slices between two of the original ones resemble the mean of their
+#: neighbours more than others do: how much they differ from it changes from slice to slice by a factor of e to the 0.22
+#: to 1.2 on average, in four real CT and MR as the scanner made them by e to the 0.03 to 0.06.
 _INTERPOLATED = 0.2
 
 _SAMPLES_PER_AXIS = 96
@@ -145,12 +151,20 @@ def find_uneven_part(voxels: np.ndarray) -> list[Finding]:
     for at in range(reach, len(across) - reach + 1):
         sides = unsteady[at - reach : at - 1], unsteady[at : at + reach - 1]
         is_interpolated = min(side.mean() for side in sides) > _INTERPOLATED
-        if compared[at - reach : at + reach].all() and not is_interpolated:
-            changes = [_changes(sums, least, at, part, share) for part, share in _UNEVEN_SHARES.items()]
-            most = max(min(after for after, _ in changes), min(before for _, before in changes))
-            if most > worst:
+        if not compared[at - reach : at + reach].all() or is_interpolated:
+            continue
+        changes = [_changes(sums, least, at, part, share) for part, share in _UNEVEN_SHARES.items()]
+        most, is_after = max((min(ratios), way) for way, ratios in enumerate(zip(*changes)))
+        if most > max(worst, _UNEVEN):
+            far = min(_run(compared[:at][::-1]), _run(compared[at:]))
+            if _changes(sums, least, at, far, 0.5)[is_after] > _UNEVEN_THROUGHOUT:
                 worst, place = most, at
     return [finding("uneven", from_slice=place + 2)] if worst > _UNEVEN else []
+
+
+def _run(values: np.ndarray) -> int:
+    """How many values are true before the first that is not."""
+    return len(values) if values.all() else int(values.argmin())
 
 
 def _changes(

@@ -38,6 +38,8 @@ _WRONG_HEART = frozenset(
         "stretched_y",
         "stretched_z",
         "coarse_outlines",
+        "hole",
+        "uneven",
     }
 )
 
