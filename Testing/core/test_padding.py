@@ -242,6 +242,12 @@ def test_a_part_of_the_image_in_which_anatomy_begins_is_no_jump(monkeypatch):
     assert find_jumps(part), "half of the image alone would tell of a jump"
 
 
+def test_slices_of_little_but_noise_are_in_their_places():
+    voxels = slices()
+    noise = np.random.default_rng(1).normal(0, 6 * voxels.std(), voxels.shape)
+    assert find_jumps(voxels + noise) == [] and find_jumps(noise) == []
+
+
 def test_many_missing_slices_are_told_where_pixels_are_too_few_for_a_closer_look():
     few = slices()[:, ::2, ::2]
     assert find_jumps(few) == []

@@ -111,7 +111,7 @@ def judge(bundle: Bundle, image: sitk.Image, truth: sitk.Image, modality: str, *
     for structure in STRUCTURES:
         is_warned = bool(result.report["warnings"] or result.report["structures"][structure.key]["warnings"])
         if always_wrong or _is_wrong(found == structure.label, true == structure.label, voxel_ml):
-            unsaid = [] if is_warned else [f"{structure.key}, {result.report['structures'][structure.key]}"]
+            unsaid = [] if is_warned else [structure.key]
             tally += Tally(wrong=1, warned=int(is_warned), unsaid=unsaid)
         elif (true == structure.label).any():
             tally += Tally(good=1, flagged=int(is_warned))
