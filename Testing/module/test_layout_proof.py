@@ -2,6 +2,7 @@
 stand-in GUI.
 """
 
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -29,6 +30,9 @@ from Testing.support.sequence_driving import addSequence, segmentAll
 UI_FILE = Path(__file__).resolve().parents[2] / "MKDSegmentation" / "Resources" / "UI" / "MKDSegmentation.ui"
 WIDTHS = (350, 400, 480, 600)
 HEIGHTS = (700, 850, 1000, 1150)
+
+#: A fault that lasts longer is one: until then a text that was measured anew may not be laid out yet.
+LAYOUT_S = 10.0
 
 
 def idle(panel, worker, tmp_path):
@@ -163,6 +167,15 @@ def lengthen(panel, factor=1.4):
             widget.setText(widget.text() + "en und weiter"[: round((factor - 1) * len(widget.text()))])
 
 
+def lastingFaults(panel):
+    """What is still wrong when texts that changed meanwhile have been laid out."""
+    found, end = panel_layout.faults(panel), time.monotonic() + LAYOUT_S
+    while found and time.monotonic() < end:
+        driving.processEvents(0.05)
+        found = panel_layout.faults(panel)
+    return found
+
+
 def everyFault(panel, widths=WIDTHS, heights=HEIGHTS):
     driving.waitUntil(  # what is measured meanwhile changes texts
         lambda: (
@@ -175,7 +188,7 @@ def everyFault(panel, widths=WIDTHS, heights=HEIGHTS):
     for width in widths:
         for height in heights:
             panel_layout.show(panel, width, height)
-            for fault in panel_layout.faults(panel):
+            for fault in lastingFaults(panel):
                 found.setdefault(fault, f"{width} x {height}")
     return found
 
