@@ -14,9 +14,9 @@ from mkd_core.inference import padding, pipeline, stack
 from mkd_core.inference.geometry import OrientedVolume
 from mkd_core.inference.image_check import validate_image
 from mkd_core.inference.padding import blank_slices, labels_at_edges, slanted_padding, without_marks
-from mkd_core.inference.stack import find_copies, find_jumps, find_uneven_part
+from mkd_core.inference.stack import find_breaks, find_copies
 from mkd_core.io.volumes import read_volume
-from mkd_core.protocol import SegmentationOptions
+from mkd_core.protocol import Finding, SegmentationOptions
 from Testing.benchmarks import accuracy
 from Testing.support.known_heart import KnownBundle, known_volume
 
@@ -29,6 +29,18 @@ def like(voxels: np.ndarray, image: sitk.Image) -> sitk.Image:
     result = sitk.GetImageFromArray(voxels)
     result.CopyInformation(image)
     return result
+
+
+def find_jumps(voxels: np.ndarray) -> list[Finding]:
+    """What is said of missing or misplaced slices."""
+    some = stack.sampled(voxels)
+    return [] if some is None else stack.find_jumps(some)
+
+
+def find_uneven_part(voxels: np.ndarray) -> list[Finding]:
+    """What is said of slices that lie farther apart from a place on, whatever else is odd about the stack."""
+    some = stack.sampled(voxels)
+    return [] if some is None else stack.find_uneven_part(some)
 
 
 def circle(image: sitk.Image) -> np.ndarray:
@@ -262,11 +274,11 @@ def half_thinned(count: int, *, first: bool) -> np.ndarray:
     return order[is_dense | (order % 2 == 0)]
 
 
-def texture() -> np.ndarray:
-    """Detail of the same size along all axes, with noise."""
+def texture(size: float = 2.5) -> np.ndarray:
+    """Detail of the same size, voxels, along all axes, with noise."""
     generator = np.random.default_rng(0)
-    detail = ndimage.gaussian_filter(generator.normal(0, 1000, (80, 96, 96)), 2.5)
-    return detail + generator.normal(0, 3, detail.shape)
+    detail = ndimage.gaussian_filter(generator.normal(0, 1000, (80, 96, 96)), size)
+    return detail + generator.normal(0, 3, detail.shape) * (2.5 / size) ** 3
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -321,6 +333,16 @@ def test_copies_of_slices_are_told_and_blank_slices_are_none():
     for order, count in ((np.arange(60).repeat(2), 48), (np.r_[0:31, 30:60], 1), (np.r_[0:60, 59], 1)):
         (found,) = find_copies(voxels[order])
         assert (found.code, found.figures["count"]) == ("copies", count)
+
+
+def test_of_two_kinds_of_breaks_the_missing_slices_are_told():
+    for voxels, code, order in (
+        (slices(), "jumps", spoilt(60)["eight missing"]),
+        (texture(size=5.0), "uneven", half_thinned(80, first=True)),
+    ):
+        assert find_breaks(voxels) == [] and find_breaks(voxels[:20]) == []
+        (found,) = find_breaks(voxels[order])
+        assert found.code == code
 
 
 def test_slices_that_are_blank_or_fade_out_are_no_jump():

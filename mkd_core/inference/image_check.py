@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mkd_core.inference.stack import find_copies, find_jumps, find_uneven_part
+from mkd_core.inference.stack import find_breaks, find_copies
 from mkd_core.measure.messages import finding, refusal
 from mkd_core.protocol import MAX_EXTENT, MIN_SIDE, MODALITY_TAG, SPACING_RANGE, Finding
 
@@ -116,7 +116,7 @@ def validate_image(image: sitk.Image, modality: str) -> list[Finding]:
         raise refusal(finding("constant"))
     on_intensities = _intensity_findings(sample(voxels), modality, low, high)
     _refuse_if_any(on_intensities)
-    on_stack = find_copies(voxels) + (find_jumps(voxels) or find_uneven_part(voxels))
+    on_stack = find_copies(voxels) + find_breaks(voxels)
     return _origin_findings(image, modality) + on_intensities + on_grid + on_stack
 
 

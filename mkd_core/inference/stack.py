@@ -63,11 +63,25 @@ _SQUARE, _SMOOTHING = 8, 1.0
 _NOISE, _FEWEST_SQUARES = 0.3, 8
 
 
-def find_jumps(voxels: np.ndarray) -> list[Finding]:
-    """Look for missing or misplaced slices along the first axis.
+def find_breaks(voxels: np.ndarray) -> list[Finding]:
+    """Look for missing or misplaced slices along the first axis and, where there are none, for a part in which slices
+    lie farther apart.
 
     Args:
         voxels: ``(k, j, i)``, finite; 96 x 96 voxels of each slice are looked at.
+
+    Returns:
+        The findings of :func:`find_jumps`, else of :func:`find_uneven_part`.
+    """
+    some = sampled(voxels)
+    return [] if some is None else find_jumps(some) or find_uneven_part(some)
+
+
+def find_jumps(some: np.ndarray) -> list[Finding]:
+    """Look for missing or misplaced slices along the first axis.
+
+    Args:
+        some: voxels, see :func:`sampled`.
 
     Returns:
         A finding "jumps" with the worst place (slices counted from 1) and the number of places; none for a stack that
@@ -75,9 +89,6 @@ def find_jumps(voxels: np.ndarray) -> list[Finding]:
     """
     from scipy import ndimage
 
-    some = _sampled(voxels)
-    if some is None:
-        return []
     steps = np.abs(np.diff(some, axis=0)).mean(axis=(1, 2))
     usual = float(np.median(steps))
     if usual <= 0:
@@ -125,7 +136,7 @@ def find_copies(voxels: np.ndarray) -> list[Finding]:
     return [finding("copies", count=count)] if count else []
 
 
-def find_uneven_part(voxels: np.ndarray) -> list[Finding]:
+def find_uneven_part(some: np.ndarray) -> list[Finding]:
     """Look for a place along the first axis from which on slices lie farther apart or closer together than before, as
     where every second slice is missing in one half of a stack.
 
@@ -134,14 +145,13 @@ def find_uneven_part(voxels: np.ndarray) -> list[Finding]:
     the slices on both sides were interpolated, which are sharp and smooth in turn, nothing is said.
 
     Args:
-        voxels: ``(k, j, i)``, finite; 96 x 96 voxels of each slice are looked at.
+        some: voxels, see :func:`sampled`.
 
     Returns:
         A finding "uneven" with the first slice after the clearest such place (counted from 1); none for a stack that is
         as it should be.
     """
-    some = _sampled(voxels)
-    if some is None or len(some) < 2 * max(_UNEVEN_SHARES) + 2:
+    if len(some) < 2 * max(_UNEVEN_SHARES) + 2:
         return []
     contrast = some.std(axis=(1, 2))
     has_body = contrast >= _BODY_ENDS * float(np.median(contrast))
@@ -205,8 +215,15 @@ def _changes(
     return float(low), float(1 / high)
 
 
-def _sampled(voxels: np.ndarray) -> np.ndarray | None:
-    """At most 96 x 96 voxels of each slice, without outliers of brightness; None where there is nothing to compare."""
+def sampled(voxels: np.ndarray) -> np.ndarray | None:
+    """At most 96 x 96 voxels of each slice, without outliers of brightness; None where there is nothing to compare.
+
+    Args:
+        voxels: ``(k, j, i)``, finite.
+
+    Returns:
+        ``(k, j, i)``, float32.
+    """
     if len(voxels) < _FEWEST_SLICES:
         return None
     rows, columns = (np.linspace(0, side - 1, min(side, _SAMPLES_PER_AXIS)).astype(int) for side in voxels.shape[1:])
