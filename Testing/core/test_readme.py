@@ -248,6 +248,27 @@ def test_the_speed_that_is_shown_was_measured():
     assert f"takes {huge['CPU s']:.1f} s and {huge['peak GB']:.1f} GB" in " ".join(BENCHMARKS.split())
 
 
+def test_what_grids_and_alignment_are_worth_was_measured():
+    of_grids = results("resolution.json")["rows"]
+    [at_2mm] = (row for row in of_grids if row["spacing mm"] == 2.0)
+    names = ("mean", "reached, CT", "reached, MR", *(name for name in at_2mm if name.startswith("real CT")))
+    table = BENCHMARKS.split("| grid (mm) |")[1].split("\n\n")[0].splitlines()[2:]
+    shown = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    assert shown == [
+        [
+            f"{row['spacing mm']:g}",
+            f"{row['CPU s'] / at_2mm['CPU s']:.1f}",
+            *(f"{row[name]:.3f}" for name in names),
+        ]
+        for row in of_grids
+    ]
+    policies = results("alignment.json")["policies"]
+    [dice] = {f"{policies[name]['mean Dice']:.3f}" for name in ("cycle", "none")}
+    assert f"rendered CT ({dice} with and without it" in " ".join(BENCHMARKS.split())
+    shipped = results("default-bundle.json")["bundle"]["sha256"]
+    assert {results(f"{name}.json")["bundle"]["sha256"] for name in ("resolution", "alignment")} == {shipped}
+
+
 @pytest.mark.parametrize(
     ("place", "file"), [(0, "scarce-labels-long.json"), (1, "scarce-labels.json"), (2, "cine-lge.json")]
 )
