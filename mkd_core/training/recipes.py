@@ -1,5 +1,5 @@
 """Settings to start a run from: the paper's, which are the defaults; those with what was added to the method since; and
-those of the target alone, which the comparisons of docs/benchmarks.md recommend.
+those of the target alone, to compare with.
 """
 
 from __future__ import annotations
