@@ -337,7 +337,8 @@ def test_what_is_said_of_ten_thousand_steps_was_measured():
     page, readme = " ".join(BENCHMARKS.split()), " ".join(README.split())
     assert f"ensemble is {over[ct]} points above CT alone**, and {over[joint]} above joint training" in page
     against = f"({dice[method]} against {dice[ct]} and {dice[joint]}, one run each)"
-    assert f"lead is {over[ct]} and {over[joint]} points {against}" in readme
+    two = f"{over['target only, two networks']} over two networks of CT alone ({dice['target only, two networks']})"
+    assert f"lead is {over[ct]} and {over[joint]} points {against}, and {two}" in readme
     assert f"(S_real {rows[method]['S_real'][0]:.3f})" in page
     assert f"took {rows[method]['cpu_seconds'] / rows[ct]['cpu_seconds']:.1f} times the CPU time" in page
     half = next(one for one in rows[method]["curve"] if one["step"] == 5000)["ensemble mean"]
