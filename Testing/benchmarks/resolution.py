@@ -37,9 +37,10 @@ from mkd_core.method.ensemble import agreement
 from mkd_core.method.networks import stride_of
 from mkd_core.protocol import MODALITIES
 from mkd_core.structures import CLASS_COUNT, STRUCTURES
-from Testing.benchmarks.accuracy import data_folder, dice, score_real_ct
+from Testing.benchmarks.accuracy import data_folder, score_real_ct
 
 _MARGIN_MM = 15.0
+
 #: Shares of the real CT that are shown, see :func:`Testing.benchmarks.accuracy.score_real_ct`.
 _OF_REAL_CT = ("inside", "cover", "pulmonary_artery", "ascending_aorta")
 
@@ -92,7 +93,7 @@ def reached(bundle: mkd_core.Bundle, cases: Sequence[tuple[sitk.Image, sitk.Imag
         except NoHeartError:
             labels = truth * 0
         found, true = (sitk.GetArrayViewFromImage(one) for one in (labels, truth))
-        scores.append(np.mean([dice(found == s.label, true == s.label) for s in STRUCTURES]))
+        scores.append(agreement(found, true, CLASS_COUNT)[1:])
     return float(np.mean(scores))
 
 
@@ -128,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     }
     truths = [truth for _, truth in cases["CT"]]
     thorax = options.data / "ct_thorax"
+    real_ct = sitk.ReadImage(str(thorax / "ct.nii.gz")) if thorax.exists() else None
     rows = []
     for spacing in options.spacings:
         grids = [heart_grid(truth, spacing, stride) for truth in truths]
@@ -138,9 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> dict:
             "CPU s": statistics.median(cost(bundle, grid.size) for grid in grids),
             **{f"reached, {modality}": reached(on_this, cases[modality], modality) for modality in cases},
         }
-        if thorax.exists():
-            labels = mkd_core.segment(sitk.ReadImage(str(thorax / "ct.nii.gz")), on_this).labels
-            real = score_real_ct(labels, thorax)
+        if real_ct is not None:
+            real = score_real_ct(mkd_core.segment(real_ct, on_this).labels, thorax)
             row |= {f"real CT, {what}": real[what] for what in _OF_REAL_CT if what in real}
         row |= {"mean": values.mean(), **{s.key: value for s, value in zip(STRUCTURES, values)}}
         rows.append({name: round(float(value), 2 if name == "CPU s" else 4) for name, value in row.items()})
