@@ -355,6 +355,13 @@ def _add_experiment(commands: _Commands) -> None:
     command.add_argument(
         "--target", choices=("lge", "cine"), default="lge", help="for cine-lge: what is segmented (default: lge)"
     )
+    command.add_argument(
+        "--lge-axes",
+        default="xyz",
+        metavar="AXES",
+        help="for cine-lge: which axes of the late-enhancement files become x, y and z, capital letters backwards, so "
+        "that both kinds show the heart the same way up; such as YXZ (default: as they are stored)",
+    )
     command.add_argument("--out", type=Path, help="folder for volumes, runs and results (default: runs/NAME)")
     command.add_argument(
         "--results", type=Path, help="folder for table, figure and what every run gave (default: the folder --out)"
@@ -798,7 +805,8 @@ def _experiment(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> 
     if chosen.name == "cine-lge":
         if not chosen.data:
             parser.error("cine-lge needs --data, a folder with cine and lge")
-        benchmark, scale = cine_lge.CineLge(chosen.data, chosen.target), cine_lge.SCALES[chosen.scale]
+        benchmark = cine_lge.CineLge(chosen.data, chosen.target, chosen.lge_axes)
+        scale = cine_lge.SCALES[chosen.scale]
         rows = [row for row in chosen.rows or runs.ROWS if not runs.ROWS[row].oracle]
     else:
         benchmark, scale = scarce_labels.ScarceLabels(Cohort(chosen.hearts)), scarce_labels.SCALES[chosen.scale]

@@ -1,7 +1,9 @@
 """Experiments: who is in which group, which runs there are, that they resume, and that tables say what numbers say."""
 
+import dataclasses
 import json
 import sys
+import typing
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +19,12 @@ from mkd_core.errors import InputError
 from mkd_core.method.networks.segmentor import StreamNorm
 from mkd_core.structures import STRUCTURES
 from mkd_core.synthesis.anatomy import make_heart
-from mkd_core.training.experiments import cine_lge, people, report, runs
+from mkd_core.training.experiments import cine_lge, people, report, runs, scoring
 from mkd_core.training.experiments.comparison import difference, difference_of_means, holm
 from mkd_core.training.experiments.people import GROUPS, Cohort, coverage, render_person
 from mkd_core.training.experiments.runs import ROWS, run_all, runs_of
 from mkd_core.training.experiments.scarce_labels import SCALES, ScarceLabels
+from mkd_core.training.labelled_volumes import PreparedVolume
 from mkd_core.training.validation import panel
 
 KEYS = [structure.key for structure in STRUCTURES]
@@ -329,6 +332,56 @@ def test_people_of_real_scans_test_validate_are_labelled_or_assist(stacks, tmp_p
         benchmark.cases("labelled", 5, 0, tmp_path)
     with pytest.raises(InputError, match="no scans"):
         cine_lge.CineLge(tmp_path).cases("test", 1, 0, tmp_path)
+
+
+def test_late_enhancement_that_is_stored_another_way_is_turned_as_cine_is_stored(stacks, tmp_path):
+    benchmark = cine_lge.CineLge(stacks, lge_axes="YXZ")
+    kept, turned = cine_lge.CineLge(stacks).cases("test", 1, 0, tmp_path), benchmark.cases("test", 1, 0, tmp_path)
+    for old, new in ((kept[0].image, turned[0].image), (kept[0].label, turned[0].label)):
+        old, new = sitk.ReadImage(str(old)), sitk.ReadImage(str(new))
+        expected = sitk.GetArrayFromImage(old).transpose(0, 2, 1)[::-1, ::-1, ::-1]
+        assert np.array_equal(sitk.GetArrayFromImage(new), expected)
+        assert new.GetDirection() == old.GetDirection() and new.GetSpacing() == old.GetSpacing()
+    assert benchmark.name != cine_lge.CineLge(stacks).name
+    assert benchmark.cases("assistant", 1, 0, tmp_path) == cine_lge.CineLge(stacks).cases("assistant", 1, 0, tmp_path)
+    for wrong in ("xy", "xxz", "abc"):
+        with pytest.raises(InputError, match="once each"):
+            cine_lge.CineLge(stacks, lge_axes=wrong)
+
+
+@pytest.mark.parametrize("slices", [5, 8, 9])
+def test_only_what_the_scan_shows_is_scored(tmp_path, slices):
+    """A network takes so many slices at a time; those that are made up of the last one again say nothing."""
+    labels = np.zeros((slices, 24, 24), np.uint8)
+    labels[:, 8:16, 8:16] = 1
+    labels[0, 8:12, 8:16] = 0  # whatever is found there would count several times over
+    np.save(tmp_path / "image.npy", labels.astype(np.float16))
+    np.save(tmp_path / "labels.npy", labels)
+    volume = PreparedVolume(tmp_path / "image.npy", tmp_path / "labels.npy", (0, 8, 8), (slices, 16, 16), (True, True))
+    parts = {part: _Square() for part in ("segmentor_real", "segmentor_syn")}
+    structures = [dataclasses.replace(STRUCTURES[0], label=1)]
+    found = scoring.score(parts, [volume], (10.0, 2.0, 2.0), False, 300.0, structures, ("dice", "hd95"))
+    square = slices * 64
+    assert found["dice"]["ensemble none"][0][0] == pytest.approx(2 * (square - 32) / (2 * square - 32), abs=1e-3)
+    assert {shape[0] % 4 for shape in _Square.seen} == {0} and {shape[1:] for shape in _Square.seen} == {(24, 24)}
+
+
+class _Square(torch.nn.Module):
+    """Finds a square of 8 x 8 voxels in the middle of every slice."""
+
+    strides = (4, 8, 8)
+    seen: typing.ClassVar[list[tuple[int, ...]]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, image):
+        self.seen.append(tuple(image.shape[2:]))
+        scores = torch.zeros(1, 2, *image.shape[2:])
+        scores[:, 1] = -9.0
+        scores[:, 1, :, 8:16, 8:16] = 9.0
+        return scores
 
 
 def test_the_command_compares_rows_on_real_scans(stacks, tmp_path, capsys):

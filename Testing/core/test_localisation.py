@@ -125,7 +125,7 @@ class Handed(nn.Module):
     pulmonary artery, structures become uncertain.
     """
 
-    stride = 4
+    strides = (4, 4, 4)
 
     def __init__(self) -> None:
         super().__init__()
@@ -479,7 +479,7 @@ def test_a_structure_on_which_only_the_segmentors_agree_is_doubted(plain):
 class Blind(nn.Module):
     """Sees background everywhere."""
 
-    stride = 4
+    strides = (4, 4, 4)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         logits = torch.zeros((1, 8, *image.shape[2:]))
@@ -566,7 +566,7 @@ def test_a_stage_that_comes_a_second_time_does_not_move_progress_back():
 class Unasked(nn.Module):
     """A localiser that may not be asked."""
 
-    stride = 4
+    strides = (4, 4, 4)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         raise AssertionError("the localiser was asked")
@@ -618,7 +618,7 @@ def test_in_a_drawn_box_an_unconfirmed_heart_is_doubted_and_only_nothing_is_refu
 class Upright(nn.Module):
     """A segmentor that finds nothing where the pulmonary artery is not above and to the left of the right atrium."""
 
-    stride = 4
+    strides = (4, 4, 4)
 
     def __init__(self) -> None:
         super().__init__()

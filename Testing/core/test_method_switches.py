@@ -15,7 +15,7 @@ from torch import nn
 from mkd_core.inference.execution import Executor
 from mkd_core.io.bundle import load_bundle, save_bundle
 from mkd_core.method.losses import IGNORE, discriminator_accuracy, distillation_loss, segmentation_loss
-from mkd_core.method.networks import Discriminator, Generator, Segmentor, build, deployed, select_stream
+from mkd_core.method.networks import Discriminator, Generator, Segmentor, build, deployed, select_stream, stride_of
 from mkd_core.training.config import MethodConfig, NetworksConfig, Phase, Stage, TrainingConfig
 from mkd_core.training.labelled_volumes import LabelledVolumes, PreparedVolume
 from mkd_core.training.mkd import MutualDistillation, supervision_loss
@@ -203,7 +203,7 @@ SMALL = NetworksConfig(segmentor=(4, 8, 8), generator=2, generator_blocks=1, dis
 def test_generators_can_have_half_a_million_parameters_and_blocks_at_low_resolution():
     generator = Generator(10, 6, 2)
     assert sum(one.numel() for one in generator.parameters()) >= 500_000
-    assert generator.stride == 4 and Generator(4, 1).stride == 2
+    assert generator.strides == (4, 4, 4) and Generator(4, 1).strides == (2, 2, 2)
     image = torch.rand(1, 1, 8, 12, 16) * 2 - 1
     assert generator(image).shape == image.shape
     (residual, *_) = [one for one in generator.body if type(one).__name__ == "_Residual"]
@@ -266,7 +266,7 @@ def test_s_syn_can_have_another_depth_and_patches_fit_all_networks():
     assert SMALL.strides == (4, 4, 4) and dataclasses.replace(SMALL, segmentor_syn_levels=5).strides == (16, 16, 16)
     assert dataclasses.replace(SMALL, generator_levels=3).strides == (8, 8, 8)
     model = MutualDistillation(MethodConfig(), networks, precision=torch.float32)
-    assert (model.segmentor_real.stride, model.segmentor_syn.stride) == (4, 2)
+    assert (stride_of(model.segmentor_real), stride_of(model.segmentor_syn)) == (4, 2)
 
 
 def test_deep_supervision_halves_the_weight_from_level_to_level_and_stays_out_of_bundles():

@@ -275,7 +275,7 @@ class Recording(torch.nn.Module):
 
     def __init__(self, inner) -> None:
         super().__init__()
-        self.inner, self.stride, self.seen = inner, inner.stride, []
+        self.inner, self.strides, self.seen = inner, inner.strides, []
 
     def __deepcopy__(self, memo):
         return self

@@ -65,6 +65,8 @@ def test_grids_count_and_sample_every_axis_by_its_own_voxel():
         assert np.allclose(np.diff(sampled, axis=axis)[inner], rise, rtol=1e-4)
     box, cut = box_grid(field, np.array([0.0, 0, 0]), np.array([30.0, 15, 15]), THICK, 4, (40.0, 40.0, 40.0))
     assert box.size == (4, 8, 8) and not cut
+    box, cut = box_grid(field, np.array([0.0, 0, 0]), np.array([40.0, 15, 15]), THICK, (1, 8, 4), (40.0, 40.0, 40.0))
+    assert box.size == (5, 8, 8) and box.low[0] == field.bounds()[0][0] and not cut
     back = field.grid_to_image(sampled, grid)
     assert back.GetSpacing() == (2.0, 2.0, 8.0)
     assert back.GetOrigin() == pytest.approx(field.to_world(np.array(grid.start)))
@@ -159,6 +161,7 @@ def test_a_stack_of_8_mm_slices_trains_and_segments(tmp_path):
     trainer.Trainer(config, stream=shown).run()
     assert "4 x 4 x 8 mm, patches of 16 x 16 x 8 voxels" in shown.getvalue()
     bundle = load_bundle(tmp_path / "run" / "last.safetensors")
+    assert bundle.strides == (2, 4, 4) and bundle.stride == 4  # so that six slices are not made eight
     assert bundle.spacing == (8.0, 4.0, 4.0) and bundle.metadata["segmentor"]["spacing_mm"] == [4.0, 4.0, 8.0]
     image = sitk.ReadImage(str(tmp_path / "ct_train_1001_image.nii.gz"))
     truth = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "ct_train_1001_label.nii.gz"))) > 0

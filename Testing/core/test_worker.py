@@ -452,7 +452,7 @@ def test_an_unexpected_error_gives_one_sentence_and_the_details_go_to_the_log(st
     code = (
         "from Testing.support.known_worker import *\n"
         "class Broken(nn.Module):\n"
-        "    stride = 2\n"
+        "    strides = (2, 2, 2)\n"
         "    def forward(self, image): raise KeyError('the details')\n"
         "store = KnownStore(''); store.bundle = KnownBundle(segmentor_syn=Broken())\n"
         "Worker(*protocol_streams(), store).serve()"

@@ -33,7 +33,7 @@ def tiny_network() -> torch.nn.Module:
 class Slabs(torch.nn.Module):
     """Sees the structures as slabs side by side, wherever the seven are; the appendage's crosses the left atrium."""
 
-    stride = 4
+    strides = (4, 4, 4)
     order = (0, 2, 3, 4, 1, 5, 6)
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:

@@ -97,7 +97,7 @@ class ByIntensity(nn.Module):
     def __init__(self, levels: dict[float, int], stride: int = 4, classes: int = 8) -> None:
         super().__init__()
         self.classes = classes
-        self.stride = stride
+        self.strides = (stride, stride, stride)
         self.levels = [(level / 500 - 0.4, label) for level, label in levels.items()]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -113,7 +113,7 @@ class ByIntensity(nn.Module):
 class Negative(nn.Module):
     """Stands for a generator: bright becomes dark; doing it twice changes nothing."""
 
-    stride = 2
+    strides = (2, 2, 2)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return -image

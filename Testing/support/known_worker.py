@@ -28,7 +28,7 @@ class Pause(nn.Module):
 class Slow(nn.Module):
     """A generator of many layers, ten minutes in all."""
 
-    stride = 2
+    strides = (2, 2, 2)
 
     def __init__(self, layers: int) -> None:
         super().__init__()

@@ -26,7 +26,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from mkd_core.errors import BundleError, DeviceError
 from mkd_core.inference.memory import release_memory
 from mkd_core.measure.messages import finding, refusal
-from mkd_core.method.networks import Stream, StreamNorm, select_stream, stride_of
+from mkd_core.method.networks import Stream, StreamNorm, select_stream, strides_of
+from mkd_core.method.strides import Strides
 from mkd_core.protocol import DEVICE_KINDS, PRECISIONS
 
 
@@ -233,7 +234,7 @@ def _prepare(network: nn.Module, stream: Stream, device: torch.device, precision
     network = copy.deepcopy(network)
     select_stream(network, stream)
     fold_batch_norm(network)
-    if device.type == "cpu" and stride_of(network) % 2 == 0:
+    if device.type == "cpu" and all(stride % 2 == 0 for stride in strides_of(network)):
         compute_single_channels_in_blocks(network)
     network = network.to(device, precision)
     if _has_fast_layout(network):
@@ -311,7 +312,7 @@ class Executor:
             self.precision = choose_precision("auto", self.device)
             self.fell_back = True
             return self.run(part, image, poll, stream)
-        halves = _halves(image, stride_of(self.bundle.network(part)))
+        halves = _halves(image, strides_of(self.bundle.network(part)))
         if halves is None:
             raise refusal(finding("memory"), DeviceError) from lack
         self.was_split = True
@@ -345,19 +346,19 @@ def _is_lack_of_memory(error: Exception) -> bool:
     )
 
 
-def _halves(image: torch.Tensor, stride: int) -> tuple[int, list[tuple[tuple[int, int], tuple[int, int]]]] | None:
+def _halves(image: torch.Tensor, strides: Strides) -> tuple[int, list[tuple[tuple[int, int], tuple[int, int]]]] | None:
     """How to cut an image in two overlapping parts, across its longest side.
 
     Args:
-        image: ``(1, 1, D, H, W)``, sides multiples of ``stride``.
-        stride: of the network; sides of the parts are multiples of it too.
+        image: ``(1, 1, D, H, W)``, sides multiples of ``strides``.
+        strides: of the network, (z, y, x); sides of the parts are multiples of them too.
 
     Returns:
         The axis, and for each part what to compute and what to keep of the result, as (start, length); None if the
         parts would not be smaller.
     """
     axis = max(range(2, 5), key=lambda number: image.shape[number])
-    side = image.shape[axis]
+    side, stride = image.shape[axis], strides[axis - 2]
     overlap = stride * -(-_OVERLAP // stride)
     cut = stride * -(-side // (2 * stride))
     if cut + overlap >= side:

@@ -207,7 +207,7 @@ def box_grid(
     low: np.ndarray,
     high: np.ndarray,
     spacing: Spacing,
-    stride: int,
+    stride: int | Sequence[int],
     max_side: Sequence[float],
 ) -> tuple[Grid, bool]:
     """Grid over a box, clamped to the volume where possible.
@@ -216,7 +216,7 @@ def box_grid(
         field: the volume.
         low, high: corners of the box, mm.
         spacing: of the grid.
-        stride: sides become multiples of so many voxels, by taking more of the surroundings.
+        stride: sides become multiples of so many voxels, or along (z, y, x), by taking more of the surroundings.
         max_side: largest sides, mm; a larger box is cut evenly on both ends.
 
     Returns:
@@ -225,8 +225,9 @@ def box_grid(
     bound_low, bound_high = field.bounds()
     low, high = np.maximum(low, bound_low), np.minimum(high, bound_high)
     steps = steps_of(spacing)
-    counts = [_round_up(count, stride) for count in (high - low) / steps]
-    most = [max(stride, math.floor(side / step / stride) * stride) for side, step in zip(max_side, steps)]
+    strides = [int(one) for one in np.broadcast_to(stride, 3)]
+    counts = [_round_up(count, one) for count, one in zip((high - low) / steps, strides)]
+    most = [max(one, math.floor(side / step / one) * one) for side, step, one in zip(max_side, steps, strides)]
     cut = any(count > limit for count, limit in zip(counts, most))
     counts = [min(count, limit) for count, limit in zip(counts, most)]
     half = 0.5 * steps * np.array(counts)

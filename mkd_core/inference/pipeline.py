@@ -211,7 +211,7 @@ def _executor(bundle: Networks, options: SegmentationOptions) -> Executor:
 def _segment_box(corners: Corners, seen: Localisation | None, rule: dict[str, Any], run: Run) -> Heart:
     """Align and segment the box between two corners (z, y, x), mm."""
     bundle = run.bundle
-    grid, is_cut = box_grid(run.volume, *corners, bundle.spacing, bundle.stride, bundle.max_box[::-1])
+    grid, is_cut = box_grid(run.volume, *corners, bundle.spacing, bundle.strides, bundle.max_box[::-1])
 
     run.clock.enter("align", "Aligning the image")
     image = normalise(sample(run.volume, grid), rule)[None, None]

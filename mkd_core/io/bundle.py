@@ -125,11 +125,18 @@ class Bundle:
         return x if x == y == z else (z, y, x)
 
     @property
-    def stride(self) -> int:
-        """Sides of the segmentors' grid are multiples of so many voxels."""
-        from mkd_core.method.networks import stride_of
+    def strides(self) -> tuple[int, int, int]:
+        """Sides (z, y, x) of the segmentors' grid are multiples of so many voxels."""
+        from mkd_core.method.networks import strides_of
 
-        return math.lcm(*(stride_of(self.network(part)) for part in PARTS if part != "localiser"))
+        of_parts = (strides_of(self.network(part)) for part in PARTS if part != "localiser")
+        z, y, x = (math.lcm(*axis) for axis in zip(*of_parts))
+        return z, y, x
+
+    @property
+    def stride(self) -> int:
+        """The largest of :attr:`strides`, which is that of all axes where voxels are cubic."""
+        return max(self.strides)
 
     @property
     def localiser_stride(self) -> int:

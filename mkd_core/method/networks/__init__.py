@@ -13,6 +13,7 @@ import torch
 from mkd_core.method.networks.discriminator import Discriminator
 from mkd_core.method.networks.generator import Generator
 from mkd_core.method.networks.segmentor import Segmentor, Stream, StreamNorm, select_stream
+from mkd_core.method.strides import Strides
 
 _TYPES: dict[str, type[Discriminator | Generator | Segmentor]] = {
     "segmentor": Segmentor,
@@ -45,11 +46,15 @@ def build(architecture: dict[str, Any]) -> torch.nn.Module:
     return network
 
 
+def strides_of(network: torch.nn.Module) -> Strides:
+    """The sides (D, H, W) of the network's input must be multiples of these."""
+    z, y, x = network.strides  # type: ignore[misc]
+    return z, y, x
+
+
 def stride_of(network: torch.nn.Module) -> int:
-    """Every side of the network's input must be a multiple of this."""
-    stride = network.stride
-    assert isinstance(stride, int)
-    return stride
+    """Every side of the network's input may be a multiple of this, whatever the axis."""
+    return max(strides_of(network))
 
 
 #: Weights that only training needs, by the beginning of their names; no bundle holds them.
@@ -72,4 +77,5 @@ __all__ = [
     "deployed",
     "select_stream",
     "stride_of",
+    "strides_of",
 ]

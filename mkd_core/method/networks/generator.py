@@ -89,15 +89,15 @@ class Generator(nn.Module):
             self.head.bias.zero_()
 
     @property
-    def stride(self) -> int:
-        """Every side of the input must be a multiple of this."""
-        return max(total(self.level_strides))
+    def strides(self) -> Strides:
+        """The input's sides (D, H, W) must be multiples of these."""
+        return total(self.level_strides)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Render the image in the other modality.
 
         Args:
-            image: normalised image in [-1, 1], ``(N, 1, D, H, W)``, sides multiples of :attr:`stride`.
+            image: normalised image in [-1, 1], ``(N, 1, D, H, W)``, sides multiples of :attr:`strides`.
 
         Returns:
             Image in [-1, 1], ``(N, 1, D, H, W)``.

@@ -114,15 +114,15 @@ class Segmentor(nn.Module):
             self.auxiliary = nn.ModuleList([nn.Conv3d(features, out_channels, 1) for features in coarser])
 
     @property
-    def stride(self) -> int:
-        """Every side of the input must be a multiple of this."""
-        return max(total(self.level_strides))
+    def strides(self) -> Strides:
+        """The input's sides (D, H, W) must be multiples of these."""
+        return total(self.level_strides)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Class scores before softmax.
 
         Args:
-            image: normalised image, ``(N, in_channels, D, H, W)``, sides multiples of :attr:`stride`.
+            image: normalised image, ``(N, in_channels, D, H, W)``, sides multiples of :attr:`strides`.
 
         Returns:
             Logits, ``(N, out_channels, D, H, W)``.

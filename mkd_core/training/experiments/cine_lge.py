@@ -5,6 +5,9 @@
 ``FOLDER`` holds ``cine`` and ``lge``, each with ``NAME_image.nii.gz`` and ``NAME_label.nii.gz`` whose labels are 1
 (left ventricle) and 5 (myocardium); all others count as background.  One anatomy, two appearances: settings know two
 names of modalities, so that the kind that is segmented takes the place of MR and the other one that of CT.
+
+The stacks are cropped round the left ventricle already, so that all of a stack is segmented.  Both kinds have to show
+the heart the same way up; where the files do not, and their headers do not say so, ``--lge-axes`` turns them.
 """
 
 from __future__ import annotations
@@ -28,6 +31,12 @@ _VALUES = {"LV": 1, "Myo": 5}
 #: People of the kind that is segmented who test and who validate; the others may be labelled.
 _TESTED, _VALIDATING = 40, 8
 
+#: More than a stack has on any side of its heart, mm.
+_WHOLE_STACK_MM = 300.0
+
+#: Axes as they are stored.
+AS_STORED = "xyz"
+
 _OTHER: dict[str, Literal["cine", "lge"]] = {"lge": "cine", "cine": "lge"}
 
 
@@ -38,16 +47,27 @@ class CineLge:
     Attributes:
         folder: of the scans.
         kind: that is segmented.
+        lge_axes: which axes of the late-enhancement files become x, y and z; capital letters are taken backwards.  The
+            headers of these files do not count then.
+
+    Raises:
+        InputError: these are no axes.
     """
 
     folder: Path
     kind: Literal["cine", "lge"] = "lge"
+    lge_axes: str = AS_STORED
     target: Literal["MR"] = "MR"
+    margin_mm: float = _WHOLE_STACK_MM
+
+    def __post_init__(self) -> None:
+        if sorted(self.lge_axes.lower()) != sorted(AS_STORED):
+            raise InputError(f"“{self.lge_axes}” does not name x, y and z once each, such as xyz or YXZ.")
 
     @property
     def name(self) -> str:
         """Fit for a file name."""
-        return f"cine-lge-{self.kind}"
+        return f"cine-lge-{self.kind}" + (f"-{self.lge_axes}" if self.lge_axes != AS_STORED else "")
 
     @property
     def data(self) -> DataConfig:
@@ -79,7 +99,7 @@ class CineLge:
                 people = [people[place] for place in np.random.default_rng((7, pair)).permutation(len(people))]
         if count > len(people):
             raise InputError(f"“{self.folder}” has {len(people)} scans for “{kind}”, not {count}.")
-        return [_case(image, modality, folder / "cine-lge") for image in people[:count]]
+        return [self._case(image, modality, folder / "cine-lge") for image in people[:count]]
 
     def _people(self, kind: str) -> list[Path]:
         """Images of a kind, in an order that is not the files'."""
@@ -88,21 +108,42 @@ class CineLge:
             raise InputError(f"There are no scans NAME_image.nii.gz in “{self.folder / kind}”.")
         return [images[place] for place in np.random.default_rng(5).permutation(len(images))]
 
+    def _case(self, image: Path, modality: str, folder: Path) -> Case:
+        """The case of an image; the files that it needs beside it are written to ``folder``."""
+        name = image.name.removesuffix("_image.nii.gz")
+        axes = self.lge_axes if image.parent.name == "lge" else AS_STORED
+        turned = "" if axes == AS_STORED else f"_{axes}"
+        label, seen = folder / f"{name}{turned}_label.nii.gz", image
+        if turned:
+            seen = folder / f"{name}{turned}_image.nii.gz"
+        if not label.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            if turned:
+                write_volume(_turned(read_volume(image), axes), seen)
+            write_volume(_turned(_ours(read_volume(image.with_name(f"{name}_label.nii.gz"))), axes), label)
+        return Case(name, seen, label, modality)
 
-def _case(image: Path, modality: str, folder: Path) -> Case:
-    name = image.name.removesuffix("_image.nii.gz")
-    label = folder / f"{name}_label.nii.gz"
-    if not label.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        known = read_volume(image.with_name(f"{name}_label.nii.gz"))
-        voxels = sitk.GetArrayViewFromImage(known)
-        ours = np.zeros(voxels.shape, np.uint8)
-        for number, value in enumerate(_VALUES.values(), start=1):
-            ours[voxels == value] = number
-        written = sitk.GetImageFromArray(ours)
-        written.CopyInformation(known)
-        write_volume(written, label)
-    return Case(name, image, label, modality)
+
+def _ours(known: sitk.Image) -> sitk.Image:
+    """Labels of the structures, by their order."""
+    voxels = sitk.GetArrayViewFromImage(known)
+    labels = np.zeros(voxels.shape, np.uint8)
+    for number, value in enumerate(_VALUES.values(), start=1):
+        labels[voxels == value] = number
+    written = sitk.GetImageFromArray(labels)
+    written.CopyInformation(known)
+    return written
+
+
+def _turned(stack: sitk.Image, axes: str) -> sitk.Image:
+    """The stack with other axes, see :class:`CineLge`."""
+    if axes == AS_STORED:
+        return stack
+    stack = sitk.PermuteAxes(stack, [AS_STORED.index(axis) for axis in axes.lower()])
+    stack = sitk.Flip(stack, [axis.isupper() for axis in axes])
+    stack.SetOrigin((0.0, 0.0, 0.0))
+    stack.SetDirection(np.eye(3).ravel().tolist())
+    return stack
 
 
 SCALES = {

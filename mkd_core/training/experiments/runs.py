@@ -184,6 +184,10 @@ class Benchmark(Protocol):
     def normalisation(self) -> dict[str, dict[str, Any]]:
         """Intensity rules by modality."""
 
+    @property
+    def margin_mm(self) -> float | None:
+        """Left round the heart of what is tested and normalised; None for what a bundle of the run would leave."""
+
     def cases(self, kind: Kind, count: int, pair: int, folder: Path) -> list[Case]:
         """Scans of ``count`` people; files are written to ``folder`` where they are missing."""
 
@@ -293,8 +297,13 @@ def _settings(benchmark: Benchmark, run: Run, scale: Scale) -> dict[str, Any]:
     config = _config(benchmark, run, scale, Path(), 1, "cpu")
     values = asdict(config)
     plain = json.loads(json.dumps({name: values[name] for name in _TABLES}))
-    measured = {"tested": scale.tested, "validating": scale.validating, "margin_mm": box_margin_mm(config)}
+    margin_mm = _margin_mm(benchmark, config)
+    measured = {"tested": scale.tested, "validating": scale.validating, "margin_mm": margin_mm}
     return plain | measured | {"benchmark": benchmark.name}
+
+
+def _margin_mm(benchmark: Benchmark, config: TrainingConfig) -> float:
+    return box_margin_mm(config) if benchmark.margin_mm is None else benchmark.margin_mm
 
 
 def _config(
@@ -364,7 +373,7 @@ def _carry_out(benchmark: Benchmark, run: Run, scale: Scale, out: Path, threads:
         cases += benchmark.cases("oracle", run.assistants, run.pair, volumes)
     elif config.method.scheme != "target-only":
         cases += benchmark.cases("assistant", run.assistants, run.pair, volumes)
-    margin_mm = box_margin_mm(config)
+    margin_mm = _margin_mm(benchmark, config)
     rules, structures = benchmark.normalisation, config.data.catalogue
     data = LabelledData(cases, [], config.data, out / "prepared", margin_mm, rules)
     wanted: dict[Kind, int] = {"validation": scale.validating, "test": scale.tested}

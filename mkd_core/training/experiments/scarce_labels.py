@@ -26,6 +26,7 @@ class ScarceLabels:
 
     cohort: Cohort = field(default_factory=Cohort)
     target: Literal["CT"] = "CT"
+    margin_mm: None = None
 
     @property
     def name(self) -> str:

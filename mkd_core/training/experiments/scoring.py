@@ -6,6 +6,7 @@ Images are aligned and predictions put together by the functions that a click us
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -18,7 +19,7 @@ from mkd_core.inference.execution import choose_precision
 from mkd_core.inference.geometry import Spacing, steps_of
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import align_for_segmentors
-from mkd_core.method.networks import Stream, select_stream
+from mkd_core.method.networks import Stream, select_stream, strides_of
 from mkd_core.protocol import TARGET_POLICIES
 from mkd_core.structures import STRUCTURES, Structure
 from mkd_core.training.labelled_volumes import PreparedVolume
@@ -47,7 +48,7 @@ def score(
         volumes: test volumes of the target modality on the training grid.
         spacing: of the grid.
         aligns: whether the generators were trained; without, every segmentor sees the volume itself.
-        margin_mm: left round the heart, as the bundle's box does, mm.
+        margin_mm: left round the heart, mm, as far as the volume goes; what lies beyond the volume does not count.
         structures: what the labels mean.
         measures: Dice, and HD95 in mm on the training grid, see :func:`mkd_core.evaluation.measures.hd95`.
 
@@ -57,13 +58,15 @@ def score(
     """
     for network in parts.values():
         network.eval()
-    stride = max(getattr(network, "stride", 1) for network in parts.values())
+    of_parts = [strides_of(network) for network in parts.values()]
+    strides = [math.lcm(*axis) for axis in zip(*of_parts)]
     device = device_of(parts)
     precision = choose_precision("auto", device)
     rows: dict[Measure, dict[str, Scores]] = {measure: {} for measure in measures}
     for volume in volumes:
-        image, truth = _heart_box(volume, spacing, stride, margin_mm)
-        for name, labels in _answers(parts, image.to(device), aligns, precision, structures).items():
+        image, truth, seen = _heart_box(volume, spacing, strides, margin_mm)
+        for name, everywhere in _answers(parts, image.to(device), aligns, precision, structures).items():
+            labels = everywhere[seen]
             for measure in measures:
                 if measure == "dice":
                     found = dice_of_labels(labels, truth, structures)
@@ -103,12 +106,28 @@ def heart_crop(volume: PreparedVolume, size: Sequence[int]) -> tuple[torch.Tenso
 
 
 def _heart_box(
-    volume: PreparedVolume, spacing: Spacing, stride: int, margin_mm: float
-) -> tuple[torch.Tensor, np.ndarray]:
-    """The heart with a margin round it, in as many voxels as the networks take."""
+    volume: PreparedVolume, spacing: Spacing, strides: Sequence[int], margin_mm: float
+) -> tuple[torch.Tensor, np.ndarray, tuple[slice, ...]]:
+    """The heart with a margin round it, as far as the volume goes, in as many voxels as the networks take.
+
+    Returns:
+        The image ``(1, 1, D, H, W)``, its edge again where the networks take more than there is; the labels of the
+        voxels that lie in the volume; and which of the image's voxels these are.
+    """
+    image, labels = np.load(volume.image, mmap_mode="r"), np.load(volume.labels, mmap_mode="r")
     margins = np.rint(margin_mm / steps_of(spacing)).astype(int)
-    sides = zip(volume.heart_low, volume.heart_high, margins)
-    return heart_crop(volume, [-(-(high - low + 2 * margin) // stride) * stride for low, high, margin in sides])
+    index, inside, seen = [], [], []
+    for heart_low, heart_high, margin, stride, length in zip(
+        volume.heart_low, volume.heart_high, margins, strides, image.shape
+    ):
+        low, high = max(heart_low - margin, 0), min(heart_high + margin, length)
+        side = -(-(high - low) // stride) * stride
+        first = (low + high - side) // 2
+        index.append(np.clip(first + np.arange(side), 0, length - 1))
+        inside.append(slice(max(first, 0), min(first + side, length)))
+        seen.append(slice(max(-first, 0), min(side, length - first)))
+    values = torch.from_numpy(image[np.ix_(*index)].astype(np.float32))[None, None]
+    return values, np.array(labels[tuple(inside)]), tuple(seen)
 
 
 @torch.inference_mode()
