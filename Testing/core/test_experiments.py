@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 import typing
 from pathlib import Path
@@ -347,6 +348,24 @@ def test_late_enhancement_that_is_stored_another_way_is_turned_as_cine_is_stored
     for wrong in ("xy", "xxz", "abc"):
         with pytest.raises(InputError, match="once each"):
             cine_lge.CineLge(stacks, lge_axes=wrong)
+
+
+def test_every_slice_of_a_stack_is_brought_to_the_same_brightness(stacks, tmp_path):
+    image, label = (stacks / "cine" / f"cine_000_{kind}.nii.gz" for kind in ("image", "label"))
+    stack = sitk.ReadImage(str(image), sitk.sitkFloat32)
+    contrast, brightness = np.array([1, 3, 0.5, 1, 8, 2])[:, None, None], np.array([0, 50, 9, 0, -30, 7])[:, None, None]
+    found = {}
+    for name, scale, shift in (("even", 1.0, 0.0), ("uneven", contrast, brightness)):
+        changed = sitk.GetImageFromArray((scale * sitk.GetArrayFromImage(stack) + shift).astype(np.float32))
+        changed.CopyInformation(stack)
+        (tmp_path / name / "cine").mkdir(parents=True)
+        for person in ("a", "b"):  # half of the people assist
+            sitk.WriteImage(changed, str(tmp_path / name / "cine" / f"{person}_image.nii.gz"))
+            shutil.copy(label, tmp_path / name / "cine" / f"{person}_label.nii.gz")
+        (case,) = cine_lge.CineLge(tmp_path / name).cases("assistant", 1, 0, tmp_path / name)
+        found[name] = sitk.GetArrayFromImage(sitk.ReadImage(str(case.image)))
+    assert np.allclose(found["even"], found["uneven"], atol=1e-4)
+    assert np.allclose(np.percentile(found["even"], (1, 99.5), axis=(1, 2)).T, (0, 1), atol=1e-4)
 
 
 @pytest.mark.parametrize("slices", [5, 8, 9])

@@ -6,8 +6,9 @@
 (left ventricle) and 5 (myocardium); all others count as background.  One anatomy, two appearances: settings know two
 names of modalities, so that the kind that is segmented takes the place of MR and the other one that of CT.
 
-The stacks are cropped round the left ventricle already, so that all of a stack is segmented.  Both kinds have to show
-the heart the same way up; where the files do not, and their headers do not say so, ``--lge-axes`` turns them.
+The stacks are cropped round the left ventricle already, so that all of a stack is segmented, and every slice is brought
+to the same brightness.  Both kinds have to show the heart the same way up; where the files do not, and their headers do
+not say so, ``--lge-axes`` turns them.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ _TESTED, _VALIDATING = 40, 8
 
 #: More than a stack has on any side of its heart, mm.
 _WHOLE_STACK_MM = 300.0
+
+#: Of the intensities of a slice, percent.
+_SLICE_PERCENTILES = (1.0, 99.5)
 
 #: Axes as they are stored.
 AS_STORED = "xyz"
@@ -109,19 +113,26 @@ class CineLge:
         return [images[place] for place in np.random.default_rng(5).permutation(len(images))]
 
     def _case(self, image: Path, modality: str, folder: Path) -> Case:
-        """The case of an image; the files that it needs beside it are written to ``folder``."""
+        """The case of an image; its files are written to ``folder``."""
         name = image.name.removesuffix("_image.nii.gz")
         axes = self.lge_axes if image.parent.name == "lge" else AS_STORED
-        turned = "" if axes == AS_STORED else f"_{axes}"
-        label, seen = folder / f"{name}{turned}_label.nii.gz", image
-        if turned:
-            seen = folder / f"{name}{turned}_image.nii.gz"
+        seen, label = (folder / f"{name}_{axes}_{kind}.nii.gz" for kind in ("image", "label"))
         if not label.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            if turned:
-                write_volume(_turned(read_volume(image), axes), seen)
+            write_volume(_turned(_each_slice_as_bright(read_volume(image)), axes), seen)
             write_volume(_turned(_ours(read_volume(image.with_name(f"{name}_label.nii.gz"))), axes), label)
         return Case(name, seen, label, modality)
+
+
+def _each_slice_as_bright(stack: sitk.Image) -> sitk.Image:
+    """The stack with the percentiles of :data:`_SLICE_PERCENTILES` of every slice at 0 and 1, float32: slices that were
+    acquired one by one are stored with a contrast of their own each.
+    """
+    voxels = sitk.GetArrayFromImage(stack).astype(np.float32)
+    low, high = np.percentile(voxels, _SLICE_PERCENTILES, axis=(1, 2), keepdims=True)
+    written = sitk.GetImageFromArray((voxels - low) / np.maximum(high - low, 1e-6))
+    written.CopyInformation(stack)
+    return written
 
 
 def _ours(known: sitk.Image) -> sitk.Image:
