@@ -420,7 +420,7 @@ def test_sigterm_to_every_process_at_once_ends_with_a_sentence_and_a_whole_check
     assert not list((tmp_path / "run").glob(".mkd-*"))
 
 
-def test_ctrl_c_leaves_a_bundle_and_the_same_command_goes_on(mmwhs, tmp_path):
+def test_ctrl_c_leaves_a_bundle_and_the_same_command_goes_on_but_not_beside_it(mmwhs, tmp_path):
     config_file = _write_config(tmp_path / "run.toml", mmwhs, steps=100000, checkpoint_minutes=60.0)
     process = subprocess.Popen(_command(config_file), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     _wait_for(
@@ -429,6 +429,8 @@ def test_ctrl_c_leaves_a_bundle_and_the_same_command_goes_on(mmwhs, tmp_path):
         ),
         process,
     )
+    with pytest.raises(InputError, match="Another run is under way in the folder"):
+        Trainer(_config(mmwhs, tmp_path / "run"), stream=io.StringIO()).run()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 130

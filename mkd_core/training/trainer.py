@@ -14,6 +14,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -117,18 +118,44 @@ class Trainer:
             The bundle.
 
         Raises:
-            InputError: the folder holds another run, or cannot be written.
+            InputError: the folder holds another run, or cannot be written, or a run is under way in it.
             KeyboardInterrupt: the run was asked to stop, and has left a checkpoint and a bundle.
         """
         try:
-            with stop_on_signal() as self._asked_to_stop:
-                self._on_run_start()
-                while not self._is_over():
-                    self._train_stage()
-            self._on_run_end()
+            with self._alone_in_folder():
+                with stop_on_signal() as self._asked_to_stop:
+                    self._on_run_start()
+                    while not self._is_over():
+                        self._train_stage()
+                self._on_run_end()
         except OSError as error:
             raise self._cannot_go_on(error) from error
         return self.bundle_path
+
+    @contextmanager
+    def _alone_in_folder(self) -> Iterator[None]:
+        """Two runs in one folder would write over each other's log and checkpoints; a lock that ends with its process
+        keeps the second one out.
+        """
+        from filelock import FileLock, Timeout
+
+        lock, taken = FileLock(self.out / ".lock"), False
+        if self.is_first:
+            self.out.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                taken = True
+            except NotImplementedError:
+                pass  # a file system without locks
+        try:
+            if any_process(taken, self.device):
+                raise InputError(
+                    f"Another run is under way in the folder “{self.out}”.", "Give this one another folder, or wait."
+                )
+            yield
+        finally:
+            lock.release()
 
     def _train_stage(self) -> None:
         """Train to the end of the present stage, or of the run if that comes first."""
