@@ -365,6 +365,15 @@ def test_networks_deeper_than_the_largest_box_are_refused_before_they_run(tmp_pa
         bundles.save_bundle(tmp_path / "deep.safetensors", description, random_state_dicts(description))
 
 
+def test_deep_networks_of_thick_slices_need_no_larger_box_than_they_halve_each_axis(tmp_path):
+    description = deep_description(7)
+    for part in ("segmentor_real", "segmentor_syn"):
+        description["networks"][part]["voxel"] = [8.0, 1.5, 1.5]
+    description["segmentor"]["spacing_mm"] = [1.5, 1.5, 8.0]
+    saved = bundles.save_bundle(tmp_path / "deep.safetensors", description, random_state_dicts(description))
+    assert saved.strides == (16, 64, 64)  # 64 slices would be longer than any box
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -42,14 +42,14 @@ class Outline:
     Attributes:
         output: (images, channels) that it gives for one image.
         shapes: shape of every weight.
-        stride: every side of its input is a multiple of this.
+        strides: the sides (z, y, x) of its input are multiples of these.
         multiply_adds: per voxel of the input.
         layer_floats: numbers in the largest layer's input and output, per voxel of the input.
     """
 
     output: tuple[int, int]
     shapes: dict[str, tuple[int, ...]]
-    stride: int
+    strides: tuple[int, int, int]
     multiply_adds: float
     layer_floats: float
 
@@ -88,13 +88,13 @@ def outline(architecture: str, channels: int = 1) -> Outline:
         if not any(layer.children()):
             layer.forward = functools.partial(_sizes_through, layer)
             layer.register_forward_hook(count)
-    stride = networks.stride_of(network)
-    side = 2 * stride
+    strides = networks.strides_of(network)
+    side = 2 * max(strides)
     output = network(_Sizes(1, channels, side, side, side)).shape
     if output[2:] != (side,) * 3:
         raise ValueError("its output has another size than its input")
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if is_weight(name)}
-    return Outline((output[0], output[1]), shapes, stride, multiply_adds / side**3, layer_floats / side**3)
+    return Outline((output[0], output[1]), shapes, strides, multiply_adds / side**3, layer_floats / side**3)
 
 
 class _Sizes:
@@ -171,8 +171,9 @@ def check_work(metadata: Mapping[str, Any], outlines: Mapping[str, Outline]) -> 
     stated = metadata["segmentor"]["spacing_mm"]
     spacing = [float(side) for side in (stated if isinstance(stated, list) else [stated] * 3)]
     largest_box = [float(side) for side in metadata["segmentor"]["max_box_mm"]]
-    stride = math.lcm(*(outlines[part].stride for part in PARTS if part != "localiser"))
-    for side, step in zip(largest_box, spacing):
+    of_parts = [outlines[part].strides for part in PARTS if part != "localiser"]
+    strides = reversed([math.lcm(*axis) for axis in zip(*of_parts)])
+    for side, step, stride in zip(largest_box, spacing, strides):
         if stride * step > side:
             raise refused("bundle_box_small", needed_mm=stride * step, mm=side)
     voxels = math.prod(side / step for side, step in zip(largest_box, spacing))
@@ -205,8 +206,8 @@ def _check_box(voxels: float, layer_floats: float, multiply_adds: float) -> None
 
 
 def _check_localiser(spacing: float, network: Outline) -> None:
-    if network.stride * spacing > _MAX_COARSE_STEP:
-        raise refused("bundle_localiser_steps", mm=network.stride * spacing)
+    if max(network.strides) * spacing > _MAX_COARSE_STEP:
+        raise refused("bundle_localiser_steps", mm=max(network.strides) * spacing)
     voxels = 1e9 / spacing**3
     if voxels > _MAX_COARSE_VOXELS:
         raise refused("bundle_localiser_voxels", mm=spacing)
