@@ -95,7 +95,7 @@ class SelfTest:
 #: Results by the SHA-256 of the file.  The weights that come with the package have theirs from the start, which saves
 #: half a second of the first click; Testing/core/test_self_test.py compares it with what they do.
 _results: dict[str, SelfTest | BundleError] = {
-    "02f44233671ea599223ff584982ca6e33d89b04d62c4c42a6ae7f9cbdd632f44": SelfTest(found=7, known=7, cycle_error=0.0445)
+    "7c30707551b88b13761a7e6425d309c466b6f203e11c1b92b67fbf31c65e8758": SelfTest(found=7, known=7, cycle_error=0.0445)
 }
 _lock = threading.Lock()
 
