@@ -15,7 +15,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from mkd_core.io.bundle_metadata import (
     parse_metadata,
 )
 from mkd_core.io.bundle_refusals import named, refused
+from mkd_core.method.strides import Strides, common
 from mkd_core.structures import Structure, labelled
 
 if TYPE_CHECKING:
@@ -125,13 +125,11 @@ class Bundle:
         return x if x == y == z else (z, y, x)
 
     @property
-    def strides(self) -> tuple[int, int, int]:
+    def strides(self) -> Strides:
         """Sides (z, y, x) of the segmentors' grid are multiples of so many voxels."""
         from mkd_core.method.networks import strides_of
 
-        of_parts = (strides_of(self.network(part)) for part in PARTS if part != "localiser")
-        z, y, x = (math.lcm(*axis) for axis in zip(*of_parts))
-        return z, y, x
+        return common(strides_of(self.network(part)) for part in PARTS if part != "localiser")
 
     @property
     def stride(self) -> int:

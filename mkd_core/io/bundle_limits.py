@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mkd_core.io.bundle_metadata import PARTS
 from mkd_core.io.bundle_refusals import refused
+from mkd_core.method.strides import Strides, common
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,7 +50,7 @@ class Outline:
 
     output: tuple[int, int]
     shapes: dict[str, tuple[int, ...]]
-    strides: tuple[int, int, int]
+    strides: Strides
     multiply_adds: float
     layer_floats: float
 
@@ -171,9 +172,8 @@ def check_work(metadata: Mapping[str, Any], outlines: Mapping[str, Outline]) -> 
     stated = metadata["segmentor"]["spacing_mm"]
     spacing = [float(side) for side in (stated if isinstance(stated, list) else [stated] * 3)]
     largest_box = [float(side) for side in metadata["segmentor"]["max_box_mm"]]
-    of_parts = [outlines[part].strides for part in PARTS if part != "localiser"]
-    strides = reversed([math.lcm(*axis) for axis in zip(*of_parts)])
-    for side, step, stride in zip(largest_box, spacing, strides):
+    strides = common(outlines[part].strides for part in PARTS if part != "localiser")
+    for side, step, stride in zip(largest_box, spacing, reversed(strides)):
         if stride * step > side:
             raise refused("bundle_box_small", needed_mm=stride * step, mm=side)
     voxels = math.prod(side / step for side, step in zip(largest_box, spacing))

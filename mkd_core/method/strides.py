@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 Strides = tuple[int, int, int]
 
@@ -32,4 +32,10 @@ def level_strides(voxel: Sequence[float], levels: int) -> list[Strides]:
 def total(strides: Sequence[Strides]) -> Strides:
     """Strides of all levels together."""
     z, y, x = (math.prod(stride[axis] for stride in strides) for axis in range(3))
+    return z, y, x
+
+
+def common(networks: Iterable[Strides]) -> Strides:
+    """Strides of which all networks' are divisors: sides of an image that all of them are given are multiples."""
+    z, y, x = (math.lcm(*axis) for axis in zip(*networks))
     return z, y, x

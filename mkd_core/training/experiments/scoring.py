@@ -6,7 +6,6 @@ Images are aligned and predictions put together by the functions that a click us
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -20,6 +19,7 @@ from mkd_core.inference.geometry import Spacing, steps_of
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import align_for_segmentors
 from mkd_core.method.networks import Stream, select_stream, strides_of
+from mkd_core.method.strides import Strides, common
 from mkd_core.protocol import TARGET_POLICIES
 from mkd_core.structures import STRUCTURES, Structure
 from mkd_core.training.labelled_volumes import PreparedVolume
@@ -58,8 +58,7 @@ def score(
     """
     for network in parts.values():
         network.eval()
-    of_parts = [strides_of(network) for network in parts.values()]
-    strides = [math.lcm(*axis) for axis in zip(*of_parts)]
+    strides = common(strides_of(network) for network in parts.values())
     device = device_of(parts)
     precision = choose_precision("auto", device)
     rows: dict[Measure, dict[str, Scores]] = {measure: {} for measure in measures}
@@ -96,17 +95,13 @@ def heart_crop(volume: PreparedVolume, size: Sequence[int]) -> tuple[torch.Tenso
     """The middle of a heart: image ``(1, 1, D, H, W)`` and labels ``(D, H, W)`` of ``size`` voxels (z, y, x); beyond
     the volume its edge again.
     """
-    image, labels = np.load(volume.image, mmap_mode="r"), np.load(volume.labels, mmap_mode="r")
-    index = [
-        np.clip((low + high - side) // 2 + np.arange(side), 0, length - 1)
-        for low, high, side, length in zip(volume.heart_low, volume.heart_high, size, image.shape)
-    ]
-    box = np.ix_(*index)
-    return torch.from_numpy(image[box].astype(np.float32))[None, None], np.array(labels[box])
+    corners = zip(volume.heart_low, volume.heart_high, size)
+    image, labels, _ = _cut(volume, [(low + high - side) // 2 for low, high, side in corners], size)
+    return image, labels
 
 
 def _heart_box(
-    volume: PreparedVolume, spacing: Spacing, strides: Sequence[int], margin_mm: float
+    volume: PreparedVolume, spacing: Spacing, strides: Strides, margin_mm: float
 ) -> tuple[torch.Tensor, np.ndarray, tuple[slice, ...]]:
     """The heart with a margin round it, as far as the volume goes, in as many voxels as the networks take.
 
@@ -114,20 +109,30 @@ def _heart_box(
         The image ``(1, 1, D, H, W)``, its edge again where the networks take more than there is; the labels of the
         voxels that lie in the volume; and which of the image's voxels these are.
     """
-    image, labels = np.load(volume.image, mmap_mode="r"), np.load(volume.labels, mmap_mode="r")
     margins = np.rint(margin_mm / steps_of(spacing)).astype(int)
-    index, inside, seen = [], [], []
+    lengths = np.load(volume.labels, mmap_mode="r").shape
+    firsts, size = [], []
     for heart_low, heart_high, margin, stride, length in zip(
-        volume.heart_low, volume.heart_high, margins, strides, image.shape
+        volume.heart_low, volume.heart_high, margins, strides, lengths
     ):
         low, high = max(heart_low - margin, 0), min(heart_high + margin, length)
-        side = -(-(high - low) // stride) * stride
-        first = (low + high - side) // 2
-        index.append(np.clip(first + np.arange(side), 0, length - 1))
-        inside.append(slice(max(first, 0), min(first + side, length)))
-        seen.append(slice(max(-first, 0), min(side, length - first)))
-    values = torch.from_numpy(image[np.ix_(*index)].astype(np.float32))[None, None]
-    return values, np.array(labels[tuple(inside)]), tuple(seen)
+        size.append(-(-(high - low) // stride) * stride)
+        firsts.append((low + high - size[-1]) // 2)
+    image, labels, seen = _cut(volume, firsts, size)
+    return image, labels[seen], seen
+
+
+def _cut(
+    volume: PreparedVolume, firsts: Sequence[int], size: Sequence[int]
+) -> tuple[torch.Tensor, np.ndarray, tuple[slice, ...]]:
+    """So many voxels of a volume from the first ones on (z, y, x), beyond it its edge again: image ``(1, 1, D, H, W)``,
+    labels ``(D, H, W)``, and which of them lie in the volume.
+    """
+    image, labels = np.load(volume.image, mmap_mode="r"), np.load(volume.labels, mmap_mode="r")
+    places = list(zip(firsts, size, image.shape))
+    box = np.ix_(*[np.clip(first + np.arange(side), 0, length - 1) for first, side, length in places])
+    seen = tuple(slice(max(-first, 0), min(side, length - first)) for first, side, length in places)
+    return torch.from_numpy(image[box].astype(np.float32))[None, None], np.array(labels[box]), seen
 
 
 @torch.inference_mode()
