@@ -102,6 +102,32 @@ def test_a_stopped_run_goes_on_and_its_weights_are_a_file_that_loads(pool, tmp_p
     assert (found == (box.tissues == T.LA_APPENDAGE)).mean() > 0.95, "it has learnt what the boxes show"
 
 
+def test_a_run_starts_from_other_weights_and_ends_with_their_moving_average(pool, tmp_path):
+    details.train(pool, RECIPE, 2.0, tmp_path)
+    known = details.save(tmp_path, RECIPE, KnownBundle())
+    (tmp_path / "recipe.toml").write_text('start = "detailed.safetensors"\nsteps = 3\naverage_decay = 0.9\n')
+    read = details.Recipe.read(tmp_path / "recipe.toml")
+    still = dataclasses.replace(
+        RECIPE, start=read.start, steps=read.steps, average_decay=read.average_decay, peak_lr=0.0
+    )
+    assert_same = torch.testing.assert_close
+    found = details.train(pool, still, 2.0, tmp_path / "still").state_dict()
+    for name, tensor in known.network().state_dict().items():
+        if "running" not in name and "num_batches" not in name:  # which follow the images at any rate of learning
+            assert_same(found[name], tensor, msg=f"{name}: a run that does not learn ends where it starts")
+    learning = dataclasses.replace(still, peak_lr=1e-2)
+    average = details.train(pool, learning, 2.0, tmp_path / "learning").state_dict()
+    last = torch.load(tmp_path / "learning" / "checkpoint.pt", weights_only=True)["network"]
+    moved = {
+        name: (last[name] - one).abs().max() for name, one in known.network().state_dict().items() if "head" in name
+    }
+    behind = {name: (last[name] - average[name]).abs().max() for name in moved}
+    assert all(0 < behind[name] < 2 * moved[name] for name in moved), "the average follows"
+    saved = details.save(tmp_path / "learning", learning, KnownBundle())
+    assert saved.metadata["training"]["started_from"] == known.identity
+    assert_same(saved.network().state_dict()["head.weight"], average["head.weight"].half().float())
+
+
 def test_a_box_of_the_pool_is_a_function_of_its_number_and_shows_a_whole_heart(tmp_path):
     bundle = KnownBundle()
     executor = Executor(bundle, torch.device("cpu"), torch.float32)

@@ -4,8 +4,8 @@ python -m mkd_core.training.details --hearts FOLDER --out runs/detailed [--recip
 
 First a pool of boxes is made, each rendered from a heart as inference sees one: the image, the view of it that IAM
 renders, and the seven structures as the weights predict them there.  Then the network learns from random pieces of
-the pool.  Both go on where they were stopped; training may begin while the pool still grows (``--only pool``,
-``--only train``).
+the pool, on a graphics card if there is one.  Both go on where they were stopped; training may begin while the pool
+still grows (``--only pool``, ``--only train``).
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from scipy import ndimage
+from torch.optim.swa_utils import AveragedModel
 
 from mkd_core.arrays import as_array
 from mkd_core.inference.details import given_to_network
 from mkd_core.inference.execution import Executor, choose_precision
 from mkd_core.io.atomic import write_file
 from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle
-from mkd_core.io.detail_weights import DetailWeights, save_details
+from mkd_core.io.detail_weights import DetailWeights, load_details, save_details
 from mkd_core.method import ensemble
 from mkd_core.method.alignment import align_for_segmentors
 from mkd_core.method.networks import build
@@ -45,7 +46,7 @@ from mkd_core.synthesis.tissues import TISSUE_COUNT, targets_of
 from mkd_core.synthesis.tissues import Tissue as T
 from mkd_core.training.config import class_weights
 from mkd_core.training.rendered_hearts import normalise, training_hearts, with_findings
-from mkd_core.training.updates import supervised_step
+from mkd_core.training.updates import moving_average, supervised_step
 
 #: Structures that the network learns, with the labels that it gives them.
 STRUCTURES = labelled(DETAILED)
@@ -105,6 +106,8 @@ class Recipe:
             the catalogue, which favour them over their surroundings, make vessels too thick.
         channels: features of the network per level.
         margin_mm: space round the seven structures in a box, smallest and largest.
+        start: weights that the run starts from, a file beside the recipe; empty for new ones.
+        average_decay: the result is a moving average of the weights with this decay; 0 for the last ones.
         seed: of everything.
         name, version, licence, intended_use, data: of the weights, for their description.
     """
@@ -120,6 +123,8 @@ class Recipe:
     equal_weights: bool = True
     channels: tuple[int, ...] = (8, 24, 48, 64)
     margin_mm: tuple[float, float] = (9.0, 22.0)
+    start: str = ""
+    average_decay: float = 0.0
     seed: int = 0
     name: str = ""
     version: str = ""
@@ -137,6 +142,8 @@ class Recipe:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         for name, value in values.items():
             values[name] = tuple(value) if isinstance(value, list) else value
+        if values.get("start"):
+            values["start"] = str(path.parent / values["start"])
         return cls(**values)
 
     @property
@@ -379,24 +386,32 @@ def train(pool: Path, recipe: Recipe, spacing: float, out: Path) -> torch.nn.Mod
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = build(recipe.architecture)
-    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing from torch's stubs
+    if recipe.start:
+        network.load_state_dict(load_details(recipe.start).network().state_dict())
+    network.train()
+    network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing from torch's stubs
+    average = AveragedModel(network, multi_avg_fn=moving_average(recipe.average_decay), use_buffers=True)
     optimiser = torch.optim.AdamW(network.parameters(), recipe.peak_lr, weight_decay=1e-3)
     checkpoint, step = out / "checkpoint.pt", 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         step = state["step"]
     while len(list(pool.glob("box_*.npz"))) < min(recipe.first_boxes, recipe.boxes):
         time.sleep(5.0)
     weights = torch.ones(len(STRUCTURES) + 1) if recipe.equal_weights else torch.tensor(class_weights(STRUCTURES))
+    weights = weights.to(device)
     batches = torch.utils.data.DataLoader(
         Pieces(pool, recipe, spacing, recipe.seed + step), None, num_workers=1, prefetch_factor=4
     )
 
     def keep() -> None:
-        state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+        state = {"network": network.state_dict(), "average": average.state_dict(), "step": step}
+        state["optimiser"] = optimiser.state_dict()
         write_file(checkpoint, lambda draft: torch.save(state, draft))
 
     saved, total = time.monotonic(), 0.0
@@ -404,8 +419,10 @@ def train(pool: Path, recipe: Recipe, spacing: float, out: Path) -> torch.nn.Mod
         for given, target in batches:
             if step >= recipe.steps:
                 break
-            given = given.contiguous(memory_format=torch.channels_last_3d)
+            given = given.to(device).contiguous(memory_format=torch.channels_last_3d)
+            target = target.to(device)
             total += supervised_step(network, optimiser, learning_rate(recipe, step), given, target, weights)
+            average.update_parameters(network)
             step += 1
             if step % 25 == 0:
                 log.write(json.dumps({"step": step, "loss": round(total / 25, 4)}) + "\n")
@@ -414,14 +431,14 @@ def train(pool: Path, recipe: Recipe, spacing: float, out: Path) -> torch.nn.Mod
                 saved = time.monotonic()
                 keep()
     keep()
-    return network.eval()
+    return average.module.cpu().eval()
 
 
 def save(out: Path, recipe: Recipe, bundle: Bundle) -> DetailWeights:
     """Make ``out/detailed.safetensors`` of the checkpoint in a run's folder."""
     state = torch.load(out / "checkpoint.pt", weights_only=True)
-    network = build(recipe.architecture)
-    network.load_state_dict(state["network"])
+    average = AveragedModel(build(recipe.architecture), use_buffers=True)
+    average.load_state_dict(state["average"])
     metadata = {
         "name": recipe.name,
         "version": recipe.version,
@@ -440,10 +457,11 @@ def save(out: Path, recipe: Recipe, bundle: Bundle) -> DetailWeights:
             "patch": recipe.patch,
             "batch": recipe.batch,
             "bundle": bundle.identity,
-        },
+        }
+        | ({"started_from": load_details(recipe.start).identity} if recipe.start else {}),
         "quality": {},
     }
-    return save_details(out / "detailed.safetensors", metadata, network)
+    return save_details(out / "detailed.safetensors", metadata, average.module)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

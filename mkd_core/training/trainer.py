@@ -41,6 +41,7 @@ from mkd_core.training.mkd import ACCURACY, Labelled, MutualDistillation
 from mkd_core.training.pairs import Pairs, PairStream, seed_of
 from mkd_core.training.progress import Progress
 from mkd_core.training.schedule import learning_rate, plan_at, translates
+from mkd_core.training.updates import moving_average
 from mkd_core.training.validation import panel, validate
 
 #: Steps whose mean losses are recorded together.
@@ -93,7 +94,7 @@ class Trainer:
         # The weights that validate and that the bundle holds.
         self._live = nn.ModuleDict(self.method.parts())
         self.average = AveragedModel(
-            self._live, multi_avg_fn=_moving_average(config.run.average_decay), use_buffers=True
+            self._live, multi_avg_fn=moving_average(config.run.average_decay), use_buffers=True
         )
         self.writer = BundleWriter(config, self.data.description)
         self.step = 0
@@ -519,20 +520,6 @@ def _start_from(method: MutualDistillation | SingleSegmentor, bundle: Bundle) ->
                 f"The networks of “{bundle.path.name}”, from which the run should start, have other sizes.",
                 "Set “networks” to its sizes, or leave out “run.start”.",
             ) from error
-
-
-def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Exponential moving average that follows quickly at first; counters are copied."""
-
-    def update(averages: Any, currents: Any, count: Any) -> None:
-        weight = 1 - min(decay, (1 + float(count)) / (10 + float(count)))
-        for average, current in zip(averages, currents):
-            if average.is_floating_point():
-                average.lerp_(current.to(average.dtype), weight)
-            else:
-                average.copy_(current)
-
-    return update
 
 
 def _identity(config: TrainingConfig) -> dict[str, Any]:

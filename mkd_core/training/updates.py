@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -48,7 +49,7 @@ def supervised_step(
     target: torch.Tensor,
     class_weights: torch.Tensor,
 ) -> float:
-    """One step of a network that learns alone, from labels, in bfloat16 on the CPU; returns its loss.
+    """One step of a network that learns alone, from labels, in bfloat16; returns its loss.
 
     Args:
         network: that learns.
@@ -60,8 +61,27 @@ def supervised_step(
     """
     for group in optimiser.param_groups:
         group["lr"] = lr
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(image.device.type, torch.bfloat16):
         logits = network(image)
     loss = segmentation_loss(logits.float(), target, class_weights)
     update(loss, {optimiser: list(network.parameters())}, largest_gradient=None)
     return float(loss.detach())
+
+
+def moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Exponential moving average for :class:`torch.optim.swa_utils.AveragedModel`, which follows quickly at first;
+    counters are copied.
+
+    Args:
+        decay: in the long run, 0 to 1.
+    """
+
+    def update_averages(averages: Any, currents: Any, count: Any) -> None:
+        weight = 1 - min(decay, (1 + float(count)) / (10 + float(count)))
+        for average, current in zip(averages, currents):
+            if average.is_floating_point():
+                average.lerp_(current.to(average.dtype), weight)
+            else:
+                average.copy_(current)
+
+    return update_averages
