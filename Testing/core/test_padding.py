@@ -292,6 +292,15 @@ def test_every_second_slice_missing_in_one_half_is_told(first):
     assert {"jumps", "uneven"} & {one.code for one in validate_image(image, "MR")}
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_every_second_slice_missing_in_one_half_is_told_through_noise(first):
+    detail = ndimage.gaussian_filter(np.random.default_rng(0).normal(0, 1000, (80, 96, 96)), 2.5)
+    noisy = detail + np.random.default_rng(1).normal(0, 0.17 * detail.std(), detail.shape)
+    assert find_uneven_part(noisy) == []
+    (found,) = find_uneven_part(noisy[half_thinned(80, first=first)])
+    assert abs(found.figures["from_slice"] - (21 if first else 41)) <= 3
+
+
 def test_what_changes_in_a_part_of_the_image_alone_is_no_uneven_stack():
     voxels = texture()
     flat, brighter = voxels.copy(), voxels.copy()

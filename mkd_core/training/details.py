@@ -396,7 +396,7 @@ def train(pool: Path, recipe: Recipe, spacing: float, out: Path) -> torch.nn.Mod
     optimiser = torch.optim.AdamW(network.parameters(), recipe.peak_lr, weight_decay=1e-3)
     checkpoint, step = out / "checkpoint.pt", 0
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
@@ -436,7 +436,7 @@ def train(pool: Path, recipe: Recipe, spacing: float, out: Path) -> torch.nn.Mod
 
 def save(out: Path, recipe: Recipe, bundle: Bundle) -> DetailWeights:
     """Make ``out/detailed.safetensors`` of the checkpoint in a run's folder."""
-    state = torch.load(out / "checkpoint.pt", weights_only=True)
+    state = torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)
     average = AveragedModel(build(recipe.architecture), use_buffers=True)
     average.load_state_dict(state["average"])
     metadata = {
