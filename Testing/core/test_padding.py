@@ -34,13 +34,13 @@ def like(voxels: np.ndarray, image: sitk.Image) -> sitk.Image:
 def find_jumps(voxels: np.ndarray) -> list[Finding]:
     """What is said of missing or misplaced slices."""
     some = stack.sampled(voxels)
-    return [] if some is None else stack.find_jumps(some)
+    return [] if some is None else stack.find_jumps(some, stack.smoothed(some))
 
 
 def find_uneven_part(voxels: np.ndarray) -> list[Finding]:
     """What is said of slices that lie farther apart from a place on, whatever else is odd about the stack."""
     some = stack.sampled(voxels)
-    return [] if some is None else stack.find_uneven_part(some)
+    return [] if some is None else stack.find_uneven_part(some, stack.smoothed(some))
 
 
 def circle(image: sitk.Image) -> np.ndarray:

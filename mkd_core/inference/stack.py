@@ -74,14 +74,17 @@ def find_breaks(voxels: np.ndarray) -> list[Finding]:
         The findings of :func:`find_jumps`, else of :func:`find_uneven_part`.
     """
     some = sampled(voxels)
-    return [] if some is None else find_jumps(some) or find_uneven_part(some)
+    if some is None:
+        return []
+    smooth = smoothed(some)
+    return find_jumps(some, smooth) or find_uneven_part(some, smooth)
 
 
-def find_jumps(some: np.ndarray) -> list[Finding]:
+def find_jumps(some: np.ndarray, smooth: np.ndarray) -> list[Finding]:
     """Look for missing or misplaced slices along the first axis.
 
     Args:
-        some: voxels, see :func:`sampled`.
+        some, smooth: voxels, see :func:`sampled` and :func:`smoothed`.
 
     Returns:
         A finding "jumps" with the worst place (slices counted from 1) and the number of places; none for a stack that
@@ -96,7 +99,6 @@ def find_jumps(some: np.ndarray) -> list[Finding]:
     steps = np.where(is_image[1:] & is_image[:-1], steps, 0)
     has_body = contrast >= _BODY_ENDS * float(np.median(contrast))
     jumps = _jumps(steps, usual) / _JUMP
-    smooth = _smoothed(some)
     if min(some.shape[1:]) >= _FINE:
         jumps = np.maximum(jumps, _small_jumps(smooth, has_body[1:] & has_body[:-1]))
     # Noise makes every slice differ from its neighbours as much as these from each other, but none more than usual.
@@ -134,7 +136,7 @@ def find_copies(voxels: np.ndarray) -> list[Finding]:
     return [finding("copies", count=count)] if count else []
 
 
-def find_uneven_part(some: np.ndarray) -> list[Finding]:
+def find_uneven_part(some: np.ndarray, smooth: np.ndarray) -> list[Finding]:
     """Look for a place along the first axis from which on slices lie farther apart or closer together than before, as
     where every second slice is missing in one half of a stack.
 
@@ -143,7 +145,7 @@ def find_uneven_part(some: np.ndarray) -> list[Finding]:
     the slices on both sides were interpolated, which are sharp and smooth in turn, nothing is said.
 
     Args:
-        some: voxels, see :func:`sampled`.
+        some, smooth: voxels, see :func:`sampled` and :func:`smoothed`.
 
     Returns:
         A finding "uneven" with the first slice after the clearest such place (counted from 1); none for a stack that is
@@ -157,8 +159,7 @@ def find_uneven_part(some: np.ndarray) -> list[Finding]:
     compared = has_body[2:] & has_body[1:-1] & has_body[:-2]
     if not compared.any():
         return []
-    both = [_Differences(slices, compared) for slices in (some, _smoothed(some))]
-    as_it_is, smooth = both
+    as_it_is, without_noise = both = [_Differences(slices, compared) for slices in (some, smooth)]
     if not all(one.any for one in both):
         return []
     unsteady = as_it_is.unsteadiness()
@@ -177,7 +178,7 @@ def find_uneven_part(some: np.ndarray) -> list[Finding]:
         most, is_after = float(ratios.max()), int(ratios.argmax())
         if most > worst:
             far = min(_run(compared[:at][::-1]), _run(compared[at:]))
-            if smooth.changes(at, far, 0.5)[is_after] > _UNEVEN_THROUGHOUT:
+            if without_noise.changes(at, far, 0.5)[is_after] > _UNEVEN_THROUGHOUT:
                 worst, place = most, at
     return [finding("uneven", from_slice=place + 2)] if worst > 1.0 else []
 
@@ -240,7 +241,8 @@ def _run(values: np.ndarray) -> int:
     return len(values) if values.all() else int(values.argmin())
 
 
-def _smoothed(slices: np.ndarray) -> np.ndarray:
+def smoothed(slices: np.ndarray) -> np.ndarray:
+    """Slices ``(k, j, i)`` smoothed within each, which takes most of the noise away."""
     from scipy import ndimage
 
     smooth: np.ndarray = ndimage.gaussian_filter(slices, (0, _SMOOTHING, _SMOOTHING))

@@ -30,7 +30,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from mkd_core.arrays import as_array
 from mkd_core.inference.details import given_to_network
-from mkd_core.inference.execution import Executor, choose_precision
+from mkd_core.inference.execution import Executor, choose_device, choose_precision
 from mkd_core.io.atomic import write_file
 from mkd_core.io.bundle import Bundle, default_bundle_path, load_bundle
 from mkd_core.io.detail_weights import DetailWeights, load_details, save_details
@@ -386,7 +386,7 @@ def train(pool: Path, recipe: Recipe, spacing: float, out: Path) -> torch.nn.Mod
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device("auto")
     network = build(recipe.architecture)
     if recipe.start:
         network.load_state_dict(load_details(recipe.start).network().state_dict())
