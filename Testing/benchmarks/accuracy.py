@@ -365,7 +365,7 @@ def describe(bundle: mkd_core.Bundle, figures: dict) -> mkd_core.Bundle:
     """Write figures into the description that a bundle gives of itself, beside those of its validation; returns it as
     it was read back.
     """
-    from mkd_core.training.bundling import update_metadata
+    from mkd_core.io.bundle import update_metadata
 
     quality = {name: values for name, values in bundle.metadata["quality"].items() if name.startswith("validation")}
     for name, values in figures.items():

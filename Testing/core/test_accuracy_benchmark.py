@@ -39,8 +39,8 @@ def test_an_aim_is_met_where_the_measured_value_reaches_it():
 
 
 def test_a_rendered_test_heart_is_scored_for_each_segmentor_and_the_worst_one_drawn(tmp_path, capsys):
+    from mkd_core.io.bundle import update_metadata
     from mkd_core.synthesis.anatomy import make_heart
-    from mkd_core.training.bundling import update_metadata
 
     hearts = tmp_path / "hearts"
     hearts.mkdir()

@@ -64,6 +64,52 @@ def test_weights_come_back_as_they_were_saved(tmp_path, dtype, tolerance):
     assert bundle.network("localiser") is bundle.network("localiser")
 
 
+def test_whole_numbers_of_one_byte_are_within_half_a_step_of_the_weights(tmp_path):
+    description = tiny_description()
+    state_dicts = random_state_dicts(description)
+    state_dicts["localiser"]["head.weight"][1] = 0.0  # a channel without a step
+    bundle = bundles.save_bundle(tmp_path / "b.safetensors", description, state_dicts, "int8")
+    half = bundles.save_bundle(tmp_path / "half.safetensors", description, state_dicts)
+    assert bundle.path.stat().st_size < 0.75 * half.path.stat().st_size
+    for part in PARTS:
+        for name, saved in state_dicts[part].items():
+            loaded, saved = bundle.network(part).state_dict()[name].float(), saved.float()
+            step = saved.abs().flatten(1).amax(1) / 127 if saved.ndim > 1 else torch.zeros(saved.shape)
+            assert ((loaded - saved).abs() <= 0.501 * step.reshape(-1, *[1] * (saved.ndim - 1))).all(), (part, name)
+    assert (bundle.network("localiser").head.weight[1] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
+def test_another_description_leaves_every_number_as_it_was(tmp_path, dtype):
+    path = tmp_path / "b.safetensors"
+    bundle = bundles.save_bundle(path, tiny_description(), random_state_dicts(tiny_description()), dtype)
+    _, data = contents(path)
+    changed = bundles.update_metadata(bundle, version="2.0")
+    header, same = contents(path)
+    assert (changed.version, changed.path) == ("2.0", path) and same == data
+    assert json.loads(header["__metadata__"]["mkd"]) == bundle.metadata | {"version": "2.0"}
+    assert bundles.load_bundle(path).sha256 == changed.sha256 != bundle.sha256
+    with pytest.raises(BundleError, match="empty name or version"):
+        bundles.update_metadata(changed, version=" ")
+    assert bundles.load_bundle(path).version == "2.0"
+
+
+def test_whole_numbers_whose_steps_are_missing_or_absurd_are_refused(tmp_path):
+    path = tmp_path / "b.safetensors"
+    bundles.save_bundle(path, tiny_description(), random_state_dicts(tiny_description()), "int8")
+    header, data = contents(path)
+    name = "localiser/head.weight:step"
+    begin, end = header[name]["data_offsets"]
+    rewrite(path, header, data[:begin] + b"\xff\xff\x7f\x7f" * ((end - begin) // 4) + data[end:])
+    assert "“localiser/head.weight” holds numbers that are not finite" in refusal(path)
+    rewrite(path, header, data[:begin] + b"\x00\x00\xc0\x7f" * ((end - begin) // 4) + data[end:])
+    assert "“localiser/head.weight” holds numbers that are not finite" in refusal(path)
+    rewrite(path, header | {name: header[name] | {"shape": [1, (end - begin) // 4]}}, data)
+    assert "“localiser/head.weight:step” has shape" in refusal(path)
+    rewrite(path, {"localiser/other" if key == name else key: entry for key, entry in header.items()}, data)
+    assert "“localiser/head.weight:step” is missing" in refusal(path)
+
+
 def test_the_file_is_what_the_safetensors_library_reads(tiny_bundle_path):
     tensors = safetensors.torch.load_file(tiny_bundle_path)
     network = bundles.load_bundle(tiny_bundle_path).network("segmentor_syn")
@@ -110,11 +156,15 @@ def test_nothing_is_left_behind_and_the_old_file_stays_when_saving_fails(tiny_bu
     assert list(tiny_bundle_path.parent.iterdir()) == [tiny_bundle_path]
 
 
-def test_numbers_too_big_for_the_format_are_not_saved(tmp_path):
+@pytest.mark.parametrize(
+    ("dtype", "number", "refused_format"),
+    [("float16", 1e6, "F16"), ("int8", np.inf, "F32"), ("int8", np.nan, "F32"), ("float32", np.inf, "F32")],
+)
+def test_numbers_too_big_for_the_format_are_not_saved(tmp_path, dtype, number, refused_format):
     state_dicts = random_state_dicts(tiny_description())
-    state_dicts["localiser"]["head.weight"][0] = 1e6
-    with pytest.raises(BundleError, match="does not fit into F16"):
-        bundles.save_bundle(tmp_path / "b.safetensors", tiny_description(), state_dicts)
+    state_dicts["localiser"]["head.weight"][0] = number
+    with pytest.raises(BundleError, match=f"does not fit into {refused_format}"):
+        bundles.save_bundle(tmp_path / "b.safetensors", tiny_description(), state_dicts, dtype)
     assert not list(tmp_path.iterdir())
 
 

@@ -4,6 +4,9 @@ A bundle is one .safetensors file with the weights of the heart localiser, both 
 description of itself (:mod:`mkd_core.io.bundle_metadata`).  Nothing in it is ever executed; whatever does not fit is
 refused with a reason.
 
+Weights may be stored as whole numbers of one byte (``I8``): those of an output channel are then multiples of a step,
+which stands beside them under the weights' name and ``:step``.
+
 Example:
     >>> bundle = load_bundle(default_bundle_path())        # doctest: +SKIP
     >>> bundle.name, bundle.version, bundle.target         # doctest: +SKIP
@@ -37,6 +40,7 @@ from mkd_core.method.strides import Strides, common
 from mkd_core.structures import Structure, labelled
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from mkd_core.inference.geometry import Spacing
@@ -44,7 +48,10 @@ if TYPE_CHECKING:
     from mkd_core.protocol import BundleIdentity
 
 #: Number formats by the names used in Python.
-_FORMATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_FORMATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}
+
+#: Ending of the name under which the steps of whole numbers stand; a parameter's name holds no colon.
+_STEP = ":step"
 
 
 def default_bundle_path() -> Path:
@@ -253,6 +260,8 @@ def check_tensors(expected: Mapping[str, tuple[int, ...]], header: tensor_file.H
     Raises:
         BundleError: something is missing, superfluous or of another shape.
     """
+    whole = [name for name in expected if name in header.tensors and header.tensors[name].dtype == "I8"]
+    expected = {**expected, **{name + _STEP: expected[name][:1] for name in whole}}
     for name, shape in expected.items():
         if name not in header.tensors:
             raise refused("bundle_tensor_missing", tensor=name)
@@ -275,11 +284,38 @@ def decode_tensors(header: tensor_file.Header, data: bytes) -> dict[str, torch.T
 
     tensors = {}
     for name, entry in header.tensors.items():
+        if name.endswith(_STEP):
+            continue
         numbers = tensor_file.decode(entry, data)
+        if entry.dtype == "I8":
+            with np.errstate(over="ignore", invalid="ignore"):
+                numbers *= _per_channel(tensor_file.decode(header.tensors[name + _STEP], data), numbers)
         if not np.isfinite(numbers).all():
             raise refused("bundle_tensor_not_finite", tensor=name)
         tensors[name] = as_tensor(numbers)
     return tensors
+
+
+def _per_channel(steps: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """The step of every output channel, shaped to be broadcast to the channels' numbers."""
+    return steps.reshape(steps.shape + (1,) * (numbers.ndim - steps.ndim))
+
+
+def _encode(name: str, numbers: np.ndarray, dtype: str) -> dict[str, tuple[np.ndarray, str]]:
+    """What stands in the file for a parameter: arrays and their number formats by name.
+
+    Vectors (normalisation, biases) are few and sensitive, and always stored as float32.
+    """
+    import numpy as np
+
+    if numbers.ndim < 2:
+        return {name: (numbers, "F32")}
+    if dtype != "int8":
+        return {name: (numbers, _FORMATS[dtype])}
+    steps = np.abs(numbers).reshape(len(numbers), -1).max(axis=1) / np.float32(127)
+    with np.errstate(invalid="ignore"):  # numbers that are not finite are refused when they are written
+        whole = numbers / _per_channel(np.where(steps > 0, steps, 1), numbers)
+    return {name: (whole, "I8"), name + _STEP: (steps, "F32")}
 
 
 def _decode(header: tensor_file.Header, data: bytes) -> dict[str, dict[str, torch.Tensor]]:
@@ -302,8 +338,8 @@ def save_bundle(
         path: the file; an older one is replaced.
         metadata: description; ``format`` and ``created`` (today) are filled in where missing.
         state_dicts: ``state_dict()`` of each part.
-        dtype: "float16", "bfloat16" or "float32" for weights of two and more dimensions.  Vectors (normalisation,
-            biases) are few and sensitive, and always stored as float32.
+        dtype: "float16", "bfloat16", "float32" or "int8" (see above) for weights of two and more dimensions; others
+            are stored as float32.
 
     Returns:
         The bundle as :func:`load_bundle` reads it.
@@ -317,6 +353,34 @@ def save_bundle(
     if dtype not in _FORMATS:
         raise ValueError(f"unknown dtype {dtype!r}; known are {sorted(_FORMATS)}")
     metadata = {"format": FORMAT, "created": datetime.date.today().isoformat(), **metadata}
+    tensors: dict[str, tuple[np.ndarray, str]] = {}
+    for part, state_dict in state_dicts.items():
+        for name, tensor in state_dict.items():
+            if is_weight(name):
+                tensors |= _encode(f"{part}/{name}", as_array(tensor.detach().float().cpu()), dtype)
+    return _write(path, metadata, tensors)
+
+
+def update_metadata(bundle: Bundle, **changes: Any) -> Bundle:
+    """Replace a bundle's file by one with the same numbers and other entries in its description.
+
+    Returns:
+        The bundle as :func:`load_bundle` reads it.
+
+    Raises:
+        BundleError: the file cannot be read any more, or the description makes no sense.
+        OSError: the folder cannot be written.
+    """
+    try:
+        header, content = tensor_file.read(bundle.path)
+    except BundleError as error:
+        raise named(error, bundle.path) from error
+    data = content[header.data_start :]
+    tensors = {name: (tensor_file.decode(entry, data), entry.dtype) for name, entry in header.tensors.items()}
+    return _write(bundle.path, bundle.metadata | changes, tensors)
+
+
+def _write(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, tuple[np.ndarray, str]]) -> Bundle:
     made: list[Bundle] = []
 
     def write(draft: Path) -> None:
@@ -325,14 +389,8 @@ def save_bundle(
 
     try:
         check_metadata(metadata)
-        tensors = {}
-        for part, state_dict in state_dicts.items():
-            for name, tensor in state_dict.items():
-                if is_weight(name):
-                    numbers = as_array(tensor.detach().float().cpu())
-                    tensors[f"{part}/{name}"] = (numbers, _FORMATS[dtype] if numbers.ndim > 1 else "F32")
         atomic.write_file(path, write)
     except BundleError as error:
         raise named(error, path) from error
     (bundle,) = made
-    return Bundle(path, bundle.sha256, bundle.metadata, bundle._state_dicts)
+    return replace(bundle, path=path)

@@ -29,7 +29,10 @@ MAX_HEADER_BYTES = 1_000_000
 MAX_FILE_BYTES = 1 << 30
 
 #: Bytes per element of the number formats a bundle may hold.
-DTYPE_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+DTYPE_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I8": 1}
+
+#: The formats that numpy knows, by its names.
+_NUMPY = {"F32": "<f4", "F16": "<f2", "I8": "i1"}
 
 # First bytes of what people pick by mistake.
 _FOREIGN_FORMATS: Mapping[bytes, tuple[str, dict[str, str]]] = {
@@ -204,12 +207,12 @@ def decode(entry: TensorEntry, data: bytes) -> np.ndarray:
     if entry.dtype == "BF16":  # the upper half of a float32
         numbers = (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
     else:
-        numbers = np.frombuffer(raw, "<f4" if entry.dtype == "F32" else "<f2").astype("<f4")
+        numbers = np.frombuffer(raw, _NUMPY[entry.dtype]).astype("<f4")
     return numbers.reshape(entry.shape).astype(np.float32, copy=False)
 
 
 def encode(numbers: np.ndarray, dtype: str) -> bytes:
-    """Bytes of an array in number format ``dtype``; bfloat16 is rounded to nearest, ties to even.
+    """Bytes of an array in number format ``dtype``; numbers are rounded to nearest, ties to even.
 
     Raises:
         BundleError: a number is not finite, or too big for the format.
@@ -219,9 +222,12 @@ def encode(numbers: np.ndarray, dtype: str) -> bytes:
         bits = numbers.view("<u4").astype(np.uint64)
         halves = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
         stored, raw = (halves.astype("<u4") << 16).view("<f4"), halves.tobytes()
+    elif dtype == "I8":
+        stored = np.where(np.abs(numbers) < 127.5, np.rint(numbers), np.inf)
+        raw = np.nan_to_num(stored).astype("i1").tobytes()
     else:
         with np.errstate(over="ignore"):
-            stored = numbers.astype("<f4" if dtype == "F32" else "<f2")
+            stored = numbers.astype(_NUMPY[dtype])
         raw = stored.tobytes()
     if not np.isfinite(stored).all():
         raise refused("bundle_number_format", format=dtype)

@@ -143,15 +143,8 @@ class BundleWriter:
             part: {name: one for name, one in network.state_dict().items() if not name.startswith(TRAINING_ONLY)}
             for part, network in parts.items()
         }
-        return save_bundle(path, metadata, weights, dtype="float16")
+        return save_bundle(path, metadata, weights, dtype=config.bundle.numbers)
 
 
 def _plain(spacing: float | tuple[float, float, float]) -> float | list[float]:
     return list(spacing) if isinstance(spacing, tuple) else spacing
-
-
-def update_metadata(bundle: Bundle, **changes: Any) -> Bundle:
-    """Replace a bundle by itself with other entries in its description; returns it as it was read back."""
-    metadata = bundle.metadata | changes
-    weights = {part: bundle.network(part).state_dict() for part in metadata["networks"]}
-    return save_bundle(bundle.path, metadata, weights, dtype="float16")

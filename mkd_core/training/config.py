@@ -402,13 +402,16 @@ class BundleConfig:
     ensemble: Literal["mean", "measured"] = _setting(
         "mean",
         "how the segmentors' predictions are joined: both count half, as in the paper, or S_real has the weight that "
-        "validates best (half, unless another gains 0.001 Dice)",
+        "validates best",
     )
     intended_use: str = _setting(
         "Research. Not a medical device; not for clinical decisions.", "what the weights are for"
     )
     box_mm: tuple[float, float, float] = _setting(
         (256.0, 256.0, 320.0), "largest box that is segmented (x, y, z)", "mm", *BOX_SIDE_RANGE
+    )
+    numbers: Literal["float16", "int8"] = _setting(
+        "float16", "how weights are stored; int8 halves the file and rounds them to 127 steps of each channel"
     )
 
 

@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mkd_core.evaluation.cases import Case
-from mkd_core.io.bundle import Bundle
+from mkd_core.io.bundle import Bundle, update_metadata
 from mkd_core.protocol import TARGET_POLICIES, SegmentationOptions
-from mkd_core.training.bundling import update_metadata
 from mkd_core.training.validation import validate
 
 #: The method's own way to show S_syn a target volume, kept unless another one gains so much Dice: less may be chance.
@@ -67,8 +66,8 @@ def choose_ensemble_weights(
             weight: validate(_with_ensemble_weight(bundle, role, weight), volumes, options)["mean"]
             for weight in _ENSEMBLE_WEIGHTS
         }
-        as_good = [weight for weight in _ENSEMBLE_WEIGHTS if dice[weight] > max(dice.values()) - _NO_DIFFERENCE]
-        weights[role] = min(as_good, key=lambda weight: abs(weight - 0.5))
+        # Of equals the one next to half.
+        weights[role] = max(_ENSEMBLE_WEIGHTS, key=lambda weight: (dice[weight], -abs(weight - 0.5)))
         say(
             f"S_real's weight in the ensemble, {role}: "
             + ", ".join(f"{weight:g} {value:.4f}" for weight, value in dice.items())
