@@ -40,6 +40,12 @@ def changed(**values) -> Evidence:
         # a lump in a stack of thick slices, which looks the same in the mirror, and a heart, which does not
         (changed(is_unsure_stack=True, recognition=0.4, mirrored_recognition=0.4), Verdict.NONE),
         (changed(is_unsure_stack=True, recognition=0.4, mirrored_recognition=0.3), Verdict.CONFIRMED),
+        # the segmentors are not sure of two legs and a head, which look the same in the mirror, nor of this heart
+        (changed(joint_agreement=0.7, recognition=0.27, mirrored_recognition=0.35), Verdict.NONE),
+        (changed(joint_agreement=0.7, recognition=0.73, mirrored_recognition=0.73), Verdict.NONE),
+        (changed(joint_agreement=0.7, recognition=0.73, mirrored_recognition=0.5), Verdict.CONFIRMED),
+        (changed(joint_agreement=0.7, recognition=0.5, mirrored_recognition=0.73), Verdict.CONFIRMED),  # a mirrored one
+        (changed(joint_agreement=0.76, recognition=0.27, mirrored_recognition=0.26), Verdict.CONFIRMED),
     ],
 )
 def test_the_segmentors_confirm_and_else_the_localiser_must_see_a_whole_heart_one_way_round(evidence, expected):

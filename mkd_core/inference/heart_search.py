@@ -289,15 +289,20 @@ def _confirmed_in(
             seen = seen_in[name]
             if seen.recognition < least:
                 break
-            if more_than_mirrored is not None:
-                search = OrientationSearch(seen, run.bundle, run.executor, run.clock.poll)
-                if seen.recognition - search.mirrored < more_than_mirrored:
-                    continue
+            search = OrientationSearch(seen, run.bundle, run.executor, run.clock.poll)
+            if more_than_mirrored is not None and seen.recognition - search.mirrored < more_than_mirrored:
+                continue
             corners = seen.box(run.bundle.margin, run.bundle.min_heart_ml)
             heart = run.segment_box(corners, seen, rule, turned[name])
-            if heart.is_confirmed:
+            if heart.is_confirmed and (name == run.first_orientation or _is_sure(heart, search)):
                 return _in_lost_directions(heart, name)
     return None
+
+
+def _is_sure(heart: Heart, search: OrientationSearch) -> bool:
+    assert heart.seen is not None
+    mirrored = search.mirrored if heart_evidence.is_mirror_asked(heart.agreement, False) else 0.0
+    return heart_evidence.is_sure(heart.agreement, heart.seen.recognition, mirrored)
 
 
 def _in_lost_directions(heart: Heart, name: str) -> Heart:
@@ -361,10 +366,11 @@ def _judged(heart: Heart, seen: Localisation, looks: Sequence[Localisation], run
         and may_be_short_axis(run.volume, run.modality)
         and seen.recognition < heart_evidence.RECOGNISED
     )
+    is_mirror_asked = heart_evidence.is_mirror_asked(heart.agreement, is_unsure_stack)
     evidence = heart_evidence.Evidence(
         localised_ml=seen.volumes_ml,
         recognition=seen.recognition,
-        mirrored_recognition=0.0 if heart.is_confirmed and not is_unsure_stack else search.mirrored,
+        mirrored_recognition=search.mirrored if is_mirror_asked or not heart.is_confirmed else 0.0,
         touches_border=seen.touches_border,
         segmented_ml=heart.agreed_ml,
         joint_agreement=heart.agreement,

@@ -22,6 +22,13 @@ from mkd_core.structures import BY_KEY, CLASS_COUNT, STRUCTURES, Structure
 #: Joint agreement of the two segmentors from which on they confirm a heart.
 CONFIRMED = 0.6
 
+#: Joint agreement from which on their word is enough.  Below it, the localiser must recognise what they confirm, and so
+#: much better or worse in the mirror.  It does not recognise legs, a head is the same in the mirror, and a lump that
+#: is taken for short-axis slices differs by 0.07; all of them reach an agreement of 0.7.  Stacks with a heart differ by
+#: 0.2 and more.
+SURE = 0.75
+MORE_THAN_MIRRORED_IF_UNSURE = 0.15
+
 #: Agreement of the two segmentors on one structure from which on it counts as seen by both: a bright lump with a rim
 #: is taken for a left ventricle by both, and for nothing else.
 AGREED = 0.4
@@ -94,7 +101,8 @@ class Evidence:
     Attributes:
         localised_ml: volume of every structure by the localiser, ml, by label; zeros where it was not asked.
         recognition: how surely the localiser recognises them, 0 to 1.
-        mirrored_recognition: the same of the mirror image; without consequence where the segmentors confirm.
+        mirrored_recognition: the same of the mirror image; without consequence where the segmentors confirm a heart
+            and the mirror image is not asked (:func:`is_mirror_asked`).
         touches_border: what the localiser found reaches the border of the volume.
         segmented_ml: volume of every structure that both segmentors see, ml, by label.
         joint_agreement: of the two segmentors, 0 to 1.
@@ -148,6 +156,23 @@ def confirms(segmented_ml: Volumes, joint_agreement: float, recognition: float =
     return recognition >= RECOGNISED and has_wall
 
 
+def is_mirror_asked(joint_agreement: float, is_unsure_stack: bool) -> bool:
+    """Does it depend on the mirror image whether a heart is one that the segmentors confirm?"""
+    return is_unsure_stack or joint_agreement < SURE
+
+
+def is_sure(joint_agreement: float, recognition: float, mirrored_recognition: float) -> bool:
+    """Is a heart that the segmentors confirm one, although they may not agree on it well?
+
+    Args:
+        joint_agreement: 0 to 1.
+        recognition: how surely the localiser recognises it, 0 to 1.
+        mirrored_recognition: the same of the mirror image; either may be the right one, which is told elsewhere.
+    """
+    less, more = sorted((recognition, mirrored_recognition))
+    return joint_agreement >= SURE or (more >= RECOGNISED and more - less >= MORE_THAN_MIRRORED_IF_UNSURE)
+
+
 def is_enough(volumes_ml: Volumes, known: int = len(PARTS)) -> bool:
     """Are these volumes, by label, enough of a heart to be shown to anyone?"""
     present = sum(volumes_ml[BY_KEY[key].label] >= _LEAST_PART_ML for key in PARTS)
@@ -163,7 +188,11 @@ def judge(evidence: Evidence, least_heart_ml: float) -> Verdict:
     """
     is_one_way_round = evidence.recognition - evidence.mirrored_recognition >= _MORE_THAN_MIRRORED
     is_confirmed = confirms(evidence.segmented_ml, evidence.joint_agreement, evidence.recognition, evidence.known_parts)
-    if is_confirmed and (is_one_way_round or not evidence.is_unsure_stack):
+    if is_confirmed and (
+        is_one_way_round
+        if evidence.is_unsure_stack
+        else is_sure(evidence.joint_agreement, evidence.recognition, evidence.mirrored_recognition)
+    ):
         return Verdict.CONFIRMED
     volumes = np.asarray(evidence.localised_ml)[1:]
     if (
