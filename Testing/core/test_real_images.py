@@ -15,7 +15,8 @@ pytest.importorskip("torch")
 import mkd_core
 from mkd_core.errors import NoHeartError
 from mkd_core.measure import heart_evidence
-from Testing.benchmarks import accuracy
+from mkd_core.structures import BY_KEY
+from Testing.benchmarks import accuracy, real_scans
 from Testing.trust.orientations import turned
 
 DATA = accuracy.data_folder()
@@ -44,11 +45,21 @@ def result(thorax, bundle):
 @needs_thorax
 def test_the_real_heart_is_found_where_the_reference_masks_say(result):
     score = accuracy.score_real_ct(result.labels, THORAX)
-    assert score["inside"] >= 0.98, score
+    # The reference leaves out the appendage and the veins' stubs: the more of them is found, the more lies outside.
+    assert score["inside"] >= 0.975, score
     assert score["cover"] >= 0.90, score
     assert score["pulmonary_artery"] >= 0.84, score
     assert score["ascending_aorta"] >= 0.94, score
     assert score["blood_minus_muscle"] >= 100, score
+
+
+@needs_thorax
+def test_what_is_not_left_atrium_lies_where_the_reference_masks_say(result):
+    labels = sitk.GetArrayFromImage(result.labels)
+    parts = [sitk.ReadImage(str(THORAX / f"{name}.nii.gz")) > 0 for name in ("heart", "pulmonary_artery", "aorta")]
+    reference = np.any([sitk.GetArrayViewFromImage(part) for part in parts], axis=0)
+    near = real_scans.within(reference, result.labels.GetSpacing()[::-1], 3.0)
+    assert near[(labels > 0) & (labels != BY_KEY["LA"].label)].mean() >= 0.99
 
 
 @needs_thorax
