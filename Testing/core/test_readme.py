@@ -537,7 +537,7 @@ def test_refused_hearts_and_wrong_orientations_were_counted():
     assert found["false refusals"] == found["false acceptances"] == 0
     unseen = [(one["name"].split("/")[0], one["segmented"]) for one in results("heart-found-unseen.json")["volumes"]]
     tried, refused = Counter(kind for kind, _ in unseen), Counter(kind for kind, is_found in unseen if not is_found)
-    assert f"Of {tried['cine']} cine stacks {refused['cine']} are refused" in page
+    assert f"Of {tried['cine']} cine stacks {refused['cine']} is refused" in page
     assert f"of {tried['lge']} late-enhancement stacks {refused['lge']} (" in page
     turned = results("orientations.json")["volumes"].values()
     assert f"{sum(one['wrong'] for one in turned)} structures came out wrong, none without a warning" in page

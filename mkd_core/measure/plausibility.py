@@ -42,9 +42,9 @@ _MOST_STRETCH, _MOST_VENTRICLE_STRETCH = 2.45, 2.1
 
 #: Logarithms of the factors by which a heart may seem higher than wide and deep, lower than these, and wider or
 #: narrower than deep (see `mkd_core.measure.heart_stretch`), half axes of ellipses.  None of 240 computer-made hearts,
-#: with standard deviations of 0.055 and 0.07, reaches them; the tall and narrow heart of one real person comes up to
-#: 0.998 of them in three phases of its beat, the five others with whole chambers inside to 0.81.  An axis said to be
-#: 1.4 times as long as it is puts a mean heart at 1.2 to 1.4.
+#: with standard deviations of 0.055 and 0.07, reaches them; the tall and narrow heart of one real person comes to 1.03
+#: to 1.07 of them in three of six phases of its beat, the five others with whole chambers inside to 0.81.  An axis said
+#: to be 1.4 times as long as it is puts a mean heart at 1.2 to 1.4.
 _MOST_HIGHER, _MOST_LOWER, _MOST_WIDER = 0.27, 0.22, 0.28
 
 #: Beyond so many times this limit the numbers are wrong by far.
