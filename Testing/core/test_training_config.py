@@ -126,11 +126,12 @@ def test_a_file_that_is_not_toml_is_refused(tmp_path, text):
         load_config(tmp_path / "run.toml")
 
 
-def test_the_default_weights_recipe_can_be_read_and_ends_with_the_whole_method():
+def test_the_default_weights_recipe_can_be_read_and_its_segmentors_teach_each_other_and_learn_all_labels():
     config = load_config(default_bundle_path().with_suffix(".toml"), ["data.hearts=hearts"])
     assert config.method.scheme == "mutual-distillation" and config.method.distillation == "both"
     last, first = config.phase_at(config.steps - 1)
-    assert 0 < first < config.steps and last.distillation and last.generators == "frozen" and config.run.start
+    assert 0 < first < config.steps and last.generators == "frozen" and config.run.start
+    assert config.phases[0].distillation and all(phase.cross_supervision > 0 for phase in config.phases)
     assert config.data.last_heart == 200, "test hearts are never read"
 
 
