@@ -301,7 +301,8 @@ def _confirmed_in(
 
 def _is_sure(heart: Heart, search: OrientationSearch) -> bool:
     assert heart.seen is not None
-    mirrored = search.mirrored if heart_evidence.is_mirror_asked(heart.agreement, False) else 0.0
+    # The mirror image is looked at only where it decides.
+    mirrored = 0.0 if heart.agreement >= heart_evidence.SURE else search.mirrored
     return heart_evidence.is_sure(heart.agreement, heart.seen.recognition, mirrored)
 
 
@@ -366,11 +367,11 @@ def _judged(heart: Heart, seen: Localisation, looks: Sequence[Localisation], run
         and may_be_short_axis(run.volume, run.modality)
         and seen.recognition < heart_evidence.RECOGNISED
     )
-    is_mirror_asked = heart_evidence.is_mirror_asked(heart.agreement, is_unsure_stack)
+    is_settled = heart.is_confirmed and heart.agreement >= heart_evidence.SURE and not is_unsure_stack
     evidence = heart_evidence.Evidence(
         localised_ml=seen.volumes_ml,
         recognition=seen.recognition,
-        mirrored_recognition=search.mirrored if is_mirror_asked or not heart.is_confirmed else 0.0,
+        mirrored_recognition=0.0 if is_settled else search.mirrored,
         touches_border=seen.touches_border,
         segmented_ml=heart.agreed_ml,
         joint_agreement=heart.agreement,

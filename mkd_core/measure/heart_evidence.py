@@ -1,8 +1,9 @@
 """Is there a heart?  Judged by what both stages saw: the localiser proposes, the two segmentors confirm.
 
-Two networks that were trained on different images agree on a heart and on little else.  Where they do not agree, the
-localiser alone can still be believed if it sees a whole heart and does not see as much in the mirror image: what it
-takes for a heart in a head, a phantom or two legs is as good a heart the other way round.
+Two networks that were trained on different images agree on a heart and on little else, and where they agree less well
+the localiser and the mirror image decide.  Where they do not agree, the localiser alone can still be believed if it
+sees a whole heart and does not see as much in the mirror image: what it takes for a heart in a head, a phantom or two
+legs is as good a heart the other way round.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class Evidence:
         localised_ml: volume of every structure by the localiser, ml, by label; zeros where it was not asked.
         recognition: how surely the localiser recognises them, 0 to 1.
         mirrored_recognition: the same of the mirror image; without consequence where the segmentors confirm a heart
-            and the mirror image is not asked (:func:`is_mirror_asked`).
+            with an agreement of :data:`SURE` or more, unless ``is_unsure_stack``.
         touches_border: what the localiser found reaches the border of the volume.
         segmented_ml: volume of every structure that both segmentors see, ml, by label.
         joint_agreement: of the two segmentors, 0 to 1.
@@ -154,11 +155,6 @@ def confirms(segmented_ml: Volumes, joint_agreement: float, recognition: float =
         return True
     has_wall = seen[BY_KEY["Myo"].label] or not seen[BY_KEY["LV"].label] or known < len(PARTS)
     return recognition >= RECOGNISED and has_wall
-
-
-def is_mirror_asked(joint_agreement: float, is_unsure_stack: bool) -> bool:
-    """Does it depend on the mirror image whether a heart is one that the segmentors confirm?"""
-    return is_unsure_stack or joint_agreement < SURE
 
 
 def is_sure(joint_agreement: float, recognition: float, mirrored_recognition: float) -> bool:
